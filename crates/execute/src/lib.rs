@@ -1,0 +1,1 @@
+//! How each operation runs: image, local, run, files, merge

@@ -1,0 +1,1 @@
+//! Outputs as something a user holds: registry, OCI layout, docker archive, folder, tar

@@ -1,0 +1,1 @@
+//! The vocabulary of a build, data only: operations, steps, source map, events

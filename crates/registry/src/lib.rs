@@ -1,0 +1,1 @@
+//! The distribution protocol: auth, manifests, blobs, mirrors, retries

@@ -1,0 +1,1 @@
+//! A process in a container: namespaces, mounts, users, devices, network

@@ -1,0 +1,1 @@
+//! What is already known and what must run: cache keys and the solver

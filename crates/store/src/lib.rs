@@ -1,0 +1,1 @@
+//! Where bytes live: blobs, unpacked layers, snapshots, layer indexes, content digests

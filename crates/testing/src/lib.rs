@@ -1,0 +1,1 @@
+//! For tests: hermetic environments, tiny images, a registry that can lie and fail
