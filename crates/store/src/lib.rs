@@ -1,1 +1,11 @@
-//! Where bytes live: blobs, unpacked layers, snapshots, layer indexes, content digests
+//! Where bytes live on this machine.
+//!
+//! Receives streams of bytes and upper directories; hands over verified blobs, unpacked layers,
+//! layer indexes and trees. Invariant: what has its final name is complete and right: it was
+//! written under a temporary name, checked against its digest, and renamed.
+
+mod entry;
+mod layer;
+
+pub use entry::{Entry, EntryKind, Time};
+pub use layer::{Compression, Layer, Place};

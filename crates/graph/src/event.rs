@@ -1,0 +1,122 @@
+//! What happens while a build goes on, for those who show it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+/// Something that progress shows: a step, a load, an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u32);
+
+/// A task as progress introduces it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its number in this build.
+    pub id: TaskId,
+    /// The text that is shown, as `[internal] load build context`.
+    pub name: Arc<str>,
+    /// The tasks whose outputs it reads.
+    pub inputs: Vec<TaskId>,
+}
+
+/// Something true at a time.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: SystemTime,
+    /// Of which task.
+    pub task: TaskId,
+    /// What.
+    pub what: TaskEvent,
+}
+
+/// What is true of a task.
+#[derive(Clone, Debug)]
+pub enum TaskEvent {
+    /// It is part of the build.
+    Known(Task),
+    /// Its work begins.
+    Started,
+    /// Its output was found, with the name of where (`local`, a cache's reference).
+    Cached(Arc<str>),
+    /// Bytes moved or something else advanced.
+    Transfer(Transfer),
+    /// The command printed something.
+    Log(Stream, Arc<[u8]>),
+    /// Something the user should know; the build goes on.
+    Warning(Arc<str>),
+    /// Its work ended well.
+    Done,
+    /// Its work ended badly.
+    Failed(Failure),
+}
+
+/// Progress of a part of a task.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// What it is, as `sha256:…` or `transferring context:`; one line is shown for each.
+    pub name: Arc<str>,
+    /// Bytes so far.
+    pub current: u64,
+    /// Bytes in all; 0 where it is not known.
+    pub total: u64,
+    /// When it began.
+    pub started: SystemTime,
+    /// When it ended, if it has.
+    pub completed: Option<SystemTime>,
+}
+
+/// Why a task ended badly.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// Another task failed or the user ended the build.
+    Canceled,
+    /// In words.
+    Error(Arc<str>),
+}
+
+/// Where a command printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Where events are sent. Cheap to clone; never blocks.
+#[derive(Clone)]
+pub struct Events {
+    send: Arc<dyn Fn(Event) + Send + Sync>,
+    next: Arc<AtomicU32>,
+}
+
+impl Events {
+    /// Events that are given to `send`, which must return at once.
+    pub fn new(send: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { send: Arc::new(send), next: Arc::default() }
+    }
+
+    /// Events that nobody sees.
+    pub fn none() -> Self {
+        Self::new(|_| ())
+    }
+
+    /// Introduces a task.
+    pub fn task(&self, name: impl Into<Arc<str>>, inputs: Vec<TaskId>) -> TaskId {
+        let id = TaskId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.send(id, TaskEvent::Known(Task { id, name: name.into(), inputs }));
+        id
+    }
+
+    /// Says something of a task, now.
+    pub fn send(&self, task: TaskId, what: TaskEvent) {
+        (self.send)(Event { at: SystemTime::now(), task, what });
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
+}

@@ -1,0 +1,74 @@
+//! The header of one file in a layer: all that an archive says of it but its content.
+
+/// One entry of a layer. In an index and in a written layer, entries are in the byte order of
+/// their paths' components, each directory before what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Path from the root, with neither a first nor a last `/`; the root itself is empty.
+    /// Has no empty, `.` or `..` component.
+    pub path: Box<[u8]>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits with setuid, setgid and sticky (`0o7777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change of its content.
+    pub mtime: Time,
+    /// Extended attributes, sorted by name; names are whole (`security.capability`).
+    pub xattrs: Vec<(Box<[u8]>, Box<[u8]>)>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+    },
+    /// Another name of a file of the same layer, or (rarely) of a lower one.
+    HardLink {
+        /// Path of the other name, as `Entry::path` writes it.
+        target: Box<[u8]>,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it says, not resolved.
+        target: Box<[u8]>,
+    },
+    /// A directory.
+    Directory,
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// The path of lower layers is gone (`.wh.NAME` in an archive).
+    Whiteout,
+    /// What lower layers have in this directory is gone (`.wh..wh..opq` in an archive). Comes
+    /// right after the directory's own entry, with the same path.
+    Opaque,
+}
+
+/// A time since 1970, in seconds and nanoseconds; before 1970 the seconds are negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Time {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// Nanoseconds, less than 10^9.
+    pub nanos: u32,
+}
