@@ -1,0 +1,40 @@
+//! What a build hands back.
+
+use oci::{Descriptor, Digest};
+
+/// A build that ended well.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The image, where one was made.
+    pub image: Option<BuiltImage>,
+    /// Steps that were found.
+    pub cached: usize,
+    /// Steps that ran.
+    pub ran: usize,
+    /// Bytes and requests.
+    pub traffic: Traffic,
+    /// The cache's manifest, where one was left in a registry or folder; the last one of several.
+    pub cache_manifest: Option<Descriptor>,
+}
+
+/// An image that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its manifest, or its index.
+    pub descriptor: Descriptor,
+    /// Its config.
+    pub config: Digest,
+    /// Its names.
+    pub names: Vec<String>,
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests to registries.
+    pub requests: u64,
+    /// Bytes received in bodies.
+    pub down: u64,
+    /// Bytes sent in bodies.
+    pub up: u64,
+}

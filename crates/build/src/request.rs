@@ -1,0 +1,264 @@
+//! What the caller asks of a build, typed: strings became these in the command line's parser.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use graph::{Network, Ulimit};
+use oci::{Platform, Reference};
+use store::Compression;
+
+/// One build.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The files that COPY and ADD read.
+    pub context: Context,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// The stage to build; the last one where none is named.
+    pub target: Option<String>,
+    /// `--build-arg`, in order; values are already taken from the environment where asked.
+    pub build_args: Vec<(String, String)>,
+    /// `--label`, in order.
+    pub labels: Vec<(String, String)>,
+    /// What to build for; the host's platform where empty.
+    pub platforms: Vec<Platform>,
+    /// `--build-context`, by name.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Names of the image.
+    pub tags: Vec<Reference>,
+    /// What to make of the result.
+    pub outputs: Vec<Output>,
+    /// Where to look for records.
+    pub cache_from: Vec<CacheFrom>,
+    /// Where to leave records.
+    pub cache_to: Vec<CacheTo>,
+    /// What to build without looking for records.
+    pub no_cache: NoCache,
+    /// Whether names of bases are asked for again even if they are here.
+    pub pull: bool,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`, by id: the agent's socket.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Network of RUN steps that do not choose one.
+    pub network: Network,
+    /// `--add-host`: names and addresses.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size` in bytes; 0 is the default.
+    pub shm_size: i64,
+    /// `--cgroup-parent`; empty is none.
+    pub cgroup_parent: String,
+    /// `--allow network.host`.
+    pub allow_network_host: bool,
+    /// `--allow security.insecure`.
+    pub allow_security_insecure: bool,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// The files that COPY and ADD read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// A folder.
+    Folder(PathBuf),
+    /// No files: the Dockerfile came alone (`kiln build - < Dockerfile`).
+    Empty,
+}
+
+/// The Dockerfile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A file; a relative path was already joined to the working directory. Without one, the
+    /// context's `Dockerfile`, or `dockerfile`.
+    Path(Option<PathBuf>),
+    /// The text itself, from standard input.
+    Text(Arc<str>),
+}
+
+/// What a name of `--build-context` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder.
+    Folder(PathBuf),
+    /// An image (`docker-image://`).
+    Image(Reference),
+}
+
+/// What to build without looking for records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// Nothing: records count.
+    #[default]
+    Nothing,
+    /// All steps.
+    Everything,
+    /// The steps of these stages.
+    Stages(Vec<String>),
+}
+
+/// A secret's value; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// A secret of at most 500 KiB (BuildKit's limit, checked where it is read).
+    pub fn new(value: impl Into<Arc<[u8]>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value.
+    pub fn value(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What to make of the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// An image in the store, pushed where asked (`type=image`, `type=registry`).
+    Image(ImageOutput),
+    /// An archive or folder in the OCI layout (`type=oci`).
+    Oci(ArchiveOutput),
+    /// An archive as `docker save` writes it, to a file or into a Docker engine (`type=docker`).
+    Docker(ArchiveOutput),
+    /// The files, in a folder (`type=local`).
+    Local(PathBuf),
+    /// The files, as an archive (`type=tar`).
+    Tar(Destination),
+    /// Nothing but records (`type=cacheonly`).
+    CacheOnly,
+}
+
+/// An image in the store or a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOutput {
+    /// Names; the request's tags where empty.
+    pub names: Vec<Reference>,
+    /// Whether it is pushed.
+    pub push: bool,
+    /// Whether it is pushed by digest alone, without tags.
+    pub push_by_digest: bool,
+    /// Whether plain HTTP or an unknown certificate is accepted.
+    pub insecure: bool,
+    /// Whether it is kept under its names in the store.
+    pub store: bool,
+    /// How it is written.
+    pub format: ImageFormat,
+}
+
+/// An image in an archive or folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveOutput {
+    /// Names; the request's tags where empty.
+    pub names: Vec<Reference>,
+    /// Where; with none, a `docker` archive goes into the Docker engine.
+    pub destination: Option<Destination>,
+    /// Whether it is one archive or a folder (`tar=false`).
+    pub tar: bool,
+    /// How it is written.
+    pub format: ImageFormat,
+}
+
+/// Where an archive goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A file or folder.
+    Path(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// How an image is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFormat {
+    /// Compression of layers.
+    pub compression: Compression,
+    /// Whether layers with another compression are written again.
+    pub force_compression: bool,
+    /// OCI's media types, or Docker's.
+    pub oci_mediatypes: bool,
+}
+
+impl Default for ImageFormat {
+    fn default() -> Self {
+        Self {
+            compression: Compression::Gzip(None),
+            force_compression: false,
+            oci_mediatypes: true,
+        }
+    }
+}
+
+/// Where to look for records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheFrom {
+    /// A cache, or an image with an inline cache, in a registry.
+    Registry {
+        /// Which.
+        reference: Reference,
+        /// Whether plain HTTP or an unknown certificate is accepted.
+        insecure: bool,
+    },
+    /// A folder in the OCI layout.
+    Local {
+        /// Which.
+        source: PathBuf,
+        /// The tag in it.
+        tag: String,
+        /// The manifest, whatever the tag says.
+        digest: Option<oci::Digest>,
+    },
+}
+
+/// Where to leave records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheTo {
+    /// The place.
+    pub target: CacheTarget,
+    /// Whether intermediate stages' layers are left too.
+    pub mode: CacheMode,
+    /// Whether a failure is a warning.
+    pub ignore_error: bool,
+    /// Whether the manifest is an image manifest (else an index).
+    pub image_manifest: bool,
+    /// How layers are written.
+    pub format: ImageFormat,
+}
+
+/// A place for records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheTarget {
+    /// In a registry.
+    Registry {
+        /// Which.
+        reference: Reference,
+        /// Whether plain HTTP or an unknown certificate is accepted.
+        insecure: bool,
+    },
+    /// A folder in the OCI layout.
+    Local {
+        /// Which.
+        destination: PathBuf,
+        /// The tag in it.
+        tag: String,
+    },
+}
+
+/// How much a cache keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The layers of the result.
+    #[default]
+    Min,
+    /// The layers of every step.
+    Max,
+}
