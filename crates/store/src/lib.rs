@@ -5,7 +5,9 @@
 //! written under a temporary name, checked against its digest, and renamed.
 
 mod entry;
+mod index;
 mod layer;
 
 pub use entry::{Entry, EntryKind, Time};
+pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};

@@ -1,0 +1,495 @@
+//! The headers of a layer without its content: small enough to travel with a cache, so that a
+//! tree is known without its layers' bytes.
+
+use std::cmp::Ordering;
+use std::io::Read as _;
+
+use crate::{Entry, EntryKind, Time};
+
+/// First bytes of an encoded index; the last one is the version of the encoding.
+const MAGIC: &[u8; 5] = b"KLIX\x01";
+/// Bounds for what comes from elsewhere. A layer of the largest images that are in use has some
+/// hundred thousand entries.
+const MAX_ENTRIES: u64 = 2_000_000;
+const MAX_PAYLOAD: u64 = 256 << 20;
+const MAX_PATH: usize = 64 << 10;
+const MAX_XATTRS: u64 = 1024;
+
+/// The headers of a layer's entries, in order: see [`Entry`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerIndex {
+    entries: Vec<Entry>,
+}
+
+/// Why bytes are not a layer index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Not an index, or one of another version.
+    #[error("not a layer index of this version")]
+    Format,
+    /// The compressed part could not be read, or is larger than any layer's index is.
+    #[error("read layer index: {0}")]
+    Read(std::io::Error),
+    /// The content contradicts itself.
+    #[error("damaged layer index: {0}")]
+    Damaged(&'static str),
+}
+
+/// Orders paths by their components: a directory, then all that is in it, then its next sibling.
+pub fn compare_paths(left: &[u8], right: &[u8]) -> Ordering {
+    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    // No name has a zero byte, so it can stand for the separator.
+    let rank = |path: &[u8]| path.get(common).map(|byte| if *byte == b'/' { 0 } else { *byte });
+    rank(left).cmp(&rank(right))
+}
+
+/// Whether a path is as [`Entry::path`] says.
+pub fn is_entry_path(path: &[u8]) -> bool {
+    path.is_empty()
+        || path.len() <= MAX_PATH
+            && !path.contains(&0)
+            && path.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+impl LayerIndex {
+    /// An index of entries in any order. Of several entries for one path the last counts (as it
+    /// does when an archive is unpacked); a whiteout beside a directory makes the directory
+    /// opaque, beside anything else it says nothing.
+    pub fn from_entries(mut entries: Vec<Entry>) -> Self {
+        let sorted = entries.windows(2).all(|pair| {
+            compare_paths(&pair[0].path, &pair[1].path) == Ordering::Less
+                || pair[1].kind == EntryKind::Opaque
+                    && pair[0].kind == EntryKind::Directory
+                    && pair[0].path == pair[1].path
+        });
+        if !sorted {
+            entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
+            entries = merge_same_paths(entries);
+        }
+        Self { entries }
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries, taken out.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
+    /// The entry of a path; of an opaque directory the directory's own.
+    pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+        let first = self
+            .entries
+            .partition_point(|entry| compare_paths(&entry.path, path) == Ordering::Less);
+        self.entries.get(first).filter(|entry| &*entry.path == path)
+    }
+
+    /// The index as bytes: the same for the same entries (and the same zstd).
+    pub fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.entries.len() * 24);
+        put_number(&mut payload, self.entries.len() as u64);
+        let mut last = Last::default();
+        for entry in &self.entries {
+            put_entry(&mut payload, entry, &last);
+            last = Last::of(entry);
+        }
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(
+            zstd::bulk::compress(&payload, 1).expect("compressing memory to memory cannot fail"),
+        );
+        bytes
+    }
+
+    /// Reads what [`Self::encode`] wrote. Nothing is believed: sizes are bounded, paths are
+    /// checked and their order is.
+    pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+        let compressed = bytes.strip_prefix(MAGIC).ok_or(IndexError::Format)?;
+        let mut payload = Vec::new();
+        zstd::stream::read::Decoder::with_buffer(compressed)
+            .and_then(|decoder| decoder.take(MAX_PAYLOAD + 1).read_to_end(&mut payload))
+            .map_err(IndexError::Read)?;
+        if payload.len() as u64 > MAX_PAYLOAD {
+            return Err(IndexError::Damaged("it is too large"));
+        }
+        let mut reader = Reader(&payload);
+        let count = reader.number()?;
+        if count > MAX_ENTRIES {
+            return Err(IndexError::Damaged("it has too many entries"));
+        }
+        // An encoded entry has at least four bytes.
+        let mut entries = Vec::with_capacity((count as usize).min(payload.len() / 4));
+        for _ in 0..count {
+            let entry = reader.entry(entries.last())?;
+            entries.push(entry);
+        }
+        if !reader.0.is_empty() {
+            return Err(IndexError::Damaged("something follows its last entry"));
+        }
+        Ok(Self { entries })
+    }
+}
+
+impl FromIterator<Entry> for LayerIndex {
+    fn from_iter<T: IntoIterator<Item = Entry>>(entries: T) -> Self {
+        Self::from_entries(entries.into_iter().collect())
+    }
+}
+
+/// Leaves one entry of each path, or a directory and its opaque mark.
+fn merge_same_paths(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
+    let mut entries = entries.into_iter().peekable();
+    while let Some(first) = entries.next() {
+        let mut hides = None;
+        let mut own = None;
+        let mut whiteout = None;
+        let mut next = Some(first);
+        while let Some(entry) = next {
+            let path = entry.path.clone();
+            match entry.kind {
+                EntryKind::Opaque => hides = Some(entry),
+                EntryKind::Whiteout => whiteout = Some(entry),
+                _ => own = Some(entry),
+            }
+            next = entries.next_if(|entry| entry.path == path);
+        }
+        match own {
+            Some(own) if own.kind == EntryKind::Directory => {
+                let opaque = hides.or(whiteout).map(|mark| Entry {
+                    kind: EntryKind::Opaque,
+                    ..Entry { path: own.path.clone(), ..mark }
+                });
+                merged.push(own);
+                merged.extend(opaque);
+            }
+            Some(own) => merged.push(own),
+            // An opaque mark whose directory has no entry of its own stays alone.
+            None => merged.extend(whiteout.or(hides)),
+        }
+    }
+    merged
+}
+
+/// What the next entry's encoding may refer to.
+#[derive(Default)]
+struct Last<'a> {
+    path: &'a [u8],
+    mode: u32,
+    owner: (u32, u32),
+    mtime: Time,
+}
+
+impl<'a> Last<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        Self {
+            path: &entry.path,
+            mode: entry.mode,
+            owner: (entry.uid, entry.gid),
+            mtime: entry.mtime,
+        }
+    }
+}
+
+const SAME_MODE: u8 = 0x10;
+const SAME_OWNER: u8 = 0x20;
+const SAME_TIME: u8 = 0x40;
+const XATTRS: u8 = 0x80;
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry, last: &Last<'_>) {
+    let shared = entry.path.iter().zip(last.path).take_while(|(a, b)| a == b).count();
+    put_number(out, shared as u64);
+    put_bytes(out, &entry.path[shared..]);
+    let kind = match entry.kind {
+        EntryKind::File { .. } => 0,
+        EntryKind::HardLink { .. } => 1,
+        EntryKind::Symlink { .. } => 2,
+        EntryKind::Directory => 3,
+        EntryKind::CharDevice { .. } => 4,
+        EntryKind::BlockDevice { .. } => 5,
+        EntryKind::Fifo => 6,
+        EntryKind::Whiteout => 7,
+        EntryKind::Opaque => 8,
+    };
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    let same_mode = entry.mode == last.mode;
+    let same_owner = (entry.uid, entry.gid) == last.owner;
+    let same_time = entry.mtime == last.mtime;
+    out.push(
+        kind | flag(same_mode, SAME_MODE)
+            | flag(same_owner, SAME_OWNER)
+            | flag(same_time, SAME_TIME)
+            | flag(!entry.xattrs.is_empty(), XATTRS),
+    );
+    if !same_mode {
+        put_number(out, entry.mode.into());
+    }
+    if !same_owner {
+        put_number(out, entry.uid.into());
+        put_number(out, entry.gid.into());
+    }
+    if !same_time {
+        // Zigzag, so that times before 1970 stay short too.
+        let seconds = entry.mtime.seconds;
+        put_number(out, ((seconds << 1) ^ (seconds >> 63)) as u64);
+        put_number(out, entry.mtime.nanos.into());
+    }
+    match &entry.kind {
+        EntryKind::File { size } => put_number(out, *size),
+        EntryKind::HardLink { target } | EntryKind::Symlink { target } => put_bytes(out, target),
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            put_number(out, (*major).into());
+            put_number(out, (*minor).into());
+        }
+        EntryKind::Directory | EntryKind::Fifo | EntryKind::Whiteout | EntryKind::Opaque => {}
+    }
+    if !entry.xattrs.is_empty() {
+        put_number(out, entry.xattrs.len() as u64);
+        for (name, value) in &entry.xattrs {
+            put_bytes(out, name);
+            put_bytes(out, value);
+        }
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// LEB128.
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn number(&mut self) -> Result<u64, IndexError> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first().ok_or(IndexError::Damaged("it ends early"))?;
+            self.0 = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(IndexError::Damaged("a number is too long"))
+    }
+
+    fn small(&mut self) -> Result<u32, IndexError> {
+        self.number()?.try_into().map_err(|_| IndexError::Damaged("a number is too large"))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], IndexError> {
+        let length = self.number()?;
+        if length > self.0.len() as u64 {
+            return Err(IndexError::Damaged("it ends early"));
+        }
+        let (bytes, rest) = self.0.split_at(length as usize);
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn path(&mut self, last: &Last<'_>) -> Result<Box<[u8]>, IndexError> {
+        let shared = self.number()?;
+        if shared > last.path.len() as u64 {
+            return Err(IndexError::Damaged("a path has a longer beginning than the one before"));
+        }
+        let rest = self.bytes()?;
+        let mut path = Vec::with_capacity(shared as usize + rest.len());
+        path.extend_from_slice(&last.path[..shared as usize]);
+        path.extend_from_slice(rest);
+        if !is_entry_path(&path) {
+            return Err(IndexError::Damaged("a path is not one of a layer"));
+        }
+        Ok(path.into())
+    }
+
+    fn entry(&mut self, previous: Option<&Entry>) -> Result<Entry, IndexError> {
+        let last = previous.map(Last::of).unwrap_or_default();
+        let path = self.path(&last)?;
+        let (&tag, rest) = self.0.split_first().ok_or(IndexError::Damaged("it ends early"))?;
+        self.0 = rest;
+        let mode = if tag & SAME_MODE != 0 { last.mode } else { self.small()? };
+        let (uid, gid) =
+            if tag & SAME_OWNER != 0 { last.owner } else { (self.small()?, self.small()?) };
+        let mtime = if tag & SAME_TIME != 0 { last.mtime } else { self.time()? };
+        if mode > 0o7777 || mtime.nanos >= 1_000_000_000 {
+            return Err(IndexError::Damaged("a mode or time is out of range"));
+        }
+        let kind = self.kind(tag & 0x0f)?;
+        let xattrs = if tag & XATTRS == 0 { Vec::new() } else { self.xattrs()? };
+        if let Some(previous) = previous {
+            let follows = match compare_paths(&previous.path, &path) {
+                Ordering::Less => true,
+                Ordering::Equal => {
+                    kind == EntryKind::Opaque && previous.kind == EntryKind::Directory
+                }
+                Ordering::Greater => false,
+            };
+            if !follows {
+                return Err(IndexError::Damaged("its entries are not in order"));
+            }
+        }
+        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
+    }
+
+    fn time(&mut self) -> Result<Time, IndexError> {
+        let zigzag = self.number()?;
+        let seconds = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        Ok(Time { seconds, nanos: self.small()? })
+    }
+
+    fn kind(&mut self, number: u8) -> Result<EntryKind, IndexError> {
+        Ok(match number {
+            0 => EntryKind::File { size: self.number()? },
+            1 => {
+                let target = self.bytes()?;
+                if !is_entry_path(target) {
+                    return Err(IndexError::Damaged("a hard link's target is not a layer's path"));
+                }
+                EntryKind::HardLink { target: target.into() }
+            }
+            2 => EntryKind::Symlink { target: self.bytes()?.into() },
+            3 => EntryKind::Directory,
+            4 => EntryKind::CharDevice { major: self.small()?, minor: self.small()? },
+            5 => EntryKind::BlockDevice { major: self.small()?, minor: self.small()? },
+            6 => EntryKind::Fifo,
+            7 => EntryKind::Whiteout,
+            8 => EntryKind::Opaque,
+            _ => return Err(IndexError::Damaged("an entry is of an unknown kind")),
+        })
+    }
+
+    #[expect(clippy::type_complexity, reason = "it is the type of `Entry::xattrs`")]
+    fn xattrs(&mut self) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, IndexError> {
+        let count = self.number()?;
+        if count > MAX_XATTRS {
+            return Err(IndexError::Damaged("an entry has too many attributes"));
+        }
+        (0..count).map(|_| Ok((self.bytes()?.into(), self.bytes()?.into()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        Entry {
+            path: path.as_bytes().into(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time { seconds: -5, nanos: 7 },
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn sample() -> LayerIndex {
+        let file = EntryKind::File { size: 300 };
+        let mut capable = entry("usr/bin/ping", file.clone());
+        capable.xattrs.push(((*b"security.capability").into(), [0, 10, 255].as_slice().into()));
+        LayerIndex::from_entries(vec![
+            entry("usr", EntryKind::Directory),
+            entry("usr/bin", EntryKind::Directory),
+            capable,
+            entry("", EntryKind::Directory),
+            entry("usr-x", file.clone()),
+            entry("usr/bin", EntryKind::Opaque),
+            entry("usr/bin/a", EntryKind::HardLink { target: (*b"usr/bin/ping").into() }),
+            entry("usr/bin/b", EntryKind::Symlink { target: (*b"../x").into() }),
+            entry("usr/bin/c", EntryKind::Whiteout),
+            entry("usr/bin/d", EntryKind::CharDevice { major: 1, minor: 300 }),
+            entry("usr/bin/e", EntryKind::Fifo),
+        ])
+    }
+
+    #[test]
+    fn a_directory_comes_before_what_is_in_it_and_that_before_its_siblings() {
+        let index = sample();
+        let paths: Vec<_> =
+            index.entries().iter().map(|e| String::from_utf8_lossy(&e.path)).collect();
+        assert_eq!(
+            paths,
+            [
+                "",
+                "usr",
+                "usr/bin",
+                "usr/bin",
+                "usr/bin/a",
+                "usr/bin/b",
+                "usr/bin/c",
+                "usr/bin/d",
+                "usr/bin/e",
+                "usr/bin/ping",
+                "usr-x"
+            ]
+        );
+        assert_eq!(index.entries()[3].kind, EntryKind::Opaque);
+        assert_eq!(index.get(b"usr/bin").unwrap().kind, EntryKind::Directory);
+        assert!(index.get(b"usr/b").is_none());
+    }
+
+    #[test]
+    fn an_index_reads_as_it_writes() {
+        let index = sample();
+        let bytes = index.encode();
+        assert_eq!(bytes, index.encode());
+        assert_eq!(LayerIndex::decode(&bytes).unwrap(), index);
+        let empty = LayerIndex::default();
+        assert_eq!(LayerIndex::decode(&empty.encode()).unwrap(), empty);
+    }
+
+    #[test]
+    fn of_several_entries_for_a_path_the_last_counts() {
+        let index = LayerIndex::from_entries(vec![
+            entry("a", EntryKind::File { size: 1 }),
+            entry("a", EntryKind::File { size: 2 }),
+            entry("d", EntryKind::Whiteout),
+            entry("d", EntryKind::Directory),
+            entry("w", EntryKind::Whiteout),
+            entry("w", EntryKind::Fifo),
+        ]);
+        let kinds: Vec<_> = index.entries().iter().map(|entry| entry.kind.clone()).collect();
+        assert_eq!(
+            kinds,
+            [EntryKind::File { size: 2 }, EntryKind::Directory, EntryKind::Opaque, EntryKind::Fifo]
+        );
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_without_a_panic() {
+        let mut payload = Vec::new();
+        put_number(&mut payload, 1);
+        put_number(&mut payload, 0);
+        put_bytes(&mut payload, b"../etc");
+        payload.extend([3, 0, 0, 0, 0, 0]);
+        let encode = |payload: &[u8]| {
+            [MAGIC.as_slice(), &zstd::bulk::compress(payload, 1).unwrap()].concat()
+        };
+        assert!(LayerIndex::decode(&encode(&payload)).is_err());
+
+        let index = sample();
+        let whole = zstd::bulk::decompress(&index.encode()[MAGIC.len()..], 1 << 20).unwrap();
+        for length in 0..whole.len() {
+            assert!(LayerIndex::decode(&encode(&whole[..length])).is_err());
+        }
+        for position in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[position] ^= 1 << bit;
+                let _ = LayerIndex::decode(&encode(&bytes));
+            }
+        }
+    }
+}
