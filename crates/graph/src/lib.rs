@@ -10,6 +10,7 @@ mod content;
 mod event;
 mod files;
 mod operation;
+mod pattern;
 mod run;
 mod source;
 
@@ -17,6 +18,10 @@ pub use content::{ContentPath, ContentQuery};
 pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer};
 pub use files::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName};
 pub use operation::{GitSource, HttpSource, ImageSource, LocalSource, Operation};
+pub use pattern::{
+    Glob, MatchInfo, Pattern, PatternError, PatternMatcher, clean_path, has_wildcard,
+    split_wildcards,
+};
 pub use run::{Mount, MountKind, Network, ProxyEnv, RunOp, SecretEnv, Security, Sharing, Ulimit};
 pub use source::{LineRange, SourceFile};
 

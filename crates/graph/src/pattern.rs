@@ -1,0 +1,747 @@
+//! Path patterns as Docker's tools read them: Go's `path.Match` for the wildcards of a source,
+//! and moby's `patternmatcher` for `.dockerignore`, `--exclude` and `--parents`.
+//!
+//! The second one turns a pattern into a regular expression; some of its results only make sense
+//! that way (`[!a]` is a class of two, `[*]` is no star). So it is done here too, for the small
+//! part of the language that such expressions have.
+
+use std::fmt;
+
+/// A pattern that no path can be compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    pattern: String,
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a valid pattern: syntax error in pattern", self.pattern)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// Go's `path.Clean`: the shortest name of the same path, without looking at a disk.
+pub fn clean_path(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => {
+                names.pop();
+            }
+            ".." if rooted => {}
+            name => names.push(name),
+        }
+    }
+    let joined = names.join("/");
+    match (rooted, joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".into(),
+        (false, false) => joined,
+    }
+}
+
+/// Whether a name has a wildcard of `path.Match` that is not escaped.
+pub fn has_wildcard(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'*' | b'?' | b'[' => return true,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Splits a path before its first component with a wildcard. The second part is empty where
+/// there is none.
+pub fn split_wildcards(path: &str) -> (String, String) {
+    let path = clean_path(path);
+    let rooted = path.starts_with('/');
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let first = names.iter().position(|name| has_wildcard(name)).unwrap_or(names.len());
+    let fixed = names[..first].join("/");
+    let fixed = if rooted { format!("/{fixed}") } else { fixed };
+    (fixed, names[first..].join("/"))
+}
+
+/// A pattern of Go's `path.Match`: `*` and `?` do not cross `/`, `[a-z]` and `[^a-z]` do,
+/// `\` escapes.
+#[derive(Clone, Debug)]
+pub struct Glob {
+    chunks: Vec<Chunk>,
+}
+
+/// What stands between two stars.
+#[derive(Clone, Debug)]
+struct Chunk {
+    after_star: bool,
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone, Debug)]
+enum Token {
+    Char(char),
+    AnyButSlash,
+    Class { negated: bool, ranges: Vec<(char, char)> },
+}
+
+impl Glob {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// If it ends in an escape or has an unfinished class.
+    pub fn new(pattern: &str) -> Result<Self, PatternError> {
+        parse_glob(pattern).ok_or_else(|| PatternError { pattern: pattern.into() })
+    }
+
+    /// Whether the whole name matches.
+    pub fn matches(&self, mut name: &[u8]) -> bool {
+        'chunks: for (index, chunk) in self.chunks.iter().enumerate() {
+            let last = index + 1 == self.chunks.len();
+            if chunk.after_star && chunk.tokens.is_empty() {
+                return !name.contains(&b'/');
+            }
+            // As in Go, a chunk takes the first place it fits; stars before it are not retried.
+            match match_chunk(&chunk.tokens, name) {
+                Some(rest) if rest.is_empty() || !last => {
+                    name = rest;
+                    continue;
+                }
+                _ if !chunk.after_star => return false,
+                _ => {}
+            }
+            let segment = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
+            for skipped in 0..segment {
+                match match_chunk(&chunk.tokens, &name[skipped + 1..]) {
+                    Some(rest) if rest.is_empty() || !last => {
+                        name = rest;
+                        continue 'chunks;
+                    }
+                    _ => {}
+                }
+            }
+            return false;
+        }
+        name.is_empty()
+    }
+}
+
+fn parse_glob(pattern: &str) -> Option<Glob> {
+    let mut chunks = Vec::new();
+    let mut chunk = Chunk { after_star: false, tokens: Vec::new() };
+    let mut chars = pattern.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '*' => {
+                if chunk.after_star || !chunk.tokens.is_empty() {
+                    if !chunk.tokens.is_empty() {
+                        chunks.push(chunk);
+                    }
+                    chunk = Chunk { after_star: true, tokens: Vec::new() };
+                }
+                chunk.after_star = true;
+            }
+            '?' => chunk.tokens.push(Token::AnyButSlash),
+            '\\' => chunk.tokens.push(Token::Char(chars.next()?)),
+            '[' => {
+                let negated = chars.next_if_eq(&'^').is_some();
+                let mut ranges = Vec::new();
+                while ranges.is_empty() || chars.next_if_eq(&']').is_none() {
+                    let low = class_char(&mut chars)?;
+                    let high = match chars.next_if_eq(&'-') {
+                        Some(_) => class_char(&mut chars)?,
+                        None => low,
+                    };
+                    chars.peek()?;
+                    ranges.push((low, high));
+                }
+                chunk.tokens.push(Token::Class { negated, ranges });
+            }
+            char => chunk.tokens.push(Token::Char(char)),
+        }
+    }
+    if chunk.after_star || !chunk.tokens.is_empty() {
+        chunks.push(chunk);
+    }
+    Some(Glob { chunks })
+}
+
+fn class_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
+    match chars.next()? {
+        '-' | ']' => None,
+        '\\' => chars.next(),
+        char => Some(char),
+    }
+}
+
+/// What is left of the name after the tokens.
+fn match_chunk<'a>(tokens: &[Token], mut name: &'a [u8]) -> Option<&'a [u8]> {
+    for token in tokens {
+        let (char, length) = next_char(name)?;
+        let fits = match token {
+            Token::Char(expected) => *expected == char,
+            Token::AnyButSlash => char != '/',
+            Token::Class { negated, ranges } => {
+                ranges.iter().any(|(low, high)| (low..=high).contains(&&char)) != *negated
+            }
+        };
+        if !fits {
+            return None;
+        }
+        name = &name[length..];
+    }
+    Some(name)
+}
+
+/// The next character; a byte that is no UTF-8 counts as U+FFFD, as in Go.
+fn next_char(bytes: &[u8]) -> Option<(char, usize)> {
+    let first = *bytes.first()?;
+    if first < 0x80 {
+        return Some((char::from(first), 1));
+    }
+    let whole = bytes.get(..bytes.len().min(4))?;
+    let valid = match std::str::from_utf8(whole) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&whole[..error.valid_up_to()]).unwrap_or(""),
+    };
+    Some(valid.chars().next().map_or(('\u{fffd}', 1), |char| (char, char.len_utf8())))
+}
+
+/// A list of patterns where the last one that matches decides, and `!` takes back. Also what is
+/// in a directory that matches, matches.
+#[derive(Clone, Debug, Default)]
+pub struct PatternMatcher {
+    patterns: Vec<Pattern>,
+    exclusions: bool,
+}
+
+/// Which patterns matched a directory: what is in it need not be compared with them again.
+#[derive(Clone, Debug, Default)]
+pub struct MatchInfo {
+    matched: Box<[bool]>,
+}
+
+/// One pattern of a [`PatternMatcher`].
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    exclusion: bool,
+    how: How,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    Exact,
+    /// The text without its final `**` begins the path.
+    Prefix,
+    /// The text without its first `**` ends the path.
+    Suffix,
+    Expression(Expression),
+}
+
+impl PatternMatcher {
+    /// Reads patterns: white space around them and empty ones are dropped, each is cleaned as a
+    /// path, a first `!` takes back what matches.
+    ///
+    /// # Errors
+    /// If one is not a pattern of `path.Match`, is a lone `!`, or moby's expression for it is
+    /// none.
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, PatternError> {
+        let mut matcher = Self::default();
+        for original in patterns {
+            let text = original.as_ref().trim();
+            if text.is_empty() {
+                continue;
+            }
+            let error = || PatternError { pattern: text.into() };
+            let cleaned = clean_path(text);
+            let (text, exclusion) = match cleaned.strip_prefix('!') {
+                Some("") => return Err(error()),
+                Some(rest) => (rest.to_owned(), true),
+                None => (cleaned, false),
+            };
+            Glob::new(&text)?;
+            let how = compile(&text).ok_or_else(error)?;
+            matcher.exclusions |= exclusion;
+            matcher.patterns.push(Pattern { text, exclusion, how });
+        }
+        Ok(matcher)
+    }
+
+    /// Whether there are no patterns.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether a pattern begins with `!`.
+    pub fn has_exclusions(&self) -> bool {
+        self.exclusions
+    }
+
+    /// The patterns.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
+    }
+
+    /// Whether a path, relative and with `/`, or a directory that it is in, matches.
+    pub fn matches_or_parent_matches(&self, path: &[u8]) -> bool {
+        self.evaluate(path, &MatchInfo::default(), None)
+    }
+
+    /// The same for a path whose parent's result is known, with the result for what is in it.
+    /// A default [`MatchInfo`] says that nothing is known of the parents.
+    pub fn matches_using_parent_results(
+        &self,
+        path: &[u8],
+        parent: &MatchInfo,
+    ) -> (bool, MatchInfo) {
+        let mut info = vec![false; self.patterns.len()].into_boxed_slice();
+        let matched = self.evaluate(path, parent, Some(&mut info));
+        (matched, MatchInfo { matched: info })
+    }
+
+    /// The same for a path that has nothing in it.
+    pub fn matches_leaf(&self, path: &[u8], parent: &MatchInfo) -> bool {
+        self.evaluate(path, parent, None)
+    }
+
+    fn evaluate(&self, path: &[u8], parent: &MatchInfo, mut info: Option<&mut [bool]>) -> bool {
+        let mut matched = false;
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            let mut hit = parent.matched.get(index).copied().unwrap_or(false);
+            if !hit {
+                if pattern.exclusion != matched {
+                    continue;
+                }
+                hit = pattern.matches(path);
+                if !hit && parent.matched.is_empty() {
+                    hit = path
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, byte)| **byte == b'/')
+                        .any(|(end, _)| pattern.matches(&path[..end]));
+                }
+            }
+            if let Some(info) = &mut info {
+                info[index] = hit;
+            }
+            if hit {
+                matched = !pattern.exclusion;
+            }
+        }
+        matched
+    }
+}
+
+impl Pattern {
+    /// The pattern without its `!`, cleaned.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it takes back.
+    pub fn is_exclusion(&self) -> bool {
+        self.exclusion
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let text = self.text.as_bytes();
+        match &self.how {
+            How::Exact => path == text,
+            How::Prefix => path.starts_with(&text[..text.len() - 2]),
+            How::Suffix => {
+                let suffix = &text[2..];
+                path.ends_with(suffix) || suffix.strip_prefix(b"/") == Some(path)
+            }
+            How::Expression(expression) => expression.matches(path),
+        }
+    }
+}
+
+/// How moby decides what a pattern is compared as, and the expression it makes of it.
+fn compile(pattern: &str) -> Option<How> {
+    let mut text = String::new();
+    let mut how = How::Exact;
+    let expression = || How::Expression(Expression::default());
+    let mut chars = pattern.chars().peekable();
+    let mut first = true;
+    while let Some(char) = chars.next() {
+        match char {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                chars.next_if_eq(&'/');
+                if chars.peek().is_some() {
+                    text.push_str("(.*/)?");
+                    how = expression();
+                } else if matches!(how, How::Exact) {
+                    how = How::Prefix;
+                } else {
+                    text.push_str(".*");
+                    how = expression();
+                }
+                if first {
+                    how = How::Suffix;
+                }
+            }
+            '*' => {
+                text.push_str("[^/]*");
+                how = expression();
+            }
+            '?' => {
+                text.push_str("[^/]");
+                how = expression();
+            }
+            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => text.extend(['\\', char]),
+            '\\' => match chars.next() {
+                Some(escaped) => {
+                    text.extend(['\\', escaped]);
+                    how = expression();
+                }
+                None => text.push_str("\\\\"),
+            },
+            '[' | ']' => {
+                text.push(char);
+                how = expression();
+            }
+            char => text.push(char),
+        }
+        first = false;
+    }
+    match how {
+        How::Expression(_) => Expression::new(&text).map(How::Expression),
+        how => Some(how),
+    }
+}
+
+/// A regular expression of the kind that [`compile`] writes, anchored at both ends.
+#[derive(Clone, Debug, Default)]
+struct Expression {
+    items: Vec<Item>,
+    /// Characters that every match begins and ends with; not among the items.
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    One(Atom),
+    Many(Atom),
+    /// `(.*/)?`
+    Directories,
+    /// `^`, which moby does not escape.
+    Start,
+}
+
+#[derive(Clone, Debug)]
+enum Atom {
+    Char(char),
+    /// `.`: all but a line feed.
+    Any,
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
+}
+
+impl Atom {
+    fn fits(&self, char: char) -> bool {
+        match self {
+            Self::Char(expected) => *expected == char,
+            Self::Any => char != '\n',
+            Self::Class { negated, ranges } => {
+                ranges.iter().any(|(low, high)| (low..=high).contains(&&char)) != *negated
+            }
+        }
+    }
+}
+
+impl Expression {
+    fn new(text: &str) -> Option<Self> {
+        let mut items = Vec::new();
+        let mut rest = text;
+        while let Some(char) = rest.chars().next() {
+            if let Some(after) = rest.strip_prefix("(.*/)?") {
+                items.push(Item::Directories);
+                rest = after;
+                continue;
+            }
+            rest = &rest[char.len_utf8()..];
+            let atom = match char {
+                '.' => Atom::Any,
+                '^' => {
+                    items.push(Item::Start);
+                    continue;
+                }
+                '\\' => {
+                    let escaped = rest.chars().next()?;
+                    // Letters and digits after `\` are commands of the expression language.
+                    if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() {
+                        return None;
+                    }
+                    rest = &rest[escaped.len_utf8()..];
+                    Atom::Char(escaped)
+                }
+                '[' => {
+                    let (class, after) = parse_class(rest)?;
+                    rest = after;
+                    class
+                }
+                char => Atom::Char(char),
+            };
+            match rest.strip_prefix('*') {
+                Some(after) => {
+                    rest = after;
+                    items.push(Item::Many(atom));
+                }
+                None => items.push(Item::One(atom)),
+            }
+        }
+        Some(Self::with_literal_ends(items))
+    }
+
+    /// Takes the fixed beginning and end out of the items: most paths already differ there.
+    fn with_literal_ends(mut items: Vec<Item>) -> Self {
+        let literal = |item: &Item| match item {
+            Item::One(Atom::Char(char)) if *char != '\u{fffd}' => Some(*char),
+            _ => None,
+        };
+        let prefix: String = items.iter().map_while(literal).collect();
+        items.drain(..prefix.chars().count());
+        let suffix: String = items.iter().rev().map_while(literal).collect();
+        items.truncate(items.len() - suffix.chars().count());
+        let suffix: String = suffix.chars().rev().collect();
+        Self { items, prefix: prefix.into(), suffix: suffix.into() }
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let Some(middle) = path.strip_prefix(self.prefix.as_slice()) else { return false };
+        let Some(middle) = middle.strip_suffix(self.suffix.as_slice()) else { return false };
+        self.matches_middle(middle)
+    }
+
+    /// All states at once, so that no pattern is slow: state `n` stands before item `n`.
+    fn matches_middle(&self, mut text: &[u8]) -> bool {
+        let mut states = vec![false; self.items.len() + 1];
+        let mut next = states.clone();
+        self.enter(&mut states, 0, self.prefix.is_empty());
+        while let Some((char, length)) = next_char(text) {
+            text = &text[length..];
+            next.fill(false);
+            let mut alive = false;
+            for (state, item) in self.items.iter().enumerate() {
+                if !states[state] {
+                    continue;
+                }
+                match item {
+                    Item::One(atom) if atom.fits(char) => self.enter(&mut next, state + 1, false),
+                    Item::Many(atom) if atom.fits(char) => self.enter(&mut next, state, false),
+                    Item::Directories if char != '\n' => {
+                        next[state] = true;
+                        if char == '/' {
+                            self.enter(&mut next, state + 1, false);
+                        }
+                    }
+                    _ => continue,
+                }
+                alive = true;
+            }
+            if !alive {
+                return false;
+            }
+            std::mem::swap(&mut states, &mut next);
+        }
+        states[self.items.len()]
+    }
+
+    /// Marks a state, and those that are reached from it without a character.
+    fn enter(&self, states: &mut [bool], mut state: usize, at_start: bool) {
+        loop {
+            states[state] = true;
+            match self.items.get(state) {
+                Some(Item::Many(_) | Item::Directories) => {}
+                Some(Item::Start) if at_start => {}
+                _ => return,
+            }
+            state += 1;
+        }
+    }
+}
+
+/// A class after its `[`, as regular expressions read it, and what follows it.
+fn parse_class(text: &str) -> Option<(Atom, &str)> {
+    let negated = text.starts_with('^');
+    let mut chars = text[usize::from(negated)..].chars();
+    let mut ranges = Vec::new();
+    let mut first = true;
+    loop {
+        if chars.as_str().starts_with("[:") {
+            // A named class: nobody writes one in a path pattern.
+            return None;
+        }
+        let low = match chars.next()? {
+            ']' if !first => return Some((Atom::Class { negated, ranges }, chars.as_str())),
+            '\\' => escaped_in_class(&mut chars)?,
+            char => char,
+        };
+        first = false;
+        let mut ahead = chars.clone();
+        let high = if ahead.next() == Some('-') && !ahead.as_str().starts_with(']') {
+            chars = ahead;
+            match chars.next()? {
+                '\\' => escaped_in_class(&mut chars)?,
+                char => char,
+            }
+        } else {
+            low
+        };
+        if high < low {
+            return None;
+        }
+        ranges.push((low, high));
+    }
+}
+
+fn escaped_in_class(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    chars.next().filter(|char| char.is_ascii() && !char.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_in_go() {
+        for (pattern, name, expected) in [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "ab/c", false),
+            ("a*/b", "abc/b", true),
+            ("a*/b", "a/c/b", false),
+            ("a*b*c*d*e*/f", "axbxcxdxe/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[^c]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a[^a]b", "a☺b", true),
+            ("a?b", "a/b", false),
+            ("a*b", "a/b", false),
+            ("a[^x]b", "a/b", true),
+            ("[\\]a]", "]", true),
+            ("[x\\-]", "-", true),
+            ("*x", "xxx", true),
+            ("", "", true),
+            ("/d/*.txt", "/d/a.txt", true),
+            ("**", "a", true),
+            ("**", "a/b", false),
+        ] {
+            assert_eq!(
+                Glob::new(pattern).unwrap().matches(name.as_bytes()),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+        for pattern in ["[", "[]a]", "[-]", "[x-]", "[-x]", "[a-", "[^", "[^bc", "a[", "\\"] {
+            assert!(Glob::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_in_go() {
+        for (path, clean) in [
+            ("", "."),
+            ("a//b/", "a/b"),
+            ("./a/../b", "b"),
+            ("/..", "/"),
+            ("../a", "../a"),
+            ("a/../..", ".."),
+            ("/a/./b/..", "/a"),
+            ("!x/", "!x"),
+        ] {
+            assert_eq!(clean_path(path), clean);
+        }
+        assert_eq!(split_wildcards("/a/b*/c"), ("/a".into(), "b*/c".into()));
+        assert_eq!(split_wildcards("/a/b\\*"), ("/a/b\\*".into(), String::new()));
+        assert_eq!(split_wildcards("/*"), ("/".into(), "*".into()));
+    }
+
+    fn one(pattern: &str, path: &str) -> bool {
+        PatternMatcher::new(&[pattern]).unwrap().matches_or_parent_matches(path.as_bytes())
+    }
+
+    #[test]
+    fn single_patterns() {
+        for (pattern, path, expected) in [
+            ("**", "file", true),
+            ("**", "a/b", true),
+            ("**/", "a/b", true),
+            ("a/**", "a/b/c", true),
+            ("a/**", "a", false),
+            ("a**", "ab/c", true),
+            ("**/**", "a/b", true),
+            ("dir/**", "dirx", false),
+            ("**/dir", "dir", true),
+            ("**/dir", "x/dir/file", true),
+            ("**/dir/**", "x/dir/file", true),
+            ("**/dir/**", "dir", false),
+            ("**/*.go", "x.go", true),
+            ("**/*.go", "a/b/x.go", true),
+            ("**/*.go", "a/b/x.gox", false),
+            ("*.go", "a/x.go", false),
+            ("a*/b", "ax/b/c", true),
+            ("a/*/b", "a/x/b", true),
+            ("a/*/b", "a/x/y/b", false),
+            ("a/**/b", "a/b", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a/**/b", "ax/b", false),
+            ("a.b", "axb", false),
+            ("a.*", "a.b", true),
+            ("a+(b)*", "a+(b)c", true),
+            ("file?", "file1", true),
+            ("file?", "file", false),
+            ("[a-c]x", "bx", true),
+            ("[!a]x", "!x", true),
+            ("[^a]x", "bx", true),
+            ("\\*x", "*x", true),
+            ("\\*x", "ax", false),
+            ("a\\?", "a?", true),
+            ("/a", "a", false),
+            ("a/", "a/b", true),
+            ("**/.git", ".git/config", true),
+            ("**foo", "barfoo", true),
+            ("日?語", "日本語", true),
+        ] {
+            assert_eq!(one(pattern, path), expected, "{pattern} {path}");
+        }
+        for pattern in ["[", "a[", "!", "[z-a]", "a\\d*"] {
+            assert!(PatternMatcher::new(&[pattern]).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_last_match_decides() {
+        let matcher = PatternMatcher::new(&["*", "", " !keep ", "keep/no*"]).unwrap();
+        assert!(matcher.has_exclusions());
+        for (path, expected) in
+            [("a", true), ("keep", false), ("keep/yes", false), ("keep/none", true), ("a/b", true)]
+        {
+            assert_eq!(matcher.matches_or_parent_matches(path.as_bytes()), expected, "{path}");
+            let mut info = MatchInfo::default();
+            let mut result = false;
+            for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+                (result, info) =
+                    matcher.matches_using_parent_results(&path.as_bytes()[..end], &info);
+            }
+            assert_eq!(result, expected, "{path}");
+        }
+    }
+}
