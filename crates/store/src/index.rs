@@ -12,7 +12,8 @@ const MAGIC: &[u8; 5] = b"KLIX\x01";
 /// hundred thousand entries.
 const MAX_ENTRIES: u64 = 2_000_000;
 const MAX_PAYLOAD: u64 = 256 << 20;
-const MAX_PATH: usize = 64 << 10;
+/// What Linux allows in one call; also a bound for the depth of a tree.
+const MAX_PATH: usize = 4096;
 const MAX_XATTRS: u64 = 1024;
 
 /// The headers of a layer's entries, in order: see [`Entry`].

@@ -7,7 +7,11 @@
 mod entry;
 mod index;
 mod layer;
+pub mod tree;
+mod walk;
 
 pub use entry::{Entry, EntryKind, Time};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
+pub use tree::Tree;
+pub use walk::{WalkError, walk_context};

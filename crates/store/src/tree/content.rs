@@ -1,0 +1,199 @@
+//! Where the bytes of a file are.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use oci::Digest;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::Time;
+
+/// Where the bytes of a regular file are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In a layer.
+    Layer {
+        /// Which.
+        diff_id: Arc<Digest>,
+        /// As what.
+        path: Arc<[u8]>,
+    },
+    /// In a folder of this machine.
+    Host(Arc<HostFile>),
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// A part of an open file: the member of an archive.
+    Slice {
+        /// The file.
+        file: Arc<File>,
+        /// Where in it the bytes begin.
+        offset: u64,
+    },
+}
+
+/// Which file a content is: equal for two names of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ContentId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Id {
+    Layer(Arc<Digest>, Arc<[u8]>),
+    Address(usize, u64),
+}
+
+/// Opens files of layers.
+pub trait LayerFiles: Sync {
+    /// Opens a regular file of a layer, by its path in the layer's index.
+    ///
+    /// # Errors
+    /// If the layer is not unpacked here or has no such file.
+    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File>;
+}
+
+/// For trees in which no file is in a layer.
+impl LayerFiles for () {
+    fn open_file(&self, diff_id: &Digest, _: &[u8]) -> io::Result<File> {
+        Err(io::Error::other(format!("layer `{diff_id}` is not here")))
+    }
+}
+
+/// A folder of this machine that files are read from.
+#[derive(Debug)]
+pub struct HostRoot {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file in a [`HostRoot`] as it was when it was found.
+#[derive(Debug)]
+pub struct HostFile {
+    /// The folder.
+    pub root: Arc<HostRoot>,
+    /// Path in it; none of its parents was a link.
+    pub path: Box<[u8]>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Device and inode.
+    pub inode: (u64, u64),
+    /// In bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of content or header, which no program can set.
+    pub ctime: Time,
+    /// The content digest of header and bytes, once known.
+    pub(crate) digest: OnceLock<Digest>,
+}
+
+impl HostRoot {
+    /// Opens a folder; links in `path` are followed.
+    ///
+    /// # Errors
+    /// If it is no folder or cannot be read.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, path: path.into() })
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens what is in it without following any link; it can be no regular file by now.
+    ///
+    /// # Errors
+    /// If it is gone, a link, or may not be read.
+    pub fn open_at(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if path.is_empty() { b".".as_slice() } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+            Ok(file) => Ok(file),
+            // A kernel before 5.6, or a filter of system calls from before it.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                self.open_stepwise(path, flags)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_stepwise(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let (parents, name) = super::split_last(path);
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut current: Option<OwnedFd> = None;
+        for parent in super::components(parents) {
+            let at = current.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            current = Some(rustix::fs::openat(at, parent, directory, Mode::empty())?);
+        }
+        let at = current.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+    }
+
+    /// The folder's descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl HostFile {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// If it is gone, may not be read, or is no regular file any more.
+    pub fn open(&self) -> io::Result<File> {
+        // Not blocked by a pipe that took its place.
+        let file = File::from(self.root.open_at(&self.path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file any more"));
+        }
+        Ok(file)
+    }
+}
+
+impl Content {
+    /// Opens it for reading `size` bytes.
+    ///
+    /// # Errors
+    /// If the file or its layer is not there.
+    pub fn open(&self, size: u64, layers: &dyn LayerFiles) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::Layer { diff_id, path } => Box::new(layers.open_file(diff_id, path)?),
+            Self::Host(file) => Box::new(file.open()?),
+            Self::Bytes(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+            Self::Slice { file, offset } => {
+                Box::new(Slice { file: file.clone(), offset: *offset, left: size })
+            }
+        })
+    }
+
+    /// Which file it is.
+    pub fn id(&self) -> ContentId {
+        ContentId(match self {
+            Self::Layer { diff_id, path } => Id::Layer(diff_id.clone(), path.clone()),
+            Self::Host(file) => Id::Address(Arc::as_ptr(file).addr(), 0),
+            Self::Bytes(bytes) => Id::Address(bytes.as_ptr().addr(), 0),
+            Self::Slice { file, offset } => Id::Address(Arc::as_ptr(file).addr(), *offset),
+        })
+    }
+}
+
+struct Slice {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Slice {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = self.file.read_at(&mut buffer[..wanted], self.offset)?;
+        self.offset += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}

@@ -1,0 +1,326 @@
+//! What a file system would show, as headers with references to content: the merged indexes of
+//! a chain of layers, a build context, the result of a COPY that is not yet written.
+//!
+//! A clone is cheap: two trees share all directories that are equal, and a change copies only
+//! the directories above it.
+
+mod content;
+mod merge;
+mod resolve;
+
+use std::sync::Arc;
+
+pub use content::{Content, ContentId, HostFile, HostRoot, LayerFiles};
+
+use crate::{Entry, EntryKind, Time};
+
+/// Extended attributes of a node, sorted by name; `None` where there are none.
+pub type Xattrs = Option<Arc<[(Box<[u8]>, Box<[u8]>)]>>;
+
+/// A tree of headers.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    root: Node,
+    root_has_header: bool,
+}
+
+/// A file, directory, link or device: its header, and where its content is.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// Permission bits with setuid, setgid and sticky (`0o7777`); `0o777` for links.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change of its content.
+    pub mtime: Time,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub enum NodeKind {
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+        /// Where its bytes are.
+        content: Content,
+        /// Whether other nodes of the tree may be names of the same file; they have the same
+        /// [`Content::id`].
+        linked: bool,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it says.
+        target: Arc<[u8]>,
+    },
+    /// A directory with what is in it.
+    Directory(Arc<Directory>),
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+/// The nodes in a directory, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    children: Vec<(Arc<[u8]>, Node)>,
+}
+
+/// Why a tree cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Links that lead to each other.
+    #[error("too many links in `{0}`")]
+    TooManyLinks(String),
+    /// A hard link of a layer to a file that is not there.
+    #[error("hard link `{link}` of a layer leads to `{target}`, which is no file below it")]
+    HardLink {
+        /// The link.
+        link: String,
+        /// Its target.
+        target: String,
+    },
+    /// A node was to be put into something that is no directory.
+    #[error("`{0}` is not in a directory of the tree")]
+    NoParent(String),
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self { root: Node::directory(0o755, Time::default()), root_has_header: true }
+    }
+}
+
+impl Tree {
+    /// An empty tree.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tree of a context: its root has no header of its own (BuildKit's client sends none).
+    pub fn without_root_header(root: Node) -> Self {
+        Self { root, root_has_header: false }
+    }
+
+    /// Whether the root's own header counts in content digests.
+    pub fn root_has_header(&self) -> bool {
+        self.root_has_header
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// The node of a path as [`Entry::path`] writes it; links are not followed.
+    pub fn get(&self, path: &[u8]) -> Option<&Node> {
+        components(path).try_fold(&self.root, |node, name| node.as_directory()?.get(name))
+    }
+
+    /// The node of a path, to change its header. Directories above it stop being shared.
+    pub fn get_mut(&mut self, path: &[u8]) -> Option<&mut Node> {
+        let mut node = &mut self.root;
+        for name in components(path) {
+            node = node.as_directory_mut()?.get_mut(name)?;
+        }
+        Some(node)
+    }
+
+    /// Puts a node at a path, in place of what is there. The root can only become a directory.
+    ///
+    /// # Errors
+    /// If the path's parent is no directory.
+    pub fn insert(&mut self, path: &[u8], node: Node) -> Result<(), TreeError> {
+        let error = || TreeError::NoParent(display(path));
+        if path.is_empty() {
+            if node.as_directory().is_none() {
+                return Err(error());
+            }
+            self.root = node;
+            return Ok(());
+        }
+        let (parent, name) = split_last(path);
+        let parent = self.get_mut(parent).and_then(Node::as_directory_mut).ok_or_else(error)?;
+        parent.insert(name, node);
+        Ok(())
+    }
+
+    /// Takes out the node of a path, with all that is in it.
+    pub fn remove(&mut self, path: &[u8]) -> Option<Node> {
+        self.get(path)?;
+        let (parent, name) = split_last(path);
+        self.get_mut(parent)?.as_directory_mut()?.remove(name)
+    }
+
+    /// Calls `visit` for all nodes but the root, in the order of [`Entry`].
+    pub fn walk<'a>(&'a self, mut visit: impl FnMut(&[u8], &'a Node)) {
+        let mut path = Vec::new();
+        let Some(root) = self.root.as_directory() else { return };
+        // An own stack: a tree from a context can be deeper than a thread's.
+        let mut stack = vec![(root.children.iter(), 0)];
+        while let Some((children, length)) = stack.last_mut() {
+            path.truncate(*length);
+            let Some((name, node)) = children.next() else {
+                stack.pop();
+                continue;
+            };
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            visit(&path, node);
+            if let Some(directory) = node.as_directory() {
+                let length = path.len();
+                stack.push((directory.children.iter(), length));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// An empty directory of root.
+    pub fn directory(mode: u32, mtime: Time) -> Self {
+        Self {
+            kind: NodeKind::Directory(Arc::default()),
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: None,
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.kind, NodeKind::Directory(_))
+    }
+
+    /// What is in it, if it is a directory.
+    pub fn as_directory(&self) -> Option<&Directory> {
+        match &self.kind {
+            NodeKind::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// What is in it, to change it.
+    pub fn as_directory_mut(&mut self) -> Option<&mut Directory> {
+        match &mut self.kind {
+            NodeKind::Directory(directory) => Some(Arc::make_mut(directory)),
+            _ => None,
+        }
+    }
+
+    /// The header as a layer has it. A file stays a file, also where it is linked.
+    pub fn to_entry(&self, path: &[u8]) -> Entry {
+        let kind = match &self.kind {
+            NodeKind::File { size, .. } => EntryKind::File { size: *size },
+            NodeKind::Symlink { target } => EntryKind::Symlink { target: (**target).into() },
+            NodeKind::Directory(_) => EntryKind::Directory,
+            &NodeKind::CharDevice { major, minor } => EntryKind::CharDevice { major, minor },
+            &NodeKind::BlockDevice { major, minor } => EntryKind::BlockDevice { major, minor },
+            NodeKind::Fifo => EntryKind::Fifo,
+        };
+        Entry {
+            path: path.into(),
+            kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            xattrs: self.xattrs.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
+        }
+    }
+}
+
+impl Directory {
+    /// A directory of nodes in any order; names must differ.
+    pub fn from_children(mut children: Vec<(Arc<[u8]>, Node)>) -> Self {
+        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Self { children }
+    }
+
+    /// The nodes with their names, in the order of names.
+    pub fn children(&self) -> &[(Arc<[u8]>, Node)] {
+        &self.children
+    }
+
+    /// The node of a name.
+    pub fn get(&self, name: &[u8]) -> Option<&Node> {
+        self.position(name).ok().map(|position| &self.children[position].1)
+    }
+
+    /// The node of a name, to change it.
+    pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Node> {
+        self.position(name).ok().map(|position| &mut self.children[position].1)
+    }
+
+    /// Puts a node in, in place of what has its name.
+    pub fn insert(&mut self, name: &[u8], node: Node) {
+        match self.position(name) {
+            Ok(position) => self.children[position].1 = node,
+            Err(position) => self.children.insert(position, (name.into(), node)),
+        }
+    }
+
+    /// Takes a node out.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Node> {
+        self.position(name).ok().map(|position| self.children.remove(position).1)
+    }
+
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        // Names mostly come in order.
+        match self.children.last() {
+            Some((last, _)) if **last < *name => Err(self.children.len()),
+            _ => self.children.binary_search_by(|(child, _)| (**child).cmp(name)),
+        }
+    }
+}
+
+/// The names that a path is made of.
+pub fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+}
+
+/// The parent of a path and its last name; both are empty for the root.
+pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A directory's path and a name in it.
+pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
+    path.extend_from_slice(directory);
+    if !directory.is_empty() && !name.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// A path for messages, absolute.
+pub(crate) fn display(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
