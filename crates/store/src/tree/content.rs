@@ -66,6 +66,7 @@ impl LayerFiles for () {
 pub struct HostRoot {
     fd: OwnedFd,
     path: PathBuf,
+    opened: Time,
 }
 
 /// A file in a [`HostRoot`] as it was when it was found.
@@ -96,12 +97,21 @@ impl HostRoot {
     /// If it is no folder or cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, path: path.into() })
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        // The clock that file systems take their times from.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let opened = Time { seconds: now.tv_sec, nanos: now.tv_nsec as u32 };
+        Ok(Self { fd, path: path.into(), opened })
     }
 
     /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When it was opened: what is known of its files is not older.
+    pub fn opened(&self) -> Time {
+        self.opened
     }
 
     /// Opens what is in it without following any link; it can be no regular file by now.

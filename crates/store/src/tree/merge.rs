@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-use super::{Content, Directory, Node, NodeKind, Tree, TreeError, Xattrs, display};
+use super::{Content, Directory, Node, NodeKind, RootHeader, Tree, TreeError, Xattrs, display};
 use crate::{Entry, EntryKind, LayerIndex, Time};
 
 /// A layer that names a hard link's target by another hard link does so once or twice.
@@ -31,6 +31,7 @@ impl Tree {
     /// # Errors
     /// If a hard link leads nowhere.
     pub fn apply_layer(&mut self, diff_id: Digest, index: &LayerIndex) -> Result<(), TreeError> {
+        self.root_header = RootHeader::Own;
         let entries = index.entries();
         let own = entries.iter().take_while(|entry| entry.path.is_empty()).count();
         let (own, entries) = entries.split_at(own);

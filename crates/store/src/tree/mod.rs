@@ -21,7 +21,18 @@ pub type Xattrs = Option<Arc<[(Box<[u8]>, Box<[u8]>)]>>;
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: Node,
-    root_has_header: bool,
+    root_header: RootHeader,
+}
+
+/// What stands for the header of a tree's root in content digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootHeader {
+    /// Its own.
+    Own,
+    /// Nothing, and other headers are as BuildKit's client sends them: a local context.
+    Unsent,
+    /// There is no file system at all (`FROM scratch`): also the whole is nothing.
+    NoTree,
 }
 
 /// A file, directory, link or device: its header, and where its content is.
@@ -106,7 +117,7 @@ pub enum TreeError {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { root: Node::directory(0o755, Time::default()), root_has_header: true }
+        Self { root: Node::directory(0o755, Time::default()), root_header: RootHeader::NoTree }
     }
 }
 
@@ -118,12 +129,12 @@ impl Tree {
 
     /// A tree of a context: its root has no header of its own (BuildKit's client sends none).
     pub fn without_root_header(root: Node) -> Self {
-        Self { root, root_has_header: false }
+        Self { root, root_header: RootHeader::Unsent }
     }
 
-    /// Whether the root's own header counts in content digests.
-    pub fn root_has_header(&self) -> bool {
-        self.root_has_header
+    /// What stands for the root's header in content digests.
+    pub fn root_header(&self) -> RootHeader {
+        self.root_header
     }
 
     /// The root.

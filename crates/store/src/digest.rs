@@ -1,0 +1,327 @@
+//! Content digests, byte for byte as BuildKit's `contenthash` makes them: the names of what a
+//! step reads of a tree (interop reference, 2.6).
+//!
+//! First the nodes that count are chosen, then their files are hashed by several threads, then
+//! digests are put together.
+
+mod memo;
+mod select;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use graph::{ContentQuery, PatternError};
+use oci::{Digest, Hasher};
+
+pub use memo::{ContextMemo, DigestMemo, memoised_content_digest};
+use select::{Choice, Chosen};
+
+use crate::tree::{Content, HostFile, LayerFiles, Node, NodeKind, RootHeader, Tree, TreeError};
+
+/// Why a tree has no content digest.
+#[derive(Debug, thiserror::Error)]
+pub enum DigestError {
+    /// A path that must be there is not; the words are BuildKit's.
+    #[error("\"{0}\": not found")]
+    NotFound(String),
+    /// A path's links.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A pattern of the query.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A file of the tree.
+    #[error("read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// The content digest of what a query asks of a tree.
+///
+/// # Errors
+/// If a path is not there or a file cannot be read.
+pub fn content_digest(
+    tree: &Tree,
+    query: &ContentQuery,
+    layers: &dyn LayerFiles,
+) -> Result<Digest, DigestError> {
+    let choices = select::select(tree, query)?;
+    let mut files = FileDigests { local: is_local(tree), known: HashMap::new() };
+    files.hash_all(&choices, layers)?;
+    let digests: Vec<String> =
+        choices.iter().map(|choice| files.choice(tree, choice).to_string()).collect();
+    Ok(Digest::of(digests.join("\0")))
+}
+
+/// The layers that must be unpacked before [`content_digest`] can be asked.
+///
+/// # Errors
+/// If a path is not there.
+pub fn content_layers(tree: &Tree, query: &ContentQuery) -> Result<Vec<Digest>, DigestError> {
+    let mut layers = BTreeSet::new();
+    for choice in select::select(tree, query)? {
+        choice.nodes(&mut |node| {
+            if let NodeKind::File { content: Content::Layer { diff_id, .. }, .. } = &node.kind {
+                layers.insert(**diff_id);
+            }
+        });
+    }
+    Ok(layers.into_iter().collect())
+}
+
+fn is_local(tree: &Tree) -> bool {
+    tree.root_header() == RootHeader::Unsent
+}
+
+/// Digests of regular files, by where their node is in memory: the tree is borrowed meanwhile.
+struct FileDigests {
+    local: bool,
+    known: HashMap<usize, Digest>,
+}
+
+/// Below this many bytes a second thread costs more than it brings.
+const WORTH_A_THREAD: u64 = 256 << 10;
+const BUFFER: usize = 128 << 10;
+
+impl FileDigests {
+    fn hash_all(
+        &mut self,
+        choices: &[Choice<'_>],
+        layers: &dyn LayerFiles,
+    ) -> Result<(), DigestError> {
+        let mut files: Vec<&Node> = Vec::new();
+        for choice in choices {
+            choice.nodes(&mut |node| {
+                if matches!(node.kind, NodeKind::File { .. }) && remembered(node).is_none() {
+                    files.push(node);
+                }
+            });
+        }
+        // A file can be in several choices, but mostly none is.
+        files.sort_unstable_by_key(|node| std::ptr::from_ref(*node).addr());
+        files.dedup_by_key(|node| std::ptr::from_ref(*node).addr());
+        let bytes: u64 = files
+            .iter()
+            .map(|node| match node.kind {
+                NodeKind::File { size, .. } => size + 4096,
+                _ => 0,
+            })
+            .sum();
+        let threads = match bytes {
+            0..WORTH_A_THREAD => 1,
+            _ => std::thread::available_parallelism().map_or(1, usize::from).min(files.len()),
+        };
+        let work =
+            Work { files: &files, layers, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+        let results = Mutex::new(Ok(Vec::with_capacity(files.len())));
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| work.run(&results, self.local));
+            }
+            work.run(&results, self.local);
+        });
+        let digests = results.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        self.known.extend(digests);
+        Ok(())
+    }
+
+    fn choice(&self, tree: &Tree, choice: &Choice<'_>) -> Digest {
+        match choice {
+            Choice::Nothing => Digest::of(""),
+            Choice::One(chosen) => self.chosen(tree, chosen),
+            Choice::List(entries) => {
+                let mut hasher = Hasher::new();
+                for (key, chosen) in entries {
+                    hasher.update(if key.is_empty() { b"\0" } else { key.as_slice() });
+                    hasher.update(self.chosen(tree, chosen).to_string());
+                }
+                hasher.finish()
+            }
+        }
+    }
+
+    fn chosen(&self, tree: &Tree, chosen: &Chosen<'_>) -> Digest {
+        match chosen {
+            Chosen::Whole(node) => self.whole(tree, node),
+            Chosen::Header(node) => self.header(tree, node),
+        }
+    }
+
+    fn header(&self, tree: &Tree, node: &Node) -> Digest {
+        if self.local && std::ptr::eq(node, tree.root()) {
+            return Digest::of("");
+        }
+        Digest::of(header_text(node, self.local))
+    }
+
+    fn whole(&self, tree: &Tree, node: &Node) -> Digest {
+        match &node.kind {
+            NodeKind::Directory(directory) => {
+                let mut hasher = Hasher::new();
+                hasher.update(b"\0");
+                hasher.update(self.header(tree, node).to_string());
+                for (name, child) in directory.children() {
+                    hasher.update(b"\0");
+                    hasher.update(name);
+                    hasher.update(self.whole(tree, child).to_string());
+                }
+                hasher.finish()
+            }
+            NodeKind::File { .. } => remembered(node)
+                .or_else(|| self.known.get(&std::ptr::from_ref(node).addr()).copied())
+                .expect("all files of the choices were hashed"),
+            _ => self.header(tree, node),
+        }
+    }
+}
+
+struct Work<'a> {
+    files: &'a [&'a Node],
+    layers: &'a dyn LayerFiles,
+    next: AtomicUsize,
+    stop: AtomicBool,
+}
+
+type Hashed = Result<Vec<(usize, Digest)>, DigestError>;
+
+impl Work<'_> {
+    fn run(&self, results: &Mutex<Hashed>, local: bool) {
+        let mut buffer = vec![0; BUFFER];
+        let mut digests = Vec::new();
+        let mut failed = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(node) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            match hash_file(node, local, self.layers, &mut buffer) {
+                Ok(digest) => digests.push((std::ptr::from_ref(*node).addr(), digest)),
+                Err(error) => {
+                    self.stop.store(true, Ordering::Relaxed);
+                    failed = Some(error);
+                }
+            }
+        }
+        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            Some(error) => *results = Err(error),
+            None => {
+                if let Ok(results) = &mut *results {
+                    results.extend(digests);
+                }
+            }
+        }
+    }
+}
+
+/// The file of a context whose node has the header that it was found with; its digest is kept
+/// with it.
+fn host_file(node: &Node) -> Option<&HostFile> {
+    match &node.kind {
+        NodeKind::File { content: Content::Host(file), size, .. }
+            if file.mode == node.mode
+                && file.size == *size
+                && (node.uid, node.gid) == (0, 0)
+                && node.xattrs.is_none() =>
+        {
+            Some(file)
+        }
+        _ => None,
+    }
+}
+
+fn remembered(node: &Node) -> Option<Digest> {
+    host_file(node)?.digest.get().copied()
+}
+
+fn hash_file(
+    node: &Node,
+    local: bool,
+    layers: &dyn LayerFiles,
+    buffer: &mut [u8],
+) -> Result<Digest, DigestError> {
+    let NodeKind::File { size, content, .. } = &node.kind else { return Ok(Digest::of("")) };
+    let mut hasher = Hasher::new();
+    hasher.update(header_text(node, local));
+    if *size > 0 {
+        read_all(content, *size, layers, buffer, |bytes| hasher.update(bytes))
+            .map_err(|source| DigestError::Read { path: content_name(content), source })?;
+    }
+    let digest = hasher.finish();
+    if let Some(file) = host_file(node) {
+        // Another thread can only have come to the same result.
+        let _ = file.digest.set(digest);
+    }
+    Ok(digest)
+}
+
+fn read_all(
+    content: &Content,
+    size: u64,
+    layers: &dyn LayerFiles,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut reader = content.open(size, layers)?;
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        match reader.read(&mut buffer[..wanted]) {
+            Ok(0) => return Err(io::Error::other("it became shorter while it was read")),
+            Ok(read) => {
+                take(&buffer[..read]);
+                left -= read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn content_name(content: &Content) -> String {
+    match content {
+        Content::Layer { path, .. } => crate::tree::display(path),
+        Content::Host(file) => crate::tree::display(&file.path),
+        Content::Bytes(_) => "inline file".into(),
+        Content::Slice { .. } => "archive member".into(),
+    }
+}
+
+/// What is hashed of a header: the fields of the tarsum of old Docker, without name and time.
+fn header_text(node: &Node, local: bool) -> Vec<u8> {
+    let nothing = [].as_slice();
+    let (size, typeflag, target, device) = match &node.kind {
+        NodeKind::File { size, .. } => (*size, '0', nothing, (0, 0)),
+        NodeKind::Symlink { target } => (0, '2', &**target, (0, 0)),
+        NodeKind::Directory(_) => (0, '5', nothing, (0, 0)),
+        NodeKind::CharDevice { major, minor } => (0, '3', nothing, (*major, *minor)),
+        NodeKind::BlockDevice { major, minor } => (0, '4', nothing, (*major, *minor)),
+        NodeKind::Fifo => (0, '6', nothing, (0, 0)),
+    };
+    // BuildKit's test for devices in a snapshot is never true (`filehash_unix.go`, setUnixOpt).
+    let (major, minor) = if local { device } else { (0, 0) };
+    let mode = if typeflag == '2' { 0o777 } else { node.mode };
+    let mut text =
+        format!("namemode{mode}uid{}gid{}size{size}typeflag{typeflag}linkname", node.uid, node.gid)
+            .into_bytes();
+    text.extend_from_slice(target);
+    text.extend_from_slice(format!("unamegnamedevmajor{major}devminor{minor}").as_bytes());
+    for (name, value) in node.xattrs.as_deref().unwrap_or_default() {
+        let hidden = name.starts_with(b"security.") || name.starts_with(b"system.");
+        if !hidden || **name == *b"security.capability" {
+            text.extend_from_slice(name);
+            text.extend_from_slice(value);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
