@@ -1,0 +1,196 @@
+//! Patterns of `${name#pattern}` and its relatives: `*`, `?` and escapes; no bracket classes.
+//! As in BuildKit, which makes regular expressions of them, wildcards match no newline.
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token {
+    Character(char),
+    Any,
+    Star,
+}
+
+/// A pattern that was read.
+#[derive(Debug)]
+pub(crate) struct Pattern(Vec<Token>);
+
+impl Pattern {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut tokens = Vec::new();
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            tokens.push(match c {
+                '*' => Token::Star,
+                '?' => Token::Any,
+                // `}` and `/` end parts of `${}`; their escape is no part of the pattern.
+                '\\' if matches!(chars.peek(), Some('}' | '/')) => continue,
+                '\\' => match chars.next() {
+                    Some(c @ ('*' | '?' | '\\')) => Token::Character(c),
+                    other => {
+                        let c = other.unwrap_or('\u{fffd}');
+                        return Err(format!("invalid escape '\\{c}'"));
+                    }
+                },
+                c => Token::Character(c),
+            });
+        }
+        Ok(Self(tokens))
+    }
+
+    /// Where matches that begin at the front of `text` end: the nearest or the farthest.
+    fn end(&self, text: &[char], longest: bool) -> Option<usize> {
+        let last = self.0.len();
+        let mut states = vec![false; last + 1];
+        states[0] = true;
+        let mut found = None;
+        for position in 0..=text.len() {
+            for state in 0..last {
+                if states[state] && self.0[state] == Token::Star {
+                    states[state + 1] = true;
+                }
+            }
+            if states[last] {
+                found = Some(position);
+                if !longest {
+                    return found;
+                }
+            }
+            let Some(&c) = text.get(position) else { break };
+            let mut next = vec![false; last + 1];
+            let mut alive = false;
+            for state in 0..last {
+                let (fits, to) = match self.0[state] {
+                    Token::Character(wanted) => (c == wanted, state + 1),
+                    Token::Any => (c != '\n', state + 1),
+                    Token::Star => (c != '\n', state),
+                };
+                if states[state] && fits {
+                    next[to] = true;
+                    alive = true;
+                }
+            }
+            if !alive {
+                break;
+            }
+            states = next;
+        }
+        found
+    }
+
+    pub(crate) fn strip_prefix(&self, text: &str, longest: bool) -> String {
+        let chars: Vec<char> = text.chars().collect();
+        chars[self.end(&chars, longest).unwrap_or(0)..].iter().collect()
+    }
+
+    pub(crate) fn strip_suffix(&self, text: &str, longest: bool) -> String {
+        let reversed = Self(self.0.iter().rev().copied().collect());
+        let chars: Vec<char> = text.chars().rev().collect();
+        chars[reversed.end(&chars, longest).unwrap_or(0)..].iter().rev().collect()
+    }
+
+    pub(crate) fn replace_first(&self, text: &str, replacement: &str) -> String {
+        let chars: Vec<char> = text.chars().collect();
+        for start in 0..=chars.len() {
+            if let Some(length) = self.end(&chars[start..], true) {
+                let mut out: String = chars[..start].iter().collect();
+                out.push_str(replacement);
+                out.extend(&chars[start + length..]);
+                return out;
+            }
+        }
+        text.into()
+    }
+
+    /// Replaces every match; `replacement` is a template in which `$0` is what matched and other
+    /// names are empty (Go's `Regexp.ReplaceAllString`, which shows through in BuildKit).
+    pub(crate) fn replace_all(&self, text: &str, replacement: &str) -> String {
+        let chars: Vec<char> = text.chars().collect();
+        let mut out = String::new();
+        let mut start = 0;
+        let mut last_end = None;
+        while start <= chars.len() {
+            match self.end(&chars[start..], true) {
+                Some(length) if length > 0 || last_end != Some(start) => {
+                    let end = start + length;
+                    expand_template(replacement, &chars[start..end], &mut out);
+                    last_end = Some(end);
+                    if length == 0 {
+                        out.extend(chars.get(start));
+                        start += 1;
+                    } else {
+                        start = end;
+                    }
+                }
+                _ => {
+                    out.extend(chars.get(start));
+                    start += 1;
+                }
+            }
+        }
+        out
+    }
+}
+
+fn expand_template(template: &str, matched: &[char], out: &mut String) {
+    let mut rest = template;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let word = |text: &str| {
+            text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())
+        };
+        let (name, after) = match after.strip_prefix('{') {
+            Some(inner) => {
+                let end = word(inner);
+                match inner[end..].strip_prefix('}') {
+                    Some(after) => (&inner[..end], after),
+                    None => ("", after),
+                }
+            }
+            None => after.split_at(word(after)),
+        };
+        match name {
+            "" => out.push('$'),
+            name if name.bytes().all(|b| b == b'0') => out.extend(matched),
+            _ => {}
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn prefixes_and_suffixes() {
+        let path = "/a/banana/t.tar.gz";
+        assert_eq!(pattern("*/").strip_prefix(path, false), "a/banana/t.tar.gz");
+        assert_eq!(pattern("*/").strip_prefix(path, true), "t.tar.gz");
+        assert_eq!(pattern("/*").strip_suffix(path, false), "/a/banana");
+        assert_eq!(pattern("/*").strip_suffix(path, true), "");
+        assert_eq!(pattern("??").strip_suffix(path, false), "/a/banana/t.tar.");
+        assert_eq!(pattern("nope").strip_prefix(path, true), path);
+        assert_eq!(pattern("\\*").strip_prefix("*a", true), "a");
+        assert!(Pattern::parse("\\a").is_err());
+    }
+
+    #[test]
+    fn replacing() {
+        let path = "/a/banana/t.tar.gz";
+        assert_eq!(pattern("b*t").replace_first(path, "Y"), "/a/Yar.gz");
+        assert_eq!(pattern("?a").replace_all(path, "Z"), "Z/ZZZ/t.Zr.gz");
+        assert_eq!(pattern(".").replace_all(path, "\\$1"), "/a/banana/t\\tar\\gz");
+        assert_eq!(pattern("a").replace_all("aba", "[$0]$$"), "[a]$b[a]$");
+        assert_eq!(pattern("*").replace_all("abc", "x"), "x");
+        assert_eq!(pattern("").replace_all("ab", "-"), "-a-b-");
+    }
+}

@@ -1,0 +1,184 @@
+//! Build arguments: defaults, global ones, those of stages.
+
+use graph::ProxyEnv;
+
+use super::Lowerer;
+use super::stages::State;
+use crate::error::Error;
+use crate::expand::{Env, Variables};
+use crate::instruction::InstructionKind;
+
+/// Arguments that never become environment.
+const NO_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Arguments that BuildKit's frontends and clients read themselves.
+const BEHAVIOURAL: [&str; 9] = [
+    "BUILDKIT_BUILD_NAME",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_INLINE_BUILDINFO_ATTRS",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "SOURCE_DATE_EPOCH",
+];
+
+impl Lowerer<'_> {
+    /// Platform arguments and those in front of the first FROM.
+    pub(super) fn define_global_args(&mut self) -> Result<(), Error> {
+        let mut global = self.automatic_args();
+        for instruction in &self.file.global_args {
+            let InstructionKind::Arg(arguments) = &instruction.kind else { continue };
+            for (name, default) in arguments {
+                let value = match (self.build_args.get(name), default) {
+                    (Some(given), _) => {
+                        self.used_args.insert(name.clone());
+                        Some(given.clone())
+                    }
+                    (None, Some(default)) => {
+                        let word = self.lex.word(default, &global);
+                        Some(word.map_err(|error| Error::new(error).at(instruction.lines))?)
+                    }
+                    (None, None) => None,
+                };
+                if let Some(value) = value {
+                    global.set(name, &value);
+                }
+            }
+        }
+        let used = self.build_args.keys().filter(|name| {
+            BEHAVIOURAL.contains(&name.as_str())
+                || name.starts_with("BUILDKIT_ATTEST_")
+                || proxy_field(&mut ProxyEnv::default(), name).is_some()
+        });
+        self.used_args.extend(used.cloned());
+        self.global = global;
+        Ok(())
+    }
+
+    fn automatic_args(&mut self) -> Env {
+        let (build, target) = (&self.request.build_platform, &self.request.platform);
+        let last = self.file.stages.last().and_then(|stage| stage.name.as_deref());
+        let stage = self.request.target.as_deref().filter(|name| !name.is_empty()).or(last);
+        let values = [
+            ("BUILDPLATFORM", build.to_string()),
+            ("BUILDOS", build.os.clone()),
+            ("BUILDOSVERSION", build.os_version.clone()),
+            ("BUILDARCH", build.architecture.clone()),
+            ("BUILDVARIANT", build.variant.clone()),
+            ("TARGETPLATFORM", target.to_string()),
+            ("TARGETOS", target.os.clone()),
+            ("TARGETOSVERSION", target.os_version.clone()),
+            ("TARGETARCH", target.architecture.clone()),
+            ("TARGETVARIANT", target.variant.clone()),
+            ("TARGETSTAGE", stage.unwrap_or("default").to_owned()),
+        ];
+        let mut env = Env::default();
+        for (name, value) in values {
+            let given = self.build_args.get(name);
+            if given.is_some() {
+                self.used_args.insert(name.into());
+            }
+            env.set(name, given.unwrap_or(&value));
+        }
+        env
+    }
+
+    /// `SOURCE_DATE_EPOCH`, from a build argument or a global ARG's default.
+    pub(super) fn read_epoch(&mut self) -> Result<(), Error> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given = self.build_args.get(NAME).cloned();
+        let value = given
+            .or_else(|| self.global.get(NAME).filter(|value| !value.is_empty()).map(Into::into));
+        match value.as_deref() {
+            None => {}
+            Some("") => {
+                self.build_args.remove(NAME);
+                self.global.remove(NAME);
+            }
+            Some(value) => {
+                let seconds = value.parse().map_err(|_| {
+                    Error::new(format!("invalid SOURCE_DATE_EPOCH: {value}"))
+                        .hint("it is a number of seconds since 1970; contexts and stages cannot stand for it")
+                })?;
+                self.epoch = Some(seconds);
+            }
+        }
+        Ok(())
+    }
+
+    /// ARG in a stage.
+    pub(super) fn dispatch_arg(
+        &mut self,
+        stage: usize,
+        arguments: &[(String, Option<String>)],
+    ) -> Result<(), Error> {
+        let mut texts = Vec::new();
+        for (name, default) in arguments {
+            let value = match (self.build_args.get(name), default) {
+                (Some(given), _) => {
+                    self.used_args.insert(name.clone());
+                    Some(given.clone())
+                }
+                (None, Some(default)) => Some(self.expand(stage, default)?),
+                (None, None) => self.global.get(name).map(Into::into),
+            };
+            let state = &mut self.states[stage];
+            if let Some(value) = &value
+                && !NO_ENV.contains(&name.as_str())
+            {
+                state.env.set(name, value);
+            }
+            texts.push(match &value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            });
+            state.args.push((name.clone(), value));
+        }
+        self.record(stage, format!("ARG {}", texts.join(" ")), None);
+        Ok(())
+    }
+
+    /// Proxy settings among the build arguments, whatever the case of their names.
+    pub(super) fn proxy(&self) -> ProxyEnv {
+        let mut proxy = ProxyEnv::default();
+        for (name, value) in &self.build_args {
+            if let Some(field) = proxy_field(&mut proxy, name) {
+                field.clone_from(value);
+            }
+        }
+        proxy
+    }
+}
+
+fn proxy_field<'p>(proxy: &'p mut ProxyEnv, name: &str) -> Option<&'p mut String> {
+    match name.to_ascii_lowercase().as_str() {
+        "http_proxy" => Some(&mut proxy.http),
+        "https_proxy" => Some(&mut proxy.https),
+        "ftp_proxy" => Some(&mut proxy.ftp),
+        "no_proxy" => Some(&mut proxy.no),
+        "all_proxy" => Some(&mut proxy.all),
+        _ => None,
+    }
+}
+
+/// The text of a RUN in the history: declared arguments with their values, then the command.
+pub(super) fn run_text(state: &State<'_>, env: &Env, words: &[String]) -> String {
+    let mut arguments: Vec<(&str, String)> = Vec::new();
+    for (name, value) in &state.args {
+        let value = env.get(name).or(value.as_deref()).unwrap_or_default();
+        let text = format!("{name}={value}");
+        match arguments.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = text,
+            None => arguments.push((name, text)),
+        }
+    }
+    let mut parts = Vec::new();
+    if !arguments.is_empty() {
+        parts.push(format!("|{}", arguments.len()));
+        parts.extend(arguments.into_iter().map(|(_, text)| text));
+    }
+    parts.extend_from_slice(words);
+    parts.join(" ")
+}

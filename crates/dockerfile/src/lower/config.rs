@@ -1,0 +1,254 @@
+//! The image config and the instructions that change nothing else.
+
+use oci::{Config, ImageConfig, Platform, RootFs};
+use serde_json::{Map, Value};
+
+use super::stages::State;
+use super::{DEFAULT_PATH, Lowerer};
+use crate::error::Error;
+use crate::go;
+use crate::instruction::CommandLine;
+
+/// The config of nothing.
+pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
+    let mut image = ImageConfig {
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: platform.os_features.clone(),
+        ..ImageConfig::default()
+    };
+    image.config.working_dir = "/".into();
+    if platform.os != "windows" {
+        image.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+    }
+    image
+}
+
+/// What an image built on one with `config` begins with. Like BuildKit's, it has the fields of
+/// the specifications alone, and layers are filled in when they are known.
+pub(super) fn inherited(config: ImageConfig) -> ImageConfig {
+    ImageConfig {
+        created: None,
+        rootfs: RootFs::default(),
+        other: Map::new(),
+        config: Config { other: Map::new(), ..config.config },
+        ..config
+    }
+}
+
+pub(super) fn key_value(text: &str) -> (&str, &str) {
+    text.split_once('=').unwrap_or((text, ""))
+}
+
+/// The command with its shell, where it needs one.
+pub(super) fn with_shell(
+    image: &ImageConfig,
+    line: &CommandLine,
+    words: Vec<String>,
+) -> Vec<String> {
+    if !line.shell {
+        return words;
+    }
+    let mut shell = match (image.config.shell.is_empty(), image.os.as_str()) {
+        (false, _) => image.config.shell.clone(),
+        (true, "windows") => ["cmd", "/S", "/C"].map(Into::into).to_vec(),
+        (true, _) => ["/bin/sh", "-c"].map(Into::into).to_vec(),
+    };
+    shell.push(words.join(" "));
+    shell
+}
+
+impl Lowerer<'_> {
+    /// The target's config with what the request says of it.
+    pub(super) fn result_config(&self, state: &State<'_>) -> ImageConfig {
+        let mut image = state.config.clone();
+        image.config.labels.extend(self.request.labels.iter().cloned());
+        let wanted = &self.request.platform;
+        if self.request.platform_explicit {
+            let same = wanted.os == image.os && wanted.architecture == image.architecture;
+            image.os.clone_from(&wanted.os);
+            image.architecture.clone_from(&wanted.architecture);
+            if !wanted.variant.is_empty() || !same {
+                image.variant.clone_from(&wanted.variant);
+            }
+            if !wanted.os_version.is_empty() || !same {
+                image.os_version.clone_from(&wanted.os_version);
+            }
+            if !wanted.os_features.is_empty() {
+                image.os_features.clone_from(&wanted.os_features);
+            }
+        }
+        let platform = image.platform().normalize();
+        image.os = platform.os;
+        image.architecture = platform.architecture;
+        image.variant = platform.variant;
+        image.created = self.epoch.map(go::rfc3339);
+        image
+    }
+
+    pub(super) fn dispatch_env(
+        &mut self,
+        stage: usize,
+        pairs: &[(String, String)],
+    ) -> Result<(), Error> {
+        let mut text = String::from("ENV");
+        let pairs = self.expand_pairs(stage, pairs)?;
+        let state = &mut self.states[stage];
+        for (name, value) in pairs {
+            let entry = format!("{name}={value}");
+            text.push_str(&format!(" {entry}"));
+            state.env.set(&name, &value);
+            let env = &mut state.config.config.env;
+            match env.iter_mut().find(|known| key_value(known).0 == name) {
+                Some(known) => *known = entry,
+                None => env.push(entry),
+            }
+        }
+        self.record(stage, text, None);
+        Ok(())
+    }
+
+    pub(super) fn dispatch_label(
+        &mut self,
+        stage: usize,
+        pairs: &[(String, String)],
+    ) -> Result<(), Error> {
+        let mut text = String::from("LABEL");
+        for (name, value) in self.expand_pairs(stage, pairs)? {
+            text.push_str(&format!(" {name}={value}"));
+            self.states[stage].config.config.labels.insert(name, value);
+        }
+        self.record(stage, text, None);
+        Ok(())
+    }
+
+    fn expand_pairs(
+        &self,
+        stage: usize,
+        pairs: &[(String, String)],
+    ) -> Result<Vec<(String, String)>, Error> {
+        let expand = |text| self.expand(stage, text);
+        pairs.iter().map(|(name, value)| Ok((expand(name)?, expand(value)?))).collect()
+    }
+
+    pub(super) fn dispatch_cmd(&mut self, stage: usize, line: &CommandLine) {
+        let state = &mut self.states[stage];
+        let words = with_shell(&state.config, line, line.words.clone());
+        let text = format!("CMD {}", go::quote_list(&words));
+        state.config.config.cmd = Some(words).filter(|words| !words.is_empty());
+        state.config.config.args_escaped = true;
+        state.cmd_set = true;
+        self.record(stage, text, None);
+    }
+
+    pub(super) fn dispatch_entrypoint(&mut self, stage: usize, line: &CommandLine) {
+        let state = &mut self.states[stage];
+        let words = with_shell(&state.config, line, line.words.clone());
+        let text = format!("ENTRYPOINT {}", go::quote_list(&words));
+        state.config.config.entrypoint = Some(words).filter(|words| !words.is_empty());
+        if !state.cmd_set {
+            state.config.config.cmd = None;
+        }
+        self.record(stage, text, None);
+    }
+
+    pub(super) fn dispatch_healthcheck(&mut self, stage: usize, check: &oci::Healthcheck) {
+        let text = format!(
+            "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+            go::list(&check.test),
+            go::duration(check.interval),
+            go::duration(check.timeout),
+            go::duration(check.start_period),
+            go::duration(check.start_interval),
+            check.retries,
+        );
+        self.states[stage].config.config.healthcheck = Some(check.clone());
+        self.record(stage, text, None);
+    }
+
+    pub(super) fn dispatch_user(&mut self, stage: usize, user: &str) -> Result<(), Error> {
+        let user = self.expand(stage, user)?;
+        let state = &mut self.states[stage];
+        state.user.clone_from(&user);
+        state.config.config.user.clone_from(&user);
+        self.record(stage, format!("USER {user}"), None);
+        Ok(())
+    }
+
+    pub(super) fn dispatch_volume(
+        &mut self,
+        stage: usize,
+        volumes: &[String],
+    ) -> Result<(), Error> {
+        let expand = |volume: &String| self.expand(stage, volume);
+        let volumes = volumes.iter().map(expand).collect::<Result<Vec<_>, _>>()?;
+        for volume in &volumes {
+            if volume.is_empty() {
+                return Err("VOLUME specified can not be an empty string".into());
+            }
+            let known = &mut self.states[stage].config.config.volumes;
+            known.insert(volume.clone(), Value::Object(Map::new()));
+        }
+        self.record(stage, format!("VOLUME {}", go::list(&volumes)), None);
+        Ok(())
+    }
+
+    pub(super) fn dispatch_stop_signal(&mut self, stage: usize, signal: &str) -> Result<(), Error> {
+        let signal = self.expand(stage, signal)?;
+        if !is_signal(&signal) {
+            return Err(Error::new(format!("invalid signal: {signal}"))
+                .hint("a signal is a number or a name as SIGTERM"));
+        }
+        self.states[stage].config.config.stop_signal.clone_from(&signal);
+        self.record(stage, format!("STOPSIGNAL {signal}"), None);
+        Ok(())
+    }
+
+    pub(super) fn dispatch_shell(&mut self, stage: usize, shell: &[String]) {
+        self.states[stage].config.config.shell = shell.to_vec();
+        self.record(stage, format!("SHELL {}", go::list(shell)), None);
+    }
+
+    pub(super) fn dispatch_maintainer(&mut self, stage: usize, name: &str) {
+        self.states[stage].config.author = name.into();
+        self.record(stage, format!("MAINTAINER {name}"), None);
+    }
+}
+
+const SIGNALS: [&str; 36] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+];
+
+fn is_signal(text: &str) -> bool {
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
+    }
+    let upper = text.to_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |prefix, most: u8| {
+        name.strip_prefix(prefix)
+            .filter(|digits: &&str| !digits.starts_with('0'))
+            .and_then(|digits| digits.parse::<u8>().ok())
+            .is_some_and(|number| number <= most)
+    };
+    SIGNALS.contains(&name) || offset("RTMIN+", 15) || offset("RTMAX-", 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        for text in ["SIGTERM", "term", "9", "SIGRTMIN+3", "rtmax-14"] {
+            assert!(is_signal(text), "{text}");
+        }
+        for text in ["", "0", "SIG7", "a b", "RTMIN+16", "RTMIN+0", "SIGFOO"] {
+            assert!(!is_signal(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Stages one after the other, instruction by instruction.
+
+use graph::{Action, ActionKind, FilesOp, Node, Operation, Step};
+use oci::Platform;
+
+use super::files::owner;
+use super::names::instruction_text;
+use super::stages::Command;
+use super::{DEFAULT_PATH, Lowerer, config};
+use crate::error::Error;
+use crate::expand::Variables;
+use crate::instruction::InstructionKind;
+use crate::path;
+
+impl Lowerer<'_> {
+    pub(super) fn dispatch_stages(&mut self, target: usize) -> Result<(), Error> {
+        for stage in 0..self.states.len() {
+            if !self.reachable.contains(&stage) || self.states[stage].dispatched {
+                continue;
+            }
+            self.begin_stage(stage);
+            let commands = std::mem::take(&mut self.states[stage].commands);
+            for command in &commands {
+                self.dispatch(stage, command)
+                    .map_err(|error| error.at(command.instruction.lines))?;
+            }
+            self.states[stage].commands = commands;
+        }
+        debug_assert!(self.states[target].dispatched, "the target needs itself");
+        Ok(())
+    }
+
+    /// What a stage begins with: the base's state, then the base config's environment.
+    fn begin_stage(&mut self, stage: usize) {
+        if let Some(base) = self.states[stage].base {
+            let base = self.states[base].clone();
+            let state = &mut self.states[stage];
+            state.output = base.output;
+            state.env = base.env;
+            state.cwd = base.cwd;
+            state.user = base.user;
+            state.platform = base.platform;
+            state.config = base.config;
+            state.config.config.on_build.clear();
+            state.base_config = base.base_config;
+            state.layers = base.layers;
+            state.args = base.args;
+        }
+        let default_platform = &self.request.platform;
+        let state = &mut self.states[stage];
+        state.dispatched = true;
+        let platform = state.platform.get_or_insert_with(|| default_platform.clone());
+        let windows = platform.os == "windows";
+        let image = &mut state.config.config;
+        let has_path = image.env.iter().any(|entry| config::key_value(entry).0 == "PATH");
+        if !has_path && !windows {
+            image.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        for entry in &image.env {
+            let (name, value) = config::key_value(entry);
+            state.env.set(name, value);
+        }
+        if !image.working_dir.is_empty() {
+            image.working_dir = path::workdir(&image.working_dir, &image.working_dir);
+            state.cwd.clone_from(&image.working_dir);
+        }
+        if !image.user.is_empty() {
+            state.user.clone_from(&image.user);
+        }
+    }
+
+    fn dispatch(&mut self, stage: usize, command: &Command<'_>) -> Result<(), Error> {
+        match &command.instruction.kind {
+            InstructionKind::Add(copy) => self.dispatch_copy(stage, command, copy, true)?,
+            InstructionKind::Arg(arguments) => self.dispatch_arg(stage, arguments)?,
+            InstructionKind::Cmd(line) => self.dispatch_cmd(stage, line),
+            InstructionKind::Copy(copy) => self.dispatch_copy(stage, command, copy, false)?,
+            InstructionKind::Entrypoint(line) => self.dispatch_entrypoint(stage, line),
+            InstructionKind::Env(pairs) => self.dispatch_env(stage, pairs)?,
+            InstructionKind::Expose(ports) => self.dispatch_expose(stage, ports)?,
+            InstructionKind::From(_) => return Err("FROM begins a stage".into()),
+            InstructionKind::Healthcheck(check) => self.dispatch_healthcheck(stage, check),
+            InstructionKind::Label(pairs) => self.dispatch_label(stage, pairs)?,
+            InstructionKind::Maintainer(name) => self.dispatch_maintainer(stage, name),
+            InstructionKind::Onbuild(text) => {
+                self.states[stage].config.config.on_build.push(text.clone());
+            }
+            InstructionKind::Run(run) => self.dispatch_run(stage, command, run)?,
+            InstructionKind::Shell(shell) => self.dispatch_shell(stage, shell),
+            InstructionKind::StopSignal(signal) => self.dispatch_stop_signal(stage, signal)?,
+            InstructionKind::User(user) => self.dispatch_user(stage, user)?,
+            InstructionKind::Volume(volumes) => self.dispatch_volume(stage, volumes)?,
+            InstructionKind::Workdir(path) => self.dispatch_workdir(stage, command, path)?,
+        }
+        Ok(())
+    }
+
+    fn dispatch_workdir(
+        &mut self,
+        stage: usize,
+        command: &Command<'_>,
+        path: &str,
+    ) -> Result<(), Error> {
+        let path = self.expand(stage, path)?;
+        let state = &mut self.states[stage];
+        let cwd = path::workdir(&state.config.config.working_dir, &path);
+        state.config.config.working_dir.clone_from(&cwd);
+        state.cwd.clone_from(&cwd);
+        let text = format!("WORKDIR {cwd}");
+        if cwd == "/" {
+            self.record(stage, text, None);
+            return Ok(());
+        }
+        let (env, user) = (state.env.clone(), state.config.config.user.clone());
+        let inputs: Vec<_> = state.output.into_iter().collect();
+        let platform = self.platform_of(stage);
+        let base = if inputs.is_empty() { Node::Scratch } else { Node::Input(0) };
+        let shown = instruction_text(&self.lex, &command.instruction.text, &env);
+        let name = self.step_name(stage, &shown, &platform, &env, command.onbuild);
+        let kind = ActionKind::MakeDir {
+            path: path::clean(&cwd),
+            mode: 0o755,
+            make_parents: true,
+            owner: (!user.is_empty()).then(|| owner(&user, base)),
+            timestamp: self.epoch.map(|seconds| seconds.saturating_mul(1_000_000_000)),
+        };
+        // As in BuildKit, `--no-cache` does not reach this step.
+        let step = self.graph.add(Step {
+            operation: Operation::Files(FilesOp { actions: vec![Action { base, kind }] }),
+            inputs,
+            platform,
+            name,
+            lines: Some(command.instruction.lines),
+            ignore_cache: false,
+            shown_as: None,
+        });
+        self.states[stage].output = Some(step);
+        self.record(stage, text, Some(step));
+        Ok(())
+    }
+
+    /// A text with the stage's variables resolved.
+    pub(super) fn expand(&self, stage: usize, text: &str) -> Result<String, Error> {
+        let env: &dyn Variables = &self.states[stage].env;
+        Ok(self.lex.word(text, env)?)
+    }
+
+    pub(super) fn platform_of(&self, stage: usize) -> Platform {
+        self.states[stage].platform.clone().unwrap_or_else(|| self.request.platform.clone())
+    }
+}

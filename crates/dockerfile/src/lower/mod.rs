@@ -1,0 +1,227 @@
+//! From stages to a graph. The order of things is that of BuildKit's `dockerfile2llb`.
+
+mod args;
+mod config;
+mod contexts;
+mod copy;
+mod dispatch;
+mod expose;
+mod files;
+mod git;
+mod history;
+mod mounts;
+mod names;
+mod onbuild;
+mod request;
+mod run;
+mod stages;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use graph::{Graph, ImageSource, LineRange, Operation, Step, StepId};
+use oci::Platform;
+
+use crate::directives::{self, CheckOptions};
+use crate::error::{Error, Warning};
+use crate::expand::{Env, Lex};
+use crate::stage::Dockerfile;
+use stages::State;
+
+pub use request::{
+    AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, Lowered, Lowering, NoCache,
+    Request, ResolvedImage, SecretUse, StageSummary,
+};
+
+/// Search path where an image has none.
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The name of the base that is nothing.
+pub(crate) const SCRATCH: &str = "scratch";
+
+impl Dockerfile {
+    /// Makes the graph of a build; only stages that the target needs are part of it.
+    ///
+    /// Images that are not known yet are asked for: look them up, add them to `images`, and call
+    /// again. A trigger of an image can ask for more.
+    ///
+    /// # Errors
+    /// If the Dockerfile asks for something that is not there, is not granted, or is wrong once
+    /// variables are resolved; or if an image could not be looked up.
+    pub fn lower(&self, request: &Request, images: &Images) -> Result<Lowering, Error> {
+        let mut lowerer = Lowerer::new(self, request, images)?;
+        lowerer.add_stages()?;
+        let target = lowerer.target()?;
+        lowerer.link_stages()?;
+        let needs = lowerer.resolve(target)?;
+        if !needs.is_empty() {
+            return Ok(Lowering::Needs(needs));
+        }
+        lowerer.dispatch_stages(target)?;
+        Ok(Lowering::Done(Box::new(lowerer.finish(target))))
+    }
+}
+
+/// One lowering while it goes on.
+struct Lowerer<'a> {
+    file: &'a Dockerfile,
+    request: &'a Request,
+    images: &'a Images,
+    lex: Lex,
+    build_args: BTreeMap<String, String>,
+    used_args: BTreeSet<String>,
+    global: Env,
+    epoch: Option<i64>,
+    states: Vec<State<'a>>,
+    names: HashMap<String, usize>,
+    reachable: BTreeSet<usize>,
+    needs: Vec<ImageRequest>,
+    graph: Graph,
+    /// Steps that are the same wherever they are asked for.
+    shared: Vec<(Operation, StepId)>,
+    /// Steps of local folders, by the name under which they are lent.
+    locals: BTreeMap<String, StepId>,
+    /// Paths that stages read of local folders.
+    local_paths: BTreeMap<String, BTreeSet<String>>,
+    secrets: Vec<SecretUse>,
+    agents: Vec<AgentUse>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Lowerer<'a> {
+    fn new(file: &'a Dockerfile, request: &'a Request, images: &'a Images) -> Result<Self, Error> {
+        let mut build_args: BTreeMap<String, String> = request.build_args.iter().cloned().collect();
+        if let Some(epoch) = request.source_date_epoch {
+            build_args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
+        }
+        let mut lowerer = Self {
+            file,
+            request,
+            images,
+            lex: Lex::new(file.escape),
+            build_args,
+            used_args: BTreeSet::new(),
+            global: Env::default(),
+            epoch: None,
+            states: Vec::new(),
+            names: HashMap::new(),
+            reachable: BTreeSet::new(),
+            needs: Vec::new(),
+            graph: Graph::new(),
+            shared: Vec::new(),
+            locals: BTreeMap::new(),
+            local_paths: BTreeMap::new(),
+            secrets: Vec::new(),
+            agents: Vec::new(),
+            warnings: file.warnings.clone(),
+        };
+        lowerer.check_frontend()?;
+        lowerer.define_global_args()?;
+        lowerer.read_epoch()?;
+        Ok(lowerer)
+    }
+
+    /// The language that was asked for must be this one.
+    fn check_frontend(&mut self) -> Result<(), Error> {
+        let argument = self.behavioural("BUILDKIT_SYNTAX").filter(|value| !value.is_empty());
+        let asked = match &argument {
+            Some(value) => Some((value.as_str(), None)),
+            None => self.file.syntax.as_ref().map(|(value, lines)| (value.as_str(), *lines)),
+        };
+        if let Some((value, lines)) = asked
+            && !directives::is_known_syntax(value)
+        {
+            return Err(Error { lines, ..directives::foreign_syntax(value) });
+        }
+        if let Some(options) = self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
+            CheckOptions::parse(&options)?;
+        }
+        Ok(())
+    }
+
+    /// A build argument that the frontend itself reads.
+    fn behavioural(&mut self, name: &str) -> Option<String> {
+        let value = self.build_args.get(name)?;
+        self.used_args.insert(name.into());
+        Some(value.clone())
+    }
+
+    /// Adds a step that is the same wherever its operation is asked for.
+    fn share(
+        &mut self,
+        operation: Operation,
+        platform: Platform,
+        name: String,
+        lines: Option<LineRange>,
+    ) -> StepId {
+        if let Some((_, step)) = self.shared.iter().find(|(known, _)| *known == operation) {
+            return *step;
+        }
+        let step = self.add(operation.clone(), Vec::new(), platform, name, lines);
+        self.shared.push((operation, step));
+        step
+    }
+
+    fn share_image(
+        &mut self,
+        source: ImageSource,
+        name: String,
+        lines: Option<LineRange>,
+    ) -> StepId {
+        let platform = source.platform.clone();
+        self.share(Operation::Image(source), platform, name, lines)
+    }
+
+    fn add(
+        &mut self,
+        operation: Operation,
+        inputs: Vec<StepId>,
+        platform: Platform,
+        name: String,
+        lines: Option<LineRange>,
+    ) -> StepId {
+        self.graph.add(Step {
+            operation,
+            inputs,
+            platform,
+            name,
+            lines,
+            ignore_cache: false,
+            shown_as: None,
+        })
+    }
+
+    fn finish(mut self, target: usize) -> Lowered {
+        let contexts = self.follow_paths(target);
+        let summaries = self.stage_summaries();
+        let state = self.states.swap_remove(target);
+        let config = self.result_config(&state);
+        let history_layers = state
+            .layers
+            .iter()
+            .enumerate()
+            .filter_map(|(entry, step)| step.map(|step| HistoryLayer { entry, step }))
+            .collect();
+        let (used, unused) = self
+            .build_args
+            .keys()
+            .filter(|name| self.request.build_args.iter().any(|(given, _)| given == *name))
+            .cloned()
+            .partition(|name| self.used_args.contains(name));
+        Lowered {
+            graph: self.graph,
+            result: state.output,
+            config,
+            history_layers,
+            base: state.base_config,
+            stages: summaries,
+            used_build_args: used,
+            unused_build_args: unused,
+            contexts,
+            secrets: self.secrets,
+            agents: self.agents,
+            source_date_epoch: self.epoch,
+            warnings: self.warnings,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What goes into lowering and what comes out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use graph::{GitSource, Graph, HttpSource, ImageSource, LineRange, Network, StepId, Ulimit};
+use oci::{ImageConfig, Platform, Reference};
+
+use crate::error::Warning;
+
+/// What a build is asked, as far as the graph depends on it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The stage that is built; the last one where none is named.
+    pub target: Option<String>,
+    /// Build arguments; the last one of a name counts.
+    pub build_args: Vec<(String, String)>,
+    /// Labels of the image, over those of the Dockerfile.
+    pub labels: Vec<(String, String)>,
+    /// What the image is for.
+    pub platform: Platform,
+    /// Whether the user asked for `platform`; otherwise a base of another one keeps its own.
+    pub platform_explicit: bool,
+    /// Whether several platforms are built, so that progress names them.
+    pub multi_platform: bool,
+    /// What the building machine is.
+    pub build_platform: Platform,
+    /// The folder, repository or archive that `COPY` reads.
+    pub context: Context,
+    /// Contexts that stand for stages or images, by name (`name` or `name::platform`).
+    pub named_contexts: BTreeMap<String, Context>,
+    /// Names and addresses for `/etc/hosts`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// The network of `RUN` where it does not say.
+    pub network: Network,
+    /// Limits of `RUN`.
+    pub ulimits: Vec<Ulimit>,
+    /// Size of `/dev/shm` in bytes; 0 is the default.
+    pub shm_size: i64,
+    /// Parent control group of `RUN`; empty is the default.
+    pub cgroup_parent: String,
+    /// Host name in `RUN`; empty is the default.
+    pub hostname: String,
+    /// Which stages leave records of earlier builds aside.
+    pub no_cache: NoCache,
+    /// Patterns of `.dockerignore`, for a local context.
+    pub excludes: Vec<String>,
+    /// Seconds since 1970 that all times become; as a build argument `SOURCE_DATE_EPOCH`.
+    pub source_date_epoch: Option<i64>,
+    /// Whether `RUN --network=host` is granted.
+    pub allow_network_host: bool,
+    /// Whether `RUN --security=insecure` is granted.
+    pub allow_security_insecure: bool,
+}
+
+impl Request {
+    /// A request for `platform`, built on the same, with nothing else asked.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            target: None,
+            build_args: Vec::new(),
+            labels: Vec::new(),
+            build_platform: platform.clone(),
+            platform,
+            platform_explicit: false,
+            multi_platform: false,
+            context: Context::Local { name: "context".into(), excludes: Vec::new() },
+            named_contexts: BTreeMap::new(),
+            extra_hosts: Vec::new(),
+            network: Network::Default,
+            ulimits: Vec::new(),
+            shm_size: 0,
+            cgroup_parent: String::new(),
+            hostname: String::new(),
+            no_cache: NoCache::None,
+            excludes: Vec::new(),
+            source_date_epoch: None,
+            allow_network_host: false,
+            allow_security_insecure: false,
+        }
+    }
+}
+
+/// Where files come from that are not in a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// An image (`docker-image://…`).
+    Image(Reference),
+    /// An image in a layout on this machine; the reference is what its name stands for there.
+    OciLayout(Reference),
+    /// Nothing (`docker-image://scratch`).
+    Scratch,
+    /// A folder.
+    Local {
+        /// The name under which the caller lends it.
+        name: String,
+        /// Patterns of its own `.dockerignore`; for the main context, `Request::excludes` too.
+        excludes: Vec<String>,
+    },
+    /// A repository.
+    Git(GitSource),
+    /// A file from a server.
+    Http(HttpSource),
+    /// An archive from a server, extracted.
+    Archive(HttpSource),
+}
+
+/// Which stages leave records of earlier builds aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// Those of these names.
+    Stages(Vec<String>),
+}
+
+/// An image whose config must be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRequest {
+    /// Which image.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+    /// The named context that stands for it, where one does.
+    pub context: Option<String>,
+    /// The lines that ask for it.
+    pub lines: Option<LineRange>,
+    /// The stage that asks for it; empty for `COPY --from` and mounts.
+    pub stage: String,
+}
+
+type ImageKey = (Reference, Platform, Option<String>);
+
+/// The images that are known so far.
+#[derive(Clone, Debug, Default)]
+pub struct Images(HashMap<ImageKey, Result<ResolvedImage, String>>);
+
+/// An image that was looked up.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// What its layers are.
+    pub source: ImageSource,
+    /// Its config.
+    pub config: ImageConfig,
+}
+
+impl Images {
+    /// Images of which none is known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps what a request found, or in words why it found nothing.
+    pub fn insert(&mut self, request: &ImageRequest, image: Result<ResolvedImage, String>) {
+        self.0.insert(key(request), image);
+    }
+
+    /// What is known of a request.
+    pub fn get(&self, request: &ImageRequest) -> Option<&Result<ResolvedImage, String>> {
+        self.0.get(&key(request))
+    }
+}
+
+fn key(request: &ImageRequest) -> ImageKey {
+    (request.reference.clone(), request.platform.clone(), request.context.clone())
+}
+
+/// How far lowering came.
+#[derive(Clone, Debug)]
+pub enum Lowering {
+    /// These images must be looked up first; then lowering is asked again.
+    Needs(Vec<ImageRequest>),
+    /// To the end.
+    Done(Box<Lowered>),
+}
+
+/// A build as steps.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The steps.
+    pub graph: Graph,
+    /// The step whose output is the image's layers; none for an image without layers.
+    pub result: Option<StepId>,
+    /// The image config: without `rootfs`, and without times unless an epoch is set.
+    pub config: ImageConfig,
+    /// Which steps made the layers of history entries that this build adds.
+    pub history_layers: Vec<HistoryLayer>,
+    /// The config of the image that the target is built on, where there is one.
+    pub base: Option<ImageConfig>,
+    /// The stages that are part of the build, in order.
+    pub stages: Vec<StageSummary>,
+    /// Names of build arguments that something asked for.
+    pub used_build_args: Vec<String>,
+    /// Names of build arguments that nothing asked for.
+    pub unused_build_args: Vec<String>,
+    /// Local folders that steps read.
+    pub contexts: Vec<ContextUse>,
+    /// Secrets that steps ask for.
+    pub secrets: Vec<SecretUse>,
+    /// Agents that steps ask for.
+    pub agents: Vec<AgentUse>,
+    /// Seconds since 1970 that all times become.
+    pub source_date_epoch: Option<i64>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// The step behind a history entry with a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLayer {
+    /// Place of the entry in `config.history`.
+    pub entry: usize,
+    /// The step.
+    pub step: StepId,
+}
+
+/// A stage as progress and commands name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageSummary {
+    /// Its name, or `stage-0` and so on; empty where it is the only one.
+    pub name: String,
+    /// What it begins with, variables resolved.
+    pub base: String,
+    /// What it leaves.
+    pub result: Option<StepId>,
+}
+
+/// A local folder that steps read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextUse {
+    /// The name under which the caller lends it.
+    pub name: String,
+    /// Its step.
+    pub step: StepId,
+    /// The paths that are read, sorted; empty means all.
+    pub follow_paths: Vec<String>,
+}
+
+/// A secret that a step asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// Which one.
+    pub id: String,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// Where it is asked for.
+    pub lines: LineRange,
+}
+
+/// An ssh agent that a step asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentUse {
+    /// Which one.
+    pub id: String,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// Where it is asked for.
+    pub lines: LineRange,
+}

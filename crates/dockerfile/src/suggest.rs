@@ -1,0 +1,60 @@
+//! "Did you mean …?"
+
+/// Names further away than this are no suggestions.
+const TOO_FAR: usize = 3;
+
+/// The option nearest to `value`, if one is near and none equals it.
+pub(crate) fn search<'a>(
+    value: &str,
+    options: impl IntoIterator<Item = &'a str>,
+    case_sensitive: bool,
+) -> Option<String> {
+    let fold = |text: &str| if case_sensitive { text.to_owned() } else { text.to_lowercase() };
+    let wanted = fold(value);
+    let mut best = None;
+    let mut distance = TOO_FAR;
+    for option in options {
+        let folded = fold(option);
+        if folded == wanted {
+            return None;
+        }
+        let found = levenshtein(&wanted, &folded);
+        if found < distance {
+            distance = found;
+            best = Some(option);
+        }
+    }
+    best.map(|option| match case_sensitive {
+        false if value == value.to_lowercase() => option.to_lowercase(),
+        _ => option.to_owned(),
+    })
+}
+
+fn levenshtein(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found() {
+        assert_eq!(search("RUNN", ["RUN", "ENV"], false), Some("RUN".into()));
+        assert_eq!(search("form", ["FROM"], false), Some("from".into()));
+        assert_eq!(search("bnd", ["bind", "cache"], true), Some("bind".into()));
+        assert_eq!(search("nothing", ["bind"], true), None);
+        assert_eq!(search("bind", ["bind", "binx"], true), None);
+    }
+}
