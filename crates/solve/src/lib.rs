@@ -1,1 +1,23 @@
-//! What is already known and what must run: cache keys and the solver
+//! What is already known and what must run.
+//!
+//! Receives a graph, a [`Cache`] of earlier builds' records and an [`Executor`]; hands over the
+//! output that was asked for and what it learned of every step ([`Solved`]). Each step answers two
+//! questions, each once: what is your key, and, only if somebody needs it, what is your output.
+//! Invariant: no fault of a cache fails a build; a step whose record cannot be used runs.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod executor;
+mod facts;
+mod go_json;
+mod keys;
+mod report;
+mod solver;
+
+pub use cache::{Cache, Found, Link, NewRecord, RecordId};
+pub use executor::Executor;
+pub use facts::{InputFacts, Solved, StepFacts};
+pub use keys::{InputKey, StepKey, chain_id, content_record, record_digest, step_key};
+pub use report::Tasks;
+pub use solver::{SolveError, Solver};

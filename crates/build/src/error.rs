@@ -1,0 +1,71 @@
+//! What can go wrong in a build, with the lines of the Dockerfile where they are known.
+
+use std::path::PathBuf;
+
+use graph::{LineRange, SourceFile};
+
+/// A build that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The context is not a folder.
+    #[error("unable to prepare context: path `{}` not found", path.display())]
+    NoContext {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The Dockerfile cannot be read.
+    #[error("failed to read dockerfile `{}`: {source}", path.display())]
+    NoDockerfile {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that the build needs cannot be read.
+    #[error("read `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in the Dockerfile is wrong, or a step of it failed.
+    #[error("{message}")]
+    Dockerfile {
+        /// What is wrong.
+        message: String,
+        /// Where.
+        place: Option<Place>,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The request asks for what kiln cannot do.
+    #[error("{0}")]
+    Request(String),
+    /// The result could not be exported.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// Records could not be left.
+    #[error("export cache to {target}: {message}")]
+    CacheExport {
+        /// Where to.
+        target: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The caller ended the build.
+    #[error("canceled")]
+    Canceled,
+}
+
+/// Lines of a Dockerfile, for an excerpt.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The text.
+    pub file: SourceFile,
+    /// The lines.
+    pub lines: LineRange,
+}

@@ -1,0 +1,164 @@
+//! Images as bases: from a name to a config and layers, without their bytes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use graph::ImageSource;
+use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type};
+use store::{Layer, Place};
+
+/// Configs of real images are a few KiB; labels can make them larger.
+const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// An image that a build stands on.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    /// What its key is made of.
+    pub source: ImageSource,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Its layers from the bottom up; their bytes stay where they are.
+    pub layers: Vec<Layer>,
+}
+
+/// Why an image cannot be a base.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The registry did not give it.
+    #[error("{reference}")]
+    Registry {
+        /// Which image.
+        reference: Reference,
+        /// Why.
+        source: Box<registry::Error>,
+    },
+    /// It has no manifest for the platform.
+    #[error("{reference}: no match for platform in manifest: not found (wanted `{wanted}`, there are: {there})")]
+    Platform {
+        /// Which image.
+        reference: Reference,
+        /// What was wanted.
+        wanted: Platform,
+        /// What there is.
+        there: String,
+    },
+    /// A document of it makes no sense.
+    #[error("{reference}: {what}")]
+    Document {
+        /// Which image.
+        reference: Reference,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Finds images, each once.
+pub struct Images {
+    client: registry::Client,
+    /// Layers by manifest, for the steps that stand on them.
+    layers: Mutex<HashMap<Digest, Vec<Layer>>>,
+}
+
+impl Images {
+    /// Images that `client` reaches.
+    pub fn new(client: registry::Client) -> Self {
+        Self { client, layers: Mutex::default() }
+    }
+
+    /// The image of a name, for a platform.
+    ///
+    /// # Errors
+    /// If the registry does not give it, it is for other platforms, or makes no sense.
+    pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        let (root, bytes) = self.client.manifest(reference).await.map_err(|source| registry_error(reference, source))?;
+        let (descriptor, bytes) = match is_index(&root, &bytes) {
+            false => (root.clone(), bytes),
+            true => {
+                let chosen = choose(reference, &bytes, platform)?;
+                let pinned = Reference::new(reference.repository().clone(), None, Some(chosen.digest));
+                self.client.manifest(&pinned).await.map_err(|source| registry_error(reference, source))?
+            }
+        };
+        let document = |what: String| ImageError::Document { reference: reference.clone(), what };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| document(format!("its manifest cannot be read: {error}")))?;
+        let config = self
+            .client
+            .blob_bytes(reference.repository(), &manifest.config, CONFIG_LIMIT)
+            .await
+            .map_err(|source| registry_error(reference, source))?;
+        let config: ImageConfig = serde_json::from_slice(&config).map_err(|error| document(format!("its config cannot be read: {error}")))?;
+        let place = Place::Registry { repository: reference.repository().clone(), insecure: false };
+        let layers = layers(&manifest, &config, Some(&place)).map_err(document)?;
+        let image = BaseImage {
+            source: ImageSource {
+                reference: reference.with_digest(root.digest),
+                platform: platform.normalize(),
+                manifest: descriptor.digest,
+                diff_ids: config.rootfs.diff_ids.clone(),
+            },
+            config,
+            layers,
+        };
+        self.remember(&image);
+        Ok(image)
+    }
+
+    /// Makes an image known that was found elsewhere.
+    pub fn remember(&self, image: &BaseImage) {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(image.source.manifest, image.layers.clone());
+    }
+
+    /// The layers of an image that was resolved or remembered before.
+    pub fn layers(&self, source: &ImageSource) -> Option<Vec<Layer>> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(&source.manifest).cloned()
+    }
+}
+
+/// What a manifest and a config say of layers.
+///
+/// # Errors
+/// In words, if they do not agree.
+pub fn layers(manifest: &Manifest, config: &ImageConfig, place: Option<&Place>) -> Result<Vec<Layer>, String> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(format!("its manifest has {} layers and its config {}", manifest.layers.len(), diff_ids.len()));
+    }
+    let mut times = config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
+    let layer = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
+        diff_id: *diff_id,
+        blob: Some(Descriptor::new(media_type::layer_to_oci(&blob.media_type), blob.digest, blob.size)),
+        created: times.next().flatten().or_else(|| config.created.clone()),
+        places: place.cloned().into_iter().collect(),
+    };
+    Ok(manifest.layers.iter().zip(diff_ids).map(layer).collect())
+}
+
+/// The type that the registry names, or, where it names another, the shape.
+fn is_index(root: &Descriptor, bytes: &[u8]) -> bool {
+    media_type::is_index(&root.media_type) || serde_json::from_slice::<Index>(bytes).is_ok_and(|index| !index.manifests.is_empty())
+}
+
+/// The manifest for a platform: the same variant first, then older ones of the same processor
+/// (an arm/v7 machine runs arm/v6), as containerd chooses.
+fn choose(reference: &Reference, bytes: &[u8], platform: &Platform) -> Result<Descriptor, ImageError> {
+    let index: Index = serde_json::from_slice(bytes).map_err(|error| ImageError::Document { reference: reference.clone(), what: format!("its index cannot be read: {error}") })?;
+    let wanted = platform.normalize();
+    let serves = |candidate: &Descriptor| candidate.platform.as_ref().is_some_and(|platform| platform.serves(&wanted));
+    if let Some(found) = index.manifests.iter().find(|candidate| serves(candidate)) {
+        return Ok(found.clone());
+    }
+    let older = |candidate: &&Descriptor| {
+        candidate.platform.as_ref().map(Platform::normalize).is_some_and(|platform| {
+            platform.os == wanted.os && platform.architecture == wanted.architecture && platform.variant < wanted.variant
+        })
+    };
+    let best = index.manifests.iter().filter(older).max_by_key(|candidate| candidate.platform.as_ref().map(|platform| platform.normalize().variant));
+    best.cloned().ok_or_else(|| {
+        let there: Vec<String> = index.manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).map(ToString::to_string).collect();
+        ImageError::Platform { reference: reference.clone(), wanted, there: there.join(", ") }
+    })
+}
+
+fn registry_error(reference: &Reference, source: registry::Error) -> ImageError {
+    ImageError::Registry { reference: reference.clone(), source: Box::new(source) }
+}

@@ -1,0 +1,44 @@
+//! What can go wrong while something is exported.
+
+use std::path::PathBuf;
+
+/// An export that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer could not be moved or compressed.
+    #[error(transparent)]
+    Layer(#[from] transfer::Error),
+    /// A registry did not take the config or the manifest.
+    #[error("push `{name}`")]
+    Push {
+        /// Name of the image.
+        name: String,
+        /// Why.
+        source: registry::Error,
+    },
+    /// A file could not be written.
+    #[error("write `{}`", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The archive could not be written to standard output.
+    #[error("write to standard output")]
+    WriteStdout(#[source] std::io::Error),
+    /// The store could not read a layer.
+    #[error("read the result's files")]
+    Read(#[from] store::Error),
+    /// The Docker engine could not be reached or did not take the image.
+    #[error("load the image into the Docker engine at `{address}`: {message}")]
+    Engine {
+        /// Where it should be.
+        address: String,
+        /// What it said.
+        message: String,
+    },
+    /// The image cannot be written in this format.
+    #[error("{0}")]
+    Format(String),
+}

@@ -1,0 +1,135 @@
+//! An image as documents: config and manifest.
+
+use graph::TaskId;
+use oci::{Descriptor, Digest, ImageConfig, Manifest, RootFs, media_type};
+use serde_json::Value;
+use store::Layer;
+use transfer::{LayerFormat, Transfer};
+
+use crate::{Error, history};
+
+/// A config and the layers that it is for.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The config, without what the layers say.
+    pub config: ImageConfig,
+    /// Layers from the bottom up.
+    pub layers: Vec<Layer>,
+    /// No time in the config is after this one, in seconds since 1970 (`SOURCE_DATE_EPOCH`).
+    pub epoch: Option<i64>,
+    /// How many entries of the history are the base's: their times stay.
+    pub base_history: usize,
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Its layers.
+    pub layers: LayerFormat,
+    /// OCI's media types, or Docker's.
+    pub oci_mediatypes: bool,
+}
+
+/// The documents of an image, and the blobs they speak of.
+#[derive(Clone, Debug)]
+pub struct Manifested {
+    /// The manifest.
+    pub manifest: Vec<u8>,
+    /// What the manifest is.
+    pub descriptor: Descriptor,
+    /// The config.
+    pub config: Vec<u8>,
+    /// What the config is.
+    pub config_descriptor: Descriptor,
+    /// The layers as the manifest names them.
+    pub layers: Vec<Descriptor>,
+}
+
+impl Image {
+    /// Writes the config: keys in alphabetical order, as BuildKit's exporter does.
+    fn config_bytes(&self) -> Vec<u8> {
+        let mut config = self.config.clone();
+        config.rootfs = RootFs { kind: "layers".into(), diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect() };
+        config.history = history::complete(config.history, &self.layers);
+        if let Some(epoch) = self.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+            for entry in config.history.iter_mut().skip(self.base_history) {
+                clamp(&mut entry.created, epoch);
+            }
+            if config.created.is_some() {
+                clamp(&mut config.created, epoch);
+            }
+        }
+        if config.created.is_none() {
+            config.created = config.history.iter().rev().find_map(|entry| entry.created.clone());
+        }
+        sorted(&config)
+    }
+
+    /// Makes the documents, compressing layers that have no blob yet.
+    ///
+    /// # Errors
+    /// If a layer cannot be compressed, or has no type in the format.
+    pub async fn manifest(&self, transfer: &Transfer, format: Format, task: Option<TaskId>) -> Result<Manifested, Error> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for index in 0..self.layers.len() {
+            let blob = transfer.describe(&self.layers, index, format.layers, task).await?;
+            layers.push(plain_descriptor(&blob, format.oci_mediatypes)?);
+        }
+        let config = self.config_bytes();
+        let (manifest_type, config_type) = match format.oci_mediatypes {
+            true => (media_type::OCI_MANIFEST, media_type::OCI_CONFIG),
+            false => (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG),
+        };
+        let config_descriptor = Descriptor::of(config_type, &config);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(manifest_type.into()),
+            artifact_type: None,
+            config: config_descriptor.clone(),
+            layers: layers.clone(),
+            subject: None,
+            annotations: oci::Annotations::new(),
+        };
+        let manifest = serde_json::to_vec_pretty(&manifest).expect("a manifest has no map with keys that are not texts");
+        let descriptor = Descriptor::of(manifest_type, &manifest);
+        Ok(Manifested { manifest, descriptor, config, config_descriptor, layers })
+    }
+}
+
+/// A layer as an image's manifest names it: without the annotations that only caches need.
+fn plain_descriptor(blob: &Descriptor, oci_mediatypes: bool) -> Result<Descriptor, Error> {
+    let name = match oci_mediatypes {
+        true => media_type::layer_to_oci(&blob.media_type),
+        false => media_type::layer_to_docker(&blob.media_type),
+    };
+    if !oci_mediatypes && name == media_type::OCI_LAYER_ZSTD {
+        let message = "Docker's media types have no zstd: use `oci-mediatypes=true`, or `compression=gzip,force-compression=true`";
+        return Err(Error::Format(message.into()));
+    }
+    Ok(Descriptor::new(name, blob.digest, blob.size))
+}
+
+fn clamp(time: &mut Option<String>, epoch: jiff::Timestamp) {
+    let later = time.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).is_none_or(|time| time > epoch);
+    if later {
+        *time = Some(epoch.to_string());
+    }
+}
+
+/// JSON with the keys of the outermost object sorted.
+fn sorted(config: &ImageConfig) -> Vec<u8> {
+    let value = serde_json::to_value(config).expect("a config has no map with keys that are not texts");
+    let Value::Object(fields) = value else { unreachable!("a config is an object") };
+    let mut fields: Vec<(String, Value)> = fields.into_iter().collect();
+    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    let fields: serde_json::Map<String, Value> = fields.into_iter().collect();
+    serde_json::to_vec(&fields).expect("it was JSON before")
+}
+
+/// The identity of an image's config: what `docker images` calls its ID.
+impl Manifested {
+    /// Digest of the config.
+    pub fn id(&self) -> Digest {
+        self.config_descriptor.digest
+    }
+}

@@ -1,0 +1,43 @@
+//! What a build learned of its steps: enough to write records of them elsewhere.
+
+use std::sync::Arc;
+
+use graph::StepId;
+use oci::Digest;
+
+/// A build that was solved.
+#[derive(Clone, Debug)]
+pub struct Solved<O, C> {
+    /// The output that was asked for.
+    pub output: O,
+    /// Every step that it stands on, each after its inputs.
+    pub steps: Vec<StepFacts<C>>,
+}
+
+/// What is known of a step.
+#[derive(Clone, Debug)]
+pub struct StepFacts<C> {
+    /// Which step.
+    pub id: StepId,
+    /// Its record digests; empty where only content names it.
+    pub digests: Vec<Digest>,
+    /// Its inputs.
+    pub inputs: Vec<InputFacts>,
+    /// Its output, where it is known.
+    pub output: Option<C>,
+    /// Whether it ran in this build.
+    pub ran: bool,
+    /// The source of its record, where it was found.
+    pub cached: Option<Arc<str>>,
+}
+
+/// How an input is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFacts {
+    /// The step that makes it.
+    pub step: StepId,
+    /// The part that is read.
+    pub selector: Option<Digest>,
+    /// Digests of the records of what was read, where it is known.
+    pub contents: Vec<Digest>,
+}

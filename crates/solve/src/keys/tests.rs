@@ -1,0 +1,225 @@
+//! The worked examples of the interop reference (2.7), computed by BuildKit's own code.
+
+use graph::{
+    Action, ActionKind, CopyAction, FilesOp, ImageSource, Mount, MountKind, Node, Operation, Owner,
+    OwnerName, RunOp, Sharing, Step,
+};
+use oci::{Digest, Platform};
+
+use super::*;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn step(operation: Operation, inputs: u32) -> Step {
+    Step {
+        operation,
+        inputs: (0..inputs).map(graph::StepId).collect(),
+        platform: Platform::new("linux", "amd64", ""),
+        name: String::new(),
+        lines: None,
+        ignore_cache: false,
+        shown_as: None,
+    }
+}
+
+fn assert_key(operation: Operation, inputs: u32, expected: &str) -> StepKey {
+    let key = step_key(&step(operation, inputs));
+    assert_eq!(key.digests[0].hex(), expected);
+    key
+}
+
+fn root() -> Mount {
+    Mount {
+        target: "/".into(),
+        input: Some(0),
+        selector: "/".into(),
+        readonly: false,
+        output: true,
+        kind: MountKind::Bind,
+    }
+}
+
+fn run(command: &str, mounts: Vec<Mount>) -> Operation {
+    Operation::Run(Box::new(RunOp {
+        args: ["/bin/sh", "-c", command].map(Into::into).into(),
+        env: vec![("PATH".into(), PATH.into())],
+        cwd: "/".into(),
+        mounts,
+        ..RunOp::default()
+    }))
+}
+
+/// COPY as the Dockerfile frontend makes it.
+fn copy(sources: &[&str], destination: &str, owner: Option<Owner>) -> Operation {
+    let actions = sources.iter().enumerate().map(|(index, source)| Action {
+        base: if index == 0 { Node::Input(0) } else { Node::Action(index - 1) },
+        kind: ActionKind::Copy(Box::new(CopyAction {
+            from: Node::Input(1),
+            source: (*source).into(),
+            destination: destination.into(),
+            owner: owner.clone(),
+            follow_symlinks: true,
+            copy_dir_contents: true,
+            create_destination: true,
+            wildcard: true,
+            empty_wildcard: true,
+            ..CopyAction::default()
+        })),
+    });
+    Operation::Files(FilesOp { actions: actions.collect() })
+}
+
+#[test]
+fn run_with_the_root_alone() {
+    let key = assert_key(
+        run("echo hi > /x && true", vec![root()]),
+        1,
+        "663dc309d6f3170ec0015942ba86cd325dc4db2683bc77d1d318f8c7edb0d5c5",
+    );
+    assert_eq!(
+        key.inputs[0].selector.unwrap().hex(),
+        "8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"
+    );
+    assert_eq!(key.inputs[0].content, None);
+}
+
+#[test]
+fn run_with_mounts() {
+    let cache = Mount {
+        target: "/root/.cache".into(),
+        input: None,
+        selector: "/".into(),
+        readonly: false,
+        output: false,
+        kind: MountKind::Cache { id: "//root/.cache".into(), sharing: Sharing::Shared },
+    };
+    let bind = Mount {
+        target: "/mnt".into(),
+        input: Some(1),
+        selector: "a".into(),
+        readonly: true,
+        output: false,
+        kind: MountKind::Bind,
+    };
+    let operation = run("cat /mnt/foo.txt", vec![root(), bind, cache]);
+    let key = assert_key(
+        operation,
+        2,
+        "0eb79a991b8d7e7ef7afb7ca03120e669d967f3fd5cfe8127780077f93d21308",
+    );
+    assert_eq!(key.inputs[1].content.as_ref().unwrap().paths[0].path, "/a");
+}
+
+#[test]
+fn copies_of_files() {
+    let key = assert_key(
+        copy(&["/x/foo.txt"], "/dst/", None),
+        2,
+        "963189ce782e42e52d1f96afadd933f41e558c37f22c355e66e0f9412b27644f",
+    );
+    assert_eq!(key.inputs[0], InputKey::default());
+    let two = copy(&["/a/foo.txt", "/b/bar.txt"], "/dst/", None);
+    let key =
+        assert_key(two, 2, "57f3af00ccc65523a136a86ad65389f4e9a2d57d765aeef94c5f3a541f394c04");
+    assert_eq!(
+        key.inputs[1].selector.unwrap().hex(),
+        "47331f4db29acc847a2977b528950b874b3fd1b4eb713b3f790c61400e7239c9"
+    );
+    let three = copy(&["/f0", "/f1", "/f2"], "/d/", None);
+    let key =
+        assert_key(three, 2, "b8ccb1911160577e5c240eabd4ed824f6b532b010456a2645e28203168d0e4fa");
+    assert_eq!(
+        key.inputs[1].selector.unwrap().hex(),
+        "706a1dd56de2563fd7ae2e437115028dfa1815df2b3016a7d31cce0c314e487a"
+    );
+}
+
+#[test]
+fn copies_with_an_owner() {
+    let name = OwnerName::Name { name: "grp".into(), input: Node::Input(0) };
+    let owner = Owner { user: Some(OwnerName::Id(1000)), group: Some(name) };
+    assert_key(
+        copy(&["/foo.txt"], "/dst/", Some(owner)),
+        2,
+        "cfde23d9679752d9fcf7bdafe9611219c48e2115a72a9f6c3d7b12e49e5b27ea",
+    );
+}
+
+#[test]
+fn copies_onto_nothing_and_merges() {
+    let Operation::Files(mut files) = copy(&["/foo.txt"], "/dst/", None) else {
+        unreachable!("it is a copy")
+    };
+    files.actions[0].base = Node::Scratch;
+    let ActionKind::Copy(copy) = &mut files.actions[0].kind else { unreachable!("it is a copy") };
+    copy.from = Node::Input(0);
+    assert_key(
+        Operation::Files(files),
+        1,
+        "fa7c2ba33e6b7a7fadddcc26050c8afb558f114a3b985cebac8d29b63957a69e",
+    );
+    assert_key(
+        Operation::Merge,
+        2,
+        "5dbfbafede47210a7bd7363461bc885ec7310febe761daffdf666bfdae5970ff",
+    );
+}
+
+#[test]
+fn folders_and_inline_files() {
+    let make_dir = ActionKind::MakeDir {
+        path: "/app".into(),
+        mode: 0o755,
+        make_parents: true,
+        owner: None,
+        timestamp: None,
+    };
+    let files = FilesOp { actions: vec![Action { base: Node::Input(0), kind: make_dir }] };
+    assert_key(
+        Operation::Files(files),
+        1,
+        "807b3e8722c68572736f54d83fd741a5b1d69ccbef218fae52b4149a56d232ce",
+    );
+    let make_file =
+        ActionKind::MakeFile { path: "/x.txt".into(), mode: 0o644, data: b"hello <&> \n".to_vec() };
+    let files = FilesOp { actions: vec![Action { base: Node::Scratch, kind: make_file }] };
+    assert_key(
+        Operation::Files(files),
+        0,
+        "403f2a013574afe2a07b4e8d2e79593beba72aad946ff38b5eabf326c70a0929",
+    );
+}
+
+#[test]
+fn images_have_two_keys() {
+    let digest =
+        "sha256:baa3a44d9325ad8abcee4668494aa7936da7c6e83ce7b404615f88dbe0a2cd14".parse().unwrap();
+    let layer: Digest =
+        "sha256:c9174e0eafc9d909efdd3810c801b83915a4a8ba4ce8a35ceae1b8615c6a712a".parse().unwrap();
+    let reference: oci::Reference = "busybox".parse().unwrap();
+    let source = ImageSource {
+        reference: reference.with_digest(digest),
+        platform: Platform::new("linux", "amd64", ""),
+        manifest: digest,
+        diff_ids: vec![layer],
+    };
+    let keys: Vec<String> =
+        step_key(&step(Operation::Image(source), 0)).digests.iter().map(Digest::hex).collect();
+    assert_eq!(
+        keys,
+        [
+            "eccf3db49f76f01ca3b5125e4aa37e02ea19442a67046d01ee8e41649596e2a1",
+            "98c3300c7517cba7fc179380ccda6f08b189aafc17ccc507904a8199022be3b9"
+        ]
+    );
+}
+
+#[test]
+fn content_has_its_own_record() {
+    let content =
+        "sha256:c02637f8db922040a182de4789235598d9a6b88ff2adb42f7cd17f83a6778e24".parse().unwrap();
+    assert_eq!(
+        content_record(content).hex(),
+        "5f862a9ecd8fd403e2ada1bfd99ca72c43993cf983ea257f81bfec752e1d8654"
+    );
+}

@@ -1,0 +1,206 @@
+//! Layers into the store: as blobs, or unpacked.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, future};
+use graph::TaskId;
+use oci::{Descriptor, Digest};
+use store::{Layer, Place};
+use tokio::io::AsyncRead;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use crate::{Error, Meter, Transfer, blocking};
+
+/// A blob's bytes as they come from a place.
+type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+impl Transfer {
+    /// Unpacks all layers of a chain that are not unpacked yet, at once.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if no place has a layer, [`Error::Store`] if the store cannot keep it.
+    pub async fn unpack(&self, chain: &[Layer], task: Option<TaskId>) -> Result<(), Error> {
+        let work = (0..chain.len()).map(|index| self.unpack_one(chain, index, task));
+        future::try_join_all(work).await.map(drop)
+    }
+
+    async fn unpack_one(&self, chain: &[Layer], index: usize, task: Option<TaskId>) -> Result<(), Error> {
+        let layer = &chain[index];
+        self.shared.unpacked.get(layer.diff_id, async || self.unpack_now(chain, index, task).await).await
+    }
+
+    async fn unpack_now(&self, chain: &[Layer], index: usize, task: Option<TaskId>) -> Result<(), Error> {
+        let layer = &chain[index];
+        if self.store().is_unpacked(&layer.diff_id) {
+            return Ok(());
+        }
+        let _lane = self.shared.lanes.acquire().await;
+        let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
+        let mut tried = String::new();
+        for source in self.sources(layer) {
+            let result = match self.open(&source, layer, task).await {
+                Ok((stream, blob)) => self.unpack_stream(stream, blob, layer, parents.clone()).await.map_err(|error| error.to_string_chain()),
+                Err(message) => Err(message),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(message) => {
+                    let _ = write!(tried, "{}{source}: {message}", if tried.is_empty() { "" } else { "; " });
+                }
+            }
+        }
+        Err(lost(layer, tried))
+    }
+
+    async fn unpack_stream(&self, stream: ByteStream, blob: Descriptor, layer: &Layer, parents: Vec<Digest>) -> Result<(), Error> {
+        let (store, diff_id) = (self.store().clone(), layer.diff_id);
+        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        blocking(move || store.unpack(reader, &blob.media_type, diff_id, Some((blob.digest, blob.size)), &parents))
+            .await
+            .map(drop)
+            .map_err(|source| Error::Store { diff_id, source })
+    }
+
+    /// Brings the blob of a layer into the store as it is.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the layer has no blob or no place has it.
+    pub async fn fetch_blob(&self, layer: &Layer, task: Option<TaskId>) -> Result<Descriptor, Error> {
+        let Some(blob) = layer.blob.clone() else { return Err(lost(layer, "it was never compressed".into())) };
+        self.shared.blobs.get(blob.digest, async || self.fetch_blob_now(layer, &blob, task).await).await?;
+        Ok(blob)
+    }
+
+    async fn fetch_blob_now(&self, layer: &Layer, blob: &Descriptor, task: Option<TaskId>) -> Result<(), Error> {
+        if self.store().has_blob(&blob.digest) {
+            return Ok(());
+        }
+        let _lane = self.shared.lanes.acquire().await;
+        let mut tried = String::new();
+        for source in self.sources(layer) {
+            match self.open(&source, layer, task).await {
+                Ok((stream, blob)) => return self.keep_blob(stream, blob, layer).await,
+                Err(message) => {
+                    let _ = write!(tried, "{}{source}: {message}", if tried.is_empty() { "" } else { "; " });
+                }
+            }
+        }
+        Err(lost(layer, tried))
+    }
+
+    async fn keep_blob(&self, stream: ByteStream, blob: Descriptor, layer: &Layer) -> Result<(), Error> {
+        let (store, diff_id) = (self.store().clone(), layer.diff_id);
+        let mut reader = SyncIoBridge::new(StreamReader::new(stream));
+        blocking(move || {
+            let mut writer = store.blob_writer()?;
+            io::copy(&mut reader, &mut writer).map_err(store::Error::from)?;
+            writer.commit(Some((blob.digest, blob.size))).map(drop)
+        })
+        .await
+        .map_err(|source| Error::Store { diff_id, source })
+    }
+
+    /// Where the bytes of a layer can come from, nearest first.
+    fn sources(&self, layer: &Layer) -> Vec<Source> {
+        let here = layer.blob.as_ref().is_some_and(|blob| self.store().has_blob(&blob.digest));
+        let places = layer.places.iter().cloned().map(Source::Place);
+        here.then_some(Source::Here).into_iter().chain(places).collect()
+    }
+
+    async fn open(&self, source: &Source, layer: &Layer, task: Option<TaskId>) -> Result<(ByteStream, Descriptor), String> {
+        let blob = layer.blob.clone().ok_or("its blob is not known")?;
+        let stream: ByteStream = match source {
+            Source::Here => file_stream(&self.store().blob_path(&blob.digest)).await?,
+            Source::Place(Place::Layout(folder)) => file_stream(&folder.join("blobs/sha256").join(blob.digest.hex())).await?,
+            Source::Place(Place::Registry { repository, insecure }) => {
+                let client = self.client().for_host(repository.host(), *insecure);
+                let stream = client.blob(repository, &blob).await.map_err(|error| chain_text(&error))?;
+                let meter = Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
+                Box::pin(metered(stream.map(|chunk| chunk.map_err(io::Error::other)), meter))
+            }
+        };
+        Ok((stream, blob))
+    }
+}
+
+/// Counts what flows, and says when it is over.
+fn metered(stream: impl Stream<Item = io::Result<Bytes>> + Send, meter: Meter) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let over = futures_util::stream::once(future::ready(None));
+    stream.map(Some).chain(over).filter_map(move |item| {
+        match &item {
+            Some(Ok(bytes)) => meter.add(bytes.len() as u64),
+            Some(Err(_)) => (),
+            None => meter.finish(),
+        }
+        future::ready(item)
+    })
+}
+
+async fn file_stream(path: &Path) -> Result<ByteStream, String> {
+    let file = tokio::fs::File::open(path).await.map_err(|error| format!("open `{}`: {error}", path.display()))?;
+    Ok(Box::pin(ReadStream(file)))
+}
+
+/// A file as a stream of large pieces.
+struct ReadStream(tokio::fs::File);
+
+impl Stream for ReadStream {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut space = vec![0; 1 << 18];
+        let mut buffer = tokio::io::ReadBuf::new(&mut space);
+        match Pin::new(&mut self.0).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(Ok(())) => {
+                let filled = buffer.filled().len();
+                space.truncate(filled);
+                Poll::Ready((filled > 0).then(|| Ok(space.into())))
+            }
+        }
+    }
+}
+
+/// Where bytes come from.
+enum Source {
+    Here,
+    Place(Place),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here => f.write_str("this store"),
+            Self::Place(Place::Registry { repository, .. }) => write!(f, "`{repository}`"),
+            Self::Place(Place::Layout(folder)) => write!(f, "`{}`", folder.display()),
+        }
+    }
+}
+
+fn lost(layer: &Layer, tried: String) -> Error {
+    let tried = if tried.is_empty() { "no place is known that has it".into() } else { tried };
+    Error::Lost { diff_id: layer.diff_id, tried }
+}
+
+impl Error {
+    fn to_string_chain(&self) -> String {
+        chain_text(self)
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,88 @@
+//! Layers between their places and this store.
+//!
+//! Receives layers, which are plain data, and moves their bytes: into the store as blobs or
+//! unpacked, out of it into registries. Invariant: each layer moves at most once in a build,
+//! however many steps and exports ask for it, and what arrives was checked against its digest.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod fetch;
+mod memo;
+mod progress;
+mod upload;
+
+pub use error::Error;
+pub use progress::Meter;
+pub use upload::{LayerFormat, Target};
+
+use std::sync::Arc;
+
+use graph::Events;
+use oci::{Descriptor, Digest};
+use store::Store;
+use tokio::sync::Semaphore;
+
+use memo::Memo;
+
+/// Moves layers. Cheap to clone.
+#[derive(Clone)]
+pub struct Transfer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    client: registry::Client,
+    events: Events,
+    /// Layers that are, or are being, unpacked.
+    unpacked: Memo<Digest, ()>,
+    /// Blobs that are, or are being, brought into the store.
+    blobs: Memo<Digest, ()>,
+    /// Blobs that are, or are being, made of unpacked layers.
+    made: Memo<(Digest, store::Compression), Descriptor>,
+    /// Blobs that are, or are being, sent somewhere.
+    sent: Memo<(Digest, Target), ()>,
+    /// How many layers move at the same time.
+    lanes: Semaphore,
+}
+
+/// More connections do not make a registry faster, but keep more in memory.
+const LANES: usize = 6;
+
+impl Transfer {
+    /// A mover between `store` and what `client` reaches.
+    pub fn new(store: Store, client: registry::Client, events: Events) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                client,
+                events,
+                unpacked: Memo::default(),
+                blobs: Memo::default(),
+                made: Memo::default(),
+                sent: Memo::default(),
+                lanes: Semaphore::new(LANES),
+            }),
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The registry client.
+    pub fn client(&self) -> &registry::Client {
+        &self.shared.client
+    }
+}
+
+/// Runs blocking work where it does not hold up the others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

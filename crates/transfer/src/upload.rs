@@ -1,0 +1,132 @@
+//! Layers out of the store: compressed where they were not, and sent to registries.
+
+use std::io;
+
+use graph::TaskId;
+use oci::{Descriptor, Repository};
+use registry::{BlobSource, Expect};
+use store::{Compression, Layer, Place};
+use tokio::io::AsyncSeekExt;
+
+use crate::{Error, Meter, Transfer, blocking};
+
+/// A repository that layers are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Which.
+    pub repository: Repository,
+    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+    pub insecure: bool,
+}
+
+/// How layers are to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LayerFormat {
+    /// Compression of layers that have none yet.
+    pub compression: Compression,
+    /// Whether layers with another compression are written again.
+    pub force: bool,
+}
+
+/// Blobs up to this size are sent without asking whether they are there: asking costs a round
+/// trip, as sending them does.
+const SEND_UNASKED: u64 = 256 << 10;
+
+impl Transfer {
+    /// The blob of a layer in a format, compressing it if it has none. The blob itself stays
+    /// where it is: a layer that another place has in the right format is not fetched.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the layer is nowhere, [`Error::Store`] if it cannot be compressed.
+    pub async fn describe(&self, chain: &[Layer], index: usize, format: LayerFormat, task: Option<TaskId>) -> Result<Descriptor, Error> {
+        let layer = &chain[index];
+        if let Some(blob) = &layer.blob
+            && (!format.force || format.compression.matches(&blob.media_type))
+        {
+            return Ok(blob.clone());
+        }
+        let key = (layer.diff_id, format.compression);
+        self.shared
+            .made
+            .get(key, async || {
+                self.unpack(&chain[..=index], task).await?;
+                let (store, diff_id) = (self.store().clone(), layer.diff_id);
+                blocking(move || store.compress(&diff_id, format.compression)).await.map_err(|source| Error::Store { diff_id, source })
+            })
+            .await
+    }
+
+    /// The blob of a layer in a format, in this store.
+    ///
+    /// # Errors
+    /// As [`Transfer::describe`], and if the blob cannot be fetched.
+    pub async fn blob(&self, chain: &[Layer], index: usize, format: LayerFormat, task: Option<TaskId>) -> Result<Descriptor, Error> {
+        let descriptor = self.describe(chain, index, format, task).await?;
+        self.fetch_blob(&Layer { blob: Some(descriptor.clone()), ..chain[index].clone() }, task).await?;
+        Ok(descriptor)
+    }
+
+    /// Makes sure that a registry has a layer, and says as what. What it has already, or has in
+    /// another of its repositories, is not sent.
+    ///
+    /// # Errors
+    /// As [`Transfer::blob`], and [`Error::Upload`] if the registry does not take it.
+    pub async fn upload(&self, chain: &[Layer], index: usize, format: LayerFormat, to: Upload<'_>) -> Result<Descriptor, Error> {
+        let descriptor = self.describe(chain, index, format, to.task).await?;
+        let layer = Layer { blob: Some(descriptor.clone()), ..chain[index].clone() };
+        self.shared.sent.get((descriptor.digest, to.target.clone()), async || self.send(&layer, &descriptor, to).await).await?;
+        Ok(descriptor)
+    }
+
+    async fn send(&self, layer: &Layer, descriptor: &Descriptor, to: Upload<'_>) -> Result<(), Error> {
+        let wanted = &to.target.repository;
+        let elsewhere: Vec<&Repository> = layer.places.iter().filter_map(on_registry).filter(|repository| repository.host() == wanted.host()).collect();
+        if elsewhere.contains(&wanted) {
+            return Ok(());
+        }
+        let _lane = self.shared.lanes.acquire().await;
+        let mount_from: Vec<Repository> = elsewhere.into_iter().cloned().collect();
+        let expect = if descriptor.size <= SEND_UNASKED { Expect::New } else { Expect::Unknown };
+        let source = LayerSource { transfer: self, layer, task: to.task };
+        let client = self.client().for_host(wanted.host(), to.target.insecure);
+        client.push_blob(wanted, descriptor, &source, &mount_from, expect).await.map(drop).map_err(|source| Error::Upload {
+            digest: descriptor.digest,
+            repository: wanted.to_string(),
+            source,
+        })
+    }
+}
+
+/// Where a layer is sent, and who shows it.
+#[derive(Clone, Copy)]
+pub struct Upload<'a> {
+    /// The repository.
+    pub target: &'a Target,
+    /// The task that shows the bytes.
+    pub task: Option<TaskId>,
+}
+
+fn on_registry(place: &Place) -> Option<&Repository> {
+    match place {
+        Place::Registry { repository, .. } => Some(repository),
+        Place::Layout(_) => None,
+    }
+}
+
+/// The bytes of a layer, fetched only when a registry wants them.
+struct LayerSource<'a> {
+    transfer: &'a Transfer,
+    layer: &'a Layer,
+    task: Option<TaskId>,
+}
+
+impl BlobSource for LayerSource<'_> {
+    type Reader = tokio::fs::File;
+
+    async fn open(&self, offset: u64) -> io::Result<tokio::fs::File> {
+        let blob = self.transfer.fetch_blob(self.layer, self.task).await.map_err(io::Error::other)?;
+        let mut file = tokio::fs::File::open(self.transfer.store().blob_path(&blob.digest)).await?;
+        file.seek(io::SeekFrom::Start(offset)).await?;
+        Ok(file)
+    }
+}
