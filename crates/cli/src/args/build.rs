@@ -1,0 +1,169 @@
+//! `kiln build`: its flags, each in one place. Those of `docker buildx build` that are not there
+//! yet, or mean nothing here, are in the table of [`super::other`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::compound::boolean;
+use super::other::OtherFlags;
+use crate::progress::Mode;
+
+/// A truth value as pflag takes it: `--push`, `--push=true`, `--push=0`.
+fn truth(text: &str) -> Result<bool, String> {
+    boolean(text).ok_or_else(|| "it is neither true nor false".into())
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Build the Dockerfile of this folder and keep the image here:
+    kiln build -t app .
+
+  Push it, and be warm on the next machine:
+    kiln build -t registry.example.com/app --push \\
+      --cache-from type=registry,ref=registry.example.com/app:cache \\
+      --cache-to type=registry,ref=registry.example.com/app:cache,mode=max .
+
+  Only the files, in a folder:
+    kiln build --target artifacts -o out .
+
+  A secret for one RUN, in no layer:
+    kiln build --secret id=token,env=TOKEN .
+
+The other flags of `docker buildx build` are known too: those that change nothing here are
+accepted, those that are not there yet say so.";
+
+/// Build an image from a Dockerfile.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = EXAMPLES, args_override_self = true, next_help_heading = "Inputs")]
+pub struct BuildArgs {
+    /// The folder whose files COPY and ADD read; `-` takes a Dockerfile from standard input
+    #[arg(value_name = "PATH|-", help_heading = None)]
+    pub context: String,
+
+    /// The Dockerfile (default: PATH/Dockerfile); `-` takes it from standard input
+    #[arg(short, long, value_name = "FILE|-")]
+    pub file: Option<String>,
+
+    /// Build this stage, and what it needs, instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+
+    /// Give ARG a value; without `=`, that of the environment
+    #[arg(long, value_name = "NAME[=VALUE]", allow_hyphen_values = true)]
+    pub build_arg: Vec<String>,
+
+    /// Another folder or image that COPY --from and FROM can name, as `lib=../lib` or
+    /// `base=docker-image://alpine`
+    #[arg(long, value_name = "NAME=PATH")]
+    pub build_context: Vec<String>,
+
+    /// What to build for, as linux/arm64 (default: this machine)
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Vec<String>,
+
+    /// Ask registries for newer base images even if they are here
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL")]
+    pub pull: Option<bool>,
+
+    /// A name for the image, as registry.example.com/app:1.0
+    #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Output")]
+    pub tag: Vec<String>,
+
+    /// Push the image to its registry
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Output")]
+    pub push: Option<bool>,
+
+    /// Load the image into the Docker engine (DOCKER_HOST)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Output")]
+    pub load: Option<bool>,
+
+    /// What to make of the result: a folder, `-` for a tar on standard output, or
+    /// type=image|registry|oci|docker|local|tar|cacheonly with dest=, name=, push=, compression=…
+    #[arg(short, long, value_name = "OUTPUT", help_heading = "Output")]
+    pub output: Vec<String>,
+
+    /// Metadata of the image
+    #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = "Output")]
+    pub label: Vec<String>,
+
+    /// Write the image's ID to a file
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub iidfile: Option<PathBuf>,
+
+    /// Write digests and names of the result to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub metadata_file: Option<PathBuf>,
+
+    /// Where earlier results are: an image, or type=registry|local with ref= or src=
+    #[arg(long, value_name = "CACHE", help_heading = "Cache")]
+    pub cache_from: Vec<String>,
+
+    /// Where to leave results: an image, or type=registry|local with ref= or dest=, mode=max,
+    /// compression=, ignore-error=…
+    #[arg(long, value_name = "CACHE", help_heading = "Cache")]
+    pub cache_to: Vec<String>,
+
+    /// Run every step, whatever is known
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Cache")]
+    pub no_cache: Option<bool>,
+
+    /// Run every step of these stages
+    #[arg(long, value_name = "STAGE", help_heading = "Cache")]
+    pub no_cache_filter: Vec<String>,
+
+    /// A secret for RUN --mount=type=secret: id=NAME with src=FILE or env=VARIABLE
+    #[arg(long, value_name = "SECRET", help_heading = "What RUN sees")]
+    pub secret: Vec<String>,
+
+    /// An SSH agent for RUN --mount=type=ssh: `default`, or NAME=SOCKET
+    #[arg(long, value_name = "AGENT", help_heading = "What RUN sees")]
+    pub ssh: Vec<String>,
+
+    /// The network: default, host or none
+    #[arg(long, value_name = "MODE", help_heading = "What RUN sees")]
+    pub network: Option<String>,
+
+    /// A line of /etc/hosts, as db:10.0.0.2
+    #[arg(long, value_name = "HOST:IP", help_heading = "What RUN sees")]
+    pub add_host: Vec<String>,
+
+    /// Allow what a Dockerfile may ask for: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT", help_heading = "What RUN sees")]
+    pub allow: Vec<String>,
+
+    /// A limit, as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "What RUN sees")]
+    pub ulimit: Vec<String>,
+
+    /// The size of /dev/shm, as 64m
+    #[arg(long, value_name = "BYTES", help_heading = "What RUN sees")]
+    pub shm_size: Option<String>,
+
+    /// The control group that steps run under
+    #[arg(long, value_name = "GROUP", help_heading = "What RUN sees")]
+    pub cgroup_parent: Option<String>,
+
+    /// How a RUN is kept apart: auto, namespaces
+    #[arg(long, value_name = "WAY", help_heading = "What RUN sees")]
+    pub isolation: Option<String>,
+
+    /// How progress is shown: auto (tty on a terminal, else plain), plain (text for logs), tty
+    /// (live), rawjson (for programs), quiet (the image's ID at the end) or none
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        hide_possible_values = true,
+        help_heading = "Progress"
+    )]
+    pub progress: Option<Mode>,
+
+    /// Show no progress; print the image's ID at the end
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Progress")]
+    pub quiet: Option<bool>,
+
+    /// Flags that are refused or mean nothing here.
+    #[command(flatten)]
+    pub other: OtherFlags,
+}

@@ -1,0 +1,238 @@
+//! `--cache-from` and `--cache-to`.
+
+use std::path::Path;
+
+use build::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use oci::Reference;
+
+use super::{Fields, fields, image_format};
+
+/// The kinds of cache that BuildKit has and kiln does not have yet.
+const NOT_YET: [&str; 4] = ["inline", "gha", "s3", "azblob"];
+
+/// A value: references alone, or fields with a type.
+enum Value {
+    References(Vec<Reference>),
+    Typed(String, Fields),
+}
+
+fn value(text: &str) -> Result<Value, String> {
+    let parts = fields(text)?;
+    if parts.iter().all(|part| !part.contains('=')) {
+        let references = parts.iter().map(|part| match part.trim() {
+            "" => Err("it is empty".to_owned()),
+            part => reference(part),
+        });
+        return Ok(Value::References(references.collect::<Result<_, _>>()?));
+    }
+    let mut fields = Fields::of(&parts)?;
+    match fields.take("type") {
+        Some(kind) => Ok(Value::Typed(kind, fields)),
+        None => Err("`type` is missing, as in `type=registry,ref=host/app:cache`".into()),
+    }
+}
+
+fn reference(text: &str) -> Result<Reference, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn take_reference(fields: &mut Fields) -> Result<Reference, String> {
+    match fields.take("ref") {
+        Some(text) if !text.is_empty() => reference(&text),
+        _ => Err("`type=registry` needs `ref`, as in `ref=host/app:cache`".into()),
+    }
+}
+
+fn unknown_type(kind: &str) -> String {
+    match NOT_YET.contains(&kind) {
+        true => format!("`type={kind}` is not there yet; registry and local are"),
+        false => format!("`type={kind}` is none of registry, local"),
+    }
+}
+
+/// Reads a value of `--cache-from`; several references in one value are several caches.
+///
+/// # Errors
+/// A sentence that names what is wrong or not there yet.
+pub fn cache_from(text: &str, directory: &Path) -> Result<Vec<CacheFrom>, String> {
+    let (kind, mut fields) = match value(text)? {
+        Value::References(references) => {
+            let cache = |reference| CacheFrom::Registry { reference, insecure: false };
+            return Ok(references.into_iter().map(cache).collect());
+        }
+        Value::Typed(kind, fields) => (kind, fields),
+    };
+    let cache = match kind.as_str() {
+        "registry" => {
+            let reference = take_reference(&mut fields)?;
+            let insecure = fields.take_boolean("registry.insecure", false)?;
+            fields.nothing_left("type=registry", &["ref", "registry.insecure"])?;
+            CacheFrom::Registry { reference, insecure }
+        }
+        "local" => {
+            let source = fields.take("src").filter(|path| !path.is_empty());
+            let source = source.ok_or("`type=local` needs `src`, a folder")?;
+            let digest = fields.take("digest").filter(|digest| !digest.is_empty());
+            let digest = digest.map(|text| text.parse().map_err(|error| format!("{error}")));
+            let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
+            fields.nothing_left("type=local", &["src", "tag", "digest"])?;
+            CacheFrom::Local { source: directory.join(source), tag, digest: digest.transpose()? }
+        }
+        kind => return Err(unknown_type(kind)),
+    };
+    Ok(vec![cache])
+}
+
+const TO_REGISTRY: [&str; 9] = [
+    "ref",
+    "mode",
+    "image-manifest",
+    "oci-mediatypes",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "registry.insecure",
+    "ignore-error",
+];
+
+/// Reads a value of `--cache-to`.
+///
+/// # Errors
+/// A sentence that names what is wrong or not there yet.
+pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
+    let (kind, mut fields) = match value(text)? {
+        Value::References(references) => {
+            let caches = references.into_iter().map(|reference| {
+                options(CacheTarget::Registry { reference, insecure: false }, &mut Fields::of(&[])?)
+            });
+            return caches.collect();
+        }
+        Value::Typed(kind, fields) => (kind, fields),
+    };
+    let target = match kind.as_str() {
+        "registry" => {
+            let reference = take_reference(&mut fields)?;
+            if reference.digest().is_some() {
+                return Err(format!(
+                    "`ref={reference}`: a cache is written under a tag, not a digest"
+                ));
+            }
+            let insecure = fields.take_boolean("registry.insecure", false)?;
+            CacheTarget::Registry { reference, insecure }
+        }
+        "local" => {
+            let destination = fields.take("dest").filter(|path| !path.is_empty());
+            let destination = destination.ok_or("`type=local` needs `dest`, a folder")?;
+            let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
+            fields.not_yet("reset", &["", "false", "0"])?;
+            CacheTarget::Local { destination: directory.join(destination), tag }
+        }
+        kind => return Err(unknown_type(kind)),
+    };
+    let cache = options(target, &mut fields)?;
+    match kind.as_str() {
+        "local" => {
+            let known: Vec<&str> = ["dest", "tag"]
+                .into_iter()
+                .chain(
+                    TO_REGISTRY
+                        .into_iter()
+                        .filter(|key| !matches!(*key, "ref" | "registry.insecure")),
+                )
+                .collect();
+            fields.nothing_left("type=local", &known)?;
+        }
+        _ => fields.nothing_left("type=registry", &TO_REGISTRY)?,
+    }
+    Ok(vec![cache])
+}
+
+fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
+    let format = image_format(fields, true)?;
+    let mode = match fields.take("mode").as_deref() {
+        None | Some("" | "min") => CacheMode::Min,
+        Some("max") => CacheMode::Max,
+        // BuildKit takes any other word for `min` without saying so.
+        Some(other) => return Err(format!("`mode={other}` is neither min nor max")),
+    };
+    // An image manifest has OCI's media types, so without them an index is the default.
+    let image_manifest = fields.take_boolean("image-manifest", format.oci_mediatypes)?;
+    if image_manifest && !format.oci_mediatypes {
+        return Err("`image-manifest=true` needs `oci-mediatypes=true`".into());
+    }
+    let ignore_error = fields.take_boolean("ignore-error", false)?;
+    Ok(CacheTo { target, mode, ignore_error, image_manifest, format })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> Result<Vec<CacheFrom>, String> {
+        cache_from(text, Path::new("/w"))
+    }
+
+    fn to(text: &str) -> Result<Vec<CacheTo>, String> {
+        cache_to(text, Path::new("/w"))
+    }
+
+    #[test]
+    fn a_bare_reference_is_a_registry() {
+        let caches = from("host/a:cache,host/b").unwrap();
+        assert_eq!(caches.len(), 2);
+        assert!(matches!(&caches[0], CacheFrom::Registry { reference, insecure: false }
+            if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache"));
+        assert!(
+            matches!(&to("localhost/a").unwrap()[..], [cache] if cache.image_manifest && cache.mode == CacheMode::Min)
+        );
+    }
+
+    #[test]
+    fn all_options_are_read() {
+        let caches = to("type=registry,ref=localhost:5000/a:c,mode=max,image-manifest=false,oci-mediatypes=true,\
+            compression=zstd,compression-level=22,force-compression=1,registry.insecure=true,ignore-error=true")
+        .unwrap();
+        let [cache] = &caches[..] else { panic!("one") };
+        assert!(matches!(cache.target, CacheTarget::Registry { insecure: true, .. }));
+        assert!(cache.mode == CacheMode::Max && cache.ignore_error && !cache.image_manifest);
+        assert!(!to("type=local,dest=c,oci-mediatypes=false").unwrap()[0].image_manifest);
+        let caches = from("type=local,src=c,tag=x").unwrap();
+        assert_eq!(
+            caches,
+            [CacheFrom::Local { source: "/w/c".into(), tag: "x".into(), digest: None }]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("type=gha", "`type=gha` is not there yet"),
+            ("type=tape", "none of registry, local"),
+            ("type=registry", "`ref`"),
+            ("ref=x", "`type` is missing"),
+            ("type=local", "needs `src`"),
+            ("type=local,src=a,digest=x", "digest"),
+            ("type=registry,ref=a,mode=max", "`mode` is not an option"),
+            ("", "empty"),
+        ] {
+            let error = from(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        for (text, word) in [
+            ("type=inline", "`type=inline` is not there yet"),
+            ("type=local,dest=a,reset=true", "`reset=true` is not there yet"),
+            ("type=registry,ref=a,mode=some", "neither min nor max"),
+            (
+                "type=registry,ref=a,image-manifest=true,oci-mediatypes=false",
+                "needs `oci-mediatypes",
+            ),
+            (
+                "type=local,dest=a,registry.insecure=true",
+                "`registry.insecure` is not an option of type=local",
+            ),
+        ] {
+            let error = to(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `--ulimit`, `--shm-size`.
+
+use graph::Ulimit;
+
+const NAMES: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// Reads `name=soft[:hard]`; -1 is unlimited.
+///
+/// # Errors
+/// A sentence if it is none.
+pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+    let (name, limits) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not `name=soft[:hard]`"))?;
+    if !NAMES.contains(&name) {
+        return Err(format!("`{name}` is not a limit; there are {}", NAMES.join(", ")));
+    }
+    let number = |text: &str| {
+        text.parse::<i64>()
+            .ok()
+            .filter(|number| *number >= -1)
+            .ok_or_else(|| format!("`{text}` is not a number, or -1 for no limit"))
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if hard != -1 && (soft == -1 || soft > hard) {
+        return Err(format!("`{text}`: the soft limit is above the hard one"));
+    }
+    Ok(Ulimit { name: name.into(), soft, hard })
+}
+
+/// Reads a size in bytes as docker does: `64m`, `1.5GiB`, `100`; units are binary.
+///
+/// # Errors
+/// A sentence if it is none.
+pub fn size(text: &str) -> Result<i64, String> {
+    let error = || format!("`{text}` is not a size, as 64m or 1g");
+    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |last| last + 1);
+    let (number, unit) = text.split_at(end);
+    let is_number = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let number: f64 = number.parse().ok().filter(|_| is_number).ok_or_else(error)?;
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();
+    let power = match unit.as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
+        _ => return Err(error()),
+    };
+    let bytes = number * 1024f64.powi(power);
+    match bytes < i64::MAX as f64 {
+        true => Ok(bytes as i64),
+        false => Err(format!("`{text}` is more than there can be")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        let nofile = |soft, hard| Ulimit { name: "nofile".into(), soft, hard };
+        assert_eq!(ulimit("nofile=1024").unwrap(), nofile(1024, 1024));
+        assert_eq!(ulimit("nofile=1:-1").unwrap(), nofile(1, -1));
+        for text in ["nofile", "speed=1", "nofile=a", "nofile=2:1", "nofile=-1:5", "nofile=1:2:3"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (text, bytes) in
+            [("100", 100), ("64m", 64 << 20), ("1.5GiB", 3 << 29), ("2 kb", 2048), ("1B", 1)]
+        {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1kk", "1e9", "99999999p"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `--build-arg`, `--label`, `--add-host`.
+
+use std::net::IpAddr;
+
+use crate::settings::{Environment, Proxies};
+
+/// Build arguments: those that are given, of which some have their values in the environment, the
+/// proxies of docker's configuration, and `SOURCE_DATE_EPOCH`. The last of equal names counts.
+///
+/// # Errors
+/// A sentence that names what is wrong.
+pub fn build_args(
+    given: &[String],
+    environment: &Environment,
+    proxies: &Proxies,
+) -> Result<Vec<(String, String)>, String> {
+    let mut arguments: Vec<(String, String)> = Vec::new();
+    let set = |name: &str, value: &str, arguments: &mut Vec<(String, String)>| match arguments
+        .iter_mut()
+        .find(|(known, _)| known == name)
+    {
+        Some((_, known)) => *known = value.to_owned(),
+        None => arguments.push((name.to_owned(), value.to_owned())),
+    };
+    for text in given {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            // A variable that is not set is not passed on.
+            None => (text.as_str(), environment.raw(text)),
+        };
+        if name.is_empty() {
+            return Err(format!("`{text}` has no name"));
+        }
+        if let Some(value) = value {
+            set(name, value, &mut arguments);
+        }
+    }
+    let defaults = proxies
+        .build_args()
+        .chain(environment.get("SOURCE_DATE_EPOCH").map(|value| ("SOURCE_DATE_EPOCH", value)));
+    for (name, value) in defaults {
+        let is_given = given.iter().any(|text| text.split('=').next() == Some(name));
+        if !is_given {
+            set(name, value, &mut arguments);
+        }
+    }
+    Ok(arguments)
+}
+
+/// Reads `SOURCE_DATE_EPOCH` of build arguments.
+///
+/// # Errors
+/// A sentence if it is no number of seconds.
+pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, String> {
+    let value = arguments.iter().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+    match value.map(|(_, value)| value.as_str()) {
+        None | Some("") => Ok(None),
+        Some("context") => {
+            Err("SOURCE_DATE_EPOCH: `context` is not there yet; give seconds since 1970".into())
+        }
+        Some(text) => match text.parse() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => {
+                Err(format!("SOURCE_DATE_EPOCH: `{text}` is not a number of seconds since 1970"))
+            }
+        },
+    }
+}
+
+/// Reads labels; one without `=` is empty. The last of equal names counts.
+///
+/// # Errors
+/// A sentence if one has no name.
+pub fn labels(given: &[String]) -> Result<Vec<(String, String)>, String> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for text in given {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(format!("`{text}` has no name"));
+        }
+        labels.retain(|(known, _)| known != name);
+        labels.push((name.into(), value.into()));
+    }
+    Ok(labels)
+}
+
+/// Reads `host:ip`, `host=ip` or `host:host-gateway`.
+///
+/// A RUN sees the network of the host, so that the host is loopback.
+///
+/// # Errors
+/// A sentence if it is none.
+pub fn extra_host(text: &str) -> Result<(String, String), String> {
+    let (host, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .filter(|(host, address)| !host.is_empty() && !address.is_empty())
+        .ok_or_else(|| format!("`{text}` is not `host:ip`"))?;
+    if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(format!("`{host}` is not the name of a host"));
+    }
+    if address == "host-gateway" {
+        return Ok((host.into(), "127.0.0.1".into()));
+    }
+    let address =
+        address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+    match address.parse::<IpAddr>() {
+        Ok(_) => Ok((host.into(), address.into())),
+        Err(_) => Err(format!("`{text}`: `{address}` is not an IP address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_arguments_come_from_several_places() {
+        let environment =
+            Environment::of(&[("FROM_ENV", "x"), ("SOURCE_DATE_EPOCH", "12"), ("EMPTY", "")]);
+        let given = ["A=1", "A=2", "FROM_ENV", "UNSET", "EMPTY", "B=c=d"].map(String::from);
+        let arguments = build_args(&given, &environment, &Proxies::default()).unwrap();
+        let pairs: Vec<_> = arguments.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("A", "2"),
+                ("FROM_ENV", "x"),
+                ("EMPTY", ""),
+                ("B", "c=d"),
+                ("SOURCE_DATE_EPOCH", "12")
+            ]
+        );
+        assert_eq!(source_date_epoch(&arguments), Ok(Some(12)));
+        let given = ["SOURCE_DATE_EPOCH=".to_owned()];
+        let arguments = build_args(&given, &environment, &Proxies::default()).unwrap();
+        assert_eq!(source_date_epoch(&arguments), Ok(None));
+        assert!(source_date_epoch(&[("SOURCE_DATE_EPOCH".into(), "now".into())]).is_err());
+        assert!(build_args(&["=x".into()], &environment, &Proxies::default()).is_err());
+    }
+
+    #[test]
+    fn hosts() {
+        for (text, host, address) in [
+            ("a:1.2.3.4", "a", "1.2.3.4"),
+            ("a=::1", "a", "::1"),
+            ("a:[::1]", "a", "::1"),
+            ("a:host-gateway", "a", "127.0.0.1"),
+        ] {
+            assert_eq!(extra_host(text).unwrap(), (host.into(), address.into()));
+        }
+        for text in ["a", "a:", ":1.1.1.1", "a:b", "a b:1.1.1.1"] {
+            assert!(extra_host(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The flags of `docker buildx build` and of the classic `docker build` that kiln does not have:
+//! those that mean nothing here, and those that are not there yet. One row each.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use super::compound::boolean;
+
+/// What becomes of a flag with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It asks for what is the case anyway.
+    Accepted,
+    /// It changes nothing, and whoever gives it should know.
+    Warned(&'static str),
+    /// It asks for what is not there yet.
+    Refused(&'static str),
+}
+use Verdict::{Accepted, Refused, Warned};
+
+struct Row {
+    long: &'static str,
+    short: Option<char>,
+    /// A truth value: `--rm`, `--rm=false`.
+    is_switch: bool,
+    judge: fn(&str) -> Verdict,
+}
+
+const fn value(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
+    Row { long, short: None, is_switch: false, judge }
+}
+
+const fn switch(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
+    Row { long, short: None, is_switch: true, judge }
+}
+
+const ROWS: &[Row] = &[
+    // Not there yet; values that mean "off" are.
+    value("annotation", |_| Refused("annotations are not there yet")),
+    value("attest", |text| match is_off_attestation(text) {
+        true => Accepted,
+        false => Refused("attestations are not there yet; images have none unless asked"),
+    }),
+    value("provenance", |text| match is_off_attestation(text) {
+        true => Accepted,
+        false => Refused("provenance is not there yet; `--provenance=false` is what kiln does"),
+    }),
+    value("sbom", |text| match is_off_attestation(text) {
+        true => Accepted,
+        false => Refused("bills of materials are not there yet; `--sbom=false` is what kiln does"),
+    }),
+    value("policy", |_| Refused("source policies are not there yet")),
+    value("call", |text| match text {
+        "" | "build" => Accepted,
+        _ => Refused("calls other than `build` are not there yet"),
+    }),
+    value("print", |text| match text {
+        "" | "build" => Accepted,
+        _ => Refused("calls other than `build` are not there yet"),
+    }),
+    switch("check", |text| off(text, Refused("checks without a build are not there yet"))),
+    switch("detach", |text| off(text, Refused("there is no daemon that a build could go on in"))),
+    value("builder", |text| match text {
+        "" | "default" => Accepted,
+        _ => Refused("kiln has no builders; leave the flag out"),
+    }),
+    value("resource", |_| Refused(NO_LIMITS)),
+    Row { short: Some('m'), ..value("memory", no_limit) },
+    value("memory-swap", no_limit),
+    Row { short: Some('c'), ..value("cpu-shares", no_limit) },
+    value("cpu-period", no_limit),
+    value("cpu-quota", no_limit),
+    value("cpuset-cpus", no_limit),
+    value("cpuset-mems", no_limit),
+    // Of no meaning here.
+    switch("compress", |_| Accepted),
+    switch("disable-content-trust", |text| match boolean(text) {
+        Some(false) => Refused("content trust is not there yet"),
+        _ => Accepted,
+    }),
+    switch("force-rm", |_| Accepted),
+    switch("rm", |_| Accepted),
+    value("security-opt", |_| Warned("it changes nothing, as with BuildKit")),
+    switch("squash", |text| {
+        off(
+            text,
+            Warned(
+                "it changes nothing, as with BuildKit; squash with a stage: COPY --from=build / /",
+            ),
+        )
+    }),
+];
+
+const NO_LIMITS: &str = "limits on memory and processors are not there yet";
+
+fn no_limit(text: &str) -> Verdict {
+    match text {
+        "" | "0" => Accepted,
+        _ => Refused(NO_LIMITS),
+    }
+}
+
+fn off(text: &str, on: Verdict) -> Verdict {
+    match boolean(text) {
+        Some(false) => Accepted,
+        _ => on,
+    }
+}
+
+fn is_off_attestation(text: &str) -> bool {
+    boolean(text) == Some(false)
+        || text.split(',').any(|field| {
+            field
+                .split_once('=')
+                .is_some_and(|(key, value)| key == "disabled" && boolean(value) == Some(true))
+        })
+}
+
+/// The flags of the table that were given, with their values.
+#[derive(Clone, Debug, Default)]
+pub struct OtherFlags(Vec<(&'static str, String)>);
+
+impl OtherFlags {
+    /// Warnings for those that change nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the first one that is not there yet.
+    pub fn judge(&self) -> Result<Vec<String>, String> {
+        let mut warnings = Vec::new();
+        for (long, text) in &self.0 {
+            let Some(row) = ROWS.iter().find(|row| row.long == *long) else { continue };
+            match (row.judge)(text) {
+                Accepted => {}
+                Warned(why) => warnings.push(format!("`--{long}`: {why}")),
+                Refused(why) => return Err(format!("`--{long}`: {why}")),
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+impl Args for OtherFlags {
+    fn augment_args(command: Command) -> Command {
+        ROWS.iter().fold(command, |command, row| {
+            let argument = Arg::new(row.long)
+                .long(row.long)
+                .hide(true)
+                .action(ArgAction::Append)
+                .value_parser(clap::value_parser!(String));
+            let argument = match row.short {
+                Some(short) => argument.short(short),
+                None => argument,
+            };
+            command.arg(match row.is_switch {
+                true => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                false => argument.num_args(1).allow_hyphen_values(true),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for OtherFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = ROWS.iter().flat_map(|row| {
+            let values = matches.get_many::<String>(row.long).unwrap_or_default();
+            values.map(|value| (row.long, value.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(long: &'static str, value: &str) -> Result<Vec<String>, String> {
+        OtherFlags(vec![(long, value.into())]).judge()
+    }
+
+    #[test]
+    fn every_refused_flag_names_itself() {
+        for row in ROWS {
+            for text in ["true", "false", "x", "1"] {
+                if let Err(error) = judge(row.long, text) {
+                    assert!(error.starts_with(&format!("`--{}`: ", row.long)), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_mean_off_are_accepted() {
+        for (long, value) in [
+            ("provenance", "false"),
+            ("sbom", "0"),
+            ("attest", "type=sbom,disabled=true"),
+            ("call", "build"),
+            ("check", "false"),
+            ("squash", "false"),
+            ("memory", "0"),
+            ("builder", "default"),
+            ("rm", "true"),
+        ] {
+            assert_eq!(judge(long, value), Ok(vec![]), "{long}={value}");
+        }
+        assert_eq!(judge("squash", "true").unwrap().len(), 1);
+        for (long, value) in
+            [("provenance", "mode=max"), ("sbom", "true"), ("memory", "1g"), ("call", "check")]
+        {
+            assert!(judge(long, value).is_err(), "{long}={value}");
+        }
+    }
+}

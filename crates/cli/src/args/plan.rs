@@ -1,0 +1,338 @@
+//! From flags, environment and standard input to a request: pure, but for the files that flags
+//! name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use build::{NoCache, Output, Request};
+use graph::Network;
+use oci::{Platform, Reference};
+
+use super::build::BuildArgs;
+use super::compound::{cache, context, limits, output, pairs, secret, ssh};
+use crate::progress::Mode;
+use crate::settings::{Environment, Proxies, Settings};
+
+/// A build as it was asked for: what to build, and how to show it.
+#[derive(Clone, Debug)]
+pub struct BuildPlan {
+    /// What to build.
+    pub request: Request,
+    /// How to show it.
+    pub presentation: BuildPresentation,
+}
+
+/// What the command line itself does around a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildPresentation {
+    /// How progress is shown.
+    pub progress: Mode,
+    /// Whether the image's ID is printed at the end (`-q`).
+    pub prints_id: bool,
+    /// Where the image's ID is written.
+    pub iidfile: Option<PathBuf>,
+    /// Where digests and names are written.
+    pub metadata_file: Option<PathBuf>,
+    /// How a RUN is kept apart.
+    pub isolation: Isolation,
+    /// Flags that were given and change nothing.
+    pub warnings: Vec<String>,
+}
+
+/// How a RUN is kept apart from this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// The strongest way that works here.
+    #[default]
+    Auto,
+    /// Namespaces, or nothing.
+    Namespaces,
+}
+
+/// What flags are read against.
+pub struct Inputs<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The same, typed.
+    pub settings: &'a Settings,
+    /// Proxies of docker's configuration.
+    pub proxies: &'a Proxies,
+    /// Relative paths begin here.
+    pub directory: &'a Path,
+    /// Reads standard input to its end.
+    pub stdin: &'a mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    /// Whether standard output is a terminal.
+    pub stdout_is_terminal: bool,
+}
+
+/// Puts the name of a flag before what is wrong with its value.
+fn of<T>(flag: &str, result: Result<T, String>) -> Result<T, String> {
+    result.map_err(|error| format!("`{flag}`: {error}"))
+}
+
+/// Reads all values of a flag.
+fn each<T>(
+    flag: &str,
+    values: &[String],
+    read: impl FnMut(&String) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    of(flag, values.iter().map(read).collect())
+}
+
+/// Makes a request of flags.
+///
+/// # Errors
+/// A sentence that names the flag, and what is wrong or not there yet.
+pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
+    let warnings = args.other.judge()?;
+    let directory = inputs.directory;
+    let tags = tags(&args.tag)?;
+    let outputs = outputs(args, &inputs, !tags.is_empty())?;
+    let build_args =
+        of("--build-arg", pairs::build_args(&args.build_arg, inputs.environment, inputs.proxies))?;
+    refuse_inline_cache(&build_args)?;
+    let (network, host_network) = network(args.network.as_deref().unwrap_or(""))?;
+    let (allow_network_host, allow_security_insecure) = allowed(&args.allow)?;
+    let presentation = presentation(args, &inputs, &outputs, warnings)?;
+    // Standard input last: a flag that is wrong is said before anybody has to type.
+    let file = args.file.as_deref().filter(|file| !file.is_empty());
+    let cache_from =
+        each("--cache-from", &args.cache_from, |text| cache::cache_from(text, directory))?;
+    let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, directory))?;
+    let request = Request {
+        target: args.target.clone().filter(|target| !target.is_empty()),
+        labels: of("--label", pairs::labels(&args.label))?,
+        platforms: platforms(&args.platform, inputs.settings.default_platform.as_ref())?,
+        named_contexts: each("--build-context", &args.build_context, |text| {
+            context::named(text, directory)
+        })?
+        .into_iter()
+        .collect(),
+        tags,
+        outputs,
+        cache_from: cache_from.into_iter().flatten().collect(),
+        cache_to: cache_to.into_iter().flatten().collect(),
+        no_cache: no_cache(args)?,
+        pull: args.pull.unwrap_or(false),
+        secrets: each("--secret", &args.secret, |text| {
+            secret::secret(text, directory, inputs.environment)
+        })?
+        .into_iter()
+        .collect(),
+        ssh: each("--ssh", &args.ssh, |text| ssh::agent(text, directory, inputs.environment))?
+            .into_iter()
+            .collect(),
+        network,
+        extra_hosts: each("--add-host", &args.add_host, |text| pairs::extra_host(text))?,
+        ulimits: ulimits(&args.ulimit)?,
+        shm_size: match args.shm_size.as_deref() {
+            None | Some("") => 0,
+            Some(text) => of("--shm-size", limits::size(text))?,
+        },
+        cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
+        allow_network_host: allow_network_host || host_network,
+        allow_security_insecure,
+        source_date_epoch: pairs::source_date_epoch(&build_args)?,
+        build_args,
+        ..from_context(&args.context, file, directory, inputs.stdin)?
+    };
+    Ok(BuildPlan { request, presentation })
+}
+
+/// A request that has a context and a Dockerfile and nothing else.
+fn from_context(
+    path: &str,
+    file: Option<&str>,
+    directory: &Path,
+    stdin: &mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+) -> Result<Request, String> {
+    let (context, dockerfile) = context::context(path, file, directory, stdin)?;
+    Ok(Request {
+        context,
+        dockerfile,
+        target: None,
+        build_args: Vec::new(),
+        labels: Vec::new(),
+        platforms: Vec::new(),
+        named_contexts: BTreeMap::new(),
+        tags: Vec::new(),
+        outputs: Vec::new(),
+        cache_from: Vec::new(),
+        cache_to: Vec::new(),
+        no_cache: NoCache::Nothing,
+        pull: false,
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+        network: Network::Default,
+        extra_hosts: Vec::new(),
+        ulimits: Vec::new(),
+        shm_size: 0,
+        cgroup_parent: String::new(),
+        allow_network_host: false,
+        allow_security_insecure: false,
+        source_date_epoch: None,
+    })
+}
+
+fn tags(given: &[String]) -> Result<Vec<Reference>, String> {
+    let mut tags: Vec<Reference> = Vec::new();
+    for tag in each("--tag", given, |text| output::tag(text))? {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+fn outputs(args: &BuildArgs, inputs: &Inputs<'_>, tagged: bool) -> Result<Vec<Output>, String> {
+    let context = output::OutputContext {
+        directory: inputs.directory,
+        stdout_is_terminal: inputs.stdout_is_terminal,
+    };
+    let outputs = each("--output", &args.output, |text| output::output(text, context))?;
+    output::complete(outputs, args.push.unwrap_or(false), args.load.unwrap_or(false), tagged)
+}
+
+fn presentation(
+    args: &BuildArgs,
+    inputs: &Inputs<'_>,
+    outputs: &[Output],
+    warnings: Vec<String>,
+) -> Result<BuildPresentation, String> {
+    let quiet = args.quiet.unwrap_or(false);
+    let progress = match (quiet, args.progress) {
+        (true, None | Some(Mode::Auto | Mode::Quiet)) => Mode::Quiet,
+        (true, Some(mode)) => {
+            let name = clap::ValueEnum::to_possible_value(&mode);
+            let name = name.as_ref().map_or("", |value| value.get_name());
+            return Err(format!("`--progress={name}` and `--quiet` cannot be used together"));
+        }
+        (false, mode) => mode.or(inputs.settings.progress).unwrap_or_default(),
+    };
+    if args.iidfile.is_some()
+        && outputs.iter().any(|o| matches!(o, Output::Local(_) | Output::Tar(_)))
+    {
+        return Err(
+            "`--iidfile`: outputs of type local and tar make no image, so it has no ID".into()
+        );
+    }
+    Ok(BuildPresentation {
+        progress,
+        prints_id: progress == Mode::Quiet,
+        iidfile: args.iidfile.as_ref().map(|path| inputs.directory.join(path)),
+        metadata_file: args.metadata_file.as_ref().map(|path| inputs.directory.join(path)),
+        isolation: isolation(args.isolation.as_deref().unwrap_or(""))?,
+        warnings,
+    })
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        // `default` is docker's word.
+        "" | "auto" | "default" => Ok(Isolation::Auto),
+        "namespaces" => Ok(Isolation::Namespaces),
+        "chroot" | "in-place" => {
+            Err(format!("`--isolation {text}` is not there yet; namespaces is"))
+        }
+        _ => Err(format!("`--isolation {text}` is none of auto, namespaces")),
+    }
+}
+
+/// Platforms, of which there can be one for now.
+fn platforms(given: &[String], default: Option<&Platform>) -> Result<Vec<Platform>, String> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in given.iter().flat_map(|text| text.split(',')).map(str::trim) {
+        let platform = match text {
+            "" => continue,
+            "local" => Platform::host(),
+            text => of("--platform", text.parse().map_err(|error| format!("{error}")))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    if platforms.len() > 1 {
+        return Err(
+            "`--platform`: several platforms in one build are not there yet; build one at a time"
+                .into(),
+        );
+    }
+    match platforms.is_empty() {
+        true => Ok(default.cloned().into_iter().collect()),
+        false => Ok(platforms),
+    }
+}
+
+fn no_cache(args: &BuildArgs) -> Result<NoCache, String> {
+    let names = args.no_cache_filter.iter().flat_map(|text| text.split(','));
+    let stages: Vec<String> =
+        names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    match (args.no_cache.unwrap_or(false), stages.is_empty()) {
+        (true, false) => Err("`--no-cache` and `--no-cache-filter` cannot be used together".into()),
+        (true, true) => Ok(NoCache::Everything),
+        (false, false) => Ok(NoCache::Stages(stages)),
+        (false, true) => Ok(NoCache::Nothing),
+    }
+}
+
+/// The network, and whether asking for it allows it too, as with buildx.
+fn network(text: &str) -> Result<(Network, bool), String> {
+    match text {
+        "" | "default" => Ok((Network::Default, false)),
+        "host" => Ok((Network::Host, true)),
+        "none" => Ok((Network::None, false)),
+        _ => Err(format!("`--network {text}`: builds have the networks default, host and none")),
+    }
+}
+
+/// Whether the host's network and all capabilities are allowed.
+fn allowed(given: &[String]) -> Result<(bool, bool), String> {
+    let (mut host, mut insecure) = (false, false);
+    for text in given.iter().flat_map(|text| text.split(',')) {
+        match text {
+            "network.host" => host = true,
+            "security.insecure" => insecure = true,
+            text if text == "device" || text.starts_with("device=") => {
+                return Err(format!("`--allow {text}`: devices are not there yet"));
+            }
+            "buildx.local.delete" => {
+                return Err(
+                    "`--allow buildx.local.delete`: local outputs that delete are not there yet"
+                        .into(),
+                );
+            }
+            text => {
+                return Err(format!(
+                    "`--allow {text}`: there are network.host and security.insecure"
+                ));
+            }
+        }
+    }
+    Ok((host, insecure))
+}
+
+fn ulimits(given: &[String]) -> Result<Vec<graph::Ulimit>, String> {
+    let mut ulimits: Vec<graph::Ulimit> = Vec::new();
+    for ulimit in each("--ulimit", given, |text| limits::ulimit(text))? {
+        ulimits.retain(|known| known.name != ulimit.name);
+        ulimits.push(ulimit);
+    }
+    Ok(ulimits)
+}
+
+/// buildx makes `--cache-to type=inline` of this build argument.
+fn refuse_inline_cache(arguments: &[(String, String)]) -> Result<(), String> {
+    let asked = arguments.iter().any(|(name, value)| {
+        name == "BUILDKIT_INLINE_CACHE" && super::compound::boolean(value) == Some(true)
+    });
+    match asked {
+        true => Err("`--build-arg BUILDKIT_INLINE_CACHE`: inline caches are not there yet; \
+            give `--cache-to type=registry,ref=…`"
+            .into()),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

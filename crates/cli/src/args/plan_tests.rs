@@ -1,0 +1,164 @@
+//! Command lines and the requests they become.
+
+use build::{Context, DockerfileSource};
+use clap::Parser as _;
+
+use super::super::{Cli, Command};
+use super::*;
+
+fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<BuildPlan, String> {
+    let words = ["kiln"].iter().chain(line).copied();
+    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    let Some(args) = cli.command.as_build().cloned() else { panic!("a build") };
+    let environment = Environment::of(pairs);
+    let settings = Settings::read(&environment, Some(Path::new("/root")), false)?;
+    plan(
+        &args,
+        Inputs {
+            environment: &environment,
+            settings: &settings,
+            proxies: &Proxies::default(),
+            directory: Path::new("/"),
+            stdin: &mut || Ok(input.to_vec()),
+            stdout_is_terminal: false,
+        },
+    )
+}
+
+fn plan_of(line: &str) -> Result<BuildPlan, String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    plan_with(&words, &[], b"FROM scratch")
+}
+
+#[test]
+fn the_job_of_the_readme() {
+    let plan = plan_of(
+        "build --cache-from type=registry,ref=registry.example.com/app:cache \
+         --cache-to type=registry,ref=registry.example.com/app:cache,mode=max \
+         -t registry.example.com/app:latest -t registry.example.com/app:1 --push /tmp",
+    )
+    .unwrap();
+    let request = plan.request;
+    assert_eq!(request.context, Context::Folder("/tmp".into()));
+    assert_eq!(request.tags.len(), 2);
+    assert!(matches!(&request.outputs[..], [Output::Image(image)] if image.push));
+    assert_eq!((request.cache_from.len(), request.cache_to.len()), (1, 1));
+    assert_eq!(plan.presentation.progress, Mode::Auto);
+}
+
+#[test]
+fn all_spellings_of_the_command() {
+    for command in [
+        "build",
+        "b",
+        "buildx build",
+        "buildx b",
+        "builder build",
+        "builder b",
+        "image build",
+        "--root /x build",
+        "-D build",
+    ] {
+        assert!(plan_of(&format!("{command} /tmp")).is_ok(), "{command}");
+    }
+}
+
+#[test]
+fn switches_take_truth_values_as_in_go() {
+    for (line, pull) in
+        [("--pull", true), ("--pull=false", false), ("--pull=1", true), ("--pull --pull=F", false)]
+    {
+        let plan = plan_of(&format!("build {line} /tmp")).unwrap();
+        assert_eq!(plan.request.pull, pull, "{line}");
+    }
+    let plan = plan_of("build -qt a --rm --force-rm=true --compress /tmp").unwrap();
+    assert!(plan.presentation.prints_id && plan.presentation.warnings.is_empty());
+    assert_eq!(plan.request.tags.len(), 1);
+}
+
+#[test]
+fn every_honoured_flag_reaches_the_request() {
+    let plan = plan_with(
+        &"build --target t --build-arg A=1 --build-arg B --label l=v --platform linux/arm64 --pull --no-cache \
+          --build-context x=docker-image://alpine --secret id=S --network none --add-host h:1.1.1.1 \
+          --ulimit nofile=1 --ulimit nofile=2 --shm-size 64m --cgroup-parent g --allow network.host \
+          --allow security.insecure --isolation namespaces --iidfile i --metadata-file m --progress plain \
+          -f - /tmp"
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        &[("B", "2"), ("S", "secret"), ("SOURCE_DATE_EPOCH", "7")],
+        b"FROM scratch",
+    )
+    .unwrap();
+    let BuildPlan { request, presentation } = plan;
+    assert_eq!(request.target.as_deref(), Some("t"));
+    assert_eq!(request.build_args.len(), 3);
+    assert_eq!(request.source_date_epoch, Some(7));
+    assert_eq!(request.labels, [("l".into(), "v".into())]);
+    assert_eq!(request.platforms[0].to_string(), "linux/arm64");
+    assert!(request.pull && request.no_cache == NoCache::Everything);
+    assert!(request.named_contexts.contains_key("x"));
+    assert_eq!(request.secrets["S"].value(), b"secret");
+    assert_eq!(request.network, Network::None);
+    assert_eq!(request.extra_hosts.len(), 1);
+    assert_eq!((request.ulimits.len(), request.ulimits[0].soft), (1, 2));
+    assert_eq!((request.shm_size, request.cgroup_parent.as_str()), (64 << 20, "g"));
+    assert!(request.allow_network_host && request.allow_security_insecure);
+    assert!(matches!(request.dockerfile, DockerfileSource::Text(text) if &*text == "FROM scratch"));
+    assert_eq!(presentation.isolation, Isolation::Namespaces);
+    assert_eq!(presentation.progress, Mode::Plain);
+    assert_eq!(presentation.iidfile.unwrap(), Path::new("/i"));
+    assert_eq!(presentation.metadata_file.unwrap(), Path::new("/m"));
+}
+
+#[test]
+fn settings_fill_what_flags_leave_open() {
+    let pairs = [("BUILDKIT_PROGRESS", "rawjson"), ("DOCKER_DEFAULT_PLATFORM", "linux/arm64")];
+    let plan = plan_with(&["build", "/tmp"], &pairs, b"").unwrap();
+    assert_eq!(plan.presentation.progress, Mode::RawJson);
+    assert_eq!(plan.request.platforms[0].architecture, "arm64");
+    let plan =
+        plan_with(&["build", "--platform", "local", "--progress", "tty", "/tmp"], &pairs, b"")
+            .unwrap();
+    assert_eq!(plan.presentation.progress, Mode::Tty);
+    assert_eq!(plan.request.platforms, [Platform::host()]);
+    assert!(plan_of("build --network host /tmp").unwrap().request.allow_network_host);
+}
+
+#[test]
+fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
+    for (line, word) in [
+        ("build --tag Upper /tmp", "`--tag`: `Upper` is not an image reference"),
+        ("build --platform linux/amd64,linux/arm64 /tmp", "several platforms"),
+        ("build --platform a/b/c/d /tmp", "`--platform`"),
+        ("build --no-cache --no-cache-filter a /tmp", "cannot be used together"),
+        ("build -q --progress plain /tmp", "`--progress=plain` and `--quiet`"),
+        ("build --push /tmp", "--tag"),
+        ("build --iidfile i -o out /tmp", "`--iidfile`"),
+        ("build --network bridge /tmp", "`--network bridge`"),
+        ("build --allow device=gpu /tmp", "`--allow device=gpu`"),
+        ("build --attest type=sbom /tmp", "`--attest`"),
+        ("build --provenance=true /tmp", "`--provenance`"),
+        ("build -m 1g /tmp", "`--memory`"),
+        ("build --memory-swap -1 /tmp", "`--memory-swap`"),
+        ("build --isolation chroot /tmp", "not there yet"),
+        ("build --build-arg BUILDKIT_INLINE_CACHE=1 /tmp", "BUILDKIT_INLINE_CACHE"),
+        ("build --build-arg SOURCE_DATE_EPOCH=x /tmp", "SOURCE_DATE_EPOCH"),
+        ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` is not there yet"),
+        ("build --ssh default /tmp", "`--ssh`"),
+        ("build --no-such-flag /tmp", "--no-such-flag"),
+        ("build --pull=perhaps /tmp", "neither true nor false"),
+        ("build", "PATH"),
+        ("build https://github.com/a/b.git", "git"),
+    ] {
+        let Err(error) = plan_of(line) else { panic!("{line}: accepted") };
+        assert!(error.contains(word), "{line}: {error}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_debug_output() {
+    let plan = plan_with(&["build", "--secret", "id=S", "/tmp"], &[("S", "hunter2")], b"").unwrap();
+    assert!(!format!("{plan:?}").contains("hunter2"));
+    assert!(matches!(Command::Version, Command::Version));
+}

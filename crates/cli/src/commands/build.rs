@@ -1,0 +1,121 @@
+//! `kiln build`: what is around a build.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
+
+use build::Outcome;
+use graph::Events;
+
+use crate::args::compound::context::LARGEST_DOCKERFILE;
+use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, plan};
+use crate::progress::{Display, Mode, Style, renderer};
+use crate::render::{self, Report};
+use crate::settings::{Environment, Proxies, Settings, read_proxies};
+use crate::terminal;
+
+/// Makes a request of flags, with this process's working directory and standard input.
+///
+/// # Errors
+/// A sentence that names the flag or file that is wrong.
+pub fn prepare(
+    args: &BuildArgs,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<BuildPlan, Report> {
+    let directory = std::env::current_dir()
+        .map_err(|error| format!("finding the working directory: {error}"))?;
+    let proxies = match &settings.docker_config {
+        Some(folder) => read_proxies(folder, settings.docker_host.as_deref())?,
+        None => Proxies::default(),
+    };
+    let inputs = Inputs {
+        environment,
+        settings,
+        proxies: &proxies,
+        directory: &directory,
+        stdin: &mut read_stdin,
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+    };
+    Ok(plan(args, inputs)?)
+}
+
+/// Reads standard input to its end, or a little more than a Dockerfile can have.
+fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(LARGEST_DOCKERFILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A build that is being shown.
+pub struct Shown {
+    display: Display,
+    presentation: BuildPresentation,
+}
+
+impl Shown {
+    /// Says what was given in vain, removes the old `--iidfile`, and begins to show.
+    ///
+    /// # Errors
+    /// If the old file cannot be removed, or there is no thread.
+    pub fn begin(presentation: BuildPresentation, style: &Style) -> Result<Self, Report> {
+        let is_terminal = terminal::stderr_is_terminal();
+        if presentation.progress == Mode::Tty && !is_terminal {
+            return Err("`--progress=tty` needs a terminal, which standard error is not"
+                .to_owned()
+                .into());
+        }
+        for warning in &presentation.warnings {
+            eprintln!("WARNING: {warning}");
+        }
+        if let Some(path) = &presentation.iidfile {
+            remove(path)?;
+        }
+        let renderer = renderer(presentation.progress, style, is_terminal);
+        let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
+            .map_err(|error| Report::from(format!("starting the thread for progress: {error}")))?;
+        Ok(Self { display, presentation })
+    }
+
+    /// Where the build sends its events.
+    pub fn events(&self) -> Events {
+        self.display.events()
+    }
+
+    /// The end of a build that ended well: warnings, summary, files, the image's ID.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn succeed(self, outcome: &Outcome) -> Result<(), Report> {
+        let shown = self.display.finish();
+        let presentation = self.presentation;
+        if matches!(presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
+            eprint!("{}{}", render::warnings(&shown.warnings), render::summary(outcome));
+        }
+        if let Some(path) = &presentation.metadata_file {
+            render::write_file(path, &render::metadata(outcome))?;
+        }
+        if let Some(id) = render::image_id(outcome) {
+            if let Some(path) = &presentation.iidfile {
+                render::write_file(path, &id)?;
+            }
+            if presentation.prints_id {
+                println!("{id}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a build that did not: the progress up to there. The caller prints the report.
+    pub fn fail(self) {
+        self.display.finish();
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Report> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("removing `{}`: {error}", path.display()).into())
+        }
+        _ => Ok(()),
+    }
+}

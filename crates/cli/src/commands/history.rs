@@ -1,0 +1,98 @@
+//! `kiln history`.
+
+use oci::{Digest, History, ImageConfig};
+use serde_json::json;
+
+use super::{ago, id, json_lines, seconds};
+use crate::args::{HistoryArgs, ListFormat};
+use crate::human;
+use crate::render::table;
+
+/// What a command is cut to, as docker does.
+const COMMAND_WIDTH: usize = 45;
+
+/// The steps that made an image, the last one first.
+///
+/// `layer_sizes` are in bytes, not compressed, in the config's order; a missing one counts as 0.
+pub fn text(
+    image: Digest,
+    config: &ImageConfig,
+    layer_sizes: &[u64],
+    (args, format, now): (&HistoryArgs, ListFormat, i64),
+) -> String {
+    let mut sizes = layer_sizes.iter().copied();
+    let steps: Vec<(&History, u64)> = config
+        .history
+        .iter()
+        .map(|step| (step, if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) }))
+        .collect();
+    let steps = steps.into_iter().rev().enumerate();
+    let name = |index: usize| match index {
+        0 => id(image, args.no_trunc),
+        _ => "<missing>".to_owned(),
+    };
+    if args.quiet {
+        return steps.map(|(index, _)| format!("{}\n", name(index))).collect();
+    }
+    let is_human = args.human.unwrap_or(true);
+    let rows = steps.map(|(index, (step, size))| {
+        let created = step.created.as_deref();
+        let command = step.created_by.replace('\t', " ");
+        [
+            name(index),
+            match is_human {
+                true => ago(created.and_then(seconds), now),
+                false => created.unwrap_or("N/A").to_owned(),
+            },
+            if args.no_trunc { command } else { shortened(&command) },
+            if is_human { human::size(size) } else { size.to_string() },
+            step.comment.clone(),
+        ]
+    });
+    match format {
+        ListFormat::Table => {
+            let rows: Vec<_> = rows.collect();
+            table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)
+        }
+        ListFormat::Json => json_lines(rows.map(|[id, created, command, size, comment]| {
+            json!({"ID": id, "CreatedSince": created, "CreatedBy": command, "Size": size, "Comment": comment})
+        })),
+    }
+}
+
+fn shortened(command: &str) -> String {
+    match command.chars().count() > COMMAND_WIDTH {
+        true => command.chars().take(COMMAND_WIDTH - 1).chain(['…']).collect(),
+        false => command.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_shown_last_first() {
+        let config: ImageConfig = serde_json::from_str(
+            r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"history":[
+                {"created":"2024-01-01T00:00:00Z","created_by":"RUN make a very long command that nobody reads to its end"},
+                {"created":"2024-01-01T00:00:00Z","created_by":"CMD [\"x\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#,
+        )
+        .unwrap();
+        let args = HistoryArgs {
+            image: "x".into(),
+            no_trunc: false,
+            quiet: false,
+            human: None,
+            format: None,
+        };
+        let text =
+            text(Digest::of("a"), &config, &[1500], (&args, ListFormat::Table, 1_704_067_260));
+        assert_eq!(
+            text,
+            "IMAGE          CREATED              CREATED BY                                      SIZE    COMMENT\n\
+             ca978112ca1b   About a minute ago   CMD [\"x\"]                                       0B      buildkit.dockerfile.v0\n\
+             <missing>      About a minute ago   RUN make a very long command that nobody rea…   1.5kB\n"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! `kiln inspect` and `kiln image inspect`.
+
+use oci::{Digest, ImageConfig, Reference};
+use serde_json::{Value, json};
+
+/// An image, with what is shown of it.
+#[derive(Clone, Debug)]
+pub struct InspectedImage {
+    /// Its names.
+    pub names: Vec<Reference>,
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Digest of its config: docker's image ID.
+    pub config_digest: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Bytes of its layers, not compressed.
+    pub size: u64,
+}
+
+/// The images in the shape of `docker image inspect`; on one line where `compact`.
+pub fn text(images: &[InspectedImage], compact: bool) -> String {
+    let values: Vec<Value> = images.iter().map(value).collect();
+    let text = match compact {
+        true => serde_json::to_string(&values),
+        false => serde_json::to_string_pretty(&values),
+    };
+    text.unwrap_or_default() + "\n"
+}
+
+/// Whether `--format` asks for one line.
+///
+/// # Errors
+/// A sentence: Go templates are not there yet.
+pub fn is_compact(format: Option<&str>) -> Result<bool, String> {
+    match format {
+        None | Some("") => Ok(false),
+        Some("json" | "{{json .}}") => Ok(true),
+        Some(text) => Err(format!("`--format {text}`: templates are not there yet; there is json")),
+    }
+}
+
+fn value(image: &InspectedImage) -> Value {
+    let config = &image.config;
+    let names = image.names.iter().filter(|name| name.tag().is_some());
+    let digests = image
+        .names
+        .iter()
+        .map(|name| Reference::new(name.repository().clone(), None, Some(image.digest)).familiar());
+    let mut digests: Vec<String> = digests.collect();
+    digests.sort();
+    digests.dedup();
+    json!({
+        "Id": image.config_digest,
+        "RepoTags": names.map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": digests,
+        "Created": config.created,
+        "Author": config.author,
+        "Architecture": config.architecture,
+        "Variant": config.variant,
+        "Os": config.os,
+        "Size": image.size,
+        "Config": config.config,
+        "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_is_dockers() {
+        let config: ImageConfig = serde_json::from_str(
+            r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=1"]},"rootfs":{"type":"layers","diff_ids":[]}}"#,
+        )
+        .unwrap();
+        let image = InspectedImage {
+            names: vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()],
+            digest: Digest::of("m"),
+            config_digest: Digest::of("c"),
+            config,
+            size: 7,
+        };
+        let value: Value = serde_json::from_str(&text(&[image], true)).unwrap();
+        assert_eq!(value[0]["RepoTags"], json!(["app:1", "app:2"]));
+        assert_eq!(value[0]["RepoDigests"], json!([format!("app@{}", Digest::of("m"))]));
+        assert_eq!(value[0]["Config"]["Env"][0], "A=1");
+        assert!(is_compact(Some("{{.Id}}")).is_err());
+    }
+}

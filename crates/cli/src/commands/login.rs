@@ -1,0 +1,149 @@
+//! `kiln login` and `kiln logout`: who the user is. Checking and keeping it is the registry's
+//! part.
+
+use crate::args::LoginArgs;
+use crate::settings::Hidden;
+
+/// Who somebody is at a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The registry's host as in references; `docker.io` for Docker Hub.
+    pub host: String,
+    /// Name of the user.
+    pub username: String,
+    /// Password or token.
+    pub password: Hidden,
+    /// What the user should know.
+    pub warnings: Vec<&'static str>,
+}
+
+/// Where what flags leave open comes from.
+pub struct Questions<'a> {
+    /// Reads standard input to its end.
+    pub stdin: &'a mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    /// Asks, and the answer shows.
+    pub ask: &'a mut dyn FnMut(&str) -> Result<String, String>,
+    /// Asks, and the answer does not show.
+    pub ask_password: &'a mut dyn FnMut(&str) -> Result<Hidden, String>,
+}
+
+/// Finds out who the user is.
+///
+/// # Errors
+/// A sentence if flags do not go together, or nothing is answered.
+pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String> {
+    let mut warnings = Vec::new();
+    let host = host(args.server.as_deref())?;
+    let given = match (&args.password, args.password_stdin) {
+        (Some(_), true) => {
+            return Err("`--password` and `--password-stdin` cannot be used together".into());
+        }
+        (Some(password), false) => {
+            warnings.push("Using --password via the CLI is insecure. Use --password-stdin.");
+            Some(password.0.clone())
+        }
+        (None, true) if args.username.is_none() => {
+            return Err("`--password-stdin` needs `--username`".into());
+        }
+        (None, true) => {
+            let bytes =
+                (questions.stdin)().map_err(|error| format!("reading standard input: {error}"))?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| "the password on standard input is not UTF-8".to_owned())?;
+            Some(Hidden::new(text.trim_end_matches(['\r', '\n'])))
+        }
+        (None, false) => None,
+    };
+    let username = match &args.username {
+        Some(name) => name.clone(),
+        None => (questions.ask)("Username: ")?,
+    };
+    if username.trim().is_empty() {
+        return Err("the user's name is empty".into());
+    }
+    let password = match given {
+        Some(password) => password,
+        None => (questions.ask_password)("Password: ")?,
+    };
+    match password.expose().is_empty() {
+        true => Err("the password is empty".into()),
+        false => Ok(Login { host, username, password, warnings }),
+    }
+}
+
+/// The registry that is meant: a host, also when it is written as a URL.
+///
+/// # Errors
+/// A sentence if it is no host.
+pub fn host(server: Option<&str>) -> Result<String, String> {
+    let text = server.unwrap_or("docker.io");
+    let rest =
+        text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let host = rest.split('/').next().unwrap_or_default();
+    if let "docker.io" | "index.docker.io" | "registry-1.docker.io" = host {
+        return Ok("docker.io".into());
+    }
+    // A name on the host shows whether references can have it.
+    let is_host = format!("{host}/x").parse::<oci::Reference>().is_ok();
+    match is_host && !host.is_empty() {
+        true => Ok(host.to_owned()),
+        false => Err(format!("`{text}` is not the host of a registry, as registry.example.com")),
+    }
+}
+
+/// What `logout` prints.
+pub fn logged_out(host: &str, was_logged_in: bool) -> String {
+    match was_logged_in {
+        true => format!("Removing login credentials for {host}\n"),
+        false => format!("Not logged in to {host}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn run(line: &[&str], input: &str) -> Result<Login, String> {
+        let words = ["kiln", "login"].iter().chain(line).copied();
+        let Command::Login(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        assert!(!format!("{args:?}").contains("s3cret"));
+        login(
+            &args,
+            Questions {
+                stdin: &mut || Ok(input.as_bytes().to_vec()),
+                ask: &mut |_| Ok("asked".into()),
+                ask_password: &mut |_| Ok(Hidden::new("hidden")),
+            },
+        )
+    }
+
+    #[test]
+    fn who_the_user_is() {
+        let login =
+            run(&["-u", "me", "--password-stdin", "https://r.example.com/v2/"], "s3cret\r\n")
+                .unwrap();
+        assert_eq!((login.host.as_str(), login.username.as_str()), ("r.example.com", "me"));
+        assert_eq!(login.password.expose(), "s3cret");
+        assert!(!format!("{login:?}").contains("s3cret"));
+        let login = run(&["-u", "me", "-p", "s3cret"], "").unwrap();
+        assert_eq!((login.host.as_str(), login.warnings.len()), ("docker.io", 1));
+        let login = run(&["localhost:5000"], "").unwrap();
+        assert_eq!((login.username.as_str(), login.password.expose()), ("asked", "hidden"));
+    }
+
+    #[test]
+    fn what_is_wrong() {
+        for (line, word) in [
+            (&["--password-stdin"][..], "needs `--username`"),
+            (&["-u", "a", "-p", "b", "--password-stdin"], "together"),
+            (&["-u", "a", "--password-stdin"], "empty"),
+            (&["-u", "a", "-p", "b", "not a host"], "not the host"),
+        ] {
+            let error = run(line, "").unwrap_err();
+            assert!(error.contains(word), "{line:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The thread between a build and the stream its progress goes to.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use graph::{Event, Events, TaskEvent};
+
+use super::{Renderer, Size};
+
+/// Without news, what is shown is drawn again after this time (BuildKit's ticker).
+const TICK: Duration = Duration::from_millis(150);
+/// With news, not sooner than this after the last time.
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// Shows events until it is finished.
+pub struct Display {
+    sender: Sender<Message>,
+    thread: JoinHandle<Shown>,
+}
+
+/// What a display keeps of what it has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Warnings, in order.
+    pub warnings: Vec<Arc<str>>,
+}
+
+enum Message {
+    Event(Event),
+    Finish,
+}
+
+impl Display {
+    /// Starts the thread. `size` is asked before each drawing, so that it follows the window.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(
+        renderer: Box<dyn Renderer>,
+        stream: impl Write + Send + 'static,
+        size: impl Fn() -> Size + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = channel();
+        let show = Show {
+            renderer,
+            stream: Box::new(stream),
+            size: Box::new(size),
+            shown: Shown::default(),
+            text: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("progress".into())
+            .spawn(move || show.run(&receiver))?;
+        Ok(Self { sender, thread })
+    }
+
+    /// Where the build sends its events; they never block, and those that come after the end are
+    /// dropped.
+    pub fn events(&self) -> Events {
+        let sender = self.sender.clone();
+        Events::new(move |event| drop(sender.send(Message::Event(event))))
+    }
+
+    /// Draws the end and waits until it is written.
+    pub fn finish(self) -> Shown {
+        // A display that died took its stream with it: there is nobody left to tell.
+        drop(self.sender.send(Message::Finish));
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+struct Show {
+    renderer: Box<dyn Renderer>,
+    stream: Box<dyn Write + Send>,
+    size: Box<dyn Fn() -> Size + Send>,
+    shown: Shown,
+    text: Vec<u8>,
+}
+
+impl Show {
+    fn run(mut self, receiver: &Receiver<Message>) -> Shown {
+        let mut last_draw: Option<Instant> = None;
+        loop {
+            let message = match receiver.recv_timeout(TICK) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.draw();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            match message {
+                Message::Event(event) => self.take(&event),
+                Message::Finish => break,
+            }
+            if last_draw.is_none_or(|last| last.elapsed() >= LIMIT) {
+                last_draw = Some(Instant::now());
+                self.draw();
+            }
+        }
+        self.renderer.finish(SystemTime::now(), (self.size)(), &mut self.text);
+        self.write();
+        self.shown
+    }
+
+    fn take(&mut self, event: &Event) {
+        if let TaskEvent::Warning(text) = &event.what {
+            self.shown.warnings.push(text.clone());
+        }
+        self.renderer.take(event, SystemTime::now());
+    }
+
+    fn draw(&mut self) {
+        self.renderer.draw(SystemTime::now(), (self.size)(), &mut self.text);
+        self.write();
+    }
+
+    /// Writes a drawing at once, so that no half of it shows. A stream that is gone (a closed
+    /// pipe) does not end the build.
+    fn write(&mut self) {
+        if !self.text.is_empty() {
+            drop(self.stream.write_all(&self.text).and_then(|()| self.stream.flush()));
+            self.text.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::Plain;
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn all_events_are_shown_at_the_end() {
+        let stream = Shared::default();
+        let display =
+            Display::start(Box::new(Plain::new(None, None)), stream.clone(), Size::default)
+                .unwrap();
+        let events = display.events();
+        let task = events.task("a", Vec::new());
+        events.send(task, TaskEvent::Started);
+        events.send(task, TaskEvent::Warning("careful".into()));
+        events.send(task, TaskEvent::Done);
+        let shown = display.finish();
+        events.send(task, TaskEvent::Done);
+        assert_eq!(shown.warnings, ["careful".into()]);
+        let text = String::from_utf8(stream.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "#1 a\n#1 WARN: careful\n#1 DONE 0.0s\n");
+    }
+}

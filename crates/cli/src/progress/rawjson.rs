@@ -1,0 +1,218 @@
+//! Progress for programs: a line of JSON for each event, in the shape of BuildKit's
+//! `SolveStatus` (`client/graph.go`).
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use graph::{Event, Failure, Stream, TaskEvent, TaskId};
+use oci::Digest;
+use serde::Serialize;
+
+use super::{Renderer, Size};
+
+/// BuildKit's raw JSON.
+#[derive(Default)]
+pub struct RawJson {
+    vertexes: HashMap<TaskId, Vertex>,
+    pending: Vec<u8>,
+}
+
+#[derive(Default, Serialize)]
+struct Status<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    vertexes: Vec<&'a Vertex>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    statuses: Vec<Part<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logs: Vec<Log>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+#[derive(Clone, Serialize)]
+struct Vertex {
+    digest: Digest,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<Digest>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+}
+
+#[derive(Serialize)]
+struct Part<'a> {
+    id: &'a str,
+    vertex: Digest,
+    #[serde(skip_serializing_if = "is_zero")]
+    total: u64,
+    current: u64,
+    timestamp: String,
+    started: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Log {
+    vertex: Digest,
+    stream: u8,
+    data: String,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct Warning {
+    vertex: Digest,
+    level: u8,
+    short: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// RFC 3339 with nanoseconds, as Go writes a time.
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// Tasks have numbers; a vertex is known by a digest, which is the same for all of its lines.
+fn vertex_digest(id: TaskId) -> Digest {
+    Digest::of(format!("task {}", id.0))
+}
+
+impl RawJson {
+    fn vertex(&mut self, id: TaskId) -> &mut Vertex {
+        self.vertexes.entry(id).or_insert_with(|| Vertex {
+            digest: vertex_digest(id),
+            inputs: Vec::new(),
+            name: String::new(),
+            started: None,
+            completed: None,
+            cached: false,
+            error: String::new(),
+        })
+    }
+
+    fn write(&mut self, status: &Status<'_>) {
+        if serde_json::to_writer(&mut self.pending, status).is_ok() {
+            self.pending.push(b'\n');
+        }
+    }
+
+    fn change(&mut self, id: TaskId, change: impl FnOnce(&mut Vertex)) {
+        let vertex = self.vertex(id);
+        change(vertex);
+        let vertex = vertex.clone();
+        self.write(&Status { vertexes: vec![&vertex], ..Status::default() });
+    }
+}
+
+impl Renderer for RawJson {
+    fn take(&mut self, event: &Event, _now: SystemTime) {
+        let at = time(event.at);
+        let vertex = vertex_digest(event.task);
+        match &event.what {
+            TaskEvent::Known(task) => self.change(event.task, |vertex| {
+                vertex.name = task.name.to_string();
+                vertex.inputs = task.inputs.iter().map(|input| vertex_digest(*input)).collect();
+            }),
+            TaskEvent::Started => self.change(event.task, |vertex| {
+                (vertex.started, vertex.completed, vertex.cached) = (Some(at), None, false);
+            }),
+            TaskEvent::Cached(_) => self.change(event.task, |vertex| {
+                vertex.started.get_or_insert_with(|| at.clone());
+                (vertex.completed, vertex.cached) = (Some(at), true);
+            }),
+            TaskEvent::Done => self.change(event.task, |vertex| {
+                vertex.started.get_or_insert_with(|| at.clone());
+                vertex.completed.get_or_insert(at);
+            }),
+            TaskEvent::Failed(failure) => self.change(event.task, |vertex| {
+                vertex.started.get_or_insert_with(|| at.clone());
+                vertex.completed = Some(at);
+                vertex.error = match failure {
+                    Failure::Canceled => "context canceled".into(),
+                    Failure::Error(text) => text.to_string(),
+                };
+            }),
+            TaskEvent::Transfer(transfer) => {
+                let part = Part {
+                    id: &transfer.name,
+                    vertex,
+                    total: transfer.total,
+                    current: transfer.current,
+                    timestamp: at,
+                    started: time(transfer.started),
+                    completed: transfer.completed.map(time),
+                };
+                self.write(&Status { statuses: vec![part], ..Status::default() });
+            }
+            TaskEvent::Log(stream, data) => {
+                let stream = match stream {
+                    Stream::Out => 1,
+                    Stream::Err => 2,
+                };
+                let data = BASE64_STANDARD.encode(data);
+                let log = Log { vertex, stream, data, timestamp: at };
+                self.write(&Status { logs: vec![log], ..Status::default() });
+            }
+            TaskEvent::Warning(text) => {
+                let short = BASE64_STANDARD.encode(text.as_bytes());
+                let warning = Warning { vertex, level: 1, short };
+                self.write(&Status { warnings: vec![warning], ..Status::default() });
+            }
+        }
+    }
+
+    fn draw(&mut self, _now: SystemTime, _size: Size, out: &mut Vec<u8>) {
+        out.append(&mut self.pending);
+    }
+
+    fn finish(&mut self, _now: SystemTime, _size: Size, out: &mut Vec<u8>) {
+        out.append(&mut self.pending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Script;
+    use super::*;
+
+    #[test]
+    fn each_event_is_a_line() {
+        let mut script = Script::new(RawJson::default());
+        let task = script.task("[1/2] RUN x");
+        script.started(task);
+        script.at(0.25);
+        script.log(task, "hi\n");
+        script.transfer(task, "sha256:aa", (1, 2), false);
+        script.failed(task, "no");
+        let text = script.finish();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let vertex = vertex_digest(task).to_string();
+        assert_eq!(
+            lines[0],
+            serde_json::json!({"vertexes": [{"digest": vertex, "name": "[1/2] RUN x"}]})
+        );
+        assert_eq!(lines[1]["vertexes"][0]["started"], "2023-11-14T22:13:20Z");
+        assert_eq!(
+            lines[2],
+            serde_json::json!({"logs": [{"vertex": vertex, "stream": 1, "data": "aGkK",
+                "timestamp": "2023-11-14T22:13:20.25Z"}]})
+        );
+        assert_eq!(lines[3]["statuses"][0]["total"], 2);
+        assert_eq!(lines[4]["vertexes"][0]["error"], "no");
+    }
+}

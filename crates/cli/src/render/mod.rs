@@ -1,0 +1,11 @@
+//! What is printed around and after a build, and the tables of the other commands.
+
+mod error;
+mod metadata;
+mod summary;
+mod table;
+
+pub use error::{Excerpt, Report};
+pub use metadata::{image_id, metadata, write_file};
+pub use summary::{summary, warnings};
+pub use table::table;

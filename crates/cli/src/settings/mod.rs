@@ -1,0 +1,206 @@
+//! What the environment says, typed. Nothing else in kiln reads the environment.
+
+mod docker_config;
+mod environment;
+
+use std::path::{Path, PathBuf};
+
+use oci::Platform;
+
+pub use docker_config::{Proxies, read_proxies};
+pub use environment::Environment;
+
+use crate::progress::{Colors, Mode, Style};
+
+/// Settings of the environment and of the flags that are global.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where kiln keeps its state: `--root`, `KILN_ROOT`, or the usual place.
+    pub root: PathBuf,
+    /// The folder of `config.json`: `DOCKER_CONFIG` or `~/.docker`; none without a home.
+    pub docker_config: Option<PathBuf>,
+    /// `DOCKER_AUTH_CONFIG`: a `config.json` as text, with credentials.
+    pub docker_auth_config: Option<Hidden>,
+    /// `REGISTRY_AUTH_FILE`: where podman and buildah keep credentials.
+    pub registry_auth_file: Option<PathBuf>,
+    /// `SSL_CERT_FILE`: authorities to trust instead of the system's.
+    pub certificates: Option<PathBuf>,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, `ALL_PROXY`, in upper or lower case: kiln's own
+    /// way to registries. May hold passwords.
+    pub proxies: ClientProxies,
+    /// `DOCKER_HOST`: the engine that `--load` talks to.
+    pub docker_host: Option<String>,
+    /// `BUILDKIT_PROGRESS`.
+    pub progress: Option<Mode>,
+    /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
+    pub style: Style,
+    /// `DOCKER_DEFAULT_PLATFORM`.
+    pub default_platform: Option<Platform>,
+    /// What was wrong in variables of little weight.
+    pub warnings: Vec<String>,
+}
+
+/// Proxies that kiln itself uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientProxies {
+    /// For `http://`.
+    pub http: Option<Hidden>,
+    /// For `https://`.
+    pub https: Option<Hidden>,
+    /// For both, where there is no other.
+    pub all: Option<Hidden>,
+    /// Hosts that are reached without one.
+    pub no: Option<String>,
+}
+
+impl ClientProxies {
+    fn read(environment: &Environment) -> Self {
+        // Lower case first, as curl and Go do.
+        let either =
+            |name: &str| environment.get(&name.to_lowercase()).or_else(|| environment.get(name));
+        Self {
+            http: either("HTTP_PROXY").map(Hidden::new),
+            https: either("HTTPS_PROXY").map(Hidden::new),
+            all: either("ALL_PROXY").map(Hidden::new),
+            no: either("NO_PROXY").map(str::to_owned),
+        }
+    }
+}
+
+/// A text that is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(…)")
+    }
+}
+
+impl Settings {
+    /// Reads the environment; `root` is `--root`, `is_superuser` says whether kiln runs as root.
+    ///
+    /// # Errors
+    /// A sentence that names the variable that is wrong, or what is missing to find the root.
+    pub fn read(
+        environment: &Environment,
+        root: Option<&Path>,
+        is_superuser: bool,
+    ) -> Result<Self, String> {
+        let path = |name: &str| environment.get(name).map(PathBuf::from);
+        let home = path("HOME");
+        let progress = environment
+            .get("BUILDKIT_PROGRESS")
+            .map(|text| {
+                <Mode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+                    format!("BUILDKIT_PROGRESS: `{text}` is none of auto, none, plain, quiet, rawjson, tty")
+                })
+            })
+            .transpose()?;
+        let default_platform = environment
+            .get("DOCKER_DEFAULT_PLATFORM")
+            .map(|text| text.parse().map_err(|error| format!("DOCKER_DEFAULT_PLATFORM: {error}")))
+            .transpose()?;
+        let (style, warnings) = style(environment);
+        Ok(Self {
+            root: match root {
+                Some(root) => root.to_owned(),
+                None => default_root(environment, is_superuser)?,
+            },
+            docker_config: path("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))),
+            docker_auth_config: environment.get("DOCKER_AUTH_CONFIG").map(Hidden::new),
+            registry_auth_file: path("REGISTRY_AUTH_FILE"),
+            certificates: path("SSL_CERT_FILE"),
+            proxies: ClientProxies::read(environment),
+            docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+            progress,
+            style,
+            default_platform,
+            warnings,
+        })
+    }
+}
+
+/// `$KILN_ROOT`, else `/var/lib/kiln` for root and `$XDG_DATA_HOME/kiln` for others.
+fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf, String> {
+    if let Some(root) = environment.get("KILN_ROOT") {
+        return Ok(root.into());
+    }
+    if is_superuser {
+        return Ok("/var/lib/kiln".into());
+    }
+    if let Some(data) = environment.get("XDG_DATA_HOME").filter(|data| data.starts_with('/')) {
+        return Ok(Path::new(data).join("kiln"));
+    }
+    match environment.get("HOME") {
+        Some(home) => Ok(Path::new(home).join(".local/share/kiln")),
+        None => {
+            Err("there is no place for kiln's state: HOME is not set; give `--root` or KILN_ROOT"
+                .into())
+        }
+    }
+}
+
+fn style(environment: &Environment) -> (Style, Vec<String>) {
+    let (colors, warnings) =
+        Colors::from_settings(environment.get("NO_COLOR"), environment.get("BUILDKIT_COLORS"));
+    let number = |name: &str| environment.get(name)?.parse::<usize>().ok();
+    let style = Style {
+        colors,
+        log_lines: number("BUILDKIT_TTY_LOG_LINES").filter(|lines| *lines > 0).unwrap_or(6),
+        name_limit: (environment.get("PROGRESS_NO_TRUNC") == Some("0")).then_some(72),
+    };
+    (style, warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::read(&Environment::of(pairs), None, false)
+    }
+
+    #[test]
+    fn the_root_has_a_place_for_everyone() {
+        let home = [("HOME", "/home/a")];
+        assert_eq!(read(&home).unwrap().root, Path::new("/home/a/.local/share/kiln"));
+        let root = Settings::read(&Environment::of(&home), None, true).unwrap().root;
+        assert_eq!(root, Path::new("/var/lib/kiln"));
+        assert_eq!(
+            read(&[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]).unwrap().root,
+            Path::new("/x/kiln")
+        );
+        assert_eq!(read(&[("KILN_ROOT", "/k")]).unwrap().root, Path::new("/k"));
+        assert!(read(&[]).unwrap_err().contains("HOME"));
+    }
+
+    #[test]
+    fn wrong_variables_are_named() {
+        for (name, value) in
+            [("BUILDKIT_PROGRESS", "fancy"), ("DOCKER_DEFAULT_PLATFORM", "a/b/c/d")]
+        {
+            let error = read(&[("HOME", "/h"), (name, value)]).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_printed() {
+        let settings = read(&[("HOME", "/h"), ("DOCKER_AUTH_CONFIG", "s3cret")]).unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        assert_eq!(settings.docker_config.unwrap(), Path::new("/h/.docker"));
+    }
+}

@@ -1,0 +1,130 @@
+//! The terminal: its size, and questions whose answer does not show.
+
+use std::io::{IsTerminal as _, Read, Write as _};
+
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+
+use crate::progress::Size;
+use crate::settings::Hidden;
+
+/// Whether progress goes to a terminal.
+pub fn stderr_is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// The size of the terminal that progress goes to.
+pub fn stderr_size() -> Size {
+    match termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            Size { width: size.ws_col.into(), height: size.ws_row.into() }
+        }
+        _ => Size::default(),
+    }
+}
+
+/// Longer answers are not typed.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// Asks on the terminal; the answer shows.
+///
+/// # Errors
+/// If standard input is not a terminal, or ends.
+pub fn ask(question: &str) -> Result<String, String> {
+    require_terminal()?;
+    eprint!("{question}");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| format!("reading the answer: {error}"))?;
+    Ok(answer.trim().to_owned())
+}
+
+/// Asks on the terminal; the answer does not show.
+///
+/// # Errors
+/// If standard input is not a terminal, or Ctrl-C was typed.
+pub fn ask_password(question: &str) -> Result<Hidden, String> {
+    require_terminal()?;
+    let stdin = std::io::stdin();
+    eprint!("{question}");
+    drop(std::io::stderr().flush());
+    let answer = {
+        let _silence = Silence::begin().map_err(|error| format!("hiding the answer: {error}"))?;
+        read_hidden(&mut stdin.lock())
+    };
+    eprintln!();
+    answer
+}
+
+fn require_terminal() -> Result<(), String> {
+    match std::io::stdin().is_terminal() {
+        true => Ok(()),
+        false => Err("there is no terminal to ask on; give --username and --password-stdin".into()),
+    }
+}
+
+/// No echo, no line editing and no signals while this lives: Ctrl-C must not leave a terminal
+/// that shows nothing.
+struct Silence(Termios);
+
+impl Silence {
+    fn begin() -> rustix::io::Result<Self> {
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(&stdin)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // The terminal may be gone; then there is nothing to restore.
+        let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// Reads a line with the editing that is left: backspace, Ctrl-U, Ctrl-C, Ctrl-D.
+fn read_hidden(input: &mut impl Read) -> Result<Hidden, String> {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    loop {
+        match input.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(format!("reading the answer: {error}")),
+        }
+        match byte[0] {
+            b'\n' | b'\r' | 4 => break,
+            3 => return Err("interrupted".into()),
+            8 | 127 => {
+                // One character, which may be several bytes.
+                while answer.pop().is_some_and(|last: u8| last & 0xc0 == 0x80) {}
+            }
+            21 => answer.clear(),
+            byte if answer.len() < LONGEST_ANSWER => answer.push(byte),
+            _ => return Err("the answer is too long".into()),
+        }
+    }
+    String::from_utf8(answer).map(Hidden::new).map_err(|_| "the answer is not UTF-8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_answer_can_be_corrected() {
+        for (typed, answer) in [
+            (&b"secret\n"[..], "secret"),
+            ("oopsé\x7f\x7f\n".as_bytes(), "oop"),
+            (b"wrong\x15right\r", "right"),
+            (b"\x7fa\x04b", "a"),
+        ] {
+            assert_eq!(read_hidden(&mut &typed[..]).unwrap().expose(), answer);
+        }
+        assert!(read_hidden(&mut &b"a\x03"[..]).is_err());
+    }
+}
