@@ -80,7 +80,7 @@ const RUNTIME: &[(&str, &[&str])] = &[
 ];
 
 fn cases() -> Vec<Case> {
-    serde_json::from_str(include_str!("vectors/images.json")).unwrap()
+    serde_json::from_str(include_str!("vectors/images.json")).expect("a vector")
 }
 
 fn base() -> ImageConfig {
@@ -128,7 +128,7 @@ fn request(case: &Case) -> Request {
 }
 
 fn lower(case: &Case) -> Result<Lowered, Error> {
-    let text: Arc<str> = case.dockerfile.as_deref().unwrap().into();
+    let text: Arc<str> = case.dockerfile.as_deref().expect("a vector").into();
     let file = Dockerfile::parse(SourceFile { name: "Dockerfile".into(), text })?;
     let request = request(case);
     let mut images = Images::new();
@@ -148,8 +148,8 @@ fn lower(case: &Case) -> Result<Lowered, Error> {
 
 /// The config as the vectors write it: empty fields left out, some outer fields inside.
 fn config_value(image: &ImageConfig) -> Value {
-    let mut value = serde_json::to_value(&image.config).unwrap();
-    let fields = value.as_object_mut().unwrap();
+    let mut value = serde_json::to_value(&image.config).expect("a vector");
+    let fields = value.as_object_mut().expect("a vector");
     let mut outer = vec![("os", json!(image.os)), ("architecture", json!(image.architecture))];
     if !image.author.is_empty() {
         outer.push(("author", json!(image.author)));
@@ -187,12 +187,16 @@ fn images_get_buildkits_config_and_history() {
         };
         let config = config_value(&lowered.config);
         if Some(&config) != case.config.as_ref() {
-            wrong.push(format!("{}: {config}\n  not {}", case.name, case.config.as_ref().unwrap()));
+            wrong.push(format!(
+                "{}: {config}\n  not {}",
+                case.name,
+                case.config.as_ref().expect("a vector")
+            ));
         }
         let base_entries = usize::from(lowered.base.is_some());
         let history = history_value(&lowered, base_entries);
         if Some(&history) != case.history.as_ref() {
-            let expected = case.history.as_ref().unwrap();
+            let expected = case.history.as_ref().expect("a vector");
             wrong.push(format!("{}: {history:#?}\n  not {expected:#?}", case.name));
         }
         let layers = lowered.history_layers.len();
@@ -214,7 +218,7 @@ fn what_buildkit_refuses_is_refused() {
             continue;
         }
         count += 1;
-        let expected = case.error.as_deref().unwrap();
+        let expected = case.error.as_deref().expect("a vector");
         match lower(case) {
             Ok(_) => wrong.push(format!("{}: accepted, not: {expected}", case.name)),
             Err(error) => println!("{}: {:?} {error}\n    {expected}", case.name, error.lines),

@@ -7,7 +7,7 @@ use graph::{
 };
 use oci::{ImageConfig, Platform, Reference};
 
-use super::{Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, config};
+use super::{Asked, Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, config};
 use crate::error::Error;
 use crate::path;
 
@@ -166,7 +166,8 @@ impl<'a> Lowerer<'a> {
         }
         let source = LocalSource { name: lent.into(), excludes, follow_paths: Vec::new() };
         let platform = self.request.platform.clone();
-        let step = self.add(Operation::Local(source), Vec::new(), platform, name, None);
+        let asked = Asked::by_itself(platform, name);
+        let step = self.add(Operation::Local(source), Vec::new(), asked);
         self.locals.insert(lent.into(), step);
         self.local_paths.entry(lent.into()).or_default();
         step
@@ -180,19 +181,20 @@ impl<'a> Lowerer<'a> {
         lines: Option<LineRange>,
     ) -> Option<StepId> {
         let platform = self.request.platform.clone();
+        let asked = |name| Asked { lines, ..Asked::by_itself(platform.clone(), name) };
         match context {
             Context::Git(source) => {
                 let name = format!("{prefix}{}", source.remote);
-                Some(self.share(Operation::Git(source.clone()), platform, name, lines))
+                Some(self.share(Operation::Git(source.clone()), asked(name)))
             }
             Context::Http(source) => {
                 let name = format!("{prefix}{}", source.url);
-                Some(self.share(Operation::Http(source.clone()), platform, name, lines))
+                Some(self.share(Operation::Http(source.clone()), asked(name)))
             }
             Context::Archive(source) => {
                 let name = format!("{prefix}{}", source.url);
                 let operation = Operation::Http(source.clone());
-                let file = self.share(operation, platform.clone(), name.clone(), lines);
+                let file = self.share(operation, asked(name.clone()));
                 let copy = CopyAction {
                     from: Node::Input(0),
                     source: path::join("/", &source.filename),
@@ -202,7 +204,7 @@ impl<'a> Lowerer<'a> {
                 };
                 let action = Action { base: Node::Scratch, kind: ActionKind::Copy(Box::new(copy)) };
                 let operation = Operation::Files(FilesOp { actions: vec![action] });
-                Some(self.add(operation, vec![file], platform, name, lines))
+                Some(self.add(operation, vec![file], asked(name)))
             }
             _ => None,
         }

@@ -2,14 +2,14 @@
 
 use graph::{
     Action, ActionKind, ChmodMode, CopyAction, FilesOp, GitSource, HttpSource, Node, Operation,
-    Owner, OwnerName, Step, StepId,
+    Owner, OwnerName, StepId,
 };
 use oci::{Digest, Platform};
 
 use super::files::{FilesBuilder, chmod, owner};
 use super::names::instruction_text;
 use super::stages::Command;
-use super::{Lowerer, git};
+use super::{Asked, Lowerer, git};
 use crate::error::Error;
 use crate::expand::Lex;
 use crate::instruction::CopyInstruction;
@@ -81,31 +81,24 @@ impl Lowerer<'_> {
         }
 
         let (operation, inputs) = files.finish();
-        let step = |operation, inputs, name: String| Step {
-            operation,
-            inputs,
+        let asked = Asked {
             platform: platform.clone(),
-            name,
+            name: name.clone(),
             lines: Some(command.instruction.lines),
             ignore_cache: self.states[stage].ignore_cache,
-            shown_as: None,
         };
-        let copied = step(Operation::Files(operation), inputs, name.clone());
-        let copied = self.graph.add(copied);
+        let copied = self.add(Operation::Files(operation), inputs, asked.clone());
         let output = match (link, self.states[stage].output) {
             (true, Some(below)) => {
-                self.states[stage].steps_named = self.states[stage].steps_named.saturating_sub(1);
+                // Both steps have the place of one.
+                let state = &mut self.states[stage];
+                state.steps_named = state.steps_named.saturating_sub(1);
                 let shown = format!("LINK {shown}");
                 let name = self.step_name(stage, &shown, &platform, &env, command.onbuild);
-                self.graph.add(Step {
-                    operation: Operation::Merge,
-                    inputs: vec![below, copied],
-                    platform: platform.clone(),
-                    name,
-                    lines: Some(command.instruction.lines),
-                    ignore_cache: self.states[stage].ignore_cache,
-                    shown_as: Some(copied),
-                })
+                let asked = Asked { name, ..asked };
+                let merged = self.add(Operation::Merge, vec![below, copied], asked);
+                self.graph.step_mut(merged).shown_as = Some(copied);
+                merged
             }
             _ => copied,
         };
@@ -178,7 +171,7 @@ impl Lowerer<'_> {
                 return Err("source can't be a git ref for COPY".into());
             }
             let operation = Operation::Git(git_source(common, address)?);
-            let step = self.share(operation, common.platform.clone(), common.name.into(), None);
+            let step = self.share(operation, common.asked());
             let input = files.input(Some(step));
             files.copy(common.plain(input, "/".into()));
             return Ok(());
@@ -190,7 +183,7 @@ impl Lowerer<'_> {
             let http = http_source(source, &common.copy.checksum)?;
             let file = path::join("/", &http.filename);
             let operation = Operation::Http(http);
-            let step = self.share(operation, common.platform.clone(), common.name.into(), None);
+            let step = self.share(operation, common.asked());
             let input = files.input(Some(step));
             let unpack = common.instruction.unpack.unwrap_or_default();
             files.copy(CopyAction { unpack, ..common.plain(input, file) });
@@ -219,16 +212,16 @@ impl Lowerer<'_> {
             data: content.as_bytes().to_vec(),
         };
         let actions = vec![Action { base: Node::Scratch, kind }];
-        self.share(
-            Operation::Files(FilesOp { actions }),
-            platform.clone(),
-            "[internal] preparing inline document".into(),
-            None,
-        )
+        let name = "[internal] preparing inline document";
+        self.share(Operation::Files(FilesOp { actions }), Asked::by_itself(platform.clone(), name))
     }
 }
 
 impl Common<'_> {
+    fn asked(&self) -> Asked {
+        Asked::by_itself(self.platform.clone(), self.name)
+    }
+
     /// A copy of something that was made for it.
     fn plain(&self, from: Node, source: String) -> CopyAction {
         CopyAction {

@@ -1,12 +1,12 @@
 //! Stages one after the other, instruction by instruction.
 
-use graph::{Action, ActionKind, FilesOp, Node, Operation, Step};
+use graph::{Action, ActionKind, FilesOp, Node, Operation};
 use oci::Platform;
 
 use super::files::owner;
 use super::names::instruction_text;
 use super::stages::Command;
-use super::{DEFAULT_PATH, Lowerer, config};
+use super::{Asked, DEFAULT_PATH, Lowerer, config};
 use crate::error::Error;
 use crate::expand::Variables;
 use crate::instruction::InstructionKind;
@@ -125,15 +125,10 @@ impl Lowerer<'_> {
             timestamp: self.epoch.map(|seconds| seconds.saturating_mul(1_000_000_000)),
         };
         // As in BuildKit, `--no-cache` does not reach this step.
-        let step = self.graph.add(Step {
-            operation: Operation::Files(FilesOp { actions: vec![Action { base, kind }] }),
-            inputs,
-            platform,
-            name,
-            lines: Some(command.instruction.lines),
-            ignore_cache: false,
-            shown_as: None,
-        });
+        let operation = Operation::Files(FilesOp { actions: vec![Action { base, kind }] });
+        let lines = Some(command.instruction.lines);
+        let asked = Asked { platform, name, lines, ignore_cache: false };
+        let step = self.add(operation, inputs, asked);
         self.states[stage].output = Some(step);
         self.record(stage, text, Some(step));
         Ok(())

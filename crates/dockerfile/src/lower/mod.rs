@@ -88,6 +88,22 @@ struct Lowerer<'a> {
     warnings: Vec<Warning>,
 }
 
+/// What a step is for.
+#[derive(Clone)]
+struct Asked {
+    platform: Platform,
+    name: String,
+    lines: Option<LineRange>,
+    ignore_cache: bool,
+}
+
+impl Asked {
+    /// By no line and with the cache.
+    fn by_itself(platform: Platform, name: impl Into<String>) -> Self {
+        Self { platform, name: name.into(), lines: None, ignore_cache: false }
+    }
+}
+
 impl<'a> Lowerer<'a> {
     fn new(file: &'a Dockerfile, request: &'a Request, images: &'a Images) -> Result<Self, Error> {
         let mut build_args: BTreeMap<String, String> = request.build_args.iter().cloned().collect();
@@ -147,17 +163,11 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Adds a step that is the same wherever its operation is asked for.
-    fn share(
-        &mut self,
-        operation: Operation,
-        platform: Platform,
-        name: String,
-        lines: Option<LineRange>,
-    ) -> StepId {
+    fn share(&mut self, operation: Operation, asked: Asked) -> StepId {
         if let Some((_, step)) = self.shared.iter().find(|(known, _)| *known == operation) {
             return *step;
         }
-        let step = self.add(operation.clone(), Vec::new(), platform, name, lines);
+        let step = self.add(operation.clone(), Vec::new(), asked);
         self.shared.push((operation, step));
         step
     }
@@ -168,25 +178,18 @@ impl<'a> Lowerer<'a> {
         name: String,
         lines: Option<LineRange>,
     ) -> StepId {
-        let platform = source.platform.clone();
-        self.share(Operation::Image(source), platform, name, lines)
+        let asked = Asked { platform: source.platform.clone(), name, lines, ignore_cache: false };
+        self.share(Operation::Image(source), asked)
     }
 
-    fn add(
-        &mut self,
-        operation: Operation,
-        inputs: Vec<StepId>,
-        platform: Platform,
-        name: String,
-        lines: Option<LineRange>,
-    ) -> StepId {
+    fn add(&mut self, operation: Operation, inputs: Vec<StepId>, asked: Asked) -> StepId {
         self.graph.add(Step {
             operation,
             inputs,
-            platform,
-            name,
-            lines,
-            ignore_cache: false,
+            platform: asked.platform,
+            name: asked.name,
+            lines: asked.lines,
+            ignore_cache: asked.ignore_cache,
             shown_as: None,
         })
     }

@@ -1,13 +1,13 @@
 //! RUN.
 
-use graph::{Network, Operation, RunOp, Security, Step, StepId};
+use graph::{Network, Operation, RunOp, Security, StepId};
 
 use super::args::run_text;
 use super::config::with_shell;
 use super::mounts::Mounts;
 use super::names::{heredoc_summary, instruction_text};
 use super::stages::{Command, display_lex};
-use super::{Lowerer, NoCache};
+use super::{Asked, Lowerer};
 use crate::error::Error;
 use crate::expand::{Env, Variables};
 use crate::heredoc;
@@ -79,20 +79,16 @@ impl Lowerer<'_> {
             mounts,
             proxy: self.proxy(),
         };
-        let step = self.graph.add(Step {
-            operation: Operation::Run(Box::new(operation)),
-            inputs,
+        let asked = Asked {
             platform,
             name,
             lines: Some(command.instruction.lines),
             ignore_cache: self.states[stage].ignore_cache,
-            shown_as: None,
-        });
+        };
+        let step = self.add(Operation::Run(Box::new(operation)), inputs, asked);
         self.states[stage].output = Some(step);
-        // Shell words join the shell, so the history shows what is run.
         let history = run_text(&self.states[stage], &env, &words);
         self.record(stage, format!("RUN {history} # buildkit"), Some(step));
-        debug_assert!(self.request.no_cache != NoCache::All || self.graph.step(step).ignore_cache);
         Ok(())
     }
 
