@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
-            eprint!("{}", report.text());
+            // Where standard error is closed, the exit code still tells.
+            drop(std::io::stderr().write_all(report.text().as_bytes()));
             ExitCode::from(report.exit_code())
         }
     }
@@ -50,7 +51,8 @@ fn run(cli: Cli) -> Result<(), Report> {
             let settings =
                 settings::Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
             let plan = commands::build::prepare(&args, &environment, &settings)?;
-            Err(format!("this command is not connected yet: {plan:?}").into())
+            drop(plan);
+            Err("this command is not connected yet".to_owned().into())
         }
         _ => Err("this command is not connected yet".to_owned().into()),
     }

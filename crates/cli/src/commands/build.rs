@@ -1,6 +1,6 @@
 //! `kiln build`: what is around a build.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use build::Outcome;
@@ -65,7 +65,7 @@ impl Shown {
                 .into());
         }
         for warning in &presentation.warnings {
-            eprintln!("WARNING: {warning}");
+            say(&format!("WARNING: {warning}\n"));
         }
         if let Some(path) = &presentation.iidfile {
             remove(path)?;
@@ -89,7 +89,8 @@ impl Shown {
         let shown = self.display.finish();
         let presentation = self.presentation;
         if matches!(presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
-            eprint!("{}{}", render::warnings(&shown.warnings), render::summary(outcome));
+            say(&render::warnings(&shown.warnings));
+            say(&render::summary(outcome));
         }
         if let Some(path) = &presentation.metadata_file {
             render::write_file(path, &render::metadata(outcome))?;
@@ -109,6 +110,11 @@ impl Shown {
     pub fn fail(self) {
         self.display.finish();
     }
+}
+
+/// Writes to standard error; where it is closed, nobody listens.
+fn say(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 fn remove(path: &Path) -> Result<(), Report> {
