@@ -42,10 +42,8 @@ impl Pattern {
         states[0] = true;
         let mut found = None;
         for position in 0..=text.len() {
-            for state in 0..last {
-                if states[state] && self.0[state] == Token::Star {
-                    states[state + 1] = true;
-                }
+            for (state, token) in self.0.iter().enumerate() {
+                states[state + 1] |= states[state] && *token == Token::Star;
             }
             if states[last] {
                 found = Some(position);
@@ -56,8 +54,8 @@ impl Pattern {
             let Some(&c) = text.get(position) else { break };
             let mut next = vec![false; last + 1];
             let mut alive = false;
-            for state in 0..last {
-                let (fits, to) = match self.0[state] {
+            for (state, token) in self.0.iter().enumerate() {
+                let (fits, to) = match *token {
                     Token::Character(wanted) => (c == wanted, state + 1),
                     Token::Any => (c != '\n', state + 1),
                     Token::Star => (c != '\n', state),

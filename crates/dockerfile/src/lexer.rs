@@ -120,8 +120,8 @@ impl<'a> Lexer<'a> {
             let Some(line) = self.line()? else { return Ok(None) };
             let line = line.trim_end_matches(['\r', '\n']).trim_start();
             let directive = self.directive(line)?;
-            if line.starts_with('#') {
-                match line[1..].trim() {
+            if let Some(comment) = line.strip_prefix('#') {
+                match comment.trim() {
                     "" => self.comments.clear(),
                     _ if directive => {}
                     comment => self.comments.push(comment.into()),

@@ -51,7 +51,7 @@ impl Lowerer<'_> {
         let env = self.states[stage].env.clone();
         let platform = self.platform_of(stage);
         let shown = instruction_text(&self.lex, &command.instruction.text, &env);
-        let name = self.step_name(stage, &shown, &platform, &env, command.onbuild);
+        let name = self.step_name(stage, &shown, command.onbuild);
 
         // Symbolic or octal, a mode needs the base's folders: BuildKit then makes no merge.
         let link = instruction.link && copy.chmod.is_empty();
@@ -94,7 +94,7 @@ impl Lowerer<'_> {
                 let state = &mut self.states[stage];
                 state.steps_named = state.steps_named.saturating_sub(1);
                 let shown = format!("LINK {shown}");
-                let name = self.step_name(stage, &shown, &platform, &env, command.onbuild);
+                let name = self.step_name(stage, &shown, command.onbuild);
                 let asked = Asked { name, ..asked };
                 let merged = self.add(Operation::Merge, vec![below, copied], asked);
                 self.graph.step_mut(merged).shown_as = Some(copied);

@@ -116,7 +116,7 @@ impl Lowerer<'_> {
         let platform = self.platform_of(stage);
         let base = if inputs.is_empty() { Node::Scratch } else { Node::Input(0) };
         let shown = instruction_text(&self.lex, &command.instruction.text, &env);
-        let name = self.step_name(stage, &shown, &platform, &env, command.onbuild);
+        let name = self.step_name(stage, &shown, command.onbuild);
         let kind = ActionKind::MakeDir {
             path: path::clean(&cwd),
             mode: 0o755,

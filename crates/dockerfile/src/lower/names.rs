@@ -7,23 +7,16 @@ use crate::expand::{Env, Lex, Variables};
 
 impl Lowerer<'_> {
     /// `[stage 2/5] text`; counts the stage's steps.
-    pub(super) fn step_name(
-        &mut self,
-        stage: usize,
-        text: &str,
-        platform: &Platform,
-        env: &Env,
-        onbuild: bool,
-    ) -> String {
-        let multi = self.request.multi_platform;
+    pub(super) fn step_name(&mut self, stage: usize, text: &str, onbuild: bool) -> String {
+        let platform = self.request.multi_platform.then(|| self.platform_of(stage));
         let state = &mut self.states[stage];
         if state.steps_total == 0 {
             return text.into();
         }
         state.steps_named += 1;
         let mut name = String::from("[");
-        if multi {
-            name.push_str(&format!("{platform}{} ", cross_target(platform, env)));
+        if let Some(platform) = platform {
+            name.push_str(&format!("{platform}{} ", cross_target(&platform, &state.env)));
         }
         if !state.display.is_empty() {
             name.push_str(&state.display);

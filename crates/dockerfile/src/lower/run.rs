@@ -55,7 +55,7 @@ impl Lowerer<'_> {
         shown.masked.extend(secret_env.iter().map(|secret| secret.name.as_str()));
         let text = format!("{}{}", command.instruction.text, prepared.summary);
         let text = instruction_text(&display_lex(&self.lex), &text, &shown);
-        let name = self.step_name(stage, &text, &platform, &env, command.onbuild);
+        let name = self.step_name(stage, &text, command.onbuild);
 
         let mut run_env = env.to_vec();
         if let Some(socket) = mounts.first_agent()

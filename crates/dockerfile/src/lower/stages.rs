@@ -361,20 +361,20 @@ impl<'a> Lowerer<'a> {
         {
             platform = self.request.build_platform.clone();
         }
+        self.states[stage].platform = Some(platform);
         let no_layers = image.config.rootfs.diff_ids.is_empty()
             && image.config.history.iter().all(|entry| entry.empty_layer);
         let output = match no_layers {
             true => None,
             false => {
                 let text = format!("FROM {}", image.source.reference);
-                let name = self.step_name(stage, &text, &platform, &Env::default(), false);
+                let name = self.step_name(stage, &text, false);
                 let lines = self.states[stage].lines;
                 Some(self.share_image(image.source, name, lines))
             }
         };
         let state = &mut self.states[stage];
         state.output = output;
-        state.platform = Some(platform);
         state.base_config = Some(image.config.clone());
         state.set_config(super::config::inherited(image.config));
         state.resolved = true;
