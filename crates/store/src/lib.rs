@@ -4,18 +4,44 @@
 //! layer indexes and trees. Invariant: what has its final name is complete and right: it was
 //! written under a temporary name, checked against its digest, and renamed.
 
+mod blob;
+mod chain;
+mod commit;
+mod compress;
+mod db;
+mod decompress;
 mod digest;
 mod entry;
+mod error;
+mod folder;
+mod gc;
 mod index;
 mod layer;
+mod pack;
+mod snapshot;
+mod spool;
+mod store;
+pub mod tar;
 pub mod tree;
+mod unpack;
 mod walk;
 
+pub use blob::BlobWriter;
+pub use chain::Chain;
+pub use compress::Encoder;
+pub use db::{Db, NamedImage};
+pub use decompress::open_decoder;
 pub use digest::{
     ContextMemo, DigestError, DigestMemo, content_digest, content_layers, memoised_content_digest,
 };
 pub use entry::{Entry, EntryKind, Time};
+pub use error::{Error, Result};
+pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
+pub use pack::LayerWriter;
+pub use snapshot::WritableSnapshot;
+pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 pub use tree::Tree;
+pub use unpack::PackedLayer;
 pub use walk::{WalkError, walk_context};

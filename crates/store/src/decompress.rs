@@ -1,0 +1,200 @@
+//! Decompression, by what a media type says or by what the bytes look like.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use oci::media_type;
+
+use crate::{Error, Result};
+
+/// Size of the reads of compressed bytes.
+const BUFFER: usize = 128 << 10;
+/// Memory that an xz stream may ask for, in KiB: `xz -9` needs 65 MiB.
+const XZ_MEMORY: u32 = 256 << 10;
+
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Plain,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Codec {
+    /// Of a layer, by its media type: OCI's, Docker's, and the ones for layers that were not to
+    /// be distributed.
+    pub(crate) fn of_media_type(text: &str) -> Result<Self> {
+        const OLD_LAYERS: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+        const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
+        Ok(match text {
+            media_type::OCI_LAYER | media_type::DOCKER_LAYER | OLD_LAYERS | FOREIGN => Self::Plain,
+            media_type::OCI_LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Self::Gzip,
+            media_type::OCI_LAYER_ZSTD
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Self::Zstd,
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Self::Gzip,
+            other => return Err(Error::MediaType(other.to_owned())),
+        })
+    }
+
+    fn of_bytes(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame: zstd files of pzstd and zstd:chunked begin so.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::Plain,
+        }
+    }
+
+    /// A reader of what a stream has in it.
+    pub(crate) fn decode<'a>(
+        self,
+        reader: impl BufRead + Send + 'a,
+    ) -> io::Result<Box<dyn Read + Send + 'a>> {
+        Ok(match self {
+            Self::Plain => Box::new(reader),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+            Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
+        })
+    }
+}
+
+/// Decompresses a stream by its first bytes: gzip (also of several members), zstd, bzip2, xz; any
+/// other stream is read as it is.
+pub fn open_decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut reader = BufReader::with_capacity(BUFFER, reader);
+    // A pipe may give less than the magic at once, which `fill_buf` would not mend.
+    let mut start = Vec::with_capacity(6);
+    (&mut reader).take(6).read_to_end(&mut start)?;
+    let codec = Codec::of_bytes(&start);
+    codec.decode(io::Cursor::new(start).chain(reader))
+}
+
+/// Reads what another thread sends: see [`feed`].
+pub(crate) struct Pieces {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: io::Cursor<Vec<u8>>,
+    /// Emptied pieces go back to be filled again.
+    empty: SyncSender<Vec<u8>>,
+}
+
+impl Pieces {
+    pub(crate) fn new(pieces: Receiver<io::Result<Vec<u8>>>, empty: SyncSender<Vec<u8>>) -> Self {
+        Self { pieces, piece: io::Cursor::default(), empty }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.piece.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Ok(next) = self.pieces.recv() else { return Ok(0) };
+            let used = std::mem::replace(&mut self.piece, io::Cursor::new(next?));
+            let _ = self.empty.try_send(used.into_inner());
+        }
+    }
+}
+
+/// Reads a stream to its end and sends it in pieces, as long as somebody takes them. A failed read
+/// is sent too: a stream that just ended would look complete.
+pub(crate) fn feed(
+    reader: &mut dyn Read,
+    pieces: &SyncSender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) {
+    const PIECE: usize = 256 << 10;
+    loop {
+        let mut piece = empty.try_recv().unwrap_or_default();
+        piece.resize(PIECE, 0);
+        let mut filled = 0;
+        let result = loop {
+            match reader.read(&mut piece[filled..]) {
+                Ok(0) => break Ok(()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if filled == PIECE {
+                break Ok(());
+            }
+        };
+        piece.truncate(filled);
+        let ended = filled < PIECE;
+        if filled > 0 && pieces.send(Ok(piece)).is_err() {
+            return;
+        }
+        if let Err(error) = result {
+            let _ = pieces.send(Err(error));
+            return;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        open_decoder(bytes).unwrap().read_to_end(&mut plain).unwrap();
+        plain
+    }
+
+    #[test]
+    fn the_first_bytes_say_how_to_decode() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"one ").unwrap();
+        let gzip = gzip.finish().unwrap();
+        assert_eq!(decoded(&[gzip.clone(), gzip].concat()), b"one one ");
+
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(b"two").unwrap();
+        assert_eq!(decoded(&bzip2.finish().unwrap()), b"two");
+
+        let zstd = zstd::bulk::compress(b"three", 3).unwrap();
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
+        assert_eq!(decoded(&zstd), b"three");
+        assert_eq!(decoded(&[&skippable[..], &zstd].concat()), b"three");
+
+        let options = lzma_rust2::XzOptions::with_preset(1);
+        let mut xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        xz.write_all(b"four").unwrap();
+        assert_eq!(decoded(&xz.finish().unwrap()), b"four");
+
+        assert_eq!(decoded(b"plain"), b"plain");
+        assert_eq!(decoded(b""), b"");
+    }
+
+    #[test]
+    fn a_failed_read_is_not_an_end() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+        }
+        let (send, receive) = std::sync::mpsc::sync_channel(2);
+        let (give, take) = std::sync::mpsc::sync_channel(2);
+        feed(&mut (&b"abc"[..]).chain(Broken), &send, &take);
+        drop(send);
+        let mut plain = Vec::new();
+        assert!(Pieces::new(receive, give).read_to_end(&mut plain).is_err());
+        assert_eq!(plain, b"abc");
+    }
+}

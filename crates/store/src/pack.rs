@@ -1,0 +1,202 @@
+//! Writes layers as blobs: in one pass over the contents the archive is made, hashed for the
+//! diffID, compressed, hashed for the blob's digest, and stored.
+
+use std::io::{self, Read, Write};
+
+use oci::{Descriptor, Digest, Hasher};
+
+use crate::blob::BlobWriter;
+use crate::compress::Encoder;
+use crate::decompress::Codec;
+use crate::error::shown;
+use crate::tar::TarWriter;
+use crate::{
+    Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, compare_paths,
+};
+
+impl Store {
+    /// Starts a layer whose entries come one after the other.
+    pub fn layer_writer(&self, compression: Compression) -> Result<LayerWriter> {
+        let blob = Encoder::new(self.blob_writer()?, compression)
+            .map_err(|source| Error::WriteArchive { path: String::new(), source })?;
+        Ok(LayerWriter {
+            store: self.clone(),
+            compression,
+            archive: TarWriter::new(Tee { hasher: Hasher::new(), out: blob }),
+            entries: Vec::new(),
+        })
+    }
+
+    /// The blob of a layer under a kind of compression: a known one, or made from the layer's
+    /// unpacked folder and index, or from another of its blobs.
+    ///
+    /// # Errors
+    /// [`Error::NotReproducible`] where only the folder is here, and the archive that the layer
+    /// came from was not laid out as kiln does it.
+    pub fn compress(&self, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
+        let kind = compression.kind();
+        if let Some(blob) = self.db().blob_of(diff_id, &kind)?
+            && self.has_blob(&blob.digest)?
+        {
+            return Ok(blob);
+        }
+        let mut other = None;
+        for blob in self.db().blobs_of(diff_id)? {
+            if self.has_blob(&blob.digest)? {
+                other = Some(blob);
+                break;
+            }
+        }
+        let blob = match other {
+            Some(blob) => self.recompress(diff_id, &blob, compression)?,
+            None => self.compress_folder(diff_id, compression)?,
+        };
+        self.db().put_blob_of(diff_id, &kind, &blob)?;
+        Ok(blob)
+    }
+
+    /// Remembers a blob of a layer that came from elsewhere, so that [`compress`](Self::compress)
+    /// can start from it. The blob must be in the store.
+    pub fn remember_blob(&self, diff_id: &Digest, blob: &Descriptor) -> Result<()> {
+        // Nobody knows at which level it was compressed: it is of a kind of its own.
+        let kind = format!("from elsewhere: {}", blob.media_type);
+        self.db().put_blob_of(diff_id, &kind, blob)
+    }
+
+    /// A blob of a layer that is in the store, however it is compressed.
+    pub fn stored_blob(&self, diff_id: &Digest) -> Result<Option<Descriptor>> {
+        for blob in self.db().blobs_of(diff_id)? {
+            if self.has_blob(&blob.digest)? {
+                return Ok(Some(blob));
+            }
+        }
+        Ok(None)
+    }
+
+    fn recompress(
+        &self,
+        diff_id: &Digest,
+        blob: &Descriptor,
+        compression: Compression,
+    ) -> Result<Descriptor> {
+        let failed = |source| Error::ReadArchive { source };
+        let file = self.open_blob(&blob.digest)?;
+        let codec = Codec::of_media_type(&blob.media_type)?;
+        let mut archive =
+            codec.decode(io::BufReader::with_capacity(256 << 10, file)).map_err(failed)?;
+        let out = Encoder::new(self.blob_writer()?, compression).map_err(failed)?;
+        let mut tee = Tee { hasher: Hasher::new(), out };
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = archive.read(&mut buffer).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            tee.write_all(&buffer[..count]).map_err(failed)?;
+        }
+        let (actual, out) = tee.finish();
+        if actual != *diff_id {
+            return Err(Error::LayerMismatch { expected: *diff_id, actual });
+        }
+        let (digest, size) = out.finish().map_err(failed)?.commit(None)?;
+        Ok(Descriptor::new(compression.media_type(), digest, size))
+    }
+
+    fn compress_folder(&self, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
+        let root = self.layer_root(diff_id)?;
+        let index = self.index(diff_id)?;
+        let mut writer = self.layer_writer(compression)?;
+        for entry in index.entries() {
+            if matches!(entry.kind, EntryKind::File { .. }) {
+                let mut content = crate::folder::open_regular(&root, &entry.path)
+                    .map_err(Error::file("open", shown(&entry.path)))?;
+                writer.archive.append(entry, &mut content)?;
+            } else {
+                writer.archive.append(entry, &mut io::empty())?;
+            }
+        }
+        let (actual, out) = writer.archive.finish()?.finish();
+        if actual != *diff_id {
+            return Err(Error::NotReproducible(*diff_id));
+        }
+        let (digest, size) = finish_blob(out)?;
+        Ok(Descriptor::new(compression.media_type(), digest, size))
+    }
+}
+
+/// Writes a layer as a blob. Dropped without [`finish`](Self::finish), it leaves nothing.
+pub struct LayerWriter {
+    store: Store,
+    compression: Compression,
+    archive: TarWriter<Tee<Encoder<BlobWriter>>>,
+    entries: Vec<Entry>,
+}
+
+impl LayerWriter {
+    /// Adds an entry. `content` is for regular files only and must be as long as the entry says.
+    ///
+    /// # Errors
+    /// Where entries are not in order (see [`Entry`]), or one cannot be in an archive.
+    pub fn append(&mut self, entry: &Entry, content: Option<&mut dyn Read>) -> Result<()> {
+        if let Some(last) = self.entries.last() {
+            let is_mark = entry.kind == EntryKind::Opaque && last.kind == EntryKind::Directory;
+            let follows = match compare_paths(&last.path, &entry.path) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Equal => is_mark,
+                std::cmp::Ordering::Greater => false,
+            };
+            if !follows {
+                let problem = "it comes out of order";
+                return Err(Error::Unwritable { path: shown(&entry.path), problem });
+            }
+        }
+        match content {
+            Some(content) => self.archive.append(entry, content)?,
+            None => self.archive.append(entry, &mut io::empty())?,
+        }
+        self.entries.push(entry.clone());
+        Ok(())
+    }
+
+    /// Ends the layer: keeps its blob and index, and remembers that they belong together. The
+    /// layer is not unpacked.
+    pub fn finish(self) -> Result<Layer> {
+        let Self { store, compression, archive, entries } = self;
+        let (diff_id, out) = archive.finish()?.finish();
+        let (digest, size) = finish_blob(out)?;
+        let blob = Descriptor::new(compression.media_type(), digest, size);
+        store.put_index(&diff_id, &LayerIndex::from_entries(entries))?;
+        store.db().put_blob_of(&diff_id, &compression.kind(), &blob)?;
+        Ok(Layer { diff_id, blob: Some(blob), created: None, places: Vec::new() })
+    }
+}
+
+fn finish_blob(out: Encoder<BlobWriter>) -> Result<(Digest, u64)> {
+    let blob =
+        out.finish().map_err(|source| Error::WriteArchive { path: String::new(), source })?;
+    blob.commit(None)
+}
+
+/// Hashes what goes through it.
+struct Tee<W> {
+    hasher: Hasher,
+    out: W,
+}
+
+impl<W> Tee<W> {
+    fn finish(self) -> (Digest, W) {
+        (self.hasher.finish(), self.out)
+    }
+}
+
+impl<W: Write> Write for Tee<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,262 @@
+//! Folders that a container's root is made of: the layers to mount, and an upper directory to
+//! write into; or one plain folder where nothing can be mounted.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use rustix::fs::{AtFlags, Stat, statat};
+use rustix::io::Errno;
+
+use crate::error::shown;
+use crate::folder::{FolderWriter, open_regular, open_root, split};
+use crate::store::{TemporaryFolder, make_folder};
+use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
+
+/// overlayfs takes 500 lower directories; mount options and merged layers need some room.
+const MAX_LOWERS: usize = 450;
+
+/// What an overlay is mounted of, with a directory to write into. Dropped without
+/// [`commit`](Self::commit), it leaves nothing. It must not be mounted any more then.
+pub struct WritableSnapshot {
+    /// Lower directories, the uppermost first; at least one.
+    pub lowers: Vec<PathBuf>,
+    /// The upper directory.
+    pub upper: PathBuf,
+    /// overlayfs's own working directory.
+    pub work: PathBuf,
+    layers: Vec<Digest>,
+    store: Store,
+    _folder: TemporaryFolder,
+}
+
+impl WritableSnapshot {
+    /// Makes a layer of what was written: see [`Store::commit_upper`].
+    pub fn commit(self, ignore: &[Box<[u8]>], created: Option<String>) -> Result<Layer> {
+        self.store.commit_upper(&self.upper, &self.layers, ignore, created)
+    }
+
+    /// The layers that it stands on, from the bottom up.
+    pub fn layers(&self) -> &[Digest] {
+        &self.layers
+    }
+}
+
+/// How files of layers get into a merged folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Link,
+    Copy,
+}
+
+impl Store {
+    /// What to mount for a chain of layers, from the bottom up, all of them unpacked. More layers
+    /// than overlayfs takes are merged at the bottom.
+    pub fn snapshot(&self, layers: &[Digest]) -> Result<WritableSnapshot> {
+        let folder = self.temporary_folder("snapshot")?;
+        let make = |name: &str| -> Result<PathBuf> {
+            let path = folder.path().join(name);
+            make_folder(&path, 0o755)?;
+            // The upper directory's mode is the root's; the umask must not show.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                .map_err(Error::file("set mode of", &path))?;
+            Ok(path)
+        };
+        let (upper, work) = (make("upper")?, make("work")?);
+        let mut seen = Vec::with_capacity(layers.len());
+        for diff_id in layers {
+            if !self.is_unpacked(diff_id)? {
+                return Err(Error::NoLayer(*diff_id));
+            }
+            if self.hides_all(&self.layer_folder(diff_id)) {
+                seen.clear();
+            }
+            seen.push(*diff_id);
+        }
+        let mut lowers = Vec::with_capacity(seen.len().min(MAX_LOWERS));
+        if seen.len() > MAX_LOWERS {
+            let merged = make("merged")?;
+            let bottom: Vec<_> = seen.drain(..=seen.len() - MAX_LOWERS).collect();
+            self.merge(&bottom, &merged, How::Link)?;
+            lowers.push(merged);
+        } else if seen.is_empty() {
+            lowers.push(make("empty")?);
+        }
+        lowers.extend(seen.iter().map(|diff_id| self.layer_folder(diff_id)));
+        lowers.reverse();
+        let layers = layers.to_vec();
+        Ok(WritableSnapshot { lowers, upper, work, layers, store: self.clone(), _folder: folder })
+    }
+
+    /// Writes what a chain of layers shows into an empty folder, as copies: for where nothing can
+    /// be mounted.
+    pub fn checkout(&self, layers: &[Digest], target: &Path) -> Result<()> {
+        self.merge(layers, target, How::Copy)
+    }
+
+    /// Whether a layer's root is marked as opaque.
+    fn hides_all(&self, folder: &Path) -> bool {
+        let Some(prefix) = self.privileges().overlay_prefix() else { return false };
+        let mut value = [0; 1];
+        rustix::fs::lgetxattr(folder, format!("{prefix}opaque"), &mut value[..]) == Ok(1)
+            && value == *b"y"
+    }
+
+    fn merge(&self, layers: &[Digest], target: &Path, how: How) -> Result<()> {
+        let root = open_root(target)?;
+        let mut writer = FolderWriter::new(root.as_fd(), self.inner.options);
+        let mut directories = std::collections::BTreeMap::new();
+        for diff_id in layers {
+            let source = self.layer_root(diff_id)?;
+            let index = self.index(diff_id)?;
+            let mut merge = Merge {
+                source: source.as_fd(),
+                target: root.as_fd(),
+                index: &index,
+                writer: &mut writer,
+                directories: &mut directories,
+                how,
+            };
+            for entry in index.entries() {
+                merge.take(entry)?;
+            }
+        }
+        for entry in directories.values() {
+            writer.finish_directory(entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// One layer on its way into a merged folder.
+struct Merge<'a, 'w> {
+    source: BorrowedFd<'a>,
+    target: BorrowedFd<'a>,
+    index: &'a LayerIndex,
+    writer: &'a mut FolderWriter<'w>,
+    /// Directories that are there now, with what they get at the end.
+    directories: &'a mut std::collections::BTreeMap<Box<[u8]>, Entry>,
+    how: How,
+}
+
+impl Merge<'_, '_> {
+    fn take(&mut self, entry: &Entry) -> Result<()> {
+        match &entry.kind {
+            EntryKind::Whiteout => return self.remove(&entry.path),
+            EntryKind::Opaque => {
+                self.writer.clear(&entry.path)?;
+                let start = [&entry.path, &b"/"[..]].concat();
+                let all = entry.path.is_empty();
+                self.directories.retain(|path, _| !all && !path.starts_with(&start));
+                return Ok(());
+            }
+            _ if entry.path.is_empty() => return Ok(()),
+            _ => {}
+        }
+        let parents = entry.path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        for (end, _) in parents {
+            let parent = &entry.path[..end];
+            if !self.directories.contains_key(parent) {
+                let passed = self.passed_directory(parent)?;
+                self.directory(&passed)?;
+            }
+        }
+        if entry.kind == EntryKind::Directory {
+            return self.directory(entry);
+        }
+        if self.exists(&entry.path) {
+            self.remove(&entry.path)?;
+        }
+        if self.how == How::Link && self.link(entry)? {
+            return Ok(());
+        }
+        self.copy(entry)
+    }
+
+    /// Makes a second name of the layer's file; whether that could be done.
+    fn link(&mut self, entry: &Entry) -> Result<bool> {
+        match self.writer.link_from(self.source, &entry.path)? {
+            Ok(()) => Ok(true),
+            // The file has as many names as it can have.
+            Err(Errno::MLINK) => Ok(false),
+            // A device that could not be made.
+            Err(Errno::NOENT) => Ok(true),
+            Err(error) => Err(Error::file("link", shown(&entry.path))(error)),
+        }
+    }
+
+    fn copy(&mut self, entry: &Entry) -> Result<()> {
+        match &entry.kind {
+            EntryKind::File { .. } => {
+                let mut content = self.open(&entry.path)?;
+                self.writer.file(entry, &mut content, true)
+            }
+            EntryKind::Symlink { target } => self.writer.symlink(entry, target),
+            EntryKind::HardLink { target } if self.index.get(target).is_some() => {
+                match self.writer.hard_link(&entry.path, target) {
+                    Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        Ok(())
+                    }
+                    other => other,
+                }
+            }
+            EntryKind::HardLink { .. } => {
+                let mut content = self.open(&entry.path)?;
+                self.writer.file(entry, &mut content, true)
+            }
+            _ => self.writer.special(entry),
+        }
+    }
+
+    fn open(&self, path: &[u8]) -> Result<std::fs::File> {
+        let fd = self.source.try_clone_to_owned().map_err(Error::file("open", shown(path)))?;
+        open_regular(&fd, path).map_err(Error::file("open", shown(path)))
+    }
+
+    fn directory(&mut self, entry: &Entry) -> Result<()> {
+        if !self.directories.contains_key(&entry.path) {
+            if self.exists(&entry.path) {
+                self.writer.remove(&entry.path)?;
+            }
+            self.writer.directory(&entry.path)?;
+        }
+        self.directories.insert(entry.path.clone(), entry.clone());
+        Ok(())
+    }
+
+    /// A directory that the layer has no entry for: its folder has copied the metadata.
+    fn passed_directory(&self, path: &[u8]) -> Result<Entry> {
+        let stat = stat(self.source, path).map_err(Error::file("look at", shown(path)))?;
+        Ok(Entry {
+            path: path.into(),
+            kind: EntryKind::Directory,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
+            xattrs: Vec::new(),
+        })
+    }
+
+    fn exists(&self, path: &[u8]) -> bool {
+        stat(self.target, path).is_ok()
+    }
+
+    fn remove(&mut self, path: &[u8]) -> Result<()> {
+        self.writer.remove(path)?;
+        if self.directories.remove(path).is_some() {
+            let start = [path, b"/"].concat();
+            self.directories.retain(|path, _| !path.starts_with(&start));
+        }
+        Ok(())
+    }
+}
+
+fn stat(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Stat> {
+    let (parent, name) = split(path);
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+    let folder = crate::folder::open_beneath(root, parent, flags)?;
+    statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
+}

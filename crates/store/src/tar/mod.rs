@@ -1,0 +1,12 @@
+//! Tar archives: ustar with PAX records, as Go's archive/tar writes them, and what other writers
+//! left in images and archives.
+
+mod format;
+mod pax;
+mod reader;
+mod writer;
+
+pub use reader::{Content, Limits, Mode, TarReader};
+pub use writer::TarWriter;
+
+pub(crate) use reader::content_failed;
