@@ -26,6 +26,21 @@ impl DigestMemo for () {
     fn put_many(&self, _: Vec<(Vec<u8>, Vec<u8>)>) {}
 }
 
+/// The store's own table. One that cannot be used remembers nothing.
+impl DigestMemo for crate::Db {
+    fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
+        let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        self.memo_get(MEMO_KIND, &borrowed).unwrap_or_else(|_| vec![None; keys.len()])
+    }
+
+    fn put_many(&self, values: Vec<(Vec<u8>, Vec<u8>)>) {
+        let borrowed: Vec<(&[u8], &[u8])> =
+            values.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+        // What is lost is computed again.
+        let _ = self.memo_put(MEMO_KIND, &borrowed);
+    }
+}
+
 /// [`content_digest`] of what a chain of layers shows, once for each chain and query.
 ///
 /// # Errors
@@ -76,6 +91,8 @@ pub struct ContextMemo {
 /// File systems tick that coarsely at worst: a file that changed so shortly before it was found
 /// can change again without a trace.
 const RACY_SECONDS: i64 = 2;
+/// Name of the digests among the store's memos.
+const MEMO_KIND: &str = "content digest";
 const RECORD: usize = 16 + 32;
 
 impl ContextMemo {

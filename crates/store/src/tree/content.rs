@@ -61,6 +61,12 @@ impl LayerFiles for () {
     }
 }
 
+impl LayerFiles for crate::Store {
+    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File> {
+        Self::open_file(self, diff_id, path)
+    }
+}
+
 /// A folder of this machine that files are read from.
 #[derive(Debug)]
 pub struct HostRoot {

@@ -20,16 +20,12 @@ impl Tree {
         let mut above: Vec<(usize, Option<&Node>)> = vec![(0, Some(self.root()))];
         let mut links = 0;
         while let Some(name) = left.pop() {
-            match &*name {
-                b"." => continue,
-                b".." => {
-                    if above.len() > 1 {
-                        above.pop();
-                    }
-                    current.truncate(above.last().map_or(0, |(end, _)| *end));
-                    continue;
+            if *name == *b".." {
+                if above.len() > 1 {
+                    above.pop();
                 }
-                _ => {}
+                current.truncate(above.last().map_or(0, |(end, _)| *end));
+                continue;
             }
             let here = above.last().and_then(|(_, node)| *node);
             let node = here.and_then(Node::as_directory).and_then(|here| here.get(&name));
@@ -58,5 +54,6 @@ impl Tree {
 }
 
 fn push_components(left: &mut Vec<Box<[u8]>>, path: &[u8]) {
-    left.extend(super::components(path).rev().map(Box::from));
+    let names = super::components(path).filter(|name| *name != b".");
+    left.extend(names.rev().map(Box::from));
 }
