@@ -3,6 +3,8 @@
 //! The rules are BuildKit's (`frontend/dockerfile/shell`), which are near a shell's but not the
 //! same: unknown variables are empty, values are not split, patterns have no bracket classes.
 
+use std::sync::Arc;
+
 use crate::glob::Pattern;
 use crate::go;
 
@@ -22,17 +24,19 @@ impl Variables for Nothing {
 }
 
 /// Variables in order; one that is set again moves to the end, as in BuildKit's `EnvList`.
+/// Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Env(Vec<(String, String)>);
+pub(crate) struct Env(Arc<Vec<(String, String)>>);
 
 impl Env {
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.remove(name);
-        self.0.push((name.into(), value.into()));
+        let list = Arc::make_mut(&mut self.0);
+        list.retain(|(known, _)| known != name);
+        list.push((name.into(), value.into()));
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
+        Arc::make_mut(&mut self.0).retain(|(known, _)| known != name);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -40,7 +44,7 @@ impl Env {
     }
 
     pub(crate) fn to_vec(&self) -> Vec<(String, String)> {
-        self.0.clone()
+        self.0.to_vec()
     }
 }
 

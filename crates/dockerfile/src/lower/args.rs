@@ -1,5 +1,7 @@
 //! Build arguments: defaults, global ones, those of stages.
 
+use std::collections::HashMap;
+
 use graph::ProxyEnv;
 
 use super::Lowerer;
@@ -134,7 +136,10 @@ impl Lowerer<'_> {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
-            state.args.push((name.clone(), value));
+            match state.args.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => *known = value,
+                None => state.args.push((name.clone(), value)),
+            }
         }
         self.record(stage, format!("ARG {}", texts.join(" ")), None);
         Ok(())
@@ -165,19 +170,14 @@ fn proxy_field<'p>(proxy: &'p mut ProxyEnv, name: &str) -> Option<&'p mut String
 
 /// The text of a RUN in the history: declared arguments with their values, then the command.
 pub(super) fn run_text(state: &State<'_>, env: &Env, words: &[String]) -> String {
-    let mut arguments: Vec<(&str, String)> = Vec::new();
-    for (name, value) in &state.args {
-        let value = env.get(name).or(value.as_deref()).unwrap_or_default();
-        let text = format!("{name}={value}");
-        match arguments.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = text,
-            None => arguments.push((name, text)),
-        }
-    }
+    let values: HashMap<&str, &str> = env.iter().collect();
     let mut parts = Vec::new();
-    if !arguments.is_empty() {
-        parts.push(format!("|{}", arguments.len()));
-        parts.extend(arguments.into_iter().map(|(_, text)| text));
+    if !state.args.is_empty() {
+        parts.push(format!("|{}", state.args.len()));
+    }
+    for (name, value) in &state.args {
+        let value = values.get(name.as_str()).copied().or(value.as_deref()).unwrap_or_default();
+        parts.push(format!("{name}={value}"));
     }
     parts.extend_from_slice(words);
     parts.join(" ")

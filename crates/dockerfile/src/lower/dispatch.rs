@@ -33,18 +33,19 @@ impl Lowerer<'_> {
     /// What a stage begins with: the base's state, then the base config's environment.
     fn begin_stage(&mut self, stage: usize) {
         if let Some(base) = self.states[stage].base {
-            let base = self.states[base].clone();
-            let state = &mut self.states[stage];
+            // A stage's base comes before it.
+            let (before, after) = self.states.split_at_mut(stage);
+            let (base, state) = (&before[base], &mut after[0]);
             state.output = base.output;
-            state.env = base.env;
-            state.cwd = base.cwd;
-            state.user = base.user;
-            state.platform = base.platform;
-            state.config = base.config;
+            state.env = base.env.clone();
+            state.cwd.clone_from(&base.cwd);
+            state.user.clone_from(&base.user);
+            state.platform.clone_from(&base.platform);
+            state.config = base.config.clone();
             state.config.config.on_build.clear();
-            state.base_config = base.base_config;
-            state.layers = base.layers;
-            state.args = base.args;
+            state.base_config.clone_from(&base.base_config);
+            state.layers.clone_from(&base.layers);
+            state.args.clone_from(&base.args);
         }
         let default_platform = &self.request.platform;
         let state = &mut self.states[stage];

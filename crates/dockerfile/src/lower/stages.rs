@@ -49,7 +49,7 @@ pub(super) struct State<'a> {
     pub base_config: Option<ImageConfig>,
     /// For each history entry the step that made its layer, if this build made it.
     pub layers: Vec<Option<StepId>>,
-    /// Arguments declared so far.
+    /// Arguments declared so far, each in its first place with its last value.
     pub args: Vec<(String, Option<String>)>,
     pub cmd_set: bool,
 }
