@@ -8,6 +8,9 @@ use std::sync::Arc;
 use crate::glob::Pattern;
 use crate::go;
 
+/// Most bytes that a text may grow to: variables that hold each other twice would fill memory.
+const MOST: usize = 8 << 20;
+
 /// Where variables are looked up.
 pub(crate) trait Variables {
     /// The value of a variable, if it is set.
@@ -121,6 +124,8 @@ struct Scan<'a> {
     raw_escapes: bool,
     variables: &'a dyn Variables,
     unset: Vec<String>,
+    /// Bytes that variables added.
+    grown: usize,
 }
 
 /// Words while they grow.
@@ -156,6 +161,7 @@ impl<'a> Scan<'a> {
             raw_escapes: lex.raw_escapes,
             variables,
             unset: Vec::new(),
+            grown: 0,
         }
     }
 
@@ -320,7 +326,7 @@ impl<'a> Scan<'a> {
             let name = self.name();
             return Ok(match name.as_str() {
                 "" => "$".into(),
-                name => match self.get(name) {
+                name => match self.get(name)? {
                     Some(value) => value.into(),
                     None if self.lex.keep_unset => format!("${name}"),
                     None => String::new(),
@@ -335,7 +341,7 @@ impl<'a> Scan<'a> {
         }
         let name = self.name();
         match self.next() {
-            Some('}') => Ok(match self.get(&name) {
+            Some('}') => Ok(match self.get(&name)? {
                 Some(value) => value.into(),
                 None if self.lex.keep_unset => format!("${{{name}}}"),
                 None => String::new(),
@@ -363,7 +369,7 @@ impl<'a> Scan<'a> {
             return Err(unsupported(colon, modifier));
         }
         let word = self.inner('}', strip, "syntax error: missing '}'")?;
-        let value = self.get(name).map(str::to_owned);
+        let value = self.get(name)?.map(str::to_owned);
         if self.lex.keep_unset && value.is_none() {
             let modifier = modifier.map(String::from).unwrap_or_default();
             return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
@@ -400,14 +406,14 @@ impl<'a> Scan<'a> {
         self.position += usize::from(all);
         let pattern = self.inner('/', true, "syntax error: missing '/' in ${}")?;
         let replacement = self.inner('}', true, "syntax error: missing '}'")?;
-        let value = self.get(name).map(str::to_owned);
+        let value = self.get(name)?.map(str::to_owned);
         if self.lex.keep_unset && value.is_none() {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let value = value.unwrap_or_default();
         let pattern = read_pattern(&pattern)?;
         Ok(match all {
-            true => pattern.replace_all(&value, &replacement),
+            true => pattern.replace_all(&value, &replacement, MOST).ok_or_else(too_long)?,
             false => pattern.replace_first(&value, &replacement),
         })
     }
@@ -440,13 +446,21 @@ impl<'a> Scan<'a> {
         self.chars[start..self.position].iter().collect()
     }
 
-    fn get(&mut self, name: &str) -> Option<&'a str> {
+    fn get(&mut self, name: &str) -> Result<Option<&'a str>, String> {
         let value = self.variables.get(name);
+        self.grown += value.map_or(0, str::len);
+        if self.grown > MOST {
+            return Err(too_long());
+        }
         if value.is_none() && !self.unset.iter().any(|known| known == name) {
             self.unset.push(name.into());
         }
-        value
+        Ok(value)
     }
+}
+
+fn too_long() -> String {
+    format!("the text grows to more than {} MiB", MOST >> 20)
 }
 
 fn unsupported(colon: &str, modifier: Option<char>) -> String {
@@ -519,6 +533,19 @@ mod tests {
             let error = Lex::new('\\').word(text, &env()).unwrap_err();
             assert_eq!(error, format!("failed to process {}: {message}", go::quote(text)));
         }
+    }
+
+    #[test]
+    fn texts_grow_to_a_limit() {
+        let mut env = Env::default();
+        env.set("A", "0123456789abcdef");
+        let lex = Lex::new('\\');
+        let grown = (0..30).try_for_each(|_| {
+            let value = lex.word("$A$A", &env)?;
+            env.set("A", &value);
+            Ok::<_, String>(())
+        });
+        assert!(grown.expect_err("too long").contains("8 MiB"));
     }
 
     #[test]

@@ -55,11 +55,7 @@ impl Pattern {
             let mut next = vec![false; last + 1];
             let mut alive = false;
             for (state, token) in self.0.iter().enumerate() {
-                let (fits, to) = match *token {
-                    Token::Character(wanted) => (c == wanted, state + 1),
-                    Token::Any => (c != '\n', state + 1),
-                    Token::Star => (c != '\n', state),
-                };
+                let (fits, to) = token.step(c, state);
                 if states[state] && fits {
                     next[to] = true;
                     alive = true;
@@ -84,46 +80,96 @@ impl Pattern {
         chars[reversed.end(&chars, longest).unwrap_or(0)..].iter().rev().collect()
     }
 
+    /// The first match that begins at `from` or later, as long as it can be. One pass: each state
+    /// remembers the earliest start that led to it.
+    fn find(&self, text: &[char], from: usize) -> Option<(usize, usize)> {
+        let last = self.0.len();
+        let earlier = |one: Option<usize>, other: Option<usize>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let mut states: Vec<Option<usize>> = vec![None; last + 1];
+        let mut best: Option<(usize, usize)> = None;
+        for position in from..=text.len() {
+            if best.is_none() {
+                states[0] = states[0].or(Some(position));
+            }
+            for (state, token) in self.0.iter().enumerate() {
+                if *token == Token::Star {
+                    states[state + 1] = earlier(states[state + 1], states[state]);
+                }
+            }
+            if let Some(start) = states[last]
+                && best.is_none_or(|(known, _)| start <= known)
+            {
+                best = Some((start, position));
+            }
+            if let Some((start, _)) = best {
+                // A match that begins later does not count any more.
+                states.iter_mut().for_each(|state| *state = state.filter(|known| *known <= start));
+            }
+            let Some(&c) = text.get(position) else { break };
+            let mut next = vec![None; last + 1];
+            for (state, token) in self.0.iter().enumerate() {
+                let (fits, to) = token.step(c, state);
+                if fits {
+                    next[to] = earlier(next[to], states[state]);
+                }
+            }
+            if best.is_some() && next.iter().all(Option::is_none) {
+                break;
+            }
+            states = next;
+        }
+        best
+    }
+
     pub(crate) fn replace_first(&self, text: &str, replacement: &str) -> String {
         let chars: Vec<char> = text.chars().collect();
-        for start in 0..=chars.len() {
-            if let Some(length) = self.end(&chars[start..], true) {
-                let mut out: String = chars[..start].iter().collect();
-                out.push_str(replacement);
-                out.extend(&chars[start + length..]);
-                return out;
-            }
-        }
-        text.into()
+        let Some((start, end)) = self.find(&chars, 0) else { return text.into() };
+        let mut out: String = chars[..start].iter().collect();
+        out.push_str(replacement);
+        out.extend(&chars[end..]);
+        out
     }
 
     /// Replaces every match; `replacement` is a template in which `$0` is what matched and other
     /// names are empty (Go's `Regexp.ReplaceAllString`, which shows through in BuildKit).
-    pub(crate) fn replace_all(&self, text: &str, replacement: &str) -> String {
+    /// None if the result would be longer than `most` bytes.
+    pub(crate) fn replace_all(&self, text: &str, replacement: &str, most: usize) -> Option<String> {
         let chars: Vec<char> = text.chars().collect();
         let mut out = String::new();
-        let mut start = 0;
+        let (mut copied, mut from) = (0, 0);
         let mut last_end = None;
-        while start <= chars.len() {
-            match self.end(&chars[start..], true) {
-                Some(length) if length > 0 || last_end != Some(start) => {
-                    let end = start + length;
-                    expand_template(replacement, &chars[start..end], &mut out);
-                    last_end = Some(end);
-                    if length == 0 {
-                        out.extend(chars.get(start));
-                        start += 1;
-                    } else {
-                        start = end;
-                    }
-                }
-                _ => {
-                    out.extend(chars.get(start));
-                    start += 1;
-                }
+        while from <= chars.len()
+            && let Some((start, end)) = self.find(&chars, from)
+        {
+            out.extend(&chars[copied..start]);
+            copied = start;
+            // An empty match right behind another one does not count.
+            if end > start || last_end != Some(start) {
+                expand_template(replacement, &chars[start..end], &mut out);
+                last_end = Some(end);
+                copied = end;
+            }
+            from = if end > start { end } else { start + 1 };
+            if out.len() > most {
+                return None;
             }
         }
-        out
+        out.extend(chars.get(copied..).unwrap_or_default());
+        Some(out)
+    }
+}
+
+impl Token {
+    /// Whether a character fits, and which state comes then.
+    fn step(self, c: char, state: usize) -> (bool, usize) {
+        match self {
+            Token::Character(wanted) => (c == wanted, state + 1),
+            Token::Any => (c != '\n', state + 1),
+            Token::Star => (c != '\n', state),
+        }
     }
 }
 
@@ -185,10 +231,17 @@ mod tests {
     fn replacing() {
         let path = "/a/banana/t.tar.gz";
         assert_eq!(pattern("b*t").replace_first(path, "Y"), "/a/Yar.gz");
-        assert_eq!(pattern("?a").replace_all(path, "Z"), "Z/ZZZ/t.Zr.gz");
-        assert_eq!(pattern(".").replace_all(path, "\\$1"), "/a/banana/t\\tar\\gz");
-        assert_eq!(pattern("a").replace_all("aba", "[$0]$$"), "[a]$b[a]$");
-        assert_eq!(pattern("*").replace_all("abc", "x"), "x");
-        assert_eq!(pattern("").replace_all("ab", "-"), "-a-b-");
+        assert_eq!(pattern("b*nope").replace_first(path, "Y"), path);
+        assert_eq!(pattern("a*c").replace_first("xabacbd", "Y"), "xYbd");
+        let all = |glob, text, replacement| {
+            pattern(glob).replace_all(text, replacement, 100).expect("a short text")
+        };
+        assert_eq!(all("?a", path, "Z"), "Z/ZZZ/t.Zr.gz");
+        assert_eq!(all(".", path, "\\$1"), "/a/banana/t\\tar\\gz");
+        assert_eq!(all("a", "aba", "[$0]$$"), "[a]$b[a]$");
+        assert_eq!(all("*", "abc", "x"), "x");
+        assert_eq!(all("", "ab", "-"), "-a-b-");
+        assert_eq!(all("b", "abb", "b"), "abb");
+        assert_eq!(pattern("?").replace_all(&"a".repeat(20), &"b".repeat(20), 100), None);
     }
 }

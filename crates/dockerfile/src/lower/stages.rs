@@ -105,6 +105,11 @@ impl<'a> Lowerer<'a> {
             sources: Vec::new(),
             onbuild: false,
         };
+        // What a context replaces is not run, so that nothing it reads is needed.
+        let commands = match context {
+            Some(_) => Vec::new(),
+            None => stage.instructions.iter().map(command).collect(),
+        };
         Ok(State {
             display: stage.name.clone().unwrap_or_else(|| format!("stage-{index}")),
             base_name,
@@ -113,7 +118,7 @@ impl<'a> Lowerer<'a> {
             ignore_cache: self.ignores_cache(stage.name.as_deref().unwrap_or_default()),
             context,
             lines: Some(stage.lines),
-            commands: stage.instructions.iter().map(command).collect(),
+            commands,
             platform,
             cwd: "/".into(),
             ..State::default()
