@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use crate::error::shown;
 use crate::folder::{is_overlay_attribute, is_whiteout};
 use crate::tar::TarWriter;
-use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
+use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time, Xattr};
 
 impl Store {
     /// Makes a layer of an overlay's upper directory and keeps it unpacked: the directory is moved
@@ -253,7 +253,7 @@ impl Walk<'_> {
         }))
     }
 
-    fn push(&mut self, stat: &Stat, kind: EntryKind, xattrs: Vec<(Box<[u8]>, Box<[u8]>)>) {
+    fn push(&mut self, stat: &Stat, kind: EntryKind, xattrs: Vec<Xattr>) {
         self.entries.push(Entry {
             path: self.path.as_slice().into(),
             kind,
@@ -305,7 +305,7 @@ impl Lower {
 struct Attributes {
     /// What goes into the layer: capabilities, and `user.` ones. Others are this machine's
     /// (SELinux labels, hashes) or nothing that every unpacker can set.
-    kept: Vec<(Box<[u8]>, Box<[u8]>)>,
+    kept: Vec<Xattr>,
     opaque: bool,
     /// Overlay's attribute that makes the file no plain one.
     not_plain: Option<String>,

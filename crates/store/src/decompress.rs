@@ -150,6 +150,14 @@ mod tests {
 
     use super::*;
 
+    /// `printf four | xz`
+    const XZ: &[u8] = &[
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x02, 0x00, 0x21,
+        0x01, 0x16, 0x00, 0x00, 0x00, 0x74, 0x2f, 0xe5, 0xa3, 0x01, 0x00, 0x03, 0x66, 0x6f, 0x75,
+        0x72, 0x00, 0xd0, 0x58, 0x3b, 0x3c, 0xad, 0xcb, 0x93, 0x7e, 0x00, 0x01, 0x1c, 0x04, 0x6f,
+        0x2c, 0x9c, 0xc1, 0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a,
+    ];
+
     fn decoded(bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         open_decoder(bytes).unwrap().read_to_end(&mut plain).unwrap();
@@ -172,10 +180,7 @@ mod tests {
         assert_eq!(decoded(&zstd), b"three");
         assert_eq!(decoded(&[&skippable[..], &zstd].concat()), b"three");
 
-        let options = lzma_rust2::XzOptions::with_preset(1);
-        let mut xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
-        xz.write_all(b"four").unwrap();
-        assert_eq!(decoded(&xz.finish().unwrap()), b"four");
+        assert_eq!(decoded(XZ), b"four");
 
         assert_eq!(decoded(b"plain"), b"plain");
         assert_eq!(decoded(b""), b"");

@@ -18,8 +18,11 @@ pub struct Entry {
     /// Time of the last change of its content.
     pub mtime: Time,
     /// Extended attributes, sorted by name; names are whole (`security.capability`).
-    pub xattrs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub xattrs: Vec<Xattr>,
 }
+
+/// An extended attribute: its whole name, its value.
+pub type Xattr = (Box<[u8]>, Box<[u8]>);
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]

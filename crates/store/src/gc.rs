@@ -188,7 +188,7 @@ impl Store {
             transaction.commit()
         })?;
         for path in trash {
-            remove(&path)?;
+            remove_tree(&path).map_err(Error::file("remove", &path))?;
         }
         failed.map_or(Ok(pruned), Err)
     }
@@ -248,11 +248,4 @@ fn folder_size(folder: &Path) -> u64 {
         _ => 0,
     };
     entries.filter_map(|entry| Some(size(entry.ok()?))).sum()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return remove_tree(path).map_err(Error::file("remove", path));
-    }
-    fs::remove_file(path).map_err(Error::file("remove", path))
 }

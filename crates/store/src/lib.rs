@@ -34,7 +34,7 @@ pub use decompress::open_decoder;
 pub use digest::{
     ContextMemo, DigestError, DigestMemo, content_digest, content_layers, memoised_content_digest,
 };
-pub use entry::{Entry, EntryKind, Time};
+pub use entry::{Entry, EntryKind, Time, Xattr};
 pub use error::{Error, Result};
 pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
@@ -43,5 +43,5 @@ pub use pack::LayerWriter;
 pub use snapshot::WritableSnapshot;
 pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 pub use tree::Tree;
-pub use unpack::PackedLayer;
+pub use unpack::{PackedLayer, WaitFor};
 pub use walk::{WalkError, walk_context};

@@ -499,8 +499,8 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-/// Removes a folder with all that is in it, also where modes forbid it (overlay's `work/work` has
-/// none at all).
+/// Removes a file, or a folder with all that is in it, also where modes forbid it (overlay's
+/// `work/work` has none at all).
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -508,6 +508,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
             fs::remove_dir_all(path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         other => other,
     }
 }

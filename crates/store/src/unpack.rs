@@ -25,6 +25,9 @@ const SMALL: u64 = 128 << 10;
 /// As many symbolic links are followed on the way to a file (Go's filepath-securejoin: 255).
 const MAX_LINKS: u32 = 255;
 
+/// Waits until a layer is unpacked, or says why it never will be.
+pub type WaitFor = dyn Fn(&Digest) -> Result<()> + Sync;
+
 /// A layer that is to be unpacked, and what it must be.
 #[derive(Clone, Copy)]
 pub struct PackedLayer<'a> {
@@ -38,7 +41,7 @@ pub struct PackedLayer<'a> {
     /// directories that it does not describe, or hard links to their files.
     pub parents: &'a [Digest],
     /// Called before such a parent is used: waits until it is unpacked. Without it, it must be.
-    pub wait_for: Option<&'a (dyn Fn(&Digest) -> Result<()> + Sync)>,
+    pub wait_for: Option<&'a WaitFor>,
     /// How much is accepted.
     pub limits: Limits,
 }
@@ -209,6 +212,9 @@ impl Node {
     }
 }
 
+/// A directory's path as the archive has it, and with its links followed.
+type ResolvedParent = (Box<[u8]>, Box<[u8]>);
+
 struct Unpacker<'a> {
     store: &'a Store,
     layer: &'a PackedLayer<'a>,
@@ -218,7 +224,7 @@ struct Unpacker<'a> {
     /// Hard links by their targets, for when a target is replaced.
     links: HashMap<Box<[u8]>, Vec<Box<[u8]>>>,
     /// The last parent as the archive named it, and where it is; valid until a link comes or goes.
-    last_parent: Option<(Box<[u8]>, Box<[u8]>)>,
+    last_parent: Option<ResolvedParent>,
     has_symlinks: bool,
 }
 

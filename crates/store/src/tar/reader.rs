@@ -419,7 +419,7 @@ impl<R: Read> TarReader<R> {
         let size = u64::try_from(map.size).map_err(|_| bad())?;
         let mut pieces = Vec::with_capacity(map.numbers.len() / 2);
         let (mut end, mut sum) = (0_u64, 0_u64);
-        if map.numbers.len() % 2 != 0 {
+        if !map.numbers.len().is_multiple_of(2) {
             return Err(bad());
         }
         for pair in map.numbers.chunks_exact(2) {
