@@ -35,6 +35,9 @@ impl Tree {
         let entries = index.entries();
         let own = entries.iter().take_while(|entry| entry.path.is_empty()).count();
         let (own, entries) = entries.split_at(own);
+        // What mounts a chain makes the root anew for each layer: a time that the layer does not
+        // give is not known.
+        self.root.mtime = Time::default();
         let mut merge = Merge { layer: Arc::new(diff_id), hard_links: Vec::new() };
         for entry in own {
             match entry.kind {

@@ -1,0 +1,289 @@
+//! COPY, ADD, WORKDIR and inline files, without a disk: trees of headers in, a layer out.
+//!
+//! The actions are played on a copy of the base's tree as BuildKit plays them on a mounted one,
+//! times of directories included ([`World`]). Then the difference between the two trees is
+//! written as a layer, straight from the sources. Nothing needs a privilege, and of the base
+//! only `/etc/passwd` and `/etc/group` are ever read.
+
+mod copy;
+mod difference;
+mod mode;
+mod owner;
+mod unpack;
+mod world;
+mod write;
+
+use std::collections::BTreeSet;
+use std::io;
+
+use graph::{Action, ActionKind, FilesOp, Node as Input, PatternError};
+use oci::Digest;
+use store::tree::{Content, Node, NodeKind, Tree, TreeError};
+use store::{Compression, Layer, Store, Time};
+
+use world::World;
+
+/// Why a file operation failed. Where BuildKit has words for it, they are the same.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A source that is not there.
+    #[error("lstat {0}: no such file or directory")]
+    NotFound(String),
+    /// Something had to be made in or instead of a file.
+    #[error("mkdir {0}: not a directory")]
+    NotDirectory(String),
+    /// An archive's member, or an inline file, would be in a folder that is not there.
+    #[error("open {0}: no such file or directory")]
+    NoParent(String),
+    /// A folder of the source meets a file of the destination.
+    #[error("cannot copy to non-directory: {0}")]
+    DirectoryOverFile(String),
+    /// A file of the source meets a folder of the destination.
+    #[error("cannot replace to directory {0} with file")]
+    FileOverDirectory(String),
+    /// `--chmod` says nothing that chmod(1) knows.
+    #[error("invalid mode: `{0}`")]
+    Mode(String),
+    /// `--link` copies into nothing, where no names are known.
+    #[error(
+        "invalid user index: -1: `{0}` is a name, and a copy with `--link` has no base to look it up in"
+    )]
+    OwnerWithoutBase(String),
+    /// `/etc/passwd` or `/etc/group` is no small regular file.
+    #[error("`{0}` cannot be read as a list of names: {1}")]
+    NameFile(String, &'static str),
+    /// An action refers to an input or an earlier action that does not exist.
+    #[error("the operation refers to tree {0:?}, which it does not have")]
+    NoTree(Input),
+    /// A pattern of a source or filter.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// Links of a tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The content of a file.
+    #[error("read `{path}`: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The content of an archive's members.
+    #[error("unpack `{path}`: {source}")]
+    Spool {
+        /// The archive.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// An archive that began well.
+    #[error("unpack `{path}`: {source}")]
+    Unpack {
+        /// The archive.
+        path: String,
+        /// The reason.
+        source: store::Error,
+    },
+    /// The layer.
+    #[error("write layer: {0}")]
+    Write(#[source] store::Error),
+}
+
+/// Runs file operations.
+pub struct FilesRunner<'a> {
+    /// Where contents of layers are read and the new layer is written.
+    pub store: &'a Store,
+    /// The time of what is made.
+    pub now: Time,
+    /// How the new layer is compressed.
+    pub compression: Compression,
+    /// What the new layer says of its making, RFC 3339.
+    pub created: Option<String>,
+}
+
+/// What a file operation leaves.
+#[derive(Clone, Debug)]
+pub struct FilesOutput {
+    /// The input that the layer belongs onto; none for an empty tree.
+    pub base: Option<usize>,
+    /// The layer; also where nothing changed, as in BuildKit. Its index is in the store.
+    pub layer: Layer,
+}
+
+impl FilesRunner<'_> {
+    /// Runs an operation on its inputs' trees. Layers that [`contents_needed`] names must be
+    /// unpacked.
+    ///
+    /// # Errors
+    /// If BuildKit would refuse it, or reading or writing fails.
+    pub fn run(&self, op: &FilesOp, inputs: &[Tree]) -> Result<FilesOutput, FilesError> {
+        let mut contents = StoreContents { store: self.store };
+        let played = play(op, inputs, self.now, &mut contents)?;
+        let base = played.base.and_then(|base| inputs.get(base));
+        let changes = difference::difference(base, &played.world);
+        let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
+        write::write(&changes, self.store, &mut |entry, content| {
+            writer.append(entry, content).map_err(FilesError::Write)
+        })?;
+        let mut layer = writer.finish().map_err(FilesError::Write)?;
+        layer.created = self.created.clone();
+        Ok(FilesOutput { base: played.base, layer })
+    }
+}
+
+/// The layers that must be unpacked for [`FilesRunner::run`]: those that files are copied from
+/// or names are looked up in.
+///
+/// # Errors
+/// If the operation will be refused.
+pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<Vec<Digest>, FilesError> {
+    let mut needed = NeededContents { layers: BTreeSet::new() };
+    let played = play(op, inputs, Time::default(), &mut needed)?;
+    let base = played.base.and_then(|base| inputs.get(base));
+    for change in difference::difference(base, &played.world) {
+        needed.note(change.node());
+    }
+    Ok(needed.layers.into_iter().collect())
+}
+
+/// What contents are for while an operation is played.
+trait Contents {
+    /// The bytes of a small file; `None` while it is only found out what is needed.
+    fn small_file(&mut self, path: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError>;
+    /// What archives are read with; `None` while it is only found out what is needed.
+    fn archives(&mut self, node: &Node) -> Option<&Store>;
+}
+
+struct StoreContents<'a> {
+    store: &'a Store,
+}
+
+impl Contents for StoreContents<'_> {
+    fn small_file(&mut self, path: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError> {
+        owner::read(self.store, path, node).map(Some)
+    }
+
+    fn archives(&mut self, _: &Node) -> Option<&Store> {
+        Some(self.store)
+    }
+}
+
+struct NeededContents {
+    layers: BTreeSet<Digest>,
+}
+
+impl NeededContents {
+    fn note(&mut self, node: Option<&Node>) {
+        if let Some(Node {
+            kind: NodeKind::File { content: Content::Layer { diff_id, .. }, size, .. },
+            ..
+        }) = node
+            && *size > 0
+        {
+            self.layers.insert(**diff_id);
+        }
+    }
+}
+
+impl Contents for NeededContents {
+    fn small_file(&mut self, _: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError> {
+        self.note(Some(node));
+        Ok(None)
+    }
+
+    fn archives(&mut self, node: &Node) -> Option<&Store> {
+        self.note(Some(node));
+        None
+    }
+}
+
+/// The tree after an operation's last action, and the input that it began as.
+struct Played {
+    base: Option<usize>,
+    world: World,
+}
+
+fn play(
+    op: &FilesOp,
+    inputs: &[Tree],
+    now: Time,
+    contents: &mut dyn Contents,
+) -> Result<Played, FilesError> {
+    let mut done: Vec<Played> = Vec::with_capacity(op.actions.len());
+    for action in &op.actions {
+        let base = action.base;
+        let (base, world) = match base {
+            Input::Scratch => (None, World::new(Tree::new(), now)),
+            Input::Input(number) => {
+                let tree = inputs.get(number).ok_or(FilesError::NoTree(base))?;
+                (Some(number), World::new(tree.clone(), now))
+            }
+            Input::Action(number) => {
+                let played = done.get(number).ok_or(FilesError::NoTree(base))?;
+                (played.base, played.world.clone())
+            }
+        };
+        let mut stage = Stage { world, inputs, done: &done, contents };
+        stage.action(action)?;
+        let world = stage.world;
+        done.push(Played { base, world });
+    }
+    done.pop().ok_or(FilesError::NoTree(Input::Action(0)))
+}
+
+/// What an action sees and changes.
+struct Stage<'a> {
+    world: World,
+    inputs: &'a [Tree],
+    done: &'a [Played],
+    contents: &'a mut dyn Contents,
+}
+
+impl Stage<'_> {
+    /// A tree that the action reads.
+    fn tree(&self, input: Input) -> Result<Tree, FilesError> {
+        let missing = FilesError::NoTree(input);
+        match input {
+            Input::Scratch => Ok(Tree::new()),
+            Input::Input(number) => self.inputs.get(number).cloned().ok_or(missing),
+            Input::Action(number) => {
+                self.done.get(number).map(|played| played.world.tree.clone()).ok_or(missing)
+            }
+        }
+    }
+
+    fn action(&mut self, action: &Action) -> Result<(), FilesError> {
+        match &action.kind {
+            ActionKind::Copy(copy) => copy::copy(self, copy),
+            ActionKind::MakeFile { path, mode, data } => {
+                self.world.make_file(path.as_bytes(), mode & 0o777, data)
+            }
+            ActionKind::MakeDir { path, mode, make_parents, owner, timestamp } => {
+                let owner = owner::resolve(self, owner.as_ref())?;
+                let path = self.world.tree.resolve(path.as_bytes(), true)?;
+                let time = timestamp.map(from_nanoseconds);
+                if *make_parents {
+                    self.world.make_directories(&path, mode & 0o777, owner, time)
+                } else if self.world.lstat(&path)?.is_some() {
+                    Ok(())
+                } else {
+                    self.world.make_directory(&path, mode & 0o777, owner, time)
+                }
+            }
+        }
+    }
+}
+
+fn from_nanoseconds(nanoseconds: i64) -> Time {
+    const SECOND: i64 = 1_000_000_000;
+    Time { seconds: nanoseconds.div_euclid(SECOND), nanos: nanoseconds.rem_euclid(SECOND) as u32 }
+}
+
+/// A path for messages.
+fn display(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+#[cfg(test)]
+mod tests;

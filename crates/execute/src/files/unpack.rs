@@ -1,0 +1,248 @@
+//! ADD of an archive: what is in it, with the rules of moby's `archive.Unpack`, in a tree whose
+//! root is the destination (BuildKit unpacks after a chroot: links cannot lead out).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use store::tar::{Limits, Mode, TarReader};
+use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
+use store::{Entry, EntryKind, Store, Time, open_decoder};
+
+use super::world::{Ids, World};
+use super::{FilesError, Stage, display};
+
+/// Unpacks a source if it is an archive: by content, not by name. Whether it was one.
+pub(super) fn unpack(
+    stage: &mut Stage<'_>,
+    source: &Tree,
+    path: &[u8],
+    destination: &str,
+    owner: Option<Ids>,
+) -> Result<bool, FilesError> {
+    let resolved = source.resolve(path, true)?;
+    let Some(node) = source.get(&resolved) else { return Ok(false) };
+    let NodeKind::File { size, content, .. } = &node.kind else { return Ok(false) };
+    // Without contents nobody can say whether it is an archive. Neither can more layers be
+    // needed than its own.
+    let Some(store) = stage.contents.archives(node) else { return Ok(true) };
+    if *size == 0 {
+        return Ok(false);
+    }
+    let name = display(&resolved);
+    let failed = |source| FilesError::Read { path: name.clone(), source };
+    let file = content.open(*size, store).map_err(failed)?;
+    let Ok(decoder) = open_decoder(file) else { return Ok(false) };
+    let mut reader = TarReader::new(decoder, Mode::Archive, Limits::default());
+    let mut next = reader.next_entry();
+    if !matches!(next, Ok(Some(_))) {
+        return Ok(false);
+    }
+
+    let destination = stage.world.tree.resolve(destination.as_bytes(), true)?;
+    stage.world.make_directories(&destination, 0o755, owner, None)?;
+    let root = stage.world.tree.get(&destination).cloned();
+    let root = root.ok_or_else(|| FilesError::NoParent(display(&destination)))?;
+    let mut unpacking = Unpacking {
+        world: World::new(Tree::without_root_header(root), stage.world.now),
+        owner,
+        directories: Vec::new(),
+        spool: Spool { store, file: None, end: 0 },
+    };
+    let broken = |source| FilesError::Unpack { path: name.clone(), source };
+    while let Some((entry, mut content)) = next.map_err(broken)? {
+        let kept = match entry.kind {
+            EntryKind::File { size } => Some(
+                unpacking
+                    .spool
+                    .keep(size, &mut content)
+                    .map_err(|error| spool_error(&name, error))?,
+            ),
+            _ => None,
+        };
+        unpacking.entry(&entry, kept)?;
+        next = reader.next_entry();
+    }
+    unpacking.finish(&mut stage.world, &destination);
+    Ok(true)
+}
+
+fn spool_error(path: &str, error: io::Error) -> FilesError {
+    // The archive's own errors come through its content.
+    FilesError::Spool { path: path.into(), source: error }
+}
+
+/// Members are written in the order of their paths, but read in the archive's: until then they
+/// are in a file without a name.
+struct Spool<'a> {
+    store: &'a Store,
+    file: Option<Arc<File>>,
+    end: u64,
+}
+
+impl Spool<'_> {
+    fn keep(&mut self, size: u64, content: &mut impl io::Read) -> io::Result<Content> {
+        if size == 0 {
+            return Ok(Content::Bytes(Arc::from([])));
+        }
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let file = Arc::new(self.store.spool_file()?);
+                self.file.insert(file).clone()
+            }
+        };
+        let mut buffer = vec![0; 64 << 10];
+        let mut left = size;
+        while left > 0 {
+            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = content.read(&mut buffer[..wanted])?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            (&*file).write_all(&buffer[..read])?;
+            left -= read as u64;
+        }
+        let offset = self.end;
+        self.end += size;
+        Ok(Content::Slice { file, offset })
+    }
+}
+
+struct Unpacking<'a> {
+    /// The destination as the root.
+    world: World,
+    owner: Option<Ids>,
+    /// Times of directories, which are set when all is in them.
+    directories: Vec<(Vec<u8>, Time)>,
+    spool: Spool<'a>,
+}
+
+impl Unpacking<'_> {
+    fn entry(&mut self, entry: &Entry, content: Option<Content>) -> Result<(), FilesError> {
+        if entry.path.is_empty() {
+            return Ok(());
+        }
+        let (parent, name) = split_last(&entry.path);
+        let parent = self.parent(parent)?;
+        let path = join(&parent, name);
+        let is_directory = entry.kind == EntryKind::Directory;
+        match self.world.lstat(&path)? {
+            Some(existing) if existing.is_directory() && is_directory => {}
+            Some(_) => self.world.remove(&path),
+            None => {}
+        }
+        let no_parent = || FilesError::NoParent(display(&entry.path));
+        if !self.world.tree.get(&parent).is_some_and(Node::is_directory) {
+            return Err(no_parent());
+        }
+        let kind = match &entry.kind {
+            EntryKind::Directory => {
+                if self.world.lstat(&path)?.is_none() {
+                    self.world.make_directory(&path, 0o755, None, None)?;
+                }
+                self.directories.push((path.clone(), bounded(entry.mtime)));
+                if let Some(node) = self.world.tree.get_mut(&path) {
+                    set_header(node, entry, self.owner);
+                }
+                return Ok(());
+            }
+            EntryKind::HardLink { target } => return self.hard_link(entry, target, &path),
+            EntryKind::File { size } => NodeKind::File {
+                size: *size,
+                content: content.unwrap_or_else(|| Content::Bytes(Arc::from([]))),
+                linked: false,
+            },
+            EntryKind::Symlink { target } => NodeKind::Symlink { target: (&**target).into() },
+            &EntryKind::CharDevice { major, minor } => NodeKind::CharDevice { major, minor },
+            &EntryKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
+            EntryKind::Fifo => NodeKind::Fifo,
+            // An archive that is not read as a layer has none.
+            EntryKind::Whiteout | EntryKind::Opaque => return Ok(()),
+        };
+        let mut node = Node::directory(0, Time::default());
+        node.kind = kind;
+        set_header(&mut node, entry, self.owner);
+        self.world.put(&path, node)
+    }
+
+    /// Where a member's directory is; those that the archive leaves out are made.
+    fn parent(&mut self, path: &[u8]) -> Result<Vec<u8>, FilesError> {
+        let itself = self.world.tree.resolve(path, false)?;
+        let followed = self.world.tree.resolve(path, true)?;
+        if self.world.lstat(&itself)?.is_none() {
+            self.world.make_directories(&followed, 0o755, None, None)?;
+        }
+        Ok(followed)
+    }
+
+    /// Another name: the header that comes with it is the file's from now on.
+    fn hard_link(&mut self, entry: &Entry, target: &[u8], path: &[u8]) -> Result<(), FilesError> {
+        let missing = || FilesError::NoParent(display(target));
+        let target = self.world.tree.resolve(target, false)?;
+        let mut node = self.world.tree.get(&target).cloned().ok_or_else(missing)?;
+        if node.is_directory() {
+            return Err(missing());
+        }
+        set_header(&mut node, entry, self.owner);
+        if let NodeKind::File { linked, .. } = &mut node.kind {
+            *linked = true;
+            let group = match self.world.links.get(&target) {
+                Some(group) => *group,
+                None => self.world.new_group(),
+            };
+            self.world.links.insert(target.clone(), group);
+            self.world.links.insert(path.to_vec(), group);
+            let names: Vec<_> = self
+                .world
+                .links
+                .iter()
+                .filter(|(_, other)| **other == group)
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in names {
+                if let Some(other) = self.world.tree.get_mut(&name)
+                    && matches!(other.kind, NodeKind::File { .. })
+                {
+                    *other = node.clone();
+                }
+            }
+        }
+        self.world.put(path, node)
+    }
+
+    /// Puts the destination back into the tree that it was taken from.
+    fn finish(mut self, world: &mut World, destination: &[u8]) {
+        for (path, time) in self.directories {
+            if let Some(node) = self.world.tree.get_mut(&path).filter(|node| node.is_directory()) {
+                node.mtime = time;
+            }
+        }
+        let mut groups = HashMap::new();
+        for (path, group) in self.world.links {
+            let group = *groups.entry(group).or_insert_with(|| world.new_group());
+            world.links.insert(join(destination, &path), group);
+        }
+        if let Some(node) = world.tree.get_mut(destination) {
+            *node = self.world.tree.root().clone();
+        }
+    }
+}
+
+fn set_header(node: &mut Node, entry: &Entry, owner: Option<Ids>) {
+    (node.uid, node.gid) = owner.unwrap_or((entry.uid, entry.gid));
+    node.mode = if matches!(node.kind, NodeKind::Symlink { .. }) { 0o777 } else { entry.mode };
+    node.mtime = bounded(entry.mtime);
+    if !entry.xattrs.is_empty() {
+        let mut all: std::collections::BTreeMap<_, _> =
+            node.xattrs.iter().flat_map(|xattrs| xattrs.iter().cloned()).collect();
+        all.extend(entry.xattrs.iter().cloned());
+        node.xattrs = Some(all.into_iter().collect());
+    }
+}
+
+/// moby takes times before 1970 for none.
+fn bounded(time: Time) -> Time {
+    if time.seconds < 0 { Time::default() } else { time }
+}

@@ -1,0 +1,134 @@
+//! A tree that is changed as a file system would be: entries that come and go change the time of
+//! their directory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use store::Time;
+use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
+
+use super::{FilesError, display};
+
+/// User and group.
+pub(super) type Ids = (u32, u32);
+
+/// A tree, and what a disk would know beside it.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) tree: Tree,
+    /// The time of everything that happens.
+    pub(super) now: Time,
+    /// Which new names are of one new file. A name whose node is not `linked` does not count.
+    pub(super) links: HashMap<Vec<u8>, usize>,
+    groups: usize,
+}
+
+impl World {
+    pub(super) fn new(tree: Tree, now: Time) -> Self {
+        Self { tree, now, links: HashMap::new(), groups: 0 }
+    }
+
+    /// A number for a file with several names.
+    pub(super) fn new_group(&mut self) -> usize {
+        self.groups += 1;
+        self.groups
+    }
+
+    /// The node of a path whose parents are no links.
+    pub(super) fn lstat(&self, path: &[u8]) -> Result<Option<&Node>, FilesError> {
+        if let Some(node) = self.tree.get(path) {
+            return Ok(Some(node));
+        }
+        let mut parent = path;
+        while !parent.is_empty() {
+            (parent, _) = split_last(parent);
+            if let Some(node) = self.tree.get(parent) {
+                if !node.is_directory() {
+                    return Err(FilesError::NotDirectory(display(parent)));
+                }
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a node at a path whose parent exists.
+    pub(super) fn put(&mut self, path: &[u8], node: Node) -> Result<(), FilesError> {
+        let now = self.now;
+        let (parent, name) = split_last(path);
+        let parent = self.tree.get_mut(parent).filter(|parent| parent.is_directory());
+        let parent = parent.ok_or_else(|| FilesError::NoParent(display(path)))?;
+        parent.mtime = now;
+        if let Some(directory) = parent.as_directory_mut() {
+            directory.insert(name, node);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &[u8]) {
+        if self.tree.remove(path).is_some() {
+            let now = self.now;
+            if let Some(parent) = self.tree.get_mut(split_last(path).0) {
+                parent.mtime = now;
+            }
+        }
+    }
+
+    /// Makes one directory where nothing is.
+    pub(super) fn make_directory(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        owner: Option<Ids>,
+        time: Option<Time>,
+    ) -> Result<(), FilesError> {
+        let mut node = Node::directory(mode, time.unwrap_or(self.now));
+        (node.uid, node.gid) = owner.unwrap_or((0, 0));
+        self.put(path, node)
+    }
+
+    /// Makes a directory and those above it, as far as they are not there. The path has no links
+    /// in it.
+    pub(super) fn make_directories(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        owner: Option<Ids>,
+        time: Option<Time>,
+    ) -> Result<(), FilesError> {
+        let mut made = Vec::new();
+        for name in store::tree::components(path) {
+            made = join(&made, name);
+            match self.tree.get(&made) {
+                Some(node) if node.is_directory() => {}
+                Some(_) => return Err(FilesError::NotDirectory(display(&made))),
+                None => self.make_directory(&made, mode, owner, time)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file. Of one that is there, only the content changes.
+    pub(super) fn make_file(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        data: &[u8],
+    ) -> Result<(), FilesError> {
+        let path = self.tree.resolve(path, true)?;
+        let mode = match self.lstat(&path)? {
+            Some(node) if node.is_directory() => {
+                return Err(FilesError::FileOverDirectory(display(&path)));
+            }
+            Some(node) => node.mode,
+            None => mode,
+        };
+        let mut node = Node::directory(mode, self.now);
+        node.kind = NodeKind::File {
+            size: data.len() as u64,
+            content: Content::Bytes(Arc::from(data)),
+            linked: false,
+        };
+        self.put(&path, node)
+    }
+}
