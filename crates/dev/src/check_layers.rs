@@ -1,0 +1,77 @@
+//! Which crate may use which: `cargo metadata` against `[workspace.metadata.layers]`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::tools;
+
+/// Crates that only tests and developers use; they may use any crate, and none may use them but in tests.
+const DEV_ONLY: &[&str] = &["dev", "fixtures", "testing"];
+
+pub fn run(_: &[String]) -> Result<(), String> {
+    let text = tools::output(&mut tools::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    let (faults, crates) = check(&metadata)?;
+    if faults.is_empty() {
+        println!("layers: {crates} crates use what they may");
+        return Ok(());
+    }
+    Err(format!("the layers are broken:\n  {}", faults.join("\n  ")))
+}
+
+fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
+    let table = metadata["metadata"]["layers"].as_object().ok_or("Cargo.toml has no table of layers")?;
+    let table: BTreeMap<&str, Vec<&str>> = table
+        .iter()
+        .map(|(name, row)| (name.as_str(), row.as_array().into_iter().flatten().filter_map(Value::as_str).collect()))
+        .collect();
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?;
+    let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut faults = Vec::new();
+    for name in table.keys().filter(|name| !names.contains(name)) {
+        faults.push(format!("the table names `{name}`, which is no crate"));
+    }
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        if DEV_ONLY.contains(&name) {
+            continue;
+        }
+        let Some(row) = table.get(name) else {
+            faults.push(format!("`{name}` has no row in the table"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            let in_tests = dependency["kind"] == "dev" && DEV_ONLY.contains(&used);
+            if names.contains(&used) && !row.contains(&used) && !in_tests {
+                faults.push(format!("`{name}` uses `{used}`, and may not"));
+            }
+        }
+    }
+    Ok((faults, packages.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_arrow_that_is_not_in_the_table() {
+        let package = |name: &str, used: Value| json!({"name": name, "dependencies": used});
+        let mut metadata = json!({
+            "metadata": {"layers": {"a": [], "b": ["a"]}},
+            "packages": [
+                package("a", json!([{"name": "testing", "kind": "dev"}, {"name": "serde", "kind": null}])),
+                package("b", json!([{"name": "a", "kind": null}])),
+                package("testing", json!([{"name": "b", "kind": null}])),
+            ],
+        });
+        assert_eq!(check(&metadata).unwrap(), (vec![], 3));
+        metadata["packages"][0]["dependencies"] = json!([{"name": "b", "kind": null}, {"name": "testing", "kind": null}]);
+        assert_eq!(check(&metadata).unwrap().0, ["`a` uses `b`, and may not", "`a` uses `testing`, and may not"]);
+        metadata["packages"].as_array_mut().unwrap().push(package("c", json!([])));
+        assert_eq!(check(&metadata).unwrap().0.last().unwrap(), "`c` has no row in the table");
+    }
+}

@@ -1,0 +1,49 @@
+//! What comes from Debian: programs that the demo and the tests use.
+
+use std::process::Command;
+
+use crate::tools;
+
+/// A program and the package that has it.
+pub type Needed = (&'static str, &'static str);
+
+/// The registry.
+pub const REGISTRY: Needed = ("docker-registry", "docker-registry");
+/// What the base image is made of.
+pub const BUSYBOX: Needed = ("busybox", "busybox-static");
+/// Readers of images that are not ours.
+pub const SKOPEO: Needed = ("skopeo", "skopeo");
+/// The same.
+pub const UMOCI: Needed = ("umoci", "umoci");
+/// Makes the base of `examples/debian`.
+pub const MMDEBSTRAP: Needed = ("mmdebstrap", "mmdebstrap");
+
+/// Installs what is missing where this is root and there is apt-get.
+///
+/// # Errors
+/// One line that says what to install.
+pub fn need(wanted: &[Needed]) -> Result<(), String> {
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| fixtures::program(program).is_none()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !fixtures::is_root() || fixtures::program("apt-get").is_none() {
+        return Err(format!("please install: sudo apt-get install {list}"));
+    }
+    eprintln!("installing {list}");
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        tools::quietly(&mut command)
+    };
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&missing);
+    // Package lists may be there and fresh; without them the first try fails.
+    if apt(&install).is_err() {
+        apt(&["update"])?;
+        apt(&install).map_err(|error| format!("apt-get install {list}: {error}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Cargo and other programs, run in the source tree.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Cargo, as the one that runs this, in the source tree.
+pub fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(fixtures::source_tree());
+    command
+}
+
+/// Runs a command with its output shown.
+pub fn run(command: &mut Command) -> Result<(), String> {
+    let name = describe(command);
+    let status = command.status().map_err(|error| format!("`{name}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{name}` ended with {status}")) }
+}
+
+/// Runs a command and returns what it prints; its standard error is shown.
+pub fn output(command: &mut Command) -> Result<String, String> {
+    let name = describe(command);
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("`{name}` ended with {}", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command without showing anything, unless it fails.
+pub fn quietly(command: &mut Command) -> Result<String, String> {
+    let name = describe(command);
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`{name}` ended with {}\n{stdout}{stderr}", output.status))
+}
+
+/// How a command reads.
+pub fn describe(command: &Command) -> String {
+    let program = PathBuf::from(command.get_program());
+    let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy().into_owned()];
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+    words.join(" ")
+}
+
+/// Builds kiln as it is shipped, and says where it is.
+pub fn release_binary() -> Result<PathBuf, String> {
+    let args = ["build", "--release", "--package", "kiln", "--bin", "kiln"];
+    let messages =
+        output(&mut cargo(args.into_iter().chain(["--message-format", "json-render-diagnostics"])))?;
+    let found = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let wanted = message["target"]["name"] == "kiln" && message["target"]["kind"][0] == "bin";
+        wanted.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+    });
+    found.ok_or_else(|| "cargo built no `kiln`".into())
+}
+
+/// The value after a flag, and what is left of the arguments.
+pub fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>, String> {
+    let Some(at) = args.iter().position(|arg| arg == flag) else { return Ok(None) };
+    if at + 1 == args.len() {
+        return Err(format!("`{flag}` needs a value"));
+    }
+    args.remove(at);
+    Ok(Some(args.remove(at)))
+}
+
+/// Whether a flag is there; it is taken out.
+pub fn take_flag(args: &mut Vec<String>, flag: &str) -> bool {
+    let before = args.len();
+    args.retain(|arg| arg != flag);
+    args.len() < before
+}
