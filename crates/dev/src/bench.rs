@@ -1,1 +1,3 @@
-pub fn run(_: &[String]) -> Result<(), String> { Ok(()) }
+pub fn run(_: &[String]) -> Result<(), String> {
+    Ok(())
+}

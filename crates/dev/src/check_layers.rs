@@ -10,8 +10,10 @@ use crate::tools;
 const DEV_ONLY: &[&str] = &["dev", "fixtures", "testing"];
 
 pub fn run(_: &[String]) -> Result<(), String> {
-    let text = tools::output(&mut tools::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    let text =
+        tools::output(&mut tools::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value =
+        serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
     let (faults, crates) = check(&metadata)?;
     if faults.is_empty() {
         println!("layers: {crates} crates use what they may");
@@ -21,10 +23,16 @@ pub fn run(_: &[String]) -> Result<(), String> {
 }
 
 fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
-    let table = metadata["metadata"]["layers"].as_object().ok_or("Cargo.toml has no table of layers")?;
+    let table =
+        metadata["metadata"]["layers"].as_object().ok_or("Cargo.toml has no table of layers")?;
     let table: BTreeMap<&str, Vec<&str>> = table
         .iter()
-        .map(|(name, row)| (name.as_str(), row.as_array().into_iter().flatten().filter_map(Value::as_str).collect()))
+        .map(|(name, row)| {
+            (
+                name.as_str(),
+                row.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+            )
+        })
         .collect();
     let packages = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?;
     let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
@@ -69,8 +77,12 @@ mod tests {
             ],
         });
         assert_eq!(check(&metadata).unwrap(), (vec![], 3));
-        metadata["packages"][0]["dependencies"] = json!([{"name": "b", "kind": null}, {"name": "testing", "kind": null}]);
-        assert_eq!(check(&metadata).unwrap().0, ["`a` uses `b`, and may not", "`a` uses `testing`, and may not"]);
+        metadata["packages"][0]["dependencies"] =
+            json!([{"name": "b", "kind": null}, {"name": "testing", "kind": null}]);
+        assert_eq!(
+            check(&metadata).unwrap().0,
+            ["`a` uses `b`, and may not", "`a` uses `testing`, and may not"]
+        );
         metadata["packages"].as_array_mut().unwrap().push(package("c", json!([])));
         assert_eq!(check(&metadata).unwrap().0.last().unwrap(), "`c` has no row in the table");
     }

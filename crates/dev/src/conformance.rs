@@ -28,10 +28,14 @@ pub fn run(args: &[String]) -> Result<(), String> {
         let result = match &outcome.verdict {
             Verdict::Pass => {
                 passed += 1;
-                known.map_or("as recorded".to_owned(), |_| "as recorded (remove it from skipped.txt)".to_owned())
+                known.map_or("as recorded".to_owned(), |_| {
+                    "as recorded (remove it from skipped.txt)".to_owned()
+                })
             }
             Verdict::Skipped(reason) => format!("skipped: {reason}"),
-            Verdict::Fail(_) if known.is_some() => format!("not covered yet: {}", known.map_or("", |reason| reason)),
+            Verdict::Fail(_) if known.is_some() => {
+                format!("not covered yet: {}", known.map_or("", |reason| reason))
+            }
             Verdict::Fail(_) => {
                 failed += 1;
                 "DIFFERENT".to_owned()
@@ -47,5 +51,9 @@ pub fn run(args: &[String]) -> Result<(), String> {
     }
     table.print();
     println!("{passed} of {} cases pass", outcomes.len());
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} cases came out otherwise than recorded")) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(format!("{failed} cases came out otherwise than recorded"))
+    }
 }

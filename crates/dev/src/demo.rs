@@ -1,1 +1,130 @@
-pub fn run(_: &[String]) -> Result<(), String> { Ok(()) }
+//! The main job, three times, each on a machine that keeps nothing: cold, nothing changed, one source
+//! file changed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fixtures::docker_registry::{PASSWORD, USER};
+use fixtures::{Access, DockerRegistry, Kiln, base_image, context, tar};
+use serde_json::Value;
+
+use crate::table::{Table, bytes};
+use crate::{packages, tools};
+
+pub fn run(_: &[String]) -> Result<(), String> {
+    packages::need(&[packages::REGISTRY, packages::BUSYBOX])?;
+    println!("building kiln (release)");
+    let kiln = Kiln::new(tools::release_binary()?);
+    let registry = DockerRegistry::start(Access::Password)?;
+    let host = registry.host();
+    println!("a registry with a password: {host}\n");
+    println!("$ kiln login -u {USER} --password-stdin {host}");
+    kiln.login(host, USER, PASSWORD);
+    let place = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+    push_base(&kiln, host, place.path())?;
+
+    let shop = place.path().join("shop");
+    context::copy(&fixtures::source_tree().join("examples/shop"), &shop)?;
+    let mut table = Table::new(&["", "seconds", "ran", "cached", "requests", "down", "up"]);
+    for (number, name) in
+        ["cold", "nothing changed", "one source file changed"].into_iter().enumerate()
+    {
+        kiln.empty_root();
+        if number == 2 {
+            sell_a_lamp(&shop)?;
+        }
+        let row = job(&kiln, host, &shop, place.path(), number == 0)?;
+        table.row([vec![name.to_owned()], row].concat());
+    }
+    println!("\n12 steps in 4 stages, an empty root each time:\n");
+    table.print();
+    Ok(())
+}
+
+/// The base image, made by kiln itself from Debian's busybox.
+fn push_base(kiln: &Kiln, host: &str, place: &Path) -> Result<(), String> {
+    let context = place.join("base");
+    let error = |error: std::io::Error| format!("the base's context: {error}");
+    std::fs::create_dir(&context).map_err(error)?;
+    std::fs::write(context.join("rootfs.tar"), tar::write(&base_image::busybox_files()?))
+        .map_err(error)?;
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n")
+        .map_err(error)?;
+    let reference = format!("{host}/library/busybox:latest");
+    println!("$ kiln build -t {reference} --push base/");
+    let run = kiln.run([
+        "build",
+        "--progress",
+        "plain",
+        "-t",
+        &reference,
+        "--push",
+        &context.display().to_string(),
+    ]);
+    if run.ok() { Ok(()) } else { Err(format!("the base image was not built:\n{}", run.stderr)) }
+}
+
+/// Builds, pushes, and says what it took.
+fn job(
+    kiln: &Kiln,
+    host: &str,
+    shop: &Path,
+    place: &Path,
+    explain: bool,
+) -> Result<Vec<String>, String> {
+    let metadata = place.join("metadata.json");
+    let cache = format!("type=registry,ref={host}/shop:cache");
+    let args = [
+        "build".to_owned(),
+        "--progress=plain".to_owned(),
+        format!("--build-arg=REGISTRY={host}"),
+        format!("--cache-from={cache}"),
+        format!("--cache-to={cache},mode=max"),
+        format!("--tag={host}/shop:latest"),
+        "--push".to_owned(),
+        format!("--metadata-file={}", metadata.display()),
+        shop.display().to_string(),
+    ];
+    if explain {
+        println!("$ kiln build --build-arg REGISTRY={host} --cache-from {cache} \\");
+        println!("    --cache-to {cache},mode=max -t {host}/shop:latest --push examples/shop");
+    }
+    let run = kiln.run(&args);
+    if !run.ok() {
+        return Err(format!("the build failed:\n{}", run.stderr));
+    }
+    let stats = stats(&metadata)?;
+    let count = |key: &str| stats[key].as_u64().unwrap_or(0);
+    Ok(vec![
+        seconds(run.time),
+        count("ran").to_string(),
+        count("cached").to_string(),
+        count("requests").to_string(),
+        bytes(count("bytes_down")),
+        bytes(count("bytes_up")),
+    ])
+}
+
+/// What `--metadata-file` says of a build's work.
+pub fn stats(metadata: &Path) -> Result<Value, String> {
+    let text = std::fs::read(metadata).map_err(|error| format!("the metadata file: {error}"))?;
+    let metadata: Value =
+        serde_json::from_slice(&text).map_err(|error| format!("the metadata file: {error}"))?;
+    match &metadata["kiln.stats"] {
+        Value::Object(stats) => Ok(Value::Object(stats.clone())),
+        _ => Err("the metadata file has no `kiln.stats`".into()),
+    }
+}
+
+/// The change: one more product on a shelf.
+fn sell_a_lamp(shop: &Path) -> Result<(), String> {
+    let file = shop.join("catalogue/garden.csv");
+    let error = |error: std::io::Error| format!("`{}`: {error}", file.display());
+    let text = std::fs::read_to_string(&file).map_err(error)?;
+    std::fs::write(&file, format!("{text}lamp,Garden lamp,1999,21\n")).map_err(error)
+}
+
+/// Seconds for people.
+pub fn seconds(time: Duration) -> String {
+    format!("{:.2}", time.as_secs_f64())
+}

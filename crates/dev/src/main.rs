@@ -18,17 +18,34 @@ use std::process::ExitCode;
 type Command = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
 const COMMANDS: &[Command] = &[
-    ("demo", "build, push and be warm: examples/shop against a registry, three times from nothing", demo::run),
+    (
+        "demo",
+        "build, push and be warm: examples/shop against a registry, three times from nothing",
+        demo::run,
+    ),
     ("test", "format, layers, lints, tests as root and as an ordinary user, docs", test::run),
-    ("bench", "kiln beside dockerd, buildah and buildkitd  [--only WORK|TOOL,…] [--runs N]", bench::run),
-    ("conformance", "build the recorded images and compare  [--kiln FILE] [--verbose] [NAME…]", conformance::run),
-    ("check-layers", "compare the crates' dependencies with the table in Cargo.toml", check_layers::run),
+    (
+        "bench",
+        "kiln beside dockerd, buildah and buildkitd  [--only WORK|TOOL,…] [--runs N]",
+        bench::run,
+    ),
+    (
+        "conformance",
+        "build the recorded images and compare  [--kiln FILE] [--verbose] [NAME…]",
+        conformance::run,
+    ),
+    (
+        "check-layers",
+        "compare the crates' dependencies with the table in Cargo.toml",
+        check_layers::run,
+    ),
     ("help", "this list", help),
 ];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (name, rest) = args.split_first().map_or(("help", &[][..]), |(name, rest)| (name.as_str(), rest));
+    let (name, rest) =
+        args.split_first().map_or(("help", &[][..]), |(name, rest)| (name.as_str(), rest));
     let Some((_, _, command)) = COMMANDS.iter().find(|(known, _, _)| *known == name) else {
         eprintln!("cargo dev: there is no command `{name}`; `cargo dev help` lists them");
         return ExitCode::FAILURE;

@@ -1,1 +1,129 @@
+//! The test programs once more, as a user without privileges.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::tools;
+
+/// A test program as cargo built it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub file: PathBuf,
+    /// The folder of its crate, in which tests run.
+    pub folder: PathBuf,
+}
+
+/// The test programs of the workspace, built.
+///
+/// # Errors
+/// Where they cannot be built.
+pub fn programs() -> Result<Vec<Program>, String> {
+    let args = ["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
+    let messages = tools::output(&mut tools::cargo(args))?;
+    let programs = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        if message["profile"]["test"] != true {
+            return None;
+        }
+        Some(Program {
+            name: message["target"]["name"].as_str()?.to_owned(),
+            file: message["executable"].as_str()?.into(),
+            folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned(),
+        })
+    });
+    Ok(programs.collect())
+}
+
+/// The user that tests run as: `KILN_TEST_USER`, or nobody.
+pub fn user() -> String {
+    std::env::var("KILN_TEST_USER").unwrap_or_else(|_| "nobody".into())
+}
+
+/// A command that runs a test program as that user, with a home of its own.
+///
+/// # Errors
+/// Where the user does not exist.
+pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
+    let user = user();
+    let group = tools::quietly(Command::new("id").args(["-g", &user]))?;
+    let drop =
+        ["setpriv", "--reuid", &user, "--regid", group.trim(), "--clear-groups", "--no-new-privs"];
+    // newuidmap is setuid: a user that has ids of its own may gain them.
+    let drop = if has_own_ids(&user) { &drop[..6] } else { &drop[..] };
+    let mut words: Vec<String> = drop.iter().map(|word| (*word).to_owned()).collect();
+    words.push(program.file.display().to_string());
+    let tree = fixtures::source_tree();
+    let mut command = match blocked(&program.file).or_else(|| blocked(tree)) {
+        None => {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).current_dir(&program.folder);
+            command
+        }
+        // A clone in /root: in a mount namespace of its own, the way there is opened.
+        Some(blocked) => {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-euc", OPEN_THE_WAY, "sh"]);
+            command
+                .arg(blocked)
+                .arg(home)
+                .arg(tree)
+                .arg(target_folder(&program.file))
+                .arg(&program.folder);
+            command.args(words);
+            command
+        }
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .env("CARGO_MANIFEST_DIR", &program.folder);
+    Ok(command)
+}
+
+/// Binds what tests need aside, covers the folder that is closed, and binds them back.
+const OPEN_THE_WAY: &str = r#"
+blocked=$1 home=$2 tree=$3 target=$4 folder=$5
+shift 5
+mkdir -p "$home/.tree" "$home/.target"
+mount --rbind "$tree" "$home/.tree"
+mount --rbind "$target" "$home/.target"
+mount -t tmpfs -o mode=755 tmpfs "$blocked"
+mkdir -p "$tree"
+[ -e "$tree/Cargo.toml" ] || mount --rbind "$home/.tree" "$tree"
+mkdir -p "$target"
+[ -e "$target/CACHEDIR.TAG" ] || mount --rbind "$home/.target" "$target"
+cd "$folder"
+exec "$@"
+"#;
+
+fn has_own_ids(user: &str) -> bool {
+    let lists = ["/etc/subuid", "/etc/subgid"].map(std::fs::read_to_string);
+    lists.iter().all(|list| {
+        list.as_ref()
+            .is_ok_and(|text| text.lines().any(|line| line.split(':').next() == Some(user)))
+    })
+}
+
+/// The first folder on the way to a file that others may not enter.
+fn blocked(file: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut folders: Vec<&Path> = file.ancestors().skip(1).collect();
+    folders.reverse();
+    let closed = |folder: &&Path| {
+        folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 == 0)
+    };
+    folders.into_iter().find(closed).map(Path::to_owned)
+}
+
+/// `target/` of a program in `target/TRIPLE/debug/deps/`.
+fn target_folder(program: &Path) -> PathBuf {
+    program.ancestors().nth(4).unwrap_or(program).to_owned()
+}

@@ -23,8 +23,11 @@ pub const MMDEBSTRAP: Needed = ("mmdebstrap", "mmdebstrap");
 /// # Errors
 /// One line that says what to install.
 pub fn need(wanted: &[Needed]) -> Result<(), String> {
-    let missing: Vec<&str> =
-        wanted.iter().filter(|(program, _)| fixtures::program(program).is_none()).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(program, _)| fixtures::program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -21,14 +21,21 @@ impl Table {
     pub fn print(&self) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter(|row| row.len() > 1).filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter(|row| row.len() > 1)
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+                    0 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                });
             println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
         }
     }
@@ -47,6 +54,9 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     #[test]
     fn bytes_for_people() {
-        assert_eq!([0, 999, 1_500, 2_000_000].map(super::bytes), ["0 B", "999 B", "1.5 kB", "2.0 MB"]);
+        assert_eq!(
+            [0, 999, 1_500, 2_000_000].map(super::bytes),
+            ["0 B", "999 B", "1.5 kB", "2.0 MB"]
+        );
     }
 }

@@ -23,7 +23,8 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 /// Runs a command and returns what it prints; its standard error is shown.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let name = describe(command);
-    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("`{name}`: {error}"))?;
     if !output.status.success() {
         return Err(format!("`{name}` ended with {}", output.status));
     }
@@ -33,7 +34,8 @@ pub fn output(command: &mut Command) -> Result<String, String> {
 /// Runs a command without showing anything, unless it fails.
 pub fn quietly(command: &mut Command) -> Result<String, String> {
     let name = describe(command);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}`: {error}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
@@ -53,8 +55,9 @@ pub fn describe(command: &Command) -> String {
 /// Builds kiln as it is shipped, and says where it is.
 pub fn release_binary() -> Result<PathBuf, String> {
     let args = ["build", "--release", "--package", "kiln", "--bin", "kiln"];
-    let messages =
-        output(&mut cargo(args.into_iter().chain(["--message-format", "json-render-diagnostics"])))?;
+    let messages = output(&mut cargo(
+        args.into_iter().chain(["--message-format", "json-render-diagnostics"]),
+    ))?;
     let found = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let wanted = message["target"]["name"] == "kiln" && message["target"]["kind"][0] == "bin";
