@@ -1,0 +1,198 @@
+//! Paths inside a root, resolved inside it: symbolic links, `..` and all, never leaving it.
+//!
+//! The walk opens one component at a time without following links and keeps the folders it came through, so that
+//! `..` goes back to a folder that was inside. Unlike `openat2` it also works before kernel 5.6, and it knows the
+//! final path, which the removal of made mount points needs.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, openat, readlinkat, statx,
+    utimensat,
+};
+use rustix::io::Errno;
+
+/// Links followed before a path counts as a loop, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// A file tree.
+pub struct Root {
+    fd: OwnedFd,
+    mount: MountId,
+    stubs: Vec<String>,
+}
+
+/// Tells whether two files are on one mount: its id, or the device before kernel 5.8.
+type MountId = (u64, u32, u32);
+
+/// What to do about a path that is not there.
+#[derive(Clone, Copy)]
+pub enum Missing {
+    /// Say so.
+    Fail,
+    /// Make folders.
+    Directory,
+    /// Make folders that belong to this user and group, and stay.
+    Owned(u32, u32),
+    /// Make folders and an empty file.
+    File,
+}
+
+/// A file found in a tree.
+pub struct Place {
+    /// The file itself, opened as a path.
+    pub file: OwnedFd,
+    /// The folder it is in and its name there; none for the root.
+    within: Option<(OwnedFd, OsString)>,
+}
+
+impl Place {
+    /// The file at the same name now: what has been mounted there since.
+    pub fn again(&self) -> rustix::io::Result<OwnedFd> {
+        match &self.within {
+            Some((folder, name)) => open_path(folder, name),
+            None => openat(&self.file, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+        }
+    }
+
+    /// Whether it is a folder.
+    pub fn is_directory(&self) -> rustix::io::Result<bool> {
+        Ok(file_type(&self.file)? == FileType::Directory)
+    }
+}
+
+/// A descriptor as a path for system calls that take nothing else.
+pub fn fd_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// The kind of an opened file.
+pub fn file_type(fd: impl AsFd) -> rustix::io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+fn open_path(folder: impl AsFd, name: &OsString) -> rustix::io::Result<OwnedFd> {
+    openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn mount_id(fd: impl AsFd) -> rustix::io::Result<MountId> {
+    let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let known = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok((if known { stat.stx_mnt_id } else { 0 }, stat.stx_dev_major, stat.stx_dev_minor))
+}
+
+impl Root {
+    /// A tree from its opened top folder.
+    pub fn new(fd: OwnedFd) -> rustix::io::Result<Root> {
+        Ok(Root { mount: mount_id(&fd)?, fd, stubs: Vec::new() })
+    }
+
+    /// The top folder.
+    pub fn top(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// What [`Missing::Directory`] and [`Missing::File`] have made in the tree's own mount, parents first.
+    pub fn take_stubs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.stubs)
+    }
+
+    /// Finds `path`.
+    pub fn find(&mut self, path: &str, missing: Missing) -> rustix::io::Result<Place> {
+        let mut ahead: VecDeque<OsString> = components(path.as_bytes()).collect();
+        let mut behind: Vec<(OwnedFd, OsString)> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = ahead.pop_front() {
+            if name == ".." {
+                behind.pop();
+                continue;
+            }
+            let folder = behind.last().map_or(&self.fd, |(fd, _)| fd);
+            let file = match open_path(folder, &name) {
+                Err(Errno::NOENT) if !matches!(missing, Missing::Fail) => {
+                    // A `..` further on would make this folder a detour: none of the paths we get has one there.
+                    let file = make(folder, &name, ahead.is_empty(), missing)?;
+                    if !matches!(missing, Missing::Owned(..)) && mount_id(folder)? == self.mount {
+                        let names = behind.iter().map(|(_, name)| name).chain([&name]);
+                        let path: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+                        self.stubs.push(path.join("/"));
+                    }
+                    file
+                }
+                result => result?,
+            };
+            match file_type(&file)? {
+                FileType::Symlink => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = readlinkat(&file, "", Vec::new())?.into_bytes();
+                    if target.first() == Some(&b'/') {
+                        behind.clear();
+                    }
+                    for name in components(&target).collect::<Vec<_>>().into_iter().rev() {
+                        ahead.push_front(name);
+                    }
+                    continue;
+                }
+                FileType::Directory => {}
+                _ if ahead.is_empty() => {}
+                _ => return Err(Errno::NOTDIR),
+            }
+            behind.push((file, name));
+        }
+        let Some((file, name)) = behind.pop() else {
+            let file = openat(&self.fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            return Ok(Place { file, within: None });
+        };
+        let folder = match behind.pop() {
+            Some((fd, _)) => fd,
+            None => self.fd.try_clone().map_err(|_| Errno::MFILE)?,
+        };
+        Ok(Place { file, within: Some((folder, name)) })
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = OsString> {
+    path.split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .map(|name| OsString::from_vec(name.to_vec()))
+}
+
+/// Makes a folder or file. The folder around it keeps its times: a mount point is no change to the image.
+fn make(
+    folder: &OwnedFd,
+    name: &OsString,
+    last: bool,
+    missing: Missing,
+) -> rustix::io::Result<OwnedFd> {
+    let before = rustix::fs::fstat(folder)?;
+    if last && matches!(missing, Missing::File) {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(folder, name, flags, Mode::from_raw_mode(0o644))?;
+    } else {
+        mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
+    }
+    if let Missing::Owned(uid, gid) = missing {
+        let (uid, gid) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
+        rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    } else {
+        let times = Timestamps {
+            last_access: rustix::fs::Timespec {
+                tv_sec: before.st_atime as _,
+                tv_nsec: before.st_atime_nsec as _,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: before.st_mtime as _,
+                tv_nsec: before.st_mtime_nsec as _,
+            },
+        };
+        // Fails on mounts without times, where none are lost.
+        let _ = utimensat(folder, ".", &times, AtFlags::empty());
+    }
+    open_path(folder, name)
+}

@@ -1,0 +1,121 @@
+//! Containers for real: as root in this process, and once more as an ordinary user in a user namespace.
+//!
+//! Has its own `main` because the test binary is also the containers' init process.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bench;
+mod cases;
+mod fixture;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use fixture::Fixture;
+use runtime::{
+    IdMapping, IdRange, Isolation, Standing, become_namespace_root, init_if_asked, standing,
+};
+
+/// Makes this process the second pass.
+const AS_USER: &str = "--as-user";
+
+/// A user that exists nowhere.
+const USER: u32 = 61234;
+
+fn main() -> ExitCode {
+    init_if_asked();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == AS_USER) {
+        return match become_namespace_root(std::env::args_os()) {
+            Standing::User { reason } => skip_all("user namespace", &reason),
+            now => run_all(&now, &args),
+        };
+    }
+    match standing() {
+        Standing::User { reason } => {
+            skip_all("root", &reason);
+            again_as_user(None)
+        }
+        now => {
+            let first = run_all(&now, &args);
+            if first != ExitCode::SUCCESS {
+                return first;
+            }
+            again_as_user(Some(USER))
+        }
+    }
+}
+
+fn skip_all(what: &str, reason: &str) -> ExitCode {
+    println!("all container tests as {what} skipped: {reason}");
+    ExitCode::SUCCESS
+}
+
+/// Runs this binary as `user`, from a copy that every user can reach.
+fn again_as_user(user: Option<u32>) -> ExitCode {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let binary = folder.path().join("containers");
+    std::fs::copy("/proc/self/exe", &binary).unwrap();
+    let mut command = Command::new(binary);
+    command.arg(AS_USER).args(std::env::args().skip(1)).current_dir("/");
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let status = command.status().unwrap();
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_all(now: &Standing, args: &[String]) -> ExitCode {
+    let ids = match now {
+        Standing::NamespaceRoot { ids } => ids.clone(),
+        _ => {
+            let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
+            IdMapping { uids: all.clone(), gids: all }
+        }
+    };
+    let userxattr = matches!(now, Standing::NamespaceRoot { .. });
+    let what = if userxattr { "namespace root" } else { "root" };
+    let fixture = Fixture::new(userxattr, ids.is_single());
+    match fixture.runtime.probe() {
+        Ok(Isolation::Namespaces { capabilities, .. }) => {
+            println!("{what}: {capabilities:?}");
+            assert_eq!(capabilities.userxattr, userxattr);
+        }
+        Ok(other) => return skip_all(what, &format!("{other:?}")),
+        Err(error) => panic!("probe: {error}"),
+    }
+    if !std::path::Path::new(fixture::BUSYBOX).exists() {
+        return skip_all(what, "there is no static busybox at /bin/busybox");
+    }
+    let filter = args.iter().find(|arg| !arg.starts_with('-'));
+    let executor =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if args.iter().any(|arg| arg == "--bench") {
+        executor.block_on(bench::trivial_runs(&fixture));
+        return ExitCode::SUCCESS;
+    }
+    let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut failed = 0;
+    for (name, case) in cases::ALL {
+        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            continue;
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            executor.block_on(case(&fixture))
+        }));
+        match outcome {
+            Ok(Ok(())) => println!("test {what}: {name} ... ok"),
+            Ok(Err(reason)) => println!("test {what}: {name} ... skipped: {reason}"),
+            Err(_) => {
+                println!("test {what}: {name} ... FAILED");
+                failed += 1;
+            }
+        }
+    }
+    let after = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert_eq!(before, after, "containers leave no mounts");
+    println!("{what}: {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
