@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use oci::media_type;
+use oci::{Digest, Hasher, media_type};
 
 use crate::{Error, Result};
 
@@ -76,6 +76,37 @@ pub fn open_decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     (&mut reader).take(6).read_to_end(&mut start)?;
     let codec = Codec::of_bytes(&start);
     codec.decode(io::Cursor::new(start).chain(reader))
+}
+
+/// Hashes what is read, of which there is to be no more than announced.
+pub(crate) struct Hashed<R> {
+    reader: R,
+    hasher: Hasher,
+    size: u64,
+    expected: Option<u64>,
+}
+
+impl<R> Hashed<R> {
+    pub(crate) fn new(reader: R, expected: Option<u64>) -> Self {
+        Self { reader, hasher: Hasher::new(), size: 0, expected }
+    }
+
+    pub(crate) fn finish(self) -> (Digest, u64) {
+        (self.hasher.finish(), self.size)
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // One byte too many is enough to know that it is another blob.
+        if self.expected.is_some_and(|size| self.size > size) {
+            return Ok(0);
+        }
+        let count = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
 }
 
 /// Reads what another thread sends: see [`feed`].

@@ -11,9 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use oci::{Descriptor, Digest, Hasher};
+use oci::{Descriptor, Digest};
 
-use crate::decompress::{Codec, Pieces, feed};
+use crate::decompress::{Codec, Hashed, Pieces, feed};
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_root, split};
 use crate::store::{Privileges, make_folder};
@@ -165,37 +165,6 @@ impl Store {
             return Err(Error::LayerMismatch { expected: layer.diff_id, actual });
         }
         unpacker.finish()
-    }
-}
-
-/// Hashes what is read, of which there is to be no more than announced.
-struct Hashed<R> {
-    reader: R,
-    hasher: Hasher,
-    size: u64,
-    expected: Option<u64>,
-}
-
-impl<R> Hashed<R> {
-    fn new(reader: R, expected: Option<u64>) -> Self {
-        Self { reader, hasher: Hasher::new(), size: 0, expected }
-    }
-
-    fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.size)
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // One byte too many is enough to know that it is another blob.
-        if self.expected.is_some_and(|size| self.size > size) {
-            return Ok(0);
-        }
-        let count = self.reader.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.size += count as u64;
-        Ok(count)
     }
 }
 
