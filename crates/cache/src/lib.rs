@@ -1,1 +1,23 @@
-//! From a key to an output, here and elsewhere: local tables, BuildKit's cache format, import and export
+//! From a key to an output, here and elsewhere.
+//!
+//! Receives records of earlier builds (the local tables; BuildKit's cache format in registries,
+//! folders and images) and shows them to the solver as one [`Caches`]; hands over the records of
+//! a build in that format. Invariant: what is read from elsewhere is bounded and checked before
+//! it is believed, and a cache that is absent or damaged is an error value that costs a warning.
+
+#![forbid(unsafe_code)]
+
+mod caches;
+mod config;
+mod error;
+mod export;
+mod import;
+mod local;
+mod records;
+
+pub use caches::Caches;
+pub use error::Error;
+pub use export::{Export, Exported, Form, Mode, PushRequest, push, write_folder};
+pub use import::{Imported, from_folder, from_registry};
+pub use local::LocalRecords;
+pub use records::RecordSet;

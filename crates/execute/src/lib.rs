@@ -1,1 +1,23 @@
-//! How each operation runs: image, local, run, files, merge
+//! How each operation runs.
+//!
+//! Receives a step and the outputs of its inputs; hands over its output, a chain of layers or a
+//! context. Invariant: nothing but the operation, its inputs and what the caller lends decides
+//! what a step makes, and a step that fails or is dropped leaves nothing behind.
+
+#![forbid(unsafe_code)]
+
+mod cache_mount;
+mod error;
+mod executor;
+pub mod files;
+mod image;
+mod local;
+mod output;
+mod run;
+mod trees;
+
+pub use cache_mount::CacheMounts;
+pub use error::Error;
+pub use executor::{Executor, Lent, Settings};
+pub use image::{BaseImage, ImageError, Images, layers};
+pub use output::Output;

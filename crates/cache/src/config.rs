@@ -1,0 +1,79 @@
+//! BuildKit's cache config, `application/vnd.buildkit.cacheconfig.v0` (interop reference, 1.1).
+
+use oci::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The whole document. Keys are written in BuildKit's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CacheConfig {
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub layers: Vec<LayerEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub records: Vec<RecordEntry>,
+}
+
+/// A layer and the one below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerEntry {
+    pub blob: Digest,
+    /// Index of the layer below; -1 for none. 0 is not written, so absent is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parent: i64,
+}
+
+/// A key and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordEntry {
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub layers: Vec<ResultEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub chains: Vec<ChainEntry>,
+    pub digest: Digest,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub inputs: Vec<Vec<LinkEntry>>,
+}
+
+/// A result: the top of a chain of parents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResultEntry {
+    pub layer: i64,
+    #[serde(default)]
+    pub created_at: String,
+}
+
+/// A result as a list of layers from the bottom up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChainEntry {
+    #[serde(default, deserialize_with = "nullable")]
+    pub layers: Vec<i64>,
+    #[serde(default)]
+    pub created_at: String,
+}
+
+/// Another record by which an input is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct LinkEntry {
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_empty")]
+    pub selector: Option<Digest>,
+    pub link: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// Go writes `null` for an empty list.
+fn nullable<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A selector that cannot be read is an error, never "no selector": that would match more.
+fn maybe_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
+}

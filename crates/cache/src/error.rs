@@ -1,0 +1,33 @@
+//! Why records cannot be read or written.
+
+use std::path::PathBuf;
+
+use oci::Digest;
+
+/// A cache that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A registry did not give or take something.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// A folder does not have what was asked.
+    #[error("`{}`: {what}", path.display())]
+    Folder {
+        /// Which folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The reference names something that is no cache.
+    #[error("`{digest}` holds no build cache")]
+    NoCache {
+        /// What it names.
+        digest: Digest,
+    },
+    /// A document cannot be read.
+    #[error("damaged build cache: {0}")]
+    Damaged(String),
+    /// A layer could not be moved or compressed.
+    #[error(transparent)]
+    Layer(#[from] transfer::Error),
+}

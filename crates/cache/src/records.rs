@@ -1,0 +1,233 @@
+//! Records from elsewhere, in memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use oci::Digest;
+use solve::Found;
+use store::{Chain, Layer};
+
+use crate::Error;
+use crate::config::{CacheConfig, RecordEntry};
+
+/// The records of one cache.
+#[derive(Debug)]
+pub struct RecordSet {
+    name: Arc<str>,
+    records: Vec<Record>,
+    roots: HashMap<Digest, Vec<usize>>,
+    children: HashMap<(usize, Digest, usize, Option<Digest>), Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Record {
+    digest: Digest,
+    inputs: Vec<Vec<(Option<Digest>, usize)>>,
+    results: Vec<(Chain, String)>,
+}
+
+impl RecordSet {
+    /// Reads a cache config. `layers` knows the layers by the digests of their blobs; a result
+    /// with a layer that it does not know is left out.
+    ///
+    /// # Errors
+    /// If the config contradicts itself: as BuildKit, then nothing of it is believed.
+    pub(crate) fn new(name: &str, config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<Self, Error> {
+        let chains = chains(config, layers)?;
+        let mut set = Self { name: name.into(), records: Vec::with_capacity(config.records.len()), roots: HashMap::new(), children: HashMap::new() };
+        for (index, entry) in config.records.iter().enumerate() {
+            let record = read(entry, config, &chains, layers)?;
+            if record.inputs.is_empty() {
+                set.roots.entry(record.digest).or_default().push(index);
+            }
+            for (input, links) in record.inputs.iter().enumerate() {
+                for (selector, parent) in links {
+                    set.children.entry((*parent, record.digest, input, *selector)).or_default().push(index);
+                }
+            }
+            set.records.push(record);
+        }
+        set.refuse_loops()?;
+        Ok(set)
+    }
+
+    /// A record that stands on itself would never be matched, and looking for it never end.
+    fn refuse_loops(&self) -> Result<(), Error> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.records.len()];
+        for start in 0..self.records.len() {
+            let mut open = vec![(start, false)];
+            while let Some((at, leaving)) = open.pop() {
+                match (leaving, marks[at]) {
+                    (true, _) => marks[at] = Mark::Done,
+                    (false, Mark::New) => {
+                        marks[at] = Mark::Open;
+                        open.push((at, true));
+                        open.extend(self.records[at].inputs.iter().flatten().map(|(_, parent)| (*parent, false)));
+                    }
+                    (false, Mark::Open) => return Err(damaged("records that stand on themselves")),
+                    (false, Mark::Done) => (),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How people call the cache.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn roots(&self, digest: Digest) -> &[usize] {
+        self.roots.get(&digest).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn linked(&self, parent: usize, digest: Digest, input: usize, selector: Option<Digest>) -> &[usize] {
+        self.children.get(&(parent, digest, input, selector)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn results(&self, record: usize) -> Vec<Found<Chain>> {
+        let results = self.records.get(record).map_or(&[][..], |record| &record.results);
+        results.iter().map(|(chain, created)| Found { chain: chain.clone(), created: created.clone(), source: self.name.clone() }).collect()
+    }
+
+    pub(crate) fn content_links(&self, record: usize, input: usize) -> Vec<Digest> {
+        let Some(links) = self.records.get(record).and_then(|record| record.inputs.get(input)) else { return Vec::new() };
+        let roots = links.iter().filter(|(selector, parent)| selector.is_none() && self.records[*parent].inputs.is_empty());
+        roots.map(|(_, parent)| self.records[*parent].digest).collect()
+    }
+}
+
+fn read(entry: &RecordEntry, config: &CacheConfig, chains: &[Option<Chain>], layers: &HashMap<Digest, Layer>) -> Result<Record, Error> {
+    let count = config.records.len();
+    let link = |link: i64| usize::try_from(link).ok().filter(|link| *link < count).ok_or_else(|| damaged(format!("link {link} of {count} records")));
+    let mut inputs = Vec::with_capacity(entry.inputs.len());
+    for links in &entry.inputs {
+        if links.is_empty() {
+            return Err(damaged("a record with an input that nothing leads to"));
+        }
+        inputs.push(links.iter().map(|entry| Ok((entry.selector, link(entry.link)?))).collect::<Result<Vec<_>, Error>>()?);
+    }
+    let layer = |index: i64| {
+        let count = config.layers.len();
+        usize::try_from(index).ok().filter(|index| *index < count).ok_or_else(|| damaged(format!("layer {index} of {count}")))
+    };
+    let mut results = Vec::new();
+    for result in &entry.layers {
+        if let Some(chain) = &chains[layer(result.layer)?] {
+            results.push((chain.clone(), result.created_at.clone()));
+        }
+    }
+    for result in &entry.chains {
+        let indexes = result.layers.iter().map(|index| layer(*index)).collect::<Result<Vec<_>, Error>>()?;
+        let chain: Option<Chain> = indexes.into_iter().map(|index| layers.get(&config.layers[index].blob).cloned()).collect();
+        results.extend(chain.filter(|chain| !chain.is_empty()).map(|chain| (chain, result.created_at.clone())));
+    }
+    Ok(Record { digest: entry.digest, inputs, results })
+}
+
+/// The chain that ends in each layer; none where a layer of it is not known.
+fn chains(config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<Vec<Option<Chain>>, Error> {
+    let mut chains: Vec<Option<Option<Chain>>> = vec![None; config.layers.len()];
+    for start in 0..config.layers.len() {
+        let mut path = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut at = start;
+        let mut below = loop {
+            if let Some(chain) = &chains[at] {
+                break chain.clone();
+            }
+            if !seen.insert(at) {
+                return Err(damaged("layers that stand on themselves"));
+            }
+            path.push(at);
+            match config.layers[at].parent {
+                -1 => break Some(Chain::new()),
+                parent => at = usize::try_from(parent).ok().filter(|parent| *parent < config.layers.len()).ok_or_else(|| damaged(format!("layer {parent} as a parent")))?,
+            }
+        };
+        for index in path.into_iter().rev() {
+            let layer = layers.get(&config.layers[index].blob);
+            below = below.zip(layer).map(|(below, layer)| below.with(layer.clone()));
+            chains[index] = Some(below.clone());
+        }
+    }
+    Ok(chains.into_iter().map(Option::flatten).collect())
+}
+
+fn damaged(what: impl Into<String>) -> Error {
+    Error::Damaged(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text)
+    }
+
+    fn set(json: serde_json::Value) -> Result<RecordSet, Error> {
+        let config: CacheConfig = serde_json::from_value(json).map_err(|error| damaged(error.to_string()))?;
+        let layers = ["a", "b", "c"].map(|name| {
+            let layer = Layer { diff_id: digest(&format!("diff {name}")), blob: None, created: None, places: Vec::new() };
+            (digest(name), layer)
+        });
+        RecordSet::new("test", &config, &layers.into())
+    }
+
+    #[test]
+    fn results_are_chains_of_parents() {
+        let set = set(serde_json::json!({
+            "layers": [{"blob": digest("b"), "parent": 1}, {"blob": digest("a"), "parent": -1}, {"blob": digest("c")}],
+            "records": [{"digest": digest("r"), "layers": [{"layer": 2, "createdAt": "2026-01-01T00:00:00Z"}]}],
+        }))
+        .unwrap();
+        let record = set.roots(digest("r"))[0];
+        let diff_ids: Vec<Digest> = set.results(record)[0].chain.layers().iter().map(|layer| layer.diff_id).collect();
+        assert_eq!(diff_ids, [digest("diff a"), digest("diff b"), digest("diff c")]);
+    }
+
+    #[test]
+    fn a_layer_that_is_not_known_takes_only_its_results() {
+        let set = set(serde_json::json!({
+            "layers": [{"blob": digest("unknown"), "parent": -1}, {"blob": digest("a")}],
+            "records": [{"digest": digest("r"), "layers": [{"layer": 1, "createdAt": ""}]}, {"digest": digest("s"), "inputs": [[{"link": 0}]]}],
+        }))
+        .unwrap();
+        assert!(set.results(0).is_empty());
+        assert_eq!(set.linked(0, digest("s"), 0, None), [1]);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for json in [
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": 0}]]}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[]]}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": 7}]]}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": -1}]]}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": 0, "selector": "x"}]]}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "layers": [{"layer": 0}]}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": 0}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": 9}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": -2}]}),
+        ] {
+            assert!(set(json.clone()).is_err(), "{json}");
+        }
+    }
+}

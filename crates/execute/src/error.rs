@@ -1,0 +1,96 @@
+//! Why a step cannot run.
+
+use store::tree::TreeError;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command ended badly.
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    ExitCode {
+        /// The command, in one line.
+        command: String,
+        /// What it returned.
+        code: i32,
+    },
+    /// The command was ended by a signal.
+    #[error("process {command:?} did not complete successfully: {signal}")]
+    Signal {
+        /// The command, in one line.
+        command: String,
+        /// The signal, in words.
+        signal: String,
+    },
+    /// The command could not be started.
+    #[error("process {command:?} could not run: {source}")]
+    Container {
+        /// The command, in one line.
+        command: String,
+        /// Why.
+        source: runtime::Error,
+    },
+    /// A command would need what this process may not do.
+    #[error("RUN is not possible here: {reason}")]
+    NoIsolation {
+        /// What is missing.
+        reason: String,
+    },
+    /// A layer could not be brought here.
+    #[error(transparent)]
+    Layer(#[from] transfer::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The context cannot be read.
+    #[error("failed to load build context: {0}")]
+    Context(#[from] store::WalkError),
+    /// What a step reads is not there, or cannot be read.
+    #[error("failed to compute cache key: {0}")]
+    Content(#[from] store::DigestError),
+    /// Layers do not fit together.
+    #[error("damaged layers: {0}")]
+    Tree(#[from] TreeError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Files(#[from] crate::files::Error),
+    /// A cache mount could not be held.
+    #[error("cache mount `{id}`: {source}")]
+    CacheMount {
+        /// Which.
+        id: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A secret that the step needs was not given.
+    #[error("secret {id}: not found")]
+    NoSecret {
+        /// Which.
+        id: String,
+    },
+    /// An ssh agent that the step needs was not given.
+    #[error("unset ssh forward key {id}")]
+    NoAgent {
+        /// Which.
+        id: String,
+    },
+    /// What is mounted is not a valid UTF-8 text, or not usable as a value.
+    #[error("secret {id}: as an environment variable it must be text without zero bytes")]
+    SecretNotText {
+        /// Which.
+        id: String,
+    },
+    /// A folder for a mount's writes could not be made.
+    #[error("make `{}`: {source}", path.display())]
+    Scratch {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What kiln cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The caller ended the build.
+    #[error("context canceled")]
+    Canceled,
+}

@@ -1,0 +1,281 @@
+//! The solver's executor: one operation, one way to run it.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
+use oci::Digest;
+use runtime::Runtime;
+use solve::Tasks;
+use store::{Chain, Compression, ContextMemo, Layer, Store, Time, Tree};
+use tokio::sync::OnceCell;
+use transfer::Transfer;
+
+use crate::cache_mount::CacheMounts;
+use crate::files;
+use crate::image::Images;
+use crate::local::{self, Folders};
+use crate::trees::Trees;
+use crate::{Error, Output};
+
+/// What the caller lends to commands.
+#[derive(Clone, Default)]
+pub struct Lent {
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, Arc<[u8]>>,
+    /// Sockets of ssh agents by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+}
+
+/// What an executor works with.
+pub struct Settings {
+    /// Moves layers.
+    pub transfer: Transfer,
+    /// Images that were resolved.
+    pub images: Arc<Images>,
+    /// Runs containers; else why it is not possible.
+    pub runtime: Result<Runtime, String>,
+    /// Secrets and agents.
+    pub lent: Lent,
+    /// Folders by the names of contexts.
+    pub folders: BTreeMap<String, PathBuf>,
+    /// Who shows which step.
+    pub tasks: Tasks,
+    /// How layers of files are written.
+    pub compression: Compression,
+    /// The time that new files and layers get.
+    pub now: Time,
+}
+
+/// Runs the steps of one graph.
+pub struct Executor {
+    settings: Settings,
+    folders: Folders,
+    trees: Arc<Trees>,
+    cache_mounts: CacheMounts,
+    /// Contexts as layers, for commands that mount them, by the tree's address.
+    context_chains: Mutex<Vec<(Arc<Tree>, Arc<OnceCell<Chain>>)>>,
+    /// What is known of contexts' files, kept when the build ends.
+    memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
+}
+
+impl Executor {
+    /// An executor.
+    pub fn new(mut settings: Settings) -> Self {
+        let folders = Folders(std::mem::take(&mut settings.folders));
+        let store = settings.transfer.store();
+        Self {
+            trees: Arc::new(Trees::new(store.clone())),
+            cache_mounts: CacheMounts::new(store.cache_mounts_folder()),
+            folders,
+            context_chains: Mutex::default(),
+            memos: Mutex::default(),
+            settings,
+        }
+    }
+
+    /// Keeps what was learnt of contexts' files, so that the next build does not read them again.
+    pub fn finish(self) {
+        let memos = self.memos.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (tree, memo) in memos {
+            memo.save(&tree, self.settings.transfer.store().db());
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.settings.transfer.store()
+    }
+
+    pub(crate) fn runtime(&self) -> &Result<Runtime, String> {
+        &self.settings.runtime
+    }
+
+    pub(crate) fn lent(&self) -> &Lent {
+        &self.settings.lent
+    }
+
+    pub(crate) fn cache_mounts(&self) -> &CacheMounts {
+        &self.cache_mounts
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.settings.tasks.events
+    }
+
+    pub(crate) fn task(&self, id: StepId) -> Option<TaskId> {
+        self.settings.tasks.task(id)
+    }
+
+    /// The time that a layer gets which is made now, RFC 3339.
+    pub(crate) fn now_text(&self) -> String {
+        jiff::Timestamp::now().to_string()
+    }
+
+    async fn walk(&self, id: StepId, source: &graph::LocalSource) -> Result<Output, Error> {
+        let (folders, store, source) = (self.folders.clone(), self.store().clone(), source.clone());
+        let walked = blocking(move || folders.walk(&source, &store)).await?;
+        local::tell(self.events(), self.task(id), &walked.tree);
+        if let Some(memo) = walked.memo {
+            self.memos.lock().unwrap_or_else(PoisonError::into_inner).push((walked.tree.clone(), memo));
+        }
+        Ok(Output::Context(walked.tree))
+    }
+
+    async fn change_files(&self, op: &FilesOp, inputs: &[Output]) -> Result<Output, Error> {
+        let base = match op.actions.first().map(|action| action.base) {
+            Some(graph::Node::Input(input)) => self.chain(&inputs[input]).await?,
+            _ => Chain::new(),
+        };
+        let trees = self.input_trees(inputs)?;
+        let runner = files::FilesRunner { store: self.store().clone(), now: self.settings.now, compression: self.settings.compression };
+        let op = op.clone();
+        let layer = blocking(move || runner.run(&op, &trees)).await?;
+        let layer = Layer { created: Some(self.now_text()), ..layer };
+        Ok(Output::Chain(base.with(layer)))
+    }
+
+    fn input_trees(&self, inputs: &[Output]) -> Result<Vec<Arc<Tree>>, Error> {
+        let tree = |output: &Output| match output {
+            Output::Context(tree) => Ok(tree.clone()),
+            Output::Chain(chain) => self.trees.tree(chain),
+        };
+        inputs.iter().map(tree).collect()
+    }
+
+    /// Brings the indexes of a chain here: with the layers, where they did not come alone.
+    async fn fetch_indexes(&self, chain: &Chain, task: Option<TaskId>) -> Result<(), Error> {
+        let layers = chain.layers();
+        if layers.iter().all(|layer| self.store().has_index(&layer.diff_id)) {
+            return Ok(());
+        }
+        Ok(self.settings.transfer.unpack(&layers, task).await?)
+    }
+
+    /// Brings some layers of a chain here, unpacked.
+    async fn fetch_layers(&self, chain: &Chain, wanted: &[Digest], task: Option<TaskId>) -> Result<(), Error> {
+        let layers = chain.layers();
+        for index in 0..layers.len() {
+            if wanted.contains(&layers[index].diff_id) {
+                self.settings.transfer.unpack_at(&layers, index, task).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of a context as one layer, unpacked: for commands that mount them.
+    pub(crate) async fn context_chain(&self, tree: &Arc<Tree>) -> Result<Chain, Error> {
+        let cell = {
+            let mut chains = self.context_chains.lock().unwrap_or_else(PoisonError::into_inner);
+            match chains.iter().find(|(known, _)| Arc::ptr_eq(known, tree)) {
+                Some((_, cell)) => cell.clone(),
+                None => {
+                    let cell = Arc::new(OnceCell::new());
+                    chains.push((tree.clone(), cell.clone()));
+                    cell
+                }
+            }
+        };
+        let make = || async {
+            let (store, tree) = (self.store().clone(), tree.clone());
+            let layer = blocking(move || files::tree_layer(&store, &tree, Compression::None)).await?;
+            let chain = Chain::new().with(layer);
+            self.settings.transfer.unpack(&chain.layers(), None).await?;
+            Ok::<_, Error>(chain)
+        };
+        cell.get_or_try_init(make).await.cloned()
+    }
+}
+
+impl solve::Executor for Executor {
+    type Output = Output;
+    type Chain = Chain;
+    type Error = Error;
+
+    async fn run(&self, id: StepId, step: &Step, inputs: Vec<Output>) -> Result<Output, Error> {
+        match &step.operation {
+            Operation::Image(source) => {
+                let layers = self.settings.images.layers(source);
+                layers.map(|layers| Output::Chain(layers.into_iter().collect())).ok_or_else(|| Error::Unsupported(format!("image `{}` was never resolved", source.reference)))
+            }
+            Operation::Local(source) => self.walk(id, source).await,
+            Operation::Run(run) => self.run_command(id, run, &inputs).await,
+            Operation::Files(op) => self.change_files(op, &inputs).await,
+            Operation::Merge => {
+                let mut merged = Chain::new();
+                for input in &inputs {
+                    let layers = self.chain(input).await?.layers();
+                    merged = layers.into_iter().fold(merged, |chain, layer| chain.with(layer));
+                }
+                Ok(Output::Chain(merged))
+            }
+            Operation::Http(source) => Err(Error::Unsupported(format!("ADD of `{}`: kiln cannot download files yet", source.url))),
+            Operation::Git(source) => Err(Error::Unsupported(format!("`{}`: kiln cannot read git repositories yet", source.remote))),
+        }
+    }
+
+    async fn fetch(&self, consumer: StepId, step: &Step, input: usize, output: &Output) -> Result<(), Error> {
+        let Output::Chain(chain) = output else { return Ok(()) };
+        let task = self.task(consumer);
+        match &step.operation {
+            Operation::Run(_) => Ok(self.settings.transfer.unpack(&chain.layers(), task).await?),
+            Operation::Files(op) => {
+                self.fetch_indexes(chain, task).await?;
+                let tree = self.trees.tree(chain)?;
+                let wanted = files::contents_needed(op, input, &tree)?;
+                self.fetch_layers(chain, &wanted, task).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn content(&self, id: StepId, output: &Output, query: &ContentQuery) -> Result<Digest, Error> {
+        let (store, query) = (self.store().clone(), query.clone());
+        match output {
+            Output::Context(tree) => {
+                let tree = tree.clone();
+                Ok(blocking(move || store::content_digest(&tree, &query, &())).await?)
+            }
+            Output::Chain(chain) => {
+                let id_of_chain = chain.id().unwrap_or_else(|| Digest::of(""));
+                if let Some(known) = store::known_content_digest(&id_of_chain, &query, store.db()) {
+                    return Ok(known);
+                }
+                self.fetch_indexes(chain, self.task(id)).await?;
+                let tree = self.trees.tree(chain)?;
+                let wanted = store::content_layers(&tree, &query)?;
+                self.fetch_layers(chain, &wanted, self.task(id)).await?;
+                Ok(blocking(move || store::memoised_content_digest(&tree, &id_of_chain, &query, &store, store.db())).await?)
+            }
+        }
+    }
+
+    fn chain_of(&self, output: &Output) -> Option<Chain> {
+        match output {
+            Output::Chain(chain) => Some(chain.clone()),
+            Output::Context(_) => None,
+        }
+    }
+
+    fn restore(&self, chain: Chain) -> Output {
+        Output::Chain(chain)
+    }
+}
+
+/// How many commands run at the same time.
+impl Executor {
+    /// As many as there are processors, and two at least: commands wait for disks and networks.
+    pub fn parallelism() -> usize {
+        std::thread::available_parallelism().map_or(2, NonZero::get).max(2)
+    }
+}
+
+/// Runs blocking work where it does not hold up the others.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

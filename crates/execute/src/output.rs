@@ -1,0 +1,14 @@
+//! What a step leaves.
+
+use std::sync::Arc;
+
+use store::{Chain, Tree};
+
+/// What a step leaves. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Layers; their bytes may be elsewhere.
+    Chain(Chain),
+    /// Files that the user gives, where they are.
+    Context(Arc<Tree>),
+}
