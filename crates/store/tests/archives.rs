@@ -1,5 +1,7 @@
 //! Archives: written as Go writes them, read from whatever writer, and hostile ones refused.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::{self, Read};
 
 use store::tar::{Limits, Mode, TarReader, TarWriter};

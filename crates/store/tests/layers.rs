@@ -1,5 +1,7 @@
 //! Layers: unpacked, committed, compressed, and what hostile ones cannot do.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The root folder: who may use it, what is trusted in it, what is removed from it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
