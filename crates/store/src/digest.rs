@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use graph::{ContentQuery, PatternError};
 use oci::{Digest, Hasher};
 
-pub use memo::{ContextMemo, DigestMemo, memoised_content_digest};
+pub use memo::{ContextMemo, DigestMemo, known_content_digest, memoised_content_digest};
 use select::{Choice, Chosen};
 
 use crate::tree::{Content, HostFile, LayerFiles, Node, NodeKind, RootHeader, Tree, TreeError};

@@ -16,9 +16,9 @@ mod write;
 use std::collections::BTreeSet;
 use std::io;
 
-use graph::{Action, ActionKind, FilesOp, Node as Input, PatternError};
+use graph::{Action, ActionKind, FilesOp, Node as Input, OwnerName, PatternError};
 use oci::Digest;
-use store::tree::{Content, Node, NodeKind, Tree, TreeError};
+use store::tree::{Content, Node, NodeKind, RootHeader, Tree, TreeError};
 use store::{Compression, Layer, Store, Time};
 
 use world::World;
@@ -138,6 +138,9 @@ impl FilesRunner<'_> {
 /// # Errors
 /// If the operation will be refused.
 pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<Vec<Digest>, FilesError> {
+    if op.actions.iter().all(|action| reads_no_layer(action, inputs)) {
+        return Ok(Vec::new());
+    }
     let mut needed = NeededContents { layers: BTreeSet::new() };
     let played = play(op, inputs, Time::default(), &mut needed)?;
     let base = played.base.and_then(|base| inputs.get(base));
@@ -145,6 +148,27 @@ pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<Vec<Digest>, Fil
         needed.note(change.node());
     }
     Ok(needed.layers.into_iter().collect())
+}
+
+/// Whether an action plainly reads no layer: a copy from the context, or something made, with no
+/// name to look up.
+fn reads_no_layer(action: &Action, inputs: &[Tree]) -> bool {
+    let (owner, from) = match &action.kind {
+        ActionKind::Copy(copy) => (&copy.owner, Some(copy.from)),
+        ActionKind::MakeDir { owner, .. } => (owner, None),
+        ActionKind::MakeFile { .. } => return true,
+    };
+    let names = owner.iter().flat_map(|owner| [&owner.user, &owner.group]).flatten();
+    if names.into_iter().any(|name| matches!(name, OwnerName::Name { .. })) {
+        return false;
+    }
+    match from {
+        None => true,
+        Some(Input::Input(number)) => {
+            inputs.get(number).is_some_and(|tree| tree.root_header() == RootHeader::Unsent)
+        }
+        Some(_) => false,
+    }
 }
 
 /// What contents are for while an operation is played.

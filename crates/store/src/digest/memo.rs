@@ -52,14 +52,22 @@ pub fn memoised_content_digest(
     layers: &dyn LayerFiles,
     memo: &dyn DigestMemo,
 ) -> Result<Digest, DigestError> {
-    let key = query_key(chain, query);
-    let known = memo.get_many(std::slice::from_ref(&key)).pop().flatten();
-    if let Some(digest) = known.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
-        return Ok(Digest::from_bytes(digest));
+    if let Some(digest) = known_content_digest(chain, query, memo) {
+        return Ok(digest);
     }
     let digest = content_digest(tree, query, layers)?;
-    memo.put_many(vec![(key, digest.as_bytes().to_vec())]);
+    memo.put_many(vec![(query_key(chain, query), digest.as_bytes().to_vec())]);
     Ok(digest)
+}
+
+/// What [`memoised_content_digest`] remembers, for where the tree itself is not here.
+pub fn known_content_digest(
+    chain: &Digest,
+    query: &ContentQuery,
+    memo: &dyn DigestMemo,
+) -> Option<Digest> {
+    let known = memo.get_many(&[query_key(chain, query)]).pop().flatten();
+    known.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).map(Digest::from_bytes)
 }
 
 fn query_key(chain: &Digest, query: &ContentQuery) -> Vec<u8> {
@@ -86,6 +94,8 @@ fn query_key(chain: &Digest, query: &ContentQuery) -> Vec<u8> {
 pub struct ContextMemo {
     key: Vec<u8>,
     known: HashMap<[u8; 16], [u8; 32]>,
+    /// Files of the tree whose digest was known.
+    found: usize,
 }
 
 /// File systems tick that coarsely at worst: a file that changed so shortly before it was found
@@ -116,18 +126,25 @@ impl ContextMemo {
         } else {
             HashMap::new()
         };
+        let mut found = 0;
         if !known.is_empty() {
             files(tree, |file| {
                 if let Some(digest) = known.get(&identity(file)) {
                     let _ = file.digest.set(Digest::from_bytes(*digest));
+                    found += 1;
                 }
             });
         }
-        Some(Self { key, known })
+        Some(Self { key, known, found })
     }
 
     /// Keeps what was learnt since.
     pub fn save(mut self, tree: &Tree, memo: &dyn DigestMemo) {
+        let mut digests = 0;
+        files(tree, |file| digests += usize::from(file.digest.get().is_some()));
+        if digests == self.found {
+            return;
+        }
         let mut current = HashMap::new();
         let mut learnt = false;
         files(tree, |file| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-use super::{Content, Directory, Node, NodeKind, RootHeader, Tree, TreeError, Xattrs, display};
+use super::{Content, Directory, Node, NodeKind, RootHeader, Tree, TreeError, display};
 use crate::{Entry, EntryKind, LayerIndex, Time};
 
 /// A layer that names a hard link's target by another hard link does so once or twice.
@@ -154,11 +154,7 @@ fn set_header(node: &mut Node, entry: &Entry) {
     node.uid = entry.uid;
     node.gid = entry.gid;
     node.mtime = entry.mtime;
-    node.xattrs = to_xattrs(&entry.xattrs);
-}
-
-fn to_xattrs(xattrs: &[(Box<[u8]>, Box<[u8]>)]) -> Xattrs {
-    (!xattrs.is_empty()).then(|| xattrs.into())
+    node.xattrs = (!entry.xattrs.is_empty()).then(|| entry.xattrs.as_slice().into());
 }
 
 /// A directory that a layer has no entry for: the one that is there, else a new one.
