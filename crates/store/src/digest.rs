@@ -7,7 +7,7 @@
 mod memo;
 mod select;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -96,17 +96,19 @@ impl FileDigests {
         choices: &[Choice<'_>],
         layers: &dyn LayerFiles,
     ) -> Result<(), DigestError> {
+        // In the tree's order, which is mostly the disk's. A file can be in several choices.
         let mut files: Vec<&Node> = Vec::new();
+        let mut seen = HashSet::new();
         for choice in choices {
             choice.nodes(&mut |node| {
-                if matches!(node.kind, NodeKind::File { .. }) && remembered(node).is_none() {
+                if matches!(node.kind, NodeKind::File { .. })
+                    && remembered(node).is_none()
+                    && (choices.len() == 1 || seen.insert(std::ptr::from_ref(node).addr()))
+                {
                     files.push(node);
                 }
             });
         }
-        // A file can be in several choices, but mostly none is.
-        files.sort_unstable_by_key(|node| std::ptr::from_ref(*node).addr());
-        files.dedup_by_key(|node| std::ptr::from_ref(*node).addr());
         let bytes: u64 = files
             .iter()
             .map(|node| match node.kind {
