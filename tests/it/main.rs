@@ -1,0 +1,80 @@
+//! The real binary against what the machine has: recorded images and keys, Debian's registry, skopeo,
+//! umoci. One program, so that it is linked once; each test says why it skips.
+
+mod conformance;
+mod debian;
+mod keys;
+mod other_readers;
+mod refusals;
+mod registry_cache;
+mod static_binary;
+
+use std::path::{Path, PathBuf};
+
+use fixtures::{Access, DockerRegistry, Kiln, context};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A kiln with an empty home.
+fn kiln() -> Kiln {
+    Kiln::new(env!("CARGO_BIN_EXE_kiln"))
+}
+
+/// A registry that has the base image; `None` where it is skipped.
+fn registry(test: &str, access: Access) -> Option<DockerRegistry> {
+    let registry = DockerRegistry::start(access)
+        .and_then(|registry| registry.put_busybox().map(|()| registry));
+    // Installed and not working is a failure; not installed is a reason to skip.
+    match registry {
+        Ok(registry) => Some(registry),
+        Err(reason) if reason.contains("apt-get install") => {
+            fixtures::skip(test, &reason);
+            None
+        }
+        Err(reason) => panic!("{reason}"),
+    }
+}
+
+/// A program of the machine, or a skip.
+fn program(test: &str, name: &str) -> Option<PathBuf> {
+    let found = fixtures::program(name);
+    if found.is_none() {
+        fixtures::skip(test, &format!("no {name}: `apt-get install {name}`"));
+    }
+    found
+}
+
+/// Whether RUN can work for this user with ids other than its own; a skip where not.
+fn root_or_skip(test: &str) -> bool {
+    if !fixtures::is_root() {
+        fixtures::skip(test, "it needs root");
+    }
+    fixtures::is_root()
+}
+
+/// A context with these files.
+fn context_of(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// A copy of a folder of the source tree.
+fn copy_of(folder: &str, to: &Path) {
+    context::copy(&fixtures::source_tree().join(folder), to).unwrap();
+}
+
+/// A path as an argument.
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A number that `--metadata-file` gives of a build.
+fn stat(metadata: &Path, name: &str) -> u64 {
+    let metadata: Value = serde_json::from_slice(&std::fs::read(metadata).unwrap()).unwrap();
+    metadata["kiln.stats"][name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {metadata}"))
+}

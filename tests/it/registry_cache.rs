@@ -1,0 +1,134 @@
+//! The main job: build, push, and be warm on a machine that keeps nothing.
+
+use std::path::Path;
+
+use fixtures::docker_registry::{LogLine, PASSWORD, USER};
+use fixtures::{Access, DockerRegistry, Kiln, Run};
+
+use crate::{copy_of, kiln, registry, root_or_skip, stat, text};
+
+const STEPS: u64 = 12;
+
+struct Job {
+    kiln: Kiln,
+    registry: DockerRegistry,
+    place: tempfile::TempDir,
+}
+
+impl Job {
+    /// The shop, a kiln that is logged in, and a registry with a password.
+    fn new(test: &str) -> Option<Self> {
+        if !root_or_skip(test) {
+            return None;
+        }
+        let registry = registry(test, Access::Password)?;
+        let (kiln, place) = (kiln(), tempfile::tempdir().unwrap());
+        kiln.login(registry.host(), USER, PASSWORD);
+        copy_of("examples/shop", &place.path().join("shop"));
+        Some(Self { kiln, registry, place })
+    }
+
+    fn metadata(&self) -> std::path::PathBuf {
+        self.place.path().join("metadata.json")
+    }
+
+    fn context(&self) -> std::path::PathBuf {
+        self.place.path().join("shop")
+    }
+
+    /// Builds on an empty root and pushes; returns the run, and what the registry was asked.
+    fn build(&self) -> (Run, Vec<LogLine>) {
+        self.kiln.empty_root();
+        let asked = self.registry.log().len();
+        let host = self.registry.host();
+        let cache = format!("type=registry,ref={host}/shop:cache");
+        let run = self.kiln.run([
+            "build".to_owned(),
+            "--progress=plain".to_owned(),
+            format!("--build-arg=REGISTRY={host}"),
+            format!("--cache-from={cache}"),
+            format!("--cache-to={cache},mode=max"),
+            format!("--tag={host}/shop:latest"),
+            format!("--tag={host}/shop:1.0"),
+            "--push".to_owned(),
+            format!("--metadata-file={}", text(&self.metadata())),
+            text(&self.context()),
+        ]);
+        (run, self.registry.log().split_off(asked))
+    }
+
+    fn digest(&self) -> String {
+        let metadata = std::fs::read(self.metadata()).unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+        metadata["containerimage.digest"].as_str().unwrap().to_owned()
+    }
+
+    fn steps(&self) -> (u64, u64) {
+        (stat(&self.metadata(), "ran"), stat(&self.metadata(), "cached"))
+    }
+}
+
+fn append(file: &Path, line: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, text + line).unwrap();
+}
+
+#[test]
+fn a_cold_machine_is_warm() {
+    let Some(job) = Job::new("registry_cache") else { return };
+    let (cold, _) = job.build();
+    cold.expect_ok();
+    assert_eq!(job.steps(), (STEPS, 0));
+    let digest = job.digest();
+
+    let (warm, asked) = job.build();
+    let warm = warm.expect_ok();
+    assert_eq!(job.steps(), (0, STEPS), "{}", warm.stderr);
+    assert_eq!(warm.count("CACHED") as u64, STEPS, "{}", warm.stderr);
+    assert_eq!(job.digest(), digest, "the same inputs make the same image");
+    // What is fetched is manifests and configs: the smallest layer that holds anything is the base's.
+    let largest = asked.iter().filter(|line| line.method == "GET").map(|line| line.bytes).max();
+    assert!(largest.unwrap_or(0) < 64 << 10, "a layer was downloaded: {asked:#?}");
+    assert!(asked.iter().all(|line| line.method != "PATCH"), "a layer was uploaded: {asked:#?}");
+
+    append(&job.context().join("catalogue/garden.csv"), "lamp,Garden lamp,1999,21\n");
+    let (changed, _) = job.build();
+    let changed = changed.expect_ok();
+    // Both stages that read the catalogue run from there on, and the last stage.
+    assert_eq!(job.steps(), (6, 6), "{}", changed.stderr);
+    assert_ne!(job.digest(), digest);
+
+    // Nothing that was printed or kept names the password.
+    for run in [&warm, &changed] {
+        assert!(!run.stderr.contains(PASSWORD) && !run.stdout.contains(PASSWORD));
+    }
+}
+
+#[test]
+fn both_tags_are_pushed_and_a_damaged_cache_is_a_warning() {
+    let Some(job) = Job::new("damaged_cache") else { return };
+    job.build().0.expect_ok();
+    for tag in ["latest", "1.0"] {
+        let path = format!("/v2/shop/manifests/{tag}");
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let request = fixtures::http::Request {
+            method: "GET",
+            path: &path,
+            media_type,
+            ..Default::default()
+        };
+        assert_eq!(job.registry.send(&request).unwrap().status, 200, "{tag}");
+    }
+    // A cache that is no cache.
+    let image = fixtures::base_image::RawImage {
+        layers: Vec::new(),
+        config: b"{}".to_vec(),
+        manifest: br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.buildkit.cacheconfig.v0","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#.to_vec(),
+        media_type: "application/vnd.oci.image.manifest.v1+json",
+        diff_ids: Vec::new(),
+    };
+    job.registry.put("shop", "cache", &image).unwrap();
+    let (run, _) = job.build();
+    run.expect_ok();
+    assert_eq!(job.steps(), (STEPS, 0));
+}
