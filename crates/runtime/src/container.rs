@@ -82,7 +82,8 @@ pub struct Overlay {
 /// Where the writes of an overlay go: two directories on one file system that supports it (not itself an overlay).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Writable {
-    /// Receives the changes, as overlayfs writes them (whiteouts, opaque marks).
+    /// Receives the changes, as overlayfs writes them (whiteouts, opaque marks). Best empty: if an earlier run removed
+    /// something of the layers below, and this one mounts there, the removal is forgotten.
     pub upper: PathBuf,
     /// Overlayfs's own scratch space, empty. Can be used for further runs with the same upper directory.
     pub work: PathBuf,

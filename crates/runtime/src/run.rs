@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub struct Runtime {
     init: OwnedFd,
     scratch: PathBuf,
     empty: PathBuf,
+    stubs: PathBuf,
     probe: PathBuf,
     guard: Option<DeviceGuard>,
 }
@@ -104,6 +106,7 @@ impl Runtime {
             init,
             scratch: directory("scratch")?,
             empty: directory("empty")?,
+            stubs: usual_mount_points(directory("mount-points")?)?,
             probe: directory("probe")?,
             guard: DeviceGuard::new(),
         })
@@ -214,6 +217,7 @@ impl Runtime {
             container: container.clone(),
             scratch: self.scratch.clone(),
             empty: self.empty.clone(),
+            stubs: self.stubs.clone(),
             resolv_conf: etc::resolv_conf(fs::read_to_string("/etc/resolv.conf").ok().as_deref()),
             hosts: etc::hosts(&container.hostname, &container.extra_hosts),
             cgroup: guard.map(|guard| guard.path().to_owned()),
@@ -255,6 +259,24 @@ impl Runtime {
             .stderr(stderr)
             .spawn()
             .map_err(|source| Error::Spawn { source })
+    }
+}
+
+/// Fills a layer with what every container needs mount points for.
+fn usual_mount_points(layer: PathBuf) -> Result<PathBuf, Error> {
+    let fill = || {
+        for folder in ["proc", "dev", "sys", "etc"] {
+            fs::create_dir_all(layer.join(folder))?;
+            fs::set_permissions(layer.join(folder), fs::Permissions::from_mode(0o755))?;
+        }
+        for file in ["etc/hosts", "etc/resolv.conf"] {
+            fs::File::options().create(true).append(true).mode(0o644).open(layer.join(file))?;
+        }
+        Ok(())
+    };
+    match fill() {
+        Ok(()) => Ok(layer),
+        Err(source) => Err(Error::StateDir { path: layer, source }),
     }
 }
 

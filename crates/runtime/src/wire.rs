@@ -39,6 +39,8 @@ pub struct RunOrders {
     pub scratch: PathBuf,
     /// An empty directory.
     pub empty: PathBuf,
+    /// A directory with empty files and folders for the usual mounts.
+    pub stubs: PathBuf,
     /// Content of `/etc/resolv.conf`.
     pub resolv_conf: String,
     /// Content of `/etc/hosts`.
@@ -237,6 +239,7 @@ mod tests {
             container,
             scratch: "/s".into(),
             empty: "/e".into(),
+            stubs: "/t".into(),
             resolv_conf: String::new(),
             hosts: String::new(),
             cgroup: None,

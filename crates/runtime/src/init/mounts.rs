@@ -8,7 +8,7 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
-use super::overlay::mount_overlay;
+use super::overlay::{Under, mount_overlay};
 use super::walk::{Missing, Place, Root, fd_path};
 use super::{devices, open_folder};
 use crate::container::{Mount, MountKind};
@@ -280,7 +280,12 @@ impl Mounter<'_> {
                 let folder = format!("{}/tree-{}", self.surroundings.scratch, self.files);
                 self.files += 1;
                 let without_devices = self.surroundings.without_devices();
-                mount_overlay(overlay, &folder, &self.orders.empty, without_devices)?;
+                mount_overlay(
+                    overlay,
+                    &folder,
+                    Under { empty: &self.orders.empty, stubs: None },
+                    without_devices,
+                )?;
                 let fd = open_folder(format!("{folder}/tree"))
                     .step(|| "open a mounted overlay".into())?;
                 self.bind_below(target, fd, subpath, &attributes(readonly, nodev))

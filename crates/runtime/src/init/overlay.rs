@@ -6,8 +6,34 @@ use rustix::fs::{CWD, Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use crate::container::Overlay;
+use crate::container::{MOST_LOWERS, Overlay};
 use crate::wire::{Failure, FailureKind, Step};
+
+/// What is put under the layers.
+#[derive(Clone, Copy)]
+pub struct Under<'a> {
+    /// An empty folder, for overlays with less layers than the kernel wants.
+    pub empty: &'a Path,
+    /// A layer with the usual mount points, so that they need not be made in the upper directory and removed again.
+    /// It must be on the upper directory's file system: layers of several make overlayfs give out other device numbers.
+    pub stubs: Option<&'a Path>,
+}
+
+impl<'a> Under<'a> {
+    fn layers(self, overlay: &Overlay) -> impl Iterator<Item = &'a Path> + use<'a> {
+        let device = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
+        let stubs = self.stubs.filter(|stubs| {
+            overlay.lowers.len() < MOST_LOWERS
+                && overlay.writable.as_ref().is_some_and(|writable| {
+                    device(&writable.upper).is_ok_and(|upper| device(stubs) == Ok(upper))
+                })
+        });
+        let present = overlay.lowers.len() + usize::from(stubs.is_some());
+        // Without an upper directory the kernel wants two layers.
+        let wanted = if overlay.writable.is_some() { 1 } else { 2_usize };
+        stubs.into_iter().chain(std::iter::repeat_n(self.empty, wanted.saturating_sub(present)))
+    }
+}
 
 /// Mounts `overlay` at `target`, relative to `folder`: an empty folder in memory that becomes the working directory.
 ///
@@ -16,7 +42,7 @@ use crate::wire::{Failure, FailureKind, Step};
 pub fn mount_overlay(
     overlay: &Overlay,
     folder: &str,
-    empty: &Path,
+    under: Under<'_>,
     nodev: bool,
 ) -> Result<(), Failure> {
     mkdirat(CWD, folder, Mode::from_raw_mode(0o700)).step(|| format!("make `{folder}`"))?;
@@ -24,16 +50,9 @@ pub fn mount_overlay(
     mkdirat(CWD, "tree", Mode::from_raw_mode(0o755))
         .step(|| "make the mount point of an overlay".into())?;
 
-    let empty_layers = match (&overlay.writable, overlay.lowers.len()) {
-        (Some(_), 0) => 1,
-        (Some(_), _) => 0,
-        // Without an upper directory the kernel wants two lower ones.
-        (None, present) => 2_usize.saturating_sub(present),
-    };
-    let empty_layers = std::iter::repeat_n(empty, empty_layers);
     let mut names = Vec::new();
     for (index, lower) in
-        overlay.lowers.iter().map(|lower| lower.as_path()).chain(empty_layers).enumerate()
+        overlay.lowers.iter().map(|lower| lower.as_path()).chain(under.layers(overlay)).enumerate()
     {
         let name = index.to_string();
         link(lower, &name)?;
@@ -45,11 +64,10 @@ pub fn mount_overlay(
         link(&writable.work, "w")?;
         options.push_str(",upperdir=u,workdir=w");
     }
-    // Without these the upper directory is not a plain difference, whatever the kernel was built for.
-    options.push_str(",redirect_dir=off,metacopy=off,index=off");
-    if overlay.userxattr {
-        options.push_str(",userxattr");
-    }
+    // Without these the upper directory is not a plain difference, whatever the kernel was built for. `userxattr` rules
+    // redirects out by itself, and refuses to be told so.
+    options.push_str(",metacopy=off,index=off");
+    options.push_str(if overlay.userxattr { ",userxattr" } else { ",redirect_dir=off" });
     let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
     let attempt = |options: String| {
         let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;

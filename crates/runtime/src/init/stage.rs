@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 
 use super::command::Command;
 use super::mounts::{self, Surroundings};
-use super::overlay::mount_overlay;
+use super::overlay::{Under, mount_overlay};
 use super::walk::{Missing, Root, fd_path, file_type};
 use super::{Never, open_folder, privileges};
 use crate::container::{Container, Network, Overlay, RootSource, Security, Writable};
@@ -112,7 +112,12 @@ fn mount_root(orders: &RunOrders, surroundings: &Surroundings) -> Result<Root, F
     let tree = format!("{folder}/tree");
     let nodev = surroundings.without_devices();
     match &orders.container.root {
-        RootSource::Overlay(overlay) => mount_overlay(overlay, &folder, &orders.empty, nodev)?,
+        RootSource::Overlay(overlay) => mount_overlay(
+            overlay,
+            &folder,
+            Under { empty: &orders.empty, stubs: Some(&orders.stubs) },
+            nodev,
+        )?,
         RootSource::Directory(directory) => {
             std::fs::create_dir_all(&tree).map_err(|_| {
                 Failure::new(FailureKind::Step, "make the root's mount point", Errno::IO)
@@ -198,7 +203,12 @@ pub fn probe(directory: &Path, scratch: &Path) -> Result<Capabilities, Failure> 
             }),
             userxattr,
         };
-        mount_overlay(&overlay, &format!("{scratch}/{name}"), Path::new("/"), false)?;
+        mount_overlay(
+            &overlay,
+            &format!("{scratch}/{name}"),
+            Under { empty: Path::new("/"), stubs: None },
+            false,
+        )?;
         // What tells the two kinds apart: in a user namespace the first mounts too, but cannot mark a folder opaque.
         std::fs::rename("tree/folder", "tree/moved")
             .or_else(|error| {
