@@ -32,7 +32,7 @@ pub use compress::Encoder;
 pub use db::{Db, NamedImage};
 pub use decompress::open_decoder;
 pub use digest::{
-    ContextMemo, DigestError, DigestMemo, content_digest, content_layers, memoised_content_digest,
+    ContextMemo, DigestError, DigestMemo, content_digest, content_layers, known_content_digest, memoised_content_digest,
 };
 pub use entry::{Entry, EntryKind, Time, Xattr};
 pub use error::{Error, Result};
@@ -41,7 +41,7 @@ pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
 pub use pack::LayerWriter;
 pub use snapshot::WritableSnapshot;
-pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};
+pub use store::{OpenOptions, Privileges, Store, TemporaryFolder, UnmappedOwners};
 pub use tree::Tree;
 pub use unpack::{PackedLayer, WaitFor};
 pub use walk::{WalkError, walk_context};

@@ -238,6 +238,19 @@ impl Store {
         self.inner.base.join("layers").join(diff_id.hex())
     }
 
+    /// Where cache mounts live. The store only names the place.
+    pub fn cache_mounts_folder(&self) -> PathBuf {
+        self.inner.base.join("mounts")
+    }
+
+    /// An empty folder of this process, on the store's file system.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn scratch_folder(&self) -> Result<TemporaryFolder> {
+        self.temporary_folder("scratch")
+    }
+
     /// A name in this process's own temporary folder that nobody has had.
     pub(crate) fn temporary(&self, what: &str) -> PathBuf {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
@@ -529,11 +542,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removed when it is dropped.
-pub(crate) struct TemporaryFolder(PathBuf);
+/// A folder that is removed when this is dropped.
+#[derive(Debug)]
+pub struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }

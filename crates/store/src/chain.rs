@@ -1,0 +1,99 @@
+//! A chain of layers: what a step leaves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use oci::Digest;
+
+use crate::Layer;
+
+/// Layers from the bottom up. Chains that stand on each other share what is below; cloning is
+/// cheap. The empty chain is the empty tree.
+#[derive(Clone, Default)]
+pub struct Chain {
+    top: Option<Arc<Link>>,
+}
+
+struct Link {
+    layer: Layer,
+    below: Chain,
+    id: Digest,
+    length: usize,
+}
+
+impl Chain {
+    /// The empty chain.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This chain with a layer on top.
+    pub fn with(&self, layer: Layer) -> Self {
+        let id = match &self.top {
+            None => layer.diff_id,
+            Some(top) => Digest::of(format!("{} {}", top.id, layer.diff_id)),
+        };
+        Self {
+            top: Some(Arc::new(Link { layer, below: self.clone(), id, length: self.len() + 1 })),
+        }
+    }
+
+    /// OCI's chain ID (image-spec, config.md); none for the empty chain.
+    pub fn id(&self) -> Option<Digest> {
+        self.top.as_ref().map(|top| top.id)
+    }
+
+    /// The highest layer.
+    pub fn top(&self) -> Option<&Layer> {
+        self.top.as_ref().map(|top| &top.layer)
+    }
+
+    /// The chain below the highest layer.
+    pub fn below(&self) -> Option<&Chain> {
+        self.top.as_ref().map(|top| &top.below)
+    }
+
+    /// How many layers there are.
+    pub fn len(&self) -> usize {
+        self.top.as_ref().map_or(0, |top| top.length)
+    }
+
+    /// Whether there is no layer.
+    pub fn is_empty(&self) -> bool {
+        self.top.is_none()
+    }
+
+    /// The layers from the bottom up.
+    pub fn layers(&self) -> Vec<Layer> {
+        let mut layers = Vec::with_capacity(self.len());
+        let mut at = self;
+        while let Some(top) = &at.top {
+            layers.push(top.layer.clone());
+            at = &top.below;
+        }
+        layers.reverse();
+        layers
+    }
+}
+
+impl FromIterator<Layer> for Chain {
+    fn from_iter<I: IntoIterator<Item = Layer>>(layers: I) -> Self {
+        layers.into_iter().fold(Self::new(), |chain, layer| chain.with(layer))
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.layers().iter().map(|layer| layer.diff_id)).finish()
+    }
+}
+
+impl Drop for Link {
+    /// Long chains are let go link by link: the compiler's way would use a stack frame for each.
+    fn drop(&mut self) {
+        let mut below = self.below.top.take();
+        while let Some(link) = below {
+            below = Arc::into_inner(link).and_then(|mut link| link.below.top.take());
+        }
+    }
+}
