@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use graph::{Events, SourceFile, TaskEvent, Transfer};
 
-use crate::request::{Context, DockerfileSource, Request};
 use crate::Error;
+use crate::request::{Context, DockerfileSource, Request};
 
 /// Larger texts are no Dockerfiles.
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -29,7 +29,9 @@ pub(crate) struct Opened {
 /// If the context or the Dockerfile is not there, or is too large to be one.
 pub(crate) fn open(request: &Request, events: &Events) -> Result<Opened, Error> {
     let folder = match &request.context {
-        Context::Folder(folder) if !folder.is_dir() => return Err(Error::NoContext { path: folder.clone() }),
+        Context::Folder(folder) if !folder.is_dir() => {
+            return Err(Error::NoContext { path: folder.clone() });
+        }
         Context::Folder(folder) => Some(folder.clone()),
         Context::Empty => None,
     };
@@ -41,19 +43,41 @@ pub(crate) fn open(request: &Request, events: &Events) -> Result<Opened, Error> 
     Ok(Opened { dockerfile, excludes, folder })
 }
 
-fn dockerfile(request: &Request, folder: Option<&Path>, events: &Events) -> Result<(Option<PathBuf>, SourceFile), Error> {
+fn dockerfile(
+    request: &Request,
+    folder: Option<&Path>,
+    events: &Events,
+) -> Result<(Option<PathBuf>, SourceFile), Error> {
     let path = match (&request.dockerfile, folder) {
         (DockerfileSource::Text(text), _) => {
-            show(events, "[internal] load build definition from Dockerfile", "transferring dockerfile:", text.len() as u64);
+            show(
+                events,
+                "[internal] load build definition from Dockerfile",
+                "transferring dockerfile:",
+                text.len() as u64,
+            );
             return Ok((None, SourceFile { name: "Dockerfile".into(), text: text.clone() }));
         }
         (DockerfileSource::Path(Some(path)), _) => path.clone(),
         (DockerfileSource::Path(None), Some(folder)) => default_dockerfile(folder),
-        (DockerfileSource::Path(None), None) => return Err(Error::NoDockerfile { path: "Dockerfile".into(), source: io::ErrorKind::NotFound.into() }),
+        (DockerfileSource::Path(None), None) => {
+            return Err(Error::NoDockerfile {
+                path: "Dockerfile".into(),
+                source: io::ErrorKind::NotFound.into(),
+            });
+        }
     };
-    let text = read_text(&path).map_err(|source| Error::NoDockerfile { path: path.clone(), source })?;
-    let name = path.file_name().map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    show(events, &format!("[internal] load build definition from {name}"), "transferring dockerfile:", text.len() as u64);
+    let text =
+        read_text(&path).map_err(|source| Error::NoDockerfile { path: path.clone(), source })?;
+    let name = path
+        .file_name()
+        .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
+    show(
+        events,
+        &format!("[internal] load build definition from {name}"),
+        "transferring dockerfile:",
+        text.len() as u64,
+    );
     Ok((Some(path), SourceFile { name: name.into(), text: text.into() }))
 }
 
@@ -65,7 +89,11 @@ fn default_dockerfile(folder: &Path) -> PathBuf {
 }
 
 /// `NAME.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
-fn excludes(dockerfile: Option<&Path>, folder: &Path, events: &Events) -> Result<Vec<String>, Error> {
+fn excludes(
+    dockerfile: Option<&Path>,
+    folder: &Path,
+    events: &Events,
+) -> Result<Vec<String>, Error> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -74,8 +102,13 @@ fn excludes(dockerfile: Option<&Path>, folder: &Path, events: &Events) -> Result
     for path in beside.into_iter().chain([folder.join(".dockerignore")]) {
         match read_text(&path) {
             Ok(text) => {
-                show(events, "[internal] load .dockerignore", "transferring context:", text.len() as u64);
-                return Ok(dockerfile::ignore::parse(&text));
+                show(
+                    events,
+                    "[internal] load .dockerignore",
+                    "transferring context:",
+                    text.len() as u64,
+                );
+                return Ok(dockerfile::ignore_patterns(&text));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(source) => return Err(Error::Read { path, source }),
@@ -92,13 +125,33 @@ fn read_text(path: &Path) -> io::Result<String> {
     if bytes.len() as u64 > TEXT_LIMIT {
         return Err(io::Error::other(format!("it is larger than {} MiB", TEXT_LIMIT >> 20)));
     }
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 fn show(events: &Events, task: &str, what: &str, bytes: u64) {
     let task = events.task(task, Vec::new());
     events.send(task, TaskEvent::Started);
     let now = std::time::SystemTime::now();
-    events.send(task, TaskEvent::Transfer(Transfer { name: what.into(), current: bytes, total: 0, started: now, completed: Some(now) }));
+    events.send(
+        task,
+        TaskEvent::Transfer(Transfer {
+            name: what.into(),
+            current: bytes,
+            total: 0,
+            started: now,
+            completed: Some(now),
+        }),
+    );
     events.send(task, TaskEvent::Done);
+}
+
+/// Patterns of a named context's own ignore file.
+pub(crate) fn folder_excludes(folder: &Path) -> Result<Vec<String>, Error> {
+    let path = folder.join(".dockerignore");
+    match read_text(&path) {
+        Ok(text) => Ok(dockerfile::ignore_patterns(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(Error::Read { path, source }),
+    }
 }

@@ -69,3 +69,11 @@ pub struct Place {
     /// The lines.
     pub lines: LineRange,
 }
+
+impl Error {
+    /// An error of the Dockerfile's text.
+    pub(crate) fn in_dockerfile(error: dockerfile::Error, file: &SourceFile) -> Self {
+        let place = error.lines.map(|lines| Place { file: file.clone(), lines });
+        Self::Dockerfile { message: error.message, place, hint: error.hint }
+    }
+}

@@ -5,10 +5,23 @@
 
 #![forbid(unsafe_code)]
 
+mod bases;
+mod caches;
+mod context;
+mod error;
+mod exports;
+mod host;
 mod outcome;
+mod pipeline;
 mod request;
+pub mod shelf;
+mod solving;
+mod uploads;
 
+pub use error::{Error, Place};
+pub use host::Host;
 pub use outcome::{BuiltImage, Outcome, Traffic};
+pub use pipeline::build;
 pub use request::{
     ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, ImageFormat, ImageOutput, NamedContext, NoCache, Output, Request, Secret,

@@ -29,7 +29,10 @@ impl Caches {
 
     fn here<T: Default>(&self, result: Result<T, store::Error>) -> T {
         result.unwrap_or_else(|error| {
-            self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            self.fault
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .get_or_insert_with(|| error.to_string());
             T::default()
         })
     }
@@ -42,7 +45,9 @@ impl Caches {
     fn ids(source: usize, numbers: &[usize]) -> impl Iterator<Item = RecordId> {
         // Sources are counted by flags of a command line, records by a bounded document.
         let source = u16::try_from(source + 1).unwrap_or(u16::MAX);
-        numbers.iter().filter_map(move |number| Some(RecordId { source, number: i64::try_from(*number).ok()? }))
+        numbers.iter().filter_map(move |number| {
+            Some(RecordId { source, number: i64::try_from(*number).ok()? })
+        })
     }
 }
 
@@ -51,17 +56,31 @@ impl Cache for Caches {
 
     fn roots(&self, digest: Digest) -> Vec<RecordId> {
         let local = self.here(self.local.root(digest)).map(|number| RecordId { source: 0, number });
-        let imported = self.imported.iter().enumerate().flat_map(|(source, set)| Self::ids(source, set.roots(digest)));
+        let imported = self
+            .imported
+            .iter()
+            .enumerate()
+            .flat_map(|(source, set)| Self::ids(source, set.roots(digest)));
         local.into_iter().chain(imported).collect()
     }
 
-    fn linked(&self, parent: RecordId, digest: Digest, input: usize, selector: Option<Digest>) -> Vec<RecordId> {
+    fn linked(
+        &self,
+        parent: RecordId,
+        digest: Digest,
+        input: usize,
+        selector: Option<Digest>,
+    ) -> Vec<RecordId> {
         if parent.is_local() {
             let numbers = self.here(self.local.linked(parent.number, digest, input, selector));
             return numbers.into_iter().map(|number| RecordId { source: 0, number }).collect();
         }
         match self.set(parent) {
-            Some((set, number)) => Self::ids(usize::from(parent.source) - 1, set.linked(number, digest, input, selector)).collect(),
+            Some((set, number)) => Self::ids(
+                usize::from(parent.source) - 1,
+                set.linked(number, digest, input, selector),
+            )
+            .collect(),
             None => Vec::new(),
         }
     }

@@ -65,12 +65,16 @@ fn is_zero(number: &i64) -> bool {
 }
 
 /// Go writes `null` for an empty list.
-fn nullable<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+fn nullable<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A selector that cannot be read is an error, never "no selector": that would match more.
-fn maybe_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+fn maybe_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Digest>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     match text.filter(|text| !text.is_empty()) {
         Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),

@@ -86,10 +86,16 @@ impl Export {
                 .inputs
                 .iter()
                 .map(|input| {
-                    let by_record = of_step.get(&input.step).into_iter().flatten().map(|record| (input.selector, *record));
+                    let by_record = of_step
+                        .get(&input.step)
+                        .into_iter()
+                        .flatten()
+                        .map(|record| (input.selector, *record));
                     let mut links: BTreeSet<_> = by_record.collect();
                     for content in &input.contents {
-                        let record = *contents.entry(*content).or_insert_with(|| export.add(*content, Vec::new(), None));
+                        let record = *contents
+                            .entry(*content)
+                            .or_insert_with(|| export.add(*content, Vec::new(), None));
                         links.insert((None, record));
                     }
                     links
@@ -99,7 +105,8 @@ impl Export {
                 continue;
             }
             // A source is found again by its key alone, so its layers are not kept for it.
-            let output = step.output.as_ref().filter(|output| !step.inputs.is_empty() && kept.keeps(output));
+            let output =
+                step.output.as_ref().filter(|output| !step.inputs.is_empty() && kept.keeps(output));
             let output = output.and_then(|output| export.keep_chain(output));
             for digest in &step.digests {
                 let record = export.add(*digest, inputs.clone(), output);
@@ -109,8 +116,16 @@ impl Export {
         export
     }
 
-    fn add(&mut self, digest: Digest, inputs: Vec<BTreeSet<(Option<Digest>, usize)>>, output: Option<Digest>) -> usize {
-        let same = self.records.iter_mut().position(|record| record.digest == digest && record.inputs == inputs);
+    fn add(
+        &mut self,
+        digest: Digest,
+        inputs: Vec<BTreeSet<(Option<Digest>, usize)>>,
+        output: Option<Digest>,
+    ) -> usize {
+        let same = self
+            .records
+            .iter_mut()
+            .position(|record| record.digest == digest && record.inputs == inputs);
         if let Some(same) = same {
             self.records[same].output = self.records[same].output.or(output);
             return same;
@@ -147,9 +162,14 @@ impl Export {
     /// Writes config and manifest, given what each layer's blob is, in the order of the chains.
     fn documents(&self, blobs: &[Descriptor], form: Form) -> Documents {
         let order = Order::new(self, blobs);
-        let config = serde_json::to_vec(&order.config(self, blobs)).expect("a config has no map with keys that are not texts");
+        let config = serde_json::to_vec(&order.config(self, blobs))
+            .expect("a config has no map with keys that are not texts");
         let config_descriptor = Descriptor::of(media_type::BUILDKIT_CACHE_CONFIG, &config);
-        let layers: Vec<Descriptor> = order.layers.iter().map(|chain| annotated(&blobs[*chain], &self.chains[*chain], form)).collect();
+        let layers: Vec<Descriptor> = order
+            .layers
+            .iter()
+            .map(|chain| annotated(&blobs[*chain], &self.chains[*chain], form))
+            .collect();
         let manifest_type = match form {
             Form::ImageManifest => media_type::OCI_MANIFEST,
             Form::OciIndex => media_type::OCI_INDEX,
@@ -234,29 +254,61 @@ impl Order {
     }
 
     fn config(&self, export: &Export, blobs: &[Descriptor]) -> CacheConfig {
-        let layer_at: HashMap<Digest, i64> = self.layers.iter().zip(0..).filter_map(|(chain, at)| Some((export.chains[*chain].id()?, at))).collect();
+        let layer_at: HashMap<Digest, i64> = self
+            .layers
+            .iter()
+            .zip(0..)
+            .filter_map(|(chain, at)| Some((export.chains[*chain].id()?, at)))
+            .collect();
         let record_at: BTreeMap<usize, i64> = self.records.iter().copied().zip(0..).collect();
         let layer = |chain: &usize| {
             let below = export.chains[*chain].below().and_then(Chain::id);
-            LayerEntry { blob: blobs[*chain].digest, parent: below.map_or(-1, |below| layer_at[&below]) }
+            LayerEntry {
+                blob: blobs[*chain].digest,
+                parent: below.map_or(-1, |below| layer_at[&below]),
+            }
         };
-        let created: HashMap<Digest, String> =
-            export.chains.iter().filter_map(|chain| Some((chain.id()?, chain.top().and_then(|layer| layer.created.clone()).unwrap_or_else(|| EPOCH.into())))).collect();
+        let created: HashMap<Digest, String> = export
+            .chains
+            .iter()
+            .filter_map(|chain| {
+                Some((
+                    chain.id()?,
+                    chain
+                        .top()
+                        .and_then(|layer| layer.created.clone())
+                        .unwrap_or_else(|| EPOCH.into()),
+                ))
+            })
+            .collect();
         let record = |index: &usize| {
             let record = &export.records[*index];
             let links = |links: &BTreeSet<(Option<Digest>, usize)>| {
-                let mut links: Vec<LinkEntry> = links.iter().map(|(selector, to)| LinkEntry { selector: *selector, link: record_at[to] }).collect();
+                let mut links: Vec<LinkEntry> = links
+                    .iter()
+                    .map(|(selector, to)| LinkEntry { selector: *selector, link: record_at[to] })
+                    .collect();
                 links.sort();
                 links
             };
             RecordEntry {
-                layers: record.output.iter().map(|output| ResultEntry { layer: layer_at[output], created_at: created[output].clone() }).collect(),
+                layers: record
+                    .output
+                    .iter()
+                    .map(|output| ResultEntry {
+                        layer: layer_at[output],
+                        created_at: created[output].clone(),
+                    })
+                    .collect(),
                 chains: Vec::new(),
                 digest: record.digest,
                 inputs: record.inputs.iter().map(links).collect(),
             }
         };
-        CacheConfig { layers: self.layers.iter().map(layer).collect(), records: self.records.iter().map(record).collect() }
+        CacheConfig {
+            layers: self.layers.iter().map(layer).collect(),
+            records: self.records.iter().map(record).collect(),
+        }
     }
 }
 
@@ -270,7 +322,8 @@ fn names(export: &Export) -> Vec<Digest> {
     for record in &export.records {
         let mut text = record.digest.to_string();
         for links in &record.inputs {
-            let mut parts: Vec<String> = links.iter().map(|(selector, to)| format!("{selector:?} {}", names[*to])).collect();
+            let mut parts: Vec<String> =
+                links.iter().map(|(selector, to)| format!("{selector:?} {}", names[*to])).collect();
             parts.sort();
             text.push_str(&format!("[{}]", parts.join(",")));
         }
@@ -288,7 +341,9 @@ fn annotated(blob: &Descriptor, chain: &Chain, form: Form) -> Descriptor {
     };
     let mut descriptor = Descriptor::new(name, blob.digest, blob.size);
     if let Some(layer) = chain.top() {
-        descriptor.annotations.insert("containerd.io/uncompressed".into(), layer.diff_id.to_string());
+        descriptor
+            .annotations
+            .insert("containerd.io/uncompressed".into(), layer.diff_id.to_string());
         if let Some(created) = &layer.created {
             descriptor.annotations.insert("buildkit/createdat".into(), created.clone());
         }
@@ -301,7 +356,12 @@ fn annotated(blob: &Descriptor, chain: &Chain, form: Form) -> Descriptor {
 ///
 /// # Errors
 /// If a layer is nowhere, or the registry refuses.
-pub async fn push(export: &Export, transfer: &Transfer, reference: &Reference, request: &PushRequest) -> Result<Exported, Error> {
+pub async fn push(
+    export: &Export,
+    transfer: &Transfer,
+    reference: &Reference,
+    request: &PushRequest,
+) -> Result<Exported, Error> {
     let target = Target { repository: reference.repository().clone(), insecure: request.insecure };
     let describe = export.chains.iter().map(|chain| async move {
         let layers = chain.layers();
@@ -314,12 +374,31 @@ pub async fn push(export: &Export, transfer: &Transfer, reference: &Reference, r
     }
     let uploads = export.chains.iter().map(|chain| async {
         let layers = chain.layers();
-        transfer.upload(&layers, layers.len() - 1, request.format, Upload { target: &target, task: request.task }).await
+        transfer
+            .upload(
+                &layers,
+                layers.len() - 1,
+                request.format,
+                Upload { target: &target, task: request.task },
+            )
+            .await
     });
     try_join_all(uploads).await?;
     let client = transfer.client().for_host(reference.repository().host(), request.insecure);
-    client.push_bytes(reference.repository(), &documents.config_descriptor, documents.config.clone().into()).await?;
-    client.put_manifest(reference, &documents.descriptor.media_type, documents.manifest.clone().into()).await?;
+    client
+        .push_bytes(
+            reference.repository(),
+            &documents.config_descriptor,
+            documents.config.clone().into(),
+        )
+        .await?;
+    client
+        .put_manifest(
+            reference,
+            &documents.descriptor.media_type,
+            documents.manifest.clone().into(),
+        )
+        .await?;
     Ok(export.exported(&documents))
 }
 
@@ -341,14 +420,21 @@ pub struct PushRequest {
 ///
 /// # Errors
 /// If a layer is nowhere, or the folder cannot be written.
-pub async fn write_folder(export: &Export, transfer: &Transfer, folder: &Path, tag: &str, request: &PushRequest) -> Result<Exported, Error> {
+pub async fn write_folder(
+    export: &Export,
+    transfer: &Transfer,
+    folder: &Path,
+    tag: &str,
+    request: &PushRequest,
+) -> Result<Exported, Error> {
     let fetch = export.chains.iter().map(|chain| async move {
         let layers = chain.layers();
         transfer.blob(&layers, layers.len() - 1, request.format, request.task).await
     });
     let blobs = try_join_all(fetch).await?;
     let documents = export.documents(&blobs, request.form);
-    let mut files: Vec<(Digest, Source)> = blobs.iter().map(|blob| (blob.digest, Source::Blob)).collect();
+    let mut files: Vec<(Digest, Source)> =
+        blobs.iter().map(|blob| (blob.digest, Source::Blob)).collect();
     files.push((documents.config_descriptor.digest, Source::Bytes(documents.config.clone())));
     files.push((documents.descriptor.digest, Source::Bytes(documents.manifest.clone())));
     let exported = export.exported(&documents);
@@ -359,7 +445,8 @@ pub async fn write_folder(export: &Export, transfer: &Transfer, folder: &Path, t
             let result = match source {
                 _ if path.exists() => Ok(()),
                 Source::Bytes(bytes) => write_file(&path, &mut bytes.as_slice()),
-                Source::Blob => fs::File::open(store.blob_path(&digest)).and_then(|mut file| write_file(&path, &mut file)),
+                Source::Blob => fs::File::open(store.blob_path(&digest))
+                    .and_then(|mut file| write_file(&path, &mut file)),
             };
             result.map_err(|error| Error::Folder { path, what: error.to_string() })?;
         }
@@ -379,15 +466,27 @@ fn write_index(folder: &Path, tag: &str, manifest: &Descriptor) -> Result<(), Er
     let path = folder.join("index.json");
     let failed = |error: io::Error| Error::Folder { path: path.clone(), what: error.to_string() };
     let mut index = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Folder { path: path.clone(), what: format!("not an OCI index: {error}") })?,
-        Err(_) => Index { schema_version: 2, media_type: Some(media_type::OCI_INDEX.into()), manifests: Vec::new(), annotations: Annotations::new() },
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Folder {
+            path: path.clone(),
+            what: format!("not an OCI index: {error}"),
+        })?,
+        Err(_) => Index {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_INDEX.into()),
+            manifests: Vec::new(),
+            annotations: Annotations::new(),
+        },
     };
-    index.manifests.retain(|manifest| manifest.annotations.get(NAME).is_none_or(|name| name != tag));
+    index
+        .manifests
+        .retain(|manifest| manifest.annotations.get(NAME).is_none_or(|name| name != tag));
     let mut entry = manifest.clone();
     entry.annotations.insert(NAME.into(), tag.into());
     index.manifests.push(entry);
-    let bytes = serde_json::to_vec(&index).expect("an index has no map with keys that are not texts");
-    write_file(&folder.join("oci-layout"), &mut br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice()).map_err(failed)?;
+    let bytes =
+        serde_json::to_vec(&index).expect("an index has no map with keys that are not texts");
+    write_file(&folder.join("oci-layout"), &mut br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice())
+        .map_err(failed)?;
     write_file(&path, &mut bytes.as_slice()).map_err(failed)
 }
 

@@ -33,12 +33,21 @@ pub struct Imported {
 ///
 /// # Errors
 /// If it is not there, is no cache, or is damaged.
-pub async fn from_registry(client: &registry::Client, reference: &Reference, insecure: bool) -> Result<Imported, Error> {
+pub async fn from_registry(
+    client: &registry::Client,
+    reference: &Reference,
+    insecure: bool,
+) -> Result<Imported, Error> {
     let client = client.for_host(reference.repository().host(), insecure);
     let (descriptor, bytes) = client.manifest(reference).await?;
     let place = Place::Registry { repository: reference.repository().clone(), insecure };
     let name = reference.to_string();
-    let blob = async |descriptor: &Descriptor| client.blob_bytes(reference.repository(), descriptor, CONFIG_LIMIT).await.map_err(Error::from);
+    let blob = async |descriptor: &Descriptor| {
+        client
+            .blob_bytes(reference.repository(), descriptor, CONFIG_LIMIT)
+            .await
+            .map_err(Error::from)
+    };
     let manifest = async |descriptor: &Descriptor| {
         let pinned = Reference::new(reference.repository().clone(), None, Some(descriptor.digest));
         client.manifest(&pinned).await.map(|(_, bytes)| bytes.to_vec()).map_err(Error::from)
@@ -76,7 +85,9 @@ pub fn from_folder(folder: &Path, tag: &str, digest: Option<Digest>) -> Result<I
     let place = Place::Layout(folder.to_owned());
     let name = folder.display().to_string();
     let records = match shape(&bytes)? {
-        Shape::Cache { config, layers } => cache(&name, &read_blob(folder, config.digest)?, &layers, &place)?,
+        Shape::Cache { config, layers } => {
+            cache(&name, &read_blob(folder, config.digest)?, &layers, &place)?
+        }
         Shape::Image(image) => {
             let config = read_blob(folder, image.config.digest)?;
             inline(&name, &[(*image, config)], &place, manifest)?
@@ -89,7 +100,12 @@ pub fn from_folder(folder: &Path, tag: &str, digest: Option<Digest>) -> Result<I
 fn tagged(folder: &Path, tag: &str) -> Result<Digest, Error> {
     let path = folder.join("index.json");
     let index: Index = parse(&read_file(&path)?, "index.json")?;
-    let named = |manifest: &&Descriptor| manifest.annotations.get("org.opencontainers.image.ref.name").is_some_and(|name| name == tag);
+    let named = |manifest: &&Descriptor| {
+        manifest
+            .annotations
+            .get("org.opencontainers.image.ref.name")
+            .is_some_and(|name| name == tag)
+    };
     let found = index.manifests.iter().find(named).map(|manifest| manifest.digest);
     found.ok_or_else(|| Error::Folder { path, what: format!("no manifest is tagged `{tag}`") })
 }
@@ -99,14 +115,19 @@ fn read_blob(folder: &Path, digest: Digest) -> Result<Vec<u8>, Error> {
     let bytes = read_file(&path)?;
     match Digest::of(&bytes) == digest {
         true => Ok(bytes),
-        false => Err(Error::Folder { path, what: "the content does not have the digest that the name says".into() }),
+        false => Err(Error::Folder {
+            path,
+            what: "the content does not have the digest that the name says".into(),
+        }),
     }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |what: String| Error::Folder { path: path.to_owned(), what };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(CONFIG_LIMIT + 1).read_to_end(&mut bytes)).map_err(|error| failed(error.to_string()))?;
+    File::open(path)
+        .and_then(|file| file.take(CONFIG_LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|error| failed(error.to_string()))?;
     if bytes.len() as u64 > CONFIG_LIMIT {
         return Err(failed(format!("it is larger than {} MiB", CONFIG_LIMIT >> 20)));
     }
@@ -124,7 +145,8 @@ enum Shape {
 }
 
 fn shape(bytes: &[u8]) -> Result<Shape, Error> {
-    let is_config = |descriptor: &Descriptor| descriptor.media_type == media_type::BUILDKIT_CACHE_CONFIG;
+    let is_config =
+        |descriptor: &Descriptor| descriptor.media_type == media_type::BUILDKIT_CACHE_CONFIG;
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
         return Ok(match is_config(&manifest.config) {
             true => Shape::Cache { config: manifest.config, layers: manifest.layers },
@@ -132,20 +154,35 @@ fn shape(bytes: &[u8]) -> Result<Shape, Error> {
         });
     }
     let index: Index = parse(bytes, "manifest")?;
-    let (configs, others): (Vec<Descriptor>, Vec<Descriptor>) = index.manifests.into_iter().partition(is_config);
+    let (configs, others): (Vec<Descriptor>, Vec<Descriptor>) =
+        index.manifests.into_iter().partition(is_config);
     Ok(match configs.into_iter().next_back() {
         Some(config) => Shape::Cache { config, layers: others },
-        None => Shape::Images(others.into_iter().filter(|manifest| !media_type::is_index(&manifest.media_type)).collect()),
+        None => Shape::Images(
+            others
+                .into_iter()
+                .filter(|manifest| !media_type::is_index(&manifest.media_type))
+                .collect(),
+        ),
     })
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Damaged(format!("its {what} cannot be read: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::Damaged(format!("its {what} cannot be read: {error}")))
 }
 
-fn cache(name: &str, config: &[u8], descriptors: &[Descriptor], place: &Place) -> Result<RecordSet, Error> {
+fn cache(
+    name: &str,
+    config: &[u8],
+    descriptors: &[Descriptor],
+    place: &Place,
+) -> Result<RecordSet, Error> {
     let config: CacheConfig = parse(config, "config")?;
-    let layers = descriptors.iter().filter_map(|descriptor| Some((descriptor.digest, layer(descriptor, place)?))).collect();
+    let layers = descriptors
+        .iter()
+        .filter_map(|descriptor| Some((descriptor.digest, layer(descriptor, place)?)))
+        .collect();
     RecordSet::new(name, &config, &layers)
 }
 
@@ -154,7 +191,11 @@ fn layer(descriptor: &Descriptor, place: &Place) -> Option<Layer> {
     let diff_id = descriptor.annotations.get("containerd.io/uncompressed")?.parse().ok()?;
     Some(Layer {
         diff_id,
-        blob: Some(Descriptor::new(media_type::layer_to_oci(&descriptor.media_type), descriptor.digest, descriptor.size)),
+        blob: Some(Descriptor::new(
+            media_type::layer_to_oci(&descriptor.media_type),
+            descriptor.digest,
+            descriptor.size,
+        )),
         created: descriptor.annotations.get("buildkit/createdat").cloned(),
         places: vec![place.clone()],
     })
@@ -162,26 +203,58 @@ fn layer(descriptor: &Descriptor, place: &Place) -> Option<Layer> {
 
 /// The field of an image's config that holds an inline cache (interop reference, 1.4): records
 /// whose layers are those of the image.
-fn inline(name: &str, images: &[(Manifest, Vec<u8>)], place: &Place, digest: Digest) -> Result<RecordSet, Error> {
+fn inline(
+    name: &str,
+    images: &[(Manifest, Vec<u8>)],
+    place: &Place,
+    digest: Digest,
+) -> Result<RecordSet, Error> {
     let mut all = CacheConfig::default();
     let mut layers = HashMap::new();
     for (manifest, config) in images {
         let config: ImageConfig = parse(config, "image config")?;
-        let Some(text) = config.other.get("moby.buildkit.cache.v0").and_then(|value| value.as_str()) else { continue };
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| Error::Damaged(format!("its inline cache is not base64: {error}")))?;
+        let Some(text) =
+            config.other.get("moby.buildkit.cache.v0").and_then(|value| value.as_str())
+        else {
+            continue;
+        };
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|error| Error::Damaged(format!("its inline cache is not base64: {error}")))?;
         let records: Vec<RecordEntry> = parse(&bytes, "inline cache")?;
         if manifest.layers.len() != config.rootfs.diff_ids.len() {
-            return Err(Error::Damaged("its manifest and config do not name the same layers".into()));
+            return Err(Error::Damaged(
+                "its manifest and config do not name the same layers".into(),
+            ));
         }
         let first_layer = all.layers.len() as i64;
         let first_record = all.records.len() as i64;
-        let mut times = config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
-        for (index, (blob, diff_id)) in (0..).zip(manifest.layers.iter().zip(&config.rootfs.diff_ids)) {
-            all.layers.push(LayerEntry { blob: blob.digest, parent: if index == 0 { -1 } else { first_layer + index - 1 } });
-            let blob_descriptor = Descriptor::new(media_type::layer_to_oci(&blob.media_type), blob.digest, blob.size);
-            layers.insert(blob.digest, Layer { diff_id: *diff_id, blob: Some(blob_descriptor), created: times.next().flatten(), places: vec![place.clone()] });
+        let mut times = config
+            .history
+            .iter()
+            .filter(|entry| !entry.empty_layer)
+            .map(|entry| entry.created.clone());
+        for (index, (blob, diff_id)) in
+            (0..).zip(manifest.layers.iter().zip(&config.rootfs.diff_ids))
+        {
+            all.layers.push(LayerEntry {
+                blob: blob.digest,
+                parent: if index == 0 { -1 } else { first_layer + index - 1 },
+            });
+            let blob_descriptor =
+                Descriptor::new(media_type::layer_to_oci(&blob.media_type), blob.digest, blob.size);
+            layers.insert(
+                blob.digest,
+                Layer {
+                    diff_id: *diff_id,
+                    blob: Some(blob_descriptor),
+                    created: times.next().flatten(),
+                    places: vec![place.clone()],
+                },
+            );
         }
-        all.records.extend(records.into_iter().map(|record| moved(record, first_layer, first_record)));
+        all.records
+            .extend(records.into_iter().map(|record| moved(record, first_layer, first_record)));
     }
     match all.records.is_empty() {
         true => Err(Error::NoCache { digest }),

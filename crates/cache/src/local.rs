@@ -39,7 +39,9 @@ impl LocalRecords {
     /// # Errors
     /// If the database cannot be written.
     pub fn open(store: &Store) -> Result<Self, store::Error> {
-        store.db().with("make the tables of records", |connection| connection.execute_batch(TABLES))?;
+        store
+            .db()
+            .with("make the tables of records", |connection| connection.execute_batch(TABLES))?;
         Ok(Self { store: store.clone(), name: "local".into(), chains: Mutex::default() })
     }
 
@@ -47,14 +49,26 @@ impl LocalRecords {
         self.store.db().with("look up a record", |connection| root(connection, digest))
     }
 
-    pub(crate) fn linked(&self, parent: i64, digest: Digest, input: usize, selector: Option<Digest>) -> Result<Vec<i64>, store::Error> {
-        self.store.db().with("look up records", |connection| linked(connection, parent, digest, input, selector))
+    pub(crate) fn linked(
+        &self,
+        parent: i64,
+        digest: Digest,
+        input: usize,
+        selector: Option<Digest>,
+    ) -> Result<Vec<i64>, store::Error> {
+        self.store.db().with("look up records", |connection| {
+            linked(connection, parent, digest, input, selector)
+        })
     }
 
     pub(crate) fn results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
         self.store.db().with("look up outputs", |connection| {
-            let mut statement = connection.prepare_cached("SELECT chain, created FROM cache_result WHERE record = ?1 ORDER BY created DESC")?;
-            let rows = statement.query_map([record], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, String>(1)?)))?;
+            let mut statement = connection.prepare_cached(
+                "SELECT chain, created FROM cache_result WHERE record = ?1 ORDER BY created DESC",
+            )?;
+            let rows = statement.query_map([record], |row| {
+                Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, String>(1)?))
+            })?;
             let rows: Vec<([u8; 32], String)> = rows.collect::<rusqlite::Result<_>>()?;
             let mut found = Vec::new();
             for (id, created) in rows {
@@ -66,13 +80,17 @@ impl LocalRecords {
         })
     }
 
-    pub(crate) fn content_links(&self, record: i64, input: usize) -> Result<Vec<Digest>, store::Error> {
+    pub(crate) fn content_links(
+        &self,
+        record: i64,
+        input: usize,
+    ) -> Result<Vec<Digest>, store::Error> {
         self.store.db().with("look up contents", |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT cache_record.digest FROM cache_link JOIN cache_record ON cache_record.number = cache_link.parent
                  WHERE child = ?1 AND input = ?2 AND selector = x'' AND root = 1",
             )?;
-            let digests = statement.query_map(params![record, input], |row| row.get(0).map(Digest::from_bytes))?;
+            let digests = statement.query_map(params![record, input as i64], |row| row.get(0).map(Digest::from_bytes))?;
             digests.collect()
         })
     }
@@ -85,7 +103,8 @@ impl LocalRecords {
             {
                 return Ok(number);
             }
-            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let number = self.save_in(&transaction, record)?;
             transaction.commit()?;
             Ok(number)
@@ -93,15 +112,26 @@ impl LocalRecords {
     }
 
     fn save_in(&self, connection: &Connection, record: &NewRecord<Chain>) -> rusqlite::Result<i64> {
-        let inputs = record.inputs.iter().map(|links| links.iter().map(|link| link_parts(connection, link)).collect()).collect::<rusqlite::Result<Vec<Vec<(i64, Vec<u8>)>>>>()?;
+        let inputs = record
+            .inputs
+            .iter()
+            .map(|links| links.iter().map(|link| link_parts(connection, link)).collect())
+            .collect::<rusqlite::Result<Vec<Vec<(i64, Vec<u8>)>>>>()?;
         let number = match find(connection, record.digest, &inputs)? {
             Some(number) => number,
             None => insert_record(connection, record.digest, inputs.is_empty())?,
         };
-        let mut statement = connection.prepare_cached("INSERT OR IGNORE INTO cache_link VALUES(?1, ?2, ?3, ?4, ?5)")?;
+        let mut statement = connection
+            .prepare_cached("INSERT OR IGNORE INTO cache_link VALUES(?1, ?2, ?3, ?4, ?5)")?;
         for (input, links) in inputs.iter().enumerate() {
             for (parent, selector) in links {
-                statement.execute(params![parent, record.digest.as_bytes(), input, selector, number])?;
+                statement.execute(params![
+                    parent,
+                    record.digest.as_bytes(),
+                    input as i64,
+                    selector,
+                    number
+                ])?;
             }
         }
         if let Some(chain) = &record.output
@@ -109,22 +139,31 @@ impl LocalRecords {
         {
             self.save_chain(connection, chain)?;
             let created = chain.top().and_then(|layer| layer.created.clone()).unwrap_or_default();
-            connection.prepare_cached("INSERT OR REPLACE INTO cache_result VALUES(?1, ?2, ?3)")?.execute(params![number, id.as_bytes(), created])?;
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO cache_result VALUES(?1, ?2, ?3)")?
+                .execute(params![number, id.as_bytes(), created])?;
         }
         Ok(number)
     }
 
     fn save_chain(&self, connection: &Connection, chain: &Chain) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO cache_chain VALUES(?1, ?2, ?3)")?;
+        let mut statement =
+            connection.prepare_cached("INSERT OR REPLACE INTO cache_chain VALUES(?1, ?2, ?3)")?;
         let mut at = chain;
         while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below()) {
-            let known = self.chains.lock().unwrap_or_else(PoisonError::into_inner).insert(id, at.clone());
+            let known =
+                self.chains.lock().unwrap_or_else(PoisonError::into_inner).insert(id, at.clone());
             if known.is_some() {
                 break;
             }
-            let text = serde_json::to_string(&LayerText::from(layer)).expect("a layer has no map with keys that are not texts");
+            let text = serde_json::to_string(&LayerText::from(layer))
+                .expect("a layer has no map with keys that are not texts");
             let below_id = below.id();
-            statement.execute(params![id.as_bytes(), below_id.as_ref().map_or(&[][..], |id| id.as_bytes()), text])?;
+            statement.execute(params![
+                id.as_bytes(),
+                below_id.as_ref().map_or(&[][..], |id| id.as_bytes()),
+                text
+            ])?;
             at = below;
         }
         Ok(())
@@ -133,7 +172,8 @@ impl LocalRecords {
     /// Reads a chain from the top down; none if a part of it is missing or cannot be read.
     fn chain(&self, connection: &Connection, id: Digest) -> rusqlite::Result<Option<Chain>> {
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut statement = connection.prepare_cached("SELECT below, layer FROM cache_chain WHERE id = ?1")?;
+        let mut statement =
+            connection.prepare_cached("SELECT below, layer FROM cache_chain WHERE id = ?1")?;
         let mut above = Vec::new();
         let mut at = Some(id);
         let mut chain = Chain::new();
@@ -142,9 +182,17 @@ impl LocalRecords {
                 chain = known.clone();
                 break;
             }
-            let row = statement.query_row([id.as_bytes()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))).optional()?;
+            let row = statement
+                .query_row([id.as_bytes()], |row| {
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+                })
+                .optional()?;
             let Some((below, text)) = row else { return Ok(None) };
-            let Some(layer) = serde_json::from_str::<LayerText>(&text).ok().and_then(LayerText::layer) else { return Ok(None) };
+            let Some(layer) =
+                serde_json::from_str::<LayerText>(&text).ok().and_then(LayerText::layer)
+            else {
+                return Ok(None);
+            };
             above.push(layer);
             at = <[u8; 32]>::try_from(below).ok().map(Digest::from_bytes);
         }
@@ -159,25 +207,39 @@ impl LocalRecords {
 }
 
 fn root(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<i64>> {
-    let mut statement = connection.prepare_cached("SELECT number FROM cache_record WHERE digest = ?1 AND root = 1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT number FROM cache_record WHERE digest = ?1 AND root = 1")?;
     statement.query_row([digest.as_bytes()], |row| row.get(0)).optional()
 }
 
-fn linked(connection: &Connection, parent: i64, digest: Digest, input: usize, selector: Option<Digest>) -> rusqlite::Result<Vec<i64>> {
+fn linked(
+    connection: &Connection,
+    parent: i64,
+    digest: Digest,
+    input: usize,
+    selector: Option<Digest>,
+) -> rusqlite::Result<Vec<i64>> {
     let mut statement = connection.prepare_cached("SELECT child FROM cache_link WHERE parent = ?1 AND digest = ?2 AND input = ?3 AND selector = ?4")?;
     let selector = selector.as_ref().map_or(&[][..], |selector| selector.as_bytes());
-    statement.query_map(params![parent, digest.as_bytes(), input, selector], |row| row.get(0))?.collect()
+    statement
+        .query_map(params![parent, digest.as_bytes(), input as i64, selector], |row| row.get(0))?
+        .collect()
 }
 
 fn insert_record(connection: &Connection, digest: Digest, root: bool) -> rusqlite::Result<i64> {
-    connection.prepare_cached("INSERT INTO cache_record(digest, root) VALUES(?1, ?2)")?.execute(params![digest.as_bytes(), root])?;
+    connection
+        .prepare_cached("INSERT INTO cache_record(digest, root) VALUES(?1, ?2)")?
+        .execute(params![digest.as_bytes(), root])?;
     Ok(connection.last_insert_rowid())
 }
 
 /// The record that a link leads to, and its selector.
 fn link_parts(connection: &Connection, link: &Link) -> rusqlite::Result<(i64, Vec<u8>)> {
     match link {
-        Link::Record { record, selector } => Ok((record.number, selector.map(|selector| selector.as_bytes().to_vec()).unwrap_or_default())),
+        Link::Record { record, selector } => Ok((
+            record.number,
+            selector.map(|selector| selector.as_bytes().to_vec()).unwrap_or_default(),
+        )),
         Link::Content(digest) => match root(connection, *digest)? {
             Some(number) => Ok((number, Vec::new())),
             None => Ok((insert_record(connection, *digest, true)?, Vec::new())),
@@ -186,7 +248,11 @@ fn link_parts(connection: &Connection, link: &Link) -> rusqlite::Result<(i64, Ve
 }
 
 /// The record with this digest that shares, for each input, a link with the new one.
-fn find(connection: &Connection, digest: Digest, inputs: &[Vec<(i64, Vec<u8>)>]) -> rusqlite::Result<Option<i64>> {
+fn find(
+    connection: &Connection,
+    digest: Digest,
+    inputs: &[Vec<(i64, Vec<u8>)>],
+) -> rusqlite::Result<Option<i64>> {
     if inputs.is_empty() {
         return root(connection, digest);
     }
@@ -226,19 +292,35 @@ enum PlaceText {
 impl From<&Layer> for LayerText {
     fn from(layer: &Layer) -> Self {
         let place = |place: &Place| match place {
-            Place::Registry { repository, insecure } => PlaceText::Registry { host: repository.host().into(), path: repository.path().into(), insecure: *insecure },
+            Place::Registry { repository, insecure } => PlaceText::Registry {
+                host: repository.host().into(),
+                path: repository.path().into(),
+                insecure: *insecure,
+            },
             Place::Layout(folder) => PlaceText::Layout(folder.clone()),
         };
-        Self { diff_id: layer.diff_id, blob: layer.blob.clone(), created: layer.created.clone(), places: layer.places.iter().map(place).collect() }
+        Self {
+            diff_id: layer.diff_id,
+            blob: layer.blob.clone(),
+            created: layer.created.clone(),
+            places: layer.places.iter().map(place).collect(),
+        }
     }
 }
 
 impl LayerText {
     fn layer(self) -> Option<Layer> {
         let place = |place| match place {
-            PlaceText::Registry { host, path, insecure } => Place::Registry { repository: Repository::new(host, path), insecure },
+            PlaceText::Registry { host, path, insecure } => {
+                Place::Registry { repository: Repository::new(host, path), insecure }
+            }
             PlaceText::Layout(folder) => Place::Layout(folder),
         };
-        Some(Layer { diff_id: self.diff_id, blob: self.blob, created: self.created, places: self.places.into_iter().map(place).collect() })
+        Some(Layer {
+            diff_id: self.diff_id,
+            blob: self.blob,
+            created: self.created,
+            places: self.places.into_iter().map(place).collect(),
+        })
     }
 }

@@ -32,9 +32,18 @@ impl RecordSet {
     ///
     /// # Errors
     /// If the config contradicts itself: as BuildKit, then nothing of it is believed.
-    pub(crate) fn new(name: &str, config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        name: &str,
+        config: &CacheConfig,
+        layers: &HashMap<Digest, Layer>,
+    ) -> Result<Self, Error> {
         let chains = chains(config, layers)?;
-        let mut set = Self { name: name.into(), records: Vec::with_capacity(config.records.len()), roots: HashMap::new(), children: HashMap::new() };
+        let mut set = Self {
+            name: name.into(),
+            records: Vec::with_capacity(config.records.len()),
+            roots: HashMap::new(),
+            children: HashMap::new(),
+        };
         for (index, entry) in config.records.iter().enumerate() {
             let record = read(entry, config, &chains, layers)?;
             if record.inputs.is_empty() {
@@ -42,7 +51,10 @@ impl RecordSet {
             }
             for (input, links) in record.inputs.iter().enumerate() {
                 for (selector, parent) in links {
-                    set.children.entry((*parent, record.digest, input, *selector)).or_default().push(index);
+                    set.children
+                        .entry((*parent, record.digest, input, *selector))
+                        .or_default()
+                        .push(index);
                 }
             }
             set.records.push(record);
@@ -68,7 +80,13 @@ impl RecordSet {
                     (false, Mark::New) => {
                         marks[at] = Mark::Open;
                         open.push((at, true));
-                        open.extend(self.records[at].inputs.iter().flatten().map(|(_, parent)| (*parent, false)));
+                        open.extend(
+                            self.records[at]
+                                .inputs
+                                .iter()
+                                .flatten()
+                                .map(|(_, parent)| (*parent, false)),
+                        );
                     }
                     (false, Mark::Open) => return Err(damaged("records that stand on themselves")),
                     (false, Mark::Done) => (),
@@ -97,35 +115,71 @@ impl RecordSet {
         self.roots.get(&digest).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn linked(&self, parent: usize, digest: Digest, input: usize, selector: Option<Digest>) -> &[usize] {
+    pub(crate) fn linked(
+        &self,
+        parent: usize,
+        digest: Digest,
+        input: usize,
+        selector: Option<Digest>,
+    ) -> &[usize] {
         self.children.get(&(parent, digest, input, selector)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn results(&self, record: usize) -> Vec<Found<Chain>> {
         let results = self.records.get(record).map_or(&[][..], |record| &record.results);
-        results.iter().map(|(chain, created)| Found { chain: chain.clone(), created: created.clone(), source: self.name.clone() }).collect()
+        results
+            .iter()
+            .map(|(chain, created)| Found {
+                chain: chain.clone(),
+                created: created.clone(),
+                source: self.name.clone(),
+            })
+            .collect()
     }
 
     pub(crate) fn content_links(&self, record: usize, input: usize) -> Vec<Digest> {
-        let Some(links) = self.records.get(record).and_then(|record| record.inputs.get(input)) else { return Vec::new() };
-        let roots = links.iter().filter(|(selector, parent)| selector.is_none() && self.records[*parent].inputs.is_empty());
+        let Some(links) = self.records.get(record).and_then(|record| record.inputs.get(input))
+        else {
+            return Vec::new();
+        };
+        let roots = links.iter().filter(|(selector, parent)| {
+            selector.is_none() && self.records[*parent].inputs.is_empty()
+        });
         roots.map(|(_, parent)| self.records[*parent].digest).collect()
     }
 }
 
-fn read(entry: &RecordEntry, config: &CacheConfig, chains: &[Option<Chain>], layers: &HashMap<Digest, Layer>) -> Result<Record, Error> {
+fn read(
+    entry: &RecordEntry,
+    config: &CacheConfig,
+    chains: &[Option<Chain>],
+    layers: &HashMap<Digest, Layer>,
+) -> Result<Record, Error> {
     let count = config.records.len();
-    let link = |link: i64| usize::try_from(link).ok().filter(|link| *link < count).ok_or_else(|| damaged(format!("link {link} of {count} records")));
+    let link = |link: i64| {
+        usize::try_from(link)
+            .ok()
+            .filter(|link| *link < count)
+            .ok_or_else(|| damaged(format!("link {link} of {count} records")))
+    };
     let mut inputs = Vec::with_capacity(entry.inputs.len());
     for links in &entry.inputs {
         if links.is_empty() {
             return Err(damaged("a record with an input that nothing leads to"));
         }
-        inputs.push(links.iter().map(|entry| Ok((entry.selector, link(entry.link)?))).collect::<Result<Vec<_>, Error>>()?);
+        inputs.push(
+            links
+                .iter()
+                .map(|entry| Ok((entry.selector, link(entry.link)?)))
+                .collect::<Result<Vec<_>, Error>>()?,
+        );
     }
     let layer = |index: i64| {
         let count = config.layers.len();
-        usize::try_from(index).ok().filter(|index| *index < count).ok_or_else(|| damaged(format!("layer {index} of {count}")))
+        usize::try_from(index)
+            .ok()
+            .filter(|index| *index < count)
+            .ok_or_else(|| damaged(format!("layer {index} of {count}")))
     };
     let mut results = Vec::new();
     for result in &entry.layers {
@@ -134,15 +188,24 @@ fn read(entry: &RecordEntry, config: &CacheConfig, chains: &[Option<Chain>], lay
         }
     }
     for result in &entry.chains {
-        let indexes = result.layers.iter().map(|index| layer(*index)).collect::<Result<Vec<_>, Error>>()?;
-        let chain: Option<Chain> = indexes.into_iter().map(|index| layers.get(&config.layers[index].blob).cloned()).collect();
-        results.extend(chain.filter(|chain| !chain.is_empty()).map(|chain| (chain, result.created_at.clone())));
+        let indexes =
+            result.layers.iter().map(|index| layer(*index)).collect::<Result<Vec<_>, Error>>()?;
+        let chain: Option<Chain> = indexes
+            .into_iter()
+            .map(|index| layers.get(&config.layers[index].blob).cloned())
+            .collect();
+        results.extend(
+            chain.filter(|chain| !chain.is_empty()).map(|chain| (chain, result.created_at.clone())),
+        );
     }
     Ok(Record { digest: entry.digest, inputs, results })
 }
 
 /// The chain that ends in each layer; none where a layer of it is not known.
-fn chains(config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<Vec<Option<Chain>>, Error> {
+fn chains(
+    config: &CacheConfig,
+    layers: &HashMap<Digest, Layer>,
+) -> Result<Vec<Option<Chain>>, Error> {
     let mut chains: Vec<Option<Option<Chain>>> = vec![None; config.layers.len()];
     for start in 0..config.layers.len() {
         let mut path = Vec::new();
@@ -158,7 +221,12 @@ fn chains(config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<Vec<O
             path.push(at);
             match config.layers[at].parent {
                 -1 => break Some(Chain::new()),
-                parent => at = usize::try_from(parent).ok().filter(|parent| *parent < config.layers.len()).ok_or_else(|| damaged(format!("layer {parent} as a parent")))?,
+                parent => {
+                    at = usize::try_from(parent)
+                        .ok()
+                        .filter(|parent| *parent < config.layers.len())
+                        .ok_or_else(|| damaged(format!("layer {parent} as a parent")))?
+                }
             }
         };
         for index in path.into_iter().rev() {
@@ -183,9 +251,15 @@ mod tests {
     }
 
     fn set(json: serde_json::Value) -> Result<RecordSet, Error> {
-        let config: CacheConfig = serde_json::from_value(json).map_err(|error| damaged(error.to_string()))?;
+        let config: CacheConfig =
+            serde_json::from_value(json).map_err(|error| damaged(error.to_string()))?;
         let layers = ["a", "b", "c"].map(|name| {
-            let layer = Layer { diff_id: digest(&format!("diff {name}")), blob: None, created: None, places: Vec::new() };
+            let layer = Layer {
+                diff_id: digest(&format!("diff {name}")),
+                blob: None,
+                created: None,
+                places: Vec::new(),
+            };
             (digest(name), layer)
         });
         RecordSet::new("test", &config, &layers.into())
@@ -199,7 +273,8 @@ mod tests {
         }))
         .unwrap();
         let record = set.roots(digest("r"))[0];
-        let diff_ids: Vec<Digest> = set.results(record)[0].chain.layers().iter().map(|layer| layer.diff_id).collect();
+        let diff_ids: Vec<Digest> =
+            set.results(record)[0].chain.layers().iter().map(|layer| layer.diff_id).collect();
         assert_eq!(diff_ids, [digest("diff a"), digest("diff b"), digest("diff c")]);
     }
 

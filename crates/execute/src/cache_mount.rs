@@ -59,7 +59,11 @@ impl CacheMounts {
 }
 
 fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<CacheMount> {
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(format!("{copy}.lock")))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(format!("{copy}.lock")))?;
     flock(&lock, operation)?;
     let path = folder.join(copy.to_string());
     let fresh = match fs::create_dir(&path) {
@@ -109,7 +113,9 @@ mod tests {
         let first = mounts.hold("a", Sharing::Locked).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| sender.send(mounts.hold("a", Sharing::Locked).map(|held| held.fresh).unwrap()));
+            scope.spawn(|| {
+                sender.send(mounts.hold("a", Sharing::Locked).map(|held| held.fresh).unwrap())
+            });
             assert!(receiver.try_recv().is_err());
             drop(first);
             assert!(!receiver.recv().unwrap());

@@ -52,7 +52,7 @@ pub enum Error {
     Tree(#[from] TreeError),
     /// Files could not be copied.
     #[error(transparent)]
-    Files(#[from] crate::files::Error),
+    Files(#[from] crate::files::FilesError),
     /// A cache mount could not be held.
     #[error("cache mount `{id}`: {source}")]
     CacheMount {

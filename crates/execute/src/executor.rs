@@ -9,7 +9,7 @@ use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
 use solve::Tasks;
-use store::{Chain, Compression, ContextMemo, Layer, Store, Time, Tree};
+use store::{Chain, Compression, ContextMemo, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 
@@ -36,7 +36,7 @@ pub struct Settings {
     /// Images that were resolved.
     pub images: Arc<Images>,
     /// Runs containers; else why it is not possible.
-    pub runtime: Result<Runtime, String>,
+    pub runtime: Result<Arc<Runtime>, String>,
     /// Secrets and agents.
     pub lent: Lent,
     /// Folders by the names of contexts.
@@ -88,7 +88,7 @@ impl Executor {
         self.settings.transfer.store()
     }
 
-    pub(crate) fn runtime(&self) -> &Result<Runtime, String> {
+    pub(crate) fn runtime(&self) -> &Result<Arc<Runtime>, String> {
         &self.settings.runtime
     }
 
@@ -118,28 +118,40 @@ impl Executor {
         let walked = blocking(move || folders.walk(&source, &store)).await?;
         local::tell(self.events(), self.task(id), &walked.tree);
         if let Some(memo) = walked.memo {
-            self.memos.lock().unwrap_or_else(PoisonError::into_inner).push((walked.tree.clone(), memo));
+            self.memos
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((walked.tree.clone(), memo));
         }
         Ok(Output::Context(walked.tree))
     }
 
     async fn change_files(&self, op: &FilesOp, inputs: &[Output]) -> Result<Output, Error> {
-        let base = match op.actions.first().map(|action| action.base) {
-            Some(graph::Node::Input(input)) => self.chain(&inputs[input]).await?,
-            _ => Chain::new(),
-        };
         let trees = self.input_trees(inputs)?;
-        let runner = files::FilesRunner { store: self.store().clone(), now: self.settings.now, compression: self.settings.compression };
-        let op = op.clone();
-        let layer = blocking(move || runner.run(&op, &trees)).await?;
-        let layer = Layer { created: Some(self.now_text()), ..layer };
-        Ok(Output::Chain(base.with(layer)))
+        let wanted = files::contents_needed(op, &trees)?;
+        for input in inputs {
+            if let Output::Chain(chain) = input {
+                self.fetch_layers(chain, &wanted, None).await?;
+            }
+        }
+        let (store, op) = (self.store().clone(), op.clone());
+        let (now, compression, created) =
+            (self.settings.now, self.settings.compression, Some(self.now_text()));
+        let work = move || {
+            files::FilesRunner { store: &store, now, compression, created }.run(&op, &trees)
+        };
+        let made = blocking(work).await?;
+        let base = match made.base {
+            Some(input) => self.chain(&inputs[input]).await?,
+            None => Chain::new(),
+        };
+        Ok(Output::Chain(base.with(made.layer)))
     }
 
-    fn input_trees(&self, inputs: &[Output]) -> Result<Vec<Arc<Tree>>, Error> {
+    fn input_trees(&self, inputs: &[Output]) -> Result<Vec<Tree>, Error> {
         let tree = |output: &Output| match output {
-            Output::Context(tree) => Ok(tree.clone()),
-            Output::Chain(chain) => self.trees.tree(chain),
+            Output::Context(tree) => Ok(Tree::clone(tree)),
+            Output::Chain(chain) => self.trees.tree(chain).map(|tree| Tree::clone(&tree)),
         };
         inputs.iter().map(tree).collect()
     }
@@ -154,7 +166,12 @@ impl Executor {
     }
 
     /// Brings some layers of a chain here, unpacked.
-    async fn fetch_layers(&self, chain: &Chain, wanted: &[Digest], task: Option<TaskId>) -> Result<(), Error> {
+    async fn fetch_layers(
+        &self,
+        chain: &Chain,
+        wanted: &[Digest],
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
         let layers = chain.layers();
         for index in 0..layers.len() {
             if wanted.contains(&layers[index].diff_id) {
@@ -179,8 +196,16 @@ impl Executor {
         };
         let make = || async {
             let (store, tree) = (self.store().clone(), tree.clone());
-            let layer = blocking(move || files::tree_layer(&store, &tree, Compression::None)).await?;
-            let chain = Chain::new().with(layer);
+            let runner = move || {
+                let runner = files::FilesRunner {
+                    store: &store,
+                    now: Time::default(),
+                    compression: Compression::None,
+                    created: None,
+                };
+                runner.run(&copy_of_all(), &[Tree::clone(&tree)])
+            };
+            let chain = Chain::new().with(blocking(runner).await?.layer);
             self.settings.transfer.unpack(&chain.layers(), None).await?;
             Ok::<_, Error>(chain)
         };
@@ -197,7 +222,9 @@ impl solve::Executor for Executor {
         match &step.operation {
             Operation::Image(source) => {
                 let layers = self.settings.images.layers(source);
-                layers.map(|layers| Output::Chain(layers.into_iter().collect())).ok_or_else(|| Error::Unsupported(format!("image `{}` was never resolved", source.reference)))
+                layers.map(|layers| Output::Chain(layers.into_iter().collect())).ok_or_else(|| {
+                    Error::Unsupported(format!("image `{}` was never resolved", source.reference))
+                })
             }
             Operation::Local(source) => self.walk(id, source).await,
             Operation::Run(run) => self.run_command(id, run, &inputs).await,
@@ -210,27 +237,51 @@ impl solve::Executor for Executor {
                 }
                 Ok(Output::Chain(merged))
             }
-            Operation::Http(source) => Err(Error::Unsupported(format!("ADD of `{}`: kiln cannot download files yet", source.url))),
-            Operation::Git(source) => Err(Error::Unsupported(format!("`{}`: kiln cannot read git repositories yet", source.remote))),
+            Operation::Http(source) => Err(Error::Unsupported(format!(
+                "ADD of `{}`: kiln cannot download files yet",
+                source.url
+            ))),
+            Operation::Git(source) => Err(Error::Unsupported(format!(
+                "`{}`: kiln cannot read git repositories yet",
+                source.remote
+            ))),
         }
     }
 
-    async fn fetch(&self, consumer: StepId, step: &Step, input: usize, output: &Output) -> Result<(), Error> {
+    async fn fetch(
+        &self,
+        consumer: StepId,
+        step: &Step,
+        input: usize,
+        output: &Output,
+    ) -> Result<(), Error> {
         let Output::Chain(chain) = output else { return Ok(()) };
         let task = self.task(consumer);
         match &step.operation {
             Operation::Run(_) => Ok(self.settings.transfer.unpack(&chain.layers(), task).await?),
             Operation::Files(op) => {
                 self.fetch_indexes(chain, task).await?;
-                let tree = self.trees.tree(chain)?;
-                let wanted = files::contents_needed(op, input, &tree)?;
+                // What is copied is fetched here, so that a layer that is gone costs a run of its
+                // step and not the build.
+                let read = solve::step_key(step)
+                    .inputs
+                    .into_iter()
+                    .nth(input)
+                    .and_then(|input| input.content);
+                let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
+                let wanted = store::content_layers(&*self.trees.tree(chain)?, &query)?;
                 self.fetch_layers(chain, &wanted, task).await
             }
             _ => Ok(()),
         }
     }
 
-    async fn content(&self, id: StepId, output: &Output, query: &ContentQuery) -> Result<Digest, Error> {
+    async fn content(
+        &self,
+        id: StepId,
+        output: &Output,
+        query: &ContentQuery,
+    ) -> Result<Digest, Error> {
         let (store, query) = (self.store().clone(), query.clone());
         match output {
             Output::Context(tree) => {
@@ -246,7 +297,10 @@ impl solve::Executor for Executor {
                 let tree = self.trees.tree(chain)?;
                 let wanted = store::content_layers(&tree, &query)?;
                 self.fetch_layers(chain, &wanted, self.task(id)).await?;
-                Ok(blocking(move || store::memoised_content_digest(&tree, &id_of_chain, &query, &store, store.db())).await?)
+                Ok(blocking(move || {
+                    store::memoised_content_digest(&tree, &id_of_chain, &query, &store, store.db())
+                })
+                .await?)
             }
         }
     }
@@ -263,7 +317,24 @@ impl solve::Executor for Executor {
     }
 }
 
-/// How many commands run at the same time.
+/// COPY of a whole context onto nothing.
+fn copy_of_all() -> FilesOp {
+    let copy = graph::CopyAction {
+        from: graph::Node::Input(0),
+        source: "/".into(),
+        destination: "/".into(),
+        copy_dir_contents: true,
+        create_destination: true,
+        ..graph::CopyAction::default()
+    };
+    FilesOp {
+        actions: vec![graph::Action {
+            base: graph::Node::Scratch,
+            kind: graph::ActionKind::Copy(Box::new(copy)),
+        }],
+    }
+}
+
 impl Executor {
     /// As many as there are processors, and two at least: commands wait for disks and networks.
     pub fn parallelism() -> usize {

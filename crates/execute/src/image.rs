@@ -33,7 +33,9 @@ pub enum ImageError {
         source: Box<registry::Error>,
     },
     /// It has no manifest for the platform.
-    #[error("{reference}: no match for platform in manifest: not found (wanted `{wanted}`, there are: {there})")]
+    #[error(
+        "{reference}: no match for platform in manifest: not found (wanted `{wanted}`, there are: {there})"
+    )]
     Platform {
         /// Which image.
         reference: Reference,
@@ -69,24 +71,38 @@ impl Images {
     ///
     /// # Errors
     /// If the registry does not give it, it is for other platforms, or makes no sense.
-    pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
-        let (root, bytes) = self.client.manifest(reference).await.map_err(|source| registry_error(reference, source))?;
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<BaseImage, ImageError> {
+        let (root, bytes) = self
+            .client
+            .manifest(reference)
+            .await
+            .map_err(|source| registry_error(reference, source))?;
         let (descriptor, bytes) = match is_index(&root, &bytes) {
             false => (root.clone(), bytes),
             true => {
                 let chosen = choose(reference, &bytes, platform)?;
-                let pinned = Reference::new(reference.repository().clone(), None, Some(chosen.digest));
-                self.client.manifest(&pinned).await.map_err(|source| registry_error(reference, source))?
+                let pinned =
+                    Reference::new(reference.repository().clone(), None, Some(chosen.digest));
+                self.client
+                    .manifest(&pinned)
+                    .await
+                    .map_err(|source| registry_error(reference, source))?
             }
         };
         let document = |what: String| ImageError::Document { reference: reference.clone(), what };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| document(format!("its manifest cannot be read: {error}")))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| document(format!("its manifest cannot be read: {error}")))?;
         let config = self
             .client
             .blob_bytes(reference.repository(), &manifest.config, CONFIG_LIMIT)
             .await
             .map_err(|source| registry_error(reference, source))?;
-        let config: ImageConfig = serde_json::from_slice(&config).map_err(|error| document(format!("its config cannot be read: {error}")))?;
+        let config: ImageConfig = serde_json::from_slice(&config)
+            .map_err(|error| document(format!("its config cannot be read: {error}")))?;
         let place = Place::Registry { repository: reference.repository().clone(), insecure: false };
         let layers = layers(&manifest, &config, Some(&place)).map_err(document)?;
         let image = BaseImage {
@@ -105,7 +121,10 @@ impl Images {
 
     /// Makes an image known that was found elsewhere.
     pub fn remember(&self, image: &BaseImage) {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(image.source.manifest, image.layers.clone());
+        self.layers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(image.source.manifest, image.layers.clone());
     }
 
     /// The layers of an image that was resolved or remembered before.
@@ -118,15 +137,28 @@ impl Images {
 ///
 /// # Errors
 /// In words, if they do not agree.
-pub fn layers(manifest: &Manifest, config: &ImageConfig, place: Option<&Place>) -> Result<Vec<Layer>, String> {
+pub fn layers(
+    manifest: &Manifest,
+    config: &ImageConfig,
+    place: Option<&Place>,
+) -> Result<Vec<Layer>, String> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
-        return Err(format!("its manifest has {} layers and its config {}", manifest.layers.len(), diff_ids.len()));
+        return Err(format!(
+            "its manifest has {} layers and its config {}",
+            manifest.layers.len(),
+            diff_ids.len()
+        ));
     }
-    let mut times = config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
+    let mut times =
+        config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
     let layer = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
         diff_id: *diff_id,
-        blob: Some(Descriptor::new(media_type::layer_to_oci(&blob.media_type), blob.digest, blob.size)),
+        blob: Some(Descriptor::new(
+            media_type::layer_to_oci(&blob.media_type),
+            blob.digest,
+            blob.size,
+        )),
         created: times.next().flatten().or_else(|| config.created.clone()),
         places: place.cloned().into_iter().collect(),
     };
@@ -135,26 +167,45 @@ pub fn layers(manifest: &Manifest, config: &ImageConfig, place: Option<&Place>) 
 
 /// The type that the registry names, or, where it names another, the shape.
 fn is_index(root: &Descriptor, bytes: &[u8]) -> bool {
-    media_type::is_index(&root.media_type) || serde_json::from_slice::<Index>(bytes).is_ok_and(|index| !index.manifests.is_empty())
+    media_type::is_index(&root.media_type)
+        || serde_json::from_slice::<Index>(bytes).is_ok_and(|index| !index.manifests.is_empty())
 }
 
 /// The manifest for a platform: the same variant first, then older ones of the same processor
 /// (an arm/v7 machine runs arm/v6), as containerd chooses.
-fn choose(reference: &Reference, bytes: &[u8], platform: &Platform) -> Result<Descriptor, ImageError> {
-    let index: Index = serde_json::from_slice(bytes).map_err(|error| ImageError::Document { reference: reference.clone(), what: format!("its index cannot be read: {error}") })?;
+fn choose(
+    reference: &Reference,
+    bytes: &[u8],
+    platform: &Platform,
+) -> Result<Descriptor, ImageError> {
+    let index: Index = serde_json::from_slice(bytes).map_err(|error| ImageError::Document {
+        reference: reference.clone(),
+        what: format!("its index cannot be read: {error}"),
+    })?;
     let wanted = platform.normalize();
-    let serves = |candidate: &Descriptor| candidate.platform.as_ref().is_some_and(|platform| platform.serves(&wanted));
+    let serves = |candidate: &Descriptor| {
+        candidate.platform.as_ref().is_some_and(|platform| platform.serves(&wanted))
+    };
     if let Some(found) = index.manifests.iter().find(|candidate| serves(candidate)) {
         return Ok(found.clone());
     }
     let older = |candidate: &&Descriptor| {
         candidate.platform.as_ref().map(Platform::normalize).is_some_and(|platform| {
-            platform.os == wanted.os && platform.architecture == wanted.architecture && platform.variant < wanted.variant
+            platform.os == wanted.os
+                && platform.architecture == wanted.architecture
+                && platform.variant < wanted.variant
         })
     };
-    let best = index.manifests.iter().filter(older).max_by_key(|candidate| candidate.platform.as_ref().map(|platform| platform.normalize().variant));
+    let best = index.manifests.iter().filter(older).max_by_key(|candidate| {
+        candidate.platform.as_ref().map(|platform| platform.normalize().variant)
+    });
     best.cloned().ok_or_else(|| {
-        let there: Vec<String> = index.manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).map(ToString::to_string).collect();
+        let there: Vec<String> = index
+            .manifests
+            .iter()
+            .filter_map(|manifest| manifest.platform.as_ref())
+            .map(ToString::to_string)
+            .collect();
         ImageError::Platform { reference: reference.clone(), wanted, there: there.join(", ") }
     })
 }

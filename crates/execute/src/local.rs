@@ -18,7 +18,10 @@ impl Folders {
     /// Walks the folder of a source. Blocks.
     pub(crate) fn walk(&self, source: &LocalSource, store: &Store) -> Result<Walked, Error> {
         let Some(folder) = self.0.get(&source.name) else {
-            return Err(Error::Unsupported(format!("there is no build context `{}`: give the path of a folder", source.name)));
+            return Err(Error::Unsupported(format!(
+                "there is no build context `{}`: give the path of a folder",
+                source.name
+            )));
         };
         let tree = walk_context(folder, &source.excludes, &source.follow_paths)?;
         let memo = ContextMemo::load(&tree, store.db());
@@ -43,5 +46,14 @@ pub(crate) fn tell(events: &graph::Events, task: Option<TaskId>, tree: &Tree) {
         }
     });
     let now = SystemTime::now();
-    events.send(task, TaskEvent::Transfer(Transfer { name: "transferring context:".into(), current: bytes, total: 0, started: now, completed: Some(now) }));
+    events.send(
+        task,
+        TaskEvent::Transfer(Transfer {
+            name: "transferring context:".into(),
+            current: bytes,
+            total: 0,
+            started: now,
+            completed: Some(now),
+        }),
+    );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use graph::{Mount, MountKind, Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
 use runtime::{Container, Exit, FileContent, Overlay, RootSource, Writable};
-use store::{Chain, Layer, Privileges};
+use store::{Chain, Layer, Privileges, TemporaryFolder};
 
 use crate::cache_mount::CacheMount;
 use crate::executor::{Executor, blocking};
@@ -14,12 +14,17 @@ use crate::{Error, Output};
 /// What must live as long as the command runs.
 struct Held {
     cache_mounts: Vec<CacheMount>,
-    folders: Vec<tempfile::TempDir>,
+    folders: Vec<TemporaryFolder>,
 }
 
 impl Executor {
     /// Runs a command on its inputs, which are unpacked, and commits what it changed.
-    pub(crate) async fn run_command(&self, id: StepId, run: &RunOp, inputs: &[Output]) -> Result<Output, Error> {
+    pub(crate) async fn run_command(
+        &self,
+        id: StepId,
+        run: &RunOp,
+        inputs: &[Output],
+    ) -> Result<Output, Error> {
         let root = run.mounts.iter().find(|mount| mount.target == "/");
         let base = match root.and_then(|mount| mount.input) {
             Some(input) => self.chain(&inputs[input]).await?,
@@ -51,7 +56,15 @@ impl Executor {
             Security::Sandbox => runtime::Security::Sandbox,
             Security::Insecure => runtime::Security::Insecure,
         };
-        container.ulimits = run.ulimits.iter().map(|limit| runtime::Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }).collect();
+        container.ulimits = run
+            .ulimits
+            .iter()
+            .map(|limit| runtime::Ulimit {
+                name: limit.name.clone(),
+                soft: limit.soft,
+                hard: limit.hard,
+            })
+            .collect();
         for mount in run.mounts.iter().filter(|mount| mount.target != "/") {
             if let Some(kind) = self.mount(mount, inputs, &mut held).await? {
                 container.mounts.push(runtime::Mount { target: mount.target.clone(), kind });
@@ -66,8 +79,16 @@ impl Executor {
     }
 
     /// Runs the container; hands back what was made for mounts to stand on.
-    async fn run_container(&self, id: StepId, run: &RunOp, container: &Container) -> Result<Vec<Box<[u8]>>, Error> {
-        let runtime = self.runtime().as_ref().map_err(|reason| Error::NoIsolation { reason: reason.clone() })?;
+    async fn run_container(
+        &self,
+        id: StepId,
+        run: &RunOp,
+        container: &Container,
+    ) -> Result<Vec<Box<[u8]>>, Error> {
+        let runtime = self
+            .runtime()
+            .as_ref()
+            .map_err(|reason| Error::NoIsolation { reason: reason.clone() })?;
         let task = self.task(id);
         let events = self.events().clone();
         let output = move |stream: runtime::Stream, bytes: &[u8]| {
@@ -80,9 +101,16 @@ impl Executor {
             }
         };
         let command = command_text(&run.args);
-        let finished = runtime.run(container.clone(), output).await.map_err(|source| Error::Container { command: command.clone(), source })?;
+        let finished = runtime
+            .run(container, output, std::future::pending())
+            .await
+            .map_err(|source| Error::Container { command: command.clone(), source })?;
         match finished.exit {
-            Exit::Code(0) => Ok(finished.stubs),
+            Exit::Code(0) => Ok(finished
+                .stubs
+                .iter()
+                .map(|stub| stub.trim_matches('/').as_bytes().into())
+                .collect()),
             Exit::Code(code) => Err(Error::ExitCode { command, code }),
             Exit::Signal(signal) => Err(Error::Signal { command, signal: signal_text(signal) }),
         }
@@ -98,7 +126,10 @@ impl Executor {
         }
         for secret in &run.secret_env {
             let value = match self.lent().secrets.get(&secret.id) {
-                Some(value) => String::from_utf8(value.to_vec()).ok().filter(|text| !text.contains('\0')).ok_or_else(|| Error::SecretNotText { id: secret.id.clone() })?,
+                Some(value) => String::from_utf8(value.to_vec())
+                    .ok()
+                    .filter(|text| !text.contains('\0'))
+                    .ok_or_else(|| Error::SecretNotText { id: secret.id.clone() })?,
                 None if secret.optional => String::new(),
                 None => return Err(Error::NoSecret { id: secret.id.clone() }),
             };
@@ -109,18 +140,38 @@ impl Executor {
     }
 
     /// What a mount shows; nothing for an optional one that was not given.
-    async fn mount(&self, mount: &Mount, inputs: &[Output], held: &mut Held) -> Result<Option<runtime::MountKind>, Error> {
+    async fn mount(
+        &self,
+        mount: &Mount,
+        inputs: &[Output],
+        held: &mut Held,
+    ) -> Result<Option<runtime::MountKind>, Error> {
         let kind = match &mount.kind {
             MountKind::Bind => self.bind(mount, inputs, held).await?,
-            MountKind::Cache { id, sharing } => self.cache_mount(mount, id, *sharing, inputs, held).await?,
-            MountKind::Tmpfs { size } => runtime::MountKind::Tmpfs { size: u64::try_from(*size).ok().filter(|size| *size > 0), readonly: mount.readonly },
-            MountKind::Secret { id, uid, gid, mode, optional } => match self.lent().secrets.get(id) {
-                Some(value) => runtime::MountKind::File { content: FileContent::new(value.to_vec()), mode: *mode, uid: *uid, gid: *gid },
+            MountKind::Cache { id, sharing } => {
+                self.cache_mount(mount, id, *sharing, inputs, held).await?
+            }
+            MountKind::Tmpfs { size } => runtime::MountKind::Tmpfs {
+                size: u64::try_from(*size).ok().filter(|size| *size > 0),
+                readonly: mount.readonly,
+            },
+            MountKind::Secret { id, uid, gid, mode, optional } => match self.lent().secrets.get(id)
+            {
+                Some(value) => runtime::MountKind::File {
+                    content: FileContent::new(value.to_vec()),
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                },
                 None if *optional => return Ok(None),
                 None => return Err(Error::NoSecret { id: id.clone() }),
             },
             MountKind::Ssh { id, optional, .. } => match self.lent().ssh.get(id) {
-                Some(socket) => runtime::MountKind::Bind { source: socket.clone(), subpath: String::new(), readonly: false },
+                Some(socket) => runtime::MountKind::Bind {
+                    source: socket.clone(),
+                    subpath: String::new(),
+                    readonly: false,
+                },
                 None if *optional => return Ok(None),
                 None => return Err(Error::NoAgent { id: id.clone() }),
             },
@@ -129,7 +180,12 @@ impl Executor {
     }
 
     /// Layers of another step; what is written to them is thrown away.
-    async fn bind(&self, mount: &Mount, inputs: &[Output], held: &mut Held) -> Result<runtime::MountKind, Error> {
+    async fn bind(
+        &self,
+        mount: &Mount,
+        inputs: &[Output],
+        held: &mut Held,
+    ) -> Result<runtime::MountKind, Error> {
         let subpath = mount.selector.trim_matches('/').to_owned();
         let Some(input) = mount.input else {
             return Ok(runtime::MountKind::Tmpfs { size: None, readonly: mount.readonly });
@@ -141,20 +197,26 @@ impl Executor {
 
     /// A view of a chain, with a place for writes that is thrown away where they are allowed.
     fn view(&self, chain: &Chain, writable: bool, held: &mut Held) -> Result<Overlay, Error> {
-        let mut lowers: Vec<_> = chain.layers().iter().map(|layer| self.store().layer_folder(&layer.diff_id)).collect();
+        let mut lowers: Vec<_> =
+            chain.layers().iter().map(|layer| self.store().layer_folder(&layer.diff_id)).collect();
         lowers.reverse();
         let writable = match writable {
             true => Some(self.scratch(held)?),
             false => None,
         };
-        Ok(Overlay { lowers, writable, userxattr: self.store().privileges() == Privileges::UserNamespace })
+        Ok(Overlay {
+            lowers,
+            writable,
+            userxattr: self.store().privileges() == Privileges::UserNamespace,
+        })
     }
 
     fn scratch(&self, held: &mut Held) -> Result<Writable, Error> {
         let folder = self.store().scratch_folder()?;
         let make = |name: &str| -> Result<_, Error> {
             let path = folder.path().join(name);
-            std::fs::create_dir(&path).map_err(|source| Error::Scratch { path: path.clone(), source })?;
+            std::fs::create_dir(&path)
+                .map_err(|source| Error::Scratch { path: path.clone(), source })?;
             Ok(path)
         };
         let writable = Writable { upper: make("upper")?, work: make("work")? };
@@ -163,7 +225,14 @@ impl Executor {
     }
 
     /// A folder that outlives builds. A fresh one begins with what its input shows.
-    async fn cache_mount(&self, mount: &Mount, id: &str, sharing: graph::Sharing, inputs: &[Output], held: &mut Held) -> Result<runtime::MountKind, Error> {
+    async fn cache_mount(
+        &self,
+        mount: &Mount,
+        id: &str,
+        sharing: graph::Sharing,
+        inputs: &[Output],
+        held: &mut Held,
+    ) -> Result<runtime::MountKind, Error> {
         let failed = |source| Error::CacheMount { id: id.to_owned(), source };
         let seed = match mount.input {
             Some(input) => Some(self.chain(&inputs[input]).await?),
@@ -214,7 +283,9 @@ fn make_subpath(folder: &Path, subpath: &str) -> std::io::Result<()> {
 
 fn extra_hosts(run: &RunOp) -> Result<Vec<(String, IpAddr)>, Error> {
     let host = |(name, address): &(String, String)| {
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| Error::Unsupported(format!("`{address}` is no address for host `{name}`")))?;
+        let address = address.trim_matches(['[', ']']).parse().map_err(|_| {
+            Error::Unsupported(format!("`{address}` is no address for host `{name}`"))
+        })?;
         Ok((name.clone(), address))
     };
     run.extra_hosts.iter().map(host).collect()

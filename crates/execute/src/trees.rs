@@ -29,7 +29,9 @@ impl Trees {
         let mut above = Vec::new();
         let mut at = chain.clone();
         let mut tree = Tree::new();
-        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top().cloned(), at.below().cloned()) {
+        while let (Some(id), Some(layer), Some(below)) =
+            (at.id(), at.top().cloned(), at.below().cloned())
+        {
             if let Some(known) = self.known(id) {
                 tree = Tree::clone(&known);
                 break;

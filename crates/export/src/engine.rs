@@ -31,7 +31,10 @@ impl Engine {
             None if text.is_empty() => Ok(Self::Unix("/var/run/docker.sock".into())),
             Some(("unix", path)) => Ok(Self::Unix(path.into())),
             Some(("tcp" | "http", address)) => Ok(Self::Tcp(address.trim_end_matches('/').into())),
-            _ => Err(Error::Engine { address: text.into(), message: "only unix:// and tcp:// addresses are supported".into() }),
+            _ => Err(Error::Engine {
+                address: text.into(),
+                message: "only unix:// and tcp:// addresses are supported".into(),
+            }),
         }
     }
 }
@@ -49,7 +52,11 @@ impl std::fmt::Display for Engine {
 ///
 /// # Errors
 /// If a layer is nowhere, or the engine cannot be reached or refuses.
-pub async fn load(transfer: &Transfer, request: &ArchiveRequest<'_>, engine: &Engine) -> Result<Manifested, Error> {
+pub async fn load(
+    transfer: &Transfer,
+    request: &ArchiveRequest<'_>,
+    engine: &Engine,
+) -> Result<Manifested, Error> {
     let (pieces, mut body) = mpsc::channel(8);
     let writing = write_archive(transfer, request, ChannelWriter(pieces));
     let sending = async {
@@ -78,12 +85,16 @@ pub async fn load(transfer: &Transfer, request: &ArchiveRequest<'_>, engine: &En
 
 /// An engine says in the body that it could not load.
 fn refused(text: &str) -> Option<String> {
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let messages =
+        text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     messages.filter_map(|message| message["error"].as_str().map(Into::into)).next()
 }
 
 /// A chunked POST (RFC 9112, 7.1) and its answer: the status and the first 64 KiB of the body.
-async fn post(stream: impl AsyncRead + AsyncWrite + Unpin, body: &mut mpsc::Receiver<Bytes>) -> io::Result<(u16, String)> {
+async fn post(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    body: &mut mpsc::Receiver<Bytes>,
+) -> io::Result<(u16, String)> {
     let (reader, mut writer) = tokio::io::split(stream);
     let head = "POST /images/load?quiet=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n";
     writer.write_all(head.as_bytes()).await?;
@@ -98,7 +109,11 @@ async fn post(stream: impl AsyncRead + AsyncWrite + Unpin, body: &mut mpsc::Rece
     let mut reader = BufReader::new(reader).take(1 << 16);
     let mut status = String::new();
     reader.read_line(&mut status).await?;
-    let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| io::Error::other("the answer is not HTTP"))?;
+    let code = status
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| io::Error::other("the answer is not HTTP"))?;
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).await?;
     let text = String::from_utf8_lossy(&rest);

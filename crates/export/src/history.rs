@@ -20,7 +20,11 @@ pub(crate) fn complete(mut history: Vec<History>, layers: &[Layer]) -> Vec<Histo
         named = layers.len();
     }
     for layer in &layers[named..] {
-        history.push(History { created: layer.created.clone(), comment: "buildkit.exporter.image.v0".into(), ..History::default() });
+        history.push(History {
+            created: layer.created.clone(),
+            comment: "buildkit.exporter.image.v0".into(),
+            ..History::default()
+        });
     }
     let with_layer = history.iter_mut().filter(|entry| !entry.empty_layer);
     for (entry, layer) in with_layer.zip(layers) {
@@ -67,7 +71,12 @@ mod tests {
     use oci::Digest;
 
     fn layer(created: &str) -> Layer {
-        Layer { diff_id: Digest::of(created), blob: None, created: Some(created.into()), places: Vec::new() }
+        Layer {
+            diff_id: Digest::of(created),
+            blob: None,
+            created: Some(created.into()),
+            places: Vec::new(),
+        }
     }
 
     fn entry(created: Option<&str>, empty_layer: bool) -> History {
@@ -80,8 +89,16 @@ mod tests {
 
     #[test]
     fn entries_without_a_layer_take_the_first_new_layers_time() {
-        let history = vec![entry(Some("base"), false), entry(None, true), entry(None, false), entry(None, true)];
-        assert_eq!(times(complete(history, &[layer("base"), layer("new")])), ["base", "new", "new", "new"]);
+        let history = vec![
+            entry(Some("base"), false),
+            entry(None, true),
+            entry(None, false),
+            entry(None, true),
+        ];
+        assert_eq!(
+            times(complete(history, &[layer("base"), layer("new")])),
+            ["base", "new", "new", "new"]
+        );
     }
 
     #[test]

@@ -49,9 +49,14 @@ impl Image {
     /// Writes the config: keys in alphabetical order, as BuildKit's exporter does.
     fn config_bytes(&self) -> Vec<u8> {
         let mut config = self.config.clone();
-        config.rootfs = RootFs { kind: "layers".into(), diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect() };
+        config.rootfs = RootFs {
+            kind: "layers".into(),
+            diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect(),
+        };
         config.history = history::complete(config.history, &self.layers);
-        if let Some(epoch) = self.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+        if let Some(epoch) =
+            self.epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        {
             for entry in config.history.iter_mut().skip(self.base_history) {
                 clamp(&mut entry.created, epoch);
             }
@@ -69,7 +74,12 @@ impl Image {
     ///
     /// # Errors
     /// If a layer cannot be compressed, or has no type in the format.
-    pub async fn manifest(&self, transfer: &Transfer, format: Format, task: Option<TaskId>) -> Result<Manifested, Error> {
+    pub async fn manifest(
+        &self,
+        transfer: &Transfer,
+        format: Format,
+        task: Option<TaskId>,
+    ) -> Result<Manifested, Error> {
         let mut layers = Vec::with_capacity(self.layers.len());
         for index in 0..self.layers.len() {
             let blob = transfer.describe(&self.layers, index, format.layers, task).await?;
@@ -90,7 +100,8 @@ impl Image {
             subject: None,
             annotations: oci::Annotations::new(),
         };
-        let manifest = serde_json::to_vec_pretty(&manifest).expect("a manifest has no map with keys that are not texts");
+        let manifest = serde_json::to_vec_pretty(&manifest)
+            .expect("a manifest has no map with keys that are not texts");
         let descriptor = Descriptor::of(manifest_type, &manifest);
         Ok(Manifested { manifest, descriptor, config, config_descriptor, layers })
     }
@@ -110,7 +121,10 @@ fn plain_descriptor(blob: &Descriptor, oci_mediatypes: bool) -> Result<Descripto
 }
 
 fn clamp(time: &mut Option<String>, epoch: jiff::Timestamp) {
-    let later = time.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).is_none_or(|time| time > epoch);
+    let later = time
+        .as_deref()
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+        .is_none_or(|time| time > epoch);
     if later {
         *time = Some(epoch.to_string());
     }
@@ -118,7 +132,8 @@ fn clamp(time: &mut Option<String>, epoch: jiff::Timestamp) {
 
 /// JSON with the keys of the outermost object sorted.
 fn sorted(config: &ImageConfig) -> Vec<u8> {
-    let value = serde_json::to_value(config).expect("a config has no map with keys that are not texts");
+    let value =
+        serde_json::to_value(config).expect("a config has no map with keys that are not texts");
     let Value::Object(fields) = value else { unreachable!("a config is an object") };
     let mut fields: Vec<(String, Value)> = fields.into_iter().collect();
     fields.sort_by(|a, b| a.0.cmp(&b.0));

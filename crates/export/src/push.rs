@@ -28,14 +28,25 @@ pub struct PushRequest<'a> {
 ///
 /// # Errors
 /// If a layer is nowhere, or the registry refuses.
-pub async fn push(transfer: &Transfer, events: &Events, request: &PushRequest<'_>) -> Result<Manifested, Error> {
+pub async fn push(
+    transfer: &Transfer,
+    events: &Events,
+    request: &PushRequest<'_>,
+) -> Result<Manifested, Error> {
     let documents = request.image.manifest(transfer, request.format, request.task).await?;
-    let pushes = request.names.iter().map(|name| push_name(transfer, events, request, &documents, name));
+    let pushes =
+        request.names.iter().map(|name| push_name(transfer, events, request, &documents, name));
     future::try_join_all(pushes).await?;
     Ok(documents)
 }
 
-async fn push_name(transfer: &Transfer, events: &Events, request: &PushRequest<'_>, documents: &Manifested, name: &Reference) -> Result<(), Error> {
+async fn push_name(
+    transfer: &Transfer,
+    events: &Events,
+    request: &PushRequest<'_>,
+    documents: &Manifested,
+    name: &Reference,
+) -> Result<(), Error> {
     let failed = |source| Error::Push { name: name.to_string(), source };
     let repository = name.repository();
     let client = transfer.client().for_host(repository.host(), request.insecure);
@@ -47,17 +58,41 @@ async fn push_name(transfer: &Transfer, events: &Events, request: &PushRequest<'
         return Ok(());
     }
     let target = Target { repository: repository.clone(), insecure: request.insecure };
-    let layers = (0..request.image.layers.len()).map(|index| transfer.upload(&request.image.layers, index, request.format.layers, Upload { target: &target, task: request.task }));
-    let config = async { push_bytes(&client, repository, &documents.config_descriptor, &documents.config).await.map_err(failed) };
-    future::try_join(future::try_join_all(layers).map_err_into(), config).await?;
-    let meter = Meter::start(events, request.task, format!("pushing manifest for {name}@{}", documents.descriptor.digest), 0);
-    client.put_manifest(&name, &documents.descriptor.media_type, documents.manifest.clone().into()).await.map_err(failed)?;
+    let layers = (0..request.image.layers.len()).map(|index| {
+        transfer.upload(
+            &request.image.layers,
+            index,
+            request.format.layers,
+            Upload { target: &target, task: request.task },
+        )
+    });
+    let config = async {
+        push_bytes(&client, repository, &documents.config_descriptor, &documents.config)
+            .await
+            .map_err(failed)
+    };
+    future::try_join(future::try_join_all(layers).err_into(), config).await?;
+    let meter = Meter::start(
+        events,
+        request.task,
+        format!("pushing manifest for {name}@{}", documents.descriptor.digest),
+        0,
+    );
+    client
+        .put_manifest(&name, &documents.descriptor.media_type, documents.manifest.clone().into())
+        .await
+        .map_err(failed)?;
     meter.finish();
     Ok(())
 }
 
 /// Sends a small blob that is in memory.
-async fn push_bytes(client: &registry::Client, repository: &oci::Repository, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), registry::Error> {
+async fn push_bytes(
+    client: &registry::Client,
+    repository: &oci::Repository,
+    descriptor: &Descriptor,
+    bytes: &[u8],
+) -> Result<(), registry::Error> {
     client.push_bytes(repository, descriptor, bytes.to_vec().into()).await
 }
 

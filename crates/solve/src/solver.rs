@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
 use graph::{Graph, Operation, Step, StepId, TaskEvent};
-use oci::Digest;
+use oci::{Digest, Hasher};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
@@ -39,8 +39,11 @@ pub struct Solver<'a, E: Executor, C> {
     /// these cells waits for no other cell: a step can have the key of its own input.
     made: Mutex<HashMap<Digest, Arc<OnceCell<E::Output>>>>,
     runs: Semaphore,
-    failed: AtomicBool,
+    on_made: Option<OnMade<'a, E>>,
 }
+
+/// Called when a step made a chain.
+type OnMade<'a, E> = Box<dyn Fn(StepId, &<E as Executor>::Chain) + Send + Sync + 'a>;
 
 /// What is known of one step so far.
 struct Cells<E: Executor> {
@@ -54,6 +57,7 @@ struct Cells<E: Executor> {
     saved: Mutex<Vec<RecordId>>,
     /// For each input that counts by content, its content's record.
     contents: Vec<OnceCell<Digest>>,
+    signature: OnceLock<Digest>,
     /// Whether progress has been told how it was come by.
     told: AtomicBool,
     /// Records whose bytes were asked for and are gone, by place in `Known::found`.
@@ -93,8 +97,15 @@ where
             cells,
             made: Mutex::default(),
             runs: Semaphore::new(parallelism.max(1)),
-            failed: AtomicBool::new(false),
+            on_made: None,
         }
+    }
+
+    /// Calls `made` whenever a step has made a chain, before others use it.
+    #[must_use]
+    pub fn on_made(mut self, made: impl Fn(StepId, &E::Chain) + Send + Sync + 'a) -> Self {
+        self.on_made = Some(Box::new(made));
+        self
     }
 
     /// Finds or makes the output of `target`.
@@ -216,7 +227,14 @@ where
             .entry(self.signature(id))
             .or_default()
             .clone();
-        let output = cell.get_or_try_init(|| self.execute(id, step, inputs)).await?.clone();
+        let make = || async {
+            let output = self.execute(id, step, inputs).await?;
+            if let (Some(made), Some(chain)) = (&self.on_made, self.executor.chain_of(&output)) {
+                made(id, &chain);
+            }
+            Ok(output)
+        };
+        let output = cell.get_or_try_init(make).await?.clone();
         self.save(id, self.executor.chain_of(&output));
         Ok(output)
     }
@@ -243,8 +261,6 @@ where
                 Ok(output)
             }
             Err(source) => {
-                // Those who are dropped now say that they were canceled, not that they failed.
-                self.failed.store(true, Ordering::Relaxed);
                 match running {
                     Some(running) => running.failed(&source.to_string()),
                     None => self.tasks.start(id).failed(&source.to_string()),
@@ -254,22 +270,38 @@ where
         }
     }
 
-    /// Names a run: steps with equal signatures do the same to the same.
+    /// Names a run: steps with equal signatures do the same to the same. Asked for only when all
+    /// that counts by content is known.
     fn signature(&self, id: StepId) -> Digest {
+        // Inputs come before their steps, so one pass in order needs no recursion.
+        for below in self.reachable(id) {
+            let signature = || self.signature_of(below);
+            self.cells(below).signature.get_or_init(signature);
+        }
+        *self.cells(id).signature.get_or_init(|| self.signature_of(id))
+    }
+
+    fn signature_of(&self, id: StepId) -> Digest {
         let step = self.graph.step(id);
         let cells = self.cells(id);
-        let mut text = String::new();
+        let mut hasher = Hasher::new();
         for digest in &cells.key.digests {
-            text.push_str(&digest.hex());
+            hasher.update(digest.as_bytes());
+        }
+        if cells.key.digests.is_empty() {
+            hasher.update(format!("step {}", id.0));
         }
         for (index, (input, key)) in step.inputs.iter().zip(&cells.key.inputs).enumerate() {
             match (&key.content, cells.contents[index].get()) {
-                (Some(_), Some(content)) => text.push_str(&content.hex()),
-                _ => text.push_str(&format!("{}/{:?}", self.signature(*input).hex(), key.selector)),
+                (Some(_), Some(content)) => hasher.update(content.as_bytes()),
+                _ => {
+                    let input = self.cells(*input).signature.get();
+                    hasher.update(format!("{input:?} {:?}", key.selector));
+                }
             }
-            text.push(';');
+            hasher.update(";");
         }
-        Digest::of(text)
+        hasher.finish()
     }
 
     /// What records there are for a step.
@@ -347,7 +379,7 @@ where
         // This machine's records come first in the set, so they win a tie.
         let mut found: Vec<Found<E::Chain>> =
             records.iter().flat_map(|record| self.cache.results(*record)).collect();
-        found.sort_by(|a, b| b.created.cmp(&a.created));
+        found.sort_by(|a, b| time_order(&b.created).cmp(&time_order(&a.created)));
         found
     }
 
@@ -513,10 +545,18 @@ impl<E: Executor> Cells<E> {
             ran: OnceCell::new(),
             saved: Mutex::default(),
             contents,
+            signature: OnceLock::new(),
             told: AtomicBool::new(false),
             lost: Mutex::default(),
         }
     }
+}
+
+/// RFC 3339 times in UTC in their order: Go leaves final zeros of a second's fraction out, so the
+/// texts themselves are not in it.
+fn time_order(text: &str) -> (&str, &str) {
+    let bare = text.strip_suffix('Z').unwrap_or(text);
+    bare.split_once('.').unwrap_or((bare, ""))
 }
 
 /// Records that are in all sets.

@@ -26,7 +26,7 @@ const SMALL: u64 = 128 << 10;
 const MAX_LINKS: u32 = 255;
 
 /// Waits until a layer is unpacked, or says why it never will be.
-pub type WaitFor = dyn Fn(&Digest) -> Result<()> + Sync;
+pub type WaitFor<'a> = dyn Fn(&Digest) -> Result<()> + Sync + 'a;
 
 /// A layer that is to be unpacked, and what it must be.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ pub struct PackedLayer<'a> {
     /// directories that it does not describe, or hard links to their files.
     pub parents: &'a [Digest],
     /// Called before such a parent is used: waits until it is unpacked. Without it, it must be.
-    pub wait_for: Option<&'a WaitFor>,
+    pub wait_for: Option<&'a WaitFor<'a>>,
     /// How much is accepted.
     pub limits: Limits,
 }

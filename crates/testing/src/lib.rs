@@ -1,1 +1,10 @@
-//! For tests: hermetic environments, tiny images, a registry that can lie and fail
+//! For tests: a registry that can lie and fail.
+//!
+//! Receives what a test wants to go wrong; hands over servers on free loopback ports and a record
+//! of what they were asked. Nothing here sleeps or leaves this machine.
+
+#![forbid(unsafe_code)]
+
+mod registry;
+
+pub use registry::{BearerRules, FakeRegistry, Seen, TlsFiles};

@@ -1,5 +1,7 @@
 //! What can go wrong while layers move.
 
+use std::fmt::Write as _;
+
 use oci::Digest;
 
 /// A layer that could not be moved.
@@ -31,4 +33,15 @@ pub enum Error {
         /// Why.
         source: registry::Error,
     },
+}
+
+/// An error with its causes, in one line.
+pub fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future};
 use graph::TaskId;
 use oci::{Descriptor, Digest};
-use store::{Layer, Place};
+use store::{Layer, PackedLayer, Place};
 use tokio::io::AsyncRead;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use crate::{Error, Meter, Transfer, blocking};
+use crate::{Error, Meter, Transfer, blocking, chain_text};
 
 /// A blob's bytes as they come from a place.
 type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -29,55 +29,127 @@ impl Transfer {
         future::try_join_all(work).await.map(drop)
     }
 
-    async fn unpack_one(&self, chain: &[Layer], index: usize, task: Option<TaskId>) -> Result<(), Error> {
-        let layer = &chain[index];
-        self.shared.unpacked.get(layer.diff_id, async || self.unpack_now(chain, index, task).await).await
+    /// Unpacks one layer of a chain.
+    ///
+    /// # Errors
+    /// As [`Transfer::unpack`].
+    pub async fn unpack_at(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        self.unpack_one(chain, index, task).await
     }
 
-    async fn unpack_now(&self, chain: &[Layer], index: usize, task: Option<TaskId>) -> Result<(), Error> {
+    async fn unpack_one(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
         let layer = &chain[index];
-        if self.store().is_unpacked(&layer.diff_id) {
+        self.shared.unpacked.get(layer.diff_id, || self.unpack_now(chain, index, task)).await
+    }
+
+    async fn unpack_now(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        let layer = &chain[index];
+        let diff_id = layer.diff_id;
+        if self.store().is_unpacked(&diff_id).map_err(|source| Error::Store { diff_id, source })? {
             return Ok(());
         }
         let _lane = self.shared.lanes.acquire().await;
-        let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
         let mut tried = String::new();
         for source in self.sources(layer) {
             let result = match self.open(&source, layer, task).await {
-                Ok((stream, blob)) => self.unpack_stream(stream, blob, layer, parents.clone()).await.map_err(|error| error.to_string_chain()),
+                Ok((stream, blob)) => self
+                    .unpack_stream(stream, blob, chain, index, task)
+                    .await
+                    .map_err(|error| error.to_string_chain()),
                 Err(message) => Err(message),
             };
             match result {
                 Ok(()) => return Ok(()),
                 Err(message) => {
-                    let _ = write!(tried, "{}{source}: {message}", if tried.is_empty() { "" } else { "; " });
+                    let _ = write!(
+                        tried,
+                        "{}{source}: {message}",
+                        if tried.is_empty() { "" } else { "; " }
+                    );
                 }
             }
         }
         Err(lost(layer, tried))
     }
 
-    async fn unpack_stream(&self, stream: ByteStream, blob: Descriptor, layer: &Layer, parents: Vec<Digest>) -> Result<(), Error> {
-        let (store, diff_id) = (self.store().clone(), layer.diff_id);
+    async fn unpack_stream(
+        &self,
+        stream: ByteStream,
+        blob: Descriptor,
+        chain: &[Layer],
+        index: usize,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        let (store, diff_id) = (self.store().clone(), chain[index].diff_id);
+        let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
         let reader = SyncIoBridge::new(StreamReader::new(stream));
-        blocking(move || store.unpack(reader, &blob.media_type, diff_id, Some((blob.digest, blob.size)), &parents))
-            .await
-            .map(drop)
-            .map_err(|source| Error::Store { diff_id, source })
+        let (transfer, below, runtime) =
+            (self.clone(), chain[..index].to_vec(), tokio::runtime::Handle::current());
+        blocking(move || {
+            // A layer that links to files of one below waits for that one; those below wait for
+            // none above, so nobody waits for himself.
+            let wait_for = |wanted: &Digest| {
+                let at = below.iter().rposition(|layer| layer.diff_id == *wanted);
+                let result = at.map(|at| runtime.block_on(transfer.unpack_one(&below, at, task)));
+                match result {
+                    Some(Err(Error::Store { source, .. })) => Err(source),
+                    // What else went wrong shows when the store does not find the parent.
+                    _ => Ok(()),
+                }
+            };
+            let layer = PackedLayer {
+                wait_for: Some(&wait_for),
+                ..PackedLayer::new(&blob, diff_id, &parents)
+            };
+            store.unpack(reader, &layer)
+        })
+        .await
+        .map(drop)
+        .map_err(|source| Error::Store { diff_id, source })
     }
 
     /// Brings the blob of a layer into the store as it is.
     ///
     /// # Errors
     /// [`Error::Lost`] if the layer has no blob or no place has it.
-    pub async fn fetch_blob(&self, layer: &Layer, task: Option<TaskId>) -> Result<Descriptor, Error> {
-        let Some(blob) = layer.blob.clone() else { return Err(lost(layer, "it was never compressed".into())) };
-        self.shared.blobs.get(blob.digest, async || self.fetch_blob_now(layer, &blob, task).await).await?;
+    pub async fn fetch_blob(
+        &self,
+        layer: &Layer,
+        task: Option<TaskId>,
+    ) -> Result<Descriptor, Error> {
+        let Some(blob) = layer.blob.clone() else {
+            return Err(lost(layer, "it was never compressed".into()));
+        };
+        self.shared.blobs.get(blob.digest, || self.fetch_blob_now(layer, &blob, task)).await?;
         Ok(blob)
     }
 
-    async fn fetch_blob_now(&self, layer: &Layer, blob: &Descriptor, task: Option<TaskId>) -> Result<(), Error> {
-        if self.store().has_blob(&blob.digest) {
+    async fn fetch_blob_now(
+        &self,
+        layer: &Layer,
+        blob: &Descriptor,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        if self
+            .store()
+            .has_blob(&blob.digest)
+            .map_err(|source| Error::Store { diff_id: layer.diff_id, source })?
+        {
             return Ok(());
         }
         let _lane = self.shared.lanes.acquire().await;
@@ -86,19 +158,29 @@ impl Transfer {
             match self.open(&source, layer, task).await {
                 Ok((stream, blob)) => return self.keep_blob(stream, blob, layer).await,
                 Err(message) => {
-                    let _ = write!(tried, "{}{source}: {message}", if tried.is_empty() { "" } else { "; " });
+                    let _ = write!(
+                        tried,
+                        "{}{source}: {message}",
+                        if tried.is_empty() { "" } else { "; " }
+                    );
                 }
             }
         }
         Err(lost(layer, tried))
     }
 
-    async fn keep_blob(&self, stream: ByteStream, blob: Descriptor, layer: &Layer) -> Result<(), Error> {
+    async fn keep_blob(
+        &self,
+        stream: ByteStream,
+        blob: Descriptor,
+        layer: &Layer,
+    ) -> Result<(), Error> {
         let (store, diff_id) = (self.store().clone(), layer.diff_id);
         let mut reader = SyncIoBridge::new(StreamReader::new(stream));
         blocking(move || {
             let mut writer = store.blob_writer()?;
-            io::copy(&mut reader, &mut writer).map_err(store::Error::from)?;
+            io::copy(&mut reader, &mut writer)
+                .map_err(|source| store::Error::ReadArchive { source })?;
             writer.commit(Some((blob.digest, blob.size))).map(drop)
         })
         .await
@@ -107,20 +189,32 @@ impl Transfer {
 
     /// Where the bytes of a layer can come from, nearest first.
     fn sources(&self, layer: &Layer) -> Vec<Source> {
-        let here = layer.blob.as_ref().is_some_and(|blob| self.store().has_blob(&blob.digest));
+        let here = layer
+            .blob
+            .as_ref()
+            .is_some_and(|blob| self.store().has_blob(&blob.digest).unwrap_or(false));
         let places = layer.places.iter().cloned().map(Source::Place);
         here.then_some(Source::Here).into_iter().chain(places).collect()
     }
 
-    async fn open(&self, source: &Source, layer: &Layer, task: Option<TaskId>) -> Result<(ByteStream, Descriptor), String> {
+    async fn open(
+        &self,
+        source: &Source,
+        layer: &Layer,
+        task: Option<TaskId>,
+    ) -> Result<(ByteStream, Descriptor), String> {
         let blob = layer.blob.clone().ok_or("its blob is not known")?;
         let stream: ByteStream = match source {
             Source::Here => file_stream(&self.store().blob_path(&blob.digest)).await?,
-            Source::Place(Place::Layout(folder)) => file_stream(&folder.join("blobs/sha256").join(blob.digest.hex())).await?,
+            Source::Place(Place::Layout(folder)) => {
+                file_stream(&folder.join("blobs/sha256").join(blob.digest.hex())).await?
+            }
             Source::Place(Place::Registry { repository, insecure }) => {
                 let client = self.client().for_host(repository.host(), *insecure);
-                let stream = client.blob(repository, &blob).await.map_err(|error| chain_text(&error))?;
-                let meter = Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
+                let stream =
+                    client.blob(repository, &blob).await.map_err(|error| chain_text(&error))?;
+                let meter =
+                    Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
                 Box::pin(metered(stream.map(|chunk| chunk.map_err(io::Error::other)), meter))
             }
         };
@@ -129,7 +223,10 @@ impl Transfer {
 }
 
 /// Counts what flows, and says when it is over.
-fn metered(stream: impl Stream<Item = io::Result<Bytes>> + Send, meter: Meter) -> impl Stream<Item = io::Result<Bytes>> + Send {
+fn metered(
+    stream: impl Stream<Item = io::Result<Bytes>> + Send,
+    meter: Meter,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let over = futures_util::stream::once(future::ready(None));
     stream.map(Some).chain(over).filter_map(move |item| {
         match &item {
@@ -142,7 +239,9 @@ fn metered(stream: impl Stream<Item = io::Result<Bytes>> + Send, meter: Meter) -
 }
 
 async fn file_stream(path: &Path) -> Result<ByteStream, String> {
-    let file = tokio::fs::File::open(path).await.map_err(|error| format!("open `{}`: {error}", path.display()))?;
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| format!("open `{}`: {error}", path.display()))?;
     Ok(Box::pin(ReadStream(file)))
 }
 
@@ -192,15 +291,4 @@ impl Error {
     fn to_string_chain(&self) -> String {
         chain_text(self)
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -12,9 +12,9 @@ mod memo;
 mod progress;
 mod upload;
 
-pub use error::Error;
+pub use error::{Error, chain_text};
 pub use progress::Meter;
-pub use upload::{LayerFormat, Target};
+pub use upload::{LayerFormat, Target, Upload};
 
 use std::sync::Arc;
 

@@ -17,8 +17,13 @@ impl<K, V> Default for Memo<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// The value of `key`, made by `make` if nobody has made it yet.
-    pub(crate) async fn get<E>(&self, key: K, make: impl AsyncFnOnce() -> Result<V, E>) -> Result<V, E> {
-        let cell = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+    pub(crate) async fn get<E, F: Future<Output = Result<V, E>>>(
+        &self,
+        key: K,
+        make: impl FnOnce() -> F,
+    ) -> Result<V, E> {
+        let cell =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         cell.get_or_try_init(make).await.cloned()
     }
 }

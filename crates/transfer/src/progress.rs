@@ -19,8 +19,21 @@ pub struct Meter {
 
 impl Meter {
     /// A transfer that begins now; without a task nobody is told.
-    pub fn start(events: &Events, task: Option<TaskId>, name: impl Into<Arc<str>>, total: u64) -> Self {
-        let meter = Self { events: events.clone(), task, name: name.into(), total, started: SystemTime::now(), current: AtomicU64::new(0), said: AtomicU64::new(0) };
+    pub fn start(
+        events: &Events,
+        task: Option<TaskId>,
+        name: impl Into<Arc<str>>,
+        total: u64,
+    ) -> Self {
+        let meter = Self {
+            events: events.clone(),
+            task,
+            name: name.into(),
+            total,
+            started: SystemTime::now(),
+            current: AtomicU64::new(0),
+            said: AtomicU64::new(0),
+        };
         meter.say(None);
         meter
     }
@@ -45,7 +58,13 @@ impl Meter {
     fn say(&self, completed: Option<SystemTime>) {
         let Some(task) = self.task else { return };
         let current = self.current.load(Ordering::Relaxed);
-        let transfer = Transfer { name: self.name.clone(), current, total: self.total, started: self.started, completed };
+        let transfer = Transfer {
+            name: self.name.clone(),
+            current,
+            total: self.total,
+            started: self.started,
+            completed,
+        };
         self.events.send(task, TaskEvent::Transfer(transfer));
     }
 }

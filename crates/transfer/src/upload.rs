@@ -3,7 +3,7 @@
 use std::io;
 
 use graph::TaskId;
-use oci::{Descriptor, Repository};
+use oci::{Descriptor, Repository, media_type};
 use registry::{BlobSource, Expect};
 use store::{Compression, Layer, Place};
 use tokio::io::AsyncSeekExt;
@@ -38,20 +38,29 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error::Lost`] if the layer is nowhere, [`Error::Store`] if it cannot be compressed.
-    pub async fn describe(&self, chain: &[Layer], index: usize, format: LayerFormat, task: Option<TaskId>) -> Result<Descriptor, Error> {
+    pub async fn describe(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        format: LayerFormat,
+        task: Option<TaskId>,
+    ) -> Result<Descriptor, Error> {
         let layer = &chain[index];
         if let Some(blob) = &layer.blob
-            && (!format.force || format.compression.matches(&blob.media_type))
+            && (!format.force
+                || media_type::layer_to_oci(&blob.media_type) == format.compression.media_type())
         {
             return Ok(blob.clone());
         }
         let key = (layer.diff_id, format.compression);
         self.shared
             .made
-            .get(key, async || {
+            .get(key, || async {
                 self.unpack(&chain[..=index], task).await?;
                 let (store, diff_id) = (self.store().clone(), layer.diff_id);
-                blocking(move || store.compress(&diff_id, format.compression)).await.map_err(|source| Error::Store { diff_id, source })
+                blocking(move || store.compress(&diff_id, format.compression))
+                    .await
+                    .map_err(|source| Error::Store { diff_id, source })
             })
             .await
     }
@@ -60,9 +69,16 @@ impl Transfer {
     ///
     /// # Errors
     /// As [`Transfer::describe`], and if the blob cannot be fetched.
-    pub async fn blob(&self, chain: &[Layer], index: usize, format: LayerFormat, task: Option<TaskId>) -> Result<Descriptor, Error> {
+    pub async fn blob(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        format: LayerFormat,
+        task: Option<TaskId>,
+    ) -> Result<Descriptor, Error> {
         let descriptor = self.describe(chain, index, format, task).await?;
-        self.fetch_blob(&Layer { blob: Some(descriptor.clone()), ..chain[index].clone() }, task).await?;
+        self.fetch_blob(&Layer { blob: Some(descriptor.clone()), ..chain[index].clone() }, task)
+            .await?;
         Ok(descriptor)
     }
 
@@ -71,16 +87,35 @@ impl Transfer {
     ///
     /// # Errors
     /// As [`Transfer::blob`], and [`Error::Upload`] if the registry does not take it.
-    pub async fn upload(&self, chain: &[Layer], index: usize, format: LayerFormat, to: Upload<'_>) -> Result<Descriptor, Error> {
+    pub async fn upload(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        format: LayerFormat,
+        to: Upload<'_>,
+    ) -> Result<Descriptor, Error> {
         let descriptor = self.describe(chain, index, format, to.task).await?;
         let layer = Layer { blob: Some(descriptor.clone()), ..chain[index].clone() };
-        self.shared.sent.get((descriptor.digest, to.target.clone()), async || self.send(&layer, &descriptor, to).await).await?;
+        self.shared
+            .sent
+            .get((descriptor.digest, to.target.clone()), || self.send(&layer, &descriptor, to))
+            .await?;
         Ok(descriptor)
     }
 
-    async fn send(&self, layer: &Layer, descriptor: &Descriptor, to: Upload<'_>) -> Result<(), Error> {
+    async fn send(
+        &self,
+        layer: &Layer,
+        descriptor: &Descriptor,
+        to: Upload<'_>,
+    ) -> Result<(), Error> {
         let wanted = &to.target.repository;
-        let elsewhere: Vec<&Repository> = layer.places.iter().filter_map(on_registry).filter(|repository| repository.host() == wanted.host()).collect();
+        let elsewhere: Vec<&Repository> = layer
+            .places
+            .iter()
+            .filter_map(on_registry)
+            .filter(|repository| repository.host() == wanted.host())
+            .collect();
         if elsewhere.contains(&wanted) {
             return Ok(());
         }
@@ -89,11 +124,13 @@ impl Transfer {
         let expect = if descriptor.size <= SEND_UNASKED { Expect::New } else { Expect::Unknown };
         let source = LayerSource { transfer: self, layer, task: to.task };
         let client = self.client().for_host(wanted.host(), to.target.insecure);
-        client.push_blob(wanted, descriptor, &source, &mount_from, expect).await.map(drop).map_err(|source| Error::Upload {
-            digest: descriptor.digest,
-            repository: wanted.to_string(),
-            source,
-        })
+        client.push_blob(wanted, descriptor, &source, &mount_from, expect).await.map(drop).map_err(
+            |source| Error::Upload {
+                digest: descriptor.digest,
+                repository: wanted.to_string(),
+                source,
+            },
+        )
     }
 }
 
@@ -124,7 +161,8 @@ impl BlobSource for LayerSource<'_> {
     type Reader = tokio::fs::File;
 
     async fn open(&self, offset: u64) -> io::Result<tokio::fs::File> {
-        let blob = self.transfer.fetch_blob(self.layer, self.task).await.map_err(io::Error::other)?;
+        let blob =
+            self.transfer.fetch_blob(self.layer, self.task).await.map_err(io::Error::other)?;
         let mut file = tokio::fs::File::open(self.transfer.store().blob_path(&blob.digest)).await?;
         file.seek(io::SeekFrom::Start(offset)).await?;
         Ok(file)

@@ -60,8 +60,7 @@ impl Surroundings {
 /// Whether the host's `/sys/fs/cgroup` is cgroup v2 alone.
 pub fn unified_cgroups() -> bool {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs("/sys/fs/cgroup")
-        .is_ok_and(|found| i64::from(found.f_type) == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// One entry of the list of mounts.

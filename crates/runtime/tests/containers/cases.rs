@@ -47,6 +47,7 @@ pub const ALL: &[(&str, Case)] = cases![
     insecure
     cancel_kills_the_tree
     dropping_kills_the_tree
+    a_killed_kiln_takes_the_tree_along
     background_processes_end
     hostile_links
     hostile_kernel_mount_points
@@ -555,6 +556,44 @@ async fn dropping_kills_the_tree(fixture: &Fixture) -> Outcome {
     }
     assert!(is_over(&source));
     assert!(tree(&layer).is_empty(), "the mount points are removed all the same");
+    Ok(())
+}
+
+/// What the process of the next case does until it is killed.
+pub async fn hold(fixture: &Fixture, folder: std::path::PathBuf) {
+    let script = "trap '' TERM HUP; exec 3>/m/line; echo up >&3; sleep 1000 & sleep 1000";
+    let mut container = fixture.shell(script);
+    let kind = MountKind::Bind { source: folder, subpath: String::new(), readonly: false };
+    container.mounts.push(Mount { target: "/m".into(), kind });
+    fixture.says(&container).await;
+}
+
+async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
+    use std::io::{BufRead, Read};
+    let folder = fixture.folder();
+    let line = folder.join("line");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &line,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let mut kiln = std::process::Command::new("/proc/self/exe")
+        .arg(crate::HOLD)
+        .arg(&folder)
+        .env("TMPDIR", fixture.folder())
+        .spawn()
+        .unwrap();
+    let mut line = std::io::BufReader::new(fs::File::open(line).unwrap());
+    let mut word = String::new();
+    line.read_line(&mut word).unwrap();
+    assert_eq!(word, "up\n");
+    kiln.kill().unwrap();
+    // Ends when the last process of the container has ended.
+    line.read_to_string(&mut word).unwrap();
+    kiln.wait().unwrap();
     Ok(())
 }
 

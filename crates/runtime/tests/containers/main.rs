@@ -19,12 +19,21 @@ use runtime::{
 /// Makes this process the second pass.
 const AS_USER: &str = "--as-user";
 
+/// Makes this process run one container that does not end, with the folder that follows.
+const HOLD: &str = "--hold";
+
 /// A user that exists nowhere.
 const USER: u32 = 61234;
 
 fn main() -> ExitCode {
     init_if_asked();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [HOLD, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        let namespace = matches!(standing(), Standing::NamespaceRoot { .. });
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        executor.block_on(cases::hold(&Fixture::new(namespace, true), folder.into()));
+        return ExitCode::SUCCESS;
+    }
     if args.iter().any(|arg| arg == AS_USER) {
         return match become_namespace_root(std::env::args_os()) {
             Standing::User { reason } => skip_all("user namespace", &reason),

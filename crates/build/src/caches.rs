@@ -1,0 +1,163 @@
+//! Records from elsewhere, and records for elsewhere.
+
+use cache::{Export, Form, Imported, Mode, PushRequest};
+use futures_util::future::join_all;
+use graph::{Failure, TaskEvent, TaskId};
+use oci::{Descriptor, Reference};
+
+use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use crate::solving::Solved;
+use crate::{Error, Host, Request};
+
+/// A cache that was read, and where from.
+pub(crate) struct Source {
+    pub from: CacheFrom,
+    pub imported: Imported,
+}
+
+/// Reads all caches at once. One that cannot be read is a warning.
+pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Source> {
+    let sources = request.cache_from.iter().map(|from| import_one(host, from));
+    join_all(sources).await.into_iter().flatten().collect()
+}
+
+async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
+    let name = match from {
+        CacheFrom::Registry { reference, .. } => reference.to_string(),
+        CacheFrom::Local { source, .. } => source.display().to_string(),
+    };
+    let task = host.events.task(format!("importing cache manifest from {name}"), Vec::new());
+    host.events.send(task, TaskEvent::Started);
+    let imported = match from {
+        CacheFrom::Registry { reference, insecure } => {
+            cache::from_registry(&host.client, reference, *insecure).await
+        }
+        CacheFrom::Local { source, tag, digest } => {
+            let (source, tag, digest) = (source.clone(), tag.clone(), *digest);
+            blocking(move || cache::from_folder(&source, &tag, digest)).await
+        }
+    };
+    match imported {
+        Ok(imported) => {
+            host.events.send(task, TaskEvent::Done);
+            Some(Source { from: from.clone(), imported })
+        }
+        Err(error) => {
+            let text = transfer::chain_text(&error);
+            host.events.send(
+                task,
+                TaskEvent::Warning(
+                    format!("failed to import the cache, going on without it: {text}").into(),
+                ),
+            );
+            host.events.send(task, TaskEvent::Failed(Failure::Error(text.into())));
+            None
+        }
+    }
+}
+
+/// Leaves the records of a build wherever they were asked for.
+///
+/// # Errors
+/// The first export that failed and may not.
+pub(crate) async fn export(
+    host: &Host,
+    request: &Request,
+    solved: &Solved,
+) -> Result<Option<Descriptor>, Error> {
+    let exports = request.cache_to.iter().map(|to| export_one(host, to, solved));
+    let mut last = None;
+    for exported in join_all(exports).await {
+        last = exported?.or(last);
+    }
+    Ok(last)
+}
+
+async fn export_one(
+    host: &Host,
+    to: &CacheTo,
+    solved: &Solved,
+) -> Result<Option<Descriptor>, Error> {
+    let (name, target) = match &to.target {
+        CacheTarget::Registry { reference, .. } => {
+            ("exporting cache to registry", reference.to_string())
+        }
+        CacheTarget::Local { destination, .. } => {
+            ("exporting cache to client directory", destination.display().to_string())
+        }
+    };
+    let task = host.events.task(name, Vec::new());
+    host.events.send(task, TaskEvent::Started);
+    match write(to, solved, task).await {
+        Ok(exported) => {
+            for note in exported.iter().filter_map(|exported| exported.note.clone()) {
+                host.events.send(task, TaskEvent::Warning(note.into()));
+            }
+            host.events.send(task, TaskEvent::Done);
+            Ok(exported.map(|exported| exported.descriptor))
+        }
+        Err(error) => {
+            let message = transfer::chain_text(&error);
+            host.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
+            match to.ignore_error {
+                true => Ok(None),
+                false => Err(Error::CacheExport { target, message }),
+            }
+        }
+    }
+}
+
+async fn write(
+    to: &CacheTo,
+    solved: &Solved,
+    task: TaskId,
+) -> Result<Option<cache::Exported>, cache::Error> {
+    let mode = match to.mode {
+        CacheMode::Min => Mode::Min,
+        CacheMode::Max => Mode::Max,
+    };
+    let export = Export::new(&solved.steps, &solved.chain, mode);
+    if export.is_empty() {
+        return Ok(None);
+    }
+    let request = PushRequest {
+        format: transfer::LayerFormat {
+            compression: to.format.compression,
+            force: to.format.force_compression,
+        },
+        form: match (to.image_manifest, to.format.oci_mediatypes) {
+            (true, _) => Form::ImageManifest,
+            (false, true) => Form::OciIndex,
+            (false, false) => Form::DockerList,
+        },
+        insecure: matches!(&to.target, CacheTarget::Registry { insecure: true, .. }),
+        known: match &to.target {
+            CacheTarget::Registry { reference, .. } => known(solved, reference),
+            CacheTarget::Local { .. } => None,
+        },
+        task: Some(task),
+    };
+    let exported = match &to.target {
+        CacheTarget::Registry { reference, .. } => {
+            cache::push(&export, &solved.transfer, reference, &request).await
+        }
+        CacheTarget::Local { destination, tag } => {
+            cache::write_folder(&export, &solved.transfer, destination, tag, &request).await
+        }
+    };
+    exported.map(Some)
+}
+
+/// The manifest that a reference had when this build read it.
+fn known(solved: &Solved, wanted: &Reference) -> Option<oci::Digest> {
+    let same = |(from, _): &&(CacheFrom, oci::Digest)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
+    solved.sources.iter().find(same).map(|(_, manifest)| *manifest)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,244 @@
+//! The result as what was asked for.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use export::{ArchiveKind, ArchiveRequest, Engine, Format, Image, Manifested, PushRequest};
+use graph::{Failure, TaskEvent, TaskId};
+use oci::Reference;
+use transfer::{LayerFormat, Meter, Transfer};
+
+use crate::bases::Bases;
+use crate::request::{ArchiveOutput, Destination, ImageFormat, ImageOutput, Output};
+use crate::solving::Solved;
+use crate::{BuiltImage, Error, Host, Request, shelf};
+
+/// The image of a build: the config that the Dockerfile asks for, the layers that steps made.
+pub(crate) fn image(bases: &Bases, solved: &Solved) -> Image {
+    let base_history = bases.lowered.base.as_ref().map_or(0, |base| base.history.len());
+    Image {
+        config: bases.lowered.config.clone(),
+        layers: solved.chain.layers(),
+        epoch: bases.lowered.source_date_epoch,
+        base_history,
+    }
+}
+
+/// Makes all outputs, one after the other; hands back the image that was made first.
+///
+/// # Errors
+/// The first output that could not be made.
+pub(crate) async fn write(
+    host: &Host,
+    request: &Request,
+    image: &Image,
+    transfer: &Transfer,
+) -> Result<Option<BuiltImage>, Error> {
+    let mut built = None;
+    for output in &request.outputs {
+        let name = match output {
+            Output::CacheOnly => continue,
+            Output::Image(_) => "exporting to image",
+            Output::Oci(_) => "exporting to oci image format",
+            Output::Docker(_) => "exporting to docker image format",
+            Output::Local(_) => "exporting to client directory",
+            Output::Tar(_) => "exporting to client tarball",
+        };
+        let task = host.events.task(name, Vec::new());
+        host.events.send(task, TaskEvent::Started);
+        let job = Job { host, request, image, transfer, task };
+        match job.write(output).await {
+            Ok(made) => {
+                host.events.send(task, TaskEvent::Done);
+                built = built.or(made);
+            }
+            Err(error) => {
+                host.events.send(
+                    task,
+                    TaskEvent::Failed(Failure::Error(transfer::chain_text(&error).into())),
+                );
+                return Err(error);
+            }
+        }
+    }
+    Ok(built)
+}
+
+/// One output.
+struct Job<'a> {
+    host: &'a Host,
+    request: &'a Request,
+    image: &'a Image,
+    transfer: &'a Transfer,
+    task: TaskId,
+}
+
+impl Job<'_> {
+    async fn write(&self, output: &Output) -> Result<Option<BuiltImage>, Error> {
+        match output {
+            Output::Image(image) => self.image(image).await.map(Some),
+            Output::Oci(archive) => self.archive(archive, ArchiveKind::Oci).await.map(Some),
+            Output::Docker(archive) => self.archive(archive, ArchiveKind::Docker).await.map(Some),
+            Output::Local(folder) => {
+                export::write_folder(self.transfer, &self.image.layers, folder, Some(self.task))
+                    .await?;
+                self.say("copying files");
+                Ok(None)
+            }
+            Output::Tar(destination) => {
+                export::write_tar(
+                    self.transfer,
+                    &self.image.layers,
+                    open(destination)?,
+                    Some(self.task),
+                )
+                .await?;
+                self.say("sending tarball");
+                Ok(None)
+            }
+            Output::CacheOnly => Ok(None),
+        }
+    }
+
+    async fn image(&self, output: &ImageOutput) -> Result<BuiltImage, Error> {
+        let names = self.names(&output.names);
+        let format = format(&output.format);
+        if output.push && names.is_empty() {
+            return Err(Error::Request(
+                "nothing to push: give the image a name with `--tag`".into(),
+            ));
+        }
+        let documents = match output.push {
+            true => {
+                let push = PushRequest {
+                    image: self.image,
+                    format,
+                    names,
+                    by_digest: output.push_by_digest,
+                    insecure: output.insecure,
+                    task: Some(self.task),
+                };
+                export::push(self.transfer, &self.host.events, &push).await?
+            }
+            false => self
+                .image
+                .manifest(self.transfer, format, Some(self.task))
+                .await
+                .map_err(Error::Export)?,
+        };
+        self.say("exporting layers");
+        self.say(&format!("exporting manifest {}", documents.descriptor.digest));
+        self.say(&format!("exporting config {}", documents.config_descriptor.digest));
+        if output.store {
+            let pushed = output.push.then_some(names).unwrap_or_default();
+            shelf::keep(&self.host.store, names, &documents, &self.image.layers, pushed)?;
+            for name in names {
+                self.say(&format!("naming to {name}"));
+            }
+        }
+        Ok(built(&documents, names))
+    }
+
+    async fn archive(
+        &self,
+        output: &ArchiveOutput,
+        kind: ArchiveKind,
+    ) -> Result<BuiltImage, Error> {
+        let names = self.names(&output.names);
+        let request = ArchiveRequest {
+            image: self.image,
+            format: format(&output.format),
+            names,
+            kind,
+            task: Some(self.task),
+        };
+        let documents = match (&output.destination, output.tar) {
+            (None, _) if kind == ArchiveKind::Docker => {
+                let engine = Engine::parse(&self.host.engine)?;
+                export::load(self.transfer, &request, &engine).await?
+            }
+            (None, _) => return Err(Error::Request("`--output type=oci` needs `dest=`: a file, a folder with `tar=false`, or `-`".into())),
+            (Some(Destination::Path(path)), false) => export::write_layout(self.transfer, &request, path).await?,
+            (Some(Destination::Stdout), false) => return Err(Error::Request("a folder cannot be written to standard output: give `dest=`, or leave `tar=false` out".into())),
+            (Some(destination), true) => export::write_archive(self.transfer, &request, open(destination)?).await?,
+        };
+        self.say(&format!("exporting manifest {}", documents.descriptor.digest));
+        self.say(&format!("exporting config {}", documents.config_descriptor.digest));
+        self.say("sending tarball");
+        Ok(built(&documents, names))
+    }
+
+    fn names<'n>(&'n self, own: &'n [Reference]) -> &'n [Reference] {
+        if own.is_empty() { &self.request.tags } else { own }
+    }
+
+    fn say(&self, what: &str) {
+        Meter::start(&self.host.events, Some(self.task), what, 0).finish();
+    }
+}
+
+fn built(documents: &Manifested, names: &[Reference]) -> BuiltImage {
+    BuiltImage {
+        descriptor: documents.descriptor.clone(),
+        config: documents.config_descriptor.digest,
+        names: names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn format(format: &ImageFormat) -> Format {
+    Format {
+        layers: LayerFormat { compression: format.compression, force: format.force_compression },
+        oci_mediatypes: format.oci_mediatypes,
+    }
+}
+
+/// A file that gets its name when it is complete, or standard output.
+fn open(destination: &Destination) -> Result<Box<dyn Write + Send>, Error> {
+    match destination {
+        Destination::Stdout => Ok(Box::new(io::stdout())),
+        Destination::Path(path) => {
+            let failed =
+                |source| Error::Export(export::Error::Write { path: path.clone(), source });
+            if path.is_dir() {
+                return Err(failed(io::ErrorKind::IsADirectory.into()));
+            }
+            if path.exists() && !path.is_file() {
+                // A pipe or a device is written as it is.
+                return File::options()
+                    .write(true)
+                    .open(path)
+                    .map(|file| Box::new(file) as Box<dyn Write + Send>)
+                    .map_err(failed);
+            }
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            let file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+            Ok(Box::new(Named { file: Some(file), path: path.clone() }))
+        }
+    }
+}
+
+/// A file beside its name; the flush that ends the writing gives it the name.
+struct Named {
+    file: Option<tempfile::NamedTempFile>,
+    path: std::path::PathBuf,
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.flush()?;
+        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.persist(&self.path).map(drop).map_err(|error| error.error)
+    }
+}

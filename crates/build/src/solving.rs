@@ -1,0 +1,158 @@
+//! The graph, solved: what was found, what ran, and the chain of the result.
+
+use std::sync::Arc;
+
+use cache::{Caches, LocalRecords};
+use execute::{Executor, Lent, Output};
+use graph::{StepId, TaskEvent, TaskId};
+use oci::Digest;
+use solve::{SolveError, Solver, StepFacts, Tasks};
+use store::{Chain, Compression, Time};
+use transfer::Transfer;
+
+use crate::bases::Bases;
+use crate::caches::Source;
+use crate::context::Opened;
+use crate::error::Place;
+use crate::request::{CacheFrom, Output as Wanted};
+use crate::uploads::Uploads;
+use crate::{Error, Host, Request};
+
+/// A graph that was solved.
+pub(crate) struct Solved {
+    /// The layers of the result.
+    pub chain: Chain,
+    /// What is known of every step.
+    pub steps: Vec<StepFacts<Chain>>,
+    /// Moves layers.
+    pub transfer: Transfer,
+    /// The caches that were read, and their manifests.
+    pub sources: Vec<(CacheFrom, Digest)>,
+    pub cached: usize,
+    pub ran: usize,
+    executor: Executor,
+}
+
+impl Solved {
+    /// Keeps what was learnt of the context's files.
+    pub(crate) fn finish(self) {
+        self.executor.finish();
+    }
+}
+
+/// Solves the graph of a build.
+pub(crate) async fn solve(
+    host: &Host,
+    request: &Request,
+    _opened: &Opened,
+    bases: &Bases,
+    imported: Vec<Source>,
+) -> Result<Solved, Error> {
+    let graph = &bases.lowered.graph;
+    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
+    let tasks = Tasks { events: host.events.clone(), of_step: introduce(host, bases) };
+    let executor = Executor::new(execute::Settings {
+        transfer: transfer.clone(),
+        images: bases.images.clone(),
+        runtime: host.runtime.clone(),
+        lent: Lent {
+            secrets: request
+                .secrets
+                .iter()
+                .map(|(id, secret)| (id.clone(), secret.value().into()))
+                .collect(),
+            ssh: request.ssh.clone(),
+        },
+        folders: bases.folders.clone(),
+        tasks: tasks.clone(),
+        compression: compression(request),
+        now: now(bases.lowered.source_date_epoch),
+    });
+    let sources =
+        imported.iter().map(|source| (source.from.clone(), source.imported.manifest)).collect();
+    let records = LocalRecords::open(&host.store)?;
+    let caches =
+        Caches::new(records, imported.into_iter().map(|source| source.imported.records).collect());
+
+    let Some(result) = bases.lowered.result else {
+        return Ok(Solved {
+            chain: Chain::new(),
+            steps: Vec::new(),
+            transfer,
+            sources,
+            cached: 0,
+            ran: 0,
+            executor,
+        });
+    };
+    let uploads = Uploads::new(request, &transfer, graph, result);
+    let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
+        .on_made(|id, chain: &Chain| uploads.start(id, chain));
+    let solved = solver.solve(result).await.map_err(|error| failed(bases, error))?;
+    drop(solver);
+    if let Some(fault) = caches.fault() {
+        let task = host.events.task("[internal] records of this machine", Vec::new());
+        host.events.send(
+            task,
+            TaskEvent::Warning(
+                format!("not usable, the build went on without them: {fault}").into(),
+            ),
+        );
+        host.events.send(task, TaskEvent::Done);
+    }
+    let chain = match &solved.output {
+        Output::Chain(chain) => chain.clone(),
+        Output::Context(_) => Chain::new(),
+    };
+    // Sources count neither as found nor as run: they are what steps stand on.
+    let shown = |step: &&StepFacts<Chain>| {
+        !step.inputs.is_empty() && graph.step(step.id).shown_as.is_none()
+    };
+    let ran = solved.steps.iter().filter(shown).filter(|step| step.ran).count();
+    let cached = solved.steps.iter().filter(shown).count() - ran;
+    Ok(Solved { chain, steps: solved.steps, transfer, sources, cached, ran, executor })
+}
+
+/// Introduces the steps to progress, in their order.
+fn introduce(host: &Host, bases: &Bases) -> Vec<Option<TaskId>> {
+    let graph = &bases.lowered.graph;
+    let mut tasks: Vec<Option<TaskId>> = Vec::with_capacity(graph.len());
+    for (_, step) in graph.steps() {
+        let inputs =
+            step.inputs.iter().filter_map(|input: &StepId| tasks[input.0 as usize]).collect();
+        tasks.push(
+            step.shown_as
+                .is_none()
+                .then(|| host.events.task(Arc::from(step.name.as_str()), inputs)),
+        );
+    }
+    tasks
+}
+
+/// New layers of files are compressed as the first one who wants them wants them.
+fn compression(request: &Request) -> Compression {
+    let outputs = request.outputs.iter().filter_map(|output| match output {
+        Wanted::Image(image) if image.push => Some(image.format.compression),
+        Wanted::Oci(archive) | Wanted::Docker(archive) => Some(archive.format.compression),
+        Wanted::Image(_) | Wanted::Local(_) | Wanted::Tar(_) | Wanted::CacheOnly => None,
+    });
+    let caches = request.cache_to.iter().map(|cache| cache.format.compression);
+    outputs.chain(caches).next().unwrap_or(Compression::Zstd(Some(1)))
+}
+
+fn now(epoch: Option<i64>) -> Time {
+    match epoch {
+        Some(seconds) => Time { seconds, nanos: 0 },
+        None => Time { seconds: jiff::Timestamp::now().as_second(), nanos: 0 },
+    }
+}
+
+/// A failed step, with the lines that asked for it.
+fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
+    let step = bases.lowered.graph.step(error.step);
+    Error::Dockerfile {
+        message: transfer::chain_text(&error.source),
+        place: step.lines.map(|lines| Place { file: bases.file.clone(), lines }),
+        hint: None,
+    }
+}

@@ -1,0 +1,105 @@
+//! Layers on their way while the build goes on: the end of a build has little left to do.
+
+use std::collections::BTreeSet;
+
+use graph::{Graph, StepId};
+use store::Chain;
+use transfer::{LayerFormat, Target, Transfer, Upload};
+
+use crate::Request;
+use crate::request::{CacheMode, CacheTarget, Output};
+
+/// Where layers go as soon as they are made.
+pub(crate) struct Uploads {
+    transfer: Transfer,
+    /// Every layer.
+    all: Vec<(Target, LayerFormat)>,
+    /// Layers of the result.
+    result: Vec<(Target, LayerFormat)>,
+    /// The steps that make the result's layers.
+    on_result: BTreeSet<StepId>,
+}
+
+impl Uploads {
+    /// Where a request wants the layers of a graph's result, and of all its steps.
+    pub(crate) fn new(
+        request: &Request,
+        transfer: &Transfer,
+        graph: &Graph,
+        result: StepId,
+    ) -> Self {
+        let mut uploads = Self {
+            transfer: transfer.clone(),
+            all: Vec::new(),
+            result: Vec::new(),
+            on_result: on_result(graph, result),
+        };
+        for cache in &request.cache_to {
+            if let CacheTarget::Registry { reference, insecure } = &cache.target {
+                let target =
+                    Target { repository: reference.repository().clone(), insecure: *insecure };
+                let format = LayerFormat {
+                    compression: cache.format.compression,
+                    force: cache.format.force_compression,
+                };
+                let list = if cache.mode == CacheMode::Max {
+                    &mut uploads.all
+                } else {
+                    &mut uploads.result
+                };
+                list.push((target, format));
+            }
+        }
+        for output in &request.outputs {
+            if let Output::Image(image) = output
+                && image.push
+            {
+                let names = if image.names.is_empty() { &request.tags } else { &image.names };
+                let repositories: BTreeSet<_> =
+                    names.iter().map(|name| name.repository().clone()).collect();
+                let format = LayerFormat {
+                    compression: image.format.compression,
+                    force: image.format.force_compression,
+                };
+                uploads.result.extend(
+                    repositories.into_iter().map(|repository| {
+                        (Target { repository, insecure: image.insecure }, format)
+                    }),
+                );
+            }
+        }
+        uploads
+    }
+
+    /// Sends the highest layer of a chain that was just made. Whether it went well shows when
+    /// the export asks for it.
+    pub(crate) fn start(&self, id: StepId, chain: &Chain) {
+        let result = self.on_result.contains(&id).then_some(&self.result).into_iter().flatten();
+        for (target, format) in self.all.iter().chain(result).cloned() {
+            let (transfer, chain) = (self.transfer.clone(), chain.clone());
+            tokio::spawn(async move {
+                let layers = chain.layers();
+                let Some(top) = layers.len().checked_sub(1) else { return };
+                let _ = transfer
+                    .upload(&layers, top, format, Upload { target: &target, task: None })
+                    .await;
+            });
+        }
+    }
+}
+
+/// The steps that a result's layers come from: the first inputs, and all of merges.
+fn on_result(graph: &Graph, result: StepId) -> BTreeSet<StepId> {
+    let mut steps = BTreeSet::new();
+    let mut open = vec![result];
+    while let Some(id) = open.pop() {
+        if steps.insert(id) {
+            let step = graph.step(id);
+            match step.operation {
+                graph::Operation::Merge => open.extend(&step.inputs),
+                _ => open.extend(step.inputs.first()),
+            }
+        }
+    }
+    steps
+}

@@ -1,3 +1,0 @@
-pub fn run(_: &[String]) -> Result<(), String> {
-    Ok(())
-}

@@ -1,0 +1,136 @@
+//! kiln beside its peers: the same work, the same registry, empty state for every run.
+
+mod measure;
+mod peers;
+mod projects;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fixtures::{Access, DockerRegistry};
+
+use crate::table::{Table, bytes};
+use crate::{packages, tools};
+use measure::Measurement;
+use peers::Tool;
+use projects::Project;
+
+pub fn run(args: &[String]) -> Result<(), String> {
+    let mut args = args.to_vec();
+    let only = tools::take_value(&mut args, "--only")?.unwrap_or_default();
+    let only: Vec<&str> = only.split(',').filter(|word| !word.is_empty()).collect();
+    let runs = match tools::take_value(&mut args, "--runs")? {
+        Some(text) => {
+            text.parse::<usize>().ok().filter(|runs| *runs > 0).ok_or("`--runs` needs a number")?
+        }
+        None => 3,
+    };
+    if let Some(unknown) = args.first() {
+        return Err(format!("`{unknown}` is no option of bench"));
+    }
+    packages::need(&[packages::REGISTRY, packages::BUSYBOX])?;
+    let mut tools = peers::installed(tools::release_binary()?)?;
+    let place = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+    let wanted = |name: &str, known: &[&str]| {
+        let chosen: Vec<_> = only.iter().filter(|word| known.contains(word)).collect();
+        chosen.is_empty() || chosen.iter().any(|word| **word == name)
+    };
+    let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
+    let projects = Project::NAMES;
+    if let Some(unknown) =
+        only.iter().find(|word| !names.contains(word) && !projects.contains(word))
+    {
+        return Err(format!(
+            "`{unknown}` is neither of {} nor of {}",
+            projects.join(", "),
+            names.join(", ")
+        ));
+    }
+    println!("works: {}; tools: {}; median of {runs}\n", projects.join(", "), names.join(", "));
+    let known = names.clone();
+    tools.retain(|tool| wanted(tool.name(), &known));
+    for name in projects.iter().filter(|name| wanted(name, projects)) {
+        let project = Project::make(name, place.path())?;
+        let mut results = Results::default();
+        for tool in &mut tools {
+            for number in 0..runs {
+                if let Err(error) = results.try_tool(tool.as_mut(), &project, number) {
+                    println!("{} on {name}: {error}", tool.name());
+                    break;
+                }
+            }
+        }
+        results.print();
+        project.remove();
+    }
+    Ok(())
+}
+
+/// Measurements by work and tool.
+#[derive(Default)]
+struct Results(BTreeMap<(usize, String), BTreeMap<String, Vec<Measurement>>>);
+
+impl Results {
+    /// Cold, nothing changed, and a changed file where the project has one: each on empty state.
+    fn try_tool(
+        &mut self,
+        tool: &mut dyn Tool,
+        project: &Project,
+        number: usize,
+    ) -> Result<(), String> {
+        // A registry of its own for each round: nothing is left of another one's blobs.
+        let registry = DockerRegistry::start(Access::Open)?;
+        registry.put_busybox()?;
+        project.reset()?;
+        for (order, work) in project.works().iter().enumerate() {
+            if order == 2 {
+                project.change(number)?;
+            }
+            tool.start()?;
+            let measured = measure::measure(tool, &registry, project.context());
+            tool.stop();
+            let works = self.0.entry((order, format!("{}: {work}", project.name()))).or_default();
+            works.entry(tool.name().to_owned()).or_default().push(measured?);
+        }
+        Ok(())
+    }
+
+    fn print(&self) {
+        for ((_, work), tools) in &self.0 {
+            let mut table = Table::new(&[
+                work,
+                "seconds",
+                "requests",
+                "down",
+                "up",
+                "peak memory",
+                "of kiln's time",
+            ]);
+            let kiln = tools.get("kiln").map(|measured| median(measured));
+            for (tool, measured) in tools {
+                let time = median(measured);
+                let last = &measured[measured.len() - 1];
+                let peak = measured.iter().map(|one| one.peak_memory).max().unwrap_or(0);
+                let ratio =
+                    kiln.map(|kiln| format!("{:.1}", time.as_secs_f64() / kiln.as_secs_f64()));
+                table.row(vec![
+                    tool.clone(),
+                    crate::demo::seconds(time),
+                    last.requests.to_string(),
+                    bytes(last.down),
+                    bytes(last.up),
+                    format!("{:.0} MiB", peak as f64 / f64::from(1 << 20)),
+                    ratio.unwrap_or_default(),
+                ]);
+            }
+            table.print();
+            println!();
+        }
+    }
+}
+
+fn median(measured: &[Measurement]) -> Duration {
+    let mut times: Vec<Duration> = measured.iter().map(|one| one.time).collect();
+    times.sort();
+    times[times.len() / 2]
+}

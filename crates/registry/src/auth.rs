@@ -1,0 +1,429 @@
+//! Who asks: tokens and passwords, remembered for each registry.
+//!
+//! Nothing is asked beforehand: the first request goes out bare, the 401 says how to authenticate,
+//! and from then on requests to that registry carry it at once.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use oci::Repository;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::answer::Answer;
+use crate::challenge::{Challenge, challenges};
+use crate::client::Client;
+use crate::exchange::{Ask, Send};
+use crate::hosts::Endpoint;
+use crate::{Credentials, Error, Result, Secret};
+
+/// Token services answer less than this, in bytes.
+const MOST_TOKEN: u64 = 1 << 20;
+/// A token's life where the service does not say (distribution, token spec), in seconds.
+const DEFAULT_LIFE: u64 = 60;
+/// Tokens are renewed this long before they end, or a fifth of their life if that is shorter.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// What a token is to allow, by repository: to read, or also to write. The first repository's
+/// credentials are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scopes(Vec<(String, bool)>);
+
+impl Scopes {
+    pub(crate) fn pull(path: String) -> Self {
+        Self(vec![(path, false)])
+    }
+
+    pub(crate) fn push(path: String) -> Self {
+        Self(vec![(path, true)])
+    }
+
+    pub(crate) fn and_pull(mut self, path: &str) -> Self {
+        self.0.push((path.into(), false));
+        self
+    }
+
+    fn cover(&self, wanted: &Self) -> bool {
+        wanted.0.iter().all(|(path, push)| {
+            self.0.iter().any(|(own, own_push)| own == path && (*own_push || !push))
+        })
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (path, push)) in self.0.iter().enumerate() {
+            let space = if index > 0 { " " } else { "" };
+            let actions = if *push { "pull,push" } else { "pull" };
+            write!(f, "{space}repository:{path}:{actions}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a registry wants to be told who asks, and what it has been told.
+#[derive(Default)]
+pub(crate) struct Authenticator {
+    method: Mutex<AuthMethod>,
+    tokens: Mutex<HashMap<Scopes, TokenCell>>,
+}
+
+/// Held while a token is fetched, so that each is fetched once.
+type TokenCell = Arc<tokio::sync::Mutex<Tokens>>;
+
+#[derive(Clone, Default)]
+enum AuthMethod {
+    /// No 401 yet.
+    #[default]
+    Unknown,
+    Basic,
+    Bearer(Arc<Service>),
+}
+
+/// A token service.
+struct Service {
+    realm: Url,
+    name: Option<String>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    /// Scopes that the registry named beside ours.
+    extra: Option<String>,
+    token: Option<Token>,
+}
+
+struct Token {
+    secret: Secret,
+    good_until: Instant,
+}
+
+impl Token {
+    fn is_good(&self) -> bool {
+        Instant::now() < self.good_until
+    }
+}
+
+/// What a request carries.
+pub(crate) struct Authorization {
+    pub header: HeaderValue,
+    /// Whether it is as new as can be: if it is refused, so is the user.
+    pub fresh: bool,
+}
+
+impl Authenticator {
+    /// What a request to carry, as far as is known.
+    ///
+    /// # Errors
+    /// If a credential helper or the token service fails, or the latter refuses the user.
+    pub(crate) async fn authorization(
+        &self,
+        client: &Client,
+        ask: &Ask<'_>,
+    ) -> Result<Option<Authorization>> {
+        let method = self.method.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let service = match method {
+            AuthMethod::Unknown => return Ok(None),
+            AuthMethod::Basic => {
+                let header = match credentials(client, ask.endpoint, ask.repository).await? {
+                    Some(Credentials::Password { username, password }) => {
+                        basic(&username, &password)?
+                    }
+                    Some(Credentials::Identity { token, .. }) => basic("<token>", &token)?,
+                    Some(Credentials::Registry(token)) => bearer(&token)?,
+                    None => return Ok(None),
+                };
+                return Ok(Some(Authorization { header, fresh: true }));
+            }
+            AuthMethod::Bearer(service) => service,
+        };
+        if let Some(token) = self.covering(&ask.scopes) {
+            return Ok(Some(Authorization { header: bearer(&token)?, fresh: false }));
+        }
+        let cell = self.cell(&ask.scopes);
+        let mut tokens = cell.lock().await;
+        if let Some(token) = tokens.token.as_ref().filter(|token| token.is_good()) {
+            return Ok(Some(Authorization { header: bearer(&token.secret)?, fresh: false }));
+        }
+        let token = service.fetch(client, ask, tokens.extra.as_deref()).await?;
+        let header = bearer(&token.secret)?;
+        tokens.token = Some(token);
+        Ok(Some(Authorization { header, fresh: true }))
+    }
+
+    /// Learns from a 401. Whether it is worth asking again.
+    ///
+    /// # Errors
+    /// If a credential helper fails, or the token service's address is not to be trusted.
+    pub(crate) async fn learn(
+        &self,
+        client: &Client,
+        ask: &Ask<'_>,
+        headers: &HeaderMap,
+        used: Option<&Authorization>,
+    ) -> Result<bool> {
+        let challenges = challenges(headers);
+        let by_scheme = |scheme: &str| challenges.iter().find(|found| found.scheme == scheme);
+        let service = by_scheme("bearer").and_then(|found| Some((found, found.get("realm")?)));
+        let method = match service {
+            Some((challenge, realm)) => {
+                let service = Service::new(ask, realm, challenge)?;
+                self.note(&ask.scopes, challenge.get("scope"), used).await;
+                AuthMethod::Bearer(Arc::new(service))
+            }
+            None if by_scheme("basic").is_some() => {
+                if credentials(client, ask.endpoint, ask.repository).await?.is_none() {
+                    return Ok(false);
+                }
+                AuthMethod::Basic
+            }
+            None => return Ok(false),
+        };
+        *self.method.lock().unwrap_or_else(PoisonError::into_inner) = method;
+        Ok(true)
+    }
+
+    /// Forgets tokens that were refused, and keeps what the registry asked for beside our scopes.
+    async fn note(&self, scopes: &Scopes, asked: Option<&str>, used: Option<&Authorization>) {
+        let cells: Vec<TokenCell> = {
+            let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.values().cloned().collect()
+        };
+        for cell in cells {
+            let mut tokens = cell.lock().await;
+            let refused = |token: &Token| {
+                used.is_some_and(|used| {
+                    bearer(&token.secret).is_ok_and(|header| header == used.header)
+                })
+            };
+            if tokens.token.as_ref().is_some_and(refused) {
+                tokens.token = None;
+            }
+        }
+        let own = scopes.to_string();
+        let resource = |scope: &str| scope.rsplit_once(':').map(|(name, _)| name.to_owned());
+        let known: Vec<_> = own.split(' ').filter_map(resource).collect();
+        let beside = asked.into_iter().flat_map(str::split_whitespace);
+        let beside: Vec<_> =
+            beside.filter(|scope| !resource(scope).is_some_and(|r| known.contains(&r))).collect();
+        if !beside.is_empty() {
+            self.cell(scopes).lock().await.extra = Some(beside.join(" "));
+        }
+    }
+
+    fn cell(&self, scopes: &Scopes) -> TokenCell {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.entry(scopes.clone()).or_default().clone()
+    }
+
+    /// A token that allows this and perhaps more.
+    fn covering(&self, wanted: &Scopes) -> Option<Secret> {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let covering = tokens.iter().filter(|(scopes, _)| scopes.cover(wanted));
+        covering.filter_map(|(_, cell)| cell.try_lock().ok()).find_map(|tokens| {
+            let token = tokens.token.as_ref().filter(|token| token.is_good());
+            token.map(|token| token.secret.clone())
+        })
+    }
+}
+
+/// The name of who asks, for errors.
+pub(crate) async fn user(client: &Client, ask: &Ask<'_>) -> Option<String> {
+    let found = credentials(client, ask.endpoint, ask.repository).await.ok().flatten()?;
+    Some(found.username().unwrap_or("with a token").to_owned())
+}
+
+async fn credentials(
+    client: &Client,
+    endpoint: &Endpoint,
+    repository: &Repository,
+) -> Result<Option<Credentials>> {
+    client.settings().docker_config.credentials(&endpoint.repository(repository)).await
+}
+
+fn basic(username: &str, password: &Secret) -> Result<HeaderValue> {
+    let pair = STANDARD.encode(format!("{username}:{}", password.reveal()));
+    sensitive(&format!("Basic {pair}"))
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.reveal()))
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| Error::Setting {
+        setting: "credentials".into(),
+        reason: "a token has characters that HTTP does not allow".into(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[derive(Deserialize)]
+struct TokenText {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<f64>,
+}
+
+impl Service {
+    /// # Errors
+    /// If the realm is not an address, or would get passwords over a worse connection than the
+    /// registry's own.
+    fn new(ask: &Ask<'_>, realm: &str, challenge: &Challenge) -> Result<Self> {
+        let refused = |reason: &str| Error::Protocol {
+            host: ask.endpoint.authority.clone(),
+            what: ask.what.clone(),
+            reason: format!("its token service {reason}"),
+        };
+        let own = ask.endpoint.url("")?;
+        let realm = own.join(realm).map_err(|_| refused("has no address"))?;
+        match realm.scheme() {
+            "https" => {}
+            "http" if own.scheme() == "http" || ask.endpoint.insecure => {}
+            _ => return Err(refused("is not reached over TLS, as the registry is")),
+        }
+        Ok(Self { realm, name: challenge.get("service").map(str::to_owned) })
+    }
+
+    async fn fetch(&self, client: &Client, ask: &Ask<'_>, extra: Option<&str>) -> Result<Token> {
+        let failed = |source| Error::Token {
+            host: ask.endpoint.authority.clone(),
+            source: Box::new(source),
+        };
+        let credentials = credentials(client, ask.endpoint, ask.repository).await?;
+        let mut scopes: Vec<String> =
+            ask.scopes.to_string().split_whitespace().map(str::to_owned).collect();
+        scopes.extend(extra.into_iter().flat_map(str::split_whitespace).map(str::to_owned));
+        let answer = match &credentials {
+            Some(Credentials::Registry(token)) => return Ok(Token::for_ever(token.clone())),
+            Some(Credentials::Identity { token, .. }) => {
+                self.exchange_identity(client, ask, &scopes, token).await
+            }
+            Some(Credentials::Password { username, password }) => {
+                let login = Some((username.as_str(), password));
+                self.ask(client, ask, &scopes, login).await
+            }
+            None => self.ask(client, ask, &scopes, None).await,
+        };
+        let answer = answer.map_err(failed)?;
+        if !answer.status().is_success() {
+            let user = credentials.as_ref().and_then(Credentials::username).map(str::to_owned);
+            let refusal = answer.refusal(&ask.what, user).await;
+            // Wrong credentials are what they are, whoever says so.
+            return Err(if refusal.is_unauthorized() { refusal } else { failed(refusal) });
+        }
+        let host = answer.host.clone();
+        let body = answer.bytes(MOST_TOKEN, "the answer of a token service").await;
+        Token::read(&body.map_err(failed)?).map_err(|reason| {
+            failed(Error::Protocol { host, what: "a token".into(), reason: reason.into() })
+        })
+    }
+
+    /// GET with a password or without (distribution, token spec).
+    async fn ask(
+        &self,
+        client: &Client,
+        ask: &Ask<'_>,
+        scopes: &[String],
+        login: Option<(&str, &Secret)>,
+    ) -> Result<Answer> {
+        let mut url = self.realm.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.extend_pairs(self.name.as_ref().map(|name| ("service", name)));
+            query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+            query.extend_pairs(login.map(|(username, _)| ("account", username)));
+        }
+        let mut headers = HeaderMap::new();
+        if let Some((username, password)) = login {
+            headers.insert(AUTHORIZATION, basic(username, password)?);
+        }
+        let send = Send { method: Method::GET, url, headers, body: Bytes::new() };
+        client.send_bare(&send, ask.endpoint.insecure).await
+    }
+
+    /// POST with a refresh token (distribution, OAuth2 token spec).
+    async fn exchange_identity(
+        &self,
+        client: &Client,
+        ask: &Ask<'_>,
+        scopes: &[String],
+        token: &Secret,
+    ) -> Result<Answer> {
+        // Only to write a form: it goes into the body.
+        let mut form = self.realm.clone();
+        form.set_query(None);
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("refresh_token", token.reveal())
+            .append_pair("service", self.name.as_deref().unwrap_or_default())
+            .append_pair("scope", &scopes.join(" "))
+            .append_pair("client_id", "kiln");
+        let body = Bytes::from(form.query().unwrap_or_default().to_owned());
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
+        let send = Send { method: Method::POST, url: self.realm.clone(), headers, body };
+        let answer = client.send_bare(&send, ask.endpoint.insecure).await?;
+        match answer.status() {
+            // Services that know no OAuth2 take the token as a password.
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                self.ask(client, ask, scopes, Some(("<token>", token))).await
+            }
+            _ => Ok(answer),
+        }
+    }
+}
+
+impl Token {
+    fn for_ever(secret: Secret) -> Self {
+        Self { secret, good_until: Instant::now() + Duration::from_secs(365 * 24 * 3600) }
+    }
+
+    fn read(body: &[u8]) -> Result<Self, &'static str> {
+        let text: TokenText =
+            serde_json::from_slice(body).map_err(|_| "it is not JSON with `token`")?;
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let secret = given(text.token).or(given(text.access_token)).ok_or("it has no token")?;
+        let life = text.expires_in.map_or(DEFAULT_LIFE, |seconds| seconds.clamp(0.0, 1e9) as u64);
+        let life = Duration::from_secs(life);
+        let good_until = Instant::now() + life - MARGIN.min(life / 5);
+        Ok(Self { secret: Secret::new(secret), good_until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wider_tokens_serve_narrower_requests() {
+        let both = Scopes::push("a".into()).and_pull("b");
+        assert_eq!(both.to_string(), "repository:a:pull,push repository:b:pull");
+        assert!(both.cover(&Scopes::pull("a".into())));
+        assert!(both.cover(&Scopes::pull("b".into())));
+        assert!(!both.cover(&Scopes::push("b".into())));
+        assert!(!both.cover(&Scopes::pull("c".into())));
+        assert!(both.cover(&Scopes::default()));
+    }
+
+    #[test]
+    fn tokens_have_two_spellings_and_a_default_life() {
+        let life = |text: &str| {
+            let token = Token::read(text.as_bytes()).unwrap();
+            assert_eq!(token.secret.reveal(), "t");
+            token.good_until.saturating_duration_since(Instant::now()).as_secs_f64().round()
+        };
+        assert_eq!(life(r#"{"token": "t"}"#), 48.0);
+        assert_eq!(life(r#"{"access_token": "t", "token": "", "expires_in": 300}"#), 270.0);
+        assert_eq!(life(r#"{"token": "t", "expires_in": 0}"#), 0.0);
+        assert!(Token::read(b"{}").is_err());
+        assert!(Token::read(b"<html>").is_err());
+    }
+}

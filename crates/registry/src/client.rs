@@ -1,0 +1,186 @@
+//! The client: what is shared by all its requests.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci::{Digest, Repository};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use crate::auth::Scopes;
+use crate::exchange::{Ask, Payload, Target};
+use crate::hosts::Endpoint;
+use crate::http::Pool;
+use crate::{Error, Result, Settings};
+
+/// Talks to registries. Clones share connections, tokens and what was learned.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Hosts that this clone takes for insecure.
+    insecure: Arc<BTreeSet<String>>,
+}
+
+struct Shared {
+    settings: Arc<Settings>,
+    pool: Pool,
+    counters: Arc<Counters>,
+    /// Mirrors of a host and, last, the host itself; apart for insecure use.
+    endpoints: Mutex<HashMap<(String, bool), Arc<[Arc<Endpoint>]>>>,
+    presence: Mutex<HashMap<(Repository, Digest), PresenceCell>>,
+}
+
+/// Whether a repository has a blob; unset until asked. Held while asking, so that it is asked once.
+pub(crate) type PresenceCell = Arc<tokio::sync::Mutex<Option<Presence>>>;
+
+/// Whether a repository has a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Absent,
+    /// There, with its size if the registry said it.
+    Present(Option<u64>),
+}
+
+/// What went over the wire.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub requests: AtomicU64,
+    pub bytes_down: AtomicU64,
+    pub bytes_up: AtomicU64,
+}
+
+/// What a client and its clones did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests sent, those for tokens and repeated ones included.
+    pub requests: u64,
+    /// Bytes of bodies received.
+    pub bytes_down: u64,
+    /// Bytes of bodies sent.
+    pub bytes_up: u64,
+}
+
+impl Client {
+    /// A client. Nothing is read or connected before the first request.
+    ///
+    /// # Errors
+    /// None at present: wrong settings of a host are found when it is first talked to.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let settings = Arc::new(settings);
+        let shared = Shared {
+            pool: Pool::new(settings.clone()),
+            settings,
+            counters: Arc::default(),
+            endpoints: Mutex::default(),
+            presence: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), insecure: Arc::default() })
+    }
+
+    /// This client, taking a host for insecure if asked to: certificates go unchecked, and plain
+    /// HTTP will do where there is no TLS.
+    #[must_use]
+    pub fn for_host(&self, host: &str, insecure: bool) -> Self {
+        if insecure { self.with_insecure(host) } else { self.clone() }
+    }
+
+    /// This client, taking a host for insecure.
+    #[must_use]
+    pub fn with_insecure(&self, host: &str) -> Self {
+        let mut insecure = BTreeSet::clone(&self.insecure);
+        insecure.insert(host.into());
+        Self { shared: self.shared.clone(), insecure: Arc::new(insecure) }
+    }
+
+    /// What this client and its clones did so far.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.shared.counters;
+        Stats {
+            requests: counters.requests.load(Ordering::Relaxed),
+            bytes_down: counters.bytes_down.load(Ordering::Relaxed),
+            bytes_up: counters.bytes_up.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether a host is a registry that lets the user in, as `docker login` asks.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] if the credentials are wrong or missing.
+    pub async fn ping(&self, host: &str) -> Result<()> {
+        let endpoint = self.origin(host)?;
+        let ask = Ask {
+            endpoint: &endpoint,
+            repository: &Repository::new(host, ""),
+            scopes: Scopes::default(),
+            method: Method::GET,
+            target: Target::Path(String::new()),
+            headers: HeaderMap::new(),
+            what: "its API".into(),
+        };
+        self.call_well(&ask, &Payload::EMPTY).await?.drain().await;
+        Ok(())
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// The registry itself.
+    pub(crate) fn origin(&self, host: &str) -> Result<Arc<Endpoint>> {
+        let endpoints = self.endpoints(host)?;
+        Ok(endpoints.last().cloned().unwrap_or_else(|| unreachable!("a host is its own endpoint")))
+    }
+
+    fn endpoints(&self, host: &str) -> Result<Arc<[Arc<Endpoint>]>> {
+        let key = (host.to_owned(), self.insecure.contains(host));
+        let mut endpoints = self.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = endpoints.get(&key) {
+            return Ok(found.clone());
+        }
+        let hosts = &self.settings().hosts;
+        let config = hosts.host(host)?;
+        let mirrors = config.mirrors.iter().map(|mirror| Endpoint::of_mirror(mirror, host, hosts));
+        let origin = Endpoint::of_host(host, &config, key.1);
+        let all: Vec<Arc<Endpoint>> = mirrors
+            .chain([Ok(origin)])
+            .map(|endpoint| endpoint.map(Arc::new))
+            .collect::<Result<_>>()?;
+        Ok(endpoints.entry(key).or_insert(all.into()).clone())
+    }
+
+    /// Asks the mirrors of a host and then itself, until one gives what is wanted. What a mirror
+    /// has to say about why it does not, nobody needs to know.
+    pub(crate) async fn first<T, F: Future<Output = Result<T>>>(
+        &self,
+        host: &str,
+        ask: impl Fn(Arc<Endpoint>) -> F,
+    ) -> Result<T> {
+        for endpoint in self.endpoints(host)?.iter().filter(|found| found.mirror_of.is_some()) {
+            if endpoint.down.load(Ordering::Relaxed) {
+                continue;
+            }
+            match ask(endpoint.clone()).await {
+                Ok(found) => return Ok(found),
+                Err(Error::Reach { .. } | Error::Silent { .. }) => {
+                    endpoint.down.store(true, Ordering::Relaxed);
+                }
+                Err(_) => {}
+            }
+        }
+        ask(self.origin(host)?).await
+    }
+
+    pub(crate) fn presence(&self, repository: &Repository, digest: Digest) -> PresenceCell {
+        let mut presence = self.shared.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence.entry((repository.clone(), digest)).or_default().clone()
+    }
+}

@@ -1,0 +1,239 @@
+//! What can go wrong between here and a registry.
+
+use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci::Digest;
+
+/// Why a registry did not give or take something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection, or it broke too often.
+    #[error("cannot reach `{host}`")]
+    Reach {
+        /// Where to.
+        host: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Nothing moved for too long.
+    #[error("`{host}` did not answer in {seconds} s")]
+    Silent {
+        /// Who.
+        host: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The registry or its token service does not let this user in. Some registries say so of
+    /// repositories that do not exist.
+    #[error("`{host}` does not let {} read or write {what}{}", who(.user), said(.message))]
+    Unauthorized {
+        /// Who refuses.
+        host: String,
+        /// Who is refused; none without credentials.
+        user: Option<String>,
+        /// What was asked for.
+        what: String,
+        /// The registry's own words.
+        message: String,
+    },
+    /// The user is known and may not do this.
+    #[error("`{host}` forbids {what}{}", said(.message))]
+    Denied {
+        /// Who refuses.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The registry's own words.
+        message: String,
+    },
+    /// The registry has no such thing.
+    #[error("`{host}` has no {what}{}", said(.message))]
+    NotFound {
+        /// Who was asked.
+        host: String,
+        /// What for.
+        what: String,
+        /// The registry's own words.
+        message: String,
+    },
+    /// Another refusal.
+    #[error("`{host}` answered {status} for {what}{}", said(.message))]
+    Refused {
+        /// Who.
+        host: String,
+        /// HTTP status.
+        status: u16,
+        /// What was asked for.
+        what: String,
+        /// The registry's own words.
+        message: String,
+    },
+    /// The token service of a registry fails.
+    #[error("cannot get a token for `{host}`")]
+    Token {
+        /// The registry.
+        host: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// An answer that the protocol does not allow.
+    #[error("`{host}` answered against the protocol for {what}: {reason}")]
+    Protocol {
+        /// Who.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+    /// A document or blob is larger than its reader takes.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// Which.
+        what: String,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Bytes that are not those that were asked for.
+    #[error("`{host}` sent other bytes for {expected}: they are {actual}")]
+    Corrupt {
+        /// Who sent them.
+        host: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A blob that is longer or shorter than its descriptor says.
+    #[error("`{host}` sent {actual} bytes for {digest} of {expected} bytes")]
+    Size {
+        /// Who sent them.
+        host: String,
+        /// What was asked for.
+        digest: Digest,
+        /// Bytes by its descriptor.
+        expected: u64,
+        /// Bytes by the registry.
+        actual: u64,
+    },
+    /// A manifest that is pushed under a digest that is not its own.
+    #[error("a manifest that is {actual} cannot be pushed as {expected}")]
+    OtherManifest {
+        /// The digest in the name.
+        expected: Digest,
+        /// The digest of the bytes.
+        actual: Digest,
+    },
+    /// The bytes to push cannot be read.
+    #[error("cannot read {digest} to push it")]
+    Source {
+        /// Which blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A credential helper failed.
+    #[error("credential helper `{helper}` failed to {action} for `{server}`: {reason}")]
+    Helper {
+        /// Its program.
+        helper: String,
+        /// `get`, `store` or `erase`.
+        action: &'static str,
+        /// The server it was asked about.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A config or certificate file cannot be used.
+    #[error("cannot use `{}`: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A setting makes no sense.
+    #[error("cannot use {setting}: {reason}")]
+    Setting {
+        /// Which.
+        setting: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether a registry said that it does not have what it was asked for.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::NotFound { .. })
+    }
+
+    /// Whether other or better credentials would help.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Error::Unauthorized { .. } | Error::Denied { .. })
+    }
+
+    /// Whether asking again may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Error::Silent { .. } => true,
+            Error::Reach { source, .. } => !source.is_builder() && !is_final(source),
+            _ => false,
+        }
+    }
+
+    /// Addresses of reqwest's errors can hold signatures: they are taken out.
+    pub(crate) fn reach(host: &str, source: reqwest::Error) -> Self {
+        Self::Reach { host: host.into(), source: source.without_url() }
+    }
+
+    pub(crate) fn silent(host: &str, waited: Duration) -> Self {
+        Self::Silent { host: host.into(), seconds: waited.as_secs() }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+/// Faults of a connection that will be there the next time: nobody listens, or TLS is refused.
+fn is_final(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        let Some(io) = error.downcast_ref::<io::Error>() else {
+            cause = error.source();
+            continue;
+        };
+        if io.kind() == io::ErrorKind::ConnectionRefused {
+            return true;
+        }
+        // An `io::Error` skips what it wraps when asked for its source.
+        cause = match io.get_ref() {
+            Some(inner) if inner.is::<rustls::Error>() => return true,
+            Some(inner) => inner.source(),
+            None => None,
+        };
+    }
+    false
+}
+
+fn who(user: &Option<String>) -> String {
+    match user {
+        Some(user) => format!("user `{user}`"),
+        None => "anonymous users".into(),
+    }
+}
+
+fn said(message: &str) -> String {
+    match message {
+        "" => String::new(),
+        message => format!(": {message}"),
+    }
+}

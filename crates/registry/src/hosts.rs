@@ -1,0 +1,339 @@
+//! What is known of hosts: where they really are, their mirrors, how to talk to them.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use oci::Repository;
+use reqwest::Url;
+
+use crate::auth::Authenticator;
+use crate::{Error, Result};
+
+/// Docker Hub's name in references.
+pub(crate) const HUB: &str = "docker.io";
+/// Docker Hub's registry.
+pub(crate) const HUB_REGISTRY: &str = "registry-1.docker.io";
+
+/// Settings of hosts, by their name in references (`docker.io`, `registry.local:5000`).
+#[derive(Clone, Debug, Default)]
+pub struct HostsConfig {
+    certs_dirs: Vec<PathBuf>,
+    hosts: BTreeMap<String, HostConfig>,
+}
+
+/// Settings of one host.
+#[derive(Clone, Debug, Default)]
+pub struct HostConfig {
+    /// Registries asked first when pulling, in this order: a URL or `host[:port][/path]`.
+    pub mirrors: Vec<String>,
+    /// Whether to speak plain HTTP; if unset only to loopback addresses without certificates.
+    pub plain_http: Option<bool>,
+    /// Whether certificates are not checked, and plain HTTP will do where there is no TLS.
+    pub insecure: bool,
+    /// Files of PEM certificates that are trusted for this host, beside the usual ones.
+    pub ca: Vec<PathBuf>,
+    /// How to prove who the client is. The first is used.
+    pub client_certificates: Vec<ClientCertificate>,
+}
+
+/// A certificate of the client and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// File of the certificate and those that vouch for it.
+    pub certificate: PathBuf,
+    /// File of its private key.
+    pub key: PathBuf,
+}
+
+impl HostsConfig {
+    /// Adds a folder in Docker's layout: `<dir>/<host>/{*.crt, *.cert, *.key}` are authorities,
+    /// client certificates and their keys. It is read when a host is first talked to.
+    pub fn with_certs_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.certs_dirs.push(dir.into());
+        self
+    }
+
+    /// The settings of a host, to be changed.
+    pub fn host_mut(&mut self, host: &str) -> &mut HostConfig {
+        self.hosts.entry(canonical(host).into()).or_default()
+    }
+
+    /// The settings of a host, certificates of the folders included.
+    ///
+    /// # Errors
+    /// If a client certificate has no key.
+    pub(crate) fn host(&self, host: &str) -> Result<HostConfig> {
+        let host = canonical(host);
+        let mut config = self.hosts.get(host).cloned().unwrap_or_default();
+        let names: &[&str] = if host == HUB { &[HUB, HUB_REGISTRY] } else { &[host] };
+        for dir in &self.certs_dirs {
+            // A host comes from a reference: it must not lead out of the folder.
+            for name in names.iter().filter(|name| !name.contains('/') && !name.contains("..")) {
+                read_certs_dir(&dir.join(name), &mut config)?;
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// Docker Hub has several names.
+fn canonical(host: &str) -> &str {
+    match host {
+        "index.docker.io" | HUB_REGISTRY => HUB,
+        host => host,
+    }
+}
+
+fn read_certs_dir(dir: &Path, config: &mut HostConfig) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => config.ca.push(file),
+            Some("cert") => {
+                let key = file.with_extension("key");
+                if !key.exists() {
+                    return Err(Error::file(file, "its key is missing: the same name with `.key`"));
+                }
+                config.client_certificates.push(ClientCertificate { certificate: file, key });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `host:port` apart; brackets stay.
+pub(crate) fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (authority, None),
+        },
+        _ => (authority, None),
+    }
+}
+
+/// Whether a host is this machine.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let host = split_port(authority).0;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || bare.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
+        || bare.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback())
+}
+
+/// How an endpoint is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+    /// TLS if it works, else not: insecure hosts that were not yet talked to.
+    Either,
+}
+
+/// A registry that a host's requests go to: itself or a mirror.
+pub(crate) struct Endpoint {
+    /// Host and port.
+    pub authority: String,
+    /// Between `/v2/` and the repository's path: empty or ends in `/`.
+    prefix: String,
+    /// The host that it is a mirror of.
+    pub mirror_of: Option<String>,
+    /// Whether certificates go unchecked.
+    pub insecure: bool,
+    /// A mirror that could not be reached is not asked again.
+    pub down: AtomicBool,
+    scheme: AtomicU8,
+    /// How this endpoint wants to be told who asks.
+    pub authenticator: Authenticator,
+}
+
+impl Endpoint {
+    /// The registry behind a host of references.
+    pub(crate) fn of_host(host: &str, config: &HostConfig, insecure: bool) -> Self {
+        let authority = if canonical(host) == HUB { HUB_REGISTRY } else { host };
+        Self::new(authority, String::new(), config, insecure)
+    }
+
+    /// A mirror by its URL or name.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub(crate) fn of_mirror(mirror: &str, host: &str, hosts: &HostsConfig) -> Result<Self> {
+        let refused = || Error::Setting {
+            setting: format!("mirror `{mirror}` of `{host}`"),
+            reason: "it is neither a URL nor `host[:port][/path]`".into(),
+        };
+        let with_scheme = match mirror.contains("://") {
+            true => mirror.to_owned(),
+            false => format!("https://{mirror}"),
+        };
+        let url: Url = with_scheme.parse().map_err(|_| refused())?;
+        let authority = authority(&url).ok_or_else(refused)?;
+        let mut config = hosts.host(&authority)?;
+        match (url.scheme(), mirror.contains("://")) {
+            ("http", _) => config.plain_http = Some(true),
+            ("https", true) => config.plain_http = Some(false),
+            ("https", false) => {}
+            _ => return Err(refused()),
+        }
+        let path = url.path().trim_matches('/');
+        let path = path
+            .strip_prefix("v2")
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            .unwrap_or(path);
+        let prefix = match path.trim_matches('/') {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let endpoint = Self::new(&authority, prefix, &config, false);
+        Ok(Self { mirror_of: Some(host.into()), ..endpoint })
+    }
+
+    fn new(authority: &str, prefix: String, config: &HostConfig, insecure: bool) -> Self {
+        let insecure = insecure || config.insecure;
+        let has_certificates = !config.ca.is_empty() || !config.client_certificates.is_empty();
+        let scheme = match config.plain_http {
+            Some(true) => Scheme::Http,
+            Some(false) => Scheme::Https,
+            None if is_loopback(authority) && !has_certificates => Scheme::Http,
+            None if insecure => Scheme::Either,
+            None => Scheme::Https,
+        };
+        Self {
+            authority: authority.into(),
+            prefix,
+            mirror_of: None,
+            insecure,
+            down: AtomicBool::new(false),
+            scheme: AtomicU8::new(scheme as u8),
+            authenticator: Authenticator::default(),
+        }
+    }
+
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.scheme.load(Ordering::Relaxed) {
+            0 => Scheme::Http,
+            1 => Scheme::Https,
+            _ => Scheme::Either,
+        }
+    }
+
+    /// Settles what [`Scheme::Either`] left open.
+    pub(crate) fn settle(&self, scheme: Scheme) {
+        self.scheme.store(scheme as u8, Ordering::Relaxed);
+    }
+
+    /// The address of a path below `/v2/`.
+    ///
+    /// # Errors
+    /// If the host's name is none.
+    pub(crate) fn url(&self, path: &str) -> Result<Url> {
+        let scheme = if self.scheme() == Scheme::Http { "http" } else { "https" };
+        let query = match &self.mirror_of {
+            // Mirrors of several registries tell them apart by this (containerd's convention).
+            Some(host) if !path.is_empty() => format!("?ns={host}"),
+            _ => String::new(),
+        };
+        format!("{scheme}://{}/v2/{path}{query}", self.authority).parse().map_err(|_| {
+            Error::Setting {
+                setting: format!("registry `{}`", self.authority),
+                reason: "it is not a host".into(),
+            }
+        })
+    }
+
+    /// What a repository is called here.
+    pub(crate) fn repository(&self, repository: &Repository) -> Repository {
+        match &self.mirror_of {
+            Some(_) => Repository::new(&self.authority, self.path(repository)),
+            None => repository.clone(),
+        }
+    }
+
+    /// The path of a repository here.
+    pub(crate) fn path(&self, repository: &Repository) -> String {
+        format!("{}{}", self.prefix, repository.path())
+    }
+
+    /// Whether a URL leads here, so that it may be told who asks.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        let scheme = if self.scheme() == Scheme::Http { "http" } else { "https" };
+        let own: Option<Url> = format!("{scheme}://{}/", self.authority).parse().ok();
+        own.is_some_and(|own| own.origin() == url.origin())
+    }
+}
+
+/// Host and port of a URL, as a reference has them.
+pub(crate) fn authority(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_hosts_get_plain_http() {
+        for (host, scheme) in [
+            ("127.0.0.1:5000", Scheme::Http),
+            ("127.3.2.1", Scheme::Http),
+            ("[::1]:5000", Scheme::Http),
+            ("localhost:5000", Scheme::Http),
+            ("localhost.example.com", Scheme::Https),
+            ("registry.local:5000", Scheme::Https),
+        ] {
+            let endpoint = Endpoint::of_host(host, &HostConfig::default(), false);
+            assert_eq!(endpoint.scheme(), scheme, "{host}");
+        }
+        let with_ca = HostConfig { ca: vec!["/ca.crt".into()], ..HostConfig::default() };
+        assert_eq!(Endpoint::of_host("127.0.0.1:5", &with_ca, false).scheme(), Scheme::Https);
+        assert_eq!(
+            Endpoint::of_host("r.io", &HostConfig::default(), true).scheme(),
+            Scheme::Either
+        );
+    }
+
+    #[test]
+    fn hub_and_mirrors_have_their_addresses() {
+        let hub = Endpoint::of_host("docker.io", &HostConfig::default(), false);
+        assert_eq!(hub.url("a/b").unwrap().as_str(), "https://registry-1.docker.io/v2/a/b");
+        let hosts = HostsConfig::default();
+        let repository = Repository::new("docker.io", "library/x");
+        for (mirror, url) in [
+            ("https://mirror.gcr.io", "https://mirror.gcr.io/v2/library/x?ns=docker.io"),
+            ("http://m:5000/v2/", "http://m:5000/v2/library/x?ns=docker.io"),
+            ("m.local:5000/hub", "https://m.local:5000/v2/hub/library/x?ns=docker.io"),
+        ] {
+            let endpoint = Endpoint::of_mirror(mirror, "docker.io", &hosts).unwrap();
+            assert_eq!(endpoint.url(&endpoint.path(&repository)).unwrap().as_str(), url);
+        }
+        assert!(Endpoint::of_mirror("ftp://m", "docker.io", &hosts).is_err());
+    }
+
+    #[test]
+    fn certificates_come_from_dockers_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().join("r.io:5000");
+        std::fs::create_dir(&host).unwrap();
+        for name in ["ca.crt", "client.cert", "client.key"] {
+            std::fs::write(host.join(name), "").unwrap();
+        }
+        let hosts = HostsConfig::default().with_certs_dir(dir.path());
+        let config = hosts.host("r.io:5000").unwrap();
+        assert_eq!(config.ca, [host.join("ca.crt")]);
+        assert_eq!(config.client_certificates[0].key, host.join("client.key"));
+        assert!(hosts.host("other").unwrap().ca.is_empty());
+        std::fs::remove_file(host.join("client.key")).unwrap();
+        assert!(hosts.host("r.io:5000").unwrap_err().to_string().contains(".key"));
+    }
+}

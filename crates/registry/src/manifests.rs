@@ -1,0 +1,209 @@
+//! Manifests and indexes.
+
+use bytes::Bytes;
+use oci::{Descriptor, Digest, Reference, media_type};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use crate::answer::Answer;
+use crate::auth::Scopes;
+use crate::client::Client;
+use crate::exchange::{Ask, Payload, Target};
+use crate::hosts::Endpoint;
+use crate::{Error, Result};
+
+/// The largest manifest that is read, in bytes; registries take no larger ones
+/// (distribution-spec, pushing manifests).
+const MOST_MANIFEST: u64 = 4 << 20;
+
+/// All kinds that kiln reads, and any other so that it can say what it got.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json, */*";
+
+/// Manifests of Docker before 2016.
+const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1";
+
+pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
+
+impl Client {
+    /// What a reference names, without its content: one HEAD, which Docker Hub does not count as
+    /// a pull.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such image; others if there is no telling.
+    pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let host = reference.repository().host();
+        self.first(host, async |endpoint| self.resolve_at(&endpoint, reference).await).await
+    }
+
+    /// The manifest or index that a reference names, with its descriptor. At most 4 MiB, checked
+    /// against the reference's digest or, for a tag, the one that the registry states.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such image, [`Error::Corrupt`] if it is not what the
+    /// digest names, [`Error::TooLarge`], and others if the registry does not give it.
+    pub async fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Bytes)> {
+        let host = reference.repository().host();
+        self.first(host, async |endpoint| self.manifest_at(&endpoint, reference).await).await
+    }
+
+    /// Puts a manifest or index under a tag, or, if the reference has none, under its digest.
+    ///
+    /// # Errors
+    /// [`Error::OtherManifest`] if the reference's digest is not that of `bytes`; others if the
+    /// registry does not take it.
+    pub async fn put_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Digest> {
+        let digest = Digest::of(&bytes);
+        if let Some(expected) = reference.digest().filter(|expected| *expected != digest) {
+            return Err(Error::OtherManifest { expected, actual: digest });
+        }
+        let endpoint = self.origin(reference.repository().host())?;
+        let name = reference.tag().map_or_else(|| digest.to_string(), str::to_owned);
+        let mut ask = ask(&endpoint, reference, Method::PUT, &name);
+        ask.scopes = Scopes::push(endpoint.path(reference.repository()));
+        let kind = HeaderValue::from_str(media_type).map_err(|_| Error::Setting {
+            setting: "media type of a manifest".into(),
+            reason: "it has characters that HTTP does not allow".into(),
+        })?;
+        ask.headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
+        self.call_well(&ask, &Payload::Bytes(bytes)).await?.drain().await;
+        Ok(digest)
+    }
+
+    async fn resolve_at(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
+        let ask = ask(endpoint, reference, Method::HEAD, &reference.target());
+        let answer = self.call(&ask, &Payload::EMPTY).await?;
+        let status = answer.status();
+        if status.is_success()
+            && let Some(descriptor) = described(&answer, reference)?
+        {
+            return Ok(descriptor);
+        }
+        // Some proxies and registries do not know HEAD, or leave out what it is for.
+        let unknown = matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+        );
+        match status.is_success() || unknown {
+            true => Ok(self.manifest_at(endpoint, reference).await?.0),
+            false => Err(self.refusal(&ask, answer).await),
+        }
+    }
+
+    async fn manifest_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Bytes)> {
+        let ask = ask(endpoint, reference, Method::GET, &reference.target());
+        let answer = self.call_well(&ask, &Payload::EMPTY).await?;
+        let host = answer.host.clone();
+        let kind = kind(&answer);
+        let expected = reference.digest().or_else(|| stated(&answer));
+        let bytes = answer.bytes(MOST_MANIFEST, &ask.what).await?;
+        let actual = Digest::of(&bytes);
+        match expected {
+            Some(expected) if expected != actual => Err(Error::Corrupt { host, expected, actual }),
+            _ => {
+                let kind = kind_of(kind, &bytes).map_err(|reason| ask.protocol(reason))?;
+                Ok((Descriptor::new(kind, actual, bytes.len() as u64), bytes))
+            }
+        }
+    }
+}
+
+fn ask<'a>(
+    endpoint: &'a Endpoint,
+    reference: &'a Reference,
+    method: Method,
+    name: &str,
+) -> Ask<'a> {
+    let path = endpoint.path(reference.repository());
+    Ask {
+        endpoint,
+        repository: reference.repository(),
+        method,
+        target: Target::Path(format!("{path}/manifests/{name}")),
+        scopes: Scopes::pull(path),
+        headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(ACCEPTED))]),
+        what: format!("manifest `{reference}`"),
+    }
+}
+
+/// What a HEAD says; none if it does not say enough.
+fn described(answer: &Answer, reference: &Reference) -> Result<Option<Descriptor>> {
+    let size = answer.header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let stated = stated(answer);
+    if let (Some(expected), Some(actual)) = (reference.digest(), stated)
+        && expected != actual
+    {
+        return Err(Error::Corrupt { host: answer.host.clone(), expected, actual });
+    }
+    let known = kind(answer).zip(reference.digest().or(stated)).zip(size);
+    Ok(known.map(|((kind, digest), size)| Descriptor::new(kind, digest, size)))
+}
+
+fn stated(answer: &Answer) -> Option<Digest> {
+    answer.header(CONTENT_DIGEST)?.parse().ok()
+}
+
+/// The type by the header, if it says one.
+fn kind(answer: &Answer) -> Option<String> {
+    let kind = answer.header(CONTENT_TYPE)?.split(';').next()?.trim();
+    kind.starts_with("application/vnd.").then(|| kind.to_owned())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
+/// The type by the header, else by the document itself.
+fn kind_of(header: Option<String>, bytes: &[u8]) -> Result<String, &'static str> {
+    const OLD: &str =
+        "the image is in Docker's format of before 2016, which nothing reads any more";
+    if header.as_ref().is_some_and(|kind| kind.starts_with(OLD_MANIFEST)) {
+        return Err(OLD);
+    }
+    if let Some(kind) = header {
+        return Ok(kind);
+    }
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| "it is not JSON")?;
+    match (shape.media_type, shape.manifests, shape.layers) {
+        (Some(kind), ..) => Ok(kind),
+        (None, Some(_), _) => Ok(media_type::OCI_INDEX.into()),
+        (None, None, Some(_)) => Ok(media_type::OCI_MANIFEST.into()),
+        _ if shape.schema_version == Some(1) => Err(OLD),
+        _ => Err("it is neither a manifest nor an index"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_documents_type_is_found() {
+        let of =
+            |header: Option<&str>, text: &str| kind_of(header.map(str::to_owned), text.as_bytes());
+        assert_eq!(of(Some("application/vnd.x"), "").unwrap(), "application/vnd.x");
+        assert_eq!(of(None, r#"{"mediaType": "m"}"#).unwrap(), "m");
+        assert_eq!(of(None, r#"{"manifests": []}"#).unwrap(), media_type::OCI_INDEX);
+        assert_eq!(of(None, r#"{"layers": []}"#).unwrap(), media_type::OCI_MANIFEST);
+        assert!(of(None, r#"{"schemaVersion": 1, "fsLayers": []}"#).unwrap_err().contains("2016"));
+        assert!(of(None, "<html>").is_err());
+        assert!(of(Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), "").is_err());
+    }
+}

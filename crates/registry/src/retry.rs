@@ -1,0 +1,132 @@
+//! When to send a request again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+/// How often and how soon a request is sent again that failed for a passing reason: a broken
+/// connection, 408, 429, or a fault of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// How often it is sent at most, the first time included.
+    pub attempts: u32,
+    /// Pause after the first failure; each further one is twice as long, with jitter.
+    pub first_delay: Duration,
+    /// The longest pause, also where a registry asks for a longer one.
+    pub longest_delay: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            first_delay: Duration::from_millis(250),
+            longest_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A transfer that goes on after a break begins to count anew, but not for ever.
+const MOST_BREAKS: u32 = 100;
+
+/// The failures of one request or transfer so far.
+pub(crate) struct Retry {
+    policy: RetryPolicy,
+    failed: u32,
+    breaks: u32,
+}
+
+impl Retry {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self { policy, failed: 0, breaks: 0 }
+    }
+
+    /// Bytes came through: failures before them no longer count.
+    pub(crate) fn progressed(&mut self) {
+        self.failed = 0;
+    }
+
+    /// Waits before the next attempt, as long as the server `asked` if it did; false if there is
+    /// no further one.
+    pub(crate) async fn pause(&mut self, asked: Option<Duration>) -> bool {
+        self.failed += 1;
+        self.breaks += 1;
+        if self.failed >= self.policy.attempts || self.breaks > MOST_BREAKS {
+            return false;
+        }
+        tokio::time::sleep(self.delay(asked)).await;
+        true
+    }
+
+    fn delay(&self, asked: Option<Duration>) -> Duration {
+        let doubled = self.policy.first_delay.saturating_mul(1 << (self.failed - 1).min(16));
+        let jittered = doubled.mul_f64(0.5 + jitter());
+        asked.unwrap_or(jittered).min(self.policy.longest_delay)
+    }
+}
+
+/// A number from 0 to 1, random enough that parallel transfers do not return all at once.
+fn jitter() -> f64 {
+    let random = RandomState::new().hash_one(0) >> 32;
+    random as f64 / f64::from(u32::MAX)
+}
+
+/// Whether a status is a passing one.
+pub(crate) fn is_passing(status: StatusCode) -> bool {
+    let unimplemented =
+        matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        || (status.is_server_error() && !unimplemented)
+}
+
+/// What `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3).
+pub(crate) fn asked_delay(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let wait = date.duration_since(jiff::Timestamp::now());
+    Some(wait.try_into().unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_and_are_bounded() {
+        let policy = RetryPolicy {
+            attempts: 9,
+            first_delay: Duration::from_millis(100),
+            longest_delay: Duration::from_secs(1),
+        };
+        let at = |failed, asked| Retry { policy, failed, breaks: 0 }.delay(asked);
+        assert!((Duration::from_millis(50)..=Duration::from_millis(150)).contains(&at(1, None)));
+        assert!((Duration::from_millis(200)..=Duration::from_millis(600)).contains(&at(3, None)));
+        assert_eq!(at(12, None), Duration::from_secs(1));
+        assert_eq!(at(1, Some(Duration::from_secs(3600))), Duration::from_secs(1));
+        assert_eq!(at(5, Some(Duration::ZERO)), Duration::ZERO);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let asked =
+            |text: &str| asked_delay(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert!(asked("Fri, 01 Jan 2100 00:00:00 GMT") > Some(Duration::from_secs(3600)));
+        assert_eq!(asked("soon"), None);
+    }
+
+    #[test]
+    fn only_passing_faults_are_tried_again() {
+        for (status, passing) in
+            [(429, true), (408, true), (500, true), (503, true), (501, false), (404, false)]
+        {
+            assert_eq!(is_passing(StatusCode::from_u16(status).unwrap()), passing, "{status}");
+        }
+    }
+}
