@@ -4,11 +4,11 @@
 //! prints what comes back. Nothing else in kiln prints, reads the environment or exits.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, unused_imports, reason = "the commands are connected one by one")]
 
 mod args;
 mod commands;
 mod human;
+mod machine;
 mod progress;
 mod render;
 mod settings;
@@ -21,8 +21,11 @@ use clap::Parser as _;
 
 use args::{Cli, Command};
 use render::Report;
+use settings::{Environment, Settings};
 
 fn main() -> ExitCode {
+    // A container's init process is this binary too.
+    runtime::init_if_asked();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -42,18 +45,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Report> {
-    match cli.command.canonical()? {
-        Command::Version => print(commands::version::text().as_bytes()),
-        Command::Completion(args) => print(&commands::completion::text(&args)),
-        Command::Build(args) => {
-            let environment = settings::Environment::of_process();
-            let is_superuser = rustix::process::geteuid().is_root();
-            let settings =
-                settings::Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
-            let plan = commands::build::prepare(&args, &environment, &settings)?;
-            drop(plan);
-            Err("this command is not connected yet".to_owned().into())
-        }
+    let command = cli.command.canonical()?;
+    match command {
+        Command::Version => return print(commands::version::text().as_bytes()),
+        Command::Completion(args) => return print(&commands::completion::text(&args)),
+        _ => (),
+    }
+    let environment = Environment::of_process();
+    let is_superuser = rustix::process::geteuid().is_root();
+    let settings = Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
+    match command {
+        Command::Build(args) => commands::build::run(&args, &environment, &settings),
         _ => Err("this command is not connected yet".to_owned().into()),
     }
 }

@@ -305,6 +305,19 @@ pub fn set_limit(resource: u32, soft: i64, hard: i64) -> rustix::io::Result<()> 
     .map(drop)
 }
 
+/// Starts a session keyring of its own: the job's keys are not the container's. Kernels without keys have none to hide.
+pub fn leave_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+}
+
 /// Switches the loopback interface of this network namespace on.
 pub fn loopback_up() -> rustix::io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};

@@ -9,9 +9,78 @@ use graph::Events;
 use crate::args::compound::context::LARGEST_DOCKERFILE;
 use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, plan};
 use crate::progress::{Display, Mode, Style, renderer};
-use crate::render::{self, Report};
+use crate::machine;
+use crate::render::{self, Excerpt, Report};
 use crate::settings::{Environment, Proxies, Settings, read_proxies};
 use crate::terminal;
+
+/// Builds, and shows it.
+///
+/// # Errors
+/// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
+pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    let plan = prepare(args, environment, settings)?;
+    let standing = machine::rise();
+    for warning in &settings.warnings {
+        say(&format!("WARNING: {warning}\n"));
+    }
+    let shown = Shown::begin(plan.presentation, &settings.style)?;
+    let host = match machine::host(settings, environment, &standing, shown.events()) {
+        Ok(host) => host,
+        Err(message) => {
+            shown.fail();
+            return Err(message.into());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(4 << 20)
+        .enable_all()
+        .build()
+        .map_err(|error| Report::from(format!("starting threads: {error}")))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = build::build(&host, &plan.request) => result,
+            () = interrupted() => Err(build::Error::Canceled),
+        }
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(outcome) => shown.succeed(&outcome),
+        Err(error) => {
+            shown.fail();
+            Err(report(error))
+        }
+    }
+}
+
+/// Ctrl-C, or the end of the job.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => (),
+        () = wait(SignalKind::terminate()) => (),
+    }
+}
+
+/// A failed build in words.
+fn report(error: build::Error) -> Report {
+    let message = machine::chain(&error);
+    match error {
+        build::Error::Canceled => Report { interrupted: true, ..Report::from("canceled".to_owned()) },
+        build::Error::Dockerfile { message, place, hint } => Report {
+            doing: Report::SOLVING,
+            excerpt: place.map(|place| Excerpt { source: place.file, lines: place.lines }),
+            hint,
+            ..Report::from(message)
+        },
+        _ => Report { doing: Report::SOLVING, ..Report::from(message) },
+    }
+}
 
 /// Makes a request of flags, with this process's working directory and standard input.
 ///

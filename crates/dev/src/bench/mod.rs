@@ -89,8 +89,9 @@ impl Results {
             tool.start()?;
             let measured = measure::measure(tool, &registry, project.context());
             tool.stop();
+            let measured = measured?;
             let works = self.0.entry((order, format!("{}: {work}", project.name()))).or_default();
-            works.entry(tool.name().to_owned()).or_default().push(measured?);
+            works.entry(tool.name().to_owned()).or_default().push(measured);
         }
         Ok(())
     }

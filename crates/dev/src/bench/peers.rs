@@ -41,13 +41,31 @@ pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>, String> {
         }
         tools.push(Box::new(Buildkit { programs: folder, daemon: None }));
     }
-    if fixtures::program("dockerd").is_some() && fixtures::program("docker").is_some() {
-        tools.push(Box::new(Docker { daemon: None }));
+    if let (true, Some(client)) = (fixtures::program("dockerd").is_some(), docker_client()) {
+        tools.push(Box::new(Docker { client, daemon: None }));
     }
     if fixtures::program("buildah").is_some() {
         tools.push(Box::new(Buildah { state: None }));
     }
     Ok(tools)
+}
+
+/// A docker client that can build with BuildKit: newer ones need the buildx plugin.
+fn docker_client() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let can_build = |client: &PathBuf| {
+        let said = |args: &[&str]| Command::new(client).args(args).output();
+        said(&["buildx", "version"]).is_ok_and(|output| output.status.success())
+            || said(&["--version"]).is_ok_and(|output| {
+                let version = String::from_utf8_lossy(&output.stdout).into_owned();
+                ["version 18.", "version 19.", "version 20."]
+                    .iter()
+                    .any(|old| version.contains(old))
+            })
+    };
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("docker"))
+        .find(|file| file.is_file() && can_build(file))
 }
 
 struct KilnTool(Kiln);
@@ -212,12 +230,13 @@ impl Tool for Buildkit {
 
 /// dockerd with BuildKit on: its cache in a registry is the inline one.
 struct Docker {
+    client: PathBuf,
     daemon: Option<Daemon>,
 }
 
 impl Docker {
-    fn client(folder: &Path) -> Command {
-        let mut command = Command::new("docker");
+    fn client(&self, folder: &Path) -> Command {
+        let mut command = Command::new(&self.client);
         command.arg("--host").arg(format!("unix://{}/socket", folder.display()));
         command.env("DOCKER_BUILDKIT", "1").env("DOCKER_CONFIG", folder);
         command
@@ -247,7 +266,7 @@ impl Tool for Docker {
             .arg("--config-file")
             .arg(at("daemon.json"))
             .args(["--iptables=false", "--bridge=none"]);
-        let mut ready = Self::client(folder.path());
+        let mut ready = self.client(folder.path());
         ready.arg("version");
         self.daemon = Some(Daemon::start(daemon, folder, ready)?);
         Ok(())
@@ -256,7 +275,7 @@ impl Tool for Docker {
     fn commands(&self, host: &str, context: &Path) -> Vec<Command> {
         let Some(daemon) = &self.daemon else { return Vec::new() };
         let image = format!("{host}/app:latest");
-        let mut build = Self::client(daemon.folder.path());
+        let mut build = self.client(daemon.folder.path());
         build.args(["build", "--network", "host", "--build-arg", "BUILDKIT_INLINE_CACHE=1"]);
         build
             .args([
@@ -268,7 +287,7 @@ impl Tool for Docker {
                 &image,
             ])
             .arg(context);
-        let mut push = Self::client(daemon.folder.path());
+        let mut push = self.client(daemon.folder.path());
         push.args(["push", &image]);
         vec![build, push]
     }

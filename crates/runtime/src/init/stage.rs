@@ -73,6 +73,7 @@ fn die_with_parent() -> Result<(), Failure> {
 /// Enters the namespaces, and prepares a folder in memory to work in.
 fn isolate(container: &Container, orders: &RunOrders) -> Result<Surroundings, Failure> {
     rustix::process::setsid().step(|| "start a session".into())?;
+    sys::leave_keyring();
     rustix::process::umask(Mode::empty());
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     let own_cgroup_view = mounts::unified_cgroups();

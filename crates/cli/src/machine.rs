@@ -1,0 +1,113 @@
+//! What this process has to work with: its rights, the store, the registry client, the runtime.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use build::Host;
+use graph::Events;
+use registry::{Client, DockerConfig, HostsConfig, TrustRoots};
+use runtime::{Isolation, Runtime, RuntimeOptions, Standing};
+use store::{OpenOptions, Privileges, Store, UnmappedOwners};
+
+use crate::settings::{Environment, Hidden, Settings};
+
+/// Becomes root of a user namespace where it is not root already and can; for commands that use
+/// the store. Must be called before there are threads.
+pub fn rise() -> Standing {
+    runtime::become_namespace_root(std::env::args_os())
+}
+
+/// Opens the store.
+///
+/// # Errors
+/// A sentence that says what is wrong with the root.
+pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, String> {
+    let privileged = match standing {
+        Standing::Root => Privileges::Root,
+        Standing::NamespaceRoot { .. } => Privileges::UserNamespace,
+        Standing::User { .. } => Privileges::None,
+    };
+    let single = matches!(standing, Standing::NamespaceRoot { ids } if ids.is_single());
+    let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
+    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners }).map_err(|error| chain(&error))
+}
+
+/// What a build needs of this machine.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn host(settings: &Settings, environment: &Environment, standing: &Standing, events: Events) -> Result<Host, String> {
+    Ok(Host {
+        store: open_store(settings, standing)?,
+        client: client(settings, environment)?,
+        runtime: start_runtime(settings, standing),
+        events,
+        engine: settings.docker_host.clone().unwrap_or_default(),
+    })
+}
+
+/// The client for all registries, with the logins that docker's files have.
+///
+/// # Errors
+/// A sentence that names the file or variable that is wrong.
+pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, String> {
+    let mut hosts = HostsConfig::default();
+    for folder in certificate_folders(settings) {
+        hosts = hosts.with_certs_dir(folder);
+    }
+    let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.expose().to_owned());
+    let either = |own: &Option<Hidden>| text(own).or_else(|| text(&settings.proxies.all));
+    let made = Client::new(registry::Settings {
+        docker_config: logins(settings, environment)?,
+        hosts,
+        proxies: registry::Proxies { http: either(&settings.proxies.http), https: either(&settings.proxies.https), none_for: settings.proxies.no.clone() },
+        roots: TrustRoots { file: settings.certificates.clone(), ..TrustRoots::default() },
+        ..registry::Settings::default()
+    });
+    made.map_err(|error| chain(&error))
+}
+
+/// Where docker keeps certificates of registries.
+fn certificate_folders(settings: &Settings) -> impl Iterator<Item = PathBuf> {
+    let own = settings.docker_config.as_ref().map(|folder| folder.join("certs.d"));
+    own.into_iter().chain(["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()])
+}
+
+/// `DOCKER_AUTH_CONFIG` first, then docker's file, then podman's.
+fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, String> {
+    let mut logins = match &settings.docker_auth_config {
+        Some(text) => DockerConfig::parse(text.expose()).map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", chain(&error)))?,
+        None => DockerConfig::default(),
+    };
+    let files = settings.docker_config.as_ref().map(|folder| folder.join("config.json")).into_iter().chain(settings.registry_auth_file.clone());
+    for file in files {
+        logins = logins.merge(DockerConfig::load(&file).map_err(|error| chain(&error))?);
+    }
+    logins.helper_path = environment.get("PATH").map(Into::into);
+    Ok(logins)
+}
+
+/// The runtime, or in words why there is none.
+fn start_runtime(settings: &Settings, standing: &Standing) -> Result<Arc<Runtime>, String> {
+    if let Standing::User { reason } = standing {
+        return Err(reason.clone());
+    }
+    let options = RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: settings.root.join("v1/runtime") };
+    let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
+    match runtime.probe().map_err(|error| chain(&error))? {
+        Isolation::Unavailable { reason } => Err(reason),
+        _ => Ok(Arc::new(runtime)),
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
