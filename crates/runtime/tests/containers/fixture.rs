@@ -69,6 +69,11 @@ impl Fixture {
         Fixture { runtime, userxattr, single, base, folder, count: AtomicU32::new(0) }
     }
 
+    /// Whether a line of mountinfo has to do with these tests: a place in our folder, or an overlay as we mount them.
+    pub fn is_ours(&self, line: &str) -> bool {
+        line.contains(&*self.folder.path().to_string_lossy()) || line.contains("lowerdir=0")
+    }
+
     /// A new, empty folder.
     pub fn folder(&self) -> PathBuf {
         let path = self.folder.path().join(self.count.fetch_add(1, Ordering::Relaxed).to_string());

@@ -1,0 +1,134 @@
+//! Whatever happens to kiln, nothing goes on in a container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use runtime::{Container, Error, Mount, MountKind, RootSource};
+
+use super::Outcome;
+use crate::fixture::{Fixture, tree};
+
+/// Starts something that holds on, and waits for its first words.
+pub fn stubborn(fixture: &Fixture) -> (Container, PathBuf) {
+    let source = fixture.folder();
+    let script = "trap '' TERM INT HUP; (trap '' TERM; while :; do echo x >>/m/alive; sleep 0.01; done) & \
+                  echo started; while :; do sleep 1; done";
+    let mut container = fixture.shell(script);
+    let kind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+    container.mounts.push(Mount { target: "/m".into(), kind });
+    (container, source)
+}
+
+/// Nothing writes any more: the size at the container's end is the size for good.
+pub fn is_over(source: &Path) -> bool {
+    let size = || fs::metadata(source.join("alive")).map_or(0, |found| found.len());
+    let before = size();
+    std::thread::sleep(Duration::from_millis(60));
+    before == size()
+}
+
+pub async fn cancel_kills_the_tree(fixture: &Fixture) -> Outcome {
+    let (container, source) = stubborn(fixture);
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let mut cancel = Some(cancel);
+    let output = |_, _: &[u8]| drop(cancel.take());
+    let result = fixture.runtime.run(&container, output, async { drop(cancelled.await) }).await;
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert!(is_over(&source));
+    Ok(())
+}
+
+pub async fn dropping_kills_the_tree(fixture: &Fixture) -> Outcome {
+    let (container, source) = stubborn(fixture);
+    let started = tokio::sync::Notify::new();
+    let layer = match &container.root {
+        RootSource::Overlay(overlay) => overlay.writable.clone().unwrap().upper,
+        RootSource::Directory(directory) => directory.clone(),
+    };
+    {
+        let run = fixture.runtime.run(
+            &container,
+            |_, _: &[u8]| started.notify_one(),
+            std::future::pending(),
+        );
+        tokio::select! {
+            result = run => panic!("ended: {result:?}"),
+            () = started.notified() => {}
+        }
+    }
+    assert!(is_over(&source));
+    assert!(tree(&layer).is_empty(), "the mount points are removed all the same");
+    Ok(())
+}
+
+/// What the process of the next case does until it is killed.
+pub async fn hold(fixture: &Fixture, folder: PathBuf) {
+    let script = "trap '' TERM HUP; exec 3>/m/line; echo up >&3; sleep 1000 & sleep 1000";
+    let mut container = fixture.shell(script);
+    let kind = MountKind::Bind { source: folder, subpath: String::new(), readonly: false };
+    container.mounts.push(Mount { target: "/m".into(), kind });
+    fixture.says(&container).await;
+}
+
+pub async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
+    use std::io::{BufRead, Read};
+    let folder = fixture.folder();
+    let line = folder.join("line");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &line,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let mut kiln = std::process::Command::new("/proc/self/exe")
+        .arg(crate::HOLD)
+        .arg(&folder)
+        .env("TMPDIR", fixture.folder())
+        .spawn()
+        .unwrap();
+    let mut line = std::io::BufReader::new(fs::File::open(line).unwrap());
+    let mut word = String::new();
+    line.read_line(&mut word).unwrap();
+    assert_eq!(word, "up\n");
+    kiln.kill().unwrap();
+    // Ends when the last process of the container has ended.
+    line.read_to_string(&mut word).unwrap();
+    kiln.wait().unwrap();
+    Ok(())
+}
+
+pub async fn background_processes_end(fixture: &Fixture) -> Outcome {
+    let start = std::time::Instant::now();
+    assert_eq!(fixture.says(&fixture.shell("sleep 300 & echo ok")).await, "ok\n");
+    assert!(start.elapsed() < Duration::from_secs(30));
+    Ok(())
+}
+
+pub async fn concurrent_runs(fixture: &Fixture) -> Outcome {
+    let containers: Vec<_> = (0..8).map(|index| fixture.shell(&format!("echo {index}"))).collect();
+    let said = futures(containers.iter().map(|container| fixture.says(container)).collect()).await;
+    assert_eq!(said, (0..8).map(|index| format!("{index}\n")).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Polls all at once until all are done.
+pub async fn futures<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, result) in futures.iter_mut().filter(|(_, result)| result.is_none()) {
+            if let std::task::Poll::Ready(value) = future.as_mut().poll(context) {
+                *result = Some(value);
+            }
+        }
+        if futures.iter().all(|(_, result)| result.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, result)| result).collect()
+}
