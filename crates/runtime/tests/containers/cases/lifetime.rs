@@ -97,6 +97,18 @@ pub async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
     // Ends when the last process of the container has ended.
     line.read_to_string(&mut word).unwrap();
     kiln.wait().unwrap();
+
+    // The next runtime removes the killed one's cgroup.
+    drop(Fixture::new(fixture.userxattr, fixture.single));
+    let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .filter_map(|top| fs::read_dir(top).ok());
+    let own = format!("kiln-containers-{}-", kiln.id());
+    let left = cgroups
+        .flatten()
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&own));
+    assert!(left.is_none(), "{left:?}");
     Ok(())
 }
 
