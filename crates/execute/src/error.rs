@@ -79,14 +79,6 @@ pub enum Error {
         /// Which.
         id: String,
     },
-    /// A folder for a mount's writes could not be made.
-    #[error("make `{}`: {source}", path.display())]
-    Scratch {
-        /// Which.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// What kiln cannot do.
     #[error("{0}")]
     Unsupported(String),

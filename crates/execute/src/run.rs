@@ -5,7 +5,7 @@ use std::path::Path;
 
 use graph::{Mount, MountKind, Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
 use runtime::{Container, Exit, FileContent, Overlay, RootSource, Writable};
-use store::{Chain, Layer, Privileges, TemporaryFolder};
+use store::{Chain, Layer, Privileges, WritableSnapshot};
 
 use crate::cache_mount::CacheMount;
 use crate::executor::{Executor, blocking};
@@ -14,7 +14,7 @@ use crate::{Error, Output};
 /// What must live as long as the command runs.
 struct Held {
     cache_mounts: Vec<CacheMount>,
-    folders: Vec<TemporaryFolder>,
+    snapshots: Vec<WritableSnapshot>,
 }
 
 impl Executor {
@@ -34,7 +34,7 @@ impl Executor {
         let below: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
         let snapshot = blocking(move || store.snapshot(&below)).await?;
 
-        let mut held = Held { cache_mounts: Vec::new(), folders: Vec::new() };
+        let mut held = Held { cache_mounts: Vec::new(), snapshots: Vec::new() };
         let overlay = Overlay {
             lowers: snapshot.lowers.clone(),
             writable: Some(Writable { upper: snapshot.upper.clone(), work: snapshot.work.clone() }),
@@ -191,37 +191,23 @@ impl Executor {
             return Ok(runtime::MountKind::Tmpfs { size: None, readonly: mount.readonly });
         };
         let chain = self.chain(&inputs[input]).await?;
-        let overlay = self.view(&chain, !mount.readonly, held)?;
+        let overlay = self.view(&chain, !mount.readonly, held).await?;
         Ok(runtime::MountKind::Overlay { overlay, subpath, readonly: mount.readonly })
     }
 
     /// A view of a chain, with a place for writes that is thrown away where they are allowed.
-    fn view(&self, chain: &Chain, writable: bool, held: &mut Held) -> Result<Overlay, Error> {
-        let mut lowers: Vec<_> =
-            chain.layers().iter().map(|layer| self.store().layer_folder(&layer.diff_id)).collect();
-        lowers.reverse();
-        let writable = match writable {
-            true => Some(self.scratch(held)?),
-            false => None,
-        };
-        Ok(Overlay {
-            lowers,
-            writable,
+    async fn view(&self, chain: &Chain, writable: bool, held: &mut Held) -> Result<Overlay, Error> {
+        let store = self.store().clone();
+        let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
+        let snapshot = blocking(move || store.snapshot(&layers)).await?;
+        let overlay = Overlay {
+            lowers: snapshot.lowers.clone(),
+            writable: writable
+                .then(|| Writable { upper: snapshot.upper.clone(), work: snapshot.work.clone() }),
             userxattr: self.store().privileges() == Privileges::UserNamespace,
-        })
-    }
-
-    fn scratch(&self, held: &mut Held) -> Result<Writable, Error> {
-        let folder = self.store().scratch_folder()?;
-        let make = |name: &str| -> Result<_, Error> {
-            let path = folder.path().join(name);
-            std::fs::create_dir(&path)
-                .map_err(|source| Error::Scratch { path: path.clone(), source })?;
-            Ok(path)
         };
-        let writable = Writable { upper: make("upper")?, work: make("work")? };
-        held.folders.push(folder);
-        Ok(writable)
+        held.snapshots.push(snapshot);
+        Ok(overlay)
     }
 
     /// A folder that outlives builds. A fresh one begins with what its input shows.

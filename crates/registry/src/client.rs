@@ -27,9 +27,12 @@ struct Shared {
     pool: Pool,
     counters: Arc<Counters>,
     /// Mirrors of a host and, last, the host itself; apart for insecure use.
-    endpoints: Mutex<HashMap<(String, bool), Arc<[Arc<Endpoint>]>>>,
+    endpoints: Mutex<HashMap<(String, bool), Endpoints>>,
     presence: Mutex<HashMap<(Repository, Digest), PresenceCell>>,
 }
+
+/// Where the requests for a host go, in the order in which they are asked.
+type Endpoints = Arc<[Arc<Endpoint>]>;
 
 /// Whether a repository has a blob; unset until asked. Held while asking, so that it is asked once.
 pub(crate) type PresenceCell = Arc<tokio::sync::Mutex<Option<Presence>>>;
@@ -137,10 +140,10 @@ impl Client {
     /// The registry itself.
     pub(crate) fn origin(&self, host: &str) -> Result<Arc<Endpoint>> {
         let endpoints = self.endpoints(host)?;
-        Ok(endpoints.last().cloned().unwrap_or_else(|| unreachable!("a host is its own endpoint")))
+        Ok(endpoints.last().cloned().expect("the host itself is the last of its endpoints"))
     }
 
-    fn endpoints(&self, host: &str) -> Result<Arc<[Arc<Endpoint>]>> {
+    fn endpoints(&self, host: &str) -> Result<Endpoints> {
         let key = (host.to_owned(), self.insecure.contains(host));
         let mut endpoints = self.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = endpoints.get(&key) {

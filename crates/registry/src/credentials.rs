@@ -59,8 +59,11 @@ pub struct DockerConfig {
     pub helper_path: Option<OsString>,
     files: Vec<File>,
     /// Helpers are slow, and some ask the user.
-    asked: Arc<Mutex<HashMap<(String, String), Option<Credentials>>>>,
+    asked: Arc<Mutex<Asked>>,
 }
+
+/// What helpers said, by helper and server.
+type Asked = HashMap<(String, String), Option<Credentials>>;
 
 /// What one file says.
 #[derive(Clone, Debug, Default)]

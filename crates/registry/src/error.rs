@@ -215,11 +215,7 @@ fn is_final(error: &reqwest::Error) -> bool {
             return true;
         }
         // An `io::Error` skips what it wraps when asked for its source.
-        cause = match io.get_ref() {
-            Some(inner) if inner.is::<rustls::Error>() => return true,
-            Some(inner) => inner.source(),
-            None => None,
-        };
+        cause = io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
     }
     false
 }

@@ -115,23 +115,7 @@ impl Client {
         let policy = self.settings().retry;
         // A mirror is worth little patience: there is another place to ask.
         let attempts = if ask.endpoint.mirror_of.is_some() { 1 } else { policy.attempts };
-        let mut retry = Retry::new(RetryPolicy { attempts, ..policy });
-        loop {
-            match self.exchange(ask, payload).await {
-                Ok(answer) if is_passing(answer.status()) => {
-                    if !retry.pause(asked_delay(answer.headers())).await {
-                        return Ok(answer);
-                    }
-                    answer.drain().await;
-                }
-                Err(error) if error.is_passing() => {
-                    if !retry.pause(None).await {
-                        return Err(error);
-                    }
-                }
-                done => return done,
-            }
-        }
+        insist(RetryPolicy { attempts, ..policy }, || self.exchange(ask, payload)).await
     }
 
     /// As [`Client::call`]; an answer that is not a success is an error.
@@ -211,11 +195,12 @@ impl Client {
                 headers.insert(CONTENT_LENGTH, payload.len().into());
             }
             let client = self.pool().client(&url, endpoint.insecure).await?;
-            let mut request = client.request(ask.method.clone(), url.clone()).headers(headers);
+            let mut request = reqwest::Request::new(ask.method.clone(), url.clone());
+            *request.headers_mut() = headers;
             if !ask.is_read() {
-                request = request.body(body);
+                *request.body_mut() = Some(body);
             }
-            let answer = self.send(request, &url, own, payload, ask.is_read()).await?;
+            let answer = self.send(client, request, own, payload).await?;
             let Some(location) = redirected(ask, &answer) else { return Ok(answer) };
             let next = url.join(location).map_err(|_| ask.protocol("it redirects to nowhere"))?;
             if url.scheme() == "https" && next.scheme() != "https" && !endpoint.insecure {
@@ -230,39 +215,26 @@ impl Client {
     /// A request to somebody who is no registry: no registry's credentials, but retries.
     pub(crate) async fn send_bare(&self, send: &Send, insecure: bool) -> Result<Answer> {
         let client = self.pool().client(&send.url, insecure).await?;
-        let mut retry = Retry::new(self.settings().retry);
-        loop {
-            let mut request =
-                client.request(send.method.clone(), send.url.clone()).headers(send.headers.clone());
+        insist(self.settings().retry, async || {
+            let mut request = reqwest::Request::new(send.method.clone(), send.url.clone());
+            *request.headers_mut() = send.headers.clone();
             if send.method != Method::GET {
-                request = request.body(send.body.clone());
+                *request.body_mut() = Some(send.body.clone().into());
             }
-            match self.send(request, &send.url, false, &Payload::EMPTY, true).await {
-                Ok(answer) if is_passing(answer.status()) => {
-                    if !retry.pause(asked_delay(answer.headers())).await {
-                        return Ok(answer);
-                    }
-                    answer.drain().await;
-                }
-                Err(error) if error.is_passing() => {
-                    if !retry.pause(None).await {
-                        return Err(error);
-                    }
-                }
-                done => return done,
-            }
-        }
+            self.send(client.clone(), request, false, &Payload::EMPTY).await
+        })
+        .await
     }
 
     async fn send(
         &self,
-        request: reqwest::RequestBuilder,
-        url: &Url,
+        client: reqwest::Client,
+        request: reqwest::Request,
         own: bool,
         payload: &Payload<'_>,
-        is_read: bool,
     ) -> Result<Answer> {
-        let host = authority(url).unwrap_or_default();
+        let host = authority(request.url()).unwrap_or_default();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let counters = self.counters().clone();
         counters.requests.fetch_add(1, Ordering::Relaxed);
         if let Payload::Bytes(bytes) = payload {
@@ -270,10 +242,34 @@ impl Client {
         }
         let timeouts = self.settings().timeouts;
         let commit = if is_read { timeouts.idle } else { timeouts.commit };
-        let response = watch(request.send(), payload, timeouts.idle, commit).await;
+        let response = watch(client.execute(request), payload, timeouts.idle, commit).await;
         let response = response.map_err(|waited| Error::silent(&host, waited))?;
         let response = response.map_err(|source| Error::reach(&host, source))?;
         Ok(Answer { response, host, own, idle: timeouts.idle, counters })
+    }
+}
+
+/// Asks again after passing faults. The last answer is handed over, whatever it is.
+async fn insist<F: Future<Output = Result<Answer>>>(
+    policy: RetryPolicy,
+    ask: impl Fn() -> F,
+) -> Result<Answer> {
+    let mut retry = Retry::new(policy);
+    loop {
+        match ask().await {
+            Ok(answer) if is_passing(answer.status()) => {
+                if !retry.pause(asked_delay(answer.headers())).await {
+                    return Ok(answer);
+                }
+                answer.drain().await;
+            }
+            Err(error) if error.is_passing() => {
+                if !retry.pause(None).await {
+                    return Err(error);
+                }
+            }
+            done => return done,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
 pub use pack::LayerWriter;
 pub use snapshot::WritableSnapshot;
-pub use store::{OpenOptions, Privileges, Store, TemporaryFolder, UnmappedOwners};
+pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 pub use tree::Tree;
 pub use unpack::{PackedLayer, WaitFor};
 pub use walk::{WalkError, walk_context};

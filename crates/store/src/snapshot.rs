@@ -73,6 +73,9 @@ impl Store {
             if self.hides_all(&self.layer_folder(diff_id)) {
                 seen.clear();
             }
+            // overlayfs takes no folder twice (ELOOP). What a layer shows at its higher place
+            // covers all that it could show at its lower one.
+            seen.retain(|below| below != diff_id);
             seen.push(*diff_id);
         }
         let mut lowers = Vec::with_capacity(seen.len().min(MAX_LOWERS));

@@ -243,14 +243,6 @@ impl Store {
         self.inner.base.join("mounts")
     }
 
-    /// An empty folder of this process, on the store's file system.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
-    pub fn scratch_folder(&self) -> Result<TemporaryFolder> {
-        self.temporary_folder("scratch")
-    }
-
     /// A name in this process's own temporary folder that nobody has had.
     pub(crate) fn temporary(&self, what: &str) -> PathBuf {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
@@ -542,13 +534,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A folder that is removed when this is dropped.
-#[derive(Debug)]
-pub struct TemporaryFolder(PathBuf);
+/// Removed when it is dropped.
+pub(crate) struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

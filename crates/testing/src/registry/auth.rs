@@ -124,7 +124,9 @@ pub(super) fn token(state: &mut State, request: &Incoming) -> Reply {
     };
     let form = String::from_utf8_lossy(&request.body);
     let fields = if request.method == "POST" { query(&form) } else { query(&request.query) };
-    let of = |name: &str| fields.iter().filter(move |(key, _)| key == name).map(|(_, v)| v.clone());
+    let of = |name: &'static str| {
+        fields.iter().filter(move |(key, _)| key == name).map(|(_, v)| v.clone())
+    };
     let expected = rules
         .user
         .as_ref()
