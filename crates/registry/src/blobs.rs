@@ -190,7 +190,7 @@ impl Download {
         }
         if answer.own && answer.host == origin.authority {
             let presence = client.presence(&repository, digest);
-            presence.lock().await.get_or_insert(Presence::Present(Some(self.descriptor.size)));
+            *presence.lock().await = Some(Presence::Present(Some(self.descriptor.size)));
         }
         self.answer = Some(answer);
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Digest, Repository};
 use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::auth::Scopes;
 use crate::exchange::{Ask, Payload, Target};
@@ -68,8 +68,14 @@ impl Client {
     /// A client. Nothing is read or connected before the first request.
     ///
     /// # Errors
-    /// None at present: wrong settings of a host are found when it is first talked to.
+    /// If the user agent is none. Wrong settings of a host are found when it is first talked to.
     pub fn new(settings: Settings) -> Result<Self> {
+        if HeaderValue::from_str(&settings.user_agent).is_err() {
+            return Err(Error::Setting {
+                setting: "user agent".into(),
+                reason: "it has characters that HTTP does not allow".into(),
+            });
+        }
         let settings = Arc::new(settings);
         let shared = Shared {
             pool: Pool::new(settings.clone()),

@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// The registry or its token service does not let this user in. Some registries say so of
     /// repositories that do not exist.
-    #[error("`{host}` does not let {} read or write {what}{}", who(.user), said(.message))]
+    #[error("`{host}` does not let {} in for {what}{}", who(.user), said(.message))]
     Unauthorized {
         /// Who refuses.
         host: String,

@@ -3,22 +3,19 @@
 //! Receives [`Settings`] (credentials, hosts, proxies: everything, since nothing is read from the
 //! environment), references and descriptors; hands over verified bytes and takes bytes to push.
 //!
-//! Invariant: bytes that came with a digest have been checked against it before the last of them
-//! is handed over, credentials go to nobody but the registry and the token service it names over a
-//! connection as good as its own, and no more than a manifest is held in memory.
+//! Invariant: bytes with a digest are checked before the last of them is handed over; credentials
+//! go to the registry and its token service only; no more than a manifest is held in memory.
 //!
 //! | quirk | of | what is done |
 //! |---|---|---|
 //! | HEAD of a manifest without digest, or refused | proxies, old Nexus | GET instead |
-//! | `Location` relative, with its own query, or `http:` behind a TLS proxy | Harbor, GitLab, Nexus | resolved, query kept, scheme kept |
-//! | 202 for a mount | all, where `from` may not be read; ECR, always | that session is used |
-//! | error for a mount | GCR, Quay (token refused) | asked again without |
-//! | `Range: 0-0` for an empty session | distribution | sent from the start |
+//! | `Location` relative, with a query, or `http:` behind TLS | Harbor, GitLab, Nexus | resolved, query and scheme kept |
+//! | 202 for a mount; an error for it | ECR; GCR, Quay | that upload is used; asked again without |
+//! | `Range: 0-0` for an empty upload | distribution | sent from the start |
 //! | PUT of a whole blob refused (405, 413, 501) | proxies with body limits | PATCH in pieces |
 //! | `Range` ignored | plain file servers | what is known already is skipped |
-//! | 401 for what is not there | Docker Hub | said so |
-//! | token under `access_token`, without `expires_in` | Azure, Google | both read, 60 s |
-//! | bodies without `Content-Length` answered with 411 | GCR, proxies | always sent, 0 included |
+//! | token as `access_token`, without `expires_in` | Azure, Google | both read, 60 s |
+//! | bodies without `Content-Length` refused (411) | GCR, proxies | always sent, 0 included |
 
 #![forbid(unsafe_code)]
 

@@ -78,7 +78,7 @@ impl<S: BlobSource> Upload<'_, S> {
             method,
             target,
             headers: HeaderMap::new(),
-            what: format!("blob {} to `{}`", self.descriptor.digest, self.repository),
+            what: format!("upload of blob {} to `{}`", self.descriptor.digest, self.repository),
         }
     }
 

@@ -80,6 +80,27 @@ async fn certificates_are_checked() {
     assert!(error.to_string().contains("none.crt"), "{error}");
 }
 
+/// The proxy passes plain HTTP on, but knows no CONNECT, as TLS would need.
+#[tokio::test]
+async fn insecure_hosts_are_tried_with_tls_first() {
+    let proxy = FakeRegistry::start();
+    proxy.put_manifest("a", Some("v1"), media_type::OCI_INDEX, "{}");
+    let mut settings = settings();
+    let (http, https) = (Some(proxy.host()), Some(proxy.host()));
+    settings.proxies = Proxies { http, https, ..Proxies::default() };
+    let client = Client::new(settings).unwrap();
+    let name = "registry.test:5000/a:v1".parse().unwrap();
+    client.resolve(&name).await.unwrap_err();
+    proxy.forget_requests();
+    let insecure = client.with_insecure("registry.test:5000");
+    for _ in 0..2 {
+        insecure.resolve(&name).await.unwrap();
+    }
+    let asked = proxy.requests();
+    let tls = asked.iter().filter(|line| line.starts_with("CONNECT")).count();
+    assert_eq!((tls, asked.len()), (1, 3), "{asked:?}");
+}
+
 #[tokio::test]
 async fn dockers_certificates_are_used() {
     let registry = tls_registry(true);

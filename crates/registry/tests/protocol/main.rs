@@ -1,5 +1,7 @@
 //! The client against a registry that lies and fails.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod auth;
 mod distribution;
 mod helper;
