@@ -1,8 +1,11 @@
 //! Folders that outlive builds: `RUN --mount=type=cache`.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use graph::Sharing;
 use oci::Digest;
@@ -15,6 +18,19 @@ const COPIES: usize = 256;
 #[derive(Clone, Debug)]
 pub struct CacheMounts {
     root: PathBuf,
+}
+
+/// A copy of a cache mount, as it takes room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMount {
+    /// SHA-256 of its name, and the number of the copy: `<hex>/0`.
+    pub id: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When a command held it last, in milliseconds since 1970.
+    pub last_use: i64,
+    /// Whether a command holds it now.
+    pub in_use: bool,
 }
 
 /// A cache mount that is held for a command.
@@ -56,6 +72,84 @@ impl CacheMounts {
             }
         }
     }
+
+    /// Everything that is here, what was used longest ago first.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn list(&self) -> io::Result<Vec<StoredMount>> {
+        let mut found = Vec::new();
+        for hash in names(&self.root)? {
+            for copy in names(&self.root.join(&hash))? {
+                if copy.parse::<usize>().is_err() {
+                    continue;
+                }
+                let id = format!("{hash}/{copy}");
+                let lock = self.root.join(format!("{id}.lock"));
+                let bytes = size(&self.root.join(&id), &mut HashSet::new());
+                let last_use =
+                    fs::metadata(&lock).and_then(|lock| lock.modified()).map_or(0, millis);
+                let in_use = match lock_alone(&lock) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+                    result => result.map(|_| false)?,
+                };
+                found.push(StoredMount { id, bytes, last_use, in_use });
+            }
+        }
+        found.sort_by(|a, b| (a.last_use, &a.id).cmp(&(b.last_use, &b.id)));
+        Ok(found)
+    }
+
+    /// Moves one into `trash`, a folder on the same file system, unless a command holds it;
+    /// whether it did.
+    ///
+    /// # Errors
+    /// If it cannot be moved.
+    pub fn discard(&self, mount: &StoredMount, trash: &Path) -> io::Result<bool> {
+        // The lock's file stays: who waits for it must not get another one than who comes later.
+        let _lock = match lock_alone(&self.root.join(format!("{}.lock", mount.id))) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            result => result?,
+        };
+        match fs::rename(self.root.join(&mount.id), trash.join(mount.id.replace('/', "-"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+}
+
+/// Takes a mount's lock, if nobody has it.
+fn lock_alone(path: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
+}
+
+/// What is in a folder; nothing, where there is none.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of the files below a path, each counted once.
+fn size(path: &Path, seen: &mut HashSet<u64>) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        let is_new = metadata.nlink() < 2 || seen.insert(metadata.ino());
+        return if is_new { metadata.len() } else { 0 };
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size(&entry.path(), seen)).sum()
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<CacheMount> {
@@ -65,6 +159,8 @@ fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<Cac
         .write(true)
         .open(folder.join(format!("{copy}.lock")))?;
     flock(&lock, operation)?;
+    // When it was used last; that it cannot be noted harms nobody.
+    drop(lock.set_modified(SystemTime::now()));
     let path = folder.join(copy.to_string());
     let fresh = match fs::create_dir(&path) {
         Ok(()) => true,
@@ -105,6 +201,23 @@ mod tests {
         let third = mounts.hold("a", Sharing::Private).unwrap();
         assert_eq!(third.path, path);
         assert!(!third.fresh);
+    }
+
+    #[test]
+    fn what_is_held_stays() {
+        let (folder, mounts) = mounts();
+        assert_eq!(mounts.list().unwrap(), []);
+        let trash = tempfile::tempdir_in(folder.path().parent().unwrap()).unwrap();
+        let held = mounts.hold("a", Sharing::Shared).unwrap();
+        fs::write(held.path.join("file"), "four").unwrap();
+        let listed = mounts.list().unwrap().remove(0);
+        assert!(listed.in_use && listed.bytes == 4 && listed.last_use > 0);
+        assert!(!mounts.discard(&listed, trash.path()).unwrap());
+        drop(held);
+        assert!(!mounts.list().unwrap()[0].in_use);
+        assert!(mounts.discard(&listed, trash.path()).unwrap());
+        assert_eq!(mounts.list().unwrap(), []);
+        assert!(mounts.hold("a", Sharing::Shared).unwrap().fresh);
     }
 
     #[test]

@@ -21,6 +21,23 @@ pub struct BaseImage {
     pub layers: Vec<Layer>,
 }
 
+/// An image with its documents as a registry has them.
+#[derive(Clone, Debug)]
+pub struct FetchedImage {
+    /// What they say.
+    pub image: BaseImage,
+    /// What the name stands for: an index, or the manifest itself.
+    pub root: Descriptor,
+    /// What the manifest is.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Vec<u8>,
+    /// What the config is.
+    pub config_descriptor: Descriptor,
+    /// The config.
+    pub config: Vec<u8>,
+}
+
 /// Why an image cannot be a base.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -76,6 +93,20 @@ impl Images {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<BaseImage, ImageError> {
+        self.fetch(reference, platform, false).await.map(|fetched| fetched.image)
+    }
+
+    /// As [`Images::resolve`], with the documents. `insecure` says how its layers' places are
+    /// noted.
+    ///
+    /// # Errors
+    /// As [`Images::resolve`].
+    pub async fn fetch(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        insecure: bool,
+    ) -> Result<FetchedImage, ImageError> {
         let (root, bytes) = self
             .client
             .manifest(reference)
@@ -96,14 +127,14 @@ impl Images {
         let document = |what: String| ImageError::Document { reference: reference.clone(), what };
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|error| document(format!("its manifest cannot be read: {error}")))?;
-        let config = self
+        let config_bytes = self
             .client
             .blob_bytes(reference.repository(), &manifest.config, CONFIG_LIMIT)
             .await
             .map_err(|source| registry_error(reference, source))?;
-        let config: ImageConfig = serde_json::from_slice(&config)
+        let config: ImageConfig = serde_json::from_slice(&config_bytes)
             .map_err(|error| document(format!("its config cannot be read: {error}")))?;
-        let place = Place::Registry { repository: reference.repository().clone(), insecure: false };
+        let place = Place::Registry { repository: reference.repository().clone(), insecure };
         let layers = layers(&manifest, &config, Some(&place)).map_err(document)?;
         let image = BaseImage {
             source: ImageSource {
@@ -116,7 +147,14 @@ impl Images {
             layers,
         };
         self.remember(&image);
-        Ok(image)
+        Ok(FetchedImage {
+            image,
+            root,
+            descriptor,
+            manifest: bytes.to_vec(),
+            config_descriptor: manifest.config,
+            config: config_bytes.to_vec(),
+        })
     }
 
     /// Makes an image known that was found elsewhere.

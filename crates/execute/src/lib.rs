@@ -16,8 +16,8 @@ mod output;
 mod run;
 mod trees;
 
-pub use cache_mount::CacheMounts;
+pub use cache_mount::{CacheMounts, StoredMount};
 pub use error::Error;
 pub use executor::{Executor, Lent, Settings};
-pub use image::{BaseImage, ImageError, Images, layers};
+pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};
 pub use output::Output;

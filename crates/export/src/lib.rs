@@ -20,4 +20,4 @@ pub use error::Error;
 pub use files::{write_folder, write_tar};
 pub use history::HistoryEntry;
 pub use image::{Format, Image, Manifested};
-pub use push::{PushRequest, push};
+pub use push::{PushRequest, push, push_documents};

@@ -1,8 +1,9 @@
 //! An image into a registry.
 
-use futures_util::future;
+use futures_util::{TryFutureExt as _, future};
 use graph::{Events, TaskId};
-use oci::{Descriptor, Reference};
+use oci::{Reference, Repository};
+use store::{Layer, Place};
 use transfer::{Meter, Target, Transfer, Upload};
 
 use crate::{Error, Format, Image, Manifested};
@@ -34,10 +35,24 @@ pub async fn push(
     request: &PushRequest<'_>,
 ) -> Result<Manifested, Error> {
     let documents = request.image.manifest(transfer, request.format, request.task).await?;
-    let pushes =
-        request.names.iter().map(|name| push_name(transfer, events, request, &documents, name));
-    future::try_join_all(pushes).await?;
+    push_documents(transfer, events, request, &documents).await?;
     Ok(documents)
+}
+
+/// Pushes an image whose documents were made before, exactly as they are. The layers are to be in
+/// the format that the manifest names.
+///
+/// # Errors
+/// As [`push`].
+pub async fn push_documents(
+    transfer: &Transfer,
+    events: &Events,
+    request: &PushRequest<'_>,
+    documents: &Manifested,
+) -> Result<(), Error> {
+    let pushes =
+        request.names.iter().map(|name| push_name(transfer, events, request, documents, name));
+    future::try_join_all(pushes).await.map(drop)
 }
 
 async fn push_name(
@@ -47,7 +62,6 @@ async fn push_name(
     documents: &Manifested,
     name: &Reference,
 ) -> Result<(), Error> {
-    let failed = |source| Error::Push { name: name.to_string(), source };
     let repository = name.repository();
     let client = transfer.client().for_host(repository.host(), request.insecure);
     let name = match request.by_digest {
@@ -57,43 +71,72 @@ async fn push_name(
     if client.resolve(&name).await.is_ok_and(|there| there.digest == documents.descriptor.digest) {
         return Ok(());
     }
-    let target = Target { repository: repository.clone(), insecure: request.insecure };
-    let layers = (0..request.image.layers.len()).map(|index| {
-        transfer.upload(
-            &request.image.layers,
-            index,
-            request.format.layers,
-            Upload { target: &target, task: request.task },
-        )
-    });
-    let config = async {
-        push_bytes(&client, repository, &documents.config_descriptor, &documents.config)
-            .await
-            .map_err(failed)
+    let sending = Sending { events, request, documents, client, name };
+    let layers = &request.image.layers;
+    let error = match sending.send(transfer, layers).await {
+        Err(error @ Error::Push { .. }) => error,
+        result => return result,
     };
-    future::try_join(future::try_join_all(layers).err_into(), config).await?;
-    let meter = Meter::start(
-        events,
-        request.task,
-        format!("pushing manifest for {name}@{}", documents.descriptor.digest),
-        0,
-    );
-    client
-        .put_manifest(&name, &documents.descriptor.media_type, documents.manifest.clone().into())
-        .await
-        .map_err(failed)?;
-    meter.finish();
-    Ok(())
+    // Layers that the repository once had are not sent again; it may have lost them since.
+    let doubted: Vec<Layer> = layers.iter().map(|layer| without(layer, repository)).collect();
+    if !lacks_something(&error) || doubted == *layers {
+        return Err(error);
+    }
+    let afresh = Transfer::new(transfer.store().clone(), transfer.client().clone(), events.clone());
+    // Where that does not help, the registry's first answer says more.
+    sending.send(&afresh, &doubted).await.map_err(|_| error)
 }
 
-/// Sends a small blob that is in memory.
-async fn push_bytes(
-    client: &registry::Client,
-    repository: &oci::Repository,
-    descriptor: &Descriptor,
-    bytes: &[u8],
-) -> Result<(), registry::Error> {
-    client.push_bytes(repository, descriptor, bytes.to_vec().into()).await
+/// A layer of which it is not known that a repository has it.
+fn without(layer: &Layer, repository: &Repository) -> Layer {
+    let elsewhere = |place: &&Place| !matches!(place, Place::Registry { repository: known, .. } if known == repository);
+    Layer { places: layer.places.iter().filter(elsewhere).cloned().collect(), ..layer.clone() }
 }
 
-use futures_util::TryFutureExt as _;
+/// Whether a registry may have refused a manifest because a blob of it is not there.
+fn lacks_something(error: &Error) -> bool {
+    match error {
+        Error::Push { source: registry::Error::Refused { status, .. }, .. } => {
+            (400..500).contains(status)
+        }
+        Error::Push { source, .. } => source.is_not_found(),
+        _ => false,
+    }
+}
+
+/// An image on its way to one name.
+struct Sending<'a> {
+    events: &'a Events,
+    request: &'a PushRequest<'a>,
+    documents: &'a Manifested,
+    client: registry::Client,
+    name: Reference,
+}
+
+impl Sending<'_> {
+    /// Sends layers and config, then the manifest.
+    async fn send(&self, transfer: &Transfer, layers: &[Layer]) -> Result<(), Error> {
+        let (request, documents, name) = (self.request, self.documents, &self.name);
+        let failed = |source| Error::Push { name: name.to_string(), source };
+        let repository = name.repository();
+        let target = Target { repository: repository.clone(), insecure: request.insecure };
+        let uploads = (0..layers.len()).map(|index| {
+            let to = Upload { target: &target, task: request.task };
+            transfer.upload(layers, index, request.format.layers, to)
+        });
+        let config = async {
+            let bytes = documents.config.clone().into();
+            self.client
+                .push_bytes(repository, &documents.config_descriptor, bytes)
+                .await
+                .map_err(failed)
+        };
+        future::try_join(future::try_join_all(uploads).err_into(), config).await?;
+        let what = format!("pushing manifest for {name}@{}", documents.descriptor.digest);
+        let meter = Meter::start(self.events, request.task, what, 0);
+        let (kind, bytes) = (&documents.descriptor.media_type, documents.manifest.clone().into());
+        self.client.put_manifest(name, kind, bytes).await.map_err(failed)?;
+        meter.finish();
+        Ok(())
+    }
+}

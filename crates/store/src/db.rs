@@ -148,6 +148,25 @@ impl Db {
         })
     }
 
+    /// The keys that have values of a kind.
+    pub fn memo_keys(&self, kind: &str) -> Result<Vec<Vec<u8>>> {
+        self.with("list remembered values", |connection| {
+            connection
+                .prepare_cached("SELECT key FROM memo WHERE kind = ?1 ORDER BY key")?
+                .query_map([kind], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// Forgets the value of one key of a kind.
+    pub fn memo_remove(&self, kind: &str, key: &[u8]) -> Result<()> {
+        self.with("forget a value", |connection| {
+            connection
+                .execute("DELETE FROM memo WHERE kind = ?1 AND key = ?2", params![kind, key])
+                .map(drop)
+        })
+    }
+
     /// Gives an image a name, which it takes from another that has it.
     pub fn put_image(&self, name: &str, digest: &Digest) -> Result<()> {
         self.with("name an image", |connection| {
@@ -303,6 +322,8 @@ mod tests {
         let again = Db::open(folder.path()).unwrap();
         let values = again.memo_get("k", &[b"a", b"x", b"b"]).unwrap();
         assert_eq!(values, [Some(b"3".to_vec()), None, Some(b"2".to_vec())]);
+        again.memo_remove("k", b"a").unwrap();
+        assert_eq!(db.memo_keys("k").unwrap(), [b"b"]);
         again.memo_clear("k").unwrap();
         assert_eq!(db.memo_get("k", &[b"a"]).unwrap(), [None]);
 

@@ -83,8 +83,20 @@ impl Store {
         self.usage_since(oldest)
     }
 
+    /// Bytes that are free for this user on the store's file system.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let base = &self.inner.base;
+        let about = rustix::fs::statvfs(base).map_err(Error::file("look at", base))?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
     /// Removes what is not in use, as far as the filter says.
     pub fn prune(&self, filter: PruneFilter) -> Result<Pruned> {
+        self.prune_keeping(filter, &HashSet::new())
+    }
+
+    /// As [`Store::prune`], but `layers` (diffIDs) stay unpacked.
+    pub fn prune_keeping(&self, filter: PruneFilter, layers: &HashSet<Digest>) -> Result<Pruned> {
         let oldest = oldest_start(&self.inner.base)?.min(self.inner.run.started);
         let usage = self.usage_since(oldest)?;
         let youngest = filter
@@ -95,7 +107,11 @@ impl Store {
         for item in usage.items {
             let is_old = youngest.is_none_or(|youngest| item.last_use <= youngest);
             let is_too_much = filter.keep_bytes.is_none_or(|keep| left > keep);
-            let is_kind = filter.all || item.kind != ItemKind::Index;
+            let is_kind = match item.kind {
+                ItemKind::Blob => true,
+                ItemKind::Layer => !layers.contains(&item.digest),
+                ItemKind::Index => filter.all,
+            };
             if !item.in_use && is_old && is_too_much && is_kind {
                 left -= item.bytes;
                 chosen.push(item);
