@@ -1,7 +1,7 @@
 //! COPY, ADD, WORKDIR and inline files, without a disk: trees of headers in, a layer out.
 //!
 //! The actions are played on a copy of the base's tree as BuildKit plays them on a mounted one,
-//! times of directories included ([`World`]). Then the difference between the two trees is
+//! times of directories included (`World`). Then the difference between the two trees is
 //! written as a layer, straight from the sources. Nothing needs a privilege, and of the base
 //! only `/etc/passwd` and `/etc/group` are ever read.
 
