@@ -11,14 +11,14 @@ use crate::{context_of, kiln, program, registry, text};
 const DOCKERFILE: &str = "\
 FROM scratch
 COPY --chown=7:8 --chmod=750 a.txt /d/
-COPY link /d/
+COPY links/ /d/
 ENV NAME=value
 CMD [\"/d/a.txt\"]
 ";
 
 fn build(kiln: &Kiln, outputs: &[String]) -> tempfile::TempDir {
-    let context = context_of(&[("Dockerfile", DOCKERFILE), ("a.txt", "alpha\n")]);
-    std::os::unix::fs::symlink("a.txt", context.path().join("link")).unwrap();
+    let context = context_of(&[("Dockerfile", DOCKERFILE), ("a.txt", "alpha\n"), ("links/b.txt", "beta\n")]);
+    std::os::unix::fs::symlink("a.txt", context.path().join("links/link")).unwrap();
     let mut args: Vec<String> = ["build", "--progress", "plain"].map(String::from).into();
     args.extend(outputs.iter().flat_map(|output| ["--output".to_owned(), output.clone()]));
     args.push(text(context.path()));
