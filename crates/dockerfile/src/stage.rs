@@ -14,6 +14,7 @@ pub struct Dockerfile {
     pub(crate) escape: char,
     pub(crate) syntax: Option<(String, Option<LineRange>)>,
     pub(crate) check: CheckOptions,
+    pub(crate) check_lines: Option<LineRange>,
     pub(crate) global_args: Vec<Instruction>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) warnings: Vec<Warning>,
@@ -66,17 +67,20 @@ impl Dockerfile {
         syntax: Option<(String, Option<LineRange>)>,
     ) -> Result<Self, Error> {
         let lexed = lexer::lex(text)?;
-        let check = match directives::detect("check", text) {
+        let (check, check_lines) = match directives::detect("check", text) {
             Some((value, lines)) => {
-                CheckOptions::parse(&value).map_err(|error| Error { lines, ..error })?
+                let check =
+                    CheckOptions::parse(&value).map_err(|error| Error { lines, ..error })?;
+                (check, lines)
             }
-            None => CheckOptions::default(),
+            None => (CheckOptions::default(), None),
         };
         let mut file = Self {
             source,
             escape: lexed.escape,
             syntax,
             check,
+            check_lines,
             global_args: Vec::new(),
             stages: Vec::new(),
             warnings: lexed.warnings,

@@ -73,10 +73,6 @@ const RUNTIME: &[(&str, &[&str])] = &[
         &["410-err-mount-secret-required", "411-err-mount-ssh-required"],
     ),
     ("the file is missing", &["446-err-dockerfile-missing"]),
-    (
-        "a check is broken, and checks are not part of lowering",
-        &["444-err-check-directive-error", "445-err-check-build-arg"],
-    ),
 ];
 
 fn cases() -> Vec<Case> {

@@ -149,10 +149,15 @@ impl<'a> Lowerer<'a> {
         {
             return Err(Error { lines, ..directives::foreign_syntax(value) });
         }
-        if let Some(options) = self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
-            CheckOptions::parse(&options)?;
+        let (check, lines) = match self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
+            Some(options) => (CheckOptions::parse(&options)?, None),
+            None => (self.file.check.clone(), self.file.check_lines),
+        };
+        // A build that is to fail on a finding must not pass because nobody looked.
+        match check.error && !check.skip_all {
+            true => Err(Error { lines, ..directives::no_checks_yet() }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// A build argument that the frontend itself reads.
