@@ -10,14 +10,8 @@ fn images_are_as_recorded() {
     let Some(registry) = registry("conformance", Access::Open) else { return };
     let cases = vectors::cases(&[]).unwrap();
     let gaps = vectors::known_gaps().unwrap();
-    for name in gaps.keys() {
-        assert!(
-            cases.iter().any(|case| case.name == *name),
-            "skipped.txt names `{name}`, which is no case"
-        );
-    }
-    let outcomes = vectors::run(&kiln(), &registry, &cases);
-    let (mut passed, mut failures, mut skipped) = (0, Vec::new(), 0);
+    let outcomes = vectors::run(&kiln(), &registry, &cases).unwrap();
+    let (mut passed, mut failures) = (0, Vec::new());
     for outcome in &outcomes {
         match (&outcome.verdict, gaps.get(&outcome.name)) {
             (Verdict::Pass, known) => {
@@ -30,14 +24,11 @@ fn images_are_as_recorded() {
                 }
             }
             (Verdict::Fail(_), Some(reason)) => fixtures::skip(&outcome.name, reason),
-            (Verdict::Skipped(_), _) => skipped += 1,
+            (Verdict::Skipped(reason), _) => fixtures::skip(&outcome.name, reason),
             (Verdict::Fail(differences), None) => {
                 failures.push(format!("{}\n  {}", outcome.name, differences.join("\n  ")));
             }
         }
-    }
-    if skipped > 0 {
-        fixtures::skip("conformance", &format!("{skipped} cases need root"));
     }
     fixtures::note(&format!("{passed} of {} cases pass", cases.len()));
     assert!(

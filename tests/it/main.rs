@@ -1,6 +1,10 @@
 //! The real binary against what the machine has: recorded images and keys, Debian's registry, skopeo,
 //! umoci. One program, so that it is linked once; each test says why it skips.
 
+// A test that unwraps what is not there fails, which is what it is for.
+#![allow(clippy::unwrap_used)]
+
+mod commands;
 mod conformance;
 mod debian;
 mod keys;

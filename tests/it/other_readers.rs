@@ -17,7 +17,8 @@ CMD [\"/d/a.txt\"]
 ";
 
 fn build(kiln: &Kiln, outputs: &[String]) -> tempfile::TempDir {
-    let context = context_of(&[("Dockerfile", DOCKERFILE), ("a.txt", "alpha\n"), ("links/b.txt", "beta\n")]);
+    let context =
+        context_of(&[("Dockerfile", DOCKERFILE), ("a.txt", "alpha\n"), ("links/b.txt", "beta\n")]);
     std::os::unix::fs::symlink("a.txt", context.path().join("links/link")).unwrap();
     let mut args: Vec<String> = ["build", "--progress", "plain"].map(String::from).into();
     args.extend(outputs.iter().flat_map(|output| ["--output".to_owned(), output.clone()]));

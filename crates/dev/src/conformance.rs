@@ -20,7 +20,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
     let gaps = vectors::known_gaps()?;
     let registry = DockerRegistry::start(Access::Open)?;
     registry.put_busybox()?;
-    let outcomes = vectors::run(&Kiln::new(binary), &registry, &cases);
+    let outcomes = vectors::run(&Kiln::new(binary), &registry, &cases)?;
     let mut table = Table::new(&["case", "ms", "result"]);
     let (mut passed, mut failed) = (0, 0);
     for outcome in &outcomes {
