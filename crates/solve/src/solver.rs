@@ -326,16 +326,18 @@ where
             }
             return Ok(Known { records, found: Vec::new() });
         }
-        let inputs = try_join_all(step.inputs.iter().map(|input| self.known(*input))).await?;
-        let mut linked: Vec<BTreeSet<RecordId>> = Vec::with_capacity(inputs.len());
-        for (index, known) in inputs.iter().enumerate() {
-            linked.push(self.links(
-                key,
-                index,
-                known.records.iter().copied(),
-                key.inputs[index].selector,
-            ));
-        }
+        let linked_of = |index: usize| async move {
+            let known = self.known(step.inputs[index]).await?;
+            let parents = known.records.iter().copied();
+            let linked = self.links(key, index, parents, key.inputs[index].selector);
+            if linked.is_empty() || step.ignore_cache {
+                // No record can match by keys alone. The contents are needed, and what makes them
+                // does not wait for the keys of other inputs: stages build side by side.
+                self.learn_contents(id).await?;
+            }
+            Ok(linked)
+        };
+        let mut linked = try_join_all((0..step.inputs.len()).map(linked_of)).await?;
         let mut records = intersection(&linked);
         let mut found = self.found(&records);
         if found.is_empty() || step.ignore_cache {
