@@ -131,8 +131,9 @@ impl Job<'_> {
         self.say(&format!("exporting manifest {}", documents.descriptor.digest));
         self.say(&format!("exporting config {}", documents.config_descriptor.digest));
         if output.store {
-            let pushed = output.push.then_some(names).unwrap_or_default();
-            shelf::keep(&self.host.store, names, &documents, &self.image.layers, pushed)?;
+            let pushed: &[Reference] = if output.push { names } else { &[] };
+            let layers = shelf::also_at(&self.image.layers, pushed, output.insecure);
+            shelf::keep(&self.host.store, names, &documents, &layers)?;
             for name in names {
                 self.say(&format!("naming to {name}"));
             }

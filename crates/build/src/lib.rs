@@ -11,10 +11,11 @@ mod context;
 mod error;
 mod exports;
 mod host;
+pub mod images;
 mod outcome;
 mod pipeline;
 mod request;
-pub mod shelf;
+mod shelf;
 mod solving;
 mod uploads;
 

@@ -1,5 +1,6 @@
-//! Images that have a name on this machine.
+//! Images that are kept on this machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use execute::BaseImage;
@@ -12,12 +13,13 @@ use store::{Layer, Place, Store};
 /// Under which kind of memo the places of an image's layers are remembered.
 const PLACES: &str = "image places";
 
-/// An image with a name.
+/// An image of this machine.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The name.
-    pub name: String,
-    /// Its manifest.
+    /// Its names, in their order; none for one that was built without a name, or lost its name to
+    /// another.
+    pub names: Vec<Reference>,
+    /// What its manifest is.
     pub manifest: Descriptor,
     /// Digest of its config: its ID.
     pub id: Digest,
@@ -25,14 +27,32 @@ pub struct Kept {
     pub config: ImageConfig,
     /// Its layers.
     pub layers: Vec<Layer>,
-    /// When it got the name, in milliseconds since 1970.
-    pub named: i64,
 }
 
 impl Kept {
     /// Bytes of its layers as they are stored or sent.
     pub fn size(&self) -> u64 {
-        self.layers.iter().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.size).sum()
+        self.layer_sizes().sum()
+    }
+
+    /// Bytes of each layer as it is stored or sent, from the bottom up.
+    pub fn layer_sizes(&self) -> impl Iterator<Item = u64> {
+        self.layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |blob| blob.size))
+    }
+
+    /// Its manifest and config, byte for byte.
+    pub(crate) fn documents(&self, store: &Store) -> Result<Manifested, store::Error> {
+        let manifest_bytes = store.read_blob(&self.manifest.digest)?;
+        // It was read as one when this was made.
+        let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
+            .map_err(|_| store::Error::NoBlob(self.manifest.digest))?;
+        Ok(Manifested {
+            manifest: manifest_bytes,
+            descriptor: self.manifest.clone(),
+            config: store.read_blob(&self.id)?,
+            config_descriptor: manifest.config,
+            layers: manifest.layers,
+        })
     }
 }
 
@@ -49,42 +69,18 @@ struct LayerPlaces {
     folders: Vec<PathBuf>,
 }
 
-/// Keeps an image under names. `pushed` are the names under which a registry has it now.
+/// Keeps an image, and gives it names.
 pub(crate) fn keep(
     store: &Store,
     names: &[Reference],
     documents: &Manifested,
     layers: &[Layer],
-    pushed: &[Reference],
 ) -> Result<(), store::Error> {
     store.put_blob(&documents.manifest)?;
     store.put_blob(&documents.config)?;
     let places = Places {
         media_type: documents.descriptor.media_type.clone(),
-        layers: layers
-            .iter()
-            .map(|layer| {
-                let mut registries: Vec<(String, String, bool)> =
-                    layer.places.iter().filter_map(on_registry).collect();
-                for name in pushed {
-                    registries.push((
-                        name.repository().host().into(),
-                        name.repository().path().into(),
-                        false,
-                    ));
-                }
-                registries.sort();
-                registries.dedup();
-                let folders = layer
-                    .places
-                    .iter()
-                    .filter_map(|place| {
-                        if let Place::Layout(folder) = place { Some(folder.clone()) } else { None }
-                    })
-                    .collect();
-                LayerPlaces { created: layer.created.clone(), registries, folders }
-            })
-            .collect(),
+        layers: layers.iter().map(layer_places).collect(),
     };
     let text = serde_json::to_vec(&places).expect("places have no map");
     store.db().memo_put(PLACES, &[(documents.descriptor.digest.as_bytes(), &text)])?;
@@ -92,6 +88,32 @@ pub(crate) fn keep(
         store.db().put_image(&name.to_string(), &documents.descriptor.digest)?;
     }
     Ok(())
+}
+
+/// Layers, of which it is known now that the repositories of some names have them too.
+pub(crate) fn also_at(layers: &[Layer], names: &[Reference], insecure: bool) -> Vec<Layer> {
+    let mut layers = layers.to_vec();
+    for layer in &mut layers {
+        for name in names {
+            let place = Place::Registry { repository: name.repository().clone(), insecure };
+            if !layer.places.contains(&place) {
+                layer.places.push(place);
+            }
+        }
+    }
+    layers
+}
+
+fn layer_places(layer: &Layer) -> LayerPlaces {
+    let folder = |place: &Place| match place {
+        Place::Layout(folder) => Some(folder.clone()),
+        Place::Registry { .. } => None,
+    };
+    LayerPlaces {
+        created: layer.created.clone(),
+        registries: layer.places.iter().filter_map(on_registry).collect(),
+        folders: layer.places.iter().filter_map(folder).collect(),
+    }
 }
 
 fn on_registry(place: &Place) -> Option<(String, String, bool)> {
@@ -103,25 +125,49 @@ fn on_registry(place: &Place) -> Option<(String, String, bool)> {
     }
 }
 
-/// All images with names.
+/// All images, those without names at the end.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub fn list(store: &Store) -> Result<Vec<Kept>, store::Error> {
-    let named = store.db().images()?;
-    Ok(named
-        .into_iter()
-        .filter_map(|image| read(store, image.name, image.digest, image.created))
-        .collect())
+    let mut images = named(store)?;
+    let has_name: BTreeSet<Digest> = images.iter().map(|image| image.manifest.digest).collect();
+    for key in store.db().memo_keys(PLACES)? {
+        let Ok(key) = key.try_into() else { continue };
+        let digest = Digest::from_bytes(key);
+        if !has_name.contains(&digest) {
+            images.extend(read(store, digest, Vec::new()));
+        }
+    }
+    Ok(images)
+}
+
+/// The images that have names. One whose documents were lost is none.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn named(store: &Store) -> Result<Vec<Kept>, store::Error> {
+    let mut names: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+    for image in store.db().images()? {
+        if let Ok(name) = image.name.parse() {
+            names.entry(image.digest).or_default().push(name);
+        }
+    }
+    Ok(names.into_iter().filter_map(|(digest, names)| read(store, digest, names)).collect())
 }
 
 /// The image of a name.
 pub fn find(store: &Store, name: &Reference) -> Option<Kept> {
-    let name = name.to_string();
-    list(store).ok()?.into_iter().find(|image| image.name == name)
+    let digest = store.db().image(&name.to_string()).ok()??;
+    read(store, digest, vec![name.clone()])
 }
 
-fn read(store: &Store, name: String, digest: Digest, named: i64) -> Option<Kept> {
+/// Forgets an image that has lost its last name: what only it had goes with the next prune.
+pub(crate) fn forget(store: &Store, manifest: &Digest) -> Result<(), store::Error> {
+    store.db().memo_remove(PLACES, manifest.as_bytes())
+}
+
+fn read(store: &Store, digest: Digest, names: Vec<Reference>) -> Option<Kept> {
     let bytes = store.read_blob(&digest).ok()?;
     let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
     let config: ImageConfig =
@@ -136,8 +182,8 @@ fn read(store: &Store, name: String, digest: Digest, named: i64) -> Option<Kept>
         });
         layer.places = registries.chain(places.folders.into_iter().map(Place::Layout)).collect();
     }
-    let descriptor = Descriptor::new(places.media_type, digest, bytes.len() as u64);
-    Some(Kept { name, manifest: descriptor, id: manifest.config.digest, config, layers, named })
+    let manifest_descriptor = Descriptor::new(places.media_type, digest, bytes.len() as u64);
+    Some(Kept { names, manifest: manifest_descriptor, id: manifest.config.digest, config, layers })
 }
 
 /// An image of this machine as a base, if it has the name and is for the platform.

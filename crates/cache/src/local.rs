@@ -3,7 +3,7 @@
 //! Tables: `cache_record` (a digest), `cache_link` (a record by which an input of another is
 //! known), `cache_chain` (a layer and the chain below it), `cache_result` (an output of a record).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Descriptor, Digest, Repository};
@@ -31,6 +31,8 @@ pub struct LocalRecords {
     name: Arc<str>,
     /// Chains that were read or written; most records of a build share theirs.
     chains: Mutex<HashMap<Digest, Chain>>,
+    /// DiffIDs of layers that were found to be somewhere.
+    here: Mutex<HashSet<Digest>>,
 }
 
 impl LocalRecords {
@@ -42,7 +44,12 @@ impl LocalRecords {
         store
             .db()
             .with("make the tables of records", |connection| connection.execute_batch(TABLES))?;
-        Ok(Self { store: store.clone(), name: "local".into(), chains: Mutex::default() })
+        Ok(Self {
+            store: store.clone(),
+            name: "local".into(),
+            chains: Mutex::default(),
+            here: Mutex::default(),
+        })
     }
 
     pub(crate) fn root(&self, digest: Digest) -> Result<Option<i64>, store::Error> {
@@ -61,7 +68,47 @@ impl LocalRecords {
         })
     }
 
+    /// Outputs of a record, without those that were pruned since.
     pub(crate) fn results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
+        let mut found = Vec::new();
+        for result in self.kept_results(record)? {
+            if let Some(chain) = self.with_sources(&result.chain)? {
+                found.push(Found { chain, ..result });
+            }
+        }
+        Ok(found)
+    }
+
+    /// A chain whose layers can all be had: unpacked, as a blob, or from another place.
+    fn with_sources(&self, chain: &Chain) -> Result<Option<Chain>, store::Error> {
+        let mut layers = chain.layers();
+        let mut is_changed = false;
+        for layer in &mut layers {
+            let diff_id = layer.diff_id;
+            if self.here.lock().unwrap_or_else(PoisonError::into_inner).contains(&diff_id) {
+                continue;
+            }
+            let has_source = |blob: &Descriptor| {
+                !layer.places.is_empty() || self.store.blob_path(&blob.digest).exists()
+            };
+            if !self.store.layer_folder(&diff_id).is_dir()
+                && !layer.blob.as_ref().is_some_and(has_source)
+            {
+                // It was compressed after the record was made.
+                let Some(blob) = self.store.stored_blob(&diff_id)? else { return Ok(None) };
+                layer.blob = Some(blob);
+                is_changed = true;
+                continue;
+            }
+            self.here.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id);
+        }
+        Ok(Some(match is_changed {
+            false => chain.clone(),
+            true => layers.into_iter().fold(Chain::new(), |chain, layer| chain.with(layer)),
+        }))
+    }
+
+    fn kept_results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
         self.store.db().with("look up outputs", |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT chain, created FROM cache_result WHERE record = ?1 ORDER BY created DESC",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use build::Host;
 use graph::Events;
-use registry::{Client, DockerConfig, HostsConfig, TrustRoots};
+use registry::{Client, Credentials, DockerConfig, HostsConfig, TrustRoots};
 use runtime::{Isolation, Runtime, RuntimeOptions, Standing};
 use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 
@@ -29,14 +29,20 @@ pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, Str
     };
     let single = matches!(standing, Standing::NamespaceRoot { ids } if ids.is_single());
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
-    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners }).map_err(|error| chain(&error))
+    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners })
+        .map_err(|error| chain(&error))
 }
 
 /// What a build needs of this machine.
 ///
 /// # Errors
 /// A sentence that says what is wrong.
-pub fn host(settings: &Settings, environment: &Environment, standing: &Standing, events: Events) -> Result<Host, String> {
+pub fn host(
+    settings: &Settings,
+    environment: &Environment,
+    standing: &Standing,
+    events: Events,
+) -> Result<Host, String> {
     Ok(Host {
         store: open_store(settings, standing)?,
         client: client(settings, environment)?,
@@ -51,6 +57,22 @@ pub fn host(settings: &Settings, environment: &Environment, standing: &Standing,
 /// # Errors
 /// A sentence that names the file or variable that is wrong.
 pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, String> {
+    client_as(settings, environment, None)
+}
+
+/// As [`client`], with credentials for a host before all others.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_as(
+    settings: &Settings,
+    environment: &Environment,
+    login: Option<(&str, Credentials)>,
+) -> Result<Client, String> {
+    let mut docker_config = logins(settings, environment)?;
+    if let Some((host, credentials)) = login {
+        docker_config = docker_config.with_credentials(host, credentials);
+    }
     let mut hosts = HostsConfig::default();
     for folder in certificate_folders(settings) {
         hosts = hosts.with_certs_dir(folder);
@@ -58,9 +80,13 @@ pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, 
     let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.expose().to_owned());
     let either = |own: &Option<Hidden>| text(own).or_else(|| text(&settings.proxies.all));
     let made = Client::new(registry::Settings {
-        docker_config: logins(settings, environment)?,
+        docker_config,
         hosts,
-        proxies: registry::Proxies { http: either(&settings.proxies.http), https: either(&settings.proxies.https), none_for: settings.proxies.no.clone() },
+        proxies: registry::Proxies {
+            http: either(&settings.proxies.http),
+            https: either(&settings.proxies.https),
+            none_for: settings.proxies.no.clone(),
+        },
         roots: TrustRoots { file: settings.certificates.clone(), ..TrustRoots::default() },
         ..registry::Settings::default()
     });
@@ -76,10 +102,16 @@ fn certificate_folders(settings: &Settings) -> impl Iterator<Item = PathBuf> {
 /// `DOCKER_AUTH_CONFIG` first, then docker's file, then podman's.
 fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, String> {
     let mut logins = match &settings.docker_auth_config {
-        Some(text) => DockerConfig::parse(text.expose()).map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", chain(&error)))?,
+        Some(text) => DockerConfig::parse(text.expose())
+            .map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", chain(&error)))?,
         None => DockerConfig::default(),
     };
-    let files = settings.docker_config.as_ref().map(|folder| folder.join("config.json")).into_iter().chain(settings.registry_auth_file.clone());
+    let files = settings
+        .docker_config
+        .as_ref()
+        .map(|folder| folder.join("config.json"))
+        .into_iter()
+        .chain(settings.registry_auth_file.clone());
     for file in files {
         logins = logins.merge(DockerConfig::load(&file).map_err(|error| chain(&error))?);
     }
@@ -92,12 +124,29 @@ fn start_runtime(settings: &Settings, standing: &Standing) -> Result<Arc<Runtime
     if let Standing::User { reason } = standing {
         return Err(reason.clone());
     }
-    let options = RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: settings.root.join("v1/runtime") };
+    let options = RuntimeOptions {
+        init_exe: "/proc/self/exe".into(),
+        state_dir: settings.root.join("v1/runtime"),
+    };
     let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
     match runtime.probe().map_err(|error| chain(&error))? {
         Isolation::Unavailable { reason } => Err(reason),
         _ => Ok(Arc::new(runtime)),
     }
+}
+
+/// What `--debug` says after a failure: the program and the system it runs on.
+pub fn description() -> String {
+    let system = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    format!(
+        "\n{}{} {}, user {}, {:?}\n",
+        crate::commands::version::text(),
+        text(system.sysname()),
+        text(system.release()),
+        rustix::process::getuid().as_raw(),
+        runtime::standing(),
+    )
 }
 
 /// An error with its causes, in one line.

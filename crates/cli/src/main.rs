@@ -13,6 +13,7 @@ mod progress;
 mod render;
 mod settings;
 mod terminal;
+mod threads;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,9 +35,13 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    let is_debug = cli.global.debug;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(report) => {
+        Err(mut report) => {
+            if is_debug {
+                report.message.push_str(&machine::description());
+            }
             // Where standard error is closed, the exit code still tells.
             drop(std::io::stderr().write_all(report.text().as_bytes()));
             ExitCode::from(report.exit_code())
@@ -47,26 +52,31 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Report> {
     let command = cli.command.canonical()?;
     match command {
-        Command::Version => return print(commands::version::text().as_bytes()),
-        Command::Completion(args) => return print(&commands::completion::text(&args)),
+        Command::Version => return terminal::print(&commands::version::text()),
+        Command::Completion(args) => return terminal::print(&commands::completion::text(&args)),
         _ => (),
     }
     let environment = Environment::of_process();
     let is_superuser = rustix::process::geteuid().is_root();
     let settings = Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
-    match command {
-        Command::Build(args) => commands::build::run(&args, &environment, &settings),
-        _ => Err("this command is not connected yet".to_owned().into()),
-    }
-}
-
-/// Prints to standard output; a reader that went away (`kiln … | head`) is no failure.
-fn print(text: &[u8]) -> Result<(), Report> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("writing standard output: {error}").into())
-        }
-        _ => Ok(()),
+    let store = || machine::open_store(&settings, &machine::rise());
+    match &command {
+        Command::Build(args) => commands::build::run(args, &environment, &settings),
+        Command::Login(args) => commands::login::run(args, &environment, &settings),
+        Command::Logout(args) => commands::login::run_logout(args, &environment, &settings),
+        Command::Push(args) => commands::transfer::push(args, &environment, &settings),
+        Command::Pull(args) => commands::transfer::pull(args, &environment, &settings),
+        Command::Tag(args) => commands::tag::run(args, &store()?),
+        Command::Images(args) => commands::images::run(args, &store()?),
+        Command::Rmi(args) => commands::rmi::run(args, &store()?),
+        Command::Inspect(args) => commands::inspect::run(args, &store()?),
+        Command::History(args) => commands::history::run(args, &store()?),
+        Command::Du(args) => commands::du::run(args, &store()?),
+        Command::Prune(args) => commands::prune::run(args, &store()?),
+        Command::Version
+        | Command::Completion(_)
+        | Command::Image(_)
+        | Command::Buildx(_)
+        | Command::Builder(_) => unreachable!("it is done above, or has become its short name"),
     }
 }

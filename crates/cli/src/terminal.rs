@@ -1,11 +1,46 @@
 //! The terminal: its size, and questions whose answer does not show.
 
-use std::io::{IsTerminal as _, Read, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read, Write as _};
 
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use crate::progress::Size;
+use crate::render::Report;
 use crate::settings::Hidden;
+
+/// Prints to standard output; a reader that went away (`kiln … | head`) is no failure.
+///
+/// # Errors
+/// If it cannot be written for another reason.
+pub fn print(text: &str) -> Result<(), Report> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("writing standard output: {error}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints to standard error; where it is closed, nobody listens.
+pub fn say(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// Asks, on whatever standard input is; none if it is at its end.
+///
+/// # Errors
+/// If standard input cannot be read.
+pub fn confirm(question: &str) -> Result<Option<String>, String> {
+    say(question);
+    let mut answer = String::new();
+    let mut input = std::io::stdin().lock().take(LONGEST_ANSWER as u64);
+    match input.read_line(&mut answer) {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(answer)),
+        Err(error) => Err(format!("reading the answer: {error}")),
+    }
+}
 
 /// Whether progress goes to a terminal.
 pub fn stderr_is_terminal() -> bool {

@@ -100,21 +100,21 @@ impl CacheMounts {
         Ok(found)
     }
 
-    /// Moves one into `trash`, a folder on the same file system, unless a command holds it;
-    /// whether it did.
+    /// Removes one with `remove`, which gets its folder, unless a command holds it; whether it did.
     ///
     /// # Errors
-    /// If it cannot be moved.
-    pub fn discard(&self, mount: &StoredMount, trash: &Path) -> io::Result<bool> {
+    /// If its lock cannot be opened, and those of `remove`.
+    pub fn discard<E: From<io::Error>>(
+        &self,
+        mount: &StoredMount,
+        remove: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<bool, E> {
         // The lock's file stays: who waits for it must not get another one than who comes later.
         let _lock = match lock_alone(&self.root.join(format!("{}.lock", mount.id))) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             result => result?,
         };
-        match fs::rename(self.root.join(&mount.id), trash.join(mount.id.replace('/', "-"))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            result => result.map(|()| true),
-        }
+        remove(&self.root.join(&mount.id)).map(|()| true)
     }
 }
 
@@ -205,17 +205,17 @@ mod tests {
 
     #[test]
     fn what_is_held_stays() {
-        let (folder, mounts) = mounts();
+        let (_folder, mounts) = mounts();
         assert_eq!(mounts.list().unwrap(), []);
-        let trash = tempfile::tempdir_in(folder.path().parent().unwrap()).unwrap();
+        let remove = |path: &Path| fs::remove_dir_all(path);
         let held = mounts.hold("a", Sharing::Shared).unwrap();
         fs::write(held.path.join("file"), "four").unwrap();
         let listed = mounts.list().unwrap().remove(0);
         assert!(listed.in_use && listed.bytes == 4 && listed.last_use > 0);
-        assert!(!mounts.discard(&listed, trash.path()).unwrap());
+        assert!(!mounts.discard(&listed, remove).unwrap());
         drop(held);
         assert!(!mounts.list().unwrap()[0].in_use);
-        assert!(mounts.discard(&listed, trash.path()).unwrap());
+        assert!(mounts.discard(&listed, remove).unwrap());
         assert_eq!(mounts.list().unwrap(), []);
         assert!(mounts.hold("a", Sharing::Shared).unwrap().fresh);
     }

@@ -256,8 +256,12 @@ impl Store {
         Ok(TemporaryFolder(path))
     }
 
-    /// Takes something away from where others see it, then removes it.
-    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+    /// Takes something in the root away from where others see it, then removes it; nothing where
+    /// there is nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be moved or removed.
+    pub fn discard(&self, path: &Path) -> Result<()> {
         let trash = self.temporary("trash");
         match fs::rename(path, &trash) {
             Ok(()) => remove_tree(&trash).map_err(Error::file("remove", path)),

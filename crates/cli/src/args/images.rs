@@ -64,6 +64,16 @@ impl std::str::FromStr for NameFilter {
 }
 
 impl NameFilter {
+    /// The name, with a tag if it was left out.
+    pub fn reference(&self) -> &oci::Reference {
+        &self.reference
+    }
+
+    /// Whether a tag or digest was written.
+    pub fn has_tag(&self) -> bool {
+        self.has_tag
+    }
+
     /// Whether a name is meant: `app` means all of its tags.
     pub fn means(&self, name: &oci::Reference) -> bool {
         name.repository() == self.reference.repository()

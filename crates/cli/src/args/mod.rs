@@ -14,10 +14,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use build::BuildArgs;
-pub use images::{HistoryArgs, ImagesArgs, InspectArgs, ListFormat, RmiArgs, TagArgs, list_format};
-pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, plan};
+pub use images::{
+    HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
+};
+pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
-pub use state::{CompletionArgs, DuArgs, PruneArgs, judge_filters};
+pub use state::{CompletionArgs, DuArgs, PruneArgs, refuse_filters};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -63,7 +63,7 @@ pub struct LogoutArgs {
 pub struct PushArgs {
     /// The image, by a name that says where it goes
     #[arg(value_name = "NAME[:TAG]")]
-    pub image: oci::Reference,
+    pub image: super::NameFilter,
 
     /// Push every tag of the repository
     #[arg(short, long)]
@@ -94,7 +94,7 @@ pub struct PullArgs {
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<oci::Platform>,
 
-    /// Print the image's digest and nothing else
+    /// Print the image's name and nothing else
     #[arg(short, long)]
     pub quiet: bool,
 

@@ -23,7 +23,7 @@ pub struct DuArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(args_override_self = true)]
 pub struct PruneArgs {
-    /// Remove images without names' layers and everything else that can be made again
+    /// Remove cache mounts too, and what images can be unpacked again from
     #[arg(short, long)]
     pub all: bool,
 
@@ -71,7 +71,7 @@ fn size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence that names the filter.
-pub fn judge_filters(filters: &[String]) -> Result<(), String> {
+pub fn refuse_filters(filters: &[String]) -> Result<(), String> {
     match filters.first() {
         Some(filter) => Err(format!("`--filter {filter}`: filters are not there yet")),
         None => Ok(()),

@@ -1,6 +1,6 @@
 //! `kiln build`: what is around a build.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use build::Outcome;
@@ -8,11 +8,12 @@ use graph::Events;
 
 use crate::args::compound::context::LARGEST_DOCKERFILE;
 use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, plan};
-use crate::progress::{Display, Mode, Style, renderer};
 use crate::machine;
+use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
 use crate::settings::{Environment, Proxies, Settings, read_proxies};
-use crate::terminal;
+use crate::terminal::{self, say};
+use crate::threads;
 
 /// Builds, and shows it.
 ///
@@ -32,19 +33,8 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
             return Err(message.into());
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(4 << 20)
-        .enable_all()
-        .build()
-        .map_err(|error| Report::from(format!("starting threads: {error}")))?;
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = build::build(&host, &plan.request) => result,
-            () = interrupted() => Err(build::Error::Canceled),
-        }
-    });
-    runtime.shutdown_background();
+    let result =
+        threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
     match result {
         Ok(outcome) => shown.succeed(&outcome),
         Err(error) => {
@@ -54,24 +44,11 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     }
 }
 
-/// Ctrl-C, or the end of the job.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = async |kind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => (),
-        () = wait(SignalKind::terminate()) => (),
-    }
-}
-
 /// A failed build in words.
 fn report(error: build::Error) -> Report {
     let message = machine::chain(&error);
     match error {
-        build::Error::Canceled => Report { interrupted: true, ..Report::from("canceled".to_owned()) },
+        build::Error::Canceled => threads::canceled(),
         build::Error::Dockerfile { message, place, hint } => Report {
             doing: Report::SOLVING,
             excerpt: place.map(|place| Excerpt { source: place.file, lines: place.lines }),
@@ -169,7 +146,7 @@ impl Shown {
                 render::write_file(path, &id)?;
             }
             if presentation.prints_id {
-                println!("{id}");
+                terminal::print(&format!("{id}\n"))?;
             }
         }
         Ok(())
@@ -179,11 +156,6 @@ impl Shown {
     pub fn fail(self) {
         self.display.finish();
     }
-}
-
-/// Writes to standard error; where it is closed, nobody listens.
-fn say(text: &str) {
-    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 fn remove(path: &Path) -> Result<(), Report> {

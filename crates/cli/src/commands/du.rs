@@ -1,27 +1,23 @@
 //! `kiln du`.
 
+use build::images::{DiskEntry, usage};
 use serde_json::json;
+use store::Store;
 
-use super::{ago, json_lines};
-use crate::args::{DuArgs, ListFormat};
-use crate::human;
-use crate::render::table;
+use super::{ago, json_lines, now, report};
+use crate::args::{DuArgs, ListFormat, list_format, refuse_filters};
+use crate::render::{Report, table};
+use crate::{human, terminal};
 
-/// Something that takes disk.
-#[derive(Clone, Debug)]
-pub struct DiskEntry {
-    /// Its name in the store: a digest, a path.
-    pub id: String,
-    /// What it is, as `layer`, `blob`, `cache mount`.
-    pub kind: String,
-    /// Bytes on disk.
-    pub size: u64,
-    /// Whether `prune` may remove it.
-    pub reclaimable: bool,
-    /// When it was last used, in seconds since 1970.
-    pub last_used: Option<i64>,
-    /// What it came from, as a step's name.
-    pub description: String,
+/// Shows what takes how much disk.
+///
+/// # Errors
+/// If a flag is wrong or the store cannot be read.
+pub fn run(args: &DuArgs, store: &Store) -> Result<(), Report> {
+    refuse_filters(&args.filter)?;
+    let format = list_format(args.format.as_deref())?;
+    let entries = usage(store).map_err(|error| report(&error))?;
+    terminal::print(&text(&entries, args, format, now()))
 }
 
 /// The table, with buildx' totals under it; `now` is in seconds since 1970.
@@ -29,8 +25,8 @@ pub fn text(entries: &[DiskEntry], args: &DuArgs, format: ListFormat, now: i64) 
     if format == ListFormat::Json {
         return json_lines(entries.iter().map(|entry| {
             json!({
-                "ID": entry.id, "Type": entry.kind, "Size": entry.size,
-                "Reclaimable": entry.reclaimable, "LastUsedAt": entry.last_used,
+                "ID": entry.id, "Type": entry.kind.to_string(), "Size": entry.size,
+                "Reclaimable": entry.reclaimable, "LastUsedAt": time(entry.last_used),
                 "Description": entry.description,
             })
         }));
@@ -38,10 +34,10 @@ pub fn text(entries: &[DiskEntry], args: &DuArgs, format: ListFormat, now: i64) 
     let cells = entries.iter().map(|entry| {
         [
             entry.id.clone(),
-            entry.kind.clone(),
+            entry.kind.to_string(),
             entry.reclaimable.to_string(),
             human::size(entry.size),
-            ago(entry.last_used, now),
+            ago(Some(entry.last_used.div_euclid(1000)), now),
             entry.description.clone(),
         ]
     });
@@ -64,18 +60,25 @@ pub fn text(entries: &[DiskEntry], args: &DuArgs, format: ListFormat, now: i64) 
     text
 }
 
+/// RFC 3339 of milliseconds since 1970.
+fn time(millis: i64) -> Option<String> {
+    jiff::Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
+}
+
 #[cfg(test)]
 mod tests {
+    use build::images::DiskKind;
+
     use super::*;
 
     #[test]
     fn totals_are_under_the_table() {
         let entry = |id: &str, reclaimable| DiskEntry {
             id: id.into(),
-            kind: "layer".into(),
+            kind: DiskKind::Layer,
             size: 1000,
             reclaimable,
-            last_used: Some(0),
+            last_used: 0,
             description: "RUN x".into(),
         };
         let entries = [entry("a", true), entry("b", false)];

@@ -1,19 +1,32 @@
 //! `kiln history`.
 
+use build::images::look_up;
 use oci::{Digest, History, ImageConfig};
 use serde_json::json;
+use store::Store;
 
-use super::{ago, id, json_lines, seconds};
-use crate::args::{HistoryArgs, ListFormat};
-use crate::human;
-use crate::render::table;
+use super::{ago, id, json_lines, now, report, seconds};
+use crate::args::{HistoryArgs, ListFormat, list_format};
+use crate::render::{Report, table};
+use crate::{human, terminal};
+
+/// Shows the steps that made an image.
+///
+/// # Errors
+/// If a flag is wrong or the image is not here.
+pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
+    let format = list_format(args.format.as_deref())?;
+    let image = look_up(store, &args.image).map_err(|error| report(&error))?.image;
+    let sizes: Vec<u64> = image.layer_sizes().collect();
+    terminal::print(&text(image.id, &image.config, &sizes, (args, format, now())))
+}
 
 /// What a command is cut to, as docker does.
 const COMMAND_WIDTH: usize = 45;
 
 /// The steps that made an image, the last one first.
 ///
-/// `layer_sizes` are in bytes, not compressed, in the config's order; a missing one counts as 0.
+/// `layer_sizes` are in bytes, as they are stored or sent, in the config's order; a missing one counts as 0.
 pub fn text(
     image: Digest,
     config: &ImageConfig,

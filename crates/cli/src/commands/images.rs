@@ -2,13 +2,49 @@
 
 use std::collections::BTreeSet;
 
+use build::images::Kept;
 use oci::{Digest, Reference};
 use serde_json::json;
+use store::Store;
 
-use super::{ago, id, json_lines, seconds};
-use crate::args::{ImagesArgs, ListFormat};
-use crate::human;
-use crate::render::table;
+use super::{ago, id, json_lines, now, seconds};
+use crate::args::{ImagesArgs, ListFormat, list_format, refuse_filters};
+use crate::render::{Report, table};
+use crate::{human, machine, terminal};
+
+/// Lists the images that are here.
+///
+/// # Errors
+/// If a flag is wrong or the store cannot be read.
+pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
+    refuse_filters(&args.filter)?;
+    let format = list_format(args.format.as_deref())?;
+    let images = build::images::list(store).map_err(|error| machine::chain(&error))?;
+    let mut rows: Vec<ImageRow> = images.iter().flat_map(rows).collect();
+    rows.retain(|row| is_asked_for(row, args));
+    // As docker does: the youngest first.
+    rows.sort_by_cached_key(|row| {
+        let created = row.created.as_deref().and_then(seconds).unwrap_or(i64::MIN);
+        let name = row.name.as_ref().map(Reference::familiar);
+        (std::cmp::Reverse(created), name.is_none(), name)
+    });
+    terminal::print(&text(&rows, args, format, now()))
+}
+
+/// A row for each name, or one without.
+fn rows(image: &Kept) -> Vec<ImageRow> {
+    let row = |name: Option<Reference>| ImageRow {
+        name,
+        digest: image.manifest.digest,
+        config: image.id,
+        created: image.config.created.clone(),
+        size: image.size(),
+    };
+    match image.names.is_empty() {
+        true => vec![row(None)],
+        false => image.names.iter().map(|name| row(Some(name.clone()))).collect(),
+    }
+}
 
 /// An image that is here, by one of its names.
 #[derive(Clone, Debug)]
@@ -21,7 +57,7 @@ pub struct ImageRow {
     pub config: Digest,
     /// When it was made, RFC 3339.
     pub created: Option<String>,
-    /// Bytes of its layers, not compressed.
+    /// Bytes of its layers as they are stored or sent.
     pub size: u64,
 }
 

@@ -1,7 +1,41 @@
 //! `kiln inspect` and `kiln image inspect`.
 
+use build::images::{Kept, look_up};
 use oci::{Digest, ImageConfig, Reference};
 use serde_json::{Value, json};
+use store::Store;
+
+use super::reports;
+use crate::args::InspectArgs;
+use crate::render::Report;
+use crate::terminal;
+
+/// Shows images as JSON: those that are here, also if others are not.
+///
+/// # Errors
+/// If a flag is wrong or an image is not here.
+pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
+    let compact = is_compact(args.format.as_deref())?;
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for name in &args.images {
+        match look_up(store, name) {
+            Ok(here) => found.push(inspected(here.image)),
+            Err(error) => failed.push(error),
+        }
+    }
+    terminal::print(&text(&found, compact))?;
+    reports(&failed)
+}
+
+fn inspected(image: Kept) -> InspectedImage {
+    InspectedImage {
+        size: image.size(),
+        names: image.names,
+        digest: image.manifest.digest,
+        config_digest: image.id,
+        config: image.config,
+    }
+}
 
 /// An image, with what is shown of it.
 #[derive(Clone, Debug)]
@@ -14,7 +48,7 @@ pub struct InspectedImage {
     pub config_digest: Digest,
     /// Its config.
     pub config: ImageConfig,
-    /// Bytes of its layers, not compressed.
+    /// Bytes of its layers as they are stored or sent.
     pub size: u64,
 }
 

@@ -1,8 +1,96 @@
 //! `kiln login` and `kiln logout`: who the user is. Checking and keeping it is the registry's
 //! part.
 
-use crate::args::LoginArgs;
-use crate::settings::Hidden;
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use registry::{Credentials, DockerConfig, Secret};
+
+use crate::args::{LoginArgs, LogoutArgs};
+use crate::render::Report;
+use crate::settings::{Environment, Hidden, Settings};
+use crate::{machine, terminal, threads};
+
+/// Longer passwords are none.
+const LONGEST_PASSWORD: u64 = 64 << 10;
+
+/// Logs in: asks the registry whether it lets the user in, and keeps the credentials if so.
+///
+/// # Errors
+/// If flags do not go together, the registry refuses, or the credentials cannot be kept.
+pub fn run(args: &LoginArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    let file = config_file(settings)?;
+    let login = login(
+        args,
+        Questions {
+            stdin: &mut read_stdin,
+            ask: &mut terminal::ask,
+            ask_password: &mut terminal::ask_password,
+        },
+    )?;
+    for warning in &login.warnings {
+        terminal::say(&format!("WARNING! {warning}\n"));
+    }
+    let credentials = Credentials::Password {
+        username: login.username.clone(),
+        password: Secret::new(login.password.expose()),
+    };
+    let client =
+        machine::client_as(settings, environment, Some((&login.host, credentials.clone())))?;
+    let helpers = environment.get("PATH").map(OsStr::new);
+    let work = async {
+        client.ping(&login.host).await?;
+        DockerConfig::store(&file, &login.host, &credentials, helpers).await
+    };
+    let helper = threads::finish(work)?.ok_or_else(threads::canceled)?.map_err(|error| {
+        format!("login attempt to `{}` failed: {}", login.host, machine::chain(&error))
+    })?;
+    if helper.is_none() {
+        terminal::say(&format!(
+            "WARNING! Your credentials are stored unencrypted in '{}'.\n",
+            file.display()
+        ));
+    }
+    if settings.docker_auth_config.is_some() {
+        terminal::say("WARNING! DOCKER_AUTH_CONFIG is set and takes precedence.\n");
+    }
+    terminal::print("Login Succeeded\n")
+}
+
+/// Forgets who the user is at a registry.
+///
+/// # Errors
+/// If the file or a helper does not forget.
+pub fn run_logout(
+    args: &LogoutArgs,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
+    let file = config_file(settings)?;
+    let host = host(args.server.as_deref())?;
+    let helpers = environment.get("PATH").map(OsStr::new);
+    let erased = threads::finish(DockerConfig::erase(&file, &host, helpers))?
+        .ok_or_else(threads::canceled)?
+        .map_err(|error| machine::chain(&error))?;
+    terminal::print(&logged_out(&host, erased))
+}
+
+fn config_file(settings: &Settings) -> Result<PathBuf, String> {
+    let folder = settings.docker_config.as_ref();
+    folder.map(|folder| folder.join("config.json")).ok_or_else(|| {
+        "there is no place for credentials: HOME is not set; set DOCKER_CONFIG".to_owned()
+    })
+}
+
+fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(LONGEST_PASSWORD + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LONGEST_PASSWORD {
+        true => Err(std::io::Error::other("it is longer than a password can be")),
+        false => Ok(bytes),
+    }
+}
 
 /// Who somebody is at a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,39 @@ pub mod inspect;
 pub mod login;
 pub mod prune;
 pub mod rmi;
+pub mod tag;
 pub mod transfer;
 pub mod version;
+
+use ::build::images::ImageError;
+
+use crate::machine;
+use crate::render::Report;
+
+/// Seconds since 1970, now.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// What could not be done with an image, in words.
+fn report(error: &ImageError) -> Report {
+    let hint = match error {
+        ImageError::NotHere(_) => {
+            Some("`kiln images` lists what is here; `kiln pull` fetches more")
+        }
+        ImageError::NothingToPush(_) => Some("`kiln tag` gives an image that name"),
+        ImageError::SeveralNames { .. } => Some("remove it by its names, or with `--force`"),
+        _ => None,
+    };
+    Report { hint: hint.map(str::to_owned), ..Report::from(machine::chain(error)) }
+}
+
+/// Several things that could not be done, as one failure; none, if there are none.
+fn reports(errors: &[ImageError]) -> Result<(), Report> {
+    let Some(first) = errors.first() else { return Ok(()) };
+    let messages: Vec<String> = errors.iter().map(|error| machine::chain(error)).collect();
+    Err(Report { message: messages.join("\n"), ..report(first) })
+}
 
 /// Seconds since 1970 of a time in RFC 3339, as image configs have them.
 fn seconds(time: &str) -> Option<i64> {

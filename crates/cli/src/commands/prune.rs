@@ -1,18 +1,47 @@
 //! `kiln prune`.
 
-use super::du::DiskEntry;
-use crate::args::PruneArgs;
-use crate::human;
+use build::images::{DiskEntry, PruneRequest, prune};
+use store::Store;
+
+use super::report;
+use crate::args::{PruneArgs, refuse_filters};
+use crate::render::Report;
+use crate::{human, terminal};
+
+/// Removes what is not needed, after a question.
+///
+/// # Errors
+/// If a flag is wrong, there is no answer, or something cannot be removed.
+pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
+    refuse_filters(&args.filter)?;
+    if let Some(question) = question(args) {
+        match terminal::confirm(question)? {
+            Some(answer) if is_yes(&answer) => (),
+            Some(_) => return Ok(()),
+            None => {
+                let message = "nothing was removed: there is nobody to ask; give `--force`";
+                return Err(message.to_owned().into());
+            }
+        }
+    }
+    let request = PruneRequest {
+        all: args.all,
+        max_used: args.max_used_space,
+        min_free: args.min_free_space,
+    };
+    let removed = prune(store, request).map_err(|error| report(&error))?;
+    terminal::print(&text(&removed, args))
+}
 
 /// The question before something is removed; none with `--force`.
 pub fn question(args: &PruneArgs) -> Option<&'static str> {
     match (args.force, args.all) {
         (true, _) => None,
         (false, true) => Some(
-            "WARNING! This will remove all that kiln keeps and can make again. Are you sure you want to continue? [y/N] ",
+            "WARNING! This will remove all build cache, cache mounts too; images with names stay. Are you sure you want to continue? [y/N] ",
         ),
         (false, false) => Some(
-            "WARNING! This will remove what no image needs. Are you sure you want to continue? [y/N] ",
+            "WARNING! This will remove all build cache that no image with a name needs. Are you sure you want to continue? [y/N] ",
         ),
     }
 }

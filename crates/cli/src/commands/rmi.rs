@@ -1,14 +1,29 @@
 //! `kiln rmi`.
 
-use oci::{Digest, Reference};
+use build::images::{ImageError, Removed, remove};
+use store::Store;
 
-/// What went.
-#[derive(Clone, Debug, Default)]
-pub struct Removed {
-    /// Names that are gone.
-    pub untagged: Vec<Reference>,
-    /// Images whose last name went.
-    pub deleted: Vec<Digest>,
+use super::reports;
+use crate::args::RmiArgs;
+use crate::render::Report;
+use crate::terminal;
+
+/// Removes images; one that cannot be removed does not keep the others.
+///
+/// # Errors
+/// Those that are not here, unless by force, or have too many names.
+pub fn run(args: &RmiArgs, store: &Store) -> Result<(), Report> {
+    let mut failed = Vec::new();
+    for image in &args.images {
+        match remove(store, image, args.force) {
+            Ok(removed) => terminal::print(&text(&removed))?,
+            Err(error @ ImageError::NotHere(_)) if args.force => {
+                terminal::say(&format!("{error}\n"));
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    reports(&failed)
 }
 
 /// The lines that docker prints.
@@ -20,6 +35,8 @@ pub fn text(removed: &Removed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci::Digest;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,100 @@
 //! `kiln push` and `kiln pull`: the lines at the end.
 
+use build::images::{self, ImageError, Porter, PullRequest};
+use graph::Events;
 use oci::{Descriptor, Reference};
+use store::Store;
+
+use super::report;
+use crate::args::{PullArgs, PushArgs, judge_content_trust};
+use crate::progress::{Display, Mode, renderer};
+use crate::render::Report;
+use crate::settings::{Environment, Settings};
+use crate::{machine, terminal, threads};
+
+/// Pushes an image by a name, or by all of its repository's.
+///
+/// # Errors
+/// If a flag is wrong, there is no such image, or the registry does not take it.
+pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    judge_content_trust(args.disable_content_trust.as_deref())?;
+    if args.all_tags && args.image.has_tag() {
+        return Err("`--all-tags` cannot be used with a tag".to_owned().into());
+    }
+    let store = machine::open_store(settings, &machine::rise())?;
+    let names = match args.all_tags {
+        false => vec![args.image.reference().clone()],
+        true => tags(&store, args.image.reference())?,
+    };
+    if let Some(name) = names.iter().find(|name| images::find(&store, name).is_none()) {
+        return Err(report(&ImageError::NothingToPush(name.familiar())));
+    }
+    if !args.quiet {
+        let repository = args.image.reference().repository();
+        terminal::print(&format!("The push refers to repository [{repository}]\n"))?;
+    }
+    for name in &names {
+        let work = async |porter: Porter| porter.push(name, args.insecure).await;
+        let manifest = carry((environment, settings), store.clone(), args.quiet, work)?;
+        terminal::print(&match args.quiet {
+            true => format!("{name}\n"),
+            false => pushed(name, &manifest),
+        })?;
+    }
+    Ok(())
+}
+
+/// The names that a repository's images have here.
+fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
+    let images = images::list(store).map_err(|error| machine::chain(&error))?;
+    let names = images.into_iter().flat_map(|image| image.names);
+    let mut names: Vec<Reference> = names
+        .filter(|name| name.repository() == wanted.repository() && name.digest().is_none())
+        .collect();
+    names.sort_by_key(ToString::to_string);
+    match names.is_empty() {
+        true => {
+            let repository = Reference::new(wanted.repository().clone(), None, None);
+            Err(report(&ImageError::NothingToPush(repository.familiar())))
+        }
+        false => Ok(names),
+    }
+}
+
+/// Fetches an image.
+///
+/// # Errors
+/// If a flag is wrong, or the registry does not give the image.
+pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    judge_content_trust(args.disable_content_trust.as_deref())?;
+    let store = machine::open_store(settings, &machine::rise())?;
+    let request = PullRequest {
+        name: args.image.clone(),
+        platform: args.platform.clone().or_else(|| settings.default_platform.clone()),
+        insecure: args.insecure,
+    };
+    let work = async |porter: Porter| porter.pull(&request).await;
+    let result = carry((environment, settings), store, args.quiet, work)?;
+    terminal::print(&pulled(&args.image, &result.root, result.is_new, args.quiet))
+}
+
+/// Runs work that moves an image, and shows it.
+fn carry<T>(
+    (environment, settings): (&Environment, &Settings),
+    store: Store,
+    quiet: bool,
+    work: impl AsyncFnOnce(Porter) -> Result<T, ImageError>,
+) -> Result<T, Report> {
+    let client = machine::client(settings, environment)?;
+    let mode = if quiet { Mode::Quiet } else { settings.progress.unwrap_or_default() };
+    let renderer = renderer(mode, &settings.style, terminal::stderr_is_terminal());
+    let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
+        .map_err(|error| format!("starting the thread for progress: {error}"))?;
+    let events: Events = display.events();
+    let result = threads::finish(work(Porter { store, client, events }));
+    display.finish();
+    result?.ok_or_else(threads::canceled)?.map_err(|error| report(&error))
+}
 
 /// What `push` prints for each tag.
 pub fn pushed(name: &Reference, manifest: &Descriptor) -> String {

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use graph::Event;
 
 pub use colors::Colors;
-pub use display::{Display, Shown};
+pub use display::Display;
 pub use plain::Plain;
 pub use rawjson::RawJson;
 pub use sanitize::sanitize;

@@ -1,0 +1,197 @@
+//! What takes room, and how there is less of it.
+
+use std::collections::{HashMap, HashSet};
+
+use execute::{CacheMounts, StoredMount};
+use oci::{Digest, Reference};
+use store::{ItemKind, PruneFilter, Store, UsedItem};
+
+use super::ImageError;
+use crate::shelf::{self, Kept};
+
+/// Something that takes room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskEntry {
+    /// A digest; for a cache mount that of its name, and the number of the copy.
+    pub id: String,
+    /// What it is.
+    pub kind: DiskKind,
+    /// Bytes.
+    pub size: u64,
+    /// Whether a prune of all may remove it.
+    pub reclaimable: bool,
+    /// When it was used last, in milliseconds since 1970.
+    pub last_used: i64,
+    /// Which images have it.
+    pub description: String,
+}
+
+/// What takes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskKind {
+    /// A compressed layer, a manifest, a config.
+    Blob,
+    /// An unpacked layer.
+    Layer,
+    /// The list of a layer's files.
+    Index,
+    /// A folder of `RUN --mount=type=cache`.
+    CacheMount,
+}
+
+impl std::fmt::Display for DiskKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Blob => "blob",
+            Self::Layer => "layer",
+            Self::Index => "index",
+            Self::CacheMount => "cache mount",
+        })
+    }
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PruneRequest {
+    /// Also what images with names have and can be made again of their blobs, lists of files, and
+    /// cache mounts.
+    pub all: bool,
+    /// Only until no more than so many bytes are left.
+    pub max_used: Option<u64>,
+    /// Only until so many bytes of the disk are free.
+    pub min_free: Option<u64>,
+}
+
+/// Everything that takes room, what was used longest ago first.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn usage(store: &Store) -> Result<Vec<DiskEntry>, ImageError> {
+    // First of all: looking for names is a use.
+    let items = store.usage()?.items;
+    let images = shelf::named(store)?;
+    let fixed = only_unpacked(store, &images);
+    let owners = owners(&images);
+    let mut entries: Vec<DiskEntry> =
+        items.iter().map(|item| entry(item, &fixed, &owners)).collect();
+    let mounts = mounts(store).list()?;
+    entries.extend(mounts.iter().map(mount_entry));
+    entries.sort_by_key(|entry| entry.last_used);
+    Ok(entries)
+}
+
+/// Removes what is not needed; hands back what it was. What running builds use stays, and so do
+/// images with names.
+///
+/// # Errors
+/// If the store cannot be read, or something cannot be removed.
+pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, ImageError> {
+    let used = store.usage()?.bytes();
+    let mounts = mounts(store);
+    let stored_mounts = mounts.list()?;
+    let mount_bytes: u64 = stored_mounts.iter().map(|mount| mount.bytes).sum();
+    let limit = limit(store, request, used + mount_bytes)?;
+
+    let images = shelf::named(store)?;
+    let mut layers = only_unpacked(store, &images);
+    if !request.all {
+        layers.extend(images.iter().flat_map(|image| image.config.rootfs.diff_ids.clone()));
+    }
+    let filter = PruneFilter {
+        keep_bytes: limit.map(|limit| limit.saturating_sub(mount_bytes)),
+        all: request.all,
+        ..PruneFilter::default()
+    };
+    let pruned = store.prune_keeping(filter, &layers)?;
+    let nothing = (HashSet::new(), HashMap::new());
+    let mut removed: Vec<DiskEntry> =
+        pruned.items.iter().map(|item| entry(item, &nothing.0, &nothing.1)).collect();
+
+    let mut left = (used + mount_bytes).saturating_sub(pruned.bytes);
+    for mount in stored_mounts.iter().filter(|_| request.all) {
+        if limit.is_none_or(|limit| left > limit)
+            && mounts.discard(mount, |folder| store.discard(folder).map_err(ImageError::from))?
+        {
+            left = left.saturating_sub(mount.bytes);
+            removed.push(mount_entry(mount));
+        }
+    }
+    Ok(removed)
+}
+
+/// How many bytes may stay; no limit means that all goes that may.
+fn limit(store: &Store, request: PruneRequest, used: u64) -> Result<Option<u64>, ImageError> {
+    let by_free = match request.min_free {
+        None => None,
+        Some(wanted) => Some(used.saturating_sub(wanted.saturating_sub(store.free_bytes()?))),
+    };
+    Ok(match (request.max_used, by_free) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    })
+}
+
+fn mounts(store: &Store) -> CacheMounts {
+    CacheMounts::new(store.cache_mounts_folder())
+}
+
+/// Layers of images whose unpacked folder is all that there is of them.
+fn only_unpacked(store: &Store, images: &[Kept]) -> HashSet<Digest> {
+    let layers = images.iter().flat_map(|image| &image.layers);
+    let has_blob = |digest: &Digest| store.blob_path(digest).exists();
+    layers
+        .filter(|layer| {
+            layer.places.is_empty()
+                && !layer.blob.as_ref().is_some_and(|blob| has_blob(&blob.digest))
+        })
+        .map(|layer| layer.diff_id)
+        .collect()
+}
+
+/// Names of images by the digests of what they have.
+fn owners(images: &[Kept]) -> HashMap<Digest, Vec<&Reference>> {
+    let mut owners: HashMap<Digest, Vec<&Reference>> = HashMap::new();
+    for image in images {
+        let blobs =
+            image.layers.iter().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.digest);
+        let diff_ids = image.layers.iter().map(|layer| layer.diff_id);
+        let own: HashSet<Digest> =
+            blobs.chain(diff_ids).chain([image.manifest.digest, image.id]).collect();
+        for digest in own {
+            owners.entry(digest).or_default().extend(&image.names);
+        }
+    }
+    owners
+}
+
+fn entry(
+    item: &UsedItem,
+    fixed: &HashSet<Digest>,
+    owners: &HashMap<Digest, Vec<&Reference>>,
+) -> DiskEntry {
+    let names = owners.get(&item.digest).into_iter().flatten().map(|name| name.familiar());
+    let kind = match item.kind {
+        ItemKind::Blob => DiskKind::Blob,
+        ItemKind::Layer => DiskKind::Layer,
+        ItemKind::Index => DiskKind::Index,
+    };
+    DiskEntry {
+        id: item.digest.to_string(),
+        kind,
+        size: item.bytes,
+        reclaimable: !(item.in_use || kind == DiskKind::Layer && fixed.contains(&item.digest)),
+        last_used: item.last_use,
+        description: names.collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn mount_entry(mount: &StoredMount) -> DiskEntry {
+    DiskEntry {
+        id: mount.id.clone(),
+        kind: DiskKind::CacheMount,
+        size: mount.bytes,
+        reclaimable: !mount.in_use,
+        last_used: mount.last_use,
+        description: String::new(),
+    }
+}

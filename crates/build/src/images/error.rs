@@ -1,0 +1,64 @@
+//! What can go wrong with kept images.
+
+use oci::{Digest, Reference};
+
+/// Something that could not be done with an image. The first words are docker's, where it has
+/// some.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No image here has the name or ID.
+    #[error("No such image: {0}")]
+    NotHere(String),
+    /// No image here has the name that is to be pushed.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NothingToPush(String),
+    /// The beginning of an ID is that of several images.
+    #[error("`{id}` is the beginning of several IDs: {matches}")]
+    Ambiguous {
+        /// What was given.
+        id: String,
+        /// Some of the images that it could be.
+        matches: String,
+    },
+    /// A name has a digest, which nobody can give.
+    #[error("refusing to create a tag with a digest reference: `{0}`")]
+    TagWithDigest(Reference),
+    /// An image is removed by its ID, and has names in several repositories.
+    #[error(
+        "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories: {names}",
+        &id.hex()[..12]
+    )]
+    SeveralNames {
+        /// Its ID.
+        id: Digest,
+        /// Its names.
+        names: String,
+    },
+    /// A registry did not give it.
+    #[error(transparent)]
+    Pull(Box<execute::ImageError>),
+    /// It is for another platform than was asked for.
+    #[error(
+        "`{name}` was found but does not match the specified platform: wanted `{wanted}`, actual `{actual}`"
+    )]
+    Platform {
+        /// Its name.
+        name: String,
+        /// What was asked for.
+        wanted: String,
+        /// What it is for.
+        actual: String,
+    },
+    /// A layer could not be fetched.
+    #[error(transparent)]
+    Layer(Box<transfer::Error>),
+    /// A registry did not take it.
+    #[error(transparent)]
+    Push(Box<export::Error>),
+    /// The store could not read or keep something.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Cache mounts could not be listed or locked.
+    #[error("look at cache mounts")]
+    CacheMounts(#[from] std::io::Error),
+}

@@ -1,0 +1,46 @@
+//! What is done with kept images, apart from building: their names, their ways to and from
+//! registries, and the room they take.
+
+mod disk;
+mod error;
+mod names;
+mod pull;
+mod push;
+
+use graph::{Events, Failure, TaskEvent, TaskId};
+use store::Store;
+
+pub use crate::shelf::{Kept, find, list};
+pub use disk::{DiskEntry, DiskKind, PruneRequest, prune, usage};
+pub use error::ImageError;
+pub use names::{Found, Removed, look_up, remove, tag};
+pub use pull::{PullRequest, Pulled};
+
+/// Moves images between this machine and registries.
+pub struct Porter {
+    /// Where images are kept.
+    pub store: Store,
+    /// Talks to registries.
+    pub client: registry::Client,
+    /// Who is told what happens.
+    pub events: Events,
+}
+
+impl Porter {
+    /// Shows some work as a task.
+    async fn shown<T>(
+        &self,
+        name: String,
+        work: impl AsyncFnOnce(TaskId) -> Result<T, ImageError>,
+    ) -> Result<T, ImageError> {
+        let task = self.events.task(name, Vec::new());
+        self.events.send(task, TaskEvent::Started);
+        let result = work(task).await;
+        let end = match &result {
+            Ok(_) => TaskEvent::Done,
+            Err(error) => TaskEvent::Failed(Failure::Error(transfer::chain_text(error).into())),
+        };
+        self.events.send(task, end);
+        result
+    }
+}

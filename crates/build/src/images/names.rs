@@ -1,0 +1,123 @@
+//! Names of images: finding, giving and taking them.
+
+use std::collections::BTreeSet;
+
+use oci::{Digest, Reference};
+use store::Store;
+
+use super::ImageError;
+use crate::shelf::{self, Kept};
+
+/// An image as it was asked for.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The image, with all of its names.
+    pub image: Kept,
+    /// The name, where it was not asked for by its ID.
+    pub name: Option<Reference>,
+}
+
+/// What went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone.
+    pub untagged: Vec<Reference>,
+    /// IDs of images whose last name went.
+    pub deleted: Vec<Digest>,
+}
+
+/// The image that a text means: a name, an ID, or the beginning of an ID that is no other's.
+///
+/// # Errors
+/// [`ImageError::NotHere`], [`ImageError::Ambiguous`].
+pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
+    let images = shelf::list(store)?;
+    let reference: Option<Reference> = text.parse().ok();
+    if let Some(reference) = &reference
+        && let Some(found) = images.iter().find_map(|image| by_name(image, reference))
+    {
+        return Ok(found);
+    }
+    let not_here = || {
+        let name = reference.as_ref().map_or_else(|| text.to_owned(), Reference::familiar);
+        ImageError::NotHere(name)
+    };
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.is_empty() || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(not_here());
+    }
+    let means =
+        |image: &&Kept| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex;
+    // The first has names, if any has.
+    let found: Vec<&Kept> = images.iter().filter(means).collect();
+    let ids: BTreeSet<Digest> = found.iter().map(|image| image.id).collect();
+    match (found.first(), ids.len()) {
+        (Some(image), 1) => Ok(Found { image: (*image).clone(), name: None }),
+        (None, _) => Err(not_here()),
+        _ => {
+            let some: Vec<String> = ids.iter().take(4).map(short).collect();
+            Err(ImageError::Ambiguous { id: text.into(), matches: some.join(", ") })
+        }
+    }
+}
+
+fn by_name(image: &Kept, wanted: &Reference) -> Option<Found> {
+    let is_wanted = |name: &&Reference| match wanted.digest() {
+        // As `inspect` shows it: the repository, and the digest of the manifest.
+        Some(digest) => {
+            *name == wanted
+                || (name.repository() == wanted.repository() && image.manifest.digest == digest)
+        }
+        None => *name == wanted,
+    };
+    let name = image.names.iter().find(is_wanted)?.clone();
+    Some(Found { image: image.clone(), name: Some(name) })
+}
+
+fn short(id: &Digest) -> String {
+    id.hex()[..12].to_owned()
+}
+
+/// Gives an image another name, which another image loses if it has it.
+///
+/// # Errors
+/// As [`look_up`], and if the name has a digest.
+pub fn tag(store: &Store, source: &str, name: &Reference) -> Result<(), ImageError> {
+    if name.digest().is_some() {
+        return Err(ImageError::TagWithDigest(name.clone()));
+    }
+    let found = look_up(store, source)?;
+    Ok(store.db().put_image(&name.to_string(), &found.image.manifest.digest)?)
+}
+
+/// Takes a name from an image, or, by its ID, all names; the image goes with the last one. With
+/// `force` an ID may have names in several repositories.
+///
+/// # Errors
+/// As [`look_up`], and [`ImageError::SeveralNames`].
+pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageError> {
+    let found = look_up(store, text)?;
+    let id = found.image.id;
+    // The same config can be in several manifests: layers that are compressed otherwise.
+    let same: Vec<Kept> = shelf::list(store)?.into_iter().filter(|image| image.id == id).collect();
+    let names: Vec<Reference> = same.iter().flat_map(|image| image.names.clone()).collect();
+    let repositories: BTreeSet<_> = names.iter().map(Reference::repository).collect();
+    let untagged = match found.name {
+        Some(name) => vec![name],
+        None if repositories.len() > 1 && !force => {
+            let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+            return Err(ImageError::SeveralNames { id, names: names.join(", ") });
+        }
+        None => names.clone(),
+    };
+    for name in &untagged {
+        store.db().remove_image(&name.to_string())?;
+    }
+    for image in &same {
+        if image.names.iter().all(|name| untagged.contains(name)) {
+            shelf::forget(store, &image.manifest.digest)?;
+        }
+    }
+    let is_deleted = names.len() == untagged.len();
+    Ok(Removed { untagged, deleted: is_deleted.then_some(id).into_iter().collect() })
+}

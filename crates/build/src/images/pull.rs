@@ -1,0 +1,75 @@
+//! Images from registries.
+
+use futures_util::future;
+use oci::{Descriptor, Platform, Reference};
+use transfer::Transfer;
+
+use super::{ImageError, Porter};
+use crate::shelf;
+
+/// What is pulled.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// The image, and the name that it has here then.
+    pub name: Reference,
+    /// Which of its platforms; this machine's, if none is asked for.
+    pub platform: Option<Platform>,
+    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+    pub insecure: bool,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// What the name stands for in the registry: a manifest or an index.
+    pub root: Descriptor,
+    /// Whether the name stood for something else here, or nothing.
+    pub is_new: bool,
+}
+
+impl Porter {
+    /// Fetches an image with its layers, so that it is whole without its registry.
+    ///
+    /// # Errors
+    /// If the registry does not give it or a layer of it, or it is for another platform.
+    pub async fn pull(&self, request: &PullRequest) -> Result<Pulled, ImageError> {
+        let name = &request.name;
+        self.shown(format!("pulling {name}"), async |task| {
+            let client = self.client.for_host(name.repository().host(), request.insecure);
+            let platform = request.platform.clone().unwrap_or_else(Platform::host);
+            let fetched = execute::Images::new(client)
+                .fetch(name, &platform, request.insecure)
+                .await
+                .map_err(|error| ImageError::Pull(Box::new(error)))?;
+            let actual = fetched.image.config.platform();
+            if let Some(wanted) = &request.platform
+                && !actual.serves(&wanted.normalize())
+                && !oci::media_type::is_index(&fetched.root.media_type)
+            {
+                let (name, wanted, actual) =
+                    (name.familiar(), wanted.to_string(), actual.to_string());
+                return Err(ImageError::Platform { name, wanted, actual });
+            }
+            let transfer =
+                Transfer::new(self.store.clone(), self.client.clone(), self.events.clone());
+            let layers = fetched.image.layers;
+            let fetches = layers.iter().map(|layer| transfer.fetch_blob(layer, Some(task)));
+            future::try_join_all(fetches)
+                .await
+                .map_err(|error| ImageError::Layer(Box::new(error)))?;
+            let before = shelf::find(&self.store, name).map(|image| image.manifest.digest);
+            let is_new = before != Some(fetched.descriptor.digest);
+            let documents = export::Manifested {
+                manifest: fetched.manifest,
+                descriptor: fetched.descriptor,
+                config: fetched.config,
+                config_descriptor: fetched.config_descriptor,
+                layers: Vec::new(),
+            };
+            // A name with tag and digest is kept with both, as a build asks for it.
+            shelf::keep(&self.store, std::slice::from_ref(name), &documents, &layers)?;
+            Ok(Pulled { root: fetched.root, is_new })
+        })
+        .await
+    }
+}
