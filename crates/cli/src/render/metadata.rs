@@ -6,7 +6,7 @@ use std::path::Path;
 use build::Outcome;
 use serde_json::{Map, Value, json};
 
-/// The text of `--metadata-file`, with buildx' keys in their order.
+/// The text of `--metadata-file`, with buildx' keys in their order and kiln's own behind them.
 pub fn metadata(outcome: &Outcome) -> String {
     let mut map = Map::new();
     if let Some(manifest) = &outcome.cache_manifest {
@@ -20,6 +20,14 @@ pub fn metadata(outcome: &Outcome) -> String {
             map.insert("image.name".into(), json!(image.names.join(",")));
         }
     }
+    let traffic = outcome.traffic;
+    map.insert(
+        "kiln.stats".into(),
+        json!({
+            "cached": outcome.cached, "ran": outcome.ran,
+            "requests": traffic.requests, "bytes_down": traffic.down, "bytes_up": traffic.up,
+        }),
+    );
     serde_json::to_string_pretty(&Value::Object(map)).unwrap_or_default()
 }
 
@@ -72,7 +80,7 @@ mod tests {
         assert_eq!(value["containerimage.digest"], Digest::of("m").to_string());
         assert_eq!(value["containerimage.descriptor"]["size"], 1);
         assert_eq!(image_id(&outcome).unwrap(), Digest::of("c").to_string());
-        assert_eq!(metadata(&Outcome::default()), "{}");
+        assert_eq!(value["kiln.stats"]["ran"], 0);
     }
 
     #[test]
