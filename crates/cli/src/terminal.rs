@@ -36,7 +36,10 @@ pub fn confirm(question: &str) -> Result<Option<String>, String> {
     let mut answer = String::new();
     let mut input = std::io::stdin().lock().take(LONGEST_ANSWER as u64);
     match input.read_line(&mut answer) {
-        Ok(0) => Ok(None),
+        Ok(0) => {
+            say("\n");
+            Ok(None)
+        }
         Ok(_) => Ok(Some(answer)),
         Err(error) => Err(format!("reading the answer: {error}")),
     }
