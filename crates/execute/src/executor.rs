@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
-use solve::Tasks;
-use store::{Chain, Compression, ContextMemo, Store, Time, Tree};
+use solve::{Fetch, Tasks};
+use store::{Chain, Compression, ContextMemo, DigestError, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 
@@ -248,25 +248,19 @@ impl solve::Executor for Executor {
         }
     }
 
-    async fn fetch(
-        &self,
-        consumer: StepId,
-        step: &Step,
-        input: usize,
-        output: &Output,
-    ) -> Result<(), Error> {
-        let Output::Chain(chain) = output else { return Ok(()) };
-        let task = self.task(consumer);
-        match &step.operation {
+    async fn fetch(&self, fetch: Fetch<'_, Output>) -> Result<(), Error> {
+        let Output::Chain(chain) = fetch.output else { return Ok(()) };
+        let task = self.task(fetch.shown_by);
+        match &fetch.step.operation {
             Operation::Run(_) => Ok(self.settings.transfer.unpack(&chain.layers(), task).await?),
             Operation::Files(op) => {
                 self.fetch_indexes(chain, task).await?;
                 // What is copied is fetched here, so that a layer that is gone costs a run of its
                 // step and not the build.
-                let read = solve::step_key(step)
+                let read = solve::step_key(fetch.step)
                     .inputs
                     .into_iter()
-                    .nth(input)
+                    .nth(fetch.input)
                     .and_then(|input| input.content);
                 let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
                 let wanted = store::content_layers(&*self.trees.tree(chain)?, &query)?;
@@ -302,6 +296,14 @@ impl solve::Executor for Executor {
                 })
                 .await?)
             }
+        }
+    }
+
+    fn blames_output(&self, error: &Error) -> bool {
+        match error {
+            Error::Layer(_) | Error::Store(_) | Error::Tree(_) => true,
+            Error::Content(error) => matches!(error, DigestError::Read { .. }),
+            _ => false,
         }
     }
 

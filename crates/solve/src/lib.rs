@@ -16,7 +16,7 @@ mod report;
 mod solver;
 
 pub use cache::{Cache, Found, Link, NewRecord, RecordId};
-pub use executor::Executor;
+pub use executor::{Executor, Fetch};
 pub use facts::{InputFacts, Solved, StepFacts};
 pub use keys::{InputKey, StepKey, chain_id, content_record, record_digest, step_key};
 pub use report::Tasks;

@@ -1,12 +1,14 @@
 //! Stages that do not need each other run side by side.
 
+use std::convert::Infallible;
+
 use futures_util::FutureExt as _;
 use graph::{
     Action, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource, Mount,
     MountKind, Node, Operation, RunOp, Step, StepId,
 };
 use oci::{Digest, Platform};
-use solve::{Cache, Executor, Found, NewRecord, RecordId, Solver, Tasks};
+use solve::{Cache, Executor, Fetch, Found, NewRecord, RecordId, Solver, Tasks};
 use tokio::sync::Barrier;
 
 /// Knows nothing and keeps nothing.
@@ -42,21 +44,25 @@ struct Together(Barrier);
 impl Executor for Together {
     type Output = ();
     type Chain = ();
-    type Error = String;
+    type Error = Infallible;
 
-    async fn run(&self, _: StepId, step: &Step, _: Vec<()>) -> Result<(), String> {
+    async fn run(&self, _: StepId, step: &Step, _: Vec<()>) -> Result<(), Infallible> {
         if matches!(step.operation, Operation::Run(_)) {
             self.0.wait().await;
         }
         Ok(())
     }
 
-    async fn fetch(&self, _: StepId, _: &Step, _: usize, (): &()) -> Result<(), String> {
+    async fn fetch(&self, _: Fetch<'_, ()>) -> Result<(), Infallible> {
         Ok(())
     }
 
-    async fn content(&self, id: StepId, (): &(), _: &ContentQuery) -> Result<Digest, String> {
+    async fn content(&self, id: StepId, (): &(), _: &ContentQuery) -> Result<Digest, Infallible> {
         Ok(Digest::of(&id.0.to_be_bytes()))
+    }
+
+    fn blames_output(&self, _: &Infallible) -> bool {
+        false
     }
 
     fn chain_of(&self, (): &()) -> Option<()> {

@@ -1,0 +1,229 @@
+//! What is known of a step: its records, their outputs, the contents that it reads.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, try_join_all};
+use graph::StepId;
+use jiff::Timestamp;
+use oci::Digest;
+
+use super::{Result, Solver};
+use crate::{
+    Cache, Executor, Found, InputFacts, Link, NewRecord, RecordId, StepKey, content_record,
+};
+
+/// The answer to "what is your key?".
+pub(super) struct Known<C> {
+    /// Records that match.
+    pub(super) records: BTreeSet<RecordId>,
+    /// Their outputs, newest first.
+    pub(super) found: Vec<(RecordId, Found<C>)>,
+}
+
+impl<E, C> Solver<'_, E, C>
+where
+    E: Executor,
+    C: Cache<Chain = E::Chain>,
+{
+    /// What records there are for a step.
+    pub(super) fn known(&self, id: StepId) -> BoxFuture<'_, Result<Arc<Known<E::Chain>>, E>> {
+        async move { self.cells(id).known.get_or_try_init(|| self.look_up(id)).await.cloned() }
+            .boxed()
+    }
+
+    async fn look_up(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
+        let step = self.graph.step(id);
+        let key = &self.cells(id).key;
+        if step.inputs.is_empty() {
+            self.ask_source(id).await?;
+            let digests = self.cells(id).digests();
+            let mut records: BTreeSet<RecordId> =
+                digests.iter().flat_map(|digest| self.cache.roots(*digest)).collect();
+            // Roots are made when they are asked for: others link to them.
+            for digest in digests {
+                records.insert(self.cache.save(NewRecord {
+                    digest: *digest,
+                    inputs: Vec::new(),
+                    output: None,
+                }));
+            }
+            return Ok(Arc::new(Known { records, found: Vec::new() }));
+        }
+        let linked_of = |index: usize| async move {
+            let known = self.known(step.inputs[index]).await?;
+            let parents = known.records.iter().copied();
+            let linked = self.links(key, index, parents, key.inputs[index].selector);
+            if linked.is_empty() || step.ignore_cache {
+                // No record can match by keys alone. The contents are needed, and what makes them
+                // does not wait for the keys of other inputs: stages build side by side.
+                self.learn_contents(id).await?;
+            }
+            Ok(linked)
+        };
+        let mut linked = try_join_all((0..step.inputs.len()).map(linked_of)).await?;
+        let mut records = intersection(&linked);
+        let mut found = self.found(&records);
+        if found.is_empty() || step.ignore_cache {
+            self.learn_contents(id).await?;
+            for (index, linked) in linked.iter_mut().enumerate() {
+                if let Some(content) = self.cells(id).contents[index].get() {
+                    linked.extend(self.links(
+                        key,
+                        index,
+                        self.cache.roots(*content).into_iter(),
+                        None,
+                    ));
+                }
+            }
+            records = intersection(&linked);
+            found = self.found(&records);
+        }
+        let known = Known { records, found };
+        self.keep(id, &known);
+        Ok(Arc::new(known))
+    }
+
+    fn links(
+        &self,
+        key: &StepKey,
+        input: usize,
+        parents: impl Iterator<Item = RecordId>,
+        selector: Option<Digest>,
+    ) -> BTreeSet<RecordId> {
+        let parents: Vec<RecordId> = parents.collect();
+        let pairs = key
+            .digests
+            .iter()
+            .flat_map(|digest| parents.iter().map(move |parent| (*digest, *parent)));
+        pairs
+            .flat_map(|(digest, parent)| self.cache.linked(parent, digest, input, selector))
+            .collect()
+    }
+
+    fn found(&self, records: &BTreeSet<RecordId>) -> Vec<(RecordId, Found<E::Chain>)> {
+        // This machine's records come first in the set, so they win a tie.
+        let outputs = |record: &RecordId| {
+            let record = *record;
+            self.cache.results(record).into_iter().map(move |found| (record, found))
+        };
+        let mut found: Vec<_> = records.iter().flat_map(outputs).collect();
+        found.sort_by_cached_key(|(_, found)| Reverse(found.created.parse::<Timestamp>().ok()));
+        found
+    }
+
+    /// Says that a step was found, and keeps what other sources know of it: its output, or at
+    /// least the record, which leads to those of the steps above.
+    fn keep(&self, id: StepId, known: &Known<E::Chain>) {
+        let newest = known.found.first().map(|(_, found)| found);
+        if let Some(found) = newest
+            && !self.graph.step(id).ignore_cache
+        {
+            self.tell_cached(id, &found.source);
+        }
+        let is_here = match newest {
+            Some(_) => known.found.iter().any(|(record, _)| record.is_local()),
+            None => known.records.iter().all(|record| record.is_local()),
+        };
+        if !is_here {
+            self.save(id, newest.map(|found| found.chain.clone()), Some(&known.records));
+        }
+    }
+
+    /// Computes the contents that count for a step's key.
+    pub(super) async fn learn_contents(&self, id: StepId) -> Result<(), E> {
+        let inputs =
+            self.cells(id).key.inputs.iter().enumerate().filter(|(_, key)| key.content.is_some());
+        try_join_all(inputs.map(|(index, _)| self.learn_content(id, index))).await.map(drop)
+    }
+
+    async fn learn_content(&self, id: StepId, index: usize) -> Result<(), E> {
+        let step = self.graph.step(id);
+        let cells = self.cells(id);
+        let Some(query) = &cells.key.inputs[index].content else { return Ok(()) };
+        let input = step.inputs[index];
+        let content = |output: E::Output| {
+            async move { self.executor.content(input, &output, query).await }.boxed()
+        };
+        let compute = || async {
+            let (_, content) = self.with_bytes(input, id, content).await?;
+            Ok(content_record(content))
+        };
+        cells.contents[index].get_or_try_init(compute).await.map(drop)
+    }
+
+    /// Keeps a record of a step on this machine. `records` are those that match the step.
+    pub(super) fn save(
+        &self,
+        id: StepId,
+        output: Option<E::Chain>,
+        records: Option<&BTreeSet<RecordId>>,
+    ) {
+        let cells = self.cells(id);
+        let inputs: Vec<Vec<Link>> = self
+            .input_facts(id, records)
+            .into_iter()
+            .map(|input| self.local_links(&input))
+            .collect();
+        // A record with an input that nothing leads to would never match.
+        if inputs.iter().any(Vec::is_empty) {
+            return;
+        }
+        for digest in cells.digests() {
+            let record = self.cache.save(NewRecord {
+                digest: *digest,
+                inputs: inputs.clone(),
+                output: output.clone(),
+            });
+            cells.saved.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        }
+    }
+
+    fn local_links(&self, input: &InputFacts) -> Vec<Link> {
+        let cells = self.cells(input.step);
+        let known = cells.known.get().into_iter().flat_map(|known| known.records.iter().copied());
+        let saved = cells.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let records: BTreeSet<RecordId> =
+            known.chain(saved).filter(|record| record.is_local()).collect();
+        let records =
+            records.into_iter().map(|record| Link::Record { record, selector: input.selector });
+        records.chain(input.contents.iter().copied().map(Link::Content)).collect()
+    }
+
+    /// How the inputs of a step are known; contents that nobody computed by what `records`, which
+    /// match the step, say of them.
+    pub(super) fn input_facts(
+        &self,
+        id: StepId,
+        records: Option<&BTreeSet<RecordId>>,
+    ) -> Vec<InputFacts> {
+        let step = self.graph.step(id);
+        let cells = self.cells(id);
+        let facts = |(index, input): (usize, &StepId)| {
+            let key = &cells.key.inputs[index];
+            let mut contents: BTreeSet<Digest> =
+                cells.contents[index].get().copied().into_iter().collect();
+            if key.content.is_some()
+                && contents.is_empty()
+                && let Some(records) = records
+            {
+                let links = |record: &RecordId| self.cache.content_links(*record, index);
+                contents.extend(records.iter().flat_map(links));
+            }
+            InputFacts {
+                step: *input,
+                selector: key.selector,
+                contents: contents.into_iter().collect(),
+            }
+        };
+        step.inputs.iter().enumerate().map(facts).collect()
+    }
+}
+
+/// Records that are in all sets.
+fn intersection(sets: &[BTreeSet<RecordId>]) -> BTreeSet<RecordId> {
+    let Some((first, rest)) = sets.split_first() else { return BTreeSet::new() };
+    first.iter().filter(|record| rest.iter().all(|set| set.contains(record))).copied().collect()
+}
