@@ -41,8 +41,14 @@ pub struct FetchedImage {
 /// Why an image cannot be a base.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
+    /// The registry does not have it.
+    #[error("failed to resolve source metadata for {reference}: {reference}: not found")]
+    NotFound {
+        /// Which image.
+        reference: Reference,
+    },
     /// The registry did not give it.
-    #[error("{reference}")]
+    #[error("failed to resolve source metadata for {reference}")]
     Registry {
         /// Which image.
         reference: Reference,
@@ -249,5 +255,9 @@ fn choose(
 }
 
 fn registry_error(reference: &Reference, source: registry::Error) -> ImageError {
-    ImageError::Registry { reference: reference.clone(), source: Box::new(source) }
+    let reference = reference.clone();
+    match source.is_not_found() {
+        true => ImageError::NotFound { reference },
+        false => ImageError::Registry { reference, source: Box::new(source) },
+    }
 }

@@ -35,13 +35,39 @@ pub enum Error {
     },
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. A cause that a message ends with is not said again.
 pub fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            let _ = write!(text, ": {said}");
+        }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("copy `{name}`: {source}")]
+    struct Copy {
+        name: &'static str,
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = Copy { name: "a", source: std::io::Error::other("disk full") };
+        assert_eq!(chain_text(&error), "copy `a`: disk full");
+        let lost = Error::Store {
+            diff_id: Digest::of(b""),
+            source: store::Error::ReadArchive { source: std::io::Error::other("cut short") },
+        };
+        assert!(chain_text(&lost).ends_with(": cut short"), "{}", chain_text(&lost));
+    }
 }
