@@ -77,6 +77,12 @@ pub fn client_as(
     for folder in certificate_folders(settings) {
         hosts = hosts.with_certs_dir(folder);
     }
+    for (registry, mirror) in &settings.mirrors {
+        hosts.host_mut(registry).mirrors.push(mirror.clone());
+    }
+    for registry in &settings.insecure_registries {
+        hosts.host_mut(registry).insecure = true;
+    }
     let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.expose().to_owned());
     let either = |own: &Option<Hidden>| text(own).or_else(|| text(&settings.proxies.all));
     let made = Client::new(registry::Settings {

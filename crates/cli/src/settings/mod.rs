@@ -30,6 +30,10 @@ pub struct Settings {
     pub proxies: ClientProxies,
     /// `DOCKER_HOST`: the engine that `--load` talks to.
     pub docker_host: Option<String>,
+    /// `KILN_REGISTRY_MIRRORS`: registries, each with one that is asked before it.
+    pub mirrors: Vec<(String, String)>,
+    /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
+    pub insecure_registries: Vec<String>,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
@@ -125,12 +129,36 @@ impl Settings {
             certificates: path("SSL_CERT_FILE"),
             proxies: ClientProxies::read(environment),
             docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+            mirrors: mirrors(environment.get("KILN_REGISTRY_MIRRORS").unwrap_or_default())?,
+            insecure_registries: words(
+                environment.get("KILN_INSECURE_REGISTRIES").unwrap_or_default(),
+            )
+            .map(str::to_owned)
+            .collect(),
             progress,
             style,
             default_platform,
             warnings,
         })
     }
+}
+
+/// Reads `REGISTRY=MIRROR,…`.
+fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |word: &str| match word.split_once('=') {
+        Some((registry, mirror)) if !registry.is_empty() && !mirror.is_empty() => {
+            Ok((registry.to_owned(), mirror.to_owned()))
+        }
+        _ => Err(format!(
+            "KILN_REGISTRY_MIRRORS: `{word}` is not REGISTRY=MIRROR, as docker.io=mirror.example.com"
+        )),
+    };
+    words(text).map(pair).collect()
+}
+
+/// Words between commas and blanks.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty())
 }
 
 /// `$KILN_ROOT`, else `/var/lib/kiln` for root and `$XDG_DATA_HOME/kiln` for others.
@@ -185,6 +213,14 @@ mod tests {
         );
         assert_eq!(read(&[("KILN_ROOT", "/k")]).unwrap().root, Path::new("/k"));
         assert!(read(&[]).unwrap_err().contains("HOME"));
+    }
+
+    #[test]
+    fn mirrors_and_insecure_registries_are_lists() {
+        let pairs = mirrors("docker.io=m.example.com, docker.io=n.example.com:5000").unwrap();
+        assert_eq!(pairs[1], ("docker.io".into(), "n.example.com:5000".into()));
+        assert!(mirrors("docker.io").unwrap_err().contains("KILN_REGISTRY_MIRRORS"));
+        assert_eq!(words(" a:1,b ").collect::<Vec<_>>(), ["a:1", "b"]);
     }
 
     #[test]
