@@ -67,8 +67,8 @@ impl Transfer {
         let mut tried = String::new();
         for source in self.sources(layer) {
             let result = match self.open(&source, layer, task).await {
-                Ok((stream, blob)) => self
-                    .unpack_stream(stream, blob, chain, index, task)
+                Ok(opened) => self
+                    .unpack_stream(opened, chain, index, task)
                     .await
                     .map_err(|error| error.to_string_chain()),
                 Err(message) => Err(message),
@@ -89,8 +89,7 @@ impl Transfer {
 
     async fn unpack_stream(
         &self,
-        stream: ByteStream,
-        blob: Descriptor,
+        (stream, blob): (ByteStream, Descriptor),
         chain: &[Layer],
         index: usize,
         task: Option<TaskId>,

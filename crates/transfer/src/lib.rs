@@ -43,8 +43,11 @@ struct Shared {
     made: Memo<(Digest, store::Compression), Descriptor>,
     /// Blobs that are, or are being, sent somewhere.
     sent: Memo<(Digest, Target), ()>,
-    /// How many layers move at the same time.
+    /// How many layers come at the same time.
     lanes: Semaphore,
+    /// How many layers go at the same time. One that goes may have to come first: with the same
+    /// lanes for both, those that go would wait for lanes that they hold themselves.
+    send_lanes: Semaphore,
 }
 
 /// More connections do not make a registry faster, but keep more in memory.
@@ -63,6 +66,7 @@ impl Transfer {
                 made: Memo::default(),
                 sent: Memo::default(),
                 lanes: Semaphore::new(LANES),
+                send_lanes: Semaphore::new(LANES),
             }),
         }
     }

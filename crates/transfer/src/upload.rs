@@ -8,7 +8,7 @@ use registry::{BlobSource, Expect};
 use store::{Compression, Layer, Place};
 use tokio::io::AsyncSeekExt;
 
-use crate::{Error, Meter, Transfer, blocking};
+use crate::{Error, Transfer, blocking};
 
 /// A repository that layers are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,7 +119,7 @@ impl Transfer {
         if elsewhere.contains(&wanted) {
             return Ok(());
         }
-        let _lane = self.shared.lanes.acquire().await;
+        let _lane = self.shared.send_lanes.acquire().await;
         let mount_from: Vec<Repository> = elsewhere.into_iter().cloned().collect();
         let expect = if descriptor.size <= SEND_UNASKED { Expect::New } else { Expect::Unknown };
         let source = LayerSource { transfer: self, layer, task: to.task };
