@@ -89,7 +89,6 @@ pub(crate) async fn solve(
     let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
         .on_made(|id, chain: &Chain| uploads.start(id, chain));
     let solved = solver.solve(result).await.map_err(|error| failed(bases, error))?;
-    drop(solver);
     if let Some(fault) = caches.fault() {
         let task = host.events.task("[internal] records of this machine", Vec::new());
         host.events.send(

@@ -1,5 +1,9 @@
 //! The solver: demand-driven and memoised. Waiting is `.await`, cancelling is dropping.
 //!
+//! Whoever needs a key or an output asks for a job and waits for its cell; [`Solver::drive`] polls
+//! all jobs side by side. So the stack does not grow with the graph, and the first error of a job
+//! ends the build: who waits for a cell never sees one.
+//!
 //! Matching is a set question (interop reference, 1.5): a record matches a step if its digest is
 //! the step's and, for each input, one of its links leads to a record that matches the input
 //! (with the step's selector) or to the input's content.
@@ -16,9 +20,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use graph::{Graph, Operation, Step, StepId, TaskEvent, chain_text};
 use oci::Digest;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore, SetOnce};
 
 use crate::report::Running;
 use crate::{Cache, Executor, Fetch, Found, RecordId, Solved, StepFacts, StepKey, Tasks, step_key};
@@ -46,6 +51,9 @@ pub struct Solver<'a, E: Executor, C> {
     /// these cells waits for no other cell: a step can have the key of its own input.
     made: Mutex<HashMap<Digest, Arc<OnceCell<E::Output>>>>,
     runs: Semaphore,
+    /// Jobs that were asked for and not begun.
+    asked: Mutex<Vec<Job>>,
+    was_asked: Notify,
     on_made: Option<OnMade<'a, E>>,
 }
 
@@ -57,11 +65,11 @@ struct Cells<E: Executor> {
     key: StepKey,
     /// The digests of a source, once its executor gave them.
     source: OnceLock<Vec<Digest>>,
-    known: OnceCell<Arc<Known<E::Chain>>>,
-    /// An output, wherever its bytes are.
-    output: OnceCell<E::Output>,
+    known: SetOnce<Arc<Known<E::Chain>>>,
     /// An output that the step made because no record's could be used.
-    ran: OnceCell<E::Output>,
+    ran: SetOnce<E::Output>,
+    /// Whether the two were asked for.
+    asked: [AtomicBool; 2],
     /// Records of this machine that were saved for it.
     saved: Mutex<Vec<RecordId>>,
     /// For each input that counts by content, its content's record.
@@ -73,6 +81,15 @@ struct Cells<E: Executor> {
     told: AtomicBool,
     /// Records whose bytes were asked for and are gone, by place in `Known::found`.
     lost: Mutex<BTreeSet<usize>>,
+}
+
+/// What a step can be asked.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    /// What records are there?
+    LookUp(StepId),
+    /// What is made where none can be used?
+    Run(StepId),
 }
 
 type Result<T, E> = std::result::Result<T, SolveError<<E as Executor>::Error>>;
@@ -99,6 +116,8 @@ where
             cells,
             made: Mutex::default(),
             runs: Semaphore::new(parallelism.max(1)),
+            asked: Mutex::default(),
+            was_asked: Notify::new(),
             on_made: None,
         }
     }
@@ -114,8 +133,8 @@ where
     ///
     /// # Errors
     /// The first step that could not run; the others are dropped.
-    pub async fn solve(&self, target: StepId) -> Result<Solved<E::Output, E::Chain>, E> {
-        let output = self.output(target).await?;
+    pub async fn solve(self, target: StepId) -> Result<Solved<E::Output, E::Chain>, E> {
+        let output = self.drive(self.output(target)).await?;
         let mut steps = Vec::new();
         for id in self.reachable(target) {
             self.tell_unneeded(id);
@@ -124,24 +143,54 @@ where
         Ok(Solved { output, steps })
     }
 
+    /// Works until a goal is reached, or a job fails.
+    async fn drive<T>(&self, goal: impl Future<Output = T>) -> Result<T, E> {
+        let mut goal = std::pin::pin!(goal);
+        let mut jobs = FuturesUnordered::new();
+        loop {
+            let asked =
+                std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+            jobs.extend(asked.into_iter().map(|job| self.work(job)));
+            tokio::select! {
+                biased;
+                value = &mut goal => return Ok(value),
+                () = self.was_asked.notified() => (),
+                Some(done) = jobs.next() => done?,
+            }
+        }
+    }
+
+    fn ask(&self, job: Job) {
+        let (id, question) = match job {
+            Job::LookUp(id) => (id, 0),
+            Job::Run(id) => (id, 1),
+        };
+        if !self.cells(id).asked[question].swap(true, Ordering::Relaxed) {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+            self.was_asked.notify_one();
+        }
+    }
+
+    async fn work(&self, job: Job) -> Result<(), E> {
+        // Each job is asked for once, so its cell is empty.
+        match job {
+            Job::LookUp(id) => drop(self.cells(id).known.set(self.look_up(id).await?)),
+            Job::Run(id) => drop(self.cells(id).ran.set(self.run_now(id).await?)),
+        }
+        Ok(())
+    }
+
     fn cells(&self, id: StepId) -> &Cells<E> {
         &self.cells[id.0 as usize]
     }
 
     /// The output of a step, wherever its bytes are.
-    fn output(&self, id: StepId) -> BoxFuture<'_, Result<E::Output, E>> {
-        async move {
-            let cell = &self.cells(id).output;
-            let output = cell.get_or_try_init(|| async {
-                let known = self.known(id).await?;
-                match self.usable(id, &known) {
-                    Some((_, found)) => Ok(self.executor.restore(found.chain.clone())),
-                    None => self.run(id).await,
-                }
-            });
-            output.await.cloned()
+    async fn output(&self, id: StepId) -> E::Output {
+        let known = self.known(id).await;
+        match self.usable(id, &known) {
+            Some((_, found)) => self.executor.restore(found.chain.clone()),
+            None => self.run(id).await,
         }
-        .boxed()
     }
 
     /// The newest output of the records that is not known to be gone.
@@ -180,7 +229,7 @@ where
         consumer: StepId,
         work: impl Fn(E::Output) -> BoxFuture<'f, std::result::Result<T, E::Error>>,
     ) -> Result<(E::Output, T), E> {
-        let known = self.known(id).await?;
+        let known = self.known(id).await;
         while let Some((index, found)) = self.usable(id, &known)
             && self.cells(id).ran.get().is_none()
         {
@@ -193,7 +242,7 @@ where
                 Err(source) => return Err(SolveError { step: consumer, source }),
             }
         }
-        let output = self.run(id).await?;
+        let output = self.run(id).await;
         let moving = self.start_moving(id);
         let result = work(output.clone()).await;
         let result = result.map_err(|source| {
@@ -219,12 +268,9 @@ where
     }
 
     /// Runs a step, once.
-    fn run(&self, id: StepId) -> BoxFuture<'_, Result<E::Output, E>> {
-        async move {
-            let output = self.cells(id).ran.get_or_try_init(|| self.run_now(id)).await;
-            output.cloned()
-        }
-        .boxed()
+    async fn run(&self, id: StepId) -> E::Output {
+        self.ask(Job::Run(id));
+        self.cells(id).ran.wait().await.clone()
     }
 
     async fn run_now(&self, id: StepId) -> Result<E::Output, E> {
@@ -266,7 +312,7 @@ where
             _ => None,
         };
         // An image's bytes stay where they are: it is told of when they move.
-        let quiet = self.is_image(id);
+        let quiet = self.is_image(id) || matches!(step.operation, Operation::Http(_));
         let running = (!quiet).then(|| self.tasks.start(id));
         self.cells(id).executed.store(true, Ordering::Relaxed);
         self.cells(id).told.fetch_or(!quiet, Ordering::Relaxed);
@@ -385,9 +431,9 @@ impl<E: Executor> Cells<E> {
         Self {
             key,
             source: OnceLock::new(),
-            known: OnceCell::new(),
-            output: OnceCell::new(),
-            ran: OnceCell::new(),
+            known: SetOnce::new(),
+            ran: SetOnce::new(),
+            asked: Default::default(),
             saved: Mutex::default(),
             contents,
             signature: OnceLock::new(),

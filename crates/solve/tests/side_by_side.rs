@@ -58,7 +58,7 @@ impl Executor for Together {
     }
 
     async fn content(&self, id: StepId, (): &(), _: &ContentQuery) -> Result<Digest, Infallible> {
-        Ok(Digest::of(&id.0.to_be_bytes()))
+        Ok(Digest::of(id.0.to_be_bytes()))
     }
 
     fn blames_output(&self, _: &Infallible) -> bool {
@@ -86,7 +86,7 @@ fn step(operation: Operation, inputs: &[StepId]) -> Step {
 
 fn image() -> Operation {
     Operation::Image(ImageSource {
-        reference: "example.com/base".parse().unwrap(),
+        reference: "example.com/base".parse().expect("a name"),
         platform: Platform::new("linux", "amd64", ""),
         manifest: Digest::of(b"manifest"),
         diff_ids: vec![Digest::of(b"layer")],

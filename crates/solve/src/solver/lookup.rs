@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::try_join_all;
 use graph::StepId;
 use jiff::Timestamp;
 use oci::Digest;
 
-use super::{Result, Solver};
+use super::{Job, Result, Solver};
 use crate::{
     Cache, Executor, Found, InputFacts, Link, NewRecord, RecordId, StepKey, content_record,
 };
@@ -29,12 +29,12 @@ where
     C: Cache<Chain = E::Chain>,
 {
     /// What records there are for a step.
-    pub(super) fn known(&self, id: StepId) -> BoxFuture<'_, Result<Arc<Known<E::Chain>>, E>> {
-        async move { self.cells(id).known.get_or_try_init(|| self.look_up(id)).await.cloned() }
-            .boxed()
+    pub(super) async fn known(&self, id: StepId) -> Arc<Known<E::Chain>> {
+        self.ask(Job::LookUp(id));
+        self.cells(id).known.wait().await.clone()
     }
 
-    async fn look_up(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
+    pub(super) async fn look_up(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
         let step = self.graph.step(id);
         let key = &self.cells(id).key;
         if step.inputs.is_empty() {
@@ -53,7 +53,7 @@ where
             return Ok(Arc::new(Known { records, found: Vec::new() }));
         }
         let linked_of = |index: usize| async move {
-            let known = self.known(step.inputs[index]).await?;
+            let known = self.known(step.inputs[index]).await;
             let parents = known.records.iter().copied();
             let linked = self.links(key, index, parents, key.inputs[index].selector);
             if linked.is_empty() || step.ignore_cache {
@@ -127,9 +127,18 @@ where
             Some(_) => known.found.iter().any(|(record, _)| record.is_local()),
             None => known.records.iter().all(|record| record.is_local()),
         };
-        if !is_here {
+        if !is_here || self.has_new_links(id) {
             self.save(id, newest.map(|found| found.chain.clone()), Some(&known.records));
         }
+    }
+
+    /// Whether contents were computed of inputs that have records: next time those records are to
+    /// lead here, and nobody computes anything.
+    fn has_new_links(&self, id: StepId) -> bool {
+        let contents = &self.cells(id).contents;
+        std::iter::zip(contents, &self.graph.step(id).inputs).any(|(content, input)| {
+            content.get().is_some() && !self.local_records(*input).is_empty()
+        })
     }
 
     /// Computes the contents that count for a step's key.
@@ -182,14 +191,17 @@ where
     }
 
     fn local_links(&self, input: &InputFacts) -> Vec<Link> {
-        let cells = self.cells(input.step);
-        let known = cells.known.get().into_iter().flat_map(|known| known.records.iter().copied());
-        let saved = cells.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let records: BTreeSet<RecordId> =
-            known.chain(saved).filter(|record| record.is_local()).collect();
-        let records =
-            records.into_iter().map(|record| Link::Record { record, selector: input.selector });
+        let records = self.local_records(input.step).into_iter();
+        let records = records.map(|record| Link::Record { record, selector: input.selector });
         records.chain(input.contents.iter().copied().map(Link::Content)).collect()
+    }
+
+    /// Records of a step that this machine has, found or made.
+    fn local_records(&self, id: StepId) -> BTreeSet<RecordId> {
+        let cells = self.cells(id);
+        let known = cells.known.get().into_iter().flat_map(|known| known.records.iter().copied());
+        let saved = cells.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        known.chain(saved.iter().copied()).filter(|record| record.is_local()).collect()
     }
 
     /// How the inputs of a step are known; contents that nobody computed by what `records`, which
