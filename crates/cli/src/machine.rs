@@ -155,13 +155,16 @@ pub fn description() -> String {
     )
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. A cause that a message ends with is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text

@@ -4,8 +4,9 @@ use std::future::Future;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use crate::render::Report;
+use crate::render::{INTERRUPTED, Report};
 
 /// Runs a future to its end; none if the user ended it before.
 ///
@@ -18,10 +19,11 @@ pub fn finish<T>(work: impl Future<Output = T>) -> Result<Option<T>, Report> {
         .enable_all()
         .build()
         .map_err(|error| format!("starting threads: {error}"))?;
+    let interrupted = watch_signals()?;
     let result = runtime.block_on(async {
         tokio::select! {
             result = work => Some(result),
-            () = interrupted() => None,
+            () = interrupted => None,
         }
     });
     runtime.shutdown_background();
@@ -33,14 +35,42 @@ pub fn canceled() -> Report {
     Report { interrupted: true, ..Report::from("canceled".to_owned()) }
 }
 
-/// Ctrl-C, or the end of the job.
-async fn interrupted() {
-    let wait = async |kind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
+/// Ctrl-C, or the end of the job: ready at the first. The second ends the process where it stands,
+/// as does the first once the work is over. A thread of its own watches: cleaning up can block.
+///
+/// # Errors
+/// If there is no thread for it, or signals cannot be caught.
+fn watch_signals() -> Result<impl Future<Output = ()>, Report> {
+    let failed = |error: std::io::Error| format!("watching for signals: {error}");
+    let runtime = Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let (mut interrupt, mut terminate) = {
+        let _guard = runtime.enter();
+        (
+            signal(SignalKind::interrupt()).map_err(failed)?,
+            signal(SignalKind::terminate()).map_err(failed)?,
+        )
     };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => (),
-        () = wait(SignalKind::terminate()) => (),
-    }
+    let (sender, receiver) = oneshot::channel();
+    let watch = async move {
+        let mut sender = Some(sender);
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => (),
+                _ = terminate.recv() => (),
+            }
+            if sender.take().is_none_or(|sender| sender.send(()).is_err()) {
+                std::process::exit(INTERRUPTED.into());
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(watch))
+        .map_err(failed)?;
+    Ok(async {
+        if receiver.await.is_err() {
+            // The watch never ends before the process.
+            std::future::pending().await
+        }
+    })
 }

@@ -28,6 +28,9 @@ pub struct Excerpt {
     pub lines: LineRange,
 }
 
+/// The exit code of what Ctrl-C ended: 128 and SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
 impl From<String> for Report {
     fn from(message: String) -> Self {
         Self { message, ..Self::default() }
@@ -41,7 +44,7 @@ impl Report {
     /// 130 if the user ended it, else 1.
     pub fn exit_code(&self) -> u8 {
         match self.interrupted {
-            true => 130,
+            true => INTERRUPTED,
             false => 1,
         }
     }

@@ -5,7 +5,7 @@ mod metadata;
 mod summary;
 mod table;
 
-pub use error::{Excerpt, Report};
+pub use error::{Excerpt, INTERRUPTED, Report};
 pub use metadata::{image_id, metadata, write_file};
 pub use summary::{summary, warnings};
 pub use table::table;
