@@ -197,41 +197,66 @@ fn format(format: &ImageFormat) -> Format {
 /// A file that gets its name when it is complete, or standard output.
 fn open(destination: &Destination) -> Result<Box<dyn Write + Send>, Error> {
     match destination {
-        Destination::Stdout => Ok(Box::new(io::stdout())),
+        Destination::Stdout => {
+            Ok(Box::new(Named { out: io::stdout(), name: "standard output".into() }))
+        }
         Destination::Path(path) => {
             let failed =
                 |source| Error::Export(export::Error::Write { path: path.clone(), source });
+            let name = format!("`{}`", path.display());
             if path.is_dir() {
                 return Err(failed(io::ErrorKind::IsADirectory.into()));
             }
             if path.exists() && !path.is_file() {
                 // A pipe or a device is written as it is.
-                return File::options()
-                    .write(true)
-                    .open(path)
-                    .map(|file| Box::new(file) as Box<dyn Write + Send>)
-                    .map_err(failed);
+                let file = File::options().write(true).open(path).map_err(failed)?;
+                return Ok(Box::new(Named { out: file, name }));
             }
             let folder = path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty())
                 .unwrap_or(Path::new("."));
+            // The error of a temporary file would name that file.
+            folder.metadata().map_err(failed)?;
             let file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-            Ok(Box::new(Named { file: Some(file), path: path.clone() }))
+            Ok(Box::new(Named { out: Pending { file: Some(file), path: path.clone() }, name }))
         }
     }
 }
 
+/// A stream whose errors say what it is.
+struct Named<W> {
+    out: W,
+    name: String,
+}
+
+impl<W> Named<W> {
+    fn failed(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.name))
+    }
+}
+
+impl<W: Write> Write for Named<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).map_err(|error| self.failed(&error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush().map_err(|error| self.failed(&error))
+    }
+}
+
 /// A file beside its name; the flush that ends the writing gives it the name.
-struct Named {
+struct Pending {
     file: Option<tempfile::NamedTempFile>,
     path: std::path::PathBuf,
 }
 
-impl Write for Named {
+impl Write for Pending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.file {
-            Some(file) => file.write(bytes),
+            // The file itself: the wrapper's errors name the temporary path.
+            Some(file) => file.as_file_mut().write(bytes),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

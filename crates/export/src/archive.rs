@@ -191,7 +191,7 @@ fn write_parts(parts: Vec<Part>, out: impl Write) -> Result<(), Error> {
             )?,
         }
     }
-    tar.finish()?.flush().map_err(Error::WriteStdout)
+    tar.finish()?.flush().map_err(Error::WriteArchive)
 }
 
 /// All times are 0: the same image gives the same archive.
@@ -246,7 +246,8 @@ fn write_file(path: &Path, content: &mut dyn Read) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    io::copy(content, &mut file)?;
+    // The file itself: the wrapper's errors name the temporary path.
+    io::copy(content, file.as_file_mut())?;
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }

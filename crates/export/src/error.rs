@@ -24,12 +24,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The archive could not be written to standard output.
-    #[error("write to standard output")]
-    WriteStdout(#[source] std::io::Error),
-    /// The store could not read a layer.
-    #[error("read the result's files")]
-    Read(#[from] store::Error),
+    /// The archive could not be written. The stream's error says which it is.
+    #[error("write the archive")]
+    WriteArchive(#[source] std::io::Error),
+    /// The store could not read a layer, or the file that is written from it failed.
+    #[error("export the result's files")]
+    Files(#[from] store::Error),
     /// The Docker engine could not be reached or did not take the image.
     #[error("load the image into the Docker engine at `{address}`: {message}")]
     Engine {

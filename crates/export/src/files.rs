@@ -66,13 +66,13 @@ fn archive(store: &Store, diff_ids: &[Digest], out: impl Write) -> Result<(), Er
         result = match &node.kind {
             NodeKind::File { size, content, .. } => content
                 .open(*size, store)
-                .map_err(Error::WriteStdout)
+                .map_err(Error::WriteArchive)
                 .and_then(|mut content| Ok(tar.append(&entry, &mut content)?)),
             _ => tar.append(&entry, &mut io::empty()).map_err(Error::from),
         };
     });
     result?;
-    tar.finish()?.flush().map_err(Error::WriteStdout)
+    tar.finish()?.flush().map_err(Error::WriteArchive)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
