@@ -1,6 +1,7 @@
 //! What can go wrong while layers move.
 
 use std::fmt::Write as _;
+use std::io;
 
 use oci::Digest;
 
@@ -33,6 +34,21 @@ pub enum Error {
         /// Why.
         source: registry::Error,
     },
+}
+
+impl Error {
+    /// Whether no other place helps: this machine cannot keep what comes.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+                return matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem);
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 /// An error with its causes, in one line. A cause that a message ends with is not said again.

@@ -67,10 +67,10 @@ impl Transfer {
         let mut tried = String::new();
         for source in self.sources(layer) {
             let result = match self.open(&source, layer, task).await {
-                Ok(opened) => self
-                    .unpack_stream(opened, chain, index, task)
-                    .await
-                    .map_err(|error| error.to_string_chain()),
+                Ok(opened) => match self.unpack_stream(opened, chain, index, task).await {
+                    Err(error) if error.is_of_this_machine() => return Err(error),
+                    result => result.map_err(|error| error.to_string_chain()),
+                },
                 Err(message) => Err(message),
             };
             match result {
