@@ -131,9 +131,9 @@ fn introduce(host: &Host, bases: &Bases) -> Vec<Option<TaskId>> {
 /// New layers of files are compressed as the first one who wants them wants them.
 fn compression(request: &Request) -> Compression {
     let outputs = request.outputs.iter().filter_map(|output| match output {
-        Wanted::Image(image) if image.push => Some(image.format.compression),
+        Wanted::Image(image) => Some(image.format.compression),
         Wanted::Oci(archive) | Wanted::Docker(archive) => Some(archive.format.compression),
-        Wanted::Image(_) | Wanted::Local(_) | Wanted::Tar(_) | Wanted::CacheOnly => None,
+        Wanted::Local(_) | Wanted::Tar(_) | Wanted::CacheOnly => None,
     });
     let caches = request.cache_to.iter().map(|cache| cache.format.compression);
     outputs.chain(caches).next().unwrap_or(Compression::Zstd(Some(1)))

@@ -22,9 +22,9 @@ pub struct Target {
 /// How layers are to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LayerFormat {
-    /// Compression of layers that have none yet.
+    /// Compression of layers that have none yet, or that only this machine has.
     pub compression: Compression,
-    /// Whether layers with another compression are written again.
+    /// Whether layers that others have with another compression are written again.
     pub force: bool,
 }
 
@@ -46,11 +46,15 @@ impl Transfer {
         task: Option<TaskId>,
     ) -> Result<Descriptor, Error> {
         let layer = &chain[index];
-        if let Some(blob) = &layer.blob
-            && (!format.force
-                || media_type::layer_to_oci(&blob.media_type) == format.compression.media_type())
-        {
-            return Ok(blob.clone());
+        if let Some(blob) = &layer.blob {
+            let fits =
+                media_type::layer_to_oci(&blob.media_type) == format.compression.media_type();
+            // A blob that was never given away is an earlier build's choice, not a property of
+            // the layer: what is exported does not depend on what was built here before.
+            let is_shared = !layer.places.is_empty();
+            if fits || (is_shared && !format.force) {
+                return Ok(blob.clone());
+            }
         }
         let key = (layer.diff_id, format.compression);
         self.shared
