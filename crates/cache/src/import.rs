@@ -137,7 +137,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
 /// What a manifest is, by what it names: BuildKit does not look at its media type.
 enum Shape {
     /// A cache: its config, and the layers that the config speaks of.
-    Cache { config: Descriptor, layers: Vec<Descriptor> },
+    Cache { config: Box<Descriptor>, layers: Vec<Descriptor> },
     /// An image, perhaps with an inline cache.
     Image(Box<Manifest>),
     /// Images for several platforms.
@@ -149,7 +149,7 @@ fn shape(bytes: &[u8]) -> Result<Shape, Error> {
         |descriptor: &Descriptor| descriptor.media_type == media_type::BUILDKIT_CACHE_CONFIG;
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
         return Ok(match is_config(&manifest.config) {
-            true => Shape::Cache { config: manifest.config, layers: manifest.layers },
+            true => Shape::Cache { config: Box::new(manifest.config), layers: manifest.layers },
             false => Shape::Image(Box::new(manifest)),
         });
     }
@@ -157,7 +157,7 @@ fn shape(bytes: &[u8]) -> Result<Shape, Error> {
     let (configs, others): (Vec<Descriptor>, Vec<Descriptor>) =
         index.manifests.into_iter().partition(is_config);
     Ok(match configs.into_iter().next_back() {
-        Some(config) => Shape::Cache { config, layers: others },
+        Some(config) => Shape::Cache { config: Box::new(config), layers: others },
         None => Shape::Images(
             others
                 .into_iter()

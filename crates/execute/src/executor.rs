@@ -56,10 +56,13 @@ pub struct Executor {
     trees: Arc<Trees>,
     cache_mounts: CacheMounts,
     /// Contexts as layers, for commands that mount them, by the tree's address.
-    context_chains: Mutex<Vec<(Arc<Tree>, Arc<OnceCell<Chain>>)>>,
+    context_chains: Mutex<Vec<ContextChain>>,
     /// What is known of contexts' files, kept when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
 }
+
+/// A context, and the layer that it becomes.
+type ContextChain = (Arc<Tree>, Arc<OnceCell<Chain>>);
 
 impl Executor {
     /// An executor.

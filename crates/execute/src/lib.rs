@@ -12,6 +12,7 @@ mod executor;
 pub mod files;
 mod image;
 mod local;
+mod mounts;
 mod output;
 mod run;
 mod trees;

@@ -1,21 +1,14 @@
 //! RUN: a command in a container, and the layer that it leaves.
 
 use std::net::IpAddr;
-use std::path::Path;
 
-use graph::{Mount, MountKind, Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
-use runtime::{Container, Exit, FileContent, Overlay, RootSource, Writable};
-use store::{Chain, Layer, Privileges, WritableSnapshot};
+use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
+use runtime::{Container, Exit, Overlay, RootSource, Writable};
+use store::{Chain, Layer, Privileges};
 
-use crate::cache_mount::CacheMount;
 use crate::executor::{Executor, blocking};
+use crate::mounts::Mounts;
 use crate::{Error, Output};
-
-/// What must live as long as the command runs.
-struct Held {
-    cache_mounts: Vec<CacheMount>,
-    snapshots: Vec<WritableSnapshot>,
-}
 
 impl Executor {
     /// Runs a command on its inputs, which are unpacked, and commits what it changed.
@@ -34,7 +27,13 @@ impl Executor {
         let below: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
         let snapshot = blocking(move || store.snapshot(&below)).await?;
 
-        let mut held = Held { cache_mounts: Vec::new(), snapshots: Vec::new() };
+        if !run.cgroup_parent.is_empty() {
+            let parent = &run.cgroup_parent;
+            return Err(Error::Unsupported(format!(
+                "`--cgroup-parent {parent}`: kiln puts commands into no control group yet"
+            )));
+        }
+        let mut mounts = Mounts::new(self, inputs);
         let overlay = Overlay {
             lowers: snapshot.lowers.clone(),
             writable: Some(Writable { upper: snapshot.upper.clone(), work: snapshot.work.clone() }),
@@ -66,13 +65,13 @@ impl Executor {
             })
             .collect();
         for mount in run.mounts.iter().filter(|mount| mount.target != "/") {
-            if let Some(kind) = self.mount(mount, inputs, &mut held).await? {
+            if let Some(kind) = mounts.mount(mount).await? {
                 container.mounts.push(runtime::Mount { target: mount.target.clone(), kind });
             }
         }
 
         let finished = self.run_container(id, run, &container).await?;
-        drop(held);
+        drop(mounts);
         let created = Some(self.now_text());
         let layer: Layer = blocking(move || snapshot.commit(&finished, created)).await?;
         Ok(Output::Chain(base.with(layer)))
@@ -139,131 +138,12 @@ impl Executor {
         Ok(env)
     }
 
-    /// What a mount shows; nothing for an optional one that was not given.
-    async fn mount(
-        &self,
-        mount: &Mount,
-        inputs: &[Output],
-        held: &mut Held,
-    ) -> Result<Option<runtime::MountKind>, Error> {
-        let kind = match &mount.kind {
-            MountKind::Bind => self.bind(mount, inputs, held).await?,
-            MountKind::Cache { id, sharing } => {
-                self.cache_mount(mount, id, *sharing, inputs, held).await?
-            }
-            MountKind::Tmpfs { size } => runtime::MountKind::Tmpfs {
-                size: u64::try_from(*size).ok().filter(|size| *size > 0),
-                readonly: mount.readonly,
-            },
-            MountKind::Secret { id, uid, gid, mode, optional } => match self.lent().secrets.get(id)
-            {
-                Some(value) => runtime::MountKind::File {
-                    content: FileContent::new(value.to_vec()),
-                    mode: *mode,
-                    uid: *uid,
-                    gid: *gid,
-                },
-                None if *optional => return Ok(None),
-                None => return Err(Error::NoSecret { id: id.clone() }),
-            },
-            MountKind::Ssh { id, optional, .. } => match self.lent().ssh.get(id) {
-                Some(socket) => runtime::MountKind::Bind {
-                    source: socket.clone(),
-                    subpath: String::new(),
-                    readonly: false,
-                },
-                None if *optional => return Ok(None),
-                None => return Err(Error::NoAgent { id: id.clone() }),
-            },
-        };
-        Ok(Some(kind))
-    }
-
-    /// Layers of another step; what is written to them is thrown away.
-    async fn bind(
-        &self,
-        mount: &Mount,
-        inputs: &[Output],
-        held: &mut Held,
-    ) -> Result<runtime::MountKind, Error> {
-        let subpath = mount.selector.trim_matches('/').to_owned();
-        let Some(input) = mount.input else {
-            return Ok(runtime::MountKind::Tmpfs { size: None, readonly: mount.readonly });
-        };
-        let chain = self.chain(&inputs[input]).await?;
-        let overlay = self.view(&chain, !mount.readonly, held).await?;
-        Ok(runtime::MountKind::Overlay { overlay, subpath, readonly: mount.readonly })
-    }
-
-    /// A view of a chain, with a place for writes that is thrown away where they are allowed.
-    async fn view(&self, chain: &Chain, writable: bool, held: &mut Held) -> Result<Overlay, Error> {
-        let store = self.store().clone();
-        let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
-        let snapshot = blocking(move || store.snapshot(&layers)).await?;
-        let overlay = Overlay {
-            lowers: snapshot.lowers.clone(),
-            writable: writable
-                .then(|| Writable { upper: snapshot.upper.clone(), work: snapshot.work.clone() }),
-            userxattr: self.store().privileges() == Privileges::UserNamespace,
-        };
-        held.snapshots.push(snapshot);
-        Ok(overlay)
-    }
-
-    /// A folder that outlives builds. A fresh one begins with what its input shows.
-    async fn cache_mount(
-        &self,
-        mount: &Mount,
-        id: &str,
-        sharing: graph::Sharing,
-        inputs: &[Output],
-        held: &mut Held,
-    ) -> Result<runtime::MountKind, Error> {
-        let failed = |source| Error::CacheMount { id: id.to_owned(), source };
-        let seed = match mount.input {
-            Some(input) => Some(self.chain(&inputs[input]).await?),
-            None => None,
-        };
-        // A cache mount that begins with other files is another one, as in BuildKit.
-        let name = match seed.as_ref().and_then(Chain::id) {
-            Some(seed) => format!("{id}\0{seed}"),
-            None => id.to_owned(),
-        };
-        let mounts = self.cache_mounts().clone();
-        let cache_mount = blocking(move || mounts.hold(&name, sharing)).await.map_err(failed)?;
-        if cache_mount.fresh
-            && let Some(chain) = seed
-        {
-            let (store, target) = (self.store().clone(), cache_mount.path.clone());
-            let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
-            blocking(move || store.checkout(&layers, &target)).await?;
-        }
-        let subpath = mount.selector.trim_matches('/').to_owned();
-        let source = cache_mount.path.clone();
-        let readonly = mount.readonly;
-        held.cache_mounts.push(cache_mount);
-        make_subpath(&source, &subpath).map_err(failed)?;
-        Ok(runtime::MountKind::Bind { source, subpath, readonly })
-    }
-
     /// The output as layers: files of a context become one.
     pub(crate) async fn chain(&self, output: &Output) -> Result<Chain, Error> {
         match output {
             Output::Chain(chain) => Ok(chain.clone()),
             Output::Context(tree) => self.context_chain(tree).await,
         }
-    }
-}
-
-/// The folder of a cache mount that is mounted: made where it was never used.
-fn make_subpath(folder: &Path, subpath: &str) -> std::io::Result<()> {
-    if subpath.is_empty() || subpath.split('/').any(|part| part == "..") {
-        return Ok(());
-    }
-    let path = folder.join(subpath);
-    match path.symlink_metadata() {
-        Ok(_) => Ok(()),
-        Err(_) => std::fs::create_dir_all(path),
     }
 }
 
