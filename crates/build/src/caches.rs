@@ -34,7 +34,7 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
         }
         CacheFrom::Local { source, tag, digest } => {
             let (source, tag, digest) = (source.clone(), tag.clone(), *digest);
-            blocking(move || cache::from_folder(&source, &tag, digest)).await
+            transfer::blocking(move || cache::from_folder(&source, &tag, digest)).await
         }
     };
     match imported {
@@ -152,12 +152,4 @@ async fn write(
 fn known(solved: &Solved, wanted: &Reference) -> Option<oci::Digest> {
     let same = |(from, _): &&(CacheFrom, oci::Digest)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
     solved.sources.iter().find(same).map(|(_, manifest)| *manifest)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

@@ -18,6 +18,9 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A folder in the OCI layout could not be written.
+    #[error(transparent)]
+    Layout(#[from] transfer::LayoutError),
     /// The reference names something that is no cache.
     #[error("`{digest}` holds no build cache")]
     NoCache {

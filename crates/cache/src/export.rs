@@ -1,16 +1,14 @@
 //! Writing BuildKit's cache format.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use futures_util::future::try_join_all;
 use graph::{StepId, TaskId};
 use oci::{Annotations, Descriptor, Digest, Index, Manifest, Reference, media_type};
 use solve::StepFacts;
-use store::Chain;
-use transfer::{LayerFormat, Target, Transfer, Upload};
+use store::{Chain, Layer};
+use transfer::{LayerFormat, LayoutContent, LayoutFile, Target, Transfer, Upload};
 
 use crate::Error;
 use crate::config::{CacheConfig, LayerEntry, LinkEntry, RecordEntry, ResultEntry};
@@ -46,10 +44,24 @@ pub struct Export {
     chains: Vec<Chain>,
 }
 
+/// An export that is put together.
+#[derive(Default)]
+struct Plan {
+    records: Vec<PlannedRecord>,
+    /// Places of records, by what makes them the same.
+    places: HashMap<(Digest, Inputs), usize>,
+    chains: Vec<Chain>,
+    /// IDs of the chains.
+    kept: HashSet<Digest>,
+}
+
+/// For each input, the records by which it is known, with the part that is read.
+type Inputs = Vec<BTreeSet<(Option<Digest>, usize)>>;
+
 #[derive(Debug)]
 struct PlannedRecord {
     digest: Digest,
-    inputs: Vec<BTreeSet<(Option<Digest>, usize)>>,
+    inputs: Inputs,
     /// Chain ID of the output.
     output: Option<Digest>,
 }
@@ -78,11 +90,11 @@ impl Export {
     /// them, its output where the mode keeps it.
     pub fn new(steps: &[StepFacts<Chain>], result: &Chain, mode: Mode) -> Self {
         let kept = Kept::new(result, mode);
-        let mut export = Self { records: Vec::new(), chains: Vec::new() };
+        let mut plan = Plan::default();
         let mut of_step: HashMap<StepId, Vec<usize>> = HashMap::new();
         let mut contents: HashMap<Digest, usize> = HashMap::new();
         for step in steps {
-            let inputs: Vec<BTreeSet<(Option<Digest>, usize)>> = step
+            let inputs: Inputs = step
                 .inputs
                 .iter()
                 .map(|input| {
@@ -95,7 +107,7 @@ impl Export {
                     for content in &input.contents {
                         let record = *contents
                             .entry(*content)
-                            .or_insert_with(|| export.add(*content, Vec::new(), None));
+                            .or_insert_with(|| plan.add(*content, Vec::new(), None));
                         links.insert((None, record));
                     }
                     links
@@ -107,46 +119,13 @@ impl Export {
             // A source is found again by its key alone, so its layers are not kept for it.
             let output =
                 step.output.as_ref().filter(|output| !step.inputs.is_empty() && kept.keeps(output));
-            let output = output.and_then(|output| export.keep_chain(output));
+            let output = output.and_then(|output| plan.keep_chain(output));
             for digest in &step.digests {
-                let record = export.add(*digest, inputs.clone(), output);
+                let record = plan.add(*digest, inputs.clone(), output);
                 of_step.entry(step.id).or_default().push(record);
             }
         }
-        export
-    }
-
-    fn add(
-        &mut self,
-        digest: Digest,
-        inputs: Vec<BTreeSet<(Option<Digest>, usize)>>,
-        output: Option<Digest>,
-    ) -> usize {
-        let same = self
-            .records
-            .iter_mut()
-            .position(|record| record.digest == digest && record.inputs == inputs);
-        if let Some(same) = same {
-            self.records[same].output = self.records[same].output.or(output);
-            return same;
-        }
-        self.records.push(PlannedRecord { digest, inputs, output });
-        self.records.len() - 1
-    }
-
-    fn keep_chain(&mut self, chain: &Chain) -> Option<Digest> {
-        let mut at = chain;
-        let known: BTreeSet<Digest> = self.chains.iter().filter_map(Chain::id).collect();
-        let mut new = Vec::new();
-        while let (Some(id), Some(below)) = (at.id(), at.below()) {
-            if known.contains(&id) {
-                break;
-            }
-            new.push(at.clone());
-            at = below;
-        }
-        self.chains.extend(new.into_iter().rev());
-        chain.id()
+        Self { records: plan.records, chains: plan.chains }
     }
 
     /// Whether there is nothing to write.
@@ -203,6 +182,33 @@ impl Export {
             format!("the cache has {} records and a document of {large} bytes: kiln reads it, BuildKit reads at most {BUILDKIT_LIMIT}", self.records.len())
         });
         Exported { descriptor: documents.descriptor.clone(), note, records: self.records.len() }
+    }
+}
+
+impl Plan {
+    fn add(&mut self, digest: Digest, inputs: Inputs, output: Option<Digest>) -> usize {
+        let place = self.places.entry((digest, inputs)).or_insert_with_key(|(digest, inputs)| {
+            let inputs = inputs.clone();
+            self.records.push(PlannedRecord { digest: *digest, inputs, output: None });
+            self.records.len() - 1
+        });
+        let known = &mut self.records[*place].output;
+        *known = known.or(output);
+        *place
+    }
+
+    fn keep_chain(&mut self, chain: &Chain) -> Option<Digest> {
+        let first = self.chains.len();
+        let mut at = chain;
+        while let (Some(id), Some(below)) = (at.id(), at.below()) {
+            if !self.kept.insert(id) {
+                break;
+            }
+            self.chains.push(at.clone());
+            at = below;
+        }
+        self.chains[first..].reverse();
+        chain.id()
     }
 }
 
@@ -364,7 +370,7 @@ pub async fn push(
 ) -> Result<Exported, Error> {
     let target = Target { repository: reference.repository().clone(), insecure: request.insecure };
     let describe = export.chains.iter().map(|chain| async move {
-        let layers = chain.layers();
+        let layers = needed_layers(chain, request.format);
         transfer.describe(&layers, layers.len() - 1, request.format, request.task).await
     });
     let blobs = try_join_all(describe).await?;
@@ -373,7 +379,7 @@ pub async fn push(
         return Ok(export.exported(&documents));
     }
     let uploads = export.chains.iter().map(|chain| async {
-        let layers = chain.layers();
+        let layers = needed_layers(chain, request.format);
         transfer
             .upload(
                 &layers,
@@ -402,6 +408,15 @@ pub async fn push(
     Ok(export.exported(&documents))
 }
 
+/// A chain, as far as it is needed to write its highest layer: those below only help to unpack one
+/// that is to be compressed.
+fn needed_layers(chain: &Chain, format: LayerFormat) -> Vec<Layer> {
+    match chain.top() {
+        Some(top) if Transfer::known_blob(top, format).is_some() => vec![top.clone()],
+        _ => chain.layers(),
+    }
+}
+
 /// How a cache is sent to a registry.
 pub struct PushRequest {
     /// How layers are written.
@@ -428,75 +443,23 @@ pub async fn write_folder(
     request: &PushRequest,
 ) -> Result<Exported, Error> {
     let fetch = export.chains.iter().map(|chain| async move {
-        let layers = chain.layers();
+        let layers = needed_layers(chain, request.format);
         transfer.blob(&layers, layers.len() - 1, request.format, request.task).await
     });
     let blobs = try_join_all(fetch).await?;
     let documents = export.documents(&blobs, request.form);
-    let mut files: Vec<(Digest, Source)> =
-        blobs.iter().map(|blob| (blob.digest, Source::Blob)).collect();
-    files.push((documents.config_descriptor.digest, Source::Bytes(documents.config.clone())));
-    files.push((documents.descriptor.digest, Source::Bytes(documents.manifest.clone())));
-    let exported = export.exported(&documents);
-    let (folder, tag, store) = (folder.to_owned(), tag.to_owned(), transfer.store().clone());
-    let written = tokio::task::spawn_blocking(move || -> Result<(), Error> {
-        for (digest, source) in files {
-            let path = folder.join("blobs/sha256").join(digest.hex());
-            let result = match source {
-                _ if path.exists() => Ok(()),
-                Source::Bytes(bytes) => write_file(&path, &mut bytes.as_slice()),
-                Source::Blob => fs::File::open(store.blob_path(&digest))
-                    .and_then(|mut file| write_file(&path, &mut file)),
-            };
-            result.map_err(|error| Error::Folder { path, what: error.to_string() })?;
-        }
-        write_index(&folder, &tag, &documents.descriptor)
-    });
-    written.await.map_err(|error| Error::Damaged(error.to_string()))??;
-    Ok(exported)
-}
-
-enum Source {
-    Blob,
-    Bytes(Vec<u8>),
-}
-
-fn write_index(folder: &Path, tag: &str, manifest: &Descriptor) -> Result<(), Error> {
-    const NAME: &str = "org.opencontainers.image.ref.name";
-    let path = folder.join("index.json");
-    let failed = |error: io::Error| Error::Folder { path: path.clone(), what: error.to_string() };
-    let mut index = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Folder {
-            path: path.clone(),
-            what: format!("not an OCI index: {error}"),
-        })?,
-        Err(_) => Index {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_INDEX.into()),
-            manifests: Vec::new(),
-            annotations: Annotations::new(),
-        },
-    };
-    index
-        .manifests
-        .retain(|manifest| manifest.annotations.get(NAME).is_none_or(|name| name != tag));
-    let mut entry = manifest.clone();
-    entry.annotations.insert(NAME.into(), tag.into());
-    index.manifests.push(entry);
-    let bytes =
-        serde_json::to_vec(&index).expect("an index has no map with keys that are not texts");
-    write_file(&folder.join("oci-layout"), &mut br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice())
-        .map_err(failed)?;
-    write_file(&path, &mut bytes.as_slice()).map_err(failed)
-}
-
-/// Writes a file beside its name, then gives it the name.
-fn write_file(path: &Path, content: &mut dyn io::Read) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    // The file itself: the wrapper's errors name the temporary path.
-    io::copy(content, file.as_file_mut())?;
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    let blob = |digest, bytes: &[u8]| LayoutFile::blob(digest, LayoutContent::Bytes(bytes.into()));
+    let mut files = vec![LayoutFile::marker()];
+    let mut seen = HashSet::new();
+    for layer in blobs.iter().filter(|layer| seen.insert(layer.digest)) {
+        let path = transfer.store().blob_path(&layer.digest);
+        files.push(LayoutFile::blob(layer.digest, LayoutContent::Blob(path, layer.size)));
+    }
+    files.push(blob(documents.config_descriptor.digest, &documents.config));
+    files.push(blob(documents.descriptor.digest, &documents.manifest));
+    let mut entry = documents.descriptor.clone();
+    entry.annotations.insert(transfer::REF_NAME.into(), tag.into());
+    let folder = folder.to_owned();
+    transfer::blocking(move || transfer::write_layout(&folder, &files, vec![entry])).await?;
+    Ok(export.exported(&documents))
 }

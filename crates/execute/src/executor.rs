@@ -12,6 +12,7 @@ use solve::{Fetch, Tasks};
 use store::{Chain, Compression, ContextMemo, DigestError, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
+pub(crate) use transfer::blocking;
 
 use crate::cache_mount::CacheMounts;
 use crate::files;
@@ -344,14 +345,5 @@ impl Executor {
     /// As many as there are processors, and two at least: commands wait for disks and networks.
     pub fn parallelism() -> usize {
         std::thread::available_parallelism().map_or(2, NonZero::get).max(2)
-    }
-}
-
-/// Runs blocking work where it does not hold up the others.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -16,6 +16,9 @@ pub enum Error {
         /// Why.
         source: registry::Error,
     },
+    /// A folder in the OCI layout could not be written.
+    #[error(transparent)]
+    Layout(#[from] transfer::LayoutError),
     /// A file could not be written.
     #[error("write `{}`", path.display())]
     Write {

@@ -8,7 +8,7 @@ use oci::Digest;
 use store::tar::TarWriter;
 use store::tree::NodeKind;
 use store::{Layer, Store, Tree};
-use transfer::Transfer;
+use transfer::{Transfer, blocking};
 
 use crate::Error;
 
@@ -73,12 +73,4 @@ fn archive(store: &Store, diff_ids: &[Digest], out: impl Write) -> Result<(), Er
     });
     result?;
     tar.finish()?.flush().map_err(Error::WriteArchive)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

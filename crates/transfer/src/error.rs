@@ -1,6 +1,5 @@
 //! What can go wrong while layers move.
 
-use std::fmt::Write as _;
 use std::io;
 
 use oci::Digest;
@@ -38,7 +37,7 @@ pub enum Error {
 
 impl Error {
     /// Whether no other place helps: this machine cannot keep what comes.
-    pub(crate) fn is_of_this_machine(&self) -> bool {
+    pub fn is_of_this_machine(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -51,22 +50,10 @@ impl Error {
     }
 }
 
-/// An error with its causes, in one line. A cause that a message ends with is not said again.
-pub fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            let _ = write!(text, ": {said}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use graph::chain_text;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]

@@ -1,20 +1,30 @@
 //! Layers into the store: as blobs, or unpacked.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future};
-use graph::TaskId;
+use graph::{TaskId, chain_text};
 use oci::{Descriptor, Digest};
 use store::{Layer, PackedLayer, Place};
 use tokio::io::AsyncRead;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use crate::{Error, Meter, Transfer, blocking, chain_text};
+use crate::{Error, Meter, Transfer, blocking};
+
+/// A blob that begins to come.
+struct Opened {
+    stream: ByteStream,
+    blob: Descriptor,
+    /// The lane that it takes.
+    lane: Option<OwnedSemaphorePermit>,
+}
 
 /// A blob's bytes as they come from a place.
 type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -63,46 +73,64 @@ impl Transfer {
         if self.store().is_unpacked(&diff_id).map_err(|source| Error::Store { diff_id, source })? {
             return Ok(());
         }
-        let _lane = self.shared.lanes.acquire().await;
+        let work = |opened| self.unpack_stream(opened, chain, index, task);
+        self.from_any_source(layer, task, work).await
+    }
+
+    /// Does something with the bytes of a layer, from the first source that has them whole.
+    async fn from_any_source<F: Future<Output = Result<(), Error>>>(
+        &self,
+        layer: &Layer,
+        task: Option<TaskId>,
+        work: impl Fn(Opened) -> F,
+    ) -> Result<(), Error> {
+        let layer = &self.with_stored_blob(layer);
         let mut tried = String::new();
         for source in self.sources(layer) {
+            // It fails only for semaphores that are closed, and this one never is.
+            let lane = self.shared.lanes.clone().acquire_owned().await.ok();
             let result = match self.open(&source, layer, task).await {
-                Ok(opened) => match self.unpack_stream(opened, chain, index, task).await {
+                Ok((stream, blob)) => match work(Opened { stream, blob, lane }).await {
                     Err(error) if error.is_of_this_machine() => return Err(error),
-                    result => result.map_err(|error| error.to_string_chain()),
+                    result => result.map_err(|error| chain_text(&error)),
                 },
                 Err(message) => Err(message),
             };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(message) => {
-                    let _ = write!(
-                        tried,
-                        "{}{source}: {message}",
-                        if tried.is_empty() { "" } else { "; " }
-                    );
-                }
-            }
+            let Err(message) = result else { return Ok(()) };
+            let separator = if tried.is_empty() { "" } else { "; " };
+            let _ = write!(tried, "{separator}{source}: {message}");
         }
         Err(lost(layer, tried))
     }
 
+    /// A layer with a blob that was made of it after somebody wrote down that it had none.
+    fn with_stored_blob(&self, layer: &Layer) -> Layer {
+        let mut layer = layer.clone();
+        if layer.blob.is_none() {
+            layer.blob = self.store().stored_blob(&layer.diff_id).ok().flatten();
+        }
+        layer
+    }
+
     async fn unpack_stream(
         &self,
-        (stream, blob): (ByteStream, Descriptor),
+        opened: Opened,
         chain: &[Layer],
         index: usize,
         task: Option<TaskId>,
     ) -> Result<(), Error> {
         let (store, diff_id) = (self.store().clone(), chain[index].diff_id);
         let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
+        let Opened { stream, blob, lane } = opened;
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         let (transfer, below, runtime) =
             (self.clone(), chain[..index].to_vec(), tokio::runtime::Handle::current());
         blocking(move || {
+            let lane = Mutex::new(lane);
             // A layer that links to files of one below waits for that one; those below wait for
-            // none above, so nobody waits for himself.
+            // none above, so nobody waits for himself. Who waits leaves his lane to the others.
             let wait_for = |wanted: &Digest| {
+                drop(lane.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let at = below.iter().rposition(|layer| layer.diff_id == *wanted);
                 let result = at.map(|at| runtime.block_on(transfer.unpack_one(&below, at, task)));
                 match result {
@@ -151,39 +179,23 @@ impl Transfer {
         {
             return Ok(());
         }
-        let _lane = self.shared.lanes.acquire().await;
-        let mut tried = String::new();
-        for source in self.sources(layer) {
-            match self.open(&source, layer, task).await {
-                Ok((stream, blob)) => return self.keep_blob(stream, blob, layer).await,
-                Err(message) => {
-                    let _ = write!(
-                        tried,
-                        "{}{source}: {message}",
-                        if tried.is_empty() { "" } else { "; " }
-                    );
-                }
-            }
-        }
-        Err(lost(layer, tried))
+        self.from_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
     }
 
-    async fn keep_blob(
-        &self,
-        stream: ByteStream,
-        blob: Descriptor,
-        layer: &Layer,
-    ) -> Result<(), Error> {
-        let (store, diff_id) = (self.store().clone(), layer.diff_id);
-        let mut reader = SyncIoBridge::new(StreamReader::new(stream));
-        blocking(move || {
+    async fn keep_blob(&self, opened: Opened, diff_id: Digest) -> Result<(), Error> {
+        let store = self.store().clone();
+        let Opened { stream, blob, lane } = opened;
+        // One byte more shows that it is too long.
+        let mut reader = SyncIoBridge::new(StreamReader::new(stream)).take(blob.size + 1);
+        let kept = blocking(move || {
             let mut writer = store.blob_writer()?;
             io::copy(&mut reader, &mut writer)
                 .map_err(|source| store::Error::ReadArchive { source })?;
             writer.commit(Some((blob.digest, blob.size))).map(drop)
-        })
-        .await
-        .map_err(|source| Error::Store { diff_id, source })
+        });
+        let kept = kept.await.map_err(|source| Error::Store { diff_id, source });
+        drop(lane);
+        kept
     }
 
     /// Where the bytes of a layer can come from, nearest first.
@@ -284,10 +296,4 @@ impl std::fmt::Display for Source {
 fn lost(layer: &Layer, tried: String) -> Error {
     let tried = if tried.is_empty() { "no place is known that has it".into() } else { tried };
     Error::Lost { diff_id: layer.diff_id, tried }
-}
-
-impl Error {
-    fn to_string_chain(&self) -> String {
-        chain_text(self)
-    }
 }

@@ -8,11 +8,14 @@
 
 mod error;
 mod fetch;
+mod layout;
 mod memo;
 mod progress;
 mod upload;
 
-pub use error::{Error, chain_text};
+pub use error::Error;
+pub use graph::chain_text;
+pub use layout::{LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout};
 pub use progress::Meter;
 pub use upload::{LayerFormat, Target, Upload};
 
@@ -44,7 +47,7 @@ struct Shared {
     /// Blobs that are, or are being, sent somewhere.
     sent: Memo<(Digest, Target), ()>,
     /// How many layers come at the same time.
-    lanes: Semaphore,
+    lanes: Arc<Semaphore>,
     /// How many layers go at the same time. One that goes may have to come first: with the same
     /// lanes for both, those that go would wait for lanes that they hold themselves.
     send_lanes: Semaphore,
@@ -65,7 +68,7 @@ impl Transfer {
                 blobs: Memo::default(),
                 made: Memo::default(),
                 sent: Memo::default(),
-                lanes: Semaphore::new(LANES),
+                lanes: Arc::new(Semaphore::new(LANES)),
                 send_lanes: Semaphore::new(LANES),
             }),
         }
@@ -83,7 +86,10 @@ impl Transfer {
 }
 
 /// Runs blocking work where it does not hold up the others.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+///
+/// # Panics
+/// As the work does.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         // Cancellation happens only when the runtime shuts down, and then nobody waits here.

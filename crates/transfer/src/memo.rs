@@ -24,6 +24,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     ) -> Result<V, E> {
         let cell =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
-        cell.get_or_try_init(make).await.cloned()
+        // Boxed: the futures of who waits for layers are nested deep enough for the compiler.
+        cell.get_or_try_init(|| Box::pin(make())).await.cloned()
     }
 }

@@ -46,27 +46,37 @@ impl Transfer {
         task: Option<TaskId>,
     ) -> Result<Descriptor, Error> {
         let layer = &chain[index];
-        if let Some(blob) = &layer.blob {
-            let fits =
-                media_type::layer_to_oci(&blob.media_type) == format.compression.media_type();
-            // A blob that was never given away is an earlier build's choice, not a property of
-            // the layer: what is exported does not depend on what was built here before.
-            let is_shared = !layer.places.is_empty();
-            if fits || (is_shared && !format.force) {
-                return Ok(blob.clone());
-            }
+        if let Some(blob) = Self::known_blob(layer, format) {
+            return Ok(blob.clone());
         }
         let key = (layer.diff_id, format.compression);
-        self.shared
-            .made
-            .get(key, || async {
-                self.unpack(&chain[..=index], task).await?;
-                let (store, diff_id) = (self.store().clone(), layer.diff_id);
-                blocking(move || store.compress(&diff_id, format.compression))
-                    .await
-                    .map_err(|source| Error::Store { diff_id, source })
-            })
-            .await
+        let make = || async {
+            let (store, diff_id) = (self.store().clone(), layer.diff_id);
+            let failed = |source| Error::Store { diff_id, source };
+            // The archive is in the blob, byte for byte; a folder may not give it back.
+            let archive = match &layer.blob {
+                Some(_) => self.fetch_blob(layer, task).await.ok(),
+                None => None,
+            };
+            match archive {
+                Some(blob) => store.remember_blob(&diff_id, &blob).map_err(failed)?,
+                None => self.unpack_at(chain, index, task).await?,
+            }
+            blocking(move || store.compress(&diff_id, format.compression)).await.map_err(failed)
+        };
+        self.shared.made.get(key, make).await
+    }
+
+    /// The blob that a layer has in a format, where it has one: nothing needs to be made.
+    ///
+    /// A blob that was never given away is an earlier build's choice, not a property of the layer:
+    /// what is exported does not depend on what was built here before.
+    pub fn known_blob(layer: &Layer, format: LayerFormat) -> Option<&Descriptor> {
+        let is_shared = !layer.places.is_empty();
+        layer.blob.as_ref().filter(|blob| {
+            (is_shared && !format.force)
+                || media_type::layer_to_oci(&blob.media_type) == format.compression.media_type()
+        })
     }
 
     /// The blob of a layer in a format, in this store.
@@ -81,8 +91,7 @@ impl Transfer {
         task: Option<TaskId>,
     ) -> Result<Descriptor, Error> {
         let descriptor = self.describe(chain, index, format, task).await?;
-        self.fetch_blob(&Layer { blob: Some(descriptor.clone()), ..chain[index].clone() }, task)
-            .await?;
+        self.fetch_blob(&as_blob(&chain[index], &descriptor), task).await?;
         Ok(descriptor)
     }
 
@@ -99,7 +108,7 @@ impl Transfer {
         to: Upload<'_>,
     ) -> Result<Descriptor, Error> {
         let descriptor = self.describe(chain, index, format, to.task).await?;
-        let layer = Layer { blob: Some(descriptor.clone()), ..chain[index].clone() };
+        let layer = as_blob(&chain[index], &descriptor);
         self.shared
             .sent
             .get((descriptor.digest, to.target.clone()), || self.send(&layer, &descriptor, to))
@@ -136,6 +145,13 @@ impl Transfer {
             },
         )
     }
+}
+
+/// A layer as another blob than its own: the places of its own do not have that.
+fn as_blob(layer: &Layer, blob: &Descriptor) -> Layer {
+    let same = layer.blob.as_ref().is_some_and(|own| own.digest == blob.digest);
+    let places = if same { layer.places.clone() } else { Vec::new() };
+    Layer { blob: Some(blob.clone()), places, ..layer.clone() }
 }
 
 /// Where a layer is sent, and who shows it.

@@ -1,0 +1,112 @@
+//! Folders in the OCI layout (image-spec, image-layout.md), beside what is in them already.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci::{Annotations, Descriptor, Digest, Index, media_type};
+
+/// The annotation that holds an entry's tag.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A file of a layout.
+#[derive(Debug)]
+pub struct LayoutFile {
+    /// Its path in the folder.
+    pub path: String,
+    /// What is in it.
+    pub content: LayoutContent,
+}
+
+/// What is in a file of a layout.
+#[derive(Debug)]
+pub enum LayoutContent {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A blob: the file that has it, and its size.
+    Blob(PathBuf, u64),
+}
+
+impl LayoutFile {
+    /// The file of a blob.
+    pub fn blob(digest: Digest, content: LayoutContent) -> Self {
+        Self { path: format!("blobs/sha256/{}", digest.hex()), content }
+    }
+
+    /// The file that says that a folder is a layout.
+    pub fn marker() -> Self {
+        let text = br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec();
+        Self { path: "oci-layout".into(), content: LayoutContent::Bytes(text) }
+    }
+}
+
+/// A file of a layout that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("write `{}`", path.display())]
+pub struct LayoutError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Writes files into a folder, then lists `entries` in its index. Other entries stay there, but
+/// those with the tag of a new one, or without a tag as a new one. Blocks.
+///
+/// # Errors
+/// If the folder cannot be written, or has an index that is none.
+pub fn write_layout(
+    folder: &Path,
+    files: &[LayoutFile],
+    entries: Vec<Descriptor>,
+) -> Result<(), LayoutError> {
+    for file in files {
+        let path = folder.join(&file.path);
+        let written = match &file.content {
+            LayoutContent::Bytes(bytes) => write_file(&path, &mut bytes.as_slice()),
+            LayoutContent::Blob(..) if path.exists() => Ok(()),
+            LayoutContent::Blob(blob, _) => {
+                File::open(blob).and_then(|mut blob| write_file(&path, &mut blob))
+            }
+        };
+        written.map_err(|source| LayoutError { path, source })?;
+    }
+    let path = folder.join("index.json");
+    add_to_index(&path, entries).map_err(|source| LayoutError { path, source })
+}
+
+fn add_to_index(path: &Path, entries: Vec<Descriptor>) -> io::Result<()> {
+    let there = match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice::<Index>(&bytes)
+                .map_err(|error| {
+                    io::Error::other(format!("what is there is no OCI index: {error}"))
+                })?
+                .manifests
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    let names: BTreeSet<Option<String>> = entries.iter().map(name).collect();
+    let kept = there.into_iter().filter(|entry| !names.contains(&name(entry)));
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.into()),
+        manifests: kept.chain(entries).collect(),
+        annotations: Annotations::new(),
+    };
+    let bytes = serde_json::to_vec(&index).map_err(io::Error::other)?;
+    write_file(path, &mut bytes.as_slice())
+}
+
+/// Writes a file beside its name, then gives it the name.
+fn write_file(path: &Path, content: &mut dyn Read) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    io::copy(content, &mut file)?;
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
