@@ -11,6 +11,7 @@ mod keys;
 mod other_readers;
 mod refusals;
 mod registry_cache;
+mod sources;
 mod static_binary;
 
 use std::path::{Path, PathBuf};

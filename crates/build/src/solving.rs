@@ -18,6 +18,9 @@ use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
 use crate::{Error, Host, Request};
 
+/// The largest file that ADD downloads: what is larger is a mistake, not a file.
+const DOWNLOAD_LIMIT: u64 = 64 << 30;
+
 /// A graph that was solved.
 pub(crate) struct Solved {
     /// The layers of the result.
@@ -67,6 +70,7 @@ pub(crate) async fn solve(
         tasks: tasks.clone(),
         compression: compression(request),
         now: now(bases.lowered.source_date_epoch),
+        download_limit: DOWNLOAD_LIMIT,
     });
     let sources =
         imported.iter().map(|source| (source.from.clone(), source.imported.manifest)).collect();

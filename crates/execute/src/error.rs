@@ -53,6 +53,14 @@ pub enum Error {
     /// Files could not be copied.
     #[error(transparent)]
     Files(#[from] crate::files::FilesError),
+    /// A file could not be downloaded.
+    #[error("`{url}`: {reason}")]
+    Download {
+        /// From where, without what may be secret.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A cache mount could not be held.
     #[error("cache mount `{id}`: {source}")]
     CacheMount {

@@ -1,6 +1,6 @@
 //! The solver's executor: one operation, one way to run it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ pub(crate) use transfer::blocking;
 
 use crate::cache_mount::CacheMounts;
 use crate::files;
+use crate::http::Download;
 use crate::image::Images;
 use crate::local::{self, Folders};
 use crate::trees::Trees;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub compression: Compression,
     /// The time that new files and layers get.
     pub now: Time,
+    /// The largest file that is downloaded, in bytes.
+    pub download_limit: u64,
 }
 
 /// Runs the steps of one graph.
@@ -60,6 +63,22 @@ pub struct Executor {
     context_chains: Mutex<Vec<ContextChain>>,
     /// What is known of contexts' files, kept when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
+    downloads: OncePerStep<Download>,
+}
+
+/// What is made once for a step.
+pub(crate) struct OncePerStep<T>(Mutex<HashMap<StepId, Arc<OnceCell<T>>>>);
+
+impl<T> Default for OncePerStep<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> OncePerStep<T> {
+    pub(crate) fn of(&self, id: StepId) -> Arc<OnceCell<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
+    }
 }
 
 /// A context, and the layer that it becomes.
@@ -76,6 +95,7 @@ impl Executor {
             folders,
             context_chains: Mutex::default(),
             memos: Mutex::default(),
+            downloads: OncePerStep::default(),
             settings,
         }
     }
@@ -98,6 +118,18 @@ impl Executor {
 
     pub(crate) fn lent(&self) -> &Lent {
         &self.settings.lent
+    }
+
+    pub(crate) fn client(&self) -> &registry::Client {
+        self.settings.transfer.client()
+    }
+
+    pub(crate) fn download_limit(&self) -> u64 {
+        self.settings.download_limit
+    }
+
+    pub(crate) fn downloads(&self) -> &OncePerStep<Download> {
+        &self.downloads
     }
 
     pub(crate) fn cache_mounts(&self) -> &CacheMounts {
@@ -241,10 +273,7 @@ impl solve::Executor for Executor {
                 }
                 Ok(Output::Chain(merged))
             }
-            Operation::Http(source) => Err(Error::Unsupported(format!(
-                "ADD of `{}`: kiln cannot download files yet",
-                source.url
-            ))),
+            Operation::Http(source) => self.http_tree(id, source).await,
             Operation::Git(source) => Err(Error::Unsupported(format!(
                 "`{}`: kiln cannot read git repositories yet",
                 source.remote
@@ -271,6 +300,13 @@ impl solve::Executor for Executor {
                 self.fetch_layers(chain, &wanted, task).await
             }
             _ => Ok(()),
+        }
+    }
+
+    async fn source_digests(&self, id: StepId, step: &Step) -> Result<Vec<Digest>, Error> {
+        match &step.operation {
+            Operation::Http(source) => self.http_digests(id, source).await,
+            _ => Ok(solve::step_key(step).digests),
         }
     }
 

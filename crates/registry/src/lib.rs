@@ -39,6 +39,7 @@ mod secret;
 mod settings;
 mod tls;
 mod upload;
+mod web;
 
 pub use blobs::BlobStream;
 pub use client::{Client, Stats};
@@ -51,6 +52,7 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use settings::{Settings, Timeouts};
 pub use tls::TrustRoots;
+pub use web::{WebAnswer, WebRequest};
 
 /// What the calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -18,6 +18,9 @@ mod solver;
 pub use cache::{Cache, Found, Link, NewRecord, RecordId};
 pub use executor::{Executor, Fetch};
 pub use facts::{InputFacts, Solved, StepFacts};
-pub use keys::{InputKey, StepKey, chain_id, content_record, record_digest, step_key};
+pub use keys::{
+    InputKey, StepKey, chain_id, content_record, git_record, http_record, is_commit, record_digest,
+    safe_file_name, step_key,
+};
 pub use report::Tasks;
 pub use solver::{SolveError, Solver};

@@ -298,7 +298,8 @@ fn is_http(source: &str) -> bool {
 fn http_source(url: &str, checksum: &str) -> Result<HttpSource, Error> {
     let end = url.find(['?', '#']).unwrap_or(url.len());
     let place = url[..end].split_once("://").map_or("", |(_, rest)| rest);
-    let file = place.find('/').map_or("", |at| path::base(&place[at..]));
+    let place = place.find('/').map_or(String::new(), |at| git::decode(&place[at..]));
+    let file = if place.is_empty() { "" } else { path::base(&place) };
     let checksum = match checksum {
         "" => None,
         text => Some(text.parse::<Digest>().map_err(|error| {

@@ -141,7 +141,7 @@ fn is_scp_style(text: &str) -> bool {
 }
 
 /// Resolves `%41` and the like.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -4,7 +4,7 @@ mod files;
 mod run;
 mod source;
 
-pub use source::chain_id;
+pub use source::{chain_id, git_record, http_record, is_commit, safe_file_name};
 
 use graph::{ContentQuery, Operation, Step};
 use oci::Digest;
@@ -40,11 +40,11 @@ pub fn step_key(step: &Step) -> StepKey {
         },
         Operation::Local(_) => StepKey { digests: Vec::new(), inputs: Vec::new() },
         Operation::Http(source) => StepKey {
-            digests: source::http(source).map(record_digest).into_iter().collect(),
+            digests: source::pinned_http(source).map(record_digest).into_iter().collect(),
             inputs: Vec::new(),
         },
         Operation::Git(source) => StepKey {
-            digests: source::git(source).map(record_digest).into_iter().collect(),
+            digests: source::pinned_git(source).map(record_digest).into_iter().collect(),
             inputs: Vec::new(),
         },
         Operation::Run(run) => run::key(run, &step.platform, step.inputs.len()),

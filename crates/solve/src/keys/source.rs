@@ -4,6 +4,7 @@ use graph::{GitSource, HttpSource, ImageSource};
 use oci::Digest;
 use serde::Serialize;
 
+use super::record_digest;
 use crate::go_json;
 
 /// The operation digests of an image: by manifest, and by layers. Records may have either.
@@ -47,33 +48,71 @@ pub fn chain_id(diff_ids: &[Digest]) -> Option<Digest> {
 }
 
 /// A download's key needs the answer's digest; only one that was pinned is known beforehand.
-pub(super) fn http(source: &HttpSource) -> Option<Digest> {
+pub(super) fn pinned_http(source: &HttpSource) -> Option<Digest> {
+    source.checksum.map(|checksum| http(source, checksum, None))
+}
+
+/// The record digest of a download, by its content and the `Last-Modified` that came with it
+/// (`Mon, 02 Jan 2006 15:04:05 GMT`); a pinned one has none.
+pub fn http_record(source: &HttpSource, content: Digest, modified: Option<&str>) -> Digest {
+    record_digest(http(source, content, modified))
+}
+
+fn http(source: &HttpSource, checksum: Digest, last_mod_time: Option<&str>) -> Digest {
     #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
     struct HttpKey<'a> {
-        #[serde(rename = "Filename")]
         filename: &'a str,
-        #[serde(rename = "Perm")]
         perm: u32,
         #[serde(rename = "UID")]
         uid: u32,
         #[serde(rename = "GID")]
         gid: u32,
-        #[serde(rename = "Checksum")]
         checksum: Digest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_mod_time: Option<&'a str>,
     }
-    let checksum = source.checksum?;
-    let key = HttpKey { filename: &source.filename, perm: 0, uid: 0, gid: 0, checksum };
-    Some(source_digest(&Digest::of(go_json::to_vec(&key)).to_string()))
+    let filename = safe_file_name(&source.filename);
+    let key = HttpKey { filename, perm: 0, uid: 0, gid: 0, checksum, last_mod_time };
+    source_digest(&Digest::of(go_json::to_vec(&key)).to_string())
+}
+
+/// The name of a download's file: one that leads nowhere else.
+pub fn safe_file_name(name: &str) -> &str {
+    let name = name.trim().trim_end_matches('/');
+    let name = name.rsplit('/').next().unwrap_or_default();
+    if matches!(name, "" | "." | "..") || name.chars().any(char::is_control) {
+        return "download";
+    }
+    name
 }
 
 /// A checkout's key is the commit; only one that is named whole is known beforehand.
-pub(super) fn git(source: &GitSource) -> Option<Digest> {
-    let commit = Some(&source.reference)
-        .filter(|text| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    let mut key = commit.clone();
+pub(super) fn pinned_git(source: &GitSource) -> Option<Digest> {
+    let commit = &source.reference;
+    is_commit(commit).then(|| git(source, commit, commit))
+}
+
+/// The record digest of a checkout, by its commit (a tag's object, where `.git` stays) and the
+/// reference's whole name.
+pub fn git_record(source: &GitSource, commit: &str, reference: &str) -> Digest {
+    record_digest(git(source, commit, reference))
+}
+
+/// Whether a text is a whole commit's name, of either kind.
+pub fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64)
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn git(source: &GitSource, commit: &str, reference: &str) -> Digest {
+    let mut key = commit.to_owned();
     if source.keep_git_dir {
-        key.push_str(".git#");
-        key.push_str(&source.reference);
+        key.push_str(".git");
+        if !reference.is_empty() {
+            key.push('#');
+            key.push_str(reference);
+        }
     }
     if !source.subdir.is_empty() {
         key.push(':');
@@ -82,7 +121,7 @@ pub(super) fn git(source: &GitSource) -> Option<Digest> {
     if source.skip_submodules {
         key.push_str("(skip-submodules)");
     }
-    Some(source_digest(&key))
+    source_digest(&key)
 }
 
 fn source_digest(key: &str) -> Digest {

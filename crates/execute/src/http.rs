@@ -1,0 +1,401 @@
+//! `ADD https://…`: a file of a web server as a tree of one file.
+//!
+//! A download is kept as a blob. What its server said of it is remembered, so that an unchanged
+//! file costs one request, and a pinned one none.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text};
+use jiff::fmt::strtime;
+use oci::Digest;
+use registry::{Secret, WebAnswer, WebRequest};
+use serde::{Deserialize, Serialize};
+use store::tree::{Content, Node, NodeKind};
+use store::{BlobWriter, LayerIndex, Store, Time, Tree};
+
+use crate::executor::{Executor, blocking};
+use crate::{Error, Output};
+
+/// Kind of the store's memo.
+const MEMO: &str = "http";
+/// Chunks on the way from the network to the disk.
+const CHUNKS: usize = 16;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(200);
+/// `http.TimeFormat` of Go.
+const TIME_FORMAT: &str = "%a, %d %b %Y %H:%M:%S GMT";
+
+/// A file that is here.
+#[derive(Clone, Debug)]
+pub(crate) struct Download {
+    digest: Digest,
+    size: u64,
+    file: Arc<File>,
+    /// Seconds since 1970.
+    modified: Option<i64>,
+}
+
+/// What a server said of a file when it was downloaded.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    digest: Digest,
+    #[serde(default)]
+    etag: Option<String>,
+    #[serde(default)]
+    modified: Option<i64>,
+}
+
+impl Executor {
+    /// The record digests of a download. One that is pinned is not downloaded for it.
+    pub(crate) async fn http_digests(
+        &self,
+        id: StepId,
+        source: &HttpSource,
+    ) -> Result<Vec<Digest>, Error> {
+        if let Some(checksum) = source.checksum {
+            return Ok(vec![solve::http_record(source, checksum, None)]);
+        }
+        let download = self.download(id, source).await?;
+        let modified = download.modified.and_then(|seconds| {
+            let time = jiff::Timestamp::from_second(seconds).ok()?;
+            Some(time.strftime(TIME_FORMAT).to_string())
+        });
+        Ok(vec![solve::http_record(source, download.digest, modified.as_deref())])
+    }
+
+    /// The file as a tree, as BuildKit makes it: of root, for root only.
+    pub(crate) async fn http_tree(&self, id: StepId, source: &HttpSource) -> Result<Output, Error> {
+        let download = self.download(id, source).await?;
+        let mtime = Time { seconds: download.modified.unwrap_or_default(), nanos: 0 };
+        let mut node = Node::directory(0o600, mtime);
+        let content = Content::Slice { file: download.file, offset: 0 };
+        node.kind = NodeKind::File { size: download.size, content, linked: false };
+        let mut tree = tree_of_own()?;
+        tree.insert(solve::safe_file_name(&source.filename).as_bytes(), node)?;
+        Ok(Output::Context(Arc::new(tree)))
+    }
+
+    /// The file, downloaded once in a build.
+    async fn download(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
+        let cell = self.downloads().of(id);
+        cell.get_or_try_init(|| self.download_now(id, source)).await.cloned()
+    }
+
+    async fn download_now(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
+        let key = Digest::of(&source.url);
+        let known = self.known_download(key).await?;
+        if let (Some((known, file)), Some(checksum)) = (&known, source.checksum)
+            && known.digest == checksum
+        {
+            return Download::of(known, file.clone());
+        }
+        let failed = |reason: String| Error::Download { url: shown(&source.url), reason };
+        let etag = known.as_ref().and_then(|(known, _)| known.etag.as_deref());
+        let request = WebRequest {
+            url: &source.url,
+            authorization: self.authorization(&source.url),
+            known: etag,
+        };
+        let client = self.client();
+        let answer = client.web(&request).await.map_err(|error| failed(chain_text(&error)))?;
+        let same = answer.etag().is_none_or(|tag| Some(tag) == etag);
+        match (answer.status(), known) {
+            (304, Some((known, file))) if same => {
+                return checked(source, Download::of(&known, file)?);
+            }
+            (200..=299, Some((known, file))) if answer.etag().is_some() && same => {
+                return checked(source, Download::of(&known, file)?);
+            }
+            (200..=299, _) => {}
+            (status, _) => return Err(failed(format!("invalid response status {status}"))),
+        }
+        let etag = answer.etag().map(str::to_owned);
+        let modified = answer.last_modified().and_then(seconds_of);
+        let (digest, _) = self.receive(id, source, answer).await?;
+        let store = self.store().clone();
+        let download = blocking(move || {
+            let known = Known { digest, etag, modified };
+            let file = Arc::new(store.open_blob(&digest)?);
+            if let Ok(value) = serde_json::to_vec(&known) {
+                store.db().memo_put(MEMO, &[(key.as_bytes(), &value)])?;
+            }
+            Download::of(&known, file)
+        })
+        .await?;
+        checked(source, download)
+    }
+
+    /// What is known of an address, if its file is here.
+    async fn known_download(&self, key: Digest) -> Result<Option<(Known, Arc<File>)>, Error> {
+        let store = self.store().clone();
+        let look = move || {
+            let value = store.db().memo_get(MEMO, &[key.as_bytes()])?.pop().flatten();
+            let known: Option<Known> = value.and_then(|value| serde_json::from_slice(&value).ok());
+            let Some(known) = known else { return Ok(None) };
+            match store.has_blob(&known.digest)? {
+                true => Ok(Some((Arc::new(store.open_blob(&known.digest)?), known))),
+                false => Ok(None),
+            }
+        };
+        let found: Result<_, store::Error> = blocking(look).await;
+        Ok(found?.map(|(file, known)| (known, file)))
+    }
+
+    /// Writes an answer's body to the store.
+    async fn receive(
+        &self,
+        id: StepId,
+        source: &HttpSource,
+        mut answer: WebAnswer,
+    ) -> Result<(Digest, u64), Error> {
+        let failed = |reason: String| Error::Download { url: shown(&source.url), reason };
+        let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())?;
+        let (sender, mut chunks) = tokio::sync::mpsc::channel::<Option<Bytes>>(CHUNKS);
+        let write = blocking(move || {
+            while let Some(chunk) = chunks.blocking_recv() {
+                match chunk {
+                    Some(bytes) => sink.write_all(&bytes)?,
+                    None => return sink.finish().map(Some),
+                }
+            }
+            // What did not come whole is not kept.
+            Ok(None)
+        });
+        let read = async move {
+            let mut told = Told::new(self, id, source, answer.length());
+            loop {
+                let chunk = answer.chunk().await.map_err(|error| failed(chain_text(&error)))?;
+                let end = chunk.is_none();
+                told.more(chunk.as_ref().map_or(0, Bytes::len));
+                // The writer is gone only with an error, which is told below.
+                if sender.send(chunk).await.is_err() || end {
+                    break;
+                }
+            }
+            told.done();
+            // Dropped only now: the writer waits for the end.
+            drop(sender);
+            Ok::<(), Error>(())
+        };
+        let (written, read) = tokio::join!(write, read);
+        read?;
+        match written {
+            Ok(Some(written)) => Ok(written),
+            Ok(None) => Err(failed("it did not come whole".into())),
+            Err(SinkError::Store(error)) => Err(error.into()),
+            Err(SinkError::Io(error)) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// The `Authorization` that the caller lends for a host.
+    fn authorization(&self, url: &str) -> Option<Secret> {
+        let host = host_name(url);
+        let secret = |name: String| {
+            let value = self.lent().secrets.get(&name)?;
+            let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
+            Some(text.to_owned())
+        };
+        // As in BuildKit, a token comes before a whole header.
+        secret(format!("HTTP_AUTH_TOKEN_{host}"))
+            .map(|token| format!("Bearer {token}"))
+            .or_else(|| secret(format!("HTTP_AUTH_HEADER_{host}")))
+            .map(Secret::new)
+    }
+}
+
+impl Download {
+    fn of(known: &Known, file: Arc<File>) -> Result<Self, Error> {
+        let metadata = file.metadata().map_err(|error| Error::Download {
+            url: known.digest.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { digest: known.digest, size: metadata.len(), file, modified: known.modified })
+    }
+}
+
+fn checked(source: &HttpSource, download: Download) -> Result<Download, Error> {
+    match source.checksum {
+        Some(expected) if expected != download.digest => Err(Error::Download {
+            url: shown(&source.url),
+            reason: format!("digest mismatch: {} (expected: {expected})", download.digest),
+        }),
+        _ => Ok(download),
+    }
+}
+
+/// An empty tree that has a root of its own, as a mounted snapshot has.
+pub(crate) fn tree_of_own() -> Result<Tree, Error> {
+    let mut tree = Tree::new();
+    tree.apply_layer(Digest::of(""), &LayerIndex::from_entries(Vec::new()))?;
+    Ok(tree)
+}
+
+/// An address without what may be secret in it: user, password, signatures.
+pub(crate) fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let (path, query) = match path.find(['?', '#']) {
+        Some(at) => (&path[..at], "?…"),
+        None => (path, ""),
+    };
+    match scheme {
+        "" => format!("{authority}{path}{query}"),
+        _ => format!("{scheme}://{authority}{path}{query}"),
+    }
+}
+
+/// The host of an address, without port.
+fn host_name(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// A time as HTTP writes it, in any of the three ways that it ever had.
+fn seconds_of(text: &str) -> Option<i64> {
+    const FORMATS: [&str; 3] = [TIME_FORMAT, "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    FORMATS.iter().find_map(|format| {
+        let time = strtime::parse(format, text.trim()).ok()?.to_datetime().ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    })
+}
+
+/// Where a download goes.
+enum Sink {
+    Plain(Limited),
+    Gzip(Box<MultiGzDecoder<Limited>>),
+}
+
+struct Limited {
+    out: BlobWriter,
+    left: u64,
+    limit: u64,
+}
+
+enum SinkError {
+    Io(io::Error),
+    Store(store::Error),
+}
+
+impl From<io::Error> for SinkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Sink {
+    fn new(store: &Store, limit: u64, gzip: bool) -> Result<Self, store::Error> {
+        let out = Limited { out: store.blob_writer()?, left: limit, limit };
+        Ok(match gzip {
+            true => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
+            false => Self::Plain(out),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.write_all(bytes),
+            Self::Gzip(out) => out.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> Result<(Digest, u64), SinkError> {
+        let out = match self {
+            Self::Plain(out) => out,
+            Self::Gzip(out) => out.finish()?,
+        };
+        out.out.commit(None).map_err(SinkError::Store)
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        let over = || io::Error::other(format!("it is larger than {} bytes", self.limit));
+        self.left = self.left.checked_sub(written as u64).ok_or_else(over)?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Tells how far a download is.
+struct Told<'a> {
+    executor: &'a Executor,
+    id: StepId,
+    transfer: Transfer,
+    last: Instant,
+}
+
+impl<'a> Told<'a> {
+    fn new(executor: &'a Executor, id: StepId, source: &HttpSource, total: Option<u64>) -> Self {
+        let transfer = Transfer {
+            name: format!("downloading {}", source.filename).into(),
+            current: 0,
+            total: total.unwrap_or(0),
+            started: SystemTime::now(),
+            completed: None,
+        };
+        Self { executor, id, transfer, last: Instant::now() }
+    }
+
+    fn more(&mut self, bytes: usize) {
+        self.transfer.current += bytes as u64;
+        if self.last.elapsed() >= TELL {
+            self.last = Instant::now();
+            self.tell();
+        }
+    }
+
+    fn done(&mut self) {
+        self.transfer.completed = Some(SystemTime::now());
+        self.tell();
+    }
+
+    fn tell(&self) {
+        if let Some(task) = self.executor.task(self.id) {
+            self.executor.events().send(task, TaskEvent::Transfer(self.transfer.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_go_reads_them() {
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(seconds_of(text), Some(784_111_777), "{text}");
+        }
+        assert_eq!(seconds_of("yesterday"), None);
+    }
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (url, host, text) in [
+            ("https://u:p@h.io:8443/a/b?sig=1#x", "h.io", "https://h.io:8443/a/b?…"),
+            ("http://[::1]:80/f", "::1", "http://[::1]:80/f"),
+            ("https://h", "h", "https://h"),
+        ] {
+            assert_eq!((host_name(url), shown(url).as_str()), (host, text));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Files of servers that are no registries: `ADD https://…`.
+
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    LAST_MODIFIED, LOCATION,
+};
+use reqwest::{Method, Url};
+
+use crate::answer::Answer;
+use crate::exchange::Send;
+use crate::hosts::authority;
+use crate::{Client, Error, Result, Secret};
+
+/// As many as Go's client follows, and with it BuildKit.
+const MOST_REDIRECTS: usize = 10;
+
+/// What is asked of a web server.
+#[derive(Clone, Debug)]
+pub struct WebRequest<'a> {
+    /// The address, `http:` or `https:`.
+    pub url: &'a str,
+    /// The whole `Authorization` header, for the address's own host only.
+    pub authorization: Option<Secret>,
+    /// Entity tags of what is known already, as `If-None-Match` has them.
+    pub known: Option<&'a str>,
+}
+
+/// A web server's answer; its body is read with [`chunk`](Self::chunk).
+pub struct WebAnswer {
+    answer: Answer,
+}
+
+impl Client {
+    /// Asks for a file, following redirects. A registry's credentials are not used.
+    ///
+    /// # Errors
+    /// If the address is none, nobody answers, or redirects do not end. Every status but a
+    /// redirect is an answer.
+    pub async fn web(&self, request: &WebRequest<'_>) -> Result<WebAnswer> {
+        let refused = |reason: &str| Error::Setting {
+            setting: "address of a download".into(),
+            reason: reason.into(),
+        };
+        let mut url: Url = request.url.parse().map_err(|_| refused("it is not a URL"))?;
+        let first = url.clone();
+        let basic = user_of(&mut url);
+        let mut headers = HeaderMap::new();
+        // As Go's client asks: some servers compress whatever is asked.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some(known) = request.known.and_then(|known| HeaderValue::from_str(known).ok()) {
+            headers.insert(IF_NONE_MATCH, known);
+        }
+        let own = request.authorization.clone().or(basic);
+        let own = match &own {
+            Some(text) => {
+                let mut header = HeaderValue::from_str(text.reveal())
+                    .map_err(|_| refused("its credentials have characters that HTTP forbids"))?;
+                header.set_sensitive(true);
+                Some(header)
+            }
+            None => None,
+        };
+        for _ in 0..=MOST_REDIRECTS {
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(refused("it leads to what is neither http: nor https:"));
+            }
+            let mut headers = headers.clone();
+            let same = url.scheme() == first.scheme() && authority(&url) == authority(&first);
+            if let Some(own) = own.as_ref().filter(|_| same) {
+                headers.insert(AUTHORIZATION, own.clone());
+            }
+            let send = Send { method: Method::GET, url: url.clone(), headers, body: Bytes::new() };
+            let answer = self.send_bare(&send, false).await?;
+            let redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            let Some(next) = answer.header(LOCATION).filter(|_| redirect) else {
+                return Ok(WebAnswer { answer });
+            };
+            let next = url.join(next).map_err(|_| refused("it redirects to nowhere"))?;
+            answer.drain().await;
+            url = next;
+        }
+        Err(refused("it redirects for ever"))
+    }
+}
+
+/// Takes user and password out of an address: they become a header.
+fn user_of(url: &mut Url) -> Option<Secret> {
+    use base64::Engine as _;
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let (user, password) = (decode(url.username()), decode(url.password().unwrap_or_default()));
+    // Addresses with a host can always lose their user.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let mut pair = user;
+    pair.push(b':');
+    pair.extend(password);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    Some(Secret::new(format!("Basic {encoded}")))
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(code) if byte == b'%' => {
+                bytes.push(code);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+impl WebAnswer {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.answer.status().as_u16()
+    }
+
+    /// `ETag`, without the mark of weak ones.
+    pub fn etag(&self) -> Option<&str> {
+        self.answer.header(ETAG).map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
+    }
+
+    /// `Last-Modified`.
+    pub fn last_modified(&self) -> Option<&str> {
+        self.answer.header(LAST_MODIFIED)
+    }
+
+    /// Whether the body is compressed for the way only.
+    pub fn is_gzip(&self) -> bool {
+        self.answer
+            .header(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"))
+    }
+
+    /// How long the body is, where the server said so.
+    pub fn length(&self) -> Option<u64> {
+        self.answer.response.content_length()
+    }
+
+    /// The next bytes of the body; none at its end.
+    ///
+    /// # Errors
+    /// If the connection breaks or stands still.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        self.answer.chunk().await
+    }
+}

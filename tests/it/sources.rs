@@ -1,0 +1,143 @@
+//! ADD of what lies on servers.
+
+use fixtures::tar::{self, Entry, Kind};
+use fixtures::web_server::{Asked, Page};
+use fixtures::{Kiln, Run, WebServer};
+
+use crate::{context_of, kiln, stat, text};
+
+const TIME: &str = "Thu, 04 Mar 2021 05:06:07 GMT";
+const SECONDS: i64 = 1_614_834_367;
+
+struct Bench {
+    kiln: Kiln,
+    server: WebServer,
+    place: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { kiln: kiln(), server: WebServer::start(), place: tempfile::tempdir().unwrap() }
+    }
+
+    fn page(&self, path: &str, body: &str, etag: &str) {
+        let headers = vec![("ETag", etag.to_owned()), ("Last-Modified", TIME.to_owned())];
+        self.server.put(path, Page { body: body.into(), headers, status: 0 });
+    }
+
+    /// Builds lines on nothing; `@` stands for the server's host.
+    fn build(&self, lines: &str, flags: &[&str]) -> Run {
+        let dockerfile = format!("FROM scratch\n{}", lines.replace('@', self.server.host()));
+        let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
+        let output = format!("--output=type=tar,dest={}", text(&self.place.path().join("out.tar")));
+        let metadata = format!("--metadata-file={}", text(&self.place.path().join("metadata")));
+        let args = ["build", "--progress=plain", output.as_str(), metadata.as_str()];
+        let context = text(context.path());
+        self.kiln.run(args.iter().chain(flags).copied().chain([context.as_str()]))
+    }
+
+    fn files(&self) -> Vec<Entry> {
+        let bytes = std::fs::read(self.place.path().join("out.tar")).unwrap();
+        tar::read(&bytes).unwrap()
+    }
+
+    /// How many steps ran.
+    fn ran(&self) -> u64 {
+        stat(&self.place.path().join("metadata"), "ran")
+    }
+
+    #[track_caller]
+    fn refuses(&self, lines: &str, flags: &[&str], words: &[&str]) {
+        let run = self.build(lines, flags);
+        assert!(run.refused(), "{lines}: exit code {:?}\n{}", run.code, run.stderr);
+        for word in words {
+            assert!(run.stderr.contains(word), "{lines}: no `{word}` in\n{}", run.stderr);
+        }
+    }
+}
+
+#[track_caller]
+fn file<'a>(files: &'a [Entry], path: &str) -> &'a Entry {
+    files.iter().find(|entry| entry.absolute() == path).unwrap_or_else(|| panic!("no {path}"))
+}
+
+fn statuses(asked: &[Asked]) -> Vec<u16> {
+    asked.iter().map(|asked| asked.status).collect()
+}
+
+#[test]
+fn a_download_is_asked_for_again_and_not_sent_again() {
+    let bench = Bench::new();
+    bench.page("/a%20b.txt?q=1", "one\n", "W/\"1\"");
+    let lines = "ADD http://@/a%20b.txt?q=1 /dir/\n";
+    bench.build(lines, &[]).expect_ok();
+    let files = bench.files();
+    let added = file(&files, "/dir/a b.txt");
+    assert_eq!((&added.kind, added.mode), (&Kind::File(b"one\n".to_vec()), 0o600));
+    assert_eq!((added.uid, added.gid, added.mtime), (0, 0, SECONDS));
+    assert_eq!((bench.ran(), statuses(&bench.server.asked())), (1, vec![200]));
+
+    // The server compares weak tags as such; this one does not, and still says which it has.
+    bench.build(lines, &[]).expect_ok();
+    let asked = bench.server.asked();
+    assert_eq!(asked[0].headers["if-none-match"], "\"1\"");
+    assert_eq!((bench.ran(), asked.len()), (0, 1));
+
+    bench.page("/a%20b.txt?q=1", "two\n", "\"2\"");
+    bench.build(lines, &[]).expect_ok();
+    assert_eq!((bench.ran(), statuses(&bench.server.asked())), (1, vec![200]));
+    assert_eq!(file(&bench.files(), "/dir/a b.txt").kind, Kind::File(b"two\n".to_vec()));
+    bench.build(lines, &["--no-cache"]).expect_ok();
+    assert_eq!((bench.ran(), statuses(&bench.server.asked())), (1, vec![304]));
+}
+
+#[test]
+fn a_pinned_download_is_known_beforehand() {
+    let bench = Bench::new();
+    bench.page("/x", "pinned\n", "\"1\"");
+    let pin = fixtures::digest(b"pinned\n");
+    let lines = format!("ADD --checksum={pin} --chmod=640 --chown=5:6 http://@/x /y\n");
+    bench.build(&lines, &[]).expect_ok();
+    let files = bench.files();
+    let added = file(&files, "/y");
+    assert_eq!((added.mode, added.uid, added.gid), (0o640, 5, 6));
+    assert_eq!(statuses(&bench.server.asked()), [200]);
+    bench.build(&lines, &[]).expect_ok();
+    assert_eq!((bench.ran(), statuses(&bench.server.asked())), (0, vec![]));
+
+    bench.page("/x", "other\n", "\"2\"");
+    bench.kiln.empty_root();
+    let other = fixtures::digest(b"other\n");
+    bench.refuses(&lines, &[], &["digest mismatch", &pin, &other]);
+}
+
+#[test]
+fn redirects_credentials_and_refusals() {
+    let bench = Bench::new();
+    let elsewhere = WebServer::start();
+    elsewhere.put("/file", Page { body: b"far\n".to_vec(), ..Page::default() });
+    let to =
+        |place: String| Page { status: 302, headers: vec![("Location", place)], ..Page::default() };
+    bench.server.put("/near", to("/far".into()));
+    bench.server.put("/far", to(elsewhere.url("/file")));
+    bench.server.put("/round", to("/round".into()));
+    let secret = bench.place.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let secret = format!("--secret=id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", text(&secret));
+    let run = bench.build("ADD http://@/near /f\n", &[&secret]).expect_ok();
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    let asked = bench.server.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|asked| asked.headers["authorization"] == "Bearer hunter2"));
+    // Another port is another server: it gets no credentials.
+    let asked = elsewhere.asked();
+    assert!(asked.len() == 1 && !asked[0].headers.contains_key("authorization"));
+    let files = bench.files();
+    assert_eq!(
+        (&file(&files, "/f").kind, file(&files, "/f").mtime),
+        (&Kind::File(b"far\n".to_vec()), 0)
+    );
+
+    bench.refuses("ADD http://@/round /\n", &[], &["redirects for ever"]);
+    bench.refuses("ADD http://@/none?sig=4711 /\n", &[], &["invalid response status 404", "/none"]);
+}
