@@ -15,9 +15,7 @@ mod run;
 mod source;
 
 pub use content::{ContentPath, ContentQuery};
-pub use event::{
-    Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer, chain_text,
-};
+pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer, chain_text};
 pub use files::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName};
 pub use operation::{GitSource, HttpSource, ImageSource, LocalSource, Operation};
 pub use pattern::{
