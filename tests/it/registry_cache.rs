@@ -130,3 +130,36 @@ fn both_tags_are_pushed_and_a_damaged_cache_is_a_warning() {
     run.expect_ok();
     assert_eq!(job.steps(), (STEPS, 0));
 }
+
+#[test]
+fn a_cached_layer_that_is_gone_is_made_again() {
+    let Some(job) = Job::new("lost_layer") else { return };
+    job.build().0.expect_ok();
+    let request = fixtures::http::Request {
+        method: "GET",
+        path: "/v2/shop/manifests/latest",
+        media_type: "application/vnd.oci.image.manifest.v1+json",
+        ..Default::default()
+    };
+    let manifest = job.registry.send(&request).unwrap().body;
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let last = manifest["layers"].as_array().unwrap().last().unwrap();
+    std::fs::remove_file(job.registry.blob_file(last["digest"].as_str().unwrap())).unwrap();
+
+    job.kiln.empty_root();
+    let host = job.registry.host();
+    let folder = job.place.path().join("files");
+    let run = job.kiln.run([
+        "build".to_owned(),
+        "--progress=plain".to_owned(),
+        format!("--build-arg=REGISTRY={host}"),
+        format!("--cache-from=type=registry,ref={host}/shop:cache"),
+        format!("--output=type=local,dest={}", text(&folder)),
+        format!("--metadata-file={}", text(&job.metadata())),
+        text(&job.context()),
+    ]);
+    let run = run.expect_ok();
+    assert!(job.steps().0 > 0, "a step ran: {}", run.stderr);
+    assert!(run.stderr.contains("WARN"), "it is said: {}", run.stderr);
+    assert!(std::fs::read_dir(folder).unwrap().count() > 0);
+}

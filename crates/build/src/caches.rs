@@ -1,9 +1,11 @@
 //! Records from elsewhere, and records for elsewhere.
 
-use cache::{Export, Form, Imported, Mode, PushRequest};
+use std::sync::Arc;
+
+use cache::{Export, Form, Mode, PushRequest, RecordSet};
 use futures_util::future::join_all;
 use graph::{Failure, TaskEvent, TaskId};
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Digest, Reference};
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo};
 use crate::solving::Solved;
@@ -12,7 +14,9 @@ use crate::{Error, Host, Request};
 /// A cache that was read, and where from.
 pub(crate) struct Source {
     pub from: CacheFrom,
-    pub imported: Imported,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    pub records: Arc<RecordSet>,
 }
 
 /// Reads all caches at once. One that cannot be read is a warning.
@@ -40,7 +44,8 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
     match imported {
         Ok(imported) => {
             host.events.send(task, TaskEvent::Done);
-            Some(Source { from: from.clone(), imported })
+            let records = Arc::new(imported.records);
+            Some(Source { from: from.clone(), manifest: imported.manifest, records })
         }
         Err(error) => {
             let text = transfer::chain_text(&error);
@@ -101,9 +106,16 @@ async fn export_one(
             host.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
             match to.ignore_error {
                 true => Ok(None),
-                false => Err(Error::CacheExport { target, message }),
+                false => Err(Error::CacheExport { target, message, lost: lost_layer(&error) }),
             }
         }
+    }
+}
+
+fn lost_layer(error: &cache::Error) -> Option<Digest> {
+    match error {
+        cache::Error::Layer(error) => transfer::lost_layer(error),
+        error => transfer::lost_layer(error),
     }
 }
 
@@ -149,7 +161,7 @@ async fn write(
 }
 
 /// The manifest that a reference had when this build read it.
-fn known(solved: &Solved, wanted: &Reference) -> Option<oci::Digest> {
-    let same = |(from, _): &&(CacheFrom, oci::Digest)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
+fn known(solved: &Solved, wanted: &Reference) -> Option<Digest> {
+    let same = |(from, _): &&(CacheFrom, Digest)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
     solved.sources.iter().find(same).map(|(_, manifest)| *manifest)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use graph::{LineRange, SourceFile};
+use oci::Digest;
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ pub enum Error {
         target: String,
         /// What went wrong.
         message: String,
+        /// The layer, by diffID, that is nowhere, if it was that.
+        lost: Option<Digest>,
     },
     /// The store failed.
     #[error(transparent)]

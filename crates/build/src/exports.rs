@@ -6,7 +6,7 @@ use std::path::Path;
 
 use export::{ArchiveKind, ArchiveRequest, Engine, Format, Image, Manifested, PushRequest};
 use graph::{Failure, TaskEvent, TaskId};
-use oci::Reference;
+use oci::{Digest, Reference};
 use transfer::{LayerFormat, Meter, Transfer};
 
 use crate::bases::Bases;
@@ -63,6 +63,25 @@ pub(crate) async fn write(
         }
     }
     Ok(built)
+}
+
+/// The layer that an export could not find anywhere.
+pub(crate) fn lost_layer(error: &Error) -> Option<Digest> {
+    match error {
+        Error::Export(export::Error::Layer(error)) => transfer::lost_layer(error),
+        Error::Export(error) => transfer::lost_layer(error),
+        Error::CacheExport { lost, .. } => *lost,
+        _ => None,
+    }
+}
+
+/// Says that steps run again for an export.
+pub(crate) fn warn_lost(host: &Host, error: &Error) {
+    let task = host.events.task("[internal] layers that are gone", Vec::new());
+    host.events.send(task, TaskEvent::Started);
+    let text = format!("what was cached is gone, its steps run: {}", transfer::chain_text(error));
+    host.events.send(task, TaskEvent::Warning(text.into()));
+    host.events.send(task, TaskEvent::Done);
 }
 
 /// One output.

@@ -1,9 +1,14 @@
 //! The story of a build: open the context, parse, resolve bases, lower to a graph, open the
 //! caches, solve, export, leave records.
 
-use dockerfile::Dockerfile;
+use std::collections::BTreeSet;
 
-use crate::{Error, Host, Outcome, Request, bases, caches, context, exports, solving};
+use dockerfile::Dockerfile;
+use oci::Descriptor;
+
+use crate::bases::{self, Bases};
+use crate::solving::{self, Solved};
+use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports};
 
 /// Builds what a request asks for.
 ///
@@ -20,10 +25,18 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let (bases, imported) = tokio::join!(bases, caches::import(host, request));
     let bases = bases?;
 
-    let solved = solving::solve(host, request, &opened, &bases, imported).await?;
-    let image = exports::image(&bases, &solved);
-    let built = exports::write(host, request, &image, &solved.transfer).await?;
-    let cache = caches::export(host, request, &solved).await?;
+    let mut lost = BTreeSet::new();
+    let (solved, built, cache) = loop {
+        let solved = solving::solve(host, request, &bases, &imported, &lost).await?;
+        match export(host, request, &bases, &solved).await {
+            Ok((built, cache)) => break (solved, built, cache),
+            // A record promised a layer that is nowhere: its step runs as if there were none.
+            Err(error) => match exports::lost_layer(&error) {
+                Some(layer) if lost.insert(layer) => exports::warn_lost(host, &error),
+                _ => return Err(error),
+            },
+        }
+    };
 
     let mut outcome = Outcome {
         image: built,
@@ -36,4 +49,17 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     outcome.traffic = host.traffic_since(before);
     solved.finish();
     Ok(outcome)
+}
+
+/// What a build leaves: its outputs, then its records.
+async fn export(
+    host: &Host,
+    request: &Request,
+    bases: &Bases,
+    solved: &Solved,
+) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
+    let image = exports::image(bases, solved);
+    let built = exports::write(host, request, &image, &solved.transfer).await?;
+    let cache = caches::export(host, request, solved).await?;
+    Ok((built, cache))
 }

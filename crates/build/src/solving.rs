@@ -1,5 +1,6 @@
 //! The graph, solved: what was found, what ran, and the chain of the result.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cache::{Caches, LocalRecords};
@@ -12,7 +13,6 @@ use transfer::Transfer;
 
 use crate::bases::Bases;
 use crate::caches::Source;
-use crate::context::Opened;
 use crate::error::Place;
 use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
@@ -43,13 +43,13 @@ impl Solved {
     }
 }
 
-/// Solves the graph of a build.
+/// Solves the graph of a build. Records whose outputs have one of the `lost` layers are left aside.
 pub(crate) async fn solve(
     host: &Host,
     request: &Request,
-    _opened: &Opened,
     bases: &Bases,
-    imported: Vec<Source>,
+    imported: &[Source],
+    lost: &BTreeSet<Digest>,
 ) -> Result<Solved, Error> {
     let graph = &bases.lowered.graph;
     let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
@@ -72,11 +72,10 @@ pub(crate) async fn solve(
         now: now(bases.lowered.source_date_epoch),
         download_limit: DOWNLOAD_LIMIT,
     });
-    let sources =
-        imported.iter().map(|source| (source.from.clone(), source.imported.manifest)).collect();
+    let sources = imported.iter().map(|source| (source.from.clone(), source.manifest)).collect();
     let records = LocalRecords::open(&host.store)?;
-    let caches =
-        Caches::new(records, imported.into_iter().map(|source| source.imported.records).collect());
+    let imported = imported.iter().map(|source| source.records.clone()).collect();
+    let caches = Caches::new(records, imported).without(lost);
 
     let Some(result) = bases.lowered.result else {
         return Ok(Solved {

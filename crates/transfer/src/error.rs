@@ -50,6 +50,19 @@ impl Error {
     }
 }
 
+/// The layer, by diffID, that is nowhere, where that is behind an error.
+pub fn lost_layer(error: &(dyn std::error::Error + 'static)) -> Option<Digest> {
+    if let Some(Error::Lost { diff_id, .. }) = error.downcast_ref() {
+        return Some(*diff_id);
+    }
+    // What is inside an `io::Error` is not its source.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match inner {
+        Some(inner) => lost_layer(inner),
+        None => lost_layer(error.source()?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use graph::chain_text;
@@ -72,5 +85,18 @@ mod tests {
             source: store::Error::ReadArchive { source: std::io::Error::other("cut short") },
         };
         assert!(chain_text(&lost).ends_with(": cut short"), "{}", chain_text(&lost));
+    }
+
+    #[test]
+    fn a_lost_layer_is_found_behind_an_upload() {
+        let diff_id = Digest::of(b"layer");
+        let lost = Error::Lost { diff_id, tried: String::new() };
+        let source =
+            registry::Error::Source { digest: diff_id, source: std::io::Error::other(lost) };
+        let upload = Error::Upload { digest: diff_id, repository: "r".into(), source };
+        assert_eq!(lost_layer(&upload), Some(diff_id));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let full = Error::Store { diff_id, source: store::Error::ReadArchive { source: full } };
+        assert_eq!((lost_layer(&full), full.is_of_this_machine()), (None, true));
     }
 }

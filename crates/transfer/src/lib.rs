@@ -13,7 +13,7 @@ mod memo;
 mod progress;
 mod upload;
 
-pub use error::Error;
+pub use error::{Error, lost_layer};
 pub use graph::chain_text;
 pub use layout::{LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout};
 pub use progress::Meter;
