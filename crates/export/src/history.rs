@@ -6,8 +6,8 @@ use store::Layer;
 /// One entry of a history that is not complete: entries of layers get the layer's time.
 pub type HistoryEntry = History;
 
-/// Gives every entry a time, as BuildKit's exporter does: an entry with a layer has its layer's;
-/// one without has the one before it, or the first new layer's where there is none before it.
+/// Gives every entry a time, as BuildKit's exporter does: an entry with a layer has its layer's.
+/// The first ones without a time get the first time after them, later ones the one before them.
 /// Where layers outnumber the entries, entries are added.
 pub(crate) fn complete(mut history: Vec<History>, layers: &[Layer]) -> Vec<History> {
     let mut named = history.iter().filter(|entry| !entry.empty_layer).count();
@@ -102,9 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn entries_after_a_layer_take_its_time() {
-        let history = vec![entry(None, false), entry(None, true), entry(None, false)];
-        assert_eq!(times(complete(history, &[layer("a"), layer("b")])), ["a", "a", "b"]);
+    fn entries_before_the_first_new_layer_take_its_time_and_those_after_a_layer_that_ones() {
+        let history = [false, true, false, true, false, true].map(|empty| entry(None, empty));
+        let layers = [layer("a"), layer("b"), layer("c")];
+        // The second is `b` and not `a`: BuildKit takes the first time after a gap.
+        assert_eq!(times(complete(history.into(), &layers)), ["a", "b", "b", "b", "c", "c"]);
+    }
+
+    #[test]
+    fn entries_that_outnumber_the_layers_lose_theirs() {
+        let history = vec![entry(Some("1"), false), entry(Some("2"), false)];
+        let history = complete(history, &[layer("a")]);
+        assert_eq!([history[0].empty_layer, history[1].empty_layer], [false, true]);
     }
 
     #[test]

@@ -110,3 +110,42 @@ fn write_file(path: &Path, content: &mut dyn Read) -> io::Result<()> {
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(content: &str, tag: Option<&str>) -> Descriptor {
+        let mut entry = Descriptor::of(media_type::OCI_MANIFEST, content.as_bytes());
+        entry.annotations.extend(tag.map(|tag| (REF_NAME.to_owned(), tag.to_owned())));
+        entry
+    }
+
+    fn listed(folder: &Path) -> Vec<Descriptor> {
+        let bytes = fs::read(folder.join("index.json")).unwrap();
+        serde_json::from_slice::<Index>(&bytes).unwrap().manifests
+    }
+
+    #[test]
+    fn entries_with_other_tags_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new");
+        let files = [LayoutFile::marker()];
+        write_layout(&folder, &files, vec![entry("1", Some("a")), entry("1", Some("b"))]).unwrap();
+        write_layout(&folder, &files, vec![entry("2", None)]).unwrap();
+        write_layout(&folder, &files, vec![entry("3", Some("a"))]).unwrap();
+        write_layout(&folder, &files, vec![entry("4", None)]).unwrap();
+        let expected = [entry("1", Some("b")), entry("3", Some("a")), entry("4", None)];
+        assert_eq!(listed(&folder), expected);
+        assert!(folder.join("oci-layout").exists());
+    }
+
+    #[test]
+    fn a_folder_with_another_index_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("index.json"), "[]").unwrap();
+        let error = write_layout(folder.path(), &[], vec![entry("1", None)]).unwrap_err();
+        assert!(error.source.to_string().contains("no OCI index"), "{error:?}");
+        assert_eq!(fs::read(folder.path().join("index.json")).unwrap(), b"[]");
+    }
+}

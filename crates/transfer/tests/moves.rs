@@ -1,0 +1,295 @@
+//! Layers between registries, folders and a store.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use graph::{Event, Events, TaskEvent};
+use oci::{Descriptor, Repository, media_type};
+use registry::{Client, RetryPolicy, Settings};
+use store::tar::TarWriter;
+use store::{Compression, Entry, EntryKind, Layer, OpenOptions, Place, Privileges, Store, Time};
+use testing::FakeRegistry;
+use transfer::{Error, LayerFormat, Target, Transfer, Upload};
+
+const AS_IT_IS: LayerFormat = LayerFormat { compression: Compression::Gzip(None), force: false };
+
+struct World {
+    registry: FakeRegistry,
+    transfer: Transfer,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Events::none())
+    }
+
+    fn with(events: Events) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = OpenOptions::new(Privileges::None);
+        let store = Store::open(&folder.path().join("root"), options).unwrap();
+        let retry = RetryPolicy {
+            attempts: 2,
+            first_delay: Duration::from_millis(1),
+            longest_delay: Duration::from_millis(1),
+        };
+        let client = Client::new(Settings { retry, ..Settings::default() }).unwrap();
+        let transfer = Transfer::new(store, client, events);
+        Self { registry: FakeRegistry::start(), transfer, folder }
+    }
+
+    fn store(&self) -> &Store {
+        self.transfer.store()
+    }
+
+    fn place(&self, path: &str) -> Place {
+        Place::Registry { repository: Repository::new(self.registry.host(), path), insecure: false }
+    }
+
+    fn target(&self, path: &str) -> Target {
+        Target { repository: Repository::new(self.registry.host(), path), insecure: false }
+    }
+
+    /// A layer that a repository has.
+    fn put(&self, path: &str, archive: &[u8]) -> Layer {
+        self.registry.put_blob(path, archive.to_vec());
+        layer(archive, vec![self.place(path)])
+    }
+
+    /// How often something was asked of the registry.
+    fn asked(&self, part: &str) -> usize {
+        self.registry.requests().iter().filter(|line| line.contains(part)).count()
+    }
+
+    fn content(&self, layer: &Layer, path: &str) -> String {
+        fs::read_to_string(self.store().layer_folder(&layer.diff_id).join(path)).unwrap()
+    }
+
+    async fn upload(&self, layer: &Layer, format: LayerFormat, to: &str) -> Descriptor {
+        let target = self.target(to);
+        let to = Upload { target: &target, task: None };
+        self.transfer.upload(std::slice::from_ref(layer), 0, format, to).await.unwrap()
+    }
+}
+
+fn layer(archive: &[u8], places: Vec<Place>) -> Layer {
+    let blob = Descriptor::of(media_type::OCI_LAYER, archive);
+    Layer { diff_id: blob.digest, blob: Some(blob), created: None, places }
+}
+
+fn archive(entries: &[(&str, EntryKind, &str)]) -> Vec<u8> {
+    let mut writer = TarWriter::new(Vec::new());
+    for (path, kind, content) in entries {
+        let entry = Entry {
+            path: path.as_bytes().into(),
+            kind: kind.clone(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        writer.append(&entry, &mut content.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn file(path: &str, content: &str) -> Vec<u8> {
+    archive(&[(path, EntryKind::File { size: content.len() as u64 }, content)])
+}
+
+fn link(path: &str, target: &str) -> Vec<u8> {
+    archive(&[(path, EntryKind::HardLink { target: target.as_bytes().into() }, "")])
+}
+
+/// What would wait for ever fails instead.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it waits for itself")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_is_unpacked_at_once_and_each_layer_comes_once() {
+    let world = World::new();
+    let mut chain = vec![world.put("app", &file("bottom", "content"))];
+    for number in 0..9 {
+        chain.push(world.put("app", &link(&format!("link{number}"), "bottom")));
+    }
+    // Two steps want the same.
+    let (one, other) = soon(async {
+        tokio::join!(world.transfer.unpack(&chain, None), world.transfer.unpack(&chain, None))
+    })
+    .await;
+    one.unwrap();
+    other.unwrap();
+    for (number, layer) in chain[1..].iter().enumerate() {
+        assert_eq!(world.content(layer, &format!("link{number}")), "content");
+    }
+    for layer in &chain {
+        assert_eq!(world.asked(&layer.diff_id.to_string()), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_wait_for_those_below_leave_them_their_lanes() {
+    let world = World::new();
+    // More than move at the same time, each with a layer below that nobody asked for.
+    let chains: Vec<[Layer; 2]> = (0..12)
+        .map(|number| {
+            let bottom = world.put("app", &file(&format!("f{number}"), "content"));
+            [bottom, world.put("app", &link("link", &format!("f{number}")))]
+        })
+        .collect();
+    let unpacked = chains.iter().map(|chain| world.transfer.unpack_at(chain, 1, None));
+    for result in soon(join_all(unpacked)).await {
+        result.unwrap();
+    }
+    assert!(chains.iter().all(|chain| world.content(&chain[1], "link") == "content"));
+}
+
+#[tokio::test]
+async fn the_next_place_serves_where_one_lacks_or_spoils_a_layer() {
+    let world = World::new();
+    let bytes = file("a", "content");
+    let blobs = world.folder.path().join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let mut layer = world.put("whole", &bytes);
+    fs::write(blobs.join(layer.diff_id.hex()), vec![7; bytes.len()]).unwrap();
+    let spoilt = Place::Layout(world.folder.path().join("layout"));
+    layer.places = vec![world.place("empty"), spoilt, world.place("whole")];
+    world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
+    assert_eq!(world.content(&layer, "a"), "content");
+    world.transfer.fetch_blob(&layer, None).await.unwrap();
+    assert_eq!(world.store().read_blob(&layer.diff_id).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_layer_that_is_nowhere_names_the_places_that_were_asked() {
+    let world = World::new();
+    let mut layer = layer(&file("a", ""), Vec::new());
+    let error = world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap_err();
+    assert!(error.to_string().ends_with("no place is known that has it"), "{error}");
+    let folder = world.folder.path().join("layout");
+    layer.places = vec![world.place("one"), Place::Layout(folder.clone()), world.place("two")];
+    for error in [
+        world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap_err(),
+        world.transfer.fetch_blob(&layer, None).await.map(drop).unwrap_err(),
+    ] {
+        let host = world.registry.host();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Lost { diff_id, .. } if diff_id == layer.diff_id));
+        for place in
+            [format!("`{host}/one`"), format!("`{}`", folder.display()), format!("`{host}/two`")]
+        {
+            assert!(text.contains(&place), "{text}");
+        }
+    }
+    // What fails is tried again when it is asked for again.
+    layer.places.push(world.place("late"));
+    world.registry.put_blob("late", file("a", ""));
+    world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_download_goes_on_and_progress_says_how_far_it_is() {
+    let log: std::sync::Arc<std::sync::Mutex<Vec<Event>>> = std::sync::Arc::default();
+    let sink = log.clone();
+    let events = Events::new(move |event| sink.lock().unwrap().push(event));
+    let task = events.task("pull", Vec::new());
+    let world = World::with(events);
+    let content = "0123456789abcdef".repeat(64 << 10);
+    let layer = world.put("app", &file("large", &content));
+    world.registry.cut_blob_after(100_000);
+    world.transfer.unpack(std::slice::from_ref(&layer), Some(task)).await.unwrap();
+    assert_eq!(world.content(&layer, "large"), content);
+    let events = log.lock().unwrap();
+    let last = events.iter().rev().find_map(|event| match &event.what {
+        TaskEvent::Transfer(transfer) => Some(transfer.clone()),
+        _ => None,
+    });
+    let (last, size) = (last.unwrap(), layer.blob.unwrap().size);
+    assert_eq!((last.current, last.total, last.completed.is_some()), (size, size, true));
+}
+
+#[tokio::test]
+async fn a_layer_is_sent_once_however_many_want_it_there() {
+    let world = World::new();
+    let local = layer(&file("a", &"x".repeat(300 << 10)), Vec::new());
+    world.store().put_blob(&file("a", &"x".repeat(300 << 10))).unwrap();
+    let format = LayerFormat { compression: Compression::None, force: false };
+    let uploads = (0..4).map(|_| world.upload(&local, format, "app"));
+    join_all(uploads).await;
+    assert!(world.registry.has_blob("app", local.diff_id));
+    assert_eq!((world.asked("POST"), world.asked("HEAD")), (1, 1));
+    // To another repository it goes too.
+    world.upload(&local, format, "other").await;
+    assert!(world.registry.has_blob("other", local.diff_id));
+}
+
+#[tokio::test]
+async fn a_small_layer_is_sent_without_asking() {
+    let world = World::new();
+    let local = layer(&file("a", ""), Vec::new());
+    world.store().put_blob(&file("a", "")).unwrap();
+    world.upload(&local, LayerFormat { compression: Compression::None, force: false }, "app").await;
+    assert_eq!(world.asked("HEAD"), 0);
+}
+
+#[tokio::test]
+async fn a_layer_of_another_repository_is_mounted() {
+    let world = World::new();
+    let layer = world.put("base", &file("a", ""));
+    world.upload(&layer, AS_IT_IS, "app").await;
+    let asked = world.registry.requests();
+    assert!(asked[0].contains("mount=") && asked[0].contains("from=base"), "{asked:?}");
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert!(!world.store().has_blob(&layer.diff_id).unwrap());
+    // Where it is already nothing is asked at all.
+    world.upload(&layer, AS_IT_IS, "base").await;
+    assert_eq!(world.registry.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_mounts_nothing_gets_the_bytes() {
+    let world = World::new();
+    let layer = world.put("base", &file("a", ""));
+    world.registry.refuse_mounts();
+    world.upload(&layer, AS_IT_IS, "app").await;
+    assert!(world.registry.has_blob("app", layer.diff_id));
+}
+
+#[tokio::test]
+async fn a_layer_in_another_format_is_another_blob() {
+    let world = World::new();
+    let layer = world.put("app", &file("a", &"content ".repeat(100)));
+    let forced = LayerFormat { compression: Compression::Zstd(None), force: true };
+    // The repository has the layer, and still lacks it in this format.
+    let descriptor = world.upload(&layer, forced, "app").await;
+    assert_eq!(descriptor.media_type, media_type::OCI_LAYER_ZSTD);
+    assert!(world.registry.has_blob("app", descriptor.digest));
+    let kept = world.transfer.blob(std::slice::from_ref(&layer), 0, forced, None).await.unwrap();
+    assert_eq!(kept, descriptor);
+    assert_eq!(world.upload(&layer, AS_IT_IS, "app").await, layer.blob.unwrap());
+}
+
+#[tokio::test]
+async fn a_layer_that_was_compressed_later_is_found_when_its_folder_is_gone() {
+    let world = World::new();
+    let mut writer = world.store().layer_writer(Compression::Zstd(None)).unwrap();
+    let entry = Entry {
+        path: b"a"[..].into(),
+        kind: EntryKind::File { size: 7 },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default(),
+        xattrs: Vec::new(),
+    };
+    writer.append(&entry, Some(&mut &b"content"[..])).unwrap();
+    let made = writer.finish().unwrap();
+    let unknown = Layer { blob: None, ..made.clone() };
+    world.transfer.unpack(std::slice::from_ref(&unknown), None).await.unwrap();
+    assert_eq!(world.content(&made, "a"), "content");
+}
