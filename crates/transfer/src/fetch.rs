@@ -74,11 +74,11 @@ impl Transfer {
             return Ok(());
         }
         let work = |opened| self.unpack_stream(opened, chain, index, task);
-        self.from_any_source(layer, task, work).await
+        self.with_any_source(layer, task, work).await
     }
 
     /// Does something with the bytes of a layer, from the first source that has them whole.
-    async fn from_any_source<F: Future<Output = Result<(), Error>>>(
+    async fn with_any_source<F: Future<Output = Result<(), Error>>>(
         &self,
         layer: &Layer,
         task: Option<TaskId>,
@@ -179,7 +179,7 @@ impl Transfer {
         {
             return Ok(());
         }
-        self.from_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
+        self.with_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
     }
 
     async fn keep_blob(&self, opened: Opened, diff_id: Digest) -> Result<(), Error> {
