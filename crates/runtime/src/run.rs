@@ -451,7 +451,7 @@ fn own_ids() -> IdMapping {
 }
 
 /// What each common platform must be told to allow it.
-fn advise(failure: &str) -> String {
+pub(crate) fn advise(failure: &str) -> String {
     format!(
         "{failure}; a RUN needs namespaces and mounts: root with CAP_SYS_ADMIN (docker run --privileged), or user \
          namespaces (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined; Kubernetes: \

@@ -13,6 +13,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::identity::{IdMapping, IdRange};
+use crate::run::advise;
 use crate::sys::{self, Forked, SignalFd};
 
 /// What a process may do to a machine.
@@ -67,7 +68,7 @@ pub fn become_namespace_root(args: impl IntoIterator<Item = OsString>) -> Standi
     }
     match enter(&args) {
         Ok(status) => end_as(status),
-        Err(reason) => Standing::User { reason },
+        Err(reason) => Standing::User { reason: advise(&reason) },
     }
 }
 
@@ -233,9 +234,13 @@ fn pass_signals(pid: i32, signals: &SignalFd) -> Result<i32, String> {
 /// The child: makes the namespaces, gets its ids and becomes kiln. Returns why that failed.
 fn be_root(args: &[CString], mut from_parent: impl Read, mut to_parent: impl Write) -> String {
     if let Err(errno) = sys::unshare(UnshareFlags::NEWUSER) {
-        return format!(
-            "make a user namespace: {errno} (is it switched off, or refused by seccomp?)"
-        );
+        return match errno {
+            // Not a full disk.
+            rustix::io::Errno::NOSPC => {
+                "make a user namespace: sysctl user.max_user_namespaces allows no more".into()
+            }
+            _ => format!("make a user namespace: {errno} (is it refused by seccomp?)"),
+        };
     }
     let mut word = [0];
     if to_parent.write_all(b"+").is_err()

@@ -60,6 +60,10 @@ pub fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why becoming somebody fails in a user namespace, and what helps.
+const UNMAPPED: &str = " (a user namespace has other ids than root's where /etc/subuid and /etc/subgid grant them, and \
+     newuidmap and newgidmap are installed)";
+
 /// Becomes the user, with no more rights than `security` gives. What a user other than root keeps is for execve to
 /// say: nothing, except under [`Security::Insecure`].
 pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failure> {
@@ -76,10 +80,10 @@ pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failur
     set_groups(identity)?;
     let gid = Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)
-        .step(|| format!("become group {} (mapped into this user namespace?)", identity.gid))?;
+        .step(|| format!("become group {}{UNMAPPED}", identity.gid))?;
     let uid = Uid::from_raw(identity.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .step(|| format!("become user {} (mapped into this user namespace?)", identity.uid))?;
+        .step(|| format!("become user {}{UNMAPPED}", identity.uid))?;
     rustix::thread::set_keep_capabilities(false)
         .step(|| "no longer keep the capabilities".into())?;
 
@@ -113,8 +117,6 @@ fn set_groups(identity: &Identity) -> Result<(), Failure> {
     match rustix::thread::set_thread_groups(&groups) {
         // A namespace of a single id may not set groups at all, and root's own is all it can have.
         Err(Errno::PERM) if identity.groups == [0] => Ok(()),
-        result => result.step(|| {
-            format!("set the groups {:?} (mapped into this user namespace?)", identity.groups)
-        }),
+        result => result.step(|| format!("set the groups {:?}{UNMAPPED}", identity.groups)),
     }
 }
