@@ -1,8 +1,10 @@
 //! An image into a registry.
 
+use std::collections::BTreeMap;
+
 use futures_util::{TryFutureExt as _, future};
 use graph::{Events, TaskId};
-use oci::{Reference, Repository};
+use oci::{Descriptor, Reference, Repository};
 use store::{Layer, Place};
 use transfer::{Meter, Target, Transfer, Upload};
 
@@ -50,28 +52,41 @@ pub async fn push_documents(
     request: &PushRequest<'_>,
     documents: &Manifested,
 ) -> Result<(), Error> {
-    let pushes =
-        request.names.iter().map(|name| push_name(transfer, events, request, documents, name));
+    let mut repositories: BTreeMap<&Repository, Vec<&Reference>> = BTreeMap::new();
+    for name in request.names {
+        repositories.entry(name.repository()).or_default().push(name);
+    }
+    let pushes = repositories.into_iter().map(|(repository, names)| {
+        push_to(transfer, events, request, documents, (repository, names))
+    });
     future::try_join_all(pushes).await.map(drop)
 }
 
-async fn push_name(
+/// Pushes to the names of one repository. Blobs go there once: registries that get the same blob
+/// twice at the same time may take neither for whole.
+async fn push_to(
     transfer: &Transfer,
     events: &Events,
     request: &PushRequest<'_>,
     documents: &Manifested,
-    name: &Reference,
+    (repository, names): (&Repository, Vec<&Reference>),
 ) -> Result<(), Error> {
-    let repository = name.repository();
     let client = transfer.client().for_host(repository.host(), request.insecure);
-    let name = match request.by_digest {
-        true => Reference::new(repository.clone(), None, Some(documents.descriptor.digest)),
-        false => name.clone(),
+    let digest = documents.descriptor.digest;
+    let names: Vec<Reference> = match request.by_digest {
+        true => vec![Reference::new(repository.clone(), None, Some(digest))],
+        false => names.into_iter().cloned().collect(),
     };
-    if client.resolve(&name).await.is_ok_and(|there| there.digest == documents.descriptor.digest) {
+    let there = future::join_all(names.iter().map(|name| client.resolve(name))).await;
+    let lacks = |(_, there): &(Reference, Result<Descriptor, registry::Error>)| {
+        there.as_ref().map_or(true, |there| there.digest != digest)
+    };
+    let names: Vec<Reference> =
+        names.into_iter().zip(there).filter(lacks).map(|(name, _)| name).collect();
+    if names.is_empty() {
         return Ok(());
     }
-    let sending = Sending { events, request, documents, client, name };
+    let sending = Sending { events, request, documents, client, repository, names: &names };
     let layers = &request.image.layers;
     let error = match sending.send(transfer, layers).await {
         Err(error @ Error::Push { .. }) => error,
@@ -104,38 +119,45 @@ fn lacks_something(error: &Error) -> bool {
     }
 }
 
-/// An image on its way to one name.
+/// An image on its way to a repository.
 struct Sending<'a> {
     events: &'a Events,
     request: &'a PushRequest<'a>,
     documents: &'a Manifested,
     client: registry::Client,
-    name: Reference,
+    repository: &'a Repository,
+    names: &'a [Reference],
 }
 
 impl Sending<'_> {
-    /// Sends layers and config, then the manifest.
+    /// Sends layers and config, then the manifest under each name.
     async fn send(&self, transfer: &Transfer, layers: &[Layer]) -> Result<(), Error> {
-        let (request, documents, name) = (self.request, self.documents, &self.name);
-        let failed = |source| Error::Push { name: name.to_string(), source };
-        let repository = name.repository();
-        let target = Target { repository: repository.clone(), insecure: request.insecure };
+        let (request, documents) = (self.request, self.documents);
+        let target = Target { repository: self.repository.clone(), insecure: request.insecure };
         let uploads = (0..layers.len()).map(|index| {
             let to = Upload { target: &target, task: request.task };
             transfer.upload(layers, index, request.format.layers, to)
         });
         let config = async {
             let bytes = documents.config.clone().into();
-            self.client
-                .push_bytes(repository, &documents.config_descriptor, bytes)
-                .await
-                .map_err(failed)
+            let config = &documents.config_descriptor;
+            let sent = self.client.push_bytes(self.repository, config, bytes).await;
+            sent.map_err(|source| Error::Push { name: self.repository.to_string(), source })
         };
         future::try_join(future::try_join_all(uploads).err_into(), config).await?;
-        let what = format!("pushing manifest for {name}@{}", documents.descriptor.digest);
-        let meter = Meter::start(self.events, request.task, what, 0);
-        let (kind, bytes) = (&documents.descriptor.media_type, documents.manifest.clone().into());
-        self.client.put_manifest(name, kind, bytes).await.map_err(failed)?;
+        for name in self.names {
+            self.put(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, name: &Reference) -> Result<(), Error> {
+        let manifest = &self.documents.descriptor;
+        let what = format!("pushing manifest for {name}@{}", manifest.digest);
+        let meter = Meter::start(self.events, self.request.task, what, 0);
+        let bytes = self.documents.manifest.clone().into();
+        let put = self.client.put_manifest(name, &manifest.media_type, bytes).await;
+        put.map_err(|source| Error::Push { name: name.to_string(), source })?;
         meter.finish();
         Ok(())
     }
