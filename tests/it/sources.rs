@@ -141,3 +141,153 @@ fn redirects_credentials_and_refusals() {
     bench.refuses("ADD http://@/round /\n", &[], &["redirects for ever"]);
     bench.refuses("ADD http://@/none?sig=4711 /\n", &[], &["invalid response status 404", "/none"]);
 }
+
+/// A repository with two commits, of which the first has an annotated tag.
+struct Repository {
+    place: tempfile::TempDir,
+    git: std::path::PathBuf,
+}
+
+impl Repository {
+    fn new(test: &str) -> Option<Self> {
+        let repository =
+            Self { git: crate::program(test, "git")?, place: tempfile::tempdir().unwrap() };
+        repository.run(&["init", "-q", "-b", "main", "."]);
+        let work = repository.work();
+        std::fs::create_dir(work.join("dir")).unwrap();
+        std::fs::write(work.join("dir/a.txt"), "one\n").unwrap();
+        std::fs::write(work.join("run.sh"), "#!/bin/sh\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(work.join("run.sh"), mode).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", work.join("link")).unwrap();
+        repository.commit();
+        repository.run(&["tag", "-a", "-m", "first", "v1"]);
+        std::fs::write(work.join("dir/a.txt"), "two\n").unwrap();
+        repository.commit();
+        Some(repository)
+    }
+
+    fn work(&self) -> std::path::PathBuf {
+        self.place.path().join("work")
+    }
+
+    fn commit(&self) {
+        self.run(&["add", "."]);
+        self.run(&["commit", "-q", "-m", "text"]);
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        std::fs::create_dir_all(self.work()).unwrap();
+        let mut command = std::process::Command::new(&self.git);
+        for (name, value) in [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_AUTHOR_NAME", "a"),
+            ("GIT_AUTHOR_EMAIL", "a@example.com"),
+            ("GIT_COMMITTER_NAME", "a"),
+            ("GIT_COMMITTER_EMAIL", "a@example.com"),
+        ] {
+            command.env(name, value);
+        }
+        let output = command.args(args).current_dir(self.work()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Serves it as plain files.
+    fn serve(&self, server: &WebServer) {
+        let bare = self.place.path().join("bare");
+        let _ = std::fs::remove_dir_all(&bare);
+        self.run(&["clone", "-q", "--bare", ".", &text(&bare)]);
+        self.run(&["--git-dir", &text(&bare), "update-server-info"]);
+        let mut open = vec![bare.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    open.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&bare).unwrap().display().to_string();
+                let body = std::fs::read(&path).unwrap();
+                let page = Page { body, ..Page::default() };
+                // git asks so for a list of references, and a plain server does not care.
+                server.put(&format!("/r.git/{name}?service=git-upload-pack"), page.clone());
+                server.put(&format!("/r.git/{name}"), page);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repository_is_known_by_its_commit() {
+    let Some(repository) = Repository::new("repository") else { return };
+    let bench = Bench::new();
+    repository.serve(&bench.server);
+    let first = repository.run(&["rev-parse", "v1^{}"]);
+
+    bench.build("ADD http://@/r.git /src/\n", &[]).expect_ok();
+    let files = bench.files();
+    let a = file(&files, "/src/dir/a.txt");
+    assert_eq!((&a.kind, a.mode, a.uid, a.gid), (&Kind::File(b"two\n".to_vec()), 0o644, 0, 0));
+    assert_eq!(file(&files, "/src/run.sh").mode, 0o755);
+    assert_eq!(file(&files, "/src/link").kind, Kind::Symlink("/etc/passwd".into()));
+    assert!(!files.iter().any(|entry| entry.path.contains(".git")), "{files:?}");
+    bench.build("ADD http://@/r.git#main /src/\n", &[]).expect_ok();
+    assert_eq!(bench.ran(), 0, "the default branch by its name");
+
+    bench.build("ADD http://@/r.git#v1:dir /src/\n", &[]).expect_ok();
+    assert_eq!(file(&bench.files(), "/src/a.txt").kind, Kind::File(b"one\n".to_vec()));
+    bench.server.asked();
+    bench.build(&format!("ADD http://@/r.git#{first}:dir /src/\n"), &[]).expect_ok();
+    assert_eq!((bench.ran(), bench.server.asked().len()), (0, 0), "a whole commit is its own key");
+
+    let lines = format!("ADD --keep-git-dir --checksum={} http://@/r.git#v1 /src/\n", &first[..9]);
+    bench.build(&lines, &[]).expect_ok();
+    let head = Kind::File(format!("{first}\n").into_bytes());
+    assert_eq!(file(&bench.files(), "/src/.git/HEAD").kind, head);
+
+    std::fs::write(repository.work().join("dir/a.txt"), "three\n").unwrap();
+    repository.commit();
+    repository.serve(&bench.server);
+    bench.build("ADD http://@/r.git /src/\n", &[]).expect_ok();
+    assert_eq!(bench.ran(), 1);
+    assert_eq!(file(&bench.files(), "/src/dir/a.txt").kind, Kind::File(b"three\n".to_vec()));
+}
+
+#[test]
+fn a_repository_is_refused_with_a_reason() {
+    let Some(repository) = Repository::new("repository_refused") else { return };
+    let bench = Bench::new();
+    repository.serve(&bench.server);
+    bench.refuses("ADD http://@/r.git#none /\n", &[], &["does not contain ref none"]);
+    bench.refuses("ADD http://@/r.git#--upload-pack=x /\n", &[], &["invalid git ref"]);
+    bench.refuses("ADD http://@/r.git#main:link /\n", &[], &["git subpath \"link\""]);
+    bench.refuses("ADD http://@/r.git#main:none /\n", &[], &["git subpath \"none\""]);
+    bench.refuses("ADD http://@/other.git /\n", &[], &["/other.git", "ls-remote"]);
+    let wrong = "ADD --checksum=0123456 http://@/r.git#main /\n";
+    bench.refuses(wrong, &[], &["expected checksum to match 0123456"]);
+}
+
+#[test]
+fn credentials_of_repositories_go_by_header() {
+    let Some(repository) = Repository::new("repository_credentials") else { return };
+    let bench = Bench::new();
+    repository.serve(&bench.server);
+    let secret = bench.place.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let id = format!("GIT_AUTH_TOKEN.{}", bench.server.host());
+    let secret = format!("--secret=id={id},src={}", text(&secret));
+    let run = bench.build("ADD http://@/r.git /src/\n", &[&secret]).expect_ok();
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    // `x-access-token:hunter2`
+    let expected = "basic eC1hY2Nlc3MtdG9rZW46aHVudGVyMg==";
+    let asked = bench.server.asked();
+    assert!(!asked.is_empty());
+    for asked in asked {
+        assert_eq!(asked.headers.get("authorization").map(String::as_str), Some(expected));
+    }
+    let lines = "ADD http://@/none.git /src/\n";
+    let run = bench.build(lines, &[&secret]);
+    assert!(run.refused() && !run.stderr.contains("hunter2"), "{}", run.stderr);
+}

@@ -61,6 +61,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A repository could not be fetched or checked out.
+    #[error("`{remote}`: {reason}")]
+    Git {
+        /// Its address, without a password.
+        remote: String,
+        /// Why.
+        reason: String,
+    },
     /// A cache mount could not be held.
     #[error("cache mount `{id}`: {source}")]
     CacheMount {

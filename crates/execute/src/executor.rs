@@ -9,13 +9,14 @@ use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
 use solve::{Fetch, Tasks};
-use store::{Chain, Compression, ContextMemo, DigestError, Store, Time, Tree};
+use store::{Chain, Compression, ContextMemo, DigestError, ScratchFolder, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 pub(crate) use transfer::blocking;
 
 use crate::cache_mount::CacheMounts;
 use crate::files;
+use crate::git::Resolved;
 use crate::http::Download;
 use crate::image::Images;
 use crate::local::{self, Folders};
@@ -64,6 +65,9 @@ pub struct Executor {
     /// What is known of contexts' files, kept when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
     downloads: OncePerStep<Download>,
+    repositories: OncePerStep<Resolved>,
+    /// Checkouts, which trees read.
+    scratch: Mutex<Vec<ScratchFolder>>,
 }
 
 /// What is made once for a step.
@@ -96,6 +100,8 @@ impl Executor {
             context_chains: Mutex::default(),
             memos: Mutex::default(),
             downloads: OncePerStep::default(),
+            repositories: OncePerStep::default(),
+            scratch: Mutex::default(),
             settings,
         }
     }
@@ -130,6 +136,19 @@ impl Executor {
 
     pub(crate) fn downloads(&self) -> &OncePerStep<Download> {
         &self.downloads
+    }
+
+    pub(crate) fn repositories(&self) -> &OncePerStep<Resolved> {
+        &self.repositories
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.settings.now
+    }
+
+    /// Keeps a folder that a tree reads until the build ends.
+    pub(crate) fn keep_scratch(&self, folder: ScratchFolder) {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
     }
 
     pub(crate) fn cache_mounts(&self) -> &CacheMounts {
@@ -274,10 +293,7 @@ impl solve::Executor for Executor {
                 Ok(Output::Chain(merged))
             }
             Operation::Http(source) => self.http_tree(id, source).await,
-            Operation::Git(source) => Err(Error::Unsupported(format!(
-                "`{}`: kiln cannot read git repositories yet",
-                source.remote
-            ))),
+            Operation::Git(source) => self.git_tree(id, source).await,
         }
     }
 
@@ -306,6 +322,7 @@ impl solve::Executor for Executor {
     async fn source_digests(&self, id: StepId, step: &Step) -> Result<Vec<Digest>, Error> {
         match &step.operation {
             Operation::Http(source) => self.http_digests(id, source).await,
+            Operation::Git(source) => self.git_digests(id, source).await,
             _ => Ok(solve::step_key(step).digests),
         }
     }

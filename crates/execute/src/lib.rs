@@ -10,6 +10,7 @@ mod cache_mount;
 mod error;
 mod executor;
 pub mod files;
+mod git;
 mod http;
 mod image;
 mod local;

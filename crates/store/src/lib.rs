@@ -42,6 +42,7 @@ pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
 pub use pack::LayerWriter;
 pub use snapshot::WritableSnapshot;
+pub use spool::ScratchFolder;
 pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 pub use tree::Tree;
 pub use unpack::{PackedLayer, WaitFor};

@@ -3,9 +3,22 @@
 use std::fs::File;
 use std::io;
 
+use std::path::Path;
+
 use rustix::fs::{Mode, OFlags};
 
-use crate::Store;
+use crate::store::TemporaryFolder;
+use crate::{Result, Store};
+
+/// A folder of its owner alone, removed with all that is in it when it is dropped.
+pub struct ScratchFolder(TemporaryFolder);
+
+impl ScratchFolder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
 
 impl Store {
     /// An empty file that is gone when it is closed. It is on the store's disk: memory is for
@@ -25,5 +38,13 @@ impl Store {
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(file)
+    }
+
+    /// An empty folder on the store's disk, for what does not stay.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn scratch_folder(&self) -> Result<ScratchFolder> {
+        self.temporary_folder("scratch").map(ScratchFolder)
     }
 }

@@ -1,0 +1,331 @@
+//! Repositories: what a reference names, and a checkout as a tree.
+//!
+//! The system's `git` does the work, and is told to believe nothing: no configuration but what is
+//! given here, no hooks, no helpers, no transport but the usual ones. Fetched objects are kept in
+//! a bare repository that only one build holds at a time; the checkout has its own folder, and
+//! borrows the objects.
+
+mod command;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use graph::{GitSource, Sharing, StepId};
+use oci::Digest;
+use store::tree::{Node, NodeKind};
+use store::{ScratchFolder, Time, Tree, walk_context};
+
+use crate::executor::{Executor, blocking};
+use crate::http::tree_of_own;
+use crate::{Error, Output};
+use command::Git;
+
+/// Where a fetched reference is kept.
+const FETCHED: &str = "refs/kiln/fetched";
+
+/// What a source's reference names.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// The object that the reference names: a commit, or an annotated tag.
+    object: String,
+    /// The commit for the key, where it is another one.
+    commit: String,
+    /// The reference's whole name, or the commit.
+    reference: String,
+}
+
+impl Executor {
+    /// The record digests of a checkout. One of a whole commit is known without asking.
+    pub(crate) async fn git_digests(
+        &self,
+        id: StepId,
+        source: &GitSource,
+    ) -> Result<Vec<Digest>, Error> {
+        let found = self.resolved(id, source).await?;
+        Ok(vec![solve::git_record(source, &found.commit, &found.reference)])
+    }
+
+    async fn resolved(&self, id: StepId, source: &GitSource) -> Result<Resolved, Error> {
+        let cell = self.repositories().of(id);
+        cell.get_or_try_init(|| self.resolve(source)).await.cloned()
+    }
+
+    async fn resolve(&self, source: &GitSource) -> Result<Resolved, Error> {
+        let failed = |reason: String| command::failed(source, reason);
+        let wanted = source.checksum.as_deref().unwrap_or_default();
+        if !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(failed(format!(
+                "invalid checksum {wanted} for Git URL, expected hex commit hash"
+            )));
+        }
+        let mismatch =
+            |found: &str| failed(format!("expected checksum to match {wanted}, got {found}"));
+        if source.reference.starts_with('-') {
+            return Err(failed(format!("invalid git ref {:?}", source.reference)));
+        }
+        if solve::is_commit(&source.reference) {
+            let commit = source.reference.clone();
+            return match commit.starts_with(wanted) {
+                true => Ok(Resolved {
+                    object: commit.clone(),
+                    commit: commit.clone(),
+                    reference: commit,
+                }),
+                false => Err(mismatch(&commit)),
+            };
+        }
+        let scratch = self.scratch_folder().await?;
+        let git = Git::new(self, source, scratch.path())?;
+        let reference = match source.reference.as_str() {
+            "" => git.default_branch().await?,
+            text => text.to_owned(),
+        };
+        let found = git.list(&reference).await?;
+        let Some((name, object, peeled)) = choose(&found, &reference) else {
+            return Err(failed(format!("repository does not contain ref {reference}")));
+        };
+        if !solve::is_commit(object) {
+            return Err(failed(format!("invalid commit sha {object:?}")));
+        }
+        if !object.starts_with(wanted) && !peeled.is_some_and(|peeled| peeled.starts_with(wanted)) {
+            return Err(mismatch(
+                &peeled.map_or(object.into(), |peeled| format!("{object} or {peeled}")),
+            ));
+        }
+        // Without `.git`, a tag is as good as its commit.
+        let commit = peeled.filter(|_| !source.keep_git_dir).unwrap_or(object);
+        if !solve::is_commit(commit) {
+            return Err(failed(format!("invalid commit sha {commit:?}")));
+        }
+        Ok(Resolved { object: object.into(), commit: commit.into(), reference: name })
+    }
+
+    /// The checkout as a tree: of root, with the modes that a usual umask gives.
+    pub(crate) async fn git_tree(&self, id: StepId, source: &GitSource) -> Result<Output, Error> {
+        let found = self.resolved(id, source).await?;
+        let scratch = self.scratch_folder().await?;
+        let work = scratch.path().join("tree");
+        let name = format!("git {} {}", found.object.len(), source.remote);
+        let mounts = self.cache_mounts().clone();
+        let held = blocking(move || mounts.hold(&name, Sharing::Locked));
+        let repository = held.await.map_err(|error| command::failed(source, error.to_string()))?;
+        let bare = Git::new(self, source, &repository.path)?;
+        fetch(&bare, &found).await?;
+        let keep = source.keep_git_dir && source.subdir.is_empty();
+        if keep {
+            check_out_with_repository(self, source, &found, &bare, &work).await?;
+        } else {
+            check_out(self, source, &found, &repository.path, &work).await?;
+        }
+        drop(repository);
+        let (now, subdir, remote) = (self.now(), source.subdir.clone(), source.clone());
+        let tree = blocking(move || tree_of(&work, &subdir, keep, now, &remote)).await?;
+        self.keep_scratch(scratch);
+        Ok(Output::Context(Arc::new(tree)))
+    }
+
+    async fn scratch_folder(&self) -> Result<ScratchFolder, Error> {
+        let store = self.store().clone();
+        Ok(blocking(move || store.scratch_folder()).await?)
+    }
+}
+
+/// What `ls-remote` says of a reference, as git-checkout would choose: its whole name, its object
+/// and, for an annotated tag, the commit.
+fn choose<'a>(
+    found: &'a [(String, String)],
+    reference: &str,
+) -> Option<(String, &'a str, Option<&'a str>)> {
+    let object =
+        |name: &str| found.iter().find(|(_, known)| known == name).map(|(id, _)| id.as_str());
+    let named =
+        |prefix: &str| format!("{prefix}{}", reference.strip_prefix(prefix).unwrap_or(reference));
+    let tag = named("refs/tags/");
+    for name in [named("refs/"), named("refs/heads/")] {
+        // The same name can be a whole tag's.
+        if name != tag
+            && let Some(object) = object(&name)
+        {
+            return Some((name, object, None));
+        }
+    }
+    let peeled = object(&format!("{tag}^{{}}"));
+    object(&tag).map(|object| (tag.clone(), object, peeled))
+}
+
+/// Brings an object into the bare repository.
+async fn fetch(git: &Git, found: &Resolved) -> Result<(), Error> {
+    if !git.folder().join("HEAD").exists() {
+        git.init(true, found.object.len()).await?;
+    }
+    let has = || async { git.has(&found.object).await };
+    if has().await {
+        return Ok(());
+    }
+    // What a killed git left would hold up all others, and nobody else is here.
+    let _ = std::fs::remove_file(git.folder().join("shallow.lock"));
+    let mut last = Ok(());
+    if !solve::is_commit(&found.reference) {
+        last = git.fetch(&[&format!("+{}:{FETCHED}", found.reference)], true).await;
+        if has().await {
+            return Ok(());
+        }
+    }
+    // Most servers give any commit that something leads to; of others, everything is needed.
+    let exact = format!("+{}:{FETCHED}", found.object);
+    if git.fetch(&[&exact], true).await.is_ok() && has().await {
+        return Ok(());
+    }
+    let all =
+        git.fetch(&["+refs/heads/*:refs/kiln/heads/*", "+refs/tags/*:refs/tags/*"], false).await;
+    match has().await {
+        true => Ok(()),
+        false => {
+            last?;
+            all?;
+            Err(git.failed(format!("the repository has no commit {}", found.object)))
+        }
+    }
+}
+
+/// A checkout alone: its repository stays outside.
+async fn check_out(
+    executor: &Executor,
+    source: &GitSource,
+    found: &Resolved,
+    bare: &Path,
+    work: &Path,
+) -> Result<(), Error> {
+    let folder = work.with_file_name("git");
+    let git = Git::new(executor, source, &folder)?.with_work_tree(work)?;
+    git.init(false, found.object.len()).await?;
+    let borrow = || -> std::io::Result<()> {
+        let mut path = bare.join("objects").into_os_string().into_encoded_bytes();
+        path.push(b'\n');
+        std::fs::create_dir_all(folder.join("objects/info"))?;
+        std::fs::write(folder.join("objects/info/alternates"), path)?;
+        match std::fs::copy(bare.join("shallow"), folder.join("shallow")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    borrow().map_err(|error| git.failed(error.to_string()))?;
+    git.run(&["read-tree", "--reset", "-u", &found.object]).await?;
+    submodules(&git, source, work).await
+}
+
+/// A checkout with a `.git` of its own, as BuildKit makes it: one commit deep, its head detached.
+async fn check_out_with_repository(
+    executor: &Executor,
+    source: &GitSource,
+    found: &Resolved,
+    bare: &Git,
+    work: &Path,
+) -> Result<(), Error> {
+    bare.run(&["update-ref", "--no-deref", "refs/kiln/checkout", &found.object]).await?;
+    let folder = work.join(".git");
+    let git = Git::new(executor, source, &folder)?.with_work_tree(work)?;
+    git.init(false, found.object.len()).await?;
+    let name = match source.reference.as_str() {
+        "" => found.reference.strip_prefix("refs/heads/").unwrap_or(&found.reference),
+        text => text,
+    };
+    let spec = match name {
+        name if solve::is_commit(name) => "refs/kiln/checkout".to_owned(),
+        name if name.starts_with("refs/") => format!("+refs/kiln/checkout:{name}"),
+        name => format!("+refs/kiln/checkout:refs/tags/{name}"),
+    };
+    // Through the protocol: what a local clone would share could be more than the commit.
+    git.fetch_from_folder(bare.folder(), &spec).await?;
+    git.run(&["checkout", "-q", "--detach", "FETCH_HEAD"]).await?;
+    submodules(&git, source, work).await?;
+    git.run(&["config", "remote.origin.url", &git.shown_remote()]).await?;
+    git.run(&["reflog", "expire", "--all", "--expire=now"]).await?;
+    for name in ["FETCH_HEAD", "ORIG_HEAD"] {
+        let _ = std::fs::remove_file(folder.join(name));
+    }
+    Ok(())
+}
+
+async fn submodules(git: &Git, source: &GitSource, work: &Path) -> Result<(), Error> {
+    let there = std::fs::symlink_metadata(work.join(".gitmodules")).is_ok();
+    if source.skip_submodules || !there {
+        return Ok(());
+    }
+    git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]).await
+}
+
+/// A checkout's files as a tree. Blocks.
+fn tree_of(
+    work: &Path,
+    subdir: &str,
+    keep: bool,
+    now: Time,
+    source: &GitSource,
+) -> Result<Tree, Error> {
+    let walked = walk_context(work, &[], &[])
+        .map_err(|error| command::failed(source, graph::chain_text(&error)))?;
+    let Some(root) = walked.get(subdir.as_bytes()).filter(|node| node.is_directory()) else {
+        let reason = format!("git subpath {subdir:?} is no folder of the repository");
+        return Err(command::failed(source, reason));
+    };
+    let mut root = root.clone();
+    root.mode = 0o755;
+    let mut tree = tree_of_own()?;
+    tree.insert(b"", root)?;
+    let mut paths: Vec<Vec<u8>> = vec![Vec::new()];
+    tree.walk(|path, _| paths.push(path.into()));
+    for path in paths {
+        // Outside of its repository, a submodule's link to it leads nowhere.
+        if !keep && path.rsplit(|byte| *byte == b'/').next() == Some(b".git") {
+            tree.remove(&path);
+        }
+        let Some(node) = tree.get_mut(&path) else { continue };
+        node.mode = usual_mode(node);
+        (node.uid, node.gid, node.mtime, node.xattrs) = (0, 0, now, None);
+    }
+    Ok(tree)
+}
+
+/// The mode that git gives under a umask of 022, whatever this process has.
+fn usual_mode(node: &Node) -> u32 {
+    let own = node.mode >> 6 & 7;
+    match node.kind {
+        NodeKind::Symlink { .. } => 0o777,
+        NodeKind::Directory(_) => 0o755,
+        _ => own << 6 | (own & 5) << 3 | own & 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_come_before_tags() {
+        let found: Vec<(String, String)> = [
+            ("1", "refs/heads/both"),
+            ("2", "refs/tags/both"),
+            ("3", "refs/tags/v1"),
+            ("4", "refs/tags/v1^{}"),
+            ("5", "refs/pull/7/head"),
+            ("6", "refs/heads/other/v2"),
+        ]
+        .map(|(object, name)| (object.to_owned(), name.to_owned()))
+        .into();
+        for (reference, expected) in [
+            ("both", Some(("refs/heads/both", "1", None))),
+            ("refs/tags/both", Some(("refs/tags/both", "2", None))),
+            ("v1", Some(("refs/tags/v1", "3", Some("4")))),
+            ("refs/tags/v1", Some(("refs/tags/v1", "3", Some("4")))),
+            ("refs/pull/7/head", Some(("refs/pull/7/head", "5", None))),
+            ("pull/7/head", Some(("refs/pull/7/head", "5", None))),
+            ("v2", None),
+        ] {
+            let chosen = choose(&found, reference);
+            let chosen =
+                chosen.as_ref().map(|(name, object, commit)| (name.as_str(), *object, *commit));
+            assert_eq!(chosen, expected, "{reference}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The `git` of the system.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use base64::Engine as _;
+use graph::GitSource;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use crate::Error;
+use crate::executor::Executor;
+use crate::http::shown;
+
+/// Most that is read of what git prints, in bytes.
+const MOST_SAID: u64 = 4 << 20;
+/// Most of its complaints that is shown, in characters.
+const MOST_SHOWN: usize = 800;
+
+/// What of the caller's environment would change what git does.
+const UNWANTED: [&str; 27] = [
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ASKPASS",
+    "GIT_ATTR_SOURCE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_DEFAULT_HASH",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_PROTOCOL_FROM_USER",
+    "GIT_PROXY_COMMAND",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_SSH",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_TRACE",
+    "GIT_TRACE_CURL",
+    "SSH_ASKPASS",
+];
+
+/// Settings for each run. Transports that could run something are not named, so they are refused;
+/// folders are only for the caller, not for a repository's submodules.
+const SETTINGS: [(&str, &str); 13] = [
+    ("protocol.allow", "never"),
+    ("protocol.http.allow", "always"),
+    ("protocol.https.allow", "always"),
+    ("protocol.git.allow", "always"),
+    ("protocol.ssh.allow", "always"),
+    ("protocol.file.allow", "user"),
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("credential.helper", ""),
+    ("safe.directory", "*"),
+    ("fetch.recurseSubmodules", "false"),
+    ("gc.auto", "0"),
+    ("advice.detachedHead", "false"),
+];
+
+/// A repository, and how git is run in it.
+pub(super) struct Git {
+    folder: PathBuf,
+    work_tree: Option<PathBuf>,
+    source: GitSource,
+    /// Settings of this repository, credentials among them: by environment, since arguments can
+    /// be seen by every process.
+    settings: Vec<(String, String)>,
+    agent: Option<PathBuf>,
+    /// What must not be shown.
+    secrets: Vec<String>,
+}
+
+/// An error about a repository.
+pub(super) fn failed(source: &GitSource, reason: String) -> Error {
+    Error::Git { remote: shown_remote(source), reason }
+}
+
+fn shown_remote(source: &GitSource) -> String {
+    // A user of ssh is no secret, and needed.
+    match source.remote.starts_with("http") {
+        true => shown(&source.remote),
+        false => source.remote.clone(),
+    }
+}
+
+impl Git {
+    /// A repository in `folder`, with the credentials that the caller lends.
+    pub(super) fn new(
+        executor: &Executor,
+        source: &GitSource,
+        folder: &Path,
+    ) -> Result<Self, Error> {
+        let mut git = Self {
+            folder: folder.into(),
+            work_tree: None,
+            source: source.clone(),
+            settings: Vec::new(),
+            agent: None,
+            secrets: Vec::new(),
+        };
+        if let Some((_, rest)) = source.remote.split_once("://")
+            && source.remote.starts_with("http")
+        {
+            let authority = rest.split('/').next().unwrap_or_default();
+            if let Some((user, _)) = authority.rsplit_once('@') {
+                let password = user.split_once(':').map_or(user, |(_, password)| password);
+                git.secrets.extend([user.to_owned(), password.to_owned()]);
+            }
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            git.lend(executor, host)?;
+        } else if !source.remote.starts_with("git://") {
+            let agent = executor.lent().ssh.get("default").cloned();
+            git.agent = Some(agent.ok_or_else(|| Error::NoAgent { id: "default".into() })?);
+        }
+        Ok(git)
+    }
+
+    /// Takes the first of the secrets that are for this host, as BuildKit does.
+    fn lend(&mut self, executor: &Executor, host: &str) -> Result<(), Error> {
+        let secrets = &executor.lent().secrets;
+        for (name, is_token) in [
+            (format!("GIT_AUTH_HEADER.{host}"), false),
+            (format!("GIT_AUTH_TOKEN.{host}"), true),
+            ("GIT_AUTH_HEADER".to_owned(), false),
+            ("GIT_AUTH_TOKEN".to_owned(), true),
+        ] {
+            let Some(value) = secrets.get(&name) else { continue };
+            let text = std::str::from_utf8(value).ok().map(str::trim_end);
+            let text = text.filter(|text| !text.contains(['\0', '\n', '\r']));
+            let text = text.ok_or_else(|| Error::SecretNotText { id: name.clone() })?;
+            let header = match is_token {
+                true => {
+                    let pair = format!("x-access-token:{text}");
+                    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+                    self.secrets.push(encoded.clone());
+                    format!("basic {encoded}")
+                }
+                false => text.to_owned(),
+            };
+            self.secrets.push(text.to_owned());
+            let key = format!("http.{}.extraheader", scope(&self.source.remote));
+            self.settings.push((key, format!("Authorization: {header}")));
+            break;
+        }
+        Ok(())
+    }
+
+    /// The same repository with files in `work_tree`, which is made.
+    pub(super) fn with_work_tree(mut self, work_tree: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(work_tree).map_err(|error| self.failed(error.to_string()))?;
+        self.work_tree = Some(work_tree.into());
+        Ok(self)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn failed(&self, reason: String) -> Error {
+        failed(&self.source, reason)
+    }
+
+    pub(super) fn shown_remote(&self) -> String {
+        shown_remote(&self.source)
+    }
+
+    /// Makes the repository; `digits` is the length of its objects' names.
+    pub(super) async fn init(&self, bare: bool, digits: usize) -> Result<(), Error> {
+        let mut args = vec!["init", "--quiet", "--template=", "--initial-branch=master"];
+        if bare {
+            args.push("--bare");
+        }
+        if digits == 64 {
+            args.push("--object-format=sha256");
+        }
+        self.run(&args).await?;
+        if !bare {
+            // In the file: submodules have their own, and relative addresses start from this one.
+            self.append_origin().map_err(|error| self.failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn append_origin(&self) -> io::Result<()> {
+        use std::io::Write as _;
+        let quoted = self.source.remote.replace('\\', "\\\\").replace('"', "\\\"");
+        if quoted.contains(['\n', '\0']) {
+            return Err(io::Error::other("the address has characters that none has"));
+        }
+        let mut config = std::fs::File::options().append(true).open(self.folder.join("config"))?;
+        writeln!(config, "[remote \"origin\"]\n\turl = \"{quoted}\"")
+    }
+
+    /// The name of the branch that the server's HEAD is.
+    pub(super) async fn default_branch(&self) -> Result<String, Error> {
+        let said = self.ask(&["ls-remote", "--symref", "--", "source", "HEAD"]).await?;
+        let branch = said.lines().find_map(|line| line.strip_prefix("ref: refs/heads/"));
+        let branch = branch.and_then(|line| line.split_whitespace().next());
+        match branch.filter(|branch| !branch.starts_with('-')) {
+            Some(branch) => Ok(branch.into()),
+            None => Err(self.failed("could not find default branch for repository".into())),
+        }
+    }
+
+    /// Objects and names that the server has for a reference.
+    pub(super) async fn list(&self, reference: &str) -> Result<Vec<(String, String)>, Error> {
+        let peeled = format!("{reference}^{{}}");
+        let said = self.ask(&["ls-remote", "--", "source", reference, &peeled]).await?;
+        let pair = |line: &str| {
+            let (object, name) = line.split_once('\t')?;
+            Some((object.to_owned(), name.to_owned()))
+        };
+        Ok(said.lines().filter_map(pair).collect())
+    }
+
+    /// Whether the repository has an object with all that a checkout needs.
+    pub(super) async fn has(&self, object: &str) -> bool {
+        self.ask(&["cat-file", "-e", &format!("{object}^{{commit}}")]).await.is_ok()
+    }
+
+    /// Fetches from the source: `newest`, without what came before.
+    pub(super) async fn fetch(&self, specs: &[&str], newest: bool) -> Result<(), Error> {
+        let mut args = vec!["fetch", "--quiet", "--no-tags", "--force"];
+        if newest {
+            args.push("--depth=1");
+        } else if self.folder.join("shallow").exists() {
+            args.push("--unshallow");
+        }
+        let tail: Vec<&str> = ["--", "source"].into_iter().chain(specs.iter().copied()).collect();
+        let all: Vec<&str> = args.iter().chain(&tail).copied().collect();
+        match self.run(&all).await {
+            // Servers of plain files give no part of a history.
+            Err(Error::Git { reason, .. })
+                if newest && (reason.contains("shallow") || reason.contains("--depth")) =>
+            {
+                args.pop();
+                let all: Vec<&str> = args.iter().chain(&tail).copied().collect();
+                self.run(&all).await
+            }
+            result => result,
+        }
+    }
+
+    /// Fetches from another repository of this machine.
+    pub(super) async fn fetch_from_folder(&self, folder: &Path, spec: &str) -> Result<(), Error> {
+        let address = format!("file://{}", folder.display());
+        self.run(&["fetch", "--quiet", "--no-tags", "-u", "--depth=1", "--", &address, spec]).await
+    }
+
+    /// Runs git for what it does.
+    pub(super) async fn run(&self, args: &[&str]) -> Result<(), Error> {
+        self.ask(args).await.map(drop)
+    }
+
+    /// Runs git for what it prints.
+    async fn ask(&self, args: &[&str]) -> Result<String, Error> {
+        let mut command = self.command();
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                self.failed("`git` is needed for it, and is not here".into())
+            }
+            _ => self.failed(format!("`git` cannot be started: {error}")),
+        })?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (out, err) = tokio::join!(read(out), read(err));
+        let status = child.wait().await.map_err(|error| self.failed(error.to_string()))?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&out).into_owned());
+        }
+        let said = self.clean(&String::from_utf8_lossy(&err));
+        let what = args.first().copied().unwrap_or_default();
+        Err(self.failed(format!("git {what}: {said}")))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        for name in UNWANTED {
+            command.env_remove(name);
+        }
+        let here = self.work_tree.as_deref().filter(|_| self.folder.exists());
+        let here = here.unwrap_or_else(|| existing(&self.folder));
+        command
+            .kill_on_drop(true)
+            .stdin(Stdio::null())
+            .current_dir(here)
+            .env("GIT_DIR", &self.folder)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("HOME", "/dev/null")
+            .env("XDG_CONFIG_HOME", "/dev/null")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_TEMPLATE_DIR", "")
+            .env("GIT_LFS_SKIP_SMUDGE", "1")
+            .env("LC_ALL", "C")
+            .env_remove("SSH_AUTH_SOCK")
+            .env(
+                "GIT_SSH_COMMAND",
+                "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
+            );
+        match &self.work_tree {
+            Some(work_tree) => command.env("GIT_WORK_TREE", work_tree),
+            None => command.env_remove("GIT_WORK_TREE"),
+        };
+        if let Some(agent) = &self.agent {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
+        let source = [("remote.source.url".to_owned(), self.source.remote.clone())];
+        let fixed = SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let settings: Vec<_> = fixed.chain(source).chain(self.settings.iter().cloned()).collect();
+        command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+        for (index, (key, value)) in settings.into_iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{index}"), key);
+            command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        command
+    }
+
+    /// What git says, without secrets and what could steer a terminal.
+    fn clean(&self, said: &str) -> String {
+        let mut said = said.replace(&self.source.remote, &self.shown_remote());
+        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
+            said = said.replace(secret, "[secret]");
+        }
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        let joined = lines.collect::<Vec<_>>().join("; ");
+        joined.chars().filter(|char| !char.is_control()).take(MOST_SHOWN).collect()
+    }
+}
+
+/// Where credentials go: the repository; of GitHub, all of it, since private submodules are usual
+/// there.
+fn scope(remote: &str) -> &str {
+    ["https://github.com/", "https://www.github.com/"]
+        .into_iter()
+        .find(|prefix| remote.starts_with(prefix))
+        .unwrap_or(remote)
+}
+
+/// The folder, or the nearest above it that is there.
+fn existing(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"))
+}
+
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What is cut short, or cannot be read, shows in what git returns.
+        let _ = pipe.take(MOST_SAID).read_to_end(&mut bytes).await;
+    }
+    bytes
+}
