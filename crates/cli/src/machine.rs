@@ -1,5 +1,6 @@
 //! What this process has to work with: its rights, the store, the registry client, the runtime.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,8 +14,15 @@ use crate::settings::{Environment, Hidden, Settings};
 
 /// Becomes root of a user namespace where it is not root already and can; for commands that use
 /// the store. Must be called before there are threads.
-pub fn rise() -> Standing {
-    runtime::become_namespace_root(std::env::args_os())
+pub fn rise(settings: &Settings) -> Standing {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    if !settings.root_is_given {
+        // In the namespace it is root, and would look for its state where root has it.
+        let mut root = OsString::from("--root=");
+        root.push(&settings.root);
+        args.insert(args.len().min(1), root);
+    }
+    runtime::become_namespace_root(args)
 }
 
 /// Opens the store.

@@ -59,7 +59,7 @@ fn run(cli: Cli) -> Result<(), Report> {
     let environment = Environment::of_process();
     let is_superuser = rustix::process::geteuid().is_root();
     let settings = Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
-    let store = || machine::open_store(&settings, &machine::rise());
+    let store = || machine::open_store(&settings, &machine::rise(&settings));
     match &command {
         Command::Build(args) => commands::build::run(args, &environment, &settings),
         Command::Login(args) => commands::login::run(args, &environment, &settings),

@@ -21,7 +21,7 @@ use crate::threads;
 /// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     let plan = prepare(args, environment, settings)?;
-    let standing = machine::rise();
+    let standing = machine::rise(settings);
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }

@@ -21,7 +21,7 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
     if args.all_tags && args.image.has_tag() {
         return Err("`--all-tags` cannot be used with a tag".to_owned().into());
     }
-    let store = machine::open_store(settings, &machine::rise())?;
+    let store = machine::open_store(settings, &machine::rise(settings))?;
     let names = match args.all_tags {
         false => vec![args.image.reference().clone()],
         true => tags(&store, args.image.reference())?,
@@ -67,7 +67,7 @@ fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
 /// If a flag is wrong, or the registry does not give the image.
 pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     judge_content_trust(args.disable_content_trust.as_deref())?;
-    let store = machine::open_store(settings, &machine::rise())?;
+    let store = machine::open_store(settings, &machine::rise(settings))?;
     let request = PullRequest {
         name: args.image.clone(),
         platform: args.platform.clone().or_else(|| settings.default_platform.clone()),

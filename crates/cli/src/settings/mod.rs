@@ -17,6 +17,8 @@ use crate::progress::{Colors, Mode, Style};
 pub struct Settings {
     /// Where kiln keeps its state: `--root`, `KILN_ROOT`, or the usual place.
     pub root: PathBuf,
+    /// Whether `--root` says it.
+    pub root_is_given: bool,
     /// The folder of `config.json`: `DOCKER_CONFIG` or `~/.docker`; none without a home.
     pub docker_config: Option<PathBuf>,
     /// `DOCKER_AUTH_CONFIG`: a `config.json` as text, with credentials.
@@ -123,6 +125,7 @@ impl Settings {
                 Some(root) => root.to_owned(),
                 None => default_root(environment, is_superuser)?,
             },
+            root_is_given: root.is_some(),
             docker_config: path("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))),
             docker_auth_config: environment.get("DOCKER_AUTH_CONFIG").map(Hidden::new),
             registry_auth_file: path("REGISTRY_AUTH_FILE"),
