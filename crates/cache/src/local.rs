@@ -3,7 +3,7 @@
 //! Tables: `cache_record` (a digest), `cache_link` (a record by which an input of another is
 //! known), `cache_chain` (a layer and the chain below it), `cache_result` (an output of a record).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Descriptor, Digest, Repository};
@@ -29,10 +29,10 @@ const TABLES: &str = "
 pub struct LocalRecords {
     store: Store,
     name: Arc<str>,
-    /// Chains that were read or written; most records of a build share theirs.
+    /// Chains that were read or written whole; most records of a build share theirs.
     chains: Mutex<HashMap<Digest, Chain>>,
-    /// DiffIDs of layers that were found to be somewhere.
-    here: Mutex<HashSet<Digest>>,
+    /// Chains whose layers were found to be somewhere.
+    sourced: Mutex<HashMap<Digest, Chain>>,
 }
 
 impl LocalRecords {
@@ -48,7 +48,7 @@ impl LocalRecords {
             store: store.clone(),
             name: "local".into(),
             chains: Mutex::default(),
-            here: Mutex::default(),
+            sourced: Mutex::default(),
         })
     }
 
@@ -81,31 +81,38 @@ impl LocalRecords {
 
     /// A chain whose layers can all be had: unpacked, as a blob, or from another place.
     fn with_sources(&self, chain: &Chain) -> Result<Option<Chain>, store::Error> {
-        let mut layers = chain.layers();
-        let mut is_changed = false;
-        for layer in &mut layers {
-            let diff_id = layer.diff_id;
-            if self.here.lock().unwrap_or_else(PoisonError::into_inner).contains(&diff_id) {
-                continue;
+        let mut sourced = self.sourced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut above = Vec::new();
+        let mut result = Chain::new();
+        let mut at = chain;
+        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below()) {
+            if let Some(known) = sourced.get(&id) {
+                result = known.clone();
+                break;
             }
-            let has_source = |blob: &Descriptor| {
-                !layer.places.is_empty() || self.store.blob_path(&blob.digest).exists()
-            };
-            if !self.store.layer_folder(&diff_id).is_dir()
-                && !layer.blob.as_ref().is_some_and(has_source)
-            {
-                // It was compressed after the record was made.
-                let Some(blob) = self.store.stored_blob(&diff_id)? else { return Ok(None) };
-                layer.blob = Some(blob);
-                is_changed = true;
-                continue;
-            }
-            self.here.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id);
+            above.push((id, layer));
+            at = below;
         }
-        Ok(Some(match is_changed {
-            false => chain.clone(),
-            true => layers.into_iter().fold(Chain::new(), |chain, layer| chain.with(layer)),
-        }))
+        for (id, layer) in above.into_iter().rev() {
+            let Some(layer) = self.with_source(layer)? else { return Ok(None) };
+            result = result.with(layer);
+            sourced.insert(id, result.clone());
+        }
+        Ok(Some(result))
+    }
+
+    fn with_source(&self, layer: &Layer) -> Result<Option<Layer>, store::Error> {
+        let has_source = |blob: &Descriptor| {
+            !layer.places.is_empty() || self.store.blob_path(&blob.digest).exists()
+        };
+        if self.store.layer_folder(&layer.diff_id).is_dir()
+            || layer.blob.as_ref().is_some_and(has_source)
+        {
+            return Ok(Some(layer.clone()));
+        }
+        // It was compressed after the record was made.
+        let blob = self.store.stored_blob(&layer.diff_id)?;
+        Ok(blob.map(|blob| Layer { blob: Some(blob), ..layer.clone() }))
     }
 
     fn kept_results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
@@ -193,25 +200,36 @@ impl LocalRecords {
         Ok(number)
     }
 
+    /// Writes the layers of a chain, from the top down to a part that is known to be written.
     fn save_chain(&self, connection: &Connection, chain: &Chain) -> rusqlite::Result<()> {
-        let mut statement =
+        let mut write =
             connection.prepare_cached("INSERT OR REPLACE INTO cache_chain VALUES(?1, ?2, ?3)")?;
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut above = Vec::new();
+        let mut written = Chain::new();
         let mut at = chain;
         while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below()) {
-            let known =
-                self.chains.lock().unwrap_or_else(PoisonError::into_inner).insert(id, at.clone());
-            if known.is_some() {
+            if let Some(known) = chains.get(&id)
+                && known.top() == Some(layer)
+            {
+                written = known.clone();
                 break;
             }
-            let text = serde_json::to_string(&LayerText::from(layer))
-                .expect("a layer has no map with keys that are not texts");
-            let below_id = below.id();
-            statement.execute(params![
-                id.as_bytes(),
-                below_id.as_ref().map_or(&[][..], |id| id.as_bytes()),
-                text
-            ])?;
+            let there = chain_row(connection, id)?.map(|(_, layer)| layer);
+            let layer = there.as_ref().map_or_else(|| layer.clone(), |there| merged(layer, there));
+            if there.as_ref() != Some(&layer) {
+                let text = serde_json::to_string(&LayerText::from(&layer))
+                    .expect("a layer has no map with keys that are not texts");
+                let below = below.id();
+                let below = below.as_ref().map_or(&[][..], |id| id.as_bytes());
+                write.execute(params![id.as_bytes(), below, text])?;
+            }
+            above.push((id, layer));
             at = below;
+        }
+        for (id, layer) in above.into_iter().rev() {
+            written = written.with(layer);
+            chains.insert(id, written.clone());
         }
         Ok(())
     }
@@ -219,8 +237,6 @@ impl LocalRecords {
     /// Reads a chain from the top down; none if a part of it is missing or cannot be read.
     fn chain(&self, connection: &Connection, id: Digest) -> rusqlite::Result<Option<Chain>> {
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut statement =
-            connection.prepare_cached("SELECT below, layer FROM cache_chain WHERE id = ?1")?;
         let mut above = Vec::new();
         let mut at = Some(id);
         let mut chain = Chain::new();
@@ -229,19 +245,9 @@ impl LocalRecords {
                 chain = known.clone();
                 break;
             }
-            let row = statement
-                .query_row([id.as_bytes()], |row| {
-                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
-                })
-                .optional()?;
-            let Some((below, text)) = row else { return Ok(None) };
-            let Some(layer) =
-                serde_json::from_str::<LayerText>(&text).ok().and_then(LayerText::layer)
-            else {
-                return Ok(None);
-            };
+            let Some((below, layer)) = chain_row(connection, id)? else { return Ok(None) };
             above.push(layer);
-            at = <[u8; 32]>::try_from(below).ok().map(Digest::from_bytes);
+            at = below;
         }
         for layer in above.into_iter().rev() {
             chain = chain.with(layer);
@@ -251,6 +257,35 @@ impl LocalRecords {
         }
         Ok((chain.id() == Some(id)).then_some(chain))
     }
+}
+
+/// A layer of a chain, and the chain below it; none where there is no row, or none that can be
+/// read.
+fn chain_row(
+    connection: &Connection,
+    id: Digest,
+) -> rusqlite::Result<Option<(Option<Digest>, Layer)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT below, layer FROM cache_chain WHERE id = ?1")?;
+    let row = statement.query_row([id.as_bytes()], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+    });
+    let Some((below, text)) = row.optional()? else { return Ok(None) };
+    let below = <[u8; 32]>::try_from(below).ok().map(Digest::from_bytes);
+    Ok(serde_json::from_str::<LayerText>(&text).ok().map(|text| (below, text.layer())))
+}
+
+/// A layer with what was known of it before.
+fn merged(new: &Layer, there: &Layer) -> Layer {
+    let digest = |layer: &Layer| layer.blob.as_ref().map(|blob| blob.digest);
+    if new.blob.is_some() && digest(new) != digest(there) {
+        return new.clone();
+    }
+    // Places are of the blob: they stay with it.
+    let mut places = there.places.clone();
+    places.extend(new.places.iter().filter(|place| !there.places.contains(place)).cloned());
+    let (blob, created) = (there.blob.clone(), new.created.clone().or(there.created.clone()));
+    Layer { diff_id: new.diff_id, blob, created, places }
 }
 
 fn root(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<i64>> {
@@ -356,18 +391,21 @@ impl From<&Layer> for LayerText {
 }
 
 impl LayerText {
-    fn layer(self) -> Option<Layer> {
+    fn layer(self) -> Layer {
         let place = |place| match place {
             PlaceText::Registry { host, path, insecure } => {
                 Place::Registry { repository: Repository::new(host, path), insecure }
             }
             PlaceText::Layout(folder) => Place::Layout(folder),
         };
-        Some(Layer {
+        Layer {
             diff_id: self.diff_id,
             blob: self.blob,
             created: self.created,
             places: self.places.into_iter().map(place).collect(),
-        })
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

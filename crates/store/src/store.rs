@@ -469,8 +469,10 @@ fn prepare(root: &Path, base: &Path, privileges: Privileges) -> Result<()> {
     for folder in ["blobs", "blobs/sha256", "layers", "tmp", "run"] {
         make_folder(&base.join(folder), 0o700)?;
     }
-    // A link is made whole or not at all, and by one process only.
-    let part = base.join(format!("tmp/kind-{}-{}", std::process::id(), now()));
+    // A link is made whole or not at all, and by one process only. The part is not in `tmp`, which
+    // another process that is a step further may be sweeping.
+    let thread = std::thread::current().id();
+    let part = base.join(format!(".kind-{}-{thread:?}", std::process::id()));
     fs::write(&part, asked).map_err(Error::file("write", &part))?;
     let linked = fs::hard_link(&part, &marker);
     let _ = fs::remove_file(&part);

@@ -1,0 +1,204 @@
+use std::path::Path;
+
+use oci::media_type;
+use solve::RecordId;
+use store::{OpenOptions, Privileges};
+
+use super::*;
+
+fn open(root: &Path) -> LocalRecords {
+    let store = Store::open(root, OpenOptions::new(Privileges::None)).unwrap();
+    LocalRecords::open(&store).unwrap()
+}
+
+fn digest(text: impl AsRef<[u8]>) -> Digest {
+    Digest::of(text)
+}
+
+fn place(path: &str) -> Place {
+    Place::Registry { repository: Repository::new("localhost:5000", path), insecure: false }
+}
+
+/// A layer that a repository has.
+fn layer(name: &str) -> Layer {
+    Layer {
+        diff_id: digest(name),
+        blob: Some(Descriptor::of(media_type::OCI_LAYER, name.as_bytes())),
+        created: Some(format!("time of {name}")),
+        places: vec![place("a")],
+    }
+}
+
+fn chain(names: &[&str]) -> Chain {
+    names.iter().map(|name| layer(name)).collect()
+}
+
+fn root_record(name: &str) -> NewRecord<Chain> {
+    NewRecord { digest: digest(name), inputs: Vec::new(), output: None }
+}
+
+fn link(number: i64, selector: Option<&str>) -> Link {
+    let record = RecordId { source: 0, number };
+    Link::Record { record, selector: selector.map(digest) }
+}
+
+fn diff_ids(found: &[Found<Chain>]) -> Vec<Vec<Digest>> {
+    let layers = |found: &Found<Chain>| found.chain.layers();
+    found.iter().map(|found| layers(found).iter().map(|layer| layer.diff_id).collect()).collect()
+}
+
+#[test]
+fn what_is_saved_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    assert_eq!(records.root(digest("image")).unwrap(), None);
+    let image = records.save(&root_record("image")).unwrap();
+    assert_eq!(records.save(&root_record("image")).unwrap(), image);
+    let copy = NewRecord {
+        digest: digest("copy"),
+        inputs: vec![
+            vec![link(image, None)],
+            vec![link(image, Some("/out")), Link::Content(digest("content"))],
+        ],
+        output: Some(chain(&["base", "copied"])),
+    };
+    let number = records.save(&copy).unwrap();
+
+    // Another process, later.
+    let records = open(folder.path());
+    assert_eq!(records.root(digest("image")).unwrap(), Some(image));
+    assert_eq!(records.linked(image, digest("copy"), 0, None).unwrap(), [number]);
+    assert_eq!(records.linked(image, digest("copy"), 1, Some(digest("/out"))).unwrap(), [number]);
+    for (digest, input, selector) in [
+        (digest("copy"), 1, None),
+        (digest("copy"), 0, Some(digest("/out"))),
+        (digest("copy"), 2, None),
+        (digest("other"), 0, None),
+    ] {
+        assert_eq!(records.linked(image, digest, input, selector).unwrap(), [0; 0]);
+    }
+    let content = records.root(digest("content")).unwrap().unwrap();
+    assert_eq!(records.linked(content, digest("copy"), 1, None).unwrap(), [number]);
+    assert_eq!(records.content_links(number, 1).unwrap(), [digest("content")]);
+    let found = records.results(number).unwrap();
+    assert_eq!(found[0].chain.layers(), chain(&["base", "copied"]).layers());
+    assert_eq!((found[0].created.as_str(), &*found[0].source), ("time of copied", "local"));
+}
+
+#[test]
+fn a_record_that_shares_a_link_of_each_input_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    let [a, b, c] = ["a", "b", "c"].map(|name| records.save(&root_record(name)).unwrap());
+    let save = |links: Vec<Link>, output| {
+        let record = NewRecord { digest: digest("run"), inputs: vec![links], output };
+        records.save(&record).unwrap()
+    };
+    let first = save(vec![link(a, None)], Some(chain(&["one"])));
+    assert_eq!(save(vec![link(b, None), link(a, None)], None), first);
+    assert_eq!(save(vec![link(b, None)], Some(chain(&["two"]))), first);
+    assert_ne!(save(vec![link(c, None)], None), first);
+    let mut results = diff_ids(&records.results(first).unwrap());
+    results.sort();
+    let mut expected = vec![vec![digest("one")], vec![digest("two")]];
+    expected.sort();
+    assert_eq!(results, expected);
+}
+
+#[test]
+fn two_processes_save_the_same_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let build = || {
+        let records = open(folder.path());
+        let mut below = records.save(&root_record("base")).unwrap();
+        let mut made = chain(&["base"]);
+        for number in 0..60 {
+            made = made.with(layer(&format!("layer {number}")));
+            let record = NewRecord {
+                digest: digest(format!("step {number}")),
+                inputs: vec![vec![link(below, None)]],
+                output: Some(made.clone()),
+            };
+            below = records.save(&record).unwrap();
+        }
+        below
+    };
+    let tops = std::thread::scope(|scope| {
+        let threads = [scope.spawn(build), scope.spawn(build), scope.spawn(build)];
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(tops, [tops[0]; 3]);
+    let found = open(folder.path()).results(tops[0]).unwrap();
+    assert_eq!((found.len(), found[0].chain.len()), (1, 61));
+}
+
+#[test]
+fn a_result_whose_layers_were_forgotten_is_none_until_it_is_saved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |records: &LocalRecords| {
+        let output = Some(chain(&["bottom", "middle", "top"]));
+        let record = NewRecord { digest: digest("run"), inputs: Vec::new(), output };
+        records.save(&record).unwrap()
+    };
+    let number = save(&open(folder.path()));
+    for spoil in [
+        "DELETE FROM cache_chain WHERE below = x''",
+        "UPDATE cache_chain SET layer = '{}' WHERE below = x''",
+        "UPDATE cache_chain SET below = x'00'",
+        "DELETE FROM cache_chain",
+    ] {
+        let records = open(folder.path());
+        records.store.db().with("spoil", |connection| connection.execute(spoil, [])).unwrap();
+        assert!(records.results(number).unwrap().is_empty(), "{spoil}");
+        save(&records);
+        // A chain ID says what is in the chain, so a wrong place in it is never believed.
+        let found = open(folder.path()).results(number).unwrap();
+        assert_eq!(found.len(), usize::from(!spoil.contains("x'00'")), "{spoil}");
+        records
+            .store
+            .db()
+            .with("empty", |connection| connection.execute("DELETE FROM cache_chain", []))
+            .unwrap();
+        save(&open(folder.path()));
+    }
+}
+
+#[test]
+fn places_that_are_learnt_later_are_kept_with_those_known_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |layer: Layer| {
+        let output = Some(chain(&["base"]).with(layer));
+        let record = NewRecord { digest: digest("run"), inputs: Vec::new(), output };
+        open(folder.path()).save(&record).unwrap()
+    };
+    let top = |number| {
+        let found = open(folder.path()).results(number).unwrap();
+        found[0].chain.top().cloned().unwrap()
+    };
+    let number = save(layer("top"));
+    save(Layer { places: vec![place("b"), place("a")], ..layer("top") });
+    assert_eq!(top(number).places, [place("a"), place("b")]);
+    // Made again, and not compressed: what others have is still the same.
+    save(Layer { blob: None, places: Vec::new(), ..layer("top") });
+    assert_eq!(top(number), Layer { places: vec![place("a"), place("b")], ..layer("top") });
+    // Another blob is elsewhere.
+    let other = Descriptor::of(media_type::OCI_LAYER_ZSTD, b"smaller");
+    save(Layer { blob: Some(other.clone()), places: vec![place("c")], ..layer("top") });
+    assert_eq!((top(number).blob, top(number).places), (Some(other), vec![place("c")]));
+}
+
+#[test]
+fn a_result_that_is_nowhere_any_more_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    let made = Layer { blob: None, places: Vec::new(), ..layer("made here") };
+    let record = NewRecord {
+        digest: digest("run"),
+        inputs: Vec::new(),
+        output: Some(chain(&["base"]).with(made.clone())),
+    };
+    let number = records.save(&record).unwrap();
+    assert!(records.results(number).unwrap().is_empty());
+    std::fs::create_dir_all(records.store.layer_folder(&made.diff_id)).unwrap();
+    assert_eq!(records.results(number).unwrap().len(), 1);
+}
