@@ -223,3 +223,43 @@ fn content_has_its_own_record() {
         "5f862a9ecd8fd403e2ada1bfd99ca72c43993cf983ea257f81bfec752e1d8654"
     );
 }
+
+/// As in caches that BuildKit exported.
+#[test]
+fn downloads_and_checkouts() {
+    let plain = Digest::of("plain\n");
+    let http = graph::HttpSource {
+        url: "http://127.0.0.1:8765/x.txt".into(),
+        filename: "x.txt".into(),
+        checksum: Some(plain),
+    };
+    let time = Some("Thu, 04 Mar 2021 05:06:07 GMT");
+    let pinned = "sha256:639d7b02c12a01fbf6eb2c631d541fa1ea77c16d9a0f8da1d371cc11fd6bcb07";
+    assert_eq!(
+        crate::http_record(&http, plain, time).to_string(),
+        "sha256:f63869495330d251c8487d30ee10ce15b2dfb1b1a91d38dd8d8f7c89be6eaff4"
+    );
+    assert_eq!(crate::http_record(&http, plain, None).to_string(), pinned);
+
+    let git = |keep_git_dir| graph::GitSource {
+        remote: "git://127.0.0.1/r.git".into(),
+        reference: "v1".into(),
+        subdir: String::new(),
+        keep_git_dir,
+        checksum: None,
+        skip_submodules: false,
+    };
+    let commit = "73156c930e73734b53fb6e109a07ee91680cb978";
+    let tag = "35f5efc1f5489b868bc1a82baa3673092a4ed6f0";
+    assert_eq!(
+        crate::git_record(&git(false), commit, "refs/heads/main").to_string(),
+        "sha256:b6a2a5d23df76378f2b84a4fec6d7e2444333d5bf73a6fbfbe233aa5caacc896"
+    );
+    assert_eq!(
+        crate::git_record(&git(true), tag, "refs/tags/v1").to_string(),
+        "sha256:8a25d00f4caca772ef57d31038e918db777f8a6d83f360a96df72c48b7e7120b"
+    );
+    for (name, safe) in [("a/b", "b"), (" x ", "x"), ("..", "download"), ("a\nb", "download")] {
+        assert_eq!(crate::safe_file_name(name), safe);
+    }
+}
