@@ -10,6 +10,11 @@ use store::{Chain, Layer};
 use crate::Error;
 use crate::config::{CacheConfig, RecordEntry};
 
+/// An image that somebody can run has not more layers.
+const LONGEST_CHAIN: usize = 1000;
+/// Two bytes of a document name a layer, and each of them costs hundreds of bytes here.
+const LISTED_LAYERS: usize = 1 << 18;
+
 /// The records of one cache.
 #[derive(Debug)]
 pub struct RecordSet {
@@ -37,6 +42,14 @@ impl RecordSet {
         config: &CacheConfig,
         layers: &HashMap<Digest, Layer>,
     ) -> Result<Self, Error> {
+        let listed: usize = config
+            .records
+            .iter()
+            .flat_map(|record| record.chains.iter().map(|result| result.layers.len()))
+            .sum();
+        if listed > LISTED_LAYERS {
+            return Err(damaged(format!("results list {listed} layers")));
+        }
         let chains = chains(config, layers)?;
         let mut set = Self {
             name: name.into(),
@@ -181,6 +194,9 @@ fn read(
             .filter(|index| *index < count)
             .ok_or_else(|| damaged(format!("layer {index} of {count}")))
     };
+    if entry.chains.iter().any(|result| result.layers.len() > LONGEST_CHAIN) {
+        return Err(damaged(format!("a result of more than {LONGEST_CHAIN} layers")));
+    }
     let mut results = Vec::new();
     for result in &entry.layers {
         if let Some(chain) = &chains[layer(result.layer)?] {
@@ -290,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn results_can_list_their_layers() {
+        let set = set(serde_json::json!({
+            "layers": [{"blob": digest("a"), "parent": -1}, {"blob": digest("b")}, {"blob": digest("x")}],
+            "records": [{"digest": digest("r"), "layers": null, "chains": [{"layers": [1, 0], "createdAt": "t"}, {"layers": [2]}, {"layers": null}]}],
+        }))
+        .unwrap();
+        let results = set.results(0);
+        let diff_ids: Vec<Digest> =
+            results[0].chain.layers().iter().map(|layer| layer.diff_id).collect();
+        assert_eq!((diff_ids, results.len()), (vec![digest("diff b"), digest("diff a")], 1));
+    }
+
+    #[test]
     fn what_contradicts_itself_is_refused() {
         for json in [
             serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": 0}]]}]}),
@@ -301,8 +330,14 @@ mod tests {
             serde_json::json!({"layers": [{"blob": digest("a"), "parent": 0}]}),
             serde_json::json!({"layers": [{"blob": digest("a"), "parent": 9}]}),
             serde_json::json!({"layers": [{"blob": digest("a"), "parent": -2}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": 1}, {"blob": digest("b")}]}),
+            serde_json::json!({"records": [{"digest": digest("r"), "inputs": [[{"link": 1}]]}, {"digest": digest("s"), "inputs": [[{"link": 0}]]}]}),
+            serde_json::json!({"records": [{"digest": "sha256:0"}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": -1}], "records": [{"digest": digest("r"), "chains": [{"layers": [0, 1]}]}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": -1}], "records": [{"digest": digest("r"), "chains": [{"layers": vec![0; 2000]}]}]}),
+            serde_json::json!({"layers": [{"blob": digest("a"), "parent": -1}], "records": vec![serde_json::json!({"digest": digest("r"), "chains": [{"layers": vec![0; 1000]}]}); 300]}),
         ] {
-            assert!(set(json.clone()).is_err(), "{json}");
+            assert!(set(json.clone()).is_err(), "{:.200}", json.to_string());
         }
     }
 }

@@ -1,0 +1,8 @@
+//! Caches in registries, folders and images: written, read, and written again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod forms;
+mod hostile;
+mod warm;
+mod world;
