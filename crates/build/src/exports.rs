@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use export::{ArchiveKind, ArchiveRequest, Engine, Format, Image, Manifested, PushRequest};
 use graph::{Failure, TaskEvent, TaskId};
@@ -106,13 +106,10 @@ impl Job<'_> {
                 Ok(None)
             }
             Output::Tar(destination) => {
-                export::write_tar(
-                    self.transfer,
-                    &self.image.layers,
-                    open(destination)?,
-                    Some(self.task),
-                )
-                .await?;
+                let Target { stream, pending } = open(destination).await?;
+                let layers = &self.image.layers;
+                export::write_tar(self.transfer, layers, stream, Some(self.task)).await?;
+                Target::finish(pending)?;
                 self.say("sending tarball");
                 Ok(None)
             }
@@ -181,7 +178,12 @@ impl Job<'_> {
             (None, _) => return Err(Error::Request("`--output type=oci` needs `dest=`: a file, a folder with `tar=false`, or `-`".into())),
             (Some(Destination::Path(path)), false) => export::write_layout(self.transfer, &request, path).await?,
             (Some(Destination::Stdout), false) => return Err(Error::Request("a folder cannot be written to standard output: give `dest=`, or leave `tar=false` out".into())),
-            (Some(destination), true) => export::write_archive(self.transfer, &request, open(destination)?).await?,
+            (Some(destination), true) => {
+                let Target { stream, pending } = open(destination).await?;
+                let documents = export::write_archive(self.transfer, &request, stream).await?;
+                Target::finish(pending)?;
+                documents
+            }
         };
         self.say(&format!("exporting manifest {}", documents.descriptor.digest));
         self.say(&format!("exporting config {}", documents.config_descriptor.digest));
@@ -213,34 +215,57 @@ fn format(format: &ImageFormat) -> Format {
     }
 }
 
-/// A file that gets its name when it is complete, or standard output.
-fn open(destination: &Destination) -> Result<Box<dyn Write + Send>, Error> {
-    match destination {
-        Destination::Stdout => {
-            Ok(Box::new(Named { out: io::stdout(), name: "standard output".into() }))
-        }
-        Destination::Path(path) => {
-            let failed =
-                |source| Error::Export(export::Error::Write { path: path.clone(), source });
-            let name = format!("`{}`", path.display());
-            if path.is_dir() {
-                return Err(failed(io::ErrorKind::IsADirectory.into()));
-            }
-            if path.exists() && !path.is_file() {
-                // A pipe or a device is written as it is.
-                let file = File::options().write(true).open(path).map_err(failed)?;
-                return Ok(Box::new(Named { out: file, name }));
-            }
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            // The error of a temporary file would name that file.
-            folder.metadata().map_err(failed)?;
-            let file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-            Ok(Box::new(Named { out: Pending { file: Some(file), path: path.clone() }, name }))
-        }
+/// What an archive is written to.
+struct Target {
+    stream: Box<dyn Write + Send>,
+    /// A file that gets its name when it is complete. Whoever waits for the writing holds it, so
+    /// that it goes when the wait is given up.
+    pending: Option<(tempfile::TempPath, PathBuf)>,
+}
+
+impl Target {
+    fn finish(pending: Option<(tempfile::TempPath, PathBuf)>) -> Result<(), Error> {
+        let Some((file, path)) = pending else { return Ok(()) };
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&file, mode)
+            .and_then(|()| file.persist(&path).map_err(|error| error.error))
+            .map_err(|source| Error::Export(export::Error::Write { path, source }))
     }
+}
+
+/// Opens a destination. That can take long: a pipe opens when somebody reads it.
+async fn open(destination: &Destination) -> Result<Target, Error> {
+    let path = match destination {
+        Destination::Stdout => {
+            let stream = Box::new(Named { out: io::stdout(), name: "standard output".into() });
+            return Ok(Target { stream, pending: None });
+        }
+        Destination::Path(path) => path.clone(),
+    };
+    match tokio::task::spawn_blocking(move || open_file(path)).await {
+        Ok(target) => target,
+        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn open_file(path: PathBuf) -> Result<Target, Error> {
+    let failed = |source| Error::Export(export::Error::Write { path: path.clone(), source });
+    let name = format!("`{}`", path.display());
+    if path.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    if path.exists() && !path.is_file() {
+        // A pipe or a device is written as it is.
+        let out = File::options().write(true).open(&path).map_err(failed)?;
+        return Ok(Target { stream: Box::new(Named { out, name }), pending: None });
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // The error of a temporary file would name that file.
+    folder.metadata().map_err(failed)?;
+    let (out, file) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
+    Ok(Target { stream: Box::new(Named { out, name }), pending: Some((file, path)) })
 }
 
 /// A stream whose errors say what it is.
@@ -262,28 +287,5 @@ impl<W: Write> Write for Named<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush().map_err(|error| self.failed(&error))
-    }
-}
-
-/// A file beside its name; the flush that ends the writing gives it the name.
-struct Pending {
-    file: Option<tempfile::NamedTempFile>,
-    path: std::path::PathBuf,
-}
-
-impl Write for Pending {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.file {
-            // The file itself: the wrapper's errors name the temporary path.
-            Some(file) => file.as_file_mut().write(bytes),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        file.flush()?;
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(&self.path).map(drop).map_err(|error| error.error)
     }
 }

@@ -26,7 +26,9 @@ pub fn finish<T>(work: impl Future<Output = T>) -> Result<Option<T>, Report> {
             () = interrupted => None,
         }
     });
-    runtime.shutdown_background();
+    // Threads may still read from the network for work that was given up: shutting down would make
+    // them panic. They end with the process.
+    std::mem::forget(runtime);
     Ok(result)
 }
 

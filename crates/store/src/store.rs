@@ -270,6 +270,18 @@ impl Store {
         }
     }
 
+    /// Ends this process's work in the store, though threads of it may still be at it: what they
+    /// are making is taken from under them and removed. None of it can get its final name later.
+    pub fn end(&self) {
+        let run = &self.inner.run;
+        // Removing needs a name that nobody knows. A moment's files may come in between.
+        let ended = run.tmp.with_extension("ended");
+        if fs::rename(&run.tmp, &ended).is_ok() {
+            let _ = (0..100).find(|_| remove_tree(&ended).is_ok());
+        }
+        let _ = fs::remove_file(&run.path);
+    }
+
     /// Gives an unpacked folder its final name. Whether this one is it: another process may have
     /// been quicker, then this folder is left where it is.
     pub(crate) fn install(&self, folder: &Path, diff_id: &Digest, size: u64) -> Result<bool> {

@@ -106,6 +106,19 @@ fn what_dead_processes_left_goes_and_what_live_ones_have_stays() {
 }
 
 #[test]
+fn what_was_under_way_at_the_end_never_gets_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mut late = store.blob_writer().unwrap();
+    late.write_all(b"half").unwrap();
+    store.end();
+    let names = |name: &str| fs::read_dir(folder.path().join("v1").join(name)).unwrap().count();
+    assert_eq!((names("tmp"), names("run")), (0, 0));
+    assert!(late.commit(None).is_err());
+    assert!(!open(folder.path()).has_blob(&Digest::of(b"half")).unwrap());
+}
+
+#[test]
 fn prune_keeps_what_a_running_process_may_use() {
     let folder = tempfile::tempdir().unwrap();
     let running = open(folder.path());

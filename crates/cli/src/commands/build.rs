@@ -35,6 +35,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     };
     let result =
         threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
+    host.store.end();
     match result {
         Ok(outcome) => shown.succeed(&outcome),
         Err(error) => {

@@ -91,7 +91,9 @@ fn carry<T>(
     let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
         .map_err(|error| format!("starting the thread for progress: {error}"))?;
     let events: Events = display.events();
+    let used = store.clone();
     let result = threads::finish(work(Porter { store, client, events }));
+    used.end();
     display.finish();
     result?.ok_or_else(threads::canceled)?.map_err(|error| report(&error))
 }
