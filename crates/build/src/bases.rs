@@ -32,33 +32,60 @@ pub(crate) async fn lower(
     opened: &Opened,
     dockerfile: &Dockerfile,
 ) -> Result<Bases, Error> {
-    let images = Arc::new(Images::new(host.client.clone()));
-    let mut folders = BTreeMap::new();
-    folders.extend(opened.folder.clone().map(|folder| ("context".to_owned(), folder)));
-    let asked = dockerfile_request(request, opened, &mut folders)?;
-    let mut resolved = dockerfile::Images::new();
+    let mut asking = Asking::new(host, request, opened)?;
     let lowered = loop {
         let lowering = dockerfile
-            .lower(&asked, &resolved)
+            .lower(&asking.asked, &asking.resolved)
             .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
-        let needs = match lowering {
+        match lowering {
             Lowering::Done(lowered) => break *lowered,
-            Lowering::Needs(needs) => needs,
-        };
-        let found = join_all(needs.iter().map(|need| resolve(host, request, &images, need))).await;
-        for (need, found) in needs.iter().zip(found) {
-            resolved.insert(need, found);
+            Lowering::Needs(needs) => asking.look_up(&needs).await,
         }
     };
+    for finding in &lowered.findings {
+        let text = finding.to_string();
+        host.events.send(opened.definition, TaskEvent::Warning(text.into()));
+    }
     let warnings = warnings(&lowered);
+    let Asking { images, folders, .. } = asking;
     Ok(Bases { lowered, images, folders, file: opened.dockerfile.clone(), warnings })
 }
 
+/// What a Dockerfile is read against, while images are looked up.
+pub(crate) struct Asking<'a> {
+    host: &'a Host,
+    request: &'a Request,
+    pub asked: dockerfile::Request,
+    pub resolved: dockerfile::Images,
+    images: Arc<Images>,
+    folders: BTreeMap<String, PathBuf>,
+}
+
+impl<'a> Asking<'a> {
+    pub(crate) fn new(
+        host: &'a Host,
+        request: &'a Request,
+        opened: &Opened,
+    ) -> Result<Self, Error> {
+        let mut folders = BTreeMap::new();
+        folders.extend(opened.folder.clone().map(|folder| ("context".to_owned(), folder)));
+        let asked = dockerfile_request(request, opened, &mut folders)?;
+        let images = Arc::new(Images::new(host.client.clone()));
+        Ok(Self { host, request, asked, resolved: dockerfile::Images::new(), images, folders })
+    }
+
+    /// Finds images, or keeps why they cannot be found.
+    pub(crate) async fn look_up(&mut self, needs: &[ImageRequest]) {
+        let find = |need| resolve(self.host, self.request, &self.images, need);
+        let found = join_all(needs.iter().map(find)).await;
+        for (need, found) in needs.iter().zip(found) {
+            self.resolved.insert(need, found);
+        }
+    }
+}
+
 fn warnings(lowered: &Lowered) -> Vec<String> {
-    let of_file = lowered.warnings.iter().map(|warning| match warning.lines {
-        Some(lines) => format!("{} (line {})", warning.text, lines.first),
-        None => warning.text.clone(),
-    });
+    let of_file = lowered.findings.iter().map(ToString::to_string);
     let unused = (!lowered.unused_build_args.is_empty()).then(|| {
         format!(
             "[Warning] One or more build-args [{}] were not consumed",

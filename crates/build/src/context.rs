@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use graph::{Events, SourceFile, TaskEvent, Transfer};
+use graph::{Events, SourceFile, TaskEvent, TaskId, Transfer};
 
 use crate::Error;
 use crate::request::{Context, DockerfileSource, Request};
@@ -17,6 +17,8 @@ const TEXT_LIMIT: u64 = 16 << 20;
 pub(crate) struct Opened {
     /// The Dockerfile.
     pub dockerfile: SourceFile,
+    /// The task that read it.
+    pub definition: TaskId,
     /// Patterns of the ignore file, in order.
     pub excludes: Vec<String>,
     /// The context's folder, if there is one.
@@ -35,28 +37,29 @@ pub(crate) fn open(request: &Request, events: &Events) -> Result<Opened, Error> 
         Context::Folder(folder) => Some(folder.clone()),
         Context::Empty => None,
     };
-    let (path, dockerfile) = dockerfile(request, folder.as_deref(), events)?;
+    let (path, dockerfile, definition) = dockerfile(request, folder.as_deref(), events)?;
     let excludes = match &folder {
         Some(folder) => excludes(path.as_deref(), folder, events)?,
         None => Vec::new(),
     };
-    Ok(Opened { dockerfile, excludes, folder })
+    Ok(Opened { dockerfile, definition, excludes, folder })
 }
 
 fn dockerfile(
     request: &Request,
     folder: Option<&Path>,
     events: &Events,
-) -> Result<(Option<PathBuf>, SourceFile), Error> {
+) -> Result<(Option<PathBuf>, SourceFile, TaskId), Error> {
     let path = match (&request.dockerfile, folder) {
         (DockerfileSource::Text(text), _) => {
-            show(
+            let task = show(
                 events,
                 "[internal] load build definition from Dockerfile",
                 "transferring dockerfile:",
                 text.len() as u64,
             );
-            return Ok((None, SourceFile { name: "Dockerfile".into(), text: text.clone() }));
+            let file = SourceFile { name: "Dockerfile".into(), text: text.clone() };
+            return Ok((None, file, task));
         }
         (DockerfileSource::Path(Some(path)), _) => path.clone(),
         (DockerfileSource::Path(None), Some(folder)) => default_dockerfile(folder),
@@ -72,13 +75,13 @@ fn dockerfile(
     let name = path
         .file_name()
         .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    show(
+    let task = show(
         events,
         &format!("[internal] load build definition from {name}"),
         "transferring dockerfile:",
         text.len() as u64,
     );
-    Ok((Some(path), SourceFile { name: name.into(), text: text.into() }))
+    Ok((Some(path), SourceFile { name: name.into(), text: text.into() }, task))
 }
 
 /// `Dockerfile`, or `dockerfile` where only that is there.
@@ -129,7 +132,7 @@ fn read_text(path: &Path) -> io::Result<String> {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-fn show(events: &Events, task: &str, what: &str, bytes: u64) {
+fn show(events: &Events, task: &str, what: &str, bytes: u64) -> TaskId {
     let task = events.task(task, Vec::new());
     events.send(task, TaskEvent::Started);
     let now = std::time::SystemTime::now();
@@ -144,6 +147,7 @@ fn show(events: &Events, task: &str, what: &str, bytes: u64) {
         }),
     );
     events.send(task, TaskEvent::Done);
+    task
 }
 
 /// Patterns of a named context's own ignore file.

@@ -7,6 +7,7 @@
 
 mod bases;
 mod caches;
+mod checking;
 mod context;
 mod error;
 mod exports;
@@ -19,6 +20,7 @@ mod shelf;
 mod solving;
 mod uploads;
 
+pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use host::Host;
 pub use outcome::{BuiltImage, Outcome, Traffic};

@@ -99,12 +99,6 @@ pub(crate) fn foreign_syntax(value: &str) -> Error {
     ))
 }
 
-/// `error=true`, as long as nothing looks for what it would be an error of.
-pub(crate) fn no_checks_yet() -> Error {
-    Error::new("`check=error=true` asks that findings of build checks fail the build, and kiln has no build checks yet")
-        .hint("remove `error=true`, or set `skip=all`")
-}
-
 /// What `# check=…` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckOptions {

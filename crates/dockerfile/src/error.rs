@@ -58,12 +58,3 @@ impl From<&str> for Error {
         Self::new(message)
     }
 }
-
-/// Something a user should know, though the build goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// Where it is.
-    pub lines: Option<LineRange>,
-    /// What it is.
-    pub text: String,
-}

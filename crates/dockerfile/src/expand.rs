@@ -57,6 +57,16 @@ impl Variables for Env {
     }
 }
 
+/// A text with its variables resolved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Word {
+    pub text: String,
+    /// Variables that were asked for and set, each once.
+    pub set: Vec<String>,
+    /// Variables that were asked for and not set, each once.
+    pub unset: Vec<String>,
+}
+
 /// How words are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lex {
@@ -85,21 +95,17 @@ impl Lex {
 
     /// The text with quotes, escapes and variables resolved; blanks stay.
     pub(crate) fn word(&self, text: &str, variables: &dyn Variables) -> Result<String, String> {
-        self.word_and_unset(text, variables).map(|(word, _)| word)
+        self.resolve(text, variables).map(|word| word.text)
     }
 
-    /// The same, with the names that were asked for and not set.
-    pub(crate) fn word_and_unset(
-        &self,
-        text: &str,
-        variables: &dyn Variables,
-    ) -> Result<(String, Vec<String>), String> {
+    /// The same, with the names that were asked for.
+    pub(crate) fn resolve(&self, text: &str, variables: &dyn Variables) -> Result<Word, String> {
         if !text.contains(['$', '\'', '"', self.escape]) {
-            return Ok((text.into(), Vec::new()));
+            return Ok(Word { text: text.into(), ..Word::default() });
         }
         let mut scan = Scan::new(*self, text, variables);
         match scan.until(None, self.raw_escapes) {
-            Ok((word, _)) => Ok((word, scan.unset)),
+            Ok((text, _)) => Ok(Word { text, set: scan.set, unset: scan.unset }),
             Err(error) => Err(format!("failed to process {}: {error}", go::quote(text))),
         }
     }
@@ -123,6 +129,7 @@ struct Scan<'a> {
     position: usize,
     raw_escapes: bool,
     variables: &'a dyn Variables,
+    set: Vec<String>,
     unset: Vec<String>,
     /// Bytes that variables added.
     grown: usize,
@@ -160,6 +167,7 @@ impl<'a> Scan<'a> {
             position: 0,
             raw_escapes: lex.raw_escapes,
             variables,
+            set: Vec::new(),
             unset: Vec::new(),
             grown: 0,
         }
@@ -452,8 +460,9 @@ impl<'a> Scan<'a> {
         if self.grown > MOST {
             return Err(too_long());
         }
-        if value.is_none() && !self.unset.iter().any(|known| known == name) {
-            self.unset.push(name.into());
+        let names = if value.is_some() { &mut self.set } else { &mut self.unset };
+        if !names.iter().any(|known| known == name) {
+            names.push(name.into());
         }
         Ok(value)
     }

@@ -3,7 +3,7 @@
 use graph::LineRange;
 
 use crate::directives::Reader;
-use crate::error::{Error, Warning};
+use crate::error::Error;
 use crate::heredoc::{self, Heredoc};
 use crate::words;
 
@@ -34,7 +34,8 @@ pub(crate) struct Statement {
 pub(crate) struct Lexed {
     pub statements: Vec<Statement>,
     pub escape: char,
-    pub warnings: Vec<Warning>,
+    /// Where statements end that go on over blank lines.
+    pub empty_continuations: Vec<LineRange>,
 }
 
 /// Cuts a text into statements.
@@ -44,7 +45,7 @@ pub(crate) fn lex(text: &str) -> Result<Lexed, Error> {
         number: 0,
         directives: Reader::new("#"),
         escape: '\\',
-        warnings: Vec::new(),
+        empty_continuations: Vec::new(),
         comments: Vec::new(),
     };
     let mut statements = Vec::new();
@@ -54,7 +55,7 @@ pub(crate) fn lex(text: &str) -> Result<Lexed, Error> {
     if statements.is_empty() {
         return Err("file with no instructions".into());
     }
-    Ok(Lexed { statements, escape: lexer.escape, warnings: lexer.warnings })
+    Ok(Lexed { statements, escape: lexer.escape, empty_continuations: lexer.empty_continuations })
 }
 
 struct Lexer<'a> {
@@ -62,7 +63,7 @@ struct Lexer<'a> {
     number: u32,
     directives: Reader,
     escape: char,
-    warnings: Vec<Warning>,
+    empty_continuations: Vec<LineRange>,
     comments: Vec<String>,
 }
 
@@ -162,10 +163,7 @@ impl<'a> Lexer<'a> {
             }
         }
         if blank {
-            self.warnings.push(Warning {
-                lines: Some(self.here()),
-                text: format!("Empty continuation line found in: {text}"),
-            });
+            self.empty_continuations.push(self.here());
         }
         Ok(())
     }
@@ -247,7 +245,7 @@ mod tests {
             texts("FROM x\n\nRUN a \\\n # comment\n\n  b \\  \n c\n# end\nCMD d \\"),
             [("FROM x".into(), 1, 1), ("RUN a   b  c".into(), 3, 7), ("CMD d".into(), 9, 9)]
         );
-        assert_eq!(lex("RUN a \\\n\n b").unwrap().warnings.len(), 1);
+        assert_eq!(lex("RUN a \\\n\n b").unwrap().empty_continuations.len(), 1);
         assert_eq!(texts("RUN a \\\\\nCMD b").len(), 2);
         assert_eq!(texts("RUN a\\\r\n b\r\n"), [("RUN a b".into(), 1, 2)]);
     }

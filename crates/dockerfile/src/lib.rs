@@ -2,7 +2,7 @@
 //!
 //! Receives a text, what a build is asked ([`Request`]) and, as far as they are known, the images
 //! that it builds on ([`Images`]). Hands over what images are missing or the graph with the image
-//! config ([`Lowering`]). Text becomes statements (`lexer`), statements instructions
+//! config ([`Lowering`]), and what the text should not say ([`Finding`]). Text becomes statements (`lexer`), statements instructions
 //! (`instruction`, `instructions`), instructions stages (`stage`), stages steps (`lower`).
 //! Invariant: no disk, network, clock or environment; the same inputs give the same graph, and
 //! its operations are those that BuildKit's Dockerfile frontend makes, as cache keys depend on
@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod directives;
 mod error;
 mod expand;
@@ -27,8 +28,9 @@ mod stage;
 mod suggest;
 mod words;
 
+pub use check::{Argument, Checked, Checking, Finding, Outline, Outlining, RULES, Rule, Target};
 pub use directives::CheckOptions;
-pub use error::{Error, Warning};
+pub use error::Error;
 pub use heredoc::Heredoc;
 pub use ignore::ignore_patterns;
 pub use instruction::{

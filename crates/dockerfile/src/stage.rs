@@ -3,7 +3,7 @@
 use graph::{LineRange, SourceFile};
 
 use crate::directives::{self, CheckOptions};
-use crate::error::{Error, Warning};
+use crate::error::Error;
 use crate::instruction::{Instruction, InstructionKind};
 use crate::lexer;
 
@@ -14,10 +14,9 @@ pub struct Dockerfile {
     pub(crate) escape: char,
     pub(crate) syntax: Option<(String, Option<LineRange>)>,
     pub(crate) check: CheckOptions,
-    pub(crate) check_lines: Option<LineRange>,
     pub(crate) global_args: Vec<Instruction>,
     pub(crate) stages: Vec<Stage>,
-    pub(crate) warnings: Vec<Warning>,
+    pub(crate) empty_continuations: Vec<LineRange>,
 }
 
 /// A `FROM` and what is below it.
@@ -33,6 +32,8 @@ pub struct Stage {
     pub lines: LineRange,
     /// The text of its `FROM`.
     pub text: String,
+    /// Comments directly above its `FROM`.
+    pub comments: Vec<String>,
     /// What a comment above its `FROM` says of it.
     pub description: Option<String>,
     /// Its instructions.
@@ -67,23 +68,20 @@ impl Dockerfile {
         syntax: Option<(String, Option<LineRange>)>,
     ) -> Result<Self, Error> {
         let lexed = lexer::lex(text)?;
-        let (check, check_lines) = match directives::detect("check", text) {
+        let check = match directives::detect("check", text) {
             Some((value, lines)) => {
-                let check =
-                    CheckOptions::parse(&value).map_err(|error| Error { lines, ..error })?;
-                (check, lines)
+                CheckOptions::parse(&value).map_err(|error| Error { lines, ..error })?
             }
-            None => (CheckOptions::default(), None),
+            None => CheckOptions::default(),
         };
         let mut file = Self {
             source,
             escape: lexed.escape,
             syntax,
             check,
-            check_lines,
             global_args: Vec::new(),
             stages: Vec::new(),
-            warnings: lexed.warnings,
+            empty_continuations: lexed.empty_continuations,
         };
         for statement in lexed.statements {
             file.add(Instruction::parse(statement, lexed.escape)?)?;
@@ -106,6 +104,7 @@ impl Dockerfile {
                     .as_ref()
                     .and_then(|name| instruction.description(name))
                     .map(Into::into),
+                comments: instruction.comments,
                 text: instruction.text,
                 instructions: Vec::new(),
             }),
@@ -136,7 +135,7 @@ impl Dockerfile {
     }
 
     /// What its `check` directive asks for.
-    pub fn check(&self) -> &CheckOptions {
+    pub fn check_options(&self) -> &CheckOptions {
         &self.check
     }
 

@@ -1,6 +1,7 @@
 //! The command line's grammar: commands and flags, as clap reads them.
 
 pub mod build;
+mod call;
 pub mod compound;
 mod images;
 mod other;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use build::BuildArgs;
+pub use call::{Call, CallKind};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
@@ -63,6 +65,8 @@ pub enum Command {
     /// Build an image from a Dockerfile
     #[command(visible_alias = "b")]
     Build(Box<BuildArgs>),
+    /// Say what a Dockerfile should not do, without building it
+    Check(Box<BuildArgs>),
     /// Log in to a registry
     Login(LoginArgs),
     /// Log out of a registry

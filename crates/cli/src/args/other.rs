@@ -3,6 +3,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::call::Call;
 use super::compound::boolean;
 
 /// What becomes of a flag with a value.
@@ -49,15 +50,10 @@ const ROWS: &[Row] = &[
         false => Refused("bills of materials are not there yet; `--sbom=false` is what kiln does"),
     }),
     value("policy", |_| Refused("source policies are not there yet")),
-    value("call", |text| match text {
-        "" | "build" => Accepted,
-        _ => Refused("calls other than `build` are not there yet"),
-    }),
-    value("print", |text| match text {
-        "" | "build" => Accepted,
-        _ => Refused("calls other than `build` are not there yet"),
-    }),
-    switch("check", |text| off(text, Refused("checks without a build are not there yet"))),
+    // `OtherFlags::call` reads these.
+    value("call", |_| Accepted),
+    value("print", |_| Accepted),
+    switch("check", |_| Accepted),
     switch("detach", |text| off(text, Refused("there is no daemon that a build could go on in"))),
     value("builder", |text| match text {
         "" | "default" => Accepted,
@@ -136,6 +132,30 @@ impl OtherFlags {
         }
         Ok(warnings)
     }
+
+    /// What is asked instead of a build; the last flag that says so counts.
+    ///
+    /// # Errors
+    /// A sentence that names the flag whose value is not known.
+    pub fn call(&self) -> Result<Option<Call>, String> {
+        let mut call = None;
+        for (long, text) in &self.0 {
+            match *long {
+                "call" | "print" => {
+                    call = Call::parse(text).map_err(|error| format!("`--{long}`: {error}"))?;
+                }
+                _ => {}
+            }
+        }
+        for (_, text) in self.0.iter().filter(|(long, _)| *long == "check") {
+            match boolean(text) {
+                Some(true) => call = Some(Call::CHECK),
+                Some(false) => {}
+                None => return Err(format!("`--check`: `{text}` is neither true nor false")),
+            }
+        }
+        Ok(call)
+    }
 }
 
 impl Args for OtherFlags {
@@ -197,13 +217,23 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_found() {
+        let call = |flags: &[(&'static str, &str)]| {
+            OtherFlags(flags.iter().map(|(long, text)| (*long, (*text).into())).collect()).call()
+        };
+        assert_eq!(call(&[("call", "build"), ("check", "false")]), Ok(None));
+        assert_eq!(call(&[("call", "check")]), Ok(Some(Call::CHECK)));
+        assert_eq!(call(&[("check", "true")]), Ok(Some(Call::CHECK)));
+        assert!(call(&[("call", "x")]).unwrap_err().starts_with("`--call`: "));
+        assert!(call(&[("check", "x")]).is_err());
+    }
+
+    #[test]
     fn values_that_mean_off_are_accepted() {
         for (long, value) in [
             ("provenance", "false"),
             ("sbom", "0"),
             ("attest", "type=sbom,disabled=true"),
-            ("call", "build"),
-            ("check", "false"),
             ("squash", "false"),
             ("memory", "0"),
             ("builder", "default"),
@@ -212,9 +242,7 @@ mod tests {
             assert_eq!(judge(long, value), Ok(vec![]), "{long}={value}");
         }
         assert_eq!(judge("squash", "true").unwrap().len(), 1);
-        for (long, value) in
-            [("provenance", "mode=max"), ("sbom", "true"), ("memory", "1g"), ("call", "check")]
-        {
+        for (long, value) in [("provenance", "mode=max"), ("sbom", "true"), ("memory", "1g")] {
             assert!(judge(long, value).is_err(), "{long}={value}");
         }
     }

@@ -20,6 +20,9 @@ use crate::threads;
 /// # Errors
 /// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    if let Some(call) = args.other.call()? {
+        return super::check::run(args, call, environment, settings);
+    }
     let plan = prepare(args, environment, settings)?;
     let standing = machine::rise(settings);
     for warning in &settings.warnings {
@@ -46,7 +49,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
 }
 
 /// A failed build in words.
-fn report(error: build::Error) -> Report {
+pub(super) fn report(error: build::Error) -> Report {
     let message = machine::chain(&error);
     match error {
         build::Error::Canceled => threads::canceled(),

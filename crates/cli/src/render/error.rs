@@ -7,7 +7,7 @@ use crate::progress::sanitize;
 /// A failure to be printed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What happened, as a sentence in lower case.
+    /// What happened, as a sentence in lower case; empty where it has been said already.
     pub message: String,
     /// What was being done, from the outside in: `failed to build`, `failed to solve`.
     pub doing: &'static [&'static str],
@@ -52,6 +52,9 @@ impl Report {
     /// The text for standard error. Control characters, which can come from a registry or a
     /// Dockerfile, are left out.
     pub fn text(&self) -> String {
+        if self.message.is_empty() && !self.interrupted {
+            return String::new();
+        }
         let mut text = String::new();
         if let Some(excerpt) = &self.excerpt {
             text.push_str(&excerpt.text());
@@ -85,7 +88,7 @@ const RULE: &str = "--------------------";
 
 impl Excerpt {
     /// BuildKit's form (`solver/errdefs/source.go`): up to two lines before and after.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let lines: Vec<&str> = self.source.text.split('\n').collect();
         let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let (first, last) = (self.lines.first, self.lines.last.max(self.lines.first).min(count));

@@ -6,12 +6,13 @@ use graph::ProxyEnv;
 
 use super::Lowerer;
 use super::stages::State;
+use crate::check::{Argument, check_defaults};
 use crate::error::Error;
 use crate::expand::{Env, Variables};
-use crate::instruction::InstructionKind;
+use crate::instruction::{Instruction, InstructionKind};
 
 /// Arguments that never become environment.
-const NO_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(super) const NO_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// Arguments that BuildKit's frontends and clients read themselves.
 const BEHAVIOURAL: [&str; 9] = [
@@ -30,20 +31,25 @@ impl Lowerer<'_> {
     /// Platform arguments and those in front of the first FROM.
     pub(super) fn define_global_args(&mut self) -> Result<(), Error> {
         let mut global = self.automatic_args();
+        check_defaults(self.file, &self.lex, &global, &self.checks);
         for instruction in &self.file.global_args {
             let InstructionKind::Arg(arguments) = &instruction.kind else { continue };
             for (name, default) in arguments {
+                let mut reads = Vec::new();
                 let value = match (self.build_args.get(name), default) {
                     (Some(given), _) => {
                         self.used_args.insert(name.clone());
                         Some(given.clone())
                     }
                     (None, Some(default)) => {
-                        let word = self.lex.word(default, &global);
-                        Some(word.map_err(|error| Error::new(error).at(instruction.lines))?)
+                        let word = self.lex.resolve(default, &global);
+                        let word = word.map_err(|error| Error::new(error).at(instruction.lines))?;
+                        reads = word.set;
+                        Some(word.text)
                     }
                     (None, None) => None,
                 };
+                self.global_arguments.declare(argument(instruction, name, value.as_deref()), reads);
                 if let Some(value) = value {
                     global.set(name, &value);
                 }
@@ -114,19 +120,30 @@ impl Lowerer<'_> {
     pub(super) fn dispatch_arg(
         &mut self,
         stage: usize,
+        instruction: &Instruction,
         arguments: &[(String, Option<String>)],
     ) -> Result<(), Error> {
         let mut texts = Vec::new();
         for (name, default) in arguments {
+            self.checks.check_secret("ARG", name);
+            let mut is_own = true;
             let value = match (self.build_args.get(name), default) {
                 (Some(given), _) => {
                     self.used_args.insert(name.clone());
                     Some(given.clone())
                 }
                 (None, Some(default)) => Some(self.expand(stage, default)?),
-                (None, None) => self.global.get(name).map(Into::into),
+                (None, None) => {
+                    let global = self.global.get(name);
+                    is_own = global.is_none();
+                    global.map(Into::into)
+                }
             };
             let state = &mut self.states[stage];
+            if is_own {
+                state.notes.declare(argument(instruction, name, value.as_deref()), Vec::new());
+            }
+            state.notes.used.insert(name.clone());
             if let Some(value) = &value
                 && !NO_ENV.contains(&name.as_str())
             {
@@ -154,6 +171,16 @@ impl Lowerer<'_> {
             }
         }
         proxy
+    }
+}
+
+/// An argument as outlines show it.
+fn argument(instruction: &Instruction, name: &str, value: Option<&str>) -> Argument {
+    Argument {
+        name: name.into(),
+        value: value.unwrap_or_default().into(),
+        description: instruction.description(name).unwrap_or_default().into(),
+        lines: instruction.lines,
     }
 }
 

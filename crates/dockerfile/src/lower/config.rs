@@ -7,7 +7,7 @@ use super::stages::State;
 use super::{DEFAULT_PATH, Lowerer};
 use crate::error::Error;
 use crate::go;
-use crate::instruction::CommandLine;
+use crate::instruction::{CommandLine, Instruction};
 
 /// The config of nothing.
 pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
@@ -91,12 +91,15 @@ impl Lowerer<'_> {
     pub(super) fn dispatch_env(
         &mut self,
         stage: usize,
+        instruction: &Instruction,
         pairs: &[(String, String)],
     ) -> Result<(), Error> {
         let mut text = String::from("ENV");
         let pairs = self.expand_pairs(stage, pairs)?;
+        self.checks.check_pairs(&instruction.text, self.lex.escape);
         let state = &mut self.states[stage];
         for (name, value) in pairs {
+            self.checks.check_secret("ENV", &name);
             let entry = format!("{name}={value}");
             text.push_str(&format!(" {entry}"));
             state.env.set(&name, &value);
@@ -113,10 +116,13 @@ impl Lowerer<'_> {
     pub(super) fn dispatch_label(
         &mut self,
         stage: usize,
+        instruction: &Instruction,
         pairs: &[(String, String)],
     ) -> Result<(), Error> {
         let mut text = String::from("LABEL");
-        for (name, value) in self.expand_pairs(stage, pairs)? {
+        let pairs = self.expand_pairs(stage, pairs)?;
+        self.checks.check_pairs(&instruction.text, self.lex.escape);
+        for (name, value) in pairs {
             text.push_str(&format!(" {name}={value}"));
             self.states[stage].config.config.labels.insert(name, value);
         }
@@ -133,28 +139,55 @@ impl Lowerer<'_> {
         pairs.iter().map(|(name, value)| Ok((expand(name)?, expand(value)?))).collect()
     }
 
-    pub(super) fn dispatch_cmd(&mut self, stage: usize, line: &CommandLine) {
+    pub(super) fn dispatch_cmd(
+        &mut self,
+        stage: usize,
+        instruction: &Instruction,
+        line: &CommandLine,
+    ) {
         let state = &mut self.states[stage];
+        self.checks.check_once(&instruction.keyword, state.cmd_lines);
+        if line.shell && state.config.config.shell.is_empty() {
+            self.checks.check_exec_form(&instruction.keyword);
+        }
         let words = with_shell(&state.config, line, line.words.clone());
         let text = format!("CMD {}", go::quote_list(&words));
         state.config.config.cmd = Some(words).filter(|words| !words.is_empty());
         state.config.config.args_escaped = true;
-        state.cmd_set = true;
+        state.cmd_lines = Some(instruction.lines);
         self.record(stage, text, None);
     }
 
-    pub(super) fn dispatch_entrypoint(&mut self, stage: usize, line: &CommandLine) {
+    pub(super) fn dispatch_entrypoint(
+        &mut self,
+        stage: usize,
+        instruction: &Instruction,
+        line: &CommandLine,
+    ) {
         let state = &mut self.states[stage];
+        self.checks.check_once(&instruction.keyword, state.entrypoint_lines);
+        state.entrypoint_lines = Some(instruction.lines);
+        if line.shell && state.config.config.shell.is_empty() {
+            self.checks.check_exec_form(&instruction.keyword);
+        }
         let words = with_shell(&state.config, line, line.words.clone());
         let text = format!("ENTRYPOINT {}", go::quote_list(&words));
         state.config.config.entrypoint = Some(words).filter(|words| !words.is_empty());
-        if !state.cmd_set {
+        if state.cmd_lines.is_none() {
             state.config.config.cmd = None;
         }
         self.record(stage, text, None);
     }
 
-    pub(super) fn dispatch_healthcheck(&mut self, stage: usize, check: &oci::Healthcheck) {
+    pub(super) fn dispatch_healthcheck(
+        &mut self,
+        stage: usize,
+        instruction: &Instruction,
+        check: &oci::Healthcheck,
+    ) {
+        let state = &mut self.states[stage];
+        self.checks.check_once(&instruction.keyword, state.healthcheck_lines);
+        state.healthcheck_lines = Some(instruction.lines);
         let text = format!(
             "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
             go::list(&check.test),

@@ -123,7 +123,7 @@ impl Lowerer<'_> {
         let raw = Lex { skip_quotes: true, ..Lex::new('\\') };
         let inline = instruction.inline.iter().map(|file| {
             let content = match file.expand {
-                true => raw.word(&file.content, &self.states[stage].env)?,
+                true => self.expand_with(&raw, stage, &file.content)?,
                 false => file.content.clone(),
             };
             Ok((file.name.clone(), content))
@@ -191,7 +191,10 @@ impl Lowerer<'_> {
         }
         let step = match from {
             Some(stage) => self.states[stage].output,
-            None => self.main_context()?,
+            None => {
+                self.checks.check_ignored(source, &self.request.excludes, common.copy.add);
+                self.main_context()?
+            }
         };
         let input = files.input(step);
         files.copy(common.local(input, source));

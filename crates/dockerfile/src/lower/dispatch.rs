@@ -3,12 +3,13 @@
 use graph::{Action, ActionKind, FilesOp, Node, Operation};
 use oci::Platform;
 
+use super::args::NO_ENV;
 use super::files::owner;
 use super::names::instruction_text;
 use super::stages::Command;
 use super::{Asked, DEFAULT_PATH, Lowerer, config};
 use crate::error::Error;
-use crate::expand::Variables;
+use crate::expand::Lex;
 use crate::instruction::InstructionKind;
 use crate::path;
 
@@ -21,6 +22,7 @@ impl Lowerer<'_> {
             self.begin_stage(stage);
             let commands = std::mem::take(&mut self.states[stage].commands);
             for command in &commands {
+                self.checks.enter(&command.instruction.comments, command.instruction.lines);
                 self.dispatch(stage, command)
                     .map_err(|error| error.at(command.instruction.lines))?;
             }
@@ -46,6 +48,7 @@ impl Lowerer<'_> {
             state.base_config.clone_from(&base.base_config);
             state.layers.clone_from(&base.layers);
             state.args.clone_from(&base.args);
+            state.workdir_set = base.workdir_set;
         }
         let default_platform = &self.request.platform;
         let state = &mut self.states[stage];
@@ -73,15 +76,25 @@ impl Lowerer<'_> {
     fn dispatch(&mut self, stage: usize, command: &Command<'_>) -> Result<(), Error> {
         match &command.instruction.kind {
             InstructionKind::Add(copy) => self.dispatch_copy(stage, command, copy, true)?,
-            InstructionKind::Arg(arguments) => self.dispatch_arg(stage, arguments)?,
-            InstructionKind::Cmd(line) => self.dispatch_cmd(stage, line),
+            InstructionKind::Arg(arguments) => {
+                self.dispatch_arg(stage, &command.instruction, arguments)?;
+            }
+            InstructionKind::Cmd(line) => self.dispatch_cmd(stage, &command.instruction, line),
             InstructionKind::Copy(copy) => self.dispatch_copy(stage, command, copy, false)?,
-            InstructionKind::Entrypoint(line) => self.dispatch_entrypoint(stage, line),
-            InstructionKind::Env(pairs) => self.dispatch_env(stage, pairs)?,
+            InstructionKind::Entrypoint(line) => {
+                self.dispatch_entrypoint(stage, &command.instruction, line)
+            }
+            InstructionKind::Env(pairs) => {
+                self.dispatch_env(stage, &command.instruction, pairs)?;
+            }
             InstructionKind::Expose(ports) => self.dispatch_expose(stage, ports)?,
             InstructionKind::From(_) => return Err("FROM begins a stage".into()),
-            InstructionKind::Healthcheck(check) => self.dispatch_healthcheck(stage, check),
-            InstructionKind::Label(pairs) => self.dispatch_label(stage, pairs)?,
+            InstructionKind::Healthcheck(check) => {
+                self.dispatch_healthcheck(stage, &command.instruction, check);
+            }
+            InstructionKind::Label(pairs) => {
+                self.dispatch_label(stage, &command.instruction, pairs)?;
+            }
             InstructionKind::Maintainer(name) => self.dispatch_maintainer(stage, name),
             InstructionKind::Onbuild(text) => {
                 self.states[stage].config.config.on_build.push(text.clone());
@@ -104,6 +117,10 @@ impl Lowerer<'_> {
     ) -> Result<(), Error> {
         let path = self.expand(stage, path)?;
         let state = &mut self.states[stage];
+        if !state.workdir_set {
+            self.checks.check_workdir(&path);
+        }
+        state.workdir_set = true;
         let cwd = path::workdir(&state.config.config.working_dir, &path);
         state.config.config.working_dir.clone_from(&cwd);
         state.cwd.clone_from(&cwd);
@@ -137,8 +154,19 @@ impl Lowerer<'_> {
 
     /// A text with the stage's variables resolved.
     pub(super) fn expand(&self, stage: usize, text: &str) -> Result<String, Error> {
-        let env: &dyn Variables = &self.states[stage].env;
-        Ok(self.lex.word(text, env)?)
+        self.expand_with(&self.lex, stage, text)
+    }
+
+    pub(super) fn expand_with(&self, lex: &Lex, stage: usize, text: &str) -> Result<String, Error> {
+        let state = &self.states[stage];
+        let mut word = lex.resolve(text, &state.env)?;
+        // What ARG declares without a value is no mistake.
+        let declared = |name: &String| {
+            NO_ENV.contains(&name.as_str()) || state.args.iter().any(|(known, _)| known == name)
+        };
+        word.unset.retain(|name| !declared(name));
+        self.checks.check_unset(&word.unset, state.env.iter().map(|(name, _)| name));
+        Ok(word.text)
     }
 
     pub(super) fn platform_of(&self, stage: usize) -> Platform {

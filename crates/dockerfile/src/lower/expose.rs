@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 
 use super::Lowerer;
+use crate::check::Reporter;
 use crate::error::Error;
 use crate::go;
 
@@ -13,7 +14,7 @@ impl Lowerer<'_> {
         let mut ports = Vec::new();
         for text in texts {
             for word in self.lex.words(text, &self.states[stage].env)? {
-                ports.extend(read(&word)?);
+                ports.extend(read(&word, &self.checks)?);
             }
         }
         let exposed = &mut self.states[stage].config.config.exposed_ports;
@@ -26,24 +27,25 @@ impl Lowerer<'_> {
 }
 
 /// `[[ip:]host port:]port[-last][/protocol]` as single ports with protocols.
-fn read(text: &str) -> Result<Vec<String>, Error> {
+fn read(text: &str, checks: &Reporter) -> Result<Vec<String>, Error> {
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
     let host = parts.next().unwrap_or_default();
     let address = parts.next().unwrap_or_default();
-    let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
+    let (port, written) = container.split_once('/').unwrap_or((container, ""));
     let invalid = |what: &str| Error::new(format!("invalid port: {}: {what}", go::quote(text)));
     if port.is_empty() {
         return Err(invalid("no port specified"));
     }
-    let protocol = match protocol.to_lowercase().as_str() {
+    let protocol = match written.to_lowercase().as_str() {
         "" => "tcp".to_owned(),
         known @ ("tcp" | "udp" | "sctp") => known.to_owned(),
         _ => {
-            return Err(invalid(&format!("invalid proto: {protocol}"))
-                .suggest(protocol, ["tcp", "udp", "sctp"]));
+            return Err(invalid(&format!("invalid proto: {written}"))
+                .suggest(written, ["tcp", "udp", "sctp"]));
         }
     };
+    checks.check_port(text, written, !address.is_empty() || !host.is_empty());
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if !address.is_empty() && bare.unwrap_or(address).parse::<IpAddr>().is_err() {
         return Err(format!("invalid IP address: {address}").into());
@@ -77,6 +79,11 @@ fn range(text: &str) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CheckOptions;
+
+    fn read(text: &str) -> Result<Vec<String>, Error> {
+        super::read(text, &Reporter::new(CheckOptions::default()))
+    }
 
     #[test]
     fn ports_are_read() {

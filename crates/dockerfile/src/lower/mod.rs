@@ -21,8 +21,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use graph::{Graph, ImageSource, LineRange, Operation, Step, StepId};
 use oci::Platform;
 
+use crate::check::{self, Checked, Checking, Notes, Outlining, Reporter};
 use crate::directives::{self, CheckOptions};
-use crate::error::{Error, Warning};
+use crate::error::Error;
 use crate::expand::{Env, Lex};
 use crate::stage::Dockerfile;
 use stages::State;
@@ -49,17 +50,44 @@ impl Dockerfile {
     /// If the Dockerfile asks for something that is not there, is not granted, or is wrong once
     /// variables are resolved; or if an image could not be looked up.
     pub fn lower(&self, request: &Request, images: &Images) -> Result<Lowering, Error> {
-        let mut lowerer = Lowerer::new(self, request, images)?;
-        lowerer.add_stages()?;
-        let target = lowerer.target()?;
-        lowerer.link_stages()?;
-        let needs = lowerer.resolve(target)?;
-        if !needs.is_empty() {
-            return Ok(Lowering::Needs(needs));
+        let mut lowerer = Lowerer::new(self, request, images, false);
+        match lowerer.run()? {
+            Progress::Needs(needs) => Ok(Lowering::Needs(needs)),
+            Progress::Done(target) => Ok(Lowering::Done(Box::new(lowerer.finish(target)))),
         }
-        lowerer.dispatch_stages(target)?;
-        Ok(Lowering::Done(Box::new(lowerer.finish(target))))
     }
+
+    /// Looks for broken rules, in all stages where the request names no target. Images are asked
+    /// for as by [`Dockerfile::lower`].
+    pub fn check(&self, request: &Request, images: &Images) -> Checking {
+        let all = request.target.as_deref().unwrap_or_default().is_empty();
+        let mut lowerer = Lowerer::new(self, request, images, all);
+        let error = match lowerer.run() {
+            Ok(Progress::Needs(needs)) => return Checking::Needs(needs),
+            Ok(Progress::Done(_)) => None,
+            Err(error) => Some(error),
+        };
+        Checking::Done(Checked { findings: lowerer.checks.into_findings(), error })
+    }
+
+    /// What the target can be given. Images are asked for as by [`Dockerfile::lower`].
+    ///
+    /// # Errors
+    /// As for [`Dockerfile::lower`].
+    pub fn outline(&self, request: &Request, images: &Images) -> Result<Outlining, Error> {
+        let mut lowerer = Lowerer::new(self, request, images, false);
+        match lowerer.run()? {
+            Progress::Needs(needs) => Ok(Outlining::Needs(needs)),
+            Progress::Done(target) => Ok(Outlining::Done(lowerer.outline(target))),
+        }
+    }
+}
+
+/// How far a lowering came.
+enum Progress {
+    Needs(Vec<ImageRequest>),
+    /// To the end; this is the target.
+    Done(usize),
 }
 
 /// One lowering while it goes on.
@@ -67,6 +95,11 @@ struct Lowerer<'a> {
     file: &'a Dockerfile,
     request: &'a Request,
     images: &'a Images,
+    /// Whether stages count that the target does not need.
+    all_stages: bool,
+    checks: Reporter,
+    /// Arguments in front of the first FROM.
+    global_arguments: Notes,
     lex: Lex,
     build_args: BTreeMap<String, String>,
     used_args: BTreeSet<String>,
@@ -85,7 +118,6 @@ struct Lowerer<'a> {
     local_paths: BTreeMap<String, BTreeSet<String>>,
     secrets: Vec<SecretUse>,
     agents: Vec<AgentUse>,
-    warnings: Vec<Warning>,
 }
 
 /// What a step is for.
@@ -105,15 +137,23 @@ impl Asked {
 }
 
 impl<'a> Lowerer<'a> {
-    fn new(file: &'a Dockerfile, request: &'a Request, images: &'a Images) -> Result<Self, Error> {
+    fn new(
+        file: &'a Dockerfile,
+        request: &'a Request,
+        images: &'a Images,
+        all_stages: bool,
+    ) -> Self {
         let mut build_args: BTreeMap<String, String> = request.build_args.iter().cloned().collect();
         if let Some(epoch) = request.source_date_epoch {
             build_args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
         }
-        let mut lowerer = Self {
+        Self {
             file,
             request,
             images,
+            all_stages,
+            checks: Reporter::new(file.check.clone()),
+            global_arguments: Notes::default(),
             lex: Lex::new(file.escape),
             build_args,
             used_args: BTreeSet::new(),
@@ -129,12 +169,24 @@ impl<'a> Lowerer<'a> {
             local_paths: BTreeMap::new(),
             secrets: Vec::new(),
             agents: Vec::new(),
-            warnings: file.warnings.clone(),
-        };
-        lowerer.check_frontend()?;
-        lowerer.define_global_args()?;
-        lowerer.read_epoch()?;
-        Ok(lowerer)
+        }
+    }
+
+    fn run(&mut self) -> Result<Progress, Error> {
+        self.check_frontend()?;
+        self.checks.check_text(self.file);
+        self.define_global_args()?;
+        self.read_epoch()?;
+        self.add_stages()?;
+        let target = self.target()?;
+        self.link_stages()?;
+        let needs = self.resolve(target)?;
+        if !needs.is_empty() {
+            return Ok(Progress::Needs(needs));
+        }
+        self.dispatch_stages(target)?;
+        self.checks.failure()?;
+        Ok(Progress::Done(target))
     }
 
     /// The language that was asked for must be this one.
@@ -149,15 +201,10 @@ impl<'a> Lowerer<'a> {
         {
             return Err(Error { lines, ..directives::foreign_syntax(value) });
         }
-        let (check, lines) = match self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
-            Some(options) => (CheckOptions::parse(&options)?, None),
-            None => (self.file.check.clone(), self.file.check_lines),
-        };
-        // A build that is to fail on a finding must not pass because nobody looked.
-        match check.error && !check.skip_all {
-            true => Err(Error { lines, ..directives::no_checks_yet() }),
-            false => Ok(()),
+        if let Some(options) = self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
+            self.checks = Reporter::new(CheckOptions::parse(&options)?);
         }
+        Ok(())
     }
 
     /// A build argument that the frontend itself reads.
@@ -199,6 +246,44 @@ impl<'a> Lowerer<'a> {
         })
     }
 
+    /// What a stage and those that it needs can be given.
+    fn outline(self, target: usize) -> check::Outline {
+        let mut taken = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![target];
+        let mut arguments = Vec::new();
+        while let Some(index) = todo.pop() {
+            if seen.insert(index) {
+                let state = &self.states[index];
+                arguments.extend(state.notes.take(&mut taken));
+                todo.extend(state.dependencies.keys());
+                // The base is looked at first: what it declares is where it declares it.
+                todo.extend(state.base);
+            }
+        }
+        arguments.sort_by_key(|argument| argument.lines.first);
+        let stage = self.file.stages.get(target);
+        // Of one ID, what the stage nearest to the target says counts.
+        let (mut secrets, mut agents) = (self.secrets, self.agents);
+        let mut ids = BTreeSet::new();
+        secrets.reverse();
+        secrets.retain(|secret| ids.insert(secret.id.clone()));
+        secrets.reverse();
+        secrets.sort_by_key(|secret| secret.lines.first);
+        ids.clear();
+        agents.reverse();
+        agents.retain(|agent| ids.insert(agent.id.clone()));
+        agents.reverse();
+        agents.sort_by_key(|agent| agent.lines.first);
+        check::Outline {
+            name: stage.and_then(|stage| stage.name.clone()).unwrap_or_default(),
+            description: stage.and_then(|stage| stage.description.clone()).unwrap_or_default(),
+            arguments,
+            secrets,
+            agents,
+        }
+    }
+
     fn finish(mut self, target: usize) -> Lowered {
         let contexts = self.follow_paths(target);
         let summaries = self.stage_summaries();
@@ -229,7 +314,7 @@ impl<'a> Lowerer<'a> {
             secrets: self.secrets,
             agents: self.agents,
             source_date_epoch: self.epoch,
-            warnings: self.warnings,
+            findings: self.checks.into_findings(),
         }
     }
 }

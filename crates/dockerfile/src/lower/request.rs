@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use graph::{GitSource, Graph, HttpSource, ImageSource, LineRange, Network, StepId, Ulimit};
 use oci::{ImageConfig, Platform, Reference};
 
-use crate::error::Warning;
+use crate::check::Finding;
 
 /// What a build is asked, as far as the graph depends on it.
 #[derive(Clone, Debug)]
@@ -203,8 +203,8 @@ pub struct Lowered {
     pub agents: Vec<AgentUse>,
     /// Seconds since 1970 that all times become.
     pub source_date_epoch: Option<i64>,
-    /// What the user should know.
-    pub warnings: Vec<Warning>,
+    /// Rules that the Dockerfile breaks, as far as it is built.
+    pub findings: Vec<Finding>,
 }
 
 /// The step behind a history entry with a layer.

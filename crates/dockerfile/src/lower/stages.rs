@@ -7,8 +7,9 @@ use graph::{LineRange, StepId};
 use oci::{ImageConfig, Platform, Reference};
 
 use super::{Context, ImageRequest, Lowerer, NoCache, SCRATCH, StageSummary};
+use crate::check::Notes;
 use crate::error::Error;
-use crate::expand::{Env, Lex, Nothing};
+use crate::expand::{Env, Lex, Nothing, Variables as _, Word};
 use crate::go;
 use crate::instruction::{Instruction, InstructionKind};
 use crate::stage::Stage;
@@ -51,7 +52,14 @@ pub(super) struct State<'a> {
     pub layers: Vec<Option<StepId>>,
     /// Arguments declared so far, each in its first place with its last value.
     pub args: Vec<(String, Option<String>)>,
-    pub cmd_set: bool,
+    /// Where CMD, ENTRYPOINT and HEALTHCHECK were last.
+    pub cmd_lines: Option<LineRange>,
+    pub entrypoint_lines: Option<LineRange>,
+    pub healthcheck_lines: Option<LineRange>,
+    /// Whether a WORKDIR was there, here or in a stage below.
+    pub workdir_set: bool,
+    /// Arguments, for outlines.
+    pub notes: Notes,
 }
 
 /// An instruction of a stage.
@@ -77,14 +85,22 @@ impl<'a> Lowerer<'a> {
     }
 
     fn state(&mut self, index: usize, stage: &'a Stage) -> Result<State<'a>, Error> {
-        let (base_name, unset) = self.lex.word_and_unset(&stage.base, &self.global)?;
+        self.checks.enter(&stage.comments, stage.lines);
+        let base = self.lex.resolve(&stage.base, &self.global)?;
+        self.check_from_arguments(&base);
+        let mut notes = self.global_arguments.clone();
+        notes.used.extend(base.set);
+        let base_name = base.text;
         if base_name.is_empty() {
             let error = Error::new(format!("base name ({}) should not be blank", stage.base));
-            return Err(self.suggest_variable(error, &unset));
+            return Err(self.suggest_variable(error, &base.unset));
         }
         let platform = match &stage.platform {
             None => None,
-            Some(text) => Some(self.stage_platform(text)?),
+            Some(text) => {
+                let name = stage.name.as_deref().unwrap_or_default();
+                Some(self.stage_platform(text, name, &mut notes)?)
+            }
         };
         let context = match &stage.name {
             Some(name) => self.named_context(name, platform.as_ref()),
@@ -117,6 +133,7 @@ impl<'a> Lowerer<'a> {
             steps_total: if context.is_some() { 0 } else { steps + usize::from(from_image) },
             ignore_cache: self.ignores_cache(stage.name.as_deref().unwrap_or_default()),
             context,
+            notes,
             lines: Some(stage.lines),
             commands,
             platform,
@@ -125,10 +142,27 @@ impl<'a> Lowerer<'a> {
         })
     }
 
-    fn stage_platform(&self, text: &str) -> Result<Platform, Error> {
-        let (platform, unset) = self.lex.word_and_unset(text, &self.global).map_err(|error| {
+    fn check_from_arguments(&self, word: &Word) {
+        let declared = self.global_arguments.declared.keys().map(String::as_str);
+        let declared: Vec<&str> =
+            declared.chain(self.global.iter().map(|(name, _)| name)).collect();
+        self.checks.check_from_arguments(word, &declared);
+    }
+
+    fn stage_platform(
+        &self,
+        text: &str,
+        stage: &str,
+        notes: &mut Notes,
+    ) -> Result<Platform, Error> {
+        let word = self.lex.resolve(text, &self.global).map_err(|error| {
             Error::new(format!("failed to process arguments for platform {text}: {error}"))
         })?;
+        self.check_from_arguments(&word);
+        let target = self.global.get("TARGETPLATFORM").unwrap_or_default();
+        self.checks.check_platform(text, &word, target, stage);
+        let Word { text: platform, unset, set } = word;
+        notes.used.extend(set);
         let error = match platform.as_str() {
             "" => Error::new(format!("empty platform value from expression {text}")),
             platform => match platform.parse() {
@@ -270,6 +304,9 @@ impl<'a> Lowerer<'a> {
 
     fn find_reachable(&mut self, target: usize) {
         let mut todo = vec![target];
+        if self.all_stages {
+            todo.extend(0..self.file.stages.len());
+        }
         let mut found = BTreeSet::new();
         while let Some(stage) = todo.pop() {
             if found.insert(stage) {
@@ -372,6 +409,9 @@ impl<'a> Lowerer<'a> {
         let output = match no_layers {
             true => None,
             false => {
+                let lines = self.states[stage].lines;
+                let wanted = self.platform_of(stage);
+                self.checks.check_image(&asked, &wanted, &built, lines);
                 let text = format!("FROM {}", image.source.reference);
                 let name = self.step_name(stage, &text, false);
                 let lines = self.states[stage].lines;

@@ -1,0 +1,75 @@
+//! `--call`: what is asked of a Dockerfile instead of a build.
+
+use super::compound::boolean;
+
+/// A question about a Dockerfile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What is asked.
+    pub kind: CallKind,
+    /// Whether the answer is JSON; else text.
+    pub is_json: bool,
+    /// Whether broken rules are no failure.
+    pub ignores_status: bool,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// Broken rules.
+    Check,
+    /// What a target can be given.
+    Outline,
+    /// The stages that can be built.
+    Targets,
+}
+
+impl Call {
+    /// `--check` and `kiln check`.
+    pub const CHECK: Self = Self { kind: CallKind::Check, is_json: false, ignores_status: false };
+
+    /// Reads `check,format=json`; none is a build.
+    ///
+    /// # Errors
+    /// What is not known of it.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let mut fields = text.split(',').map(str::trim);
+        let name = fields.next().unwrap_or_default();
+        let kind = match name.strip_prefix("frontend.").unwrap_or(name) {
+            "" | "build" => None,
+            "check" | "lint" => Some(CallKind::Check),
+            "outline" => Some(CallKind::Outline),
+            "targets" => Some(CallKind::Targets),
+            _ => return Err(format!("`{name}` is none of build, check, outline, targets")),
+        };
+        let (mut is_json, mut ignores_status) = (false, false);
+        for field in fields {
+            match field.split_once('=') {
+                Some(("format", "json")) => is_json = true,
+                Some(("format", "text")) => is_json = false,
+                Some(("ignorestatus", value)) => {
+                    ignores_status = boolean(value)
+                        .ok_or_else(|| format!("`{value}` is neither true nor false"))?;
+                }
+                _ => return Err(format!("`{field}` is none of format=json|text, ignorestatus=")),
+            }
+        }
+        Ok(kind.map(|kind| Self { kind, is_json, ignores_status }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_read() {
+        assert_eq!(Call::parse("check"), Ok(Some(Call::CHECK)));
+        assert_eq!(Call::parse("build"), Ok(None));
+        let targets = Call::parse("targets,format=json,ignorestatus=true").unwrap().unwrap();
+        assert!(targets.kind == CallKind::Targets && targets.is_json && targets.ignores_status);
+        for text in ["x", "check,format=xml", "check,ignorestatus=maybe", "check,x"] {
+            assert!(Call::parse(text).is_err(), "{text}");
+        }
+    }
+}

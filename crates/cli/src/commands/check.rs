@@ -1,0 +1,91 @@
+//! `kiln check` and `kiln build --call`: what can be said of a Dockerfile without building it.
+
+use graph::SourceFile;
+
+use super::build::{Shown, prepare, report};
+use crate::args::{BuildArgs, Call, CallKind};
+use crate::machine;
+use crate::render::{self, Excerpt, Report};
+use crate::settings::{Environment, Settings};
+use crate::terminal;
+use crate::threads;
+
+/// Answers a call on standard output.
+///
+/// # Errors
+/// What is wrong with a flag or the Dockerfile; a report without words where rules are broken.
+pub fn run(
+    args: &BuildArgs,
+    call: Call,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
+    let plan = prepare(args, environment, settings)?;
+    let standing = machine::rise(settings);
+    let shown = Shown::begin(plan.presentation, &settings.style)?;
+    let host = machine::host(settings, environment, &standing, shown.events());
+    let host = match host {
+        Ok(host) => host,
+        Err(message) => {
+            shown.fail();
+            return Err(message.into());
+        }
+    };
+    let answer = answer(&host, &plan.request, call);
+    shown.fail();
+    let (text, failure) = answer?;
+    terminal::print(&text)?;
+    match failure {
+        Some(failure) if !call.ignores_status => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// The text, and what makes the call fail although there is one.
+fn answer(
+    host: &build::Host,
+    request: &build::Request,
+    call: Call,
+) -> Result<(String, Option<Report>), Report> {
+    let json = call.is_json;
+    match call.kind {
+        CallKind::Check => {
+            let (checked, file) = threads::finish(build::check(host, request))?
+                .unwrap_or(Err(build::Error::Canceled))
+                .map_err(report)?;
+            let text = match json {
+                true => render::checked_json(&checked, &file),
+                false => render::checked(&checked, &file),
+            };
+            let failure = match checked.error {
+                Some(_) if json => Some(Report::default()),
+                Some(error) => Some(failure(error, file)),
+                None => (!checked.findings.is_empty()).then(Report::default),
+            };
+            Ok((text, failure))
+        }
+        CallKind::Outline => {
+            let (outline, file) = threads::finish(build::outline(host, request))?
+                .unwrap_or(Err(build::Error::Canceled))
+                .map_err(report)?;
+            let text = match json {
+                true => render::outline_json(&outline, &file),
+                false => render::outline(&outline),
+            };
+            Ok((text, None))
+        }
+        CallKind::Targets => {
+            let (targets, file) = build::targets(host, request).map_err(report)?;
+            let text = match json {
+                true => render::targets_json(&targets, &file),
+                false => render::targets(&targets),
+            };
+            Ok((text, None))
+        }
+    }
+}
+
+fn failure(error: dockerfile::Error, file: SourceFile) -> Report {
+    let excerpt = error.lines.map(|lines| Excerpt { source: file, lines });
+    Report { excerpt, hint: error.hint, ..Report::from(error.message) }
+}

@@ -1,0 +1,118 @@
+//! Which rules count where, and what broke them.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use graph::LineRange;
+
+use super::{Finding, Rule};
+use crate::directives::{CheckOptions, Reader};
+use crate::error::Error;
+
+/// Collects findings while a Dockerfile is lowered. Expansion goes by shared references, so the
+/// list is behind a cell.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    options: CheckOptions,
+    scope: RefCell<Scope>,
+    findings: RefCell<Vec<Finding>>,
+}
+
+/// What is being looked at: its lines, and the options of comments above it.
+#[derive(Debug)]
+struct Scope {
+    own: CheckOptions,
+    lines: LineRange,
+}
+
+impl Reporter {
+    pub(crate) fn new(options: CheckOptions) -> Self {
+        let scope = Scope { own: CheckOptions::default(), lines: LineRange { first: 1, last: 1 } };
+        Self { options, scope: RefCell::new(scope), findings: RefCell::default() }
+    }
+
+    /// What is reported from now on is of these lines, under the comments above them.
+    pub(crate) fn enter(&self, comments: &[String], lines: LineRange) {
+        *self.scope.borrow_mut() = Scope { own: options_of(comments), lines };
+    }
+
+    pub(crate) fn report(&self, rule: &'static Rule, message: String) {
+        let lines = self.scope.borrow().lines;
+        self.report_at(rule, lines, message);
+    }
+
+    /// Reports what is elsewhere than where it was noticed.
+    pub(crate) fn report_at(&self, rule: &'static Rule, lines: LineRange, message: String) {
+        if self.counts(rule) {
+            self.findings.borrow_mut().push(Finding { rule, message, lines });
+        }
+    }
+
+    fn counts(&self, rule: &Rule) -> bool {
+        let scope = self.scope.borrow();
+        let named = |names: &[String]| names.iter().any(|name| name == rule.name);
+        let mut both = [&self.options, &scope.own].into_iter();
+        match rule.experimental {
+            true => both.any(|o| o.experimental_all || named(&o.experimental)),
+            false => !both.any(|o| o.skip_all || named(&o.skip)),
+        }
+    }
+
+    /// The failure that `error=true` asks for, if there is a finding.
+    pub(crate) fn failure(&self) -> Result<(), Error> {
+        let findings = self.findings.borrow();
+        if !self.options.error || findings.is_empty() {
+            return Ok(());
+        }
+        let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.name).collect();
+        let rules: Vec<&str> = rules.into_iter().collect();
+        Err(Error::new(format!("lint violation found for rules: {}", rules.join(", "))))
+    }
+
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
+        self.findings.into_inner()
+    }
+}
+
+/// The options of the first `check=` comment; none if it cannot be read, as with BuildKit.
+fn options_of(comments: &[String]) -> CheckOptions {
+    for comment in comments {
+        let mut reader = Reader::new("");
+        if let Ok(Some("check")) = reader.line(comment, 0) {
+            let value = reader.get("check").unwrap_or_default();
+            let value = value.split(' ').next().unwrap_or_default();
+            return CheckOptions::parse(value).unwrap_or_default();
+        }
+    }
+    CheckOptions::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules;
+    use super::*;
+
+    fn counts(options: &str, comment: &str, rule: &'static Rule) -> bool {
+        let reporter = Reporter::new(CheckOptions::parse(options).unwrap());
+        reporter.enter(&[comment.into()], LineRange { first: 3, last: 3 });
+        reporter.report(rule, "x".into());
+        let failed = reporter.failure().is_err();
+        let findings = reporter.into_findings();
+        assert_eq!(failed, options.contains("error=true") && !findings.is_empty());
+        !findings.is_empty()
+    }
+
+    #[test]
+    fn options_say_which_rules_count() {
+        let (rule, experimental) = (&rules::UNDEFINED_VAR, &rules::INVALID_DEFINITION_DESCRIPTION);
+        assert!(counts("", "", rule));
+        assert!(counts("error=true", "check=skip=Other", rule));
+        assert!(!counts("skip=all;error=true", "", rule));
+        assert!(!counts("skip=Other,UndefinedVar", "", rule));
+        assert!(!counts("", "check=skip=UndefinedVar why not", rule));
+        assert!(counts("", "check=nonsense", rule));
+        assert!(!counts("", "", experimental));
+        assert!(counts("experimental=all;skip=all", "", experimental));
+        assert!(counts("", "check=experimental=InvalidDefinitionDescription", experimental));
+    }
+}
