@@ -158,7 +158,7 @@ impl Shown {
 
     /// The end of a build that did not: the progress up to there. The caller prints the report.
     pub fn fail(self) {
-        self.display.finish();
+        self.display.abort();
     }
 }
 

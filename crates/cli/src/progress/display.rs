@@ -1,12 +1,13 @@
 //! The thread between a build and the stream its progress goes to.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use graph::{Event, Events, TaskEvent};
+use graph::{Event, Events, Failure, TaskEvent, TaskId};
 
 use super::{Renderer, Size};
 
@@ -31,6 +32,7 @@ pub struct Shown {
 enum Message {
     Event(Event),
     Finish,
+    Abort,
 }
 
 impl Display {
@@ -49,6 +51,7 @@ impl Display {
             stream: Box::new(stream),
             size: Box::new(size),
             shown: Shown::default(),
+            open: BTreeSet::new(),
             text: Vec::new(),
         };
         let thread = std::thread::Builder::new()
@@ -66,8 +69,17 @@ impl Display {
 
     /// Draws the end and waits until it is written.
     pub fn finish(self) -> Shown {
+        self.end(Message::Finish)
+    }
+
+    /// As [`Display::finish`], for a build that failed: what goes on is canceled.
+    pub fn abort(self) -> Shown {
+        self.end(Message::Abort)
+    }
+
+    fn end(self, how: Message) -> Shown {
         // A display that died took its stream with it: there is nobody left to tell.
-        drop(self.sender.send(Message::Finish));
+        drop(self.sender.send(how));
         self.thread.join().unwrap_or_default()
     }
 }
@@ -77,6 +89,8 @@ struct Show {
     stream: Box<dyn Write + Send>,
     size: Box<dyn Fn() -> Size + Send>,
     shown: Shown,
+    /// Tasks that have begun and not ended.
+    open: BTreeSet<TaskId>,
     text: Vec<u8>,
 }
 
@@ -95,6 +109,10 @@ impl Show {
             match message {
                 Message::Event(event) => self.take(&event),
                 Message::Finish => break,
+                Message::Abort => {
+                    self.cancel();
+                    break;
+                }
             }
             if last_draw.is_none_or(|last| last.elapsed() >= LIMIT) {
                 last_draw = Some(Instant::now());
@@ -106,9 +124,20 @@ impl Show {
         self.shown
     }
 
+    fn cancel(&mut self) {
+        let at = SystemTime::now();
+        for task in std::mem::take(&mut self.open) {
+            let what = TaskEvent::Failed(Failure::Canceled);
+            self.renderer.take(&Event { at, task, what }, at);
+        }
+    }
+
     fn take(&mut self, event: &Event) {
-        if let TaskEvent::Warning(text) = &event.what {
-            self.shown.warnings.push(text.clone());
+        match &event.what {
+            TaskEvent::Warning(text) => self.shown.warnings.push(text.clone()),
+            TaskEvent::Started => drop(self.open.insert(event.task)),
+            TaskEvent::Done | TaskEvent::Failed(_) => drop(self.open.remove(&event.task)),
+            _ => (),
         }
         self.renderer.take(event, SystemTime::now());
     }
@@ -146,6 +175,25 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_goes_on_when_a_build_fails_is_canceled() {
+        let stream = Shared::default();
+        let display =
+            Display::start(Box::new(Plain::new(None, None)), stream.clone(), Size::default)
+                .unwrap();
+        let events = display.events();
+        for name in ["a", "b"] {
+            let task = events.task(name, Vec::new());
+            events.send(task, TaskEvent::Started);
+            if name == "a" {
+                events.send(task, TaskEvent::Done);
+            }
+        }
+        display.abort();
+        let text = String::from_utf8(stream.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("#1 DONE 0.0s\n") && text.ends_with("#2 b\n#2 CANCELED\n"), "{text}");
     }
 
     #[test]
