@@ -5,6 +5,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
@@ -213,11 +214,10 @@ impl Executor {
 
     /// Brings the indexes of a chain here: with the layers, where they did not come alone.
     async fn fetch_indexes(&self, chain: &Chain, task: Option<TaskId>) -> Result<(), Error> {
-        let layers = chain.layers();
-        if layers.iter().all(|layer| self.store().has_index(&layer.diff_id)) {
+        if self.trees.without_tree(chain).iter().all(|diff_id| self.store().has_index(diff_id)) {
             return Ok(());
         }
-        Ok(self.settings.transfer.unpack(&layers, task).await?)
+        Ok(self.settings.transfer.unpack(&chain.layers(), task).await?)
     }
 
     /// Brings some layers of a chain here, unpacked.
@@ -227,13 +227,13 @@ impl Executor {
         wanted: &[Digest],
         task: Option<TaskId>,
     ) -> Result<(), Error> {
-        let layers = chain.layers();
-        for index in 0..layers.len() {
-            if wanted.contains(&layers[index].diff_id) {
-                self.settings.transfer.unpack_at(&layers, index, task).await?;
-            }
+        if wanted.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let layers = chain.layers();
+        let wanted = (0..layers.len()).filter(|index| wanted.contains(&layers[*index].diff_id));
+        let unpacked = wanted.map(|index| self.settings.transfer.unpack_at(&layers, index, task));
+        Ok(try_join_all(unpacked).await.map(drop)?)
     }
 
     /// Files of a context as one layer, unpacked: for commands that mount them.

@@ -48,6 +48,19 @@ impl Trees {
         Ok(tree)
     }
 
+    /// The layers of a chain, from the top down, that are above the nearest known tree.
+    pub(crate) fn without_tree(&self, chain: &Chain) -> Vec<Digest> {
+        let mut above = Vec::new();
+        let mut at = chain;
+        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below())
+            && self.known(id).is_none()
+        {
+            above.push(layer.diff_id);
+            at = below;
+        }
+        above
+    }
+
     fn known(&self, id: Digest) -> Option<Arc<Tree>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
