@@ -140,6 +140,9 @@ impl Shown {
         let presentation = self.presentation;
         if matches!(presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
             say(&render::warnings(&shown.warnings));
+            for warning in &outcome.warnings {
+                say(&format!("{warning}\n"));
+            }
             say(&render::summary(outcome));
         }
         if let Some(path) = &presentation.metadata_file {
