@@ -53,8 +53,12 @@ where
             return Ok(Arc::new(Known { records, found: Vec::new() }));
         }
         let linked_of = |index: usize| async move {
-            let known = self.known(step.inputs[index]).await;
-            let parents = known.records.iter().copied();
+            let input = step.inputs[index];
+            let known = self.known(input).await;
+            // What stands on a step that has to run again is known by what that step makes now, if
+            // at all (BuildKit, `solver/edge.go`: an edge that ignores the cache offers no keys).
+            let is_offered = !self.graph.step(input).ignore_cache;
+            let parents = known.records.iter().copied().filter(|_| is_offered);
             let linked = self.links(key, index, parents, key.inputs[index].selector);
             if linked.is_empty() || step.ignore_cache {
                 // No record can match by keys alone. The contents are needed, and what makes them

@@ -281,6 +281,22 @@ fn what_ignores_the_cache_runs_and_is_kept() {
 }
 
 #[test]
+fn what_stands_on_a_step_that_ignores_the_cache_is_known_by_content_alone() {
+    let cache = Memory::default();
+    let mut graph = Graph::new();
+    let base = image(&mut graph, "base");
+    let stage = run(&mut graph, "stage", base);
+    let on_it = run(&mut graph, "on it", stage);
+    let first = copy(&mut graph, "/a", Some(base), stage);
+    let target = copy(&mut graph, "/b", Some(first), on_it);
+    build(&graph, target, &Toys::default(), &cache);
+    graph.step_mut(stage).ignore_cache = true;
+    // What they make is the same, so that the copies are found.
+    let built = build(&graph, target, &Toys::default(), &cache);
+    assert_eq!(built.counts.runs, ["base", "stage", "on it"]);
+}
+
+#[test]
 fn steps_that_are_one_run_once() {
     let mut graph = Graph::new();
     let base = image(&mut graph, "base");
