@@ -3,11 +3,11 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
-use build::Outcome;
+use build::{Host, Outcome};
 use graph::Events;
 
 use crate::args::compound::context::LARGEST_DOCKERFILE;
-use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, plan};
+use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, plan};
 use crate::machine;
 use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
@@ -28,8 +28,11 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }
+    let isolation = plan.presentation.isolation;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = match machine::host(settings, environment, &standing, shown.events()) {
+    let host = machine::host(settings, environment, &standing, shown.events())
+        .and_then(|host| is_isolated(&host, isolation).map(|()| host));
+    let host = match host {
         Ok(host) => host,
         Err(message) => {
             shown.fail();
@@ -45,6 +48,16 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
             shown.fail();
             Err(report(error))
         }
+    }
+}
+
+/// Whether commands can be kept apart as the user wants it.
+fn is_isolated(host: &Host, isolation: Isolation) -> Result<(), String> {
+    match (isolation, &host.runtime) {
+        (Isolation::Namespaces, Err(reason)) => {
+            Err(format!("`--isolation=namespaces` is not possible here: {reason}"))
+        }
+        (Isolation::Namespaces | Isolation::Auto, _) => Ok(()),
     }
 }
 
