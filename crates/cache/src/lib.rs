@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod beside;
 mod caches;
 mod config;
 mod error;
@@ -15,6 +16,7 @@ mod import;
 mod local;
 mod records;
 
+pub use beside::Beside;
 pub use caches::Caches;
 pub use error::Error;
 pub use export::{Export, Exported, Form, Mode, PushRequest, push, write_folder};

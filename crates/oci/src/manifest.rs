@@ -31,6 +31,8 @@ pub mod media_type {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// BuildKit's cache config.
     pub const BUILDKIT_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+    /// The config of an artifact that has none: `{}` (image-spec, manifest.md).
+    pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
     /// Whether a document of this type lists manifests of several platforms.
     pub fn is_index(media_type: &str) -> bool {

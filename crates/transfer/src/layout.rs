@@ -61,6 +61,18 @@ pub fn write_layout(
     files: &[LayoutFile],
     entries: Vec<Descriptor>,
 ) -> Result<(), LayoutError> {
+    write_layout_files(folder, files)?;
+    let path = folder.join("index.json");
+    let added = locked(folder, || add_to_index(&path, entries));
+    added.map_err(|source| LayoutError { path, source })
+}
+
+/// Writes files into a folder that `index.json` does not list yet. Blobs that are there stay as
+/// they are. Blocks.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn write_layout_files(folder: &Path, files: &[LayoutFile]) -> Result<(), LayoutError> {
     for file in files {
         let path = folder.join(&file.path);
         let written = match &file.content {
@@ -72,8 +84,17 @@ pub fn write_layout(
         };
         written.map_err(|source| LayoutError { path, source })?;
     }
-    let path = folder.join("index.json");
-    add_to_index(&path, entries).map_err(|source| LayoutError { path, source })
+    Ok(())
+}
+
+/// Changes the index while no other process of kiln does: two that write at once would each keep
+/// only its own entries. The folder itself is locked, which leaves nothing behind; where its file
+/// system has no locks there is none.
+fn locked<T>(folder: &Path, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fs::create_dir_all(folder)?;
+    let folder = File::open(folder)?;
+    let _ = rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive);
+    change()
 }
 
 fn add_to_index(path: &Path, entries: Vec<Descriptor>) -> io::Result<()> {

@@ -15,7 +15,9 @@ mod upload;
 
 pub use error::{Error, lost_layer};
 pub use graph::chain_text;
-pub use layout::{LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout};
+pub use layout::{
+    LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
+};
 pub use progress::Meter;
 pub use upload::{LayerFormat, Target, Upload};
 

@@ -1,0 +1,254 @@
+//! The manifest of the artifact: entries by name.
+
+use std::collections::BTreeMap;
+
+use oci::{Annotations, Descriptor, Manifest, media_type};
+
+use crate::Error;
+
+/// What the artifact is. A later form has another name, and is left alone.
+pub(super) const ARTIFACT: &str = "application/vnd.kiln.beside.v1+json";
+
+/// Annotations of an entry's descriptor: its name, and when it was written and last used, in
+/// seconds since 1970.
+const NAME: &str = "vnd.kiln.name";
+const WRITTEN: &str = "vnd.kiln.written";
+const USED: &str = "vnd.kiln.used";
+
+/// More entries are not kept; those that were used longest ago go. With short notes this is far
+/// below the 4 MiB that registries take as a manifest.
+const MOST_ENTRIES: usize = 2000;
+/// What registries take as a manifest (distribution-spec).
+const MOST_BYTES: usize = 4 << 20;
+
+/// The entries of an artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// An entry: its blob, and what is known without fetching it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The blob. Its size is what the entry costs.
+    pub blob: Descriptor,
+    /// When it was written, in seconds since 1970.
+    pub written: i64,
+    /// When it was last used as far as anybody said, in seconds since 1970.
+    pub used: i64,
+    /// Further annotations.
+    pub notes: Annotations,
+}
+
+impl Catalogue {
+    /// Reads a manifest. Entries that cannot be read are left out; times are never in the future.
+    pub(super) fn parse(bytes: &[u8], now: i64) -> Result<Self, Error> {
+        let damaged = |what: String| Error::Damaged(format!("what is beside it {what}"));
+        if bytes.len() > MOST_BYTES {
+            return Err(damaged("is larger than 4 MiB".into()));
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes)
+            .map_err(|error| damaged(format!("cannot be read: {error}")))?;
+        if manifest.artifact_type.as_deref() != Some(ARTIFACT) {
+            return Err(damaged("is not kiln's, or of another version".into()));
+        }
+        let entries = manifest.layers.into_iter().filter_map(|mut blob| {
+            let mut notes = std::mem::take(&mut blob.annotations);
+            let name = notes.remove(NAME)?;
+            let written = time(notes.remove(WRITTEN), now);
+            let used = time(notes.remove(USED), now).max(written);
+            Some((name, Entry { blob, written, used, notes }))
+        });
+        Ok(Self { entries: entries.take(2 * MOST_ENTRIES).collect() })
+    }
+
+    /// An entry by its name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// All entries whose names begin with a text, by name.
+    pub fn starting_with<'a>(
+        &'a self,
+        start: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        self.entries
+            .range(start.to_owned()..)
+            .take_while(move |(name, _)| name.starts_with(start))
+            .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of all blobs, each counted once.
+    pub fn bytes(&self) -> u64 {
+        let blobs: BTreeMap<_, _> =
+            self.entries.values().map(|entry| (entry.blob.digest, entry.blob.size)).collect();
+        blobs.values().sum()
+    }
+
+    /// Writes entries, forgets others, notes uses, and drops what was used longest ago where there
+    /// are too many.
+    pub(super) fn apply(
+        &mut self,
+        put: Vec<(String, Descriptor, Annotations)>,
+        forget: &[String],
+        used: &[String],
+        now: i64,
+    ) {
+        for name in forget {
+            self.entries.remove(name);
+        }
+        for name in used {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.used = now;
+            }
+        }
+        for (name, blob, notes) in put {
+            self.entries.insert(name, Entry { blob, written: now, used: now, notes });
+        }
+        while self.entries.len() > MOST_ENTRIES || self.document_size() > MOST_BYTES {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    /// An upper bound that costs less than writing it.
+    fn document_size(&self) -> usize {
+        let entry = |(name, entry): (&String, &Entry)| {
+            let notes = entry.notes.iter().map(|(key, value)| key.len() + value.len() + 8);
+            320 + name.len() + entry.blob.media_type.len() + notes.sum::<usize>()
+        };
+        1024 + self.entries.iter().map(entry).sum::<usize>()
+    }
+
+    /// Whether it has the entries of another one with their blobs, and not those that were to go.
+    pub(super) fn has_all_of(&self, other: &Self, gone: &[String]) -> bool {
+        let has = |(name, entry): (&String, &Entry)| {
+            self.entries.get(name).is_some_and(|own| own.blob == entry.blob)
+        };
+        let is_gone =
+            |name: &String| other.entries.contains_key(name) || !self.entries.contains_key(name);
+        other.entries.iter().all(has) && gone.iter().all(is_gone)
+    }
+
+    /// The manifest: an image manifest whose layers are the entries (image-spec, manifest.md,
+    /// guidelines for artifact usage).
+    pub(super) fn document(&self) -> Vec<u8> {
+        let layer = |(name, entry): (&String, &Entry)| {
+            let mut blob = entry.blob.clone();
+            blob.annotations.clone_from(&entry.notes);
+            blob.annotations.insert(NAME.into(), name.clone());
+            blob.annotations.insert(WRITTEN.into(), entry.written.to_string());
+            blob.annotations.insert(USED.into(), entry.used.to_string());
+            blob
+        };
+        let mut layers: Vec<Descriptor> = self.entries.iter().map(layer).collect();
+        if layers.is_empty() {
+            // Registries may want one at least; it has no name, so nobody finds it.
+            layers.push(empty_config());
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.into()),
+            artifact_type: Some(ARTIFACT.into()),
+            config: empty_config(),
+            layers,
+            subject: None,
+            annotations: Annotations::new(),
+        };
+        serde_json::to_vec(&manifest).expect("a manifest has no map with keys that are not texts")
+    }
+}
+
+/// The config of an artifact without one.
+pub(super) const EMPTY: &[u8] = b"{}";
+
+pub(super) fn empty_config() -> Descriptor {
+    Descriptor::of(media_type::OCI_EMPTY, EMPTY)
+}
+
+fn time(text: Option<String>, now: i64) -> i64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0).clamp(0, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(name: &str, text: &str) -> (String, Descriptor, Annotations) {
+        (name.into(), Descriptor::of("text/plain", text.as_bytes()), Annotations::new())
+    }
+
+    #[test]
+    fn entries_come_back() {
+        let mut catalogue = Catalogue::default();
+        let notes = Annotations::from([("vnd.kiln.test".to_owned(), "x".to_owned())]);
+        let mut first = put("a/1", "one");
+        first.2 = notes.clone();
+        catalogue.apply(vec![first, put("a/2", "two"), put("b/1", "one")], &[], &[], 100);
+        let read = Catalogue::parse(&catalogue.document(), 200).unwrap();
+        assert_eq!(read, catalogue);
+        assert_eq!(read.get("a/1").unwrap().notes, notes);
+        assert_eq!(read.starting_with("a/").count(), 2);
+        assert_eq!((read.len(), read.bytes()), (3, 6));
+        // A clock that was ahead does not make an entry younger than now.
+        assert_eq!(
+            Catalogue::parse(&catalogue.document(), 50).unwrap().get("a/1").unwrap().used,
+            50
+        );
+
+        catalogue.apply(vec![put("a/1", "three")], &["a/2".into()], &["b/1".into()], 300);
+        assert_eq!(catalogue.get("b/1").unwrap().used, 300);
+        assert_eq!(catalogue.get("b/1").unwrap().written, 100);
+        assert_eq!(catalogue.get("a/2"), None);
+        assert!(!read.has_all_of(&catalogue, &[]) && catalogue.has_all_of(&catalogue, &[]));
+        assert!(!catalogue.has_all_of(&Catalogue::default(), &["b/1".into()]));
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let mut catalogue = Catalogue::default();
+        let many = (0..MOST_ENTRIES).map(|number| put(&format!("n/{number}"), "x")).collect();
+        catalogue.apply(many, &[], &[], 100);
+        catalogue.apply(Vec::new(), &[], &["n/0".into()], 200);
+        catalogue.apply(vec![put("new", "y")], &[], &[], 300);
+        assert_eq!(catalogue.len(), MOST_ENTRIES);
+        assert!(catalogue.get("n/0").is_some() && catalogue.get("new").is_some());
+        let mut large = put("large", "z");
+        large.2.insert("k".into(), "v".repeat(3 << 20));
+        catalogue.apply(vec![large], &[], &[], 400);
+        assert!(catalogue.document().len() < MOST_BYTES);
+        assert!(catalogue.get("large").is_some());
+    }
+
+    #[test]
+    fn what_is_not_kilns_is_an_error() {
+        let mut other = Catalogue::default();
+        other.apply(vec![put("a", "b")], &[], &[], 1);
+        let text = String::from_utf8(other.document()).unwrap();
+        for bytes in [
+            text.replace("beside.v1", "beside.v2"),
+            text.replace("artifactType", "artifactKind"),
+            text[..text.len() / 2].to_owned(),
+            "[]".into(),
+            String::new(),
+        ] {
+            assert!(Catalogue::parse(bytes.as_bytes(), 1).is_err(), "{bytes}");
+        }
+        // An entry without a name is nobody's; a time that is none is the oldest.
+        let text = text.replace("vnd.kiln.written\":\"1", "vnd.kiln.written\":\"soon");
+        assert_eq!(Catalogue::parse(text.as_bytes(), 1).unwrap().get("a").unwrap().written, 0);
+        let text = text.replace("vnd.kiln.name", "vnd.kiln.title");
+        assert!(Catalogue::parse(text.as_bytes(), 1).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! In a registry: under a tag that is made of the cache's.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use oci::{Descriptor, Digest, Reference, media_type};
+use registry::{Client, Expect};
+use store::Place;
+
+use super::catalogue::{EMPTY, empty_config};
+use super::{Content, Keeper};
+use crate::Error;
+
+/// What the cache's tag gets at its end.
+const SUFFIX: &str = ".kiln";
+/// Longest tag (distribution-spec).
+const LONGEST_TAG: usize = 128;
+/// Blobs up to this size are sent without asking whether they are there.
+const SEND_UNASKED: u64 = 256 << 10;
+
+/// The artifact beside a cache in a registry.
+pub struct BesideRegistry {
+    client: Client,
+    reference: Reference,
+    insecure: bool,
+}
+
+impl BesideRegistry {
+    /// Beside a cache; none where the cache has no tag, but only a digest.
+    pub fn new(client: &Client, cache: &Reference, insecure: bool) -> Option<Self> {
+        let repository = cache.repository().clone();
+        let tag = tag_beside(cache.tag()?);
+        let client = client.for_host(repository.host(), insecure);
+        let reference = Reference::new(repository, Some(tag), None);
+        Some(Self { client, reference, insecure })
+    }
+}
+
+/// The tag beside a tag. A long one is cut, and told from others by its digest.
+pub(super) fn tag_beside(tag: &str) -> String {
+    if tag.len() + SUFFIX.len() <= LONGEST_TAG {
+        return format!("{tag}{SUFFIX}");
+    }
+    // Tags are ASCII.
+    let digest = Digest::of(tag).hex();
+    format!("{}.{}{SUFFIX}", &tag[..80], &digest[..32])
+}
+
+impl Keeper for BesideRegistry {
+    fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
+        Box::pin(async {
+            match self.client.manifest(&self.reference).await {
+                Ok((_, bytes)) => Ok(Some(bytes)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    fn write(&self, manifest: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let repository = self.reference.repository();
+            let empty = empty_config();
+            self.client.push_bytes(repository, &empty, Bytes::from_static(EMPTY)).await?;
+            self.client.put_manifest(&self.reference, media_type::OCI_MANIFEST, manifest).await?;
+            Ok(())
+        })
+    }
+
+    fn blob<'a>(&'a self, blob: &'a Descriptor, max: u64) -> BoxFuture<'a, Result<Bytes, Error>> {
+        Box::pin(async move {
+            Ok(self.client.blob_bytes(self.reference.repository(), blob, max).await?)
+        })
+    }
+
+    fn put_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        content: Content,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let expect = if blob.size <= SEND_UNASKED { Expect::New } else { Expect::Unknown };
+            let repository = self.reference.repository();
+            self.client.push_blob(repository, blob, &content, &[], expect).await?;
+            Ok(())
+        })
+    }
+
+    fn place(&self) -> Option<Place> {
+        let repository = self.reference.repository().clone();
+        Some(Place::Registry { repository, insecure: self.insecure })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_stay_tags() {
+        assert_eq!(tag_beside("cache"), "cache.kiln");
+        let (a, b) = (format!("{}a", "x".repeat(127)), format!("{}b", "x".repeat(127)));
+        for tag in [&a, &b, &"y".repeat(123), &"z".repeat(124)] {
+            let beside = tag_beside(tag);
+            assert!(beside.len() <= LONGEST_TAG && beside.ends_with(".kiln"), "{beside}");
+            let reference: Result<Reference, _> = format!("host/app:{beside}").parse();
+            assert!(reference.is_ok(), "{beside}");
+        }
+        assert_ne!(tag_beside(&a), tag_beside(&b));
+    }
+}
