@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache::{Export, Form, Mode, PushRequest, RecordSet};
+use cache::{Export, FolderPlace, Form, Mode, Place, RecordSet, RegistryPlace, WriteRequest};
 use futures_util::future::join_all;
 use graph::{Failure, TaskEvent, TaskId};
 use oci::{Descriptor, Digest, Reference};
@@ -26,21 +26,11 @@ pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Source> {
 }
 
 async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
-    let name = match from {
-        CacheFrom::Registry { reference, .. } => reference.to_string(),
-        CacheFrom::Local { source, .. } => source.display().to_string(),
-    };
-    let task = host.events.task(format!("importing cache manifest from {name}"), Vec::new());
+    let place = place_from(from);
+    let task =
+        host.events.task(format!("importing cache manifest from {}", place.name()), Vec::new());
     host.events.send(task, TaskEvent::Started);
-    let imported = match from {
-        CacheFrom::Registry { reference, insecure } => {
-            cache::from_registry(&host.client, reference, *insecure).await
-        }
-        CacheFrom::Local { source, tag, digest } => {
-            let (source, tag, digest) = (source.clone(), tag.clone(), *digest);
-            transfer::blocking(move || cache::from_folder(&source, &tag, digest)).await
-        }
-    };
+    let imported = place.import(&host.client).await;
     match imported {
         Ok(imported) => {
             host.events.send(task, TaskEvent::Done);
@@ -83,17 +73,15 @@ async fn export_one(
     to: &CacheTo,
     solved: &Solved,
 ) -> Result<Option<Descriptor>, Error> {
-    let (name, target) = match &to.target {
-        CacheTarget::Registry { reference, .. } => {
-            ("exporting cache to registry", reference.to_string())
-        }
-        CacheTarget::Local { destination, .. } => {
-            ("exporting cache to client directory", destination.display().to_string())
-        }
+    let place = place_to(&to.target);
+    let name = match &place {
+        Place::Registry(_) => "exporting cache to registry",
+        Place::Folder(_) => "exporting cache to client directory",
     };
+    let target = place.name();
     let task = host.events.task(name, Vec::new());
     host.events.send(task, TaskEvent::Started);
-    match write(to, solved, task).await {
+    match write(to, &place, solved, task).await {
         Ok(exported) => {
             for note in exported.iter().filter_map(|exported| exported.note.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));
@@ -121,6 +109,7 @@ fn lost_layer(error: &cache::Error) -> Option<Digest> {
 
 async fn write(
     to: &CacheTo,
+    place: &Place,
     solved: &Solved,
     task: TaskId,
 ) -> Result<Option<cache::Exported>, cache::Error> {
@@ -132,7 +121,7 @@ async fn write(
     if export.is_empty() {
         return Ok(None);
     }
-    let request = PushRequest {
+    let request = WriteRequest {
         format: transfer::LayerFormat {
             compression: to.format.compression,
             force: to.format.force_compression,
@@ -142,22 +131,35 @@ async fn write(
             (false, true) => Form::OciIndex,
             (false, false) => Form::DockerList,
         },
-        insecure: matches!(&to.target, CacheTarget::Registry { insecure: true, .. }),
         known: match &to.target {
             CacheTarget::Registry { reference, .. } => known(solved, reference),
             CacheTarget::Local { .. } => None,
         },
         task: Some(task),
     };
-    let exported = match &to.target {
-        CacheTarget::Registry { reference, .. } => {
-            cache::push(&export, &solved.transfer, reference, &request).await
+    cache::write(&export, &solved.transfer, place, &request).await.map(Some)
+}
+
+fn place_from(from: &CacheFrom) -> Place {
+    match from.clone() {
+        CacheFrom::Registry { reference, insecure } => {
+            Place::Registry(RegistryPlace { reference, insecure })
+        }
+        CacheFrom::Local { source, tag, digest } => {
+            Place::Folder(FolderPlace { folder: source, tag, digest })
+        }
+    }
+}
+
+fn place_to(target: &CacheTarget) -> Place {
+    match target.clone() {
+        CacheTarget::Registry { reference, insecure } => {
+            Place::Registry(RegistryPlace { reference, insecure })
         }
         CacheTarget::Local { destination, tag } => {
-            cache::write_folder(&export, &solved.transfer, destination, tag, &request).await
+            Place::Folder(FolderPlace { folder: destination, tag, digest: None })
         }
-    };
-    exported.map(Some)
+    }
 }
 
 /// The manifest that a reference had when this build read it.

@@ -19,6 +19,23 @@ pub(crate) struct LayerEntry {
     /// Index of the layer below; -1 for none. 0 is not written, so absent is 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parent: i64,
+    /// What a place without a manifest says of the layer (interop reference, 1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<LayerAnnotations>,
+}
+
+/// A layer where no manifest describes it: in object stores and GitHub's cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayerAnnotations {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    #[serde(rename = "diffID", default, skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<Digest>,
+    #[serde(default)]
+    pub size: u64,
+    #[serde(default)]
+    pub created_at: String,
 }
 
 /// A key and what is known of it.

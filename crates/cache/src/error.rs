@@ -18,6 +18,12 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// Nothing is where a cache was looked for.
+    #[error("`{place}` holds no cache yet")]
+    Absent {
+        /// Where.
+        place: String,
+    },
     /// A folder in the OCI layout could not be written.
     #[error(transparent)]
     Layout(#[from] transfer::LayoutError),
@@ -33,4 +39,15 @@ pub enum Error {
     /// A layer could not be moved or compressed.
     #[error(transparent)]
     Layer(#[from] transfer::Error),
+}
+
+impl Error {
+    /// Whether there is nothing where a cache was looked for, as before the first export.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.is_not_found(),
+            Self::Absent { .. } => true,
+            _ => false,
+        }
+    }
 }

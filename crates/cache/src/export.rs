@@ -1,17 +1,17 @@
 //! Writing BuildKit's cache format.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 
 use futures_util::future::try_join_all;
 use graph::{StepId, TaskId};
-use oci::{Annotations, Descriptor, Digest, Index, Manifest, Reference, media_type};
+use oci::{Descriptor, Digest};
 use solve::StepFacts;
 use store::{Chain, Layer};
-use transfer::{LayerFormat, LayoutContent, LayoutFile, Target, Transfer, Upload};
+use transfer::{LayerFormat, Transfer};
 
 use crate::Error;
 use crate::config::{CacheConfig, LayerEntry, LinkEntry, RecordEntry, ResultEntry};
+use crate::place::{Contents, Documents, Form, Place};
 
 /// BuildKit reads no config and no manifest that is larger.
 const BUILDKIT_LIMIT: usize = 1 << 20;
@@ -23,17 +23,6 @@ pub enum Mode {
     Min,
     /// The layers of all steps.
     Max,
-}
-
-/// What document holds the cache together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// An OCI image manifest (BuildKit 0.12 and later).
-    ImageManifest,
-    /// An OCI index that lists blobs.
-    OciIndex,
-    /// A Docker manifest list that lists blobs.
-    DockerList,
 }
 
 /// The records of a build, ready to be written.
@@ -75,14 +64,6 @@ pub struct Exported {
     pub note: Option<String>,
     /// How many records it has.
     pub records: usize,
-}
-
-/// The documents of a cache.
-struct Documents {
-    config: Vec<u8>,
-    config_descriptor: Descriptor,
-    manifest: Vec<u8>,
-    descriptor: Descriptor,
 }
 
 impl Export {
@@ -138,50 +119,26 @@ impl Export {
         &self.chains
     }
 
-    /// Writes config and manifest, given what each layer's blob is, in the order of the chains.
-    fn documents(&self, blobs: &[Descriptor], form: Form) -> Documents {
-        let order = Order::new(self, blobs);
-        let config = serde_json::to_vec(&order.config(self, blobs))
-            .expect("a config has no map with keys that are not texts");
-        let config_descriptor = Descriptor::of(media_type::BUILDKIT_CACHE_CONFIG, &config);
-        let layers: Vec<Descriptor> = order
-            .layers
-            .iter()
-            .map(|chain| annotated(&blobs[*chain], &self.chains[*chain], form))
-            .collect();
-        let manifest_type = match form {
-            Form::ImageManifest => media_type::OCI_MANIFEST,
-            Form::OciIndex => media_type::OCI_INDEX,
-            Form::DockerList => media_type::DOCKER_MANIFEST_LIST,
-        };
-        let manifest = match form {
-            Form::ImageManifest => serde_json::to_vec(&Manifest {
-                schema_version: 2,
-                media_type: Some(manifest_type.into()),
-                artifact_type: None,
-                config: config_descriptor.clone(),
-                layers,
-                subject: None,
-                annotations: Annotations::new(),
-            }),
-            Form::OciIndex | Form::DockerList => serde_json::to_vec(&Index {
-                schema_version: 2,
-                media_type: Some(manifest_type.into()),
-                manifests: layers.into_iter().chain([config_descriptor.clone()]).collect(),
-                annotations: Annotations::new(),
-            }),
-        };
-        let manifest = manifest.expect("a manifest has no map with keys that are not texts");
-        let descriptor = Descriptor::of(manifest_type, &manifest);
-        Documents { config, config_descriptor, manifest, descriptor }
-    }
-
     fn exported(&self, documents: &Documents) -> Exported {
-        let large = documents.config.len().max(documents.manifest.len());
+        let large = documents.largest();
         let note = (large > BUILDKIT_LIMIT).then(|| {
             format!("the cache has {} records and a document of {large} bytes: kiln reads it, BuildKit reads at most {BUILDKIT_LIMIT}", self.records.len())
         });
         Exported { descriptor: documents.descriptor.clone(), note, records: self.records.len() }
+    }
+
+    /// The config, given what each layer's blob is, in the order of the chains.
+    fn contents(&self, blobs: &[Descriptor]) -> Contents {
+        let order = Order::new(self, blobs);
+        let layer = |chain: &usize| {
+            let layer = self.chains[*chain].top()?;
+            let blob = blobs[*chain].clone();
+            Some((blob.digest, Layer { blob: Some(blob), ..layer.clone() }))
+        };
+        Contents {
+            config: order.config(self, blobs),
+            layers: order.layers.iter().filter_map(layer).collect(),
+        }
     }
 }
 
@@ -272,6 +229,7 @@ impl Order {
             LayerEntry {
                 blob: blobs[*chain].digest,
                 parent: below.map_or(-1, |below| layer_at[&below]),
+                annotations: None,
             }
         };
         let created: HashMap<Digest, String> = export
@@ -338,73 +296,32 @@ fn names(export: &Export) -> Vec<Digest> {
     names
 }
 
-/// A layer's descriptor with what an importer needs: BuildKit drops layers without the digest of
-/// their uncompressed bytes.
-fn annotated(blob: &Descriptor, chain: &Chain, form: Form) -> Descriptor {
-    let name = match form {
-        Form::DockerList => media_type::layer_to_docker(&blob.media_type),
-        Form::ImageManifest | Form::OciIndex => media_type::layer_to_oci(&blob.media_type),
-    };
-    let mut descriptor = Descriptor::new(name, blob.digest, blob.size);
-    if let Some(layer) = chain.top() {
-        descriptor
-            .annotations
-            .insert("containerd.io/uncompressed".into(), layer.diff_id.to_string());
-        if let Some(created) = &layer.created {
-            descriptor.annotations.insert("buildkit/createdat".into(), created.clone());
-        }
-    }
-    descriptor
-}
-
-/// Writes a cache to a registry. `known` is the manifest that the reference had when the build
-/// began: if nothing is new, nothing is sent.
+/// Writes a cache to a place. If nothing is new there, nothing is sent.
 ///
 /// # Errors
-/// If a layer is nowhere, or the registry refuses.
-pub async fn push(
+/// If a layer is nowhere, or the place does not take something.
+pub async fn write(
     export: &Export,
     transfer: &Transfer,
-    reference: &Reference,
-    request: &PushRequest,
+    place: &Place,
+    request: &WriteRequest,
 ) -> Result<Exported, Error> {
-    let target = Target { repository: reference.repository().clone(), insecure: request.insecure };
     let describe = export.chains.iter().map(|chain| async move {
         let layers = needed_layers(chain, request.format);
         transfer.describe(&layers, layers.len() - 1, request.format, request.task).await
     });
     let blobs = try_join_all(describe).await?;
-    let documents = export.documents(&blobs, request.form);
+    let contents = export.contents(&blobs);
+    let documents = place.documents(&contents, request.form)?;
     if request.known == Some(documents.descriptor.digest) {
         return Ok(export.exported(&documents));
     }
     let uploads = export.chains.iter().map(|chain| async {
         let layers = needed_layers(chain, request.format);
-        transfer
-            .upload(
-                &layers,
-                layers.len() - 1,
-                request.format,
-                Upload { target: &target, task: request.task },
-            )
-            .await
+        place.send_layer(transfer, &layers, request.format, request.task).await
     });
     try_join_all(uploads).await?;
-    let client = transfer.client().for_host(reference.repository().host(), request.insecure);
-    client
-        .push_bytes(
-            reference.repository(),
-            &documents.config_descriptor,
-            documents.config.clone().into(),
-        )
-        .await?;
-    client
-        .put_manifest(
-            reference,
-            &documents.descriptor.media_type,
-            documents.manifest.clone().into(),
-        )
-        .await?;
+    place.put(transfer, &contents, &documents).await?;
     Ok(export.exported(&documents))
 }
 
@@ -417,49 +334,14 @@ fn needed_layers(chain: &Chain, format: LayerFormat) -> Vec<Layer> {
     }
 }
 
-/// How a cache is sent to a registry.
-pub struct PushRequest {
+/// How a cache is written.
+pub struct WriteRequest {
     /// How layers are written.
     pub format: LayerFormat,
-    /// What holds it together.
+    /// What holds it together, where the place leaves a choice.
     pub form: Form,
-    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
-    pub insecure: bool,
-    /// The manifest that the reference is known to have.
+    /// What the place is known to hold ([`Imported::manifest`](crate::Imported)).
     pub known: Option<Digest>,
     /// The task that shows it.
     pub task: Option<TaskId>,
-}
-
-/// Writes a cache to a folder in the OCI layout, under a tag, beside others that are there.
-///
-/// # Errors
-/// If a layer is nowhere, or the folder cannot be written.
-pub async fn write_folder(
-    export: &Export,
-    transfer: &Transfer,
-    folder: &Path,
-    tag: &str,
-    request: &PushRequest,
-) -> Result<Exported, Error> {
-    let fetch = export.chains.iter().map(|chain| async move {
-        let layers = needed_layers(chain, request.format);
-        transfer.blob(&layers, layers.len() - 1, request.format, request.task).await
-    });
-    let blobs = try_join_all(fetch).await?;
-    let documents = export.documents(&blobs, request.form);
-    let blob = |digest, bytes: &[u8]| LayoutFile::blob(digest, LayoutContent::Bytes(bytes.into()));
-    let mut files = vec![LayoutFile::marker()];
-    let mut seen = HashSet::new();
-    for layer in blobs.iter().filter(|layer| seen.insert(layer.digest)) {
-        let path = transfer.store().blob_path(&layer.digest);
-        files.push(LayoutFile::blob(layer.digest, LayoutContent::Blob(path, layer.size)));
-    }
-    files.push(blob(documents.config_descriptor.digest, &documents.config));
-    files.push(blob(documents.descriptor.digest, &documents.manifest));
-    let mut entry = documents.descriptor.clone();
-    entry.annotations.insert(transfer::REF_NAME.into(), tag.into());
-    let folder = folder.to_owned();
-    transfer::blocking(move || transfer::write_layout(&folder, &files, vec![entry])).await?;
-    Ok(export.exported(&documents))
 }

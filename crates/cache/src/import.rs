@@ -1,141 +1,34 @@
-//! Reading BuildKit's cache format: a manifest, a config, and no layer.
+//! BuildKit's cache format as it is read: a manifest, a config, and no layer.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 
 use base64::Engine as _;
-use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Reference, media_type};
+use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, media_type};
 use serde::Deserialize;
 use store::{Layer, Place};
 
 use crate::config::{CacheConfig, ChainEntry, LayerEntry, RecordEntry};
+use crate::place::Contents;
 use crate::{Error, RecordSet};
 
 /// BuildKit reads at most 1 MiB. Larger caches that others wrote are still worth reading.
-const CONFIG_LIMIT: u64 = 16 << 20;
+pub(crate) const CONFIG_LIMIT: u64 = 16 << 20;
 /// An index of more images than this is no cache.
-const INLINE_IMAGES: usize = 16;
+pub(crate) const INLINE_IMAGES: usize = 16;
 
 /// A cache that was read.
 #[derive(Debug)]
 pub struct Imported {
     /// Its records.
     pub records: RecordSet,
-    /// Its manifest.
+    /// Its manifest; its config where the place has no manifest.
     pub manifest: Digest,
-    /// What the manifest says, to see whether a new one says the same.
+    /// What that says, to see whether a new one says the same.
     pub bytes: Vec<u8>,
 }
 
-/// Reads the cache, or the image with an inline cache, of a registry's reference.
-///
-/// # Errors
-/// If it is not there, is no cache, or is damaged.
-pub async fn from_registry(
-    client: &registry::Client,
-    reference: &Reference,
-    insecure: bool,
-) -> Result<Imported, Error> {
-    let client = client.for_host(reference.repository().host(), insecure);
-    let (descriptor, bytes) = client.manifest(reference).await?;
-    let place = Place::Registry { repository: reference.repository().clone(), insecure };
-    let name = reference.to_string();
-    let blob = async |descriptor: &Descriptor| {
-        client
-            .blob_bytes(reference.repository(), descriptor, CONFIG_LIMIT)
-            .await
-            .map_err(Error::from)
-    };
-    let manifest = async |descriptor: &Descriptor| {
-        let pinned = Reference::new(reference.repository().clone(), None, Some(descriptor.digest));
-        client.manifest(&pinned).await.map(|(_, bytes)| bytes.to_vec()).map_err(Error::from)
-    };
-    let records = match shape(&bytes)? {
-        Shape::Cache { config, layers } => cache(&name, &blob(&config).await?, &layers, &place)?,
-        Shape::Image(image) => {
-            let config = blob(&image.config).await?.to_vec();
-            inline(&name, &[(*image, config)], &place, descriptor.digest)?
-        }
-        Shape::Images(children) => {
-            let mut images = Vec::new();
-            for child in children.iter().take(INLINE_IMAGES) {
-                let image: Manifest = parse(&manifest(child).await?, "manifest")?;
-                let config = blob(&image.config).await?.to_vec();
-                images.push((image, config));
-            }
-            inline(&name, &images, &place, descriptor.digest)?
-        }
-    };
-    Ok(Imported { records, manifest: descriptor.digest, bytes: bytes.to_vec() })
-}
-
-/// Reads the cache in a folder in the OCI layout: the manifest of `digest`, else the one that is
-/// tagged `tag`.
-///
-/// # Errors
-/// If it is not there, is no cache, or is damaged.
-pub fn from_folder(folder: &Path, tag: &str, digest: Option<Digest>) -> Result<Imported, Error> {
-    let manifest = match digest {
-        Some(digest) => digest,
-        None => tagged(folder, tag)?,
-    };
-    let bytes = read_blob(folder, manifest)?;
-    let place = Place::Layout(folder.to_owned());
-    let name = folder.display().to_string();
-    let records = match shape(&bytes)? {
-        Shape::Cache { config, layers } => {
-            cache(&name, &read_blob(folder, config.digest)?, &layers, &place)?
-        }
-        Shape::Image(image) => {
-            let config = read_blob(folder, image.config.digest)?;
-            inline(&name, &[(*image, config)], &place, manifest)?
-        }
-        Shape::Images(_) => return Err(Error::NoCache { digest: manifest }),
-    };
-    Ok(Imported { records, manifest, bytes })
-}
-
-fn tagged(folder: &Path, tag: &str) -> Result<Digest, Error> {
-    let path = folder.join("index.json");
-    let index: Index = parse(&read_file(&path)?, "index.json")?;
-    let named = |manifest: &&Descriptor| {
-        manifest
-            .annotations
-            .get("org.opencontainers.image.ref.name")
-            .is_some_and(|name| name == tag)
-    };
-    let found = index.manifests.iter().find(named).map(|manifest| manifest.digest);
-    found.ok_or_else(|| Error::Folder { path, what: format!("no manifest is tagged `{tag}`") })
-}
-
-fn read_blob(folder: &Path, digest: Digest) -> Result<Vec<u8>, Error> {
-    let path = folder.join("blobs/sha256").join(digest.hex());
-    let bytes = read_file(&path)?;
-    match Digest::of(&bytes) == digest {
-        true => Ok(bytes),
-        false => Err(Error::Folder {
-            path,
-            what: "the content does not have the digest that the name says".into(),
-        }),
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |what: String| Error::Folder { path: path.to_owned(), what };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(CONFIG_LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| failed(error.to_string()))?;
-    if bytes.len() as u64 > CONFIG_LIMIT {
-        return Err(failed(format!("it is larger than {} MiB", CONFIG_LIMIT >> 20)));
-    }
-    Ok(bytes)
-}
-
 /// What a manifest is, by what it names: BuildKit does not look at its media type.
-enum Shape {
+pub(crate) enum Shape {
     /// A cache: its config, and the layers that the config speaks of.
     Cache { config: Box<Descriptor>, layers: Vec<Descriptor> },
     /// An image, perhaps with an inline cache.
@@ -144,7 +37,7 @@ enum Shape {
     Images(Vec<Descriptor>),
 }
 
-fn shape(bytes: &[u8]) -> Result<Shape, Error> {
+pub(crate) fn shape(bytes: &[u8]) -> Result<Shape, Error> {
     let is_config =
         |descriptor: &Descriptor| descriptor.media_type == media_type::BUILDKIT_CACHE_CONFIG;
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
@@ -167,23 +60,25 @@ fn shape(bytes: &[u8]) -> Result<Shape, Error> {
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Error> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::Damaged(format!("its {what} cannot be read: {error}")))
 }
 
-fn cache(
-    name: &str,
+/// A cache's config and what its manifest says of the layers.
+pub(crate) fn cache(
     config: &[u8],
     descriptors: &[Descriptor],
     place: &Place,
-) -> Result<RecordSet, Error> {
-    let config: CacheConfig = parse(config, "config")?;
+) -> Result<Contents, Error> {
+    let mut config: CacheConfig = parse(config, "config")?;
+    // The manifest describes the layers.
+    config.layers.iter_mut().for_each(|layer| layer.annotations = None);
     let layers = descriptors
         .iter()
         .filter_map(|descriptor| Some((descriptor.digest, layer(descriptor, place)?)))
         .collect();
-    RecordSet::new(name, &config, &layers)
+    Ok(Contents { config, layers })
 }
 
 /// A layer without the digest of its uncompressed bytes cannot be used (BuildKit drops it too).
@@ -203,12 +98,11 @@ fn layer(descriptor: &Descriptor, place: &Place) -> Option<Layer> {
 
 /// The field of an image's config that holds an inline cache (interop reference, 1.4): records
 /// whose layers are those of the image.
-fn inline(
-    name: &str,
+pub(crate) fn inline(
     images: &[(Manifest, Vec<u8>)],
     place: &Place,
     digest: Digest,
-) -> Result<RecordSet, Error> {
+) -> Result<Contents, Error> {
     let mut all = CacheConfig::default();
     let mut layers = HashMap::new();
     for (manifest, config) in images {
@@ -240,6 +134,7 @@ fn inline(
             all.layers.push(LayerEntry {
                 blob: blob.digest,
                 parent: if index == 0 { -1 } else { first_layer + index - 1 },
+                annotations: None,
             });
             let blob_descriptor =
                 Descriptor::new(media_type::layer_to_oci(&blob.media_type), blob.digest, blob.size);
@@ -258,7 +153,7 @@ fn inline(
     }
     match all.records.is_empty() {
         true => Err(Error::NoCache { digest }),
-        false => RecordSet::new(name, &all, &layers),
+        false => Ok(Contents { config: all, layers }),
     }
 }
 

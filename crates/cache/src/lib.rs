@@ -14,12 +14,14 @@ mod error;
 mod export;
 mod import;
 mod local;
+mod place;
 mod records;
 
 pub use beside::Beside;
 pub use caches::Caches;
 pub use error::Error;
-pub use export::{Export, Exported, Form, Mode, PushRequest, push, write_folder};
-pub use import::{Imported, from_folder, from_registry};
+pub use export::{Export, Exported, Mode, WriteRequest, write};
+pub use import::Imported;
 pub use local::LocalRecords;
+pub use place::{FolderPlace, Form, Place, RegistryPlace};
 pub use records::RecordSet;

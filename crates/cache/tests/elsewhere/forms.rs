@@ -1,13 +1,13 @@
 //! The forms that a cache has.
 
 use base64::Engine as _;
-use cache::{Error, Export, Form, Mode, from_folder, write_folder};
+use cache::{Error, Export, FolderPlace, Form, Mode, Place};
 use oci::media_type;
 use solve::{InputFacts, StepFacts};
 use store::Chain;
 use testing::FakeRegistry;
 
-use crate::world::{Machine, reference, request};
+use crate::world::{Machine, reference, registry_place, request};
 
 #[tokio::test]
 async fn every_form_says_the_same() {
@@ -43,27 +43,31 @@ async fn a_folder_holds_caches_side_by_side() {
     let solved = machine.build(Vec::new()).await;
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("cache");
+    let place = |tag: &str, digest| {
+        Place::Folder(FolderPlace { folder: folder.clone(), tag: tag.into(), digest })
+    };
+    let read = async |tag: &str, digest| place(tag, digest).import(machine.transfer.client()).await;
     let mut digests = Vec::new();
     for (tag, mode) in [("max", Mode::Max), ("min", Mode::Min), ("max", Mode::Max)] {
         let export = Export::new(&solved.steps, &solved.output, mode);
         let request = request(Form::ImageManifest);
-        let written = write_folder(&export, &machine.transfer, &folder, tag, &request).await;
+        let written = cache::write(&export, &machine.transfer, &place(tag, None), &request).await;
         digests.push(written.unwrap().descriptor.digest);
     }
     assert_eq!(digests[0], digests[2]);
     for (tag, digest) in [("max", digests[0]), ("min", digests[1])] {
-        assert_eq!(from_folder(&folder, tag, None).unwrap().manifest, digest);
-        assert_eq!(from_folder(&folder, "none", Some(digest)).unwrap().manifest, digest);
+        assert_eq!(read(tag, None).await.unwrap().manifest, digest);
+        assert_eq!(read("none", Some(digest)).await.unwrap().manifest, digest);
     }
-    assert!(matches!(from_folder(&folder, "none", None), Err(Error::Folder { .. })));
+    assert!(read("none", None).await.unwrap_err().is_absent());
     let other = Machine::new(&registry);
-    other.build(vec![from_folder(&folder, "min", None).unwrap()]).await;
+    other.build(vec![read("min", None).await.unwrap()]).await;
     assert_eq!(other.ran(), [""; 0]);
 
     let blob = folder.join("blobs/sha256").join(digests[0].hex());
     let bytes = std::fs::read(&blob).unwrap();
     std::fs::write(&blob, [&bytes[..], b" "].concat()).unwrap();
-    let error = from_folder(&folder, "max", None).unwrap_err().to_string();
+    let error = read("max", None).await.unwrap_err().to_string();
     assert!(error.contains("does not have the digest"), "{error}");
 }
 
@@ -159,7 +163,8 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
     let export = Export::new(&steps, &Chain::new(), Mode::Max);
     let to = reference(&registry, "app:cache");
     let request = request(Form::ImageManifest);
-    let written = cache::push(&export, &machine.transfer, &to, &request).await.unwrap();
+    let written =
+        cache::write(&export, &machine.transfer, &registry_place(&to), &request).await.unwrap();
     assert_eq!(written.records, 12000);
     assert!(written.note.unwrap().contains("BuildKit reads at most 1048576"));
     assert_eq!(machine.import(&to).await.unwrap().records.len(), 12000);

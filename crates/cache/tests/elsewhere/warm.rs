@@ -1,6 +1,6 @@
 //! A machine that keeps nothing is warm.
 
-use cache::{Form, Mode, PushRequest};
+use cache::{Form, Mode, WriteRequest};
 use oci::Digest;
 use store::Place;
 use testing::FakeRegistry;
@@ -26,7 +26,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     assert_eq!(second.ran(), [""; 0]);
     assert_eq!(warm.output.id(), cold.output.id());
     let known = Some(written.descriptor.digest);
-    let again = PushRequest { known, ..request(Form::ImageManifest) };
+    let again = WriteRequest { known, ..request(Form::ImageManifest) };
     let again = second.push(&warm, &to, Mode::Max, &again).await;
     assert_eq!(again.descriptor, written.descriptor);
     // No layer came, and nothing went.

@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cache::{Caches, Export, Exported, Form, Imported, LocalRecords, Mode, PushRequest};
+use cache::{
+    Caches, Export, Exported, Form, Imported, LocalRecords, Mode, Place as CachePlace,
+    RegistryPlace, WriteRequest,
+};
 use graph::{
     Action, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource, Mount,
     MountKind, Node, Operation, RunOp, Step, StepId,
@@ -27,6 +30,11 @@ pub struct Machine {
 
 pub fn reference(registry: &FakeRegistry, name: &str) -> Reference {
     format!("{}/{name}", registry.host()).parse().unwrap()
+}
+
+/// The place of a reference.
+pub fn registry_place(reference: &Reference) -> CachePlace {
+    CachePlace::Registry(RegistryPlace { reference: reference.clone(), insecure: false })
 }
 
 fn step(name: &str, operation: Operation, inputs: &[StepId]) -> Step {
@@ -129,22 +137,21 @@ impl Machine {
         solved: &Solved<Chain, Chain>,
         to: &Reference,
         mode: Mode,
-        request: &PushRequest,
+        request: &WriteRequest,
     ) -> Exported {
         let export = Export::new(&solved.steps, &solved.output, mode);
-        cache::push(&export, &self.transfer, to, request).await.unwrap()
+        cache::write(&export, &self.transfer, &registry_place(to), request).await.unwrap()
     }
 
     pub async fn import(&self, from: &Reference) -> Result<Imported, cache::Error> {
-        cache::from_registry(self.transfer.client(), from, false).await
+        registry_place(from).import(self.transfer.client()).await
     }
 }
 
-pub fn request(form: Form) -> PushRequest {
-    PushRequest {
+pub fn request(form: Form) -> WriteRequest {
+    WriteRequest {
         format: LayerFormat { compression: Compression::Gzip(None), force: false },
         form,
-        insecure: false,
         known: None,
         task: None,
     }

@@ -1,0 +1,125 @@
+//! Where a cache can be: one file for each kind of place.
+//!
+//! A place is read whole ([`Place::read`]), and written in three moves so that whoever exports can
+//! merge in between: [`Place::documents`] says what would be written (and by its digest whether
+//! anything is new), [`Place::send_layer`] brings the bytes of one layer, [`Place::put`] makes the
+//! new cache the one that is found.
+
+mod contents;
+mod folder;
+mod registry;
+
+pub(crate) use contents::{Contents, Documents};
+
+pub use contents::Form;
+pub use folder::FolderPlace;
+pub use registry::RegistryPlace;
+
+use graph::TaskId;
+use oci::Digest;
+use store::Layer;
+use transfer::{LayerFormat, Transfer};
+
+use crate::{Error, Imported, RecordSet};
+
+/// A place that a cache is read from or written to.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A reference of a registry: a cache, or (only to be read) an image with an inline one.
+    Registry(RegistryPlace),
+    /// A tag in a folder in the OCI layout.
+    Folder(FolderPlace),
+}
+
+/// A cache as a place holds it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// What it says.
+    pub contents: Contents,
+    /// Digest of the document that holds it together.
+    pub digest: Digest,
+    /// That document.
+    pub bytes: Vec<u8>,
+}
+
+impl Place {
+    /// How people call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Registry(place) => place.reference.to_string(),
+            Self::Folder(place) => place.folder.display().to_string(),
+        }
+    }
+
+    /// Reads the cache that the place holds now, and no layer.
+    ///
+    /// # Errors
+    /// If there is none ([`Error::is_absent`]), or it cannot be read.
+    pub(crate) async fn read(&self, client: &::registry::Client) -> Result<Stored, Error> {
+        match self {
+            Self::Registry(place) => place.read(client).await,
+            Self::Folder(place) => place.read().await,
+        }
+    }
+
+    /// Reads the records of the cache that the place holds now, and no layer.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub async fn import(&self, client: &::registry::Client) -> Result<Imported, Error> {
+        let Stored { contents, digest, bytes } = self.read(client).await?;
+        let records = RecordSet::new(&self.name(), &contents.config, &contents.layers)?;
+        Ok(Imported { records, manifest: digest, bytes })
+    }
+
+    /// What would be written, byte for byte.
+    ///
+    /// # Errors
+    /// If the config names a layer that nothing is known of.
+    pub(crate) fn documents(&self, contents: &Contents, form: Form) -> Result<Documents, Error> {
+        match self {
+            Self::Registry(_) | Self::Folder(_) => Documents::with_manifest(contents, form),
+        }
+    }
+
+    /// Makes sure that [`Place::put`] finds the highest of these layers. What the place has
+    /// already is not sent.
+    ///
+    /// # Errors
+    /// If the layer is nowhere, or the place does not take it.
+    pub(crate) async fn send_layer(
+        &self,
+        transfer: &Transfer,
+        layers: &[Layer],
+        format: LayerFormat,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        let Some(top) = layers.len().checked_sub(1) else { return Ok(()) };
+        match self {
+            Self::Registry(place) => {
+                let target = place.target();
+                let to = transfer::Upload { target: &target, task };
+                transfer.upload(layers, top, format, to).await.map(drop)?;
+            }
+            // `put` copies it from the store.
+            Self::Folder(_) => transfer.blob(layers, top, format, task).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    /// Makes a cache whose layers were sent, or were there, the one that is found.
+    ///
+    /// # Errors
+    /// If the place does not take it.
+    pub(crate) async fn put(
+        &self,
+        transfer: &Transfer,
+        contents: &Contents,
+        documents: &Documents,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Registry(place) => place.put(transfer.client(), documents).await,
+            Self::Folder(place) => place.put(transfer.store(), contents, documents).await,
+        }
+    }
+}
