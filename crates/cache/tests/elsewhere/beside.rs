@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use oci::{Annotations, Descriptor, media_type};
 use testing::FakeRegistry;
 
-use crate::world::{Machine, reference};
+use crate::world::{Machine, reference, registry_place};
 
 fn put(name: &str, text: &str) -> Put {
     Put {
@@ -59,7 +59,7 @@ async fn entries_in_a_registry_come_back_when_they_are_asked_for() {
     assert_eq!(manifest.config.media_type, media_type::OCI_EMPTY);
     assert!(registry.has_blob("app", manifest.config.digest));
     let artifact = reference(&registry, "app:cache.kiln");
-    assert!(cache::from_registry(client, &artifact, false).await.is_err());
+    assert!(registry_place(&artifact).import(client).await.is_err());
 }
 
 #[tokio::test]
