@@ -9,6 +9,7 @@ mod conformance;
 mod debian;
 mod keys;
 mod other_readers;
+mod own_images;
 mod refusals;
 mod registry_cache;
 mod sources;

@@ -18,6 +18,11 @@ pub const UMOCI: Needed = ("umoci", "umoci");
 /// Makes the base of `examples/debian`.
 pub const MMDEBSTRAP: Needed = ("mmdebstrap", "mmdebstrap");
 
+/// Runs kiln's own images, and the containers that tests take for environments of CI.
+pub const DOCKERD: Needed = ("dockerd", "docker.io");
+/// What gitlab-ci-local copies a project with.
+pub const RSYNC: Needed = ("rsync", "rsync");
+
 /// Installs what is missing where this is root and there is apt-get.
 ///
 /// # Errors

@@ -23,6 +23,8 @@ pub fn run(_: &[String]) -> Result<(), String> {
         packages::SKOPEO,
         packages::UMOCI,
         packages::MMDEBSTRAP,
+        packages::DOCKERD,
+        packages::RSYNC,
     ];
     if let Err(error) = packages::need(&wanted) {
         eprintln!("{error}\nwithout them some tests skip");
