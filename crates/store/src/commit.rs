@@ -79,7 +79,7 @@ impl Store {
 
 /// Removes mount points that the container's start made, so that the folder is what its index says.
 /// The times of their parents stay.
-fn remove_stubs(upper: &Path, ignore: &[Box<[u8]>]) -> Result<()> {
+pub(crate) fn remove_stubs(upper: &Path, ignore: &[Box<[u8]>]) -> Result<()> {
     let mut paths: Vec<&[u8]> = ignore.iter().map(|path| &**path).collect();
     // What is deeper comes first.
     paths.sort_by_key(|path| std::cmp::Reverse(path.iter().filter(|byte| **byte == b'/').count()));
@@ -302,17 +302,17 @@ impl Lower {
 
 /// Extended attributes of a file in an upper directory.
 #[derive(Default)]
-struct Attributes {
+pub(crate) struct Attributes {
     /// What goes into the layer: capabilities, and `user.` ones. Others are this machine's
     /// (SELinux labels, hashes) or nothing that every unpacker can set.
-    kept: Vec<Xattr>,
+    pub(crate) kept: Vec<Xattr>,
     opaque: bool,
     /// Overlay's attribute that makes the file no plain one.
     not_plain: Option<String>,
 }
 
 impl Attributes {
-    fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let mut attributes = Self::default();
         let failed = || Error::file::<Errno>("list attributes of", path);
         let mut list = vec![0; 1024];
@@ -343,7 +343,7 @@ impl Attributes {
         Ok(attributes)
     }
 
-    fn capability(&self) -> Option<&[u8]> {
+    pub(crate) fn capability(&self) -> Option<&[u8]> {
         let found = self.kept.iter().find(|(name, _)| &**name == b"security.capability");
         found.map(|(_, value)| &**value)
     }

@@ -188,14 +188,43 @@ impl<'a> FolderWriter<'a> {
         content: &mut dyn Read,
         sparse: bool,
     ) -> Result<()> {
+        let mut file = self.new_file(entry)?;
+        self.write_content(&mut file, entry, content, sparse)?;
+        self.file_metadata(&file, entry)
+    }
+
+    /// Writes a regular file that has another one's content: shared with it where the file system can
+    /// do that, else copied, holes included.
+    pub(crate) fn copy_of(&mut self, entry: &Entry, source: &mut File) -> Result<()> {
+        let mut file = self.new_file(entry)?;
+        if rustix::fs::ioctl_ficlone(&file, &*source).is_err() {
+            let stat = rustix::fs::fstat(&*source).map_err(failed("read", &entry.path))?;
+            if stat.st_blocks * 512 < stat.st_size {
+                self.write_content(&mut file, entry, source, true)?;
+            } else {
+                io::copy(source, &mut file).map_err(io_failed("write", &entry.path))?;
+            }
+        }
+        self.file_metadata(&file, entry)
+    }
+
+    fn new_file(&mut self, entry: &Entry) -> Result<File> {
         let (parent, name) = split(&entry.path);
         let failed = failed("write", &entry.path);
-        let has_metadata = self.has_metadata();
-        let create = if has_metadata { 0o600 } else { entry.mode & 0o777 | 0o600 };
+        let create = if self.has_metadata() { 0o600 } else { entry.mode & 0o777 | 0o600 };
         let folder = self.folders.open(parent).map_err(&failed)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(folder, name, flags, Mode::from_raw_mode(create)).map_err(&failed)?;
-        let mut file = File::from(file);
+        Ok(File::from(file))
+    }
+
+    fn write_content(
+        &mut self,
+        file: &mut File,
+        entry: &Entry,
+        content: &mut dyn Read,
+        sparse: bool,
+    ) -> Result<()> {
         let mut size = 0;
         loop {
             let count = content
@@ -214,22 +243,27 @@ impl<'a> FolderWriter<'a> {
             }
         }
         if sparse {
-            ftruncate(&file, size).map_err(&failed)?;
+            ftruncate(&*file, size).map_err(failed("write", &entry.path))?;
         }
-        if !has_metadata {
+        Ok(())
+    }
+
+    fn file_metadata(&self, file: &File, entry: &Entry) -> Result<()> {
+        if !self.has_metadata() {
             return Ok(());
         }
+        let failed = failed("write", &entry.path);
         if self.own != (entry.uid, entry.gid) {
-            let result = fchown(&file, Some(uid(entry)), Some(gid(entry)));
+            let result = fchown(file, Some(uid(entry)), Some(gid(entry)));
             self.owner_result(result, entry)?;
         }
         for (name, value) in applied_attributes(entry) {
-            let result = fsetxattr(&file, name, value, XattrFlags::empty());
+            let result = fsetxattr(file, name, value, XattrFlags::empty());
             attribute_result(result, name, entry)?;
         }
         // After the owner: chown clears setuid and setgid.
-        fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(&failed)?;
-        futimens(&file, &times(entry.mtime)).map_err(&failed)
+        fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(&failed)?;
+        futimens(file, &times(entry.mtime)).map_err(&failed)
     }
 
     /// Makes a directory for now, if there is none.
@@ -304,7 +338,15 @@ impl<'a> FolderWriter<'a> {
         }
         let (parent, name) = split(&entry.path);
         let folder = self.folders.open(parent).map_err(failed("make", &entry.path))?;
-        mknodat(folder, name, kind, Mode::RUSR, device).map_err(failed("make", &entry.path))?;
+        match mknodat(folder, name, kind, Mode::RUSR, device) {
+            // Not all containers may make devices; the index has it.
+            Err(Errno::PERM)
+                if kind != FileType::Fifo && self.options.privileged == Privileges::Chroot =>
+            {
+                return Ok(());
+            }
+            result => result.map_err(failed("make", &entry.path))?,
+        }
         self.special_metadata(entry)
     }
 

@@ -14,6 +14,7 @@ mod digest;
 mod entry;
 mod error;
 mod folder;
+mod folder_snapshot;
 mod gc;
 mod index;
 mod layer;
@@ -37,6 +38,7 @@ pub use digest::{
 };
 pub use entry::{Entry, EntryKind, Time, Xattr};
 pub use error::{Error, Result};
+pub use folder_snapshot::FolderSnapshot;
 pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};

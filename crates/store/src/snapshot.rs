@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::Digest;
-use rustix::fs::{AtFlags, Stat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 use rustix::io::Errno;
 
 use crate::error::shown;
@@ -93,8 +93,8 @@ impl Store {
         Ok(WritableSnapshot { lowers, upper, work, layers, store: self.clone(), _folder: folder })
     }
 
-    /// Writes what a chain of layers shows into an empty folder, as copies: for where nothing can
-    /// be mounted.
+    /// Writes what a chain of layers shows into a folder, as copies: for where nothing can be
+    /// mounted. The folder is empty, or has what the layers below these show.
     pub fn checkout(&self, layers: &[Digest], target: &Path) -> Result<()> {
         self.merge(layers, target, How::Copy)
     }
@@ -194,7 +194,7 @@ impl Merge<'_, '_> {
         match &entry.kind {
             EntryKind::File { .. } => {
                 let mut content = self.open(&entry.path)?;
-                self.writer.file(entry, &mut content, true)
+                self.writer.copy_of(entry, &mut content)
             }
             EntryKind::Symlink { target } => self.writer.symlink(entry, target),
             EntryKind::HardLink { target } if self.index.get(target).is_some() => {
@@ -207,7 +207,7 @@ impl Merge<'_, '_> {
             }
             EntryKind::HardLink { .. } => {
                 let mut content = self.open(&entry.path)?;
-                self.writer.file(entry, &mut content, true)
+                self.writer.copy_of(entry, &mut content)
             }
             _ => self.writer.special(entry),
         }
@@ -220,10 +220,15 @@ impl Merge<'_, '_> {
 
     fn directory(&mut self, entry: &Entry) -> Result<()> {
         if !self.directories.contains_key(&entry.path) {
-            if self.exists(&entry.path) {
-                self.writer.remove(&entry.path)?;
+            // Layers that were put there before may have it.
+            match stat(self.target, &entry.path) {
+                Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {}
+                Ok(_) => {
+                    self.writer.remove(&entry.path)?;
+                    self.writer.directory(&entry.path)?;
+                }
+                Err(_) => self.writer.directory(&entry.path)?,
             }
-            self.writer.directory(&entry.path)?;
         }
         self.directories.insert(entry.path.clone(), entry.clone());
         Ok(())

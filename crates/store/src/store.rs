@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::db::{Db, Table, now};
 use crate::folder::open_root;
+use crate::folder_snapshot::IdleFolder;
 use crate::{Error, LayerIndex, Result};
 
 /// What the process may do with files, and with which attributes overlay marks are made. A store
@@ -81,6 +82,8 @@ pub(crate) struct Inner {
     seen: Mutex<HashSet<(Table, Digest)>>,
     roots: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
+    /// Chains that are unpacked into plain folders and in nobody's hands.
+    pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
 }
 
 /// That this process uses the store: a locked file in `run/` with the time of its start, and a
@@ -136,6 +139,7 @@ impl Store {
             seen: Mutex::default(),
             roots: Mutex::default(),
             indexes: Mutex::default(),
+            idle_folders: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -1,0 +1,308 @@
+//! What is different between two looks at a tree, as the entries of a layer.
+//!
+//! A file is untouched if all that `stat` says is as before, the time of its inode's last change
+//! included, which programs cannot set. Such a time has the kernel's grain, so of a file that was
+//! written in the last moment before the command began, and of those that were touched, header and
+//! content are compared with the layers below. What then counts as a change is what counts in an
+//! overlay's upper directory: see `commit`. Of a file with several names all are changed at once,
+//! where an overlay would copy one of them up and leave the others.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use rustix::fs::FileType;
+
+use super::stats::{Child, FileStat, Folder};
+use crate::commit::Attributes;
+use crate::tree::{Content, Node, NodeKind};
+use crate::{Entry, EntryKind, Error, Result, Store, Time, Tree};
+
+/// Longest grain of the clock that stamps files: 10 ms at 100 ticks a second, and some room.
+const GRAIN_NANOS: i128 = 20_000_000;
+/// The same where times are whole seconds (ext4 with small inodes).
+const WHOLE_SECONDS_NANOS: i128 = 2_000_000_000;
+
+/// Where to look for differences.
+pub(super) struct Changes<'a> {
+    pub(super) root: &'a Path,
+    /// The tree before the command.
+    pub(super) before: &'a Folder,
+    /// When the command could begin.
+    pub(super) handed_out: Time,
+    pub(super) store: &'a Store,
+    /// The layers that the tree shows.
+    pub(super) layers: &'a [Digest],
+}
+
+impl Changes<'_> {
+    /// What a later look shows otherwise.
+    pub(super) fn between(&self, after: &Folder) -> Result<Vec<Entry>> {
+        let mut relinked = HashSet::new();
+        find_relinked(Some(self.before), after, &mut relinked);
+        let mut finder = Finder {
+            given: self,
+            relinked,
+            below: OnceCell::new(),
+            entries: Vec::new(),
+            links: HashMap::new(),
+            path: Vec::new(),
+        };
+        finder.directory(Some(self.before), after)?;
+        Ok(finder.entries)
+    }
+}
+
+/// Collects the inodes that have got another name.
+fn find_relinked(before: Option<&Folder>, after: &Folder, found: &mut HashSet<u64>) {
+    for child in &after.children {
+        let old = before.and_then(|before| before.get(&child.name));
+        match &child.folder {
+            Some(folder) => find_relinked(old.and_then(|old| old.folder.as_ref()), folder, found),
+            None if child.stat.links > 1
+                && old.is_none_or(|old| old.stat.inode != child.stat.inode) =>
+            {
+                found.insert(child.stat.inode);
+            }
+            None => {}
+        }
+    }
+}
+
+struct Finder<'a> {
+    given: &'a Changes<'a>,
+    relinked: HashSet<u64>,
+    /// The merged layers, made when they are needed.
+    below: OnceCell<Tree>,
+    entries: Vec<Entry>,
+    /// First names of files with several, by inode.
+    links: HashMap<u64, Box<[u8]>>,
+    path: Vec<u8>,
+}
+
+impl Finder<'_> {
+    fn directory(&mut self, before: Option<&Folder>, after: &Folder) -> Result<()> {
+        let none = Folder::default();
+        let mut old = before.unwrap_or(&none).children.iter().peekable();
+        for child in &after.children {
+            while let Some(gone) = old.next_if(|old| old.name < child.name) {
+                self.at(&gone.name, Self::gone)?;
+            }
+            let old = old.next_if(|old| old.name == child.name);
+            self.at(&child.name, |this| match &child.folder {
+                Some(folder) => this.visit_directory(old, child, folder),
+                None => this.visit_file(old, child),
+            })?;
+        }
+        for gone in old {
+            self.at(&gone.name, Self::gone)?;
+        }
+        Ok(())
+    }
+
+    /// Does something with `self.path` at a name of the directory it is.
+    fn at(&mut self, name: &[u8], work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let length = self.path.len();
+        if length > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name);
+        let result = work(self);
+        self.path.truncate(length);
+        result
+    }
+
+    fn gone(&mut self) -> Result<()> {
+        self.push_mark(EntryKind::Whiteout);
+        Ok(())
+    }
+
+    fn visit_directory(&mut self, old: Option<&Child>, now: &Child, after: &Folder) -> Result<()> {
+        let same = old.filter(|old| {
+            old.folder.is_some()
+                && (old.stat.inode, old.stat.born) == (now.stat.inode, now.stat.born)
+        });
+        let is_opaque = old.is_some() && same.is_none();
+        let changed = match same {
+            None => true,
+            Some(old) => {
+                old.stat.header() != now.stat.header()
+                    || old.stat.changed != now.stat.changed && !self.same_capability()?
+            }
+        };
+        let place = self.entries.len();
+        self.push(&now.stat, EntryKind::Directory, Vec::new());
+        if is_opaque {
+            self.push_mark(EntryKind::Opaque);
+        }
+        let first = self.entries.len();
+        self.directory(same.and_then(|old| old.folder.as_ref()), after)?;
+        // Parents of what has changed are in the layer too.
+        if !changed && self.entries.len() == first {
+            self.entries.truncate(place);
+        } else {
+            self.entries[place].xattrs = Attributes::read(&self.file())?.kept;
+        }
+        Ok(())
+    }
+
+    fn visit_file(&mut self, old: Option<&Child>, now: &Child) -> Result<()> {
+        let changed = match old {
+            Some(old) if old.folder.is_none() => {
+                now.stat.links > 1 && self.relinked.contains(&now.stat.inode)
+                    || !self.same_file(&old.stat, &now.stat)?
+            }
+            _ => true,
+        };
+        if changed && let Some(kind) = self.kind(&now.stat)? {
+            let attributes = Attributes::read(&self.file())?;
+            self.push(&now.stat, kind, attributes.kept);
+        }
+        Ok(())
+    }
+
+    /// What a file is; `None` for a socket, which archives do not have.
+    fn kind(&mut self, stat: &FileStat) -> Result<Option<EntryKind>> {
+        let kind = stat.file_type();
+        if kind == FileType::Socket {
+            return Ok(None);
+        }
+        if stat.links > 1 {
+            if let Some(first) = self.links.get(&stat.inode) {
+                return Ok(Some(EntryKind::HardLink { target: first.clone() }));
+            }
+            self.links.insert(stat.inode, self.path.as_slice().into());
+        }
+        let (major, minor) = stat.device;
+        Ok(Some(match kind {
+            FileType::RegularFile => EntryKind::File { size: stat.size },
+            FileType::Symlink => EntryKind::Symlink { target: self.link_target()?.into() },
+            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Fifo => EntryKind::Fifo,
+            _ => return Err(Error::entry(&self.path, "a file of an unknown type")),
+        }))
+    }
+
+    fn push(&mut self, stat: &FileStat, kind: EntryKind, xattrs: Vec<crate::Xattr>) {
+        self.entries.push(Entry {
+            path: self.path.as_slice().into(),
+            kind,
+            mode: stat.mode & 0o7777,
+            uid: stat.uid,
+            gid: stat.gid,
+            // Whole seconds, as containerd's differ writes them.
+            mtime: Time { seconds: stat.mtime.seconds, nanos: 0 },
+            xattrs,
+        });
+    }
+
+    fn push_mark(&mut self, kind: EntryKind) {
+        self.entries.push(Entry {
+            path: self.path.as_slice().into(),
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        });
+    }
+
+    fn file(&self) -> PathBuf {
+        self.given.root.join(OsStr::from_bytes(&self.path))
+    }
+
+    fn link_target(&self) -> Result<Vec<u8>> {
+        let path = self.file();
+        let target = fs::read_link(&path).map_err(Error::file("read link", &path))?;
+        Ok(target.into_os_string().into_vec())
+    }
+
+    /// What the layers have at this path.
+    fn below(&self) -> Result<Option<&Node>> {
+        let tree = match self.below.get() {
+            Some(tree) => tree,
+            None => {
+                let layers = self.given.layers.iter();
+                let layers: Vec<_> = layers
+                    .map(|diff_id| Ok((*diff_id, self.given.store.index(diff_id)?)))
+                    .collect::<Result<_>>()?;
+                let layers = layers.iter().map(|(diff_id, index)| (*diff_id, &**index));
+                // Layers that do not fit together have none of it: then all that was touched counts.
+                self.below.get_or_init(|| Tree::from_layers(layers).unwrap_or_default())
+            }
+        };
+        Ok(tree.get(&self.path))
+    }
+
+    fn same_capability(&self) -> Result<bool> {
+        let is_capability = |name: &[u8]| name == b"security.capability";
+        let node = self.below()?;
+        let old = node
+            .and_then(|node| node.xattrs.as_deref())
+            .and_then(|xattrs| xattrs.iter().find(|(name, _)| is_capability(name)))
+            .map(|(_, value)| &**value);
+        Ok(Attributes::read(&self.file())?.capability() == old)
+    }
+
+    fn same_file(&self, old: &FileStat, now: &FileStat) -> Result<bool> {
+        if old == now && !self.is_recent(old.changed) {
+            return Ok(true);
+        }
+        if (old.header(), old.size, old.mtime) != (now.header(), now.size, now.mtime)
+            || !self.same_capability()?
+        {
+            return Ok(false);
+        }
+        match now.file_type() {
+            FileType::RegularFile => match self.below()? {
+                Some(Node { kind: NodeKind::File { content, .. }, .. }) => {
+                    self.same_content(content, now.size)
+                }
+                _ => Ok(false),
+            },
+            FileType::Symlink => match self.below()? {
+                Some(Node { kind: NodeKind::Symlink { target }, .. }) => {
+                    Ok(**target == *self.link_target()?)
+                }
+                _ => Ok(false),
+            },
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether a change right after this time could have left it as it is.
+    fn is_recent(&self, time: Time) -> bool {
+        let nanos = |time: Time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        let grain = if time.nanos == 0 { WHOLE_SECONDS_NANOS } else { GRAIN_NANOS };
+        nanos(time) + grain >= nanos(self.given.handed_out)
+    }
+
+    fn same_content(&self, old: &Content, size: u64) -> Result<bool> {
+        let Content::Layer { diff_id, path } = old else { return Ok(false) };
+        let file = self.file();
+        let mut old = match self.given.store.open_file(diff_id, path) {
+            Ok(old) => io::BufReader::with_capacity(64 << 10, old),
+            Err(_) => return Ok(false),
+        };
+        let now = fs::File::open(&file).map_err(Error::file("open", &file))?;
+        let mut now = io::BufReader::with_capacity(64 << 10, now);
+        let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+        let mut position = 0;
+        while position < size {
+            let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(left.len());
+            now.read_exact(&mut left[..most]).map_err(Error::file("read", &file))?;
+            if old.read_exact(&mut right[..most]).is_err() || left[..most] != right[..most] {
+                return Ok(false);
+            }
+            position += most as u64;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,177 @@
+//! A chain of layers as one plain folder that a command writes to directly: for where no overlay
+//! can be mounted.
+//!
+//! The change is found by looking at the whole tree before and after, file by file, without reading
+//! any: see [`changes`]. Its files are then copied (or shared, where the disk can do that) into a
+//! layer of their own, and the folder goes on to the next step that stands on it.
+
+mod changes;
+mod stats;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use oci::{Digest, Hasher};
+
+use self::changes::Changes;
+use self::stats::Folder;
+use crate::commit::remove_stubs;
+use crate::folder::{FolderWriter, open_root};
+use crate::store::{TemporaryFolder, lock, make_folder};
+use crate::tar::TarWriter;
+use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
+
+/// So many folders wait for a step that goes on with them; the one that waits longest is removed.
+const MOST_IDLE: usize = 8;
+
+/// A chain of layers in a plain folder. Dropped without [`commit`](Self::commit), it leaves nothing.
+pub struct FolderSnapshot {
+    /// What the chain shows, to be written to.
+    pub root: PathBuf,
+    /// An empty folder on the same disk, for what is put aside while a command runs.
+    pub aside: PathBuf,
+    layers: Vec<Digest>,
+    before: Folder,
+    /// When the command could begin, at the earliest.
+    handed_out: Time,
+    store: Store,
+    folder: TemporaryFolder,
+}
+
+/// A folder that shows a chain, between two steps.
+pub(crate) struct IdleFolder {
+    layers: Vec<Digest>,
+    stats: Folder,
+    folder: TemporaryFolder,
+}
+
+impl Store {
+    /// A chain of layers, from the bottom up, all of them unpacked, as a plain folder. Goes on with
+    /// the folder of an earlier step if one shows the chain, or the lower part of it.
+    ///
+    /// # Errors
+    /// If a layer is not unpacked, or the disk refuses.
+    pub fn folder_snapshot(&self, layers: &[Digest]) -> Result<FolderSnapshot> {
+        let (done, stats, folder) = match self.take_idle(layers) {
+            Some(idle) => (idle.layers.len(), Some(idle.stats), idle.folder),
+            None => (0, None, self.temporary_folder("folder")?),
+        };
+        let (root, aside) = (folder.path().join("root"), folder.path().join("aside"));
+        if stats.is_none() {
+            for path in [&root, &aside] {
+                make_folder(path, 0o755)?;
+            }
+            // The umask must not show.
+            std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
+                .map_err(Error::file("set mode of", &root))?;
+        }
+        let before = match stats {
+            Some(stats) if done == layers.len() => stats,
+            _ => {
+                self.checkout(&layers[done..], &root)?;
+                Folder::read(&root)?
+            }
+        };
+        let (layers, store) = (layers.to_vec(), self.clone());
+        Ok(FolderSnapshot { root, aside, layers, before, handed_out: stats::now(), store, folder })
+    }
+
+    /// The idle folder that shows most of a chain and nothing else.
+    fn take_idle(&self, layers: &[Digest]) -> Option<IdleFolder> {
+        let mut idle = lock(&self.inner.idle_folders);
+        let fitting = idle.iter().enumerate().filter(|(_, idle)| layers.starts_with(&idle.layers));
+        let (best, _) = fitting.max_by_key(|(_, idle)| idle.layers.len())?;
+        Some(idle.remove(best))
+    }
+
+    fn put_idle(&self, folder: IdleFolder) {
+        let mut idle = lock(&self.inner.idle_folders);
+        let oldest = (idle.len() >= MOST_IDLE).then(|| idle.remove(0));
+        idle.push(folder);
+        drop(idle);
+        drop(oldest);
+    }
+
+    /// Copies files of `root` into a layer of their own.
+    fn keep_changes(&self, root: &Path, entries: Vec<Entry>) -> Result<Digest> {
+        let open = |entry: &Entry| {
+            let path = root.join(OsStr::from_bytes(&entry.path));
+            File::open(&path).map_err(Error::file("open", &path))
+        };
+        let mut archive = TarWriter::new(Hasher::new());
+        let mut size = 0;
+        for entry in &entries {
+            if let EntryKind::File { size: file } = entry.kind {
+                size += file;
+                archive.append(entry, &mut open(entry)?)?;
+            } else {
+                archive.append(entry, &mut io::empty())?;
+            }
+        }
+        let diff_id = archive.finish()?.finish();
+        if self.is_unpacked(&diff_id)? {
+            return Ok(diff_id);
+        }
+        let folder = self.temporary_folder("layer")?;
+        let target = folder.path().join("fs");
+        make_folder(&target, 0o755)?;
+        let target_root = open_root(&target)?;
+        let mut writer = FolderWriter::new(target_root.as_fd(), self.inner.options);
+        for entry in &entries {
+            match &entry.kind {
+                EntryKind::File { .. } => writer.copy_of(entry, &mut open(entry)?)?,
+                EntryKind::HardLink { target } => match writer.hard_link(&entry.path, target) {
+                    // A device that could not be made.
+                    Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    }
+                    result => result?,
+                },
+                EntryKind::Symlink { target } => writer.symlink(entry, target)?,
+                EntryKind::Directory => writer.directory(&entry.path)?,
+                EntryKind::Whiteout => writer.whiteout(&entry.path)?,
+                EntryKind::Opaque => writer.opaque(&entry.path)?,
+                _ => writer.special(entry)?,
+            }
+        }
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
+            writer.finish_directory(entry)?;
+        }
+        self.put_index(&diff_id, &LayerIndex::from_entries(entries))?;
+        self.install(&target, &diff_id, size)?;
+        Ok(diff_id)
+    }
+}
+
+impl FolderSnapshot {
+    /// Makes a layer of what was changed, the same that a commit of an overlay's upper directory
+    /// makes ([`Store::commit_upper`]), and keeps the folder for the steps above. Nobody may write
+    /// to it any more.
+    ///
+    /// `ignore` names what the container's mounts needed to stand on (as [`Entry::path`]): empty
+    /// files and empty directories there are removed.
+    ///
+    /// # Errors
+    /// If something cannot be read, or the store refuses.
+    pub fn commit(self, ignore: &[Box<[u8]>], created: Option<String>) -> Result<Layer> {
+        remove_stubs(&self.root, ignore)?;
+        let after = Folder::read(&self.root)?;
+        let entries = Changes {
+            root: &self.root,
+            before: &self.before,
+            handed_out: self.handed_out,
+            store: &self.store,
+            layers: &self.layers,
+        }
+        .between(&after)?;
+        let diff_id = self.store.keep_changes(&self.root, entries)?;
+        let mut layers = self.layers;
+        layers.push(diff_id);
+        self.store.put_idle(IdleFolder { layers, stats: after, folder: self.folder });
+        Ok(Layer { diff_id, blob: None, created, places: Vec::new() })
+    }
+}
