@@ -7,6 +7,7 @@
 mod commands;
 mod conformance;
 mod debian;
+mod inline_cache;
 mod keys;
 mod other_readers;
 mod own_images;

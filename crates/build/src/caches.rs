@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use cache::{Export, FolderPlace, Form, Mode, Place, RecordSet, RegistryPlace, WriteRequest};
 use futures_util::future::join_all;
-use graph::{Failure, TaskEvent, TaskId};
+use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest, Reference};
 
-use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
 use crate::solving::Solved;
 use crate::{Error, Host, Request};
 
@@ -37,6 +37,14 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
             let records = Arc::new(imported.records);
             Some(Source { from: from.clone(), manifest: imported.manifest, records })
         }
+        // Before the first export there is nothing, and an image may have no cache: no fault.
+        Err(error) if error.is_absent() || matches!(error, cache::Error::NoCache { .. }) => {
+            let text = transfer::chain_text(&error);
+            let note = format!("nothing is cached from {}: {text}", place.name());
+            host.events.send(task, TaskEvent::Warning(note.into()));
+            host.events.send(task, TaskEvent::Done);
+            None
+        }
         Err(error) => {
             let text = transfer::chain_text(&error);
             host.events.send(
@@ -60,7 +68,8 @@ pub(crate) async fn export(
     request: &Request,
     solved: &Solved,
 ) -> Result<Option<Descriptor>, Error> {
-    let exports = request.cache_to.iter().map(|to| export_one(host, to, solved));
+    let places = request.cache_to.iter().filter_map(|to| Some((to, place_to(&to.target)?)));
+    let exports = places.map(|(to, place)| export_one(host, to, place, solved));
     let mut last = None;
     for exported in join_all(exports).await {
         last = exported?.or(last);
@@ -71,9 +80,9 @@ pub(crate) async fn export(
 async fn export_one(
     host: &Host,
     to: &CacheTo,
+    place: Place,
     solved: &Solved,
 ) -> Result<Option<Descriptor>, Error> {
-    let place = place_to(&to.target);
     let name = match &place {
         Place::Registry(_) => "exporting cache to registry",
         Place::Folder(_) => "exporting cache to client directory",
@@ -133,7 +142,7 @@ async fn write(
         },
         known: match &to.target {
             CacheTarget::Registry { reference, .. } => known(solved, reference),
-            CacheTarget::Local { .. } => None,
+            CacheTarget::Local { .. } | CacheTarget::Inline => None,
         },
         task: Some(task),
     };
@@ -151,15 +160,47 @@ fn place_from(from: &CacheFrom) -> Place {
     }
 }
 
-fn place_to(target: &CacheTarget) -> Place {
-    match target.clone() {
+/// A place; none for a cache that goes with the image.
+fn place_to(target: &CacheTarget) -> Option<Place> {
+    Some(match target.clone() {
         CacheTarget::Registry { reference, insecure } => {
             Place::Registry(RegistryPlace { reference, insecure })
         }
         CacheTarget::Local { destination, tag } => {
             Place::Folder(FolderPlace { folder: destination, tag, digest: None })
         }
+        CacheTarget::Inline => return None,
+    })
+}
+
+/// The cache that goes into the image's config, where one was asked for.
+pub(crate) fn inline(
+    host: &Host,
+    request: &Request,
+    graph: &Graph,
+    solved: &Solved,
+) -> Option<String> {
+    if !request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
+        return None;
     }
+    let task = host.events.task("preparing layers for inline cache", Vec::new());
+    host.events.send(task, TaskEvent::Started);
+    let is_image =
+        |output: &Output| matches!(output, Output::Image(_) | Output::Oci(_) | Output::Docker(_));
+    let cache = match request.outputs.iter().any(is_image) {
+        true => {
+            let keys = graph.steps().map(|(_, step)| solve::step_key(step));
+            let old = keys.filter_map(|key| Some((*key.digests.first()?, key.old?))).collect();
+            let cache = cache::inline_cache(&solved.steps, &solved.chain.layers(), &old);
+            cache.ok_or("the image has no layer of a step, so it got no inline cache")
+        }
+        false => Err("no output is an image, so the inline cache goes nowhere"),
+    };
+    if let Err(note) = &cache {
+        host.events.send(task, TaskEvent::Warning((*note).into()));
+    }
+    host.events.send(task, TaskEvent::Done);
+    cache.ok()
 }
 
 /// The manifest that a reference had when this build read it.

@@ -12,13 +12,18 @@ use transfer::{LayerFormat, Meter, Transfer};
 use crate::bases::Bases;
 use crate::request::{ArchiveOutput, Destination, ImageFormat, ImageOutput, Output};
 use crate::solving::Solved;
-use crate::{BuiltImage, Error, Host, Request, shelf};
+use crate::{BuiltImage, Error, Host, Request, caches, shelf};
 
-/// The image of a build: the config that the Dockerfile asks for, the layers that steps made.
-pub(crate) fn image(bases: &Bases, solved: &Solved) -> Image {
+/// The image of a build: the config that the Dockerfile asks for, the layers that steps made, and
+/// their records where an inline cache was asked for.
+pub(crate) fn image(host: &Host, request: &Request, bases: &Bases, solved: &Solved) -> Image {
     let base_history = bases.lowered.base.as_ref().map_or(0, |base| base.history.len());
+    let mut config = bases.lowered.config.clone();
+    if let Some(cache) = caches::inline(host, request, &bases.lowered.graph, solved) {
+        config.other.insert(cache::INLINE_FIELD.into(), cache.into());
+    }
     Image {
-        config: bases.lowered.config.clone(),
+        config,
         layers: solved.chain.layers(),
         epoch: bases.lowered.source_date_epoch,
         base_history,

@@ -251,6 +251,8 @@ pub enum CacheTarget {
         /// The tag in it.
         tag: String,
     },
+    /// In the config of the image itself.
+    Inline,
 }
 
 /// How much a cache keeps.

@@ -28,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Layout(#[from] transfer::LayoutError),
     /// The reference names something that is no cache.
-    #[error("`{digest}` holds no build cache")]
+    #[error("`{digest}` holds no build cache; an image gets one with `--cache-to type=inline`")]
     NoCache {
         /// What it names.
         digest: Digest,

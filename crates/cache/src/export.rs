@@ -128,7 +128,7 @@ impl Export {
     }
 
     /// The config, given what each layer's blob is, in the order of the chains.
-    fn contents(&self, blobs: &[Descriptor]) -> Contents {
+    pub(crate) fn contents(&self, blobs: &[Descriptor]) -> Contents {
         let order = Order::new(self, blobs);
         let layer = |chain: &usize| {
             let layer = self.chains[*chain].top()?;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use store::{Layer, Place};
 
 use crate::config::{CacheConfig, ChainEntry, LayerEntry, RecordEntry};
-use crate::place::Contents;
+use crate::place::{Contents, INLINE_FIELD};
 use crate::{Error, RecordSet};
 
 /// BuildKit reads at most 1 MiB. Larger caches that others wrote are still worth reading.
@@ -107,9 +107,7 @@ pub(crate) fn inline(
     let mut layers = HashMap::new();
     for (manifest, config) in images {
         let config: ImageConfig = parse(config, "image config")?;
-        let Some(text) =
-            config.other.get("moby.buildkit.cache.v0").and_then(|value| value.as_str())
-        else {
+        let Some(text) = config.other.get(INLINE_FIELD).and_then(|value| value.as_str()) else {
             continue;
         };
         let bytes = base64::engine::general_purpose::STANDARD

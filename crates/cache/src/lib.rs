@@ -23,5 +23,5 @@ pub use error::Error;
 pub use export::{Export, Exported, Mode, WriteRequest, write};
 pub use import::Imported;
 pub use local::LocalRecords;
-pub use place::{FolderPlace, Form, Place, RegistryPlace};
+pub use place::{FolderPlace, Form, INLINE_FIELD, Place, RegistryPlace, inline_cache};
 pub use records::RecordSet;

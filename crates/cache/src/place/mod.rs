@@ -7,12 +7,14 @@
 
 mod contents;
 mod folder;
+mod inline;
 mod registry;
 
 pub(crate) use contents::{Contents, Documents};
 
 pub use contents::Form;
 pub use folder::FolderPlace;
+pub use inline::{INLINE_FIELD, inline_cache};
 pub use registry::RegistryPlace;
 
 use graph::TaskId;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::{NoCache, Output, Request};
+use build::{CacheTarget, CacheTo, NoCache, Output, Request};
 use graph::Network;
 use oci::{Platform, Reference};
 
@@ -90,7 +90,6 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let outputs = outputs(args, &inputs, !tags.is_empty())?;
     let build_args =
         of("--build-arg", pairs::build_args(&args.build_arg, inputs.environment, inputs.proxies))?;
-    refuse_inline_cache(&build_args)?;
     let (network, host_network) = network(args.network.as_deref().unwrap_or(""))?;
     let (allow_network_host, allow_security_insecure) = allowed(&args.allow)?;
     let presentation = presentation(args, &inputs, &outputs, warnings)?;
@@ -99,6 +98,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let cache_from =
         each("--cache-from", &args.cache_from, |text| cache::cache_from(text, directory))?;
     let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, directory))?;
+    let cache_to = with_inline(cache_to.into_iter().flatten().collect(), &build_args);
     let request = Request {
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: of("--label", pairs::labels(&args.label))?,
@@ -111,7 +111,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         tags,
         outputs,
         cache_from: cache_from.into_iter().flatten().collect(),
-        cache_to: cache_to.into_iter().flatten().collect(),
+        cache_to,
         no_cache: no_cache(args)?,
         pull: args.pull.unwrap_or(false),
         secrets: each("--secret", &args.secret, |text| {
@@ -320,17 +320,14 @@ fn ulimits(given: &[String]) -> Result<Vec<graph::Ulimit>, String> {
     Ok(ulimits)
 }
 
-/// buildx makes `--cache-to type=inline` of this build argument.
-fn refuse_inline_cache(arguments: &[(String, String)]) -> Result<(), String> {
-    let asked = arguments.iter().any(|(name, value)| {
-        name == "BUILDKIT_INLINE_CACHE" && super::compound::boolean(value) == Some(true)
-    });
-    match asked {
-        true => Err("`--build-arg BUILDKIT_INLINE_CACHE`: inline caches are not there yet; \
-            give `--cache-to type=registry,ref=…`"
-            .into()),
-        false => Ok(()),
+/// buildx makes `--cache-to type=inline` of a build argument.
+fn with_inline(mut caches: Vec<CacheTo>, arguments: &[(String, String)]) -> Vec<CacheTo> {
+    let asked = arguments.iter().rev().find(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
+    let asked = asked.is_some_and(|(_, value)| super::compound::boolean(value) == Some(true));
+    if asked && !caches.iter().any(|cache| cache.target == CacheTarget::Inline) {
+        caches.push(cache::inline_cache());
     }
+    caches
 }
 
 #[cfg(test)]

@@ -142,7 +142,6 @@ fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
         ("build -m 1g /tmp", "`--memory`"),
         ("build --memory-swap -1 /tmp", "`--memory-swap`"),
         ("build --isolation chroot /tmp", "not there yet"),
-        ("build --build-arg BUILDKIT_INLINE_CACHE=1 /tmp", "BUILDKIT_INLINE_CACHE"),
         ("build --build-arg SOURCE_DATE_EPOCH=x /tmp", "SOURCE_DATE_EPOCH"),
         ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` is not there yet"),
         ("build --ssh default /tmp", "`--ssh`"),
@@ -161,4 +160,18 @@ fn secrets_are_in_no_debug_output() {
     let plan = plan_with(&["build", "--secret", "id=S", "/tmp"], &[("S", "hunter2")], b"").unwrap();
     assert!(!format!("{plan:?}").contains("hunter2"));
     assert!(matches!(Command::Version, Command::Version));
+}
+
+#[test]
+fn a_build_argument_asks_for_an_inline_cache() {
+    let caches = |line: &str| plan_of(line).unwrap().request.cache_to;
+    let argument = "--build-arg BUILDKIT_INLINE_CACHE=1";
+    assert_eq!(caches(&format!("build {argument} /tmp"))[..], [cache::inline_cache()]);
+    let both = caches(&format!("build {argument} --cache-to type=inline --cache-to h/a:c /tmp"));
+    assert_eq!((both.len(), both[0].target == CacheTarget::Inline), (2, true));
+    assert!(caches("build --build-arg BUILDKIT_INLINE_CACHE=0 /tmp").is_empty());
+    assert!(
+        caches(&format!("build {argument} --build-arg BUILDKIT_INLINE_CACHE=false /tmp"))
+            .is_empty()
+    );
 }

@@ -100,33 +100,59 @@ struct UserRecord<'a> {
     user: NameRecord<'a>,
 }
 
-/// One of the two is set; number 0 is `{}`.
+/// Number 0 is `{}`. Up to BuildKit 0.16 (interop reference, 2.8) numbers had another name, and an
+/// input of 0 was written.
 #[derive(Serialize)]
-struct NameRecord<'a> {
-    #[serde(rename = "byName", skip_serializing_if = "Option::is_none")]
-    by_name: Option<ByName<'a>>,
-    #[serde(rename = "byId", skip_serializing_if = "super::is_zero")]
-    by_id: i64,
+enum NameRecord<'a> {
+    #[serde(rename = "byName")]
+    Name {
+        #[serde(skip_serializing_if = "str::is_empty")]
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        input: Option<i64>,
+    },
+    #[serde(rename = "byId")]
+    Id(i64),
+    #[serde(rename = "byID")]
+    OldId(i64),
+    #[serde(untagged)]
+    Zero {},
 }
 
-#[derive(Serialize)]
-struct ByName<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    name: &'a str,
-    #[serde(skip_serializing_if = "super::is_zero")]
-    input: i64,
+/// Whose JSON a key is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// BuildKit 0.18 and later.
+    Today,
+    /// BuildKit 0.8, as in Docker 20.10.
+    Old,
 }
 
 /// The key of file changes on `inputs` inputs.
 pub(super) fn key(files: &FilesOp, inputs: usize) -> StepKey {
+    let today = record(files, inputs, Dialect::Today);
+    let digest = json_record(&today);
+    // Old keys have no indexes: where today's have some, they could be those of another step.
+    let old = match today.indexes {
+        None => Some(json_record(&record(files, inputs, Dialect::Old))),
+        Some(_) => None,
+    };
+    let old = old.filter(|old| *old != digest);
+    StepKey { digests: vec![digest], old, inputs: input_keys(files, inputs) }
+}
+
+fn record(files: &FilesOp, inputs: usize, dialect: Dialect) -> Record {
     let node = |node: Node| match node {
         Node::Scratch => -1,
         Node::Input(index) => index as i64,
         Node::Action(index) => (inputs + index) as i64,
     };
     let last = files.actions.len().saturating_sub(1);
-    let actions =
-        files.actions.iter().map(|action| STANDARD.encode(action_json(action, &node))).collect();
+    let actions = files
+        .actions
+        .iter()
+        .map(|action| STANDARD.encode(action_json(action, &node, dialect)))
+        .collect();
     let indexes: Vec<[i64; 3]> = files
         .actions
         .iter()
@@ -139,12 +165,11 @@ pub(super) fn key(files: &FilesOp, inputs: usize) -> StepKey {
             [node(action.base), secondary, if index == last { 0 } else { -1 }]
         })
         .collect();
-    let record = Record {
+    Record {
         kind: "buildkit.file.v0",
         actions,
         indexes: (!is_default(&indexes)).then_some(indexes),
-    };
-    StepKey { digests: vec![json_record(&record)], inputs: input_keys(files, inputs) }
+    }
 }
 
 /// Old versions wrote no indexes; the commonest shape still has none. That it counts actions
@@ -158,9 +183,9 @@ fn is_default(indexes: &[[i64; 3]]) -> bool {
     })
 }
 
-fn action_json(action: &Action, node: &impl Fn(Node) -> i64) -> Vec<u8> {
+fn action_json(action: &Action, node: &impl Fn(Node) -> i64, dialect: Dialect) -> Vec<u8> {
     match &action.kind {
-        ActionKind::Copy(copy) => go_json::to_vec(&copy_record(copy, node)),
+        ActionKind::Copy(copy) => go_json::to_vec(&copy_record(copy, node, dialect)),
         ActionKind::MakeFile { path, mode, data } => go_json::to_vec(&MakeFileRecord {
             path,
             mode: (*mode).into(),
@@ -172,14 +197,18 @@ fn action_json(action: &Action, node: &impl Fn(Node) -> i64) -> Vec<u8> {
                 path,
                 mode: (*mode).into(),
                 make_parents: *make_parents,
-                owner: owner.as_ref().map(|owner| owner_record(owner, node)),
+                owner: owner.as_ref().map(|owner| owner_record(owner, node, dialect)),
                 timestamp: timestamp.unwrap_or(-1),
             })
         }
     }
 }
 
-fn copy_record<'a>(copy: &'a CopyAction, node: &impl Fn(Node) -> i64) -> CopyRecord<'a> {
+fn copy_record<'a>(
+    copy: &'a CopyAction,
+    node: &impl Fn(Node) -> i64,
+    dialect: Dialect,
+) -> CopyRecord<'a> {
     let (mode, mode_str) = match &copy.mode {
         None => (-1, ""),
         Some(ChmodMode::Octal(mode)) => (i64::from(*mode), ""),
@@ -193,7 +222,7 @@ fn copy_record<'a>(copy: &'a CopyAction, node: &impl Fn(Node) -> i64) -> CopyRec
             &copy.source
         },
         dest: &copy.destination,
-        owner: copy.owner.as_ref().map(|owner| owner_record(owner, node)),
+        owner: copy.owner.as_ref().map(|owner| owner_record(owner, node, dialect)),
         mode,
         follow_symlink: copy.follow_symlinks,
         dir_copy_contents: copy.copy_dir_contents,
@@ -210,15 +239,22 @@ fn copy_record<'a>(copy: &'a CopyAction, node: &impl Fn(Node) -> i64) -> CopyRec
     }
 }
 
-fn owner_record<'a>(owner: &'a Owner, node: &impl Fn(Node) -> i64) -> OwnerRecord<'a> {
-    let user = |name: &'a OwnerName| {
-        let user = match name {
-            OwnerName::Id(id) => NameRecord { by_id: (*id).into(), by_name: None },
-            OwnerName::Name { name, input } => {
-                NameRecord { by_id: 0, by_name: Some(ByName { name, input: node(*input) }) }
+fn owner_record<'a>(
+    owner: &'a Owner,
+    node: &impl Fn(Node) -> i64,
+    dialect: Dialect,
+) -> OwnerRecord<'a> {
+    let user = |name: &'a OwnerName| UserRecord {
+        user: match (name, dialect) {
+            (OwnerName::Id(0), _) => NameRecord::Zero {},
+            (OwnerName::Id(id), Dialect::Today) => NameRecord::Id((*id).into()),
+            (OwnerName::Id(id), Dialect::Old) => NameRecord::OldId((*id).into()),
+            (OwnerName::Name { name, input }, _) => {
+                let input = node(*input);
+                let is_written = input != 0 || dialect == Dialect::Old;
+                NameRecord::Name { name, input: is_written.then_some(input) }
             }
-        };
-        UserRecord { user }
+        },
     };
     OwnerRecord { user: owner.user.as_ref().map(user), group: owner.group.as_ref().map(user) }
 }

@@ -18,6 +18,9 @@ pub struct StepKey {
     /// Record digests of the operation, any of which a record of it may have. More than one for
     /// images (manifest and layers); none for local files, which only their content names.
     pub digests: Vec<Digest>,
+    /// The digest that BuildKit 0.8 (Docker 20.10) gives its records, where it is another one and
+    /// says as much. There a link to a command's root names no part.
+    pub old: Option<Digest>,
     /// How each input counts, in the step's order.
     pub inputs: Vec<InputKey>,
 }
@@ -36,15 +39,18 @@ pub fn step_key(step: &Step) -> StepKey {
     match &step.operation {
         Operation::Image(source) => StepKey {
             digests: source::image(source).into_iter().map(record_digest).collect(),
+            old: None,
             inputs: Vec::new(),
         },
-        Operation::Local(_) => StepKey { digests: Vec::new(), inputs: Vec::new() },
+        Operation::Local(_) => StepKey { digests: Vec::new(), old: None, inputs: Vec::new() },
         Operation::Http(source) => StepKey {
             digests: source::pinned_http(source).map(record_digest).into_iter().collect(),
+            old: None,
             inputs: Vec::new(),
         },
         Operation::Git(source) => StepKey {
             digests: source::pinned_git(source).map(record_digest).into_iter().collect(),
+            old: None,
             inputs: Vec::new(),
         },
         Operation::Run(run) => run::key(run, &step.platform, step.inputs.len()),
@@ -89,7 +95,8 @@ fn merge(inputs: usize) -> StepKey {
         kind: "buildkit.merge.v0",
         merge: Merge { inputs: (0..inputs).map(|index| Input { input: index as i64 }).collect() },
     };
-    StepKey { digests: vec![json_record(&record)], inputs: vec![InputKey::default(); inputs] }
+    let digests = vec![json_record(&record)];
+    StepKey { digests, old: None, inputs: vec![InputKey::default(); inputs] }
 }
 
 fn json_record(record: &impl Serialize) -> Digest {

@@ -56,7 +56,8 @@ struct Meta<'a> {
     ulimit: Vec<UlimitRecord<'a>>,
     #[serde(skip_serializing_if = "str::is_empty")]
     cgroup_parent: &'a str,
-    /// The Dockerfile frontend always asks for it.
+    /// The Dockerfile frontend always asks for it, from BuildKit 0.11 on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     remove_mount_stubs_recursive: bool,
 }
 
@@ -175,7 +176,7 @@ pub(super) fn key(run: &RunOp, platform: &Platform, inputs: usize) -> StepKey {
             })
             .collect(),
     };
-    let record = Record {
+    let mut record = Record {
         kind: "buildkit.exec.v0",
         exec,
         os: &platform.os,
@@ -184,8 +185,13 @@ pub(super) fn key(run: &RunOp, platform: &Platform, inputs: usize) -> StepKey {
         os_version: &platform.os_version,
         os_features: &platform.os_features,
     };
+    let digests = vec![json_record(&record)];
+    // Old keys know nothing of mounts: they say as much only where there are none.
+    let says_all = record.exec.mounts.is_empty() && record.exec.secretenv.is_empty();
+    record.exec.meta.remove_mount_stubs_recursive = false;
     StepKey {
-        digests: vec![json_record(&record)],
+        digests,
+        old: says_all.then(|| json_record(&record)),
         inputs: (0..inputs).map(|input| input_key(&run.mounts, input)).collect(),
     }
 }

@@ -263,3 +263,28 @@ fn downloads_and_checkouts() {
         assert_eq!(crate::safe_file_name(name), safe);
     }
 }
+
+/// Records that Debian's Docker 20.10 (BuildKit 0.8) wrote into an image.
+#[test]
+fn records_of_docker_20_10() {
+    let old = |operation| step_key(&step(operation, 2)).old.map(|digest| digest.hex());
+    let Operation::Run(mut one) = run("/bin/busybox echo one > /one", vec![root()]) else {
+        unreachable!("it is a command")
+    };
+    one.env.push(("A".into(), "1".into()));
+    one.cwd = "/srv".into();
+    one.network = graph::Network::Host;
+    assert_eq!(
+        old(Operation::Run(one)).unwrap(),
+        "a9822c1c2629aab89e070e4bdd407d675f80f4369362b3c5b706fa8206db1cce"
+    );
+    let owner = Owner { user: Some(OwnerName::Id(1000)), group: Some(OwnerName::Id(1000)) };
+    assert_eq!(
+        old(copy(&["/data.txt"], "/owned.txt", Some(owner))).unwrap(),
+        "757f5360a9a5c785583b7fe469e9d8e985dfe99baf1354638e9139669335065b"
+    );
+    // The same as today, and one that forgot what was mounted.
+    assert_eq!(old(copy(&["/data.txt"], "/srv/", None)), None);
+    let cache = Mount { target: "/cache".into(), input: Some(1), ..root() };
+    assert_eq!(old(run("true", vec![root(), cache])), None);
+}

@@ -102,9 +102,19 @@ where
             .digests
             .iter()
             .flat_map(|digest| parents.iter().map(move |parent| (*digest, *parent)));
-        pairs
-            .flat_map(|(digest, parent)| self.cache.linked(parent, digest, input, selector))
-            .collect()
+        let today =
+            pairs.flat_map(|(digest, parent)| self.cache.linked(parent, digest, input, selector));
+        // What is kept here is kept under today's digest.
+        let elsewhere = parents.iter().filter(|parent| !parent.is_local());
+        let old = key.old.into_iter().flat_map(|digest| {
+            let linked = move |parent: RecordId| {
+                let part = selector.map(|_| self.cache.linked(parent, digest, input, selector));
+                let whole = self.cache.linked(parent, digest, input, None);
+                whole.into_iter().chain(part.unwrap_or_default())
+            };
+            elsewhere.clone().flat_map(move |parent| linked(*parent))
+        });
+        today.chain(old).collect()
     }
 
     fn found(&self, records: &BTreeSet<RecordId>) -> Vec<(RecordId, Found<E::Chain>)> {

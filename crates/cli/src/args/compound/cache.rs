@@ -8,7 +8,7 @@ use oci::Reference;
 use super::{Fields, fields, image_format};
 
 /// The kinds of cache that BuildKit has and kiln does not have yet.
-const NOT_YET: [&str; 4] = ["inline", "gha", "s3", "azblob"];
+const NOT_YET: [&str; 3] = ["gha", "s3", "azblob"];
 
 /// A value: references alone, or fields with a type.
 enum Value {
@@ -45,8 +45,8 @@ fn take_reference(fields: &mut Fields) -> Result<Reference, String> {
 
 fn unknown_type(kind: &str) -> String {
     match NOT_YET.contains(&kind) {
-        true => format!("`type={kind}` is not there yet; registry and local are"),
-        false => format!("`type={kind}` is none of registry, local"),
+        true => format!("`type={kind}` is not there yet; registry, local and inline are"),
+        false => format!("`type={kind}` is none of registry, local, inline"),
     }
 }
 
@@ -77,6 +77,11 @@ pub fn cache_from(text: &str, directory: &Path) -> Result<Vec<CacheFrom>, String
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
             fields.nothing_left("type=local", &["src", "tag", "digest"])?;
             CacheFrom::Local { source: directory.join(source), tag, digest: digest.transpose()? }
+        }
+        "inline" => {
+            return Err("`type=inline`: a cache inside an image is read with \
+                `type=registry,ref=…`, or with the image's name alone"
+                .into());
         }
         kind => return Err(unknown_type(kind)),
     };
@@ -127,6 +132,7 @@ pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
             fields.not_yet("reset", &["", "false", "0"])?;
             CacheTarget::Local { destination: directory.join(destination), tag }
         }
+        "inline" => return inline(&mut fields).map(|cache| vec![cache]),
         kind => return Err(unknown_type(kind)),
     };
     let cache = options(target, &mut fields)?;
@@ -145,6 +151,27 @@ pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
         _ => fields.nothing_left("type=registry", &TO_REGISTRY)?,
     }
     Ok(vec![cache])
+}
+
+fn inline(fields: &mut Fields) -> Result<CacheTo, String> {
+    match fields.take("mode").as_deref() {
+        None | Some("" | "min") => (),
+        Some(mode) => {
+            return Err(format!(
+                "`mode={mode}`: an inline cache has the layers of its image and no others; \
+                 add `type=registry,ref=…,mode={mode}` for more"
+            ));
+        }
+    }
+    let cache = options(CacheTarget::Inline, &mut Fields::of(&[])?)?;
+    let ignore_error = fields.take_boolean("ignore-error", false)?;
+    fields.nothing_left("type=inline", &["mode", "ignore-error"])?;
+    Ok(CacheTo { ignore_error, ..cache })
+}
+
+/// `type=inline` as the build argument `BUILDKIT_INLINE_CACHE` asks for it.
+pub fn inline_cache() -> CacheTo {
+    inline(&mut Fields::default()).expect("no field is wrong where there is none")
 }
 
 fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
@@ -207,7 +234,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (text, word) in [
             ("type=gha", "`type=gha` is not there yet"),
-            ("type=tape", "none of registry, local"),
+            ("type=inline", "`type=inline`: a cache inside an image"),
+            ("type=tape", "none of registry, local, inline"),
             ("type=registry", "`ref`"),
             ("ref=x", "`type` is missing"),
             ("type=local", "needs `src`"),
@@ -219,7 +247,8 @@ mod tests {
             assert!(error.contains(word), "{text}: {error}");
         }
         for (text, word) in [
-            ("type=inline", "`type=inline` is not there yet"),
+            ("type=inline,mode=max", "`mode=max`: an inline cache"),
+            ("type=inline,ref=x", "`ref` is not an option of type=inline"),
             ("type=local,dest=a,reset=true", "`reset=true` is not there yet"),
             ("type=registry,ref=a,mode=some", "neither min nor max"),
             (

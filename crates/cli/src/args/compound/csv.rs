@@ -57,7 +57,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
 }
 
 /// `key=value` fields of a value, taken out one by one so that what is left is what nobody knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
