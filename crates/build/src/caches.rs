@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache::{Export, FolderPlace, Form, Mode, Place, RecordSet, RegistryPlace, WriteRequest};
+use cache::{Export, FolderPlace, Form, Imported, Mode, Place, RegistryPlace, WriteRequest};
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest, Reference};
@@ -14,9 +14,7 @@ use crate::{Error, Host, Request};
 /// A cache that was read, and where from.
 pub(crate) struct Source {
     pub from: CacheFrom,
-    /// Digest of its manifest.
-    pub manifest: Digest,
-    pub records: Arc<RecordSet>,
+    pub imported: Arc<Imported>,
 }
 
 /// Reads all caches at once. One that cannot be read is a warning.
@@ -34,8 +32,7 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
     match imported {
         Ok(imported) => {
             host.events.send(task, TaskEvent::Done);
-            let records = Arc::new(imported.records);
-            Some(Source { from: from.clone(), manifest: imported.manifest, records })
+            Some(Source { from: from.clone(), imported: Arc::new(imported) })
         }
         // Before the first export there is nothing, and an image may have no cache: no fault.
         Err(error) if error.is_absent() || matches!(error, cache::Error::NoCache { .. }) => {
@@ -92,7 +89,7 @@ async fn export_one(
     host.events.send(task, TaskEvent::Started);
     match write(to, &place, solved, task).await {
         Ok(exported) => {
-            for note in exported.iter().filter_map(|exported| exported.note.clone()) {
+            for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
             host.events.send(task, TaskEvent::Done);
@@ -126,7 +123,7 @@ async fn write(
         CacheMode::Min => Mode::Min,
         CacheMode::Max => Mode::Max,
     };
-    let export = Export::new(&solved.steps, &solved.chain, mode);
+    let export = Export::new(&solved.steps, &solved.chain, mode).used_on(today());
     if export.is_empty() {
         return Ok(None);
     }
@@ -203,8 +200,13 @@ pub(crate) fn inline(
     cache.ok()
 }
 
-/// The manifest that a reference had when this build read it.
-fn known(solved: &Solved, wanted: &Reference) -> Option<Digest> {
-    let same = |(from, _): &&(CacheFrom, Digest)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
-    solved.sources.iter().find(same).map(|(_, manifest)| *manifest)
+/// What a reference held when this build read it.
+fn known(solved: &Solved, wanted: &Reference) -> Option<Arc<Imported>> {
+    let same = |(from, _): &&(CacheFrom, Arc<Imported>)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
+    solved.sources.iter().find(same).map(|(_, imported)| imported.clone())
+}
+
+/// Days since 1970.
+fn today() -> u32 {
+    u32::try_from(jiff::Timestamp::now().as_second() / 86_400).unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cache::{Caches, LocalRecords};
+use cache::{Caches, Imported, LocalRecords};
 use execute::{Executor, Lent, Output};
 use graph::{StepId, TaskEvent, TaskId};
 use oci::Digest;
@@ -29,8 +29,8 @@ pub(crate) struct Solved {
     pub steps: Vec<StepFacts<Chain>>,
     /// Moves layers.
     pub transfer: Transfer,
-    /// The caches that were read, and their manifests.
-    pub sources: Vec<(CacheFrom, Digest)>,
+    /// The caches that were read.
+    pub sources: Vec<(CacheFrom, Arc<Imported>)>,
     pub cached: usize,
     pub ran: usize,
     executor: Executor,
@@ -72,9 +72,10 @@ pub(crate) async fn solve(
         now: now(bases.lowered.source_date_epoch),
         download_limit: DOWNLOAD_LIMIT,
     });
-    let sources = imported.iter().map(|source| (source.from.clone(), source.manifest)).collect();
+    let sources =
+        imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
     let records = LocalRecords::open(&host.store)?;
-    let imported = imported.iter().map(|source| source.records.clone()).collect();
+    let imported = imported.iter().map(|source| source.imported.records.clone()).collect();
     let caches = Caches::new(records, imported).without(lost);
 
     let Some(result) = bases.lowered.result else {

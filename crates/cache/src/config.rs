@@ -10,6 +10,20 @@ pub(crate) struct CacheConfig {
     pub layers: Vec<LayerEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub records: Vec<RecordEntry>,
+    /// What only kiln reads; BuildKit leaves out what it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kiln: Option<Extra>,
+}
+
+/// What kiln adds to a cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extra {
+    /// Who wrote it last.
+    #[serde(default)]
+    pub writer: String,
+    /// For each record, the day of its last use, counted from 1970; 0 where nobody knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub used: Vec<u32>,
 }
 
 /// A layer and the one below it.

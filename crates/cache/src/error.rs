@@ -36,6 +36,16 @@ pub enum Error {
     /// A document cannot be read.
     #[error("damaged build cache: {0}")]
     Damaged(String),
+    /// Others write all the time.
+    #[error(
+        "others wrote to `{place}` each of the {attempts} times that this build's records were added"
+    )]
+    Contended {
+        /// What is written.
+        place: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// A layer could not be moved or compressed.
     #[error(transparent)]
     Layer(#[from] transfer::Error),
@@ -49,5 +59,10 @@ impl Error {
             Self::Absent { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether something is there that is no cache that can be read.
+    pub fn is_of_content(&self) -> bool {
+        matches!(self, Self::NoCache { .. } | Self::Damaged(_))
     }
 }

@@ -1,6 +1,7 @@
 //! BuildKit's cache format as it is read: a manifest, a config, and no layer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, media_type};
@@ -17,10 +18,10 @@ pub(crate) const CONFIG_LIMIT: u64 = 16 << 20;
 pub(crate) const INLINE_IMAGES: usize = 16;
 
 /// A cache that was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Imported {
     /// Its records.
-    pub records: RecordSet,
+    pub records: Arc<RecordSet>,
     /// Its manifest; its config where the place has no manifest.
     pub manifest: Digest,
     /// What that says, to see whether a new one says the same.

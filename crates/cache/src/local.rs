@@ -329,7 +329,8 @@ fn link_parts(connection: &Connection, link: &Link) -> rusqlite::Result<(i64, Ve
     }
 }
 
-/// The record with this digest that shares, for each input, a link with the new one.
+/// The record with this digest that shares, for each input, a link with the new one, and read
+/// nothing else.
 fn find(
     connection: &Connection,
     digest: Digest,
@@ -350,7 +351,43 @@ fn find(
             Some(common) => common.intersection(&children).copied().collect(),
         });
     }
-    Ok(common.and_then(|common| common.first().copied()))
+    for candidate in common.into_iter().flatten() {
+        if agrees(connection, candidate, inputs)? {
+            return Ok(Some(candidate));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a record read the same as a new one, as far as both say what they read. A command can
+/// make something else each time that it runs: who reads the one is not to get what was made of
+/// the other.
+fn agrees(
+    connection: &Connection,
+    candidate: i64,
+    inputs: &[Vec<(i64, Vec<u8>)>],
+) -> rusqlite::Result<bool> {
+    let mut known = connection.prepare_cached(
+        "SELECT parent FROM cache_link JOIN cache_record ON cache_record.number = cache_link.parent
+         WHERE child = ?1 AND input = ?2 AND selector = x'' AND root = 1",
+    )?;
+    let mut is_root =
+        connection.prepare_cached("SELECT root FROM cache_record WHERE number = ?1")?;
+    for (input, links) in inputs.iter().enumerate() {
+        let known: BTreeSet<i64> = known
+            .query_map(params![candidate, input as i64], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut read = BTreeSet::new();
+        for (parent, selector) in links {
+            if selector.is_empty() && is_root.query_row([parent], |row| row.get::<_, bool>(0))? {
+                read.insert(*parent);
+            }
+        }
+        if !known.is_empty() && !read.is_empty() && known.is_disjoint(&read) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A layer as the table keeps it.

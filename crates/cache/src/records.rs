@@ -9,6 +9,7 @@ use store::{Chain, Layer};
 
 use crate::Error;
 use crate::config::{CacheConfig, RecordEntry};
+use crate::plan::{Day, Inputs, NewRecord, Plan, parents_first, time};
 
 /// An image that somebody can run has not more layers.
 const LONGEST_CHAIN: usize = 1000;
@@ -29,6 +30,7 @@ struct Record {
     digest: Digest,
     inputs: Vec<Vec<(Option<Digest>, usize)>>,
     results: Vec<(Chain, String)>,
+    used: Option<Day>,
 }
 
 impl RecordSet {
@@ -58,7 +60,9 @@ impl RecordSet {
             children: HashMap::new(),
         };
         for (index, entry) in config.records.iter().enumerate() {
-            let record = read(entry, config, &chains, layers)?;
+            let used = config.kiln.as_ref().and_then(|extra| extra.used.get(index).copied());
+            let used = used.filter(|day| *day != 0);
+            let record = Record { used, ..read(entry, config, &chains, layers)? };
             if record.inputs.is_empty() {
                 set.roots.entry(record.digest).or_default().push(index);
             }
@@ -107,6 +111,33 @@ impl RecordSet {
             }
         }
         Ok(())
+    }
+
+    /// What is to be written for these records to stay. Of several outputs of a record, the
+    /// newest: it is the one that readers take.
+    pub(crate) fn plan(&self) -> Plan {
+        let mut plan = Plan::default();
+        let mut place = vec![0; self.records.len()];
+        let parents = |record: usize| -> Vec<usize> {
+            self.records[record].inputs.iter().flatten().map(|(_, parent)| *parent).collect()
+        };
+        for at in parents_first(self.records.len(), parents) {
+            let record = &self.records[at];
+            let inputs: Inputs = record
+                .inputs
+                .iter()
+                .map(|links| links.iter().map(|(part, to)| (*part, place[*to])).collect())
+                .collect();
+            let newest = record.results.iter().max_by_key(|(_, created)| time(created));
+            place[at] = plan.insert(NewRecord {
+                digest: record.digest,
+                inputs,
+                output: newest.map(|(chain, created)| (chain, created.clone())),
+                used: record.used,
+            });
+        }
+        plan.settle();
+        plan
     }
 
     /// How people call the cache.
@@ -214,7 +245,7 @@ fn read(
             chain.filter(|chain| !chain.is_empty()).map(|chain| (chain, result.created_at.clone())),
         );
     }
-    Ok(Record { digest: entry.digest, inputs, results })
+    Ok(Record { digest: entry.digest, inputs, results, used: None })
 }
 
 /// The chain that ends in each layer; none where a layer of it is not known.

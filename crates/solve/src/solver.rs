@@ -340,6 +340,8 @@ where
             .known
             .get()
             .and_then(|known| self.usable(id, known).map(|(_, found)| found.clone()));
+        let known = cells.known.get();
+        let records = known.map(|known| self.informants(id, known, found.as_ref()));
         let (output, cached) = match (ran, found) {
             (Some(output), _) => (self.executor.chain_of(output), None),
             (None, Some(found)) => (Some(found.chain), Some(found.source)),
@@ -347,11 +349,10 @@ where
         };
         let is_source = self.graph.step(id).inputs.is_empty();
         let executed = cells.executed.load(Ordering::Relaxed);
-        let records = cells.known.get().map(|known| &known.records);
         StepFacts {
             id,
             digests: cells.digests().to_vec(),
-            inputs: self.input_facts(id, records),
+            inputs: self.input_facts(id, records.as_ref()),
             output,
             ran: executed && !is_source,
             cached,

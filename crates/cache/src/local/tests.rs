@@ -105,6 +105,27 @@ fn a_record_that_shares_a_link_of_each_input_is_the_same() {
     assert_eq!(results, expected);
 }
 
+/// `fetch` makes something else each time, and `copy` reads it.
+#[test]
+fn who_reads_one_content_does_not_get_what_was_made_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    let fetch = records.save(&root_record("fetch")).unwrap();
+    let copy = |content: &str, output: &str| {
+        let links = vec![link(fetch, Some("/file")), Link::Content(digest(content))];
+        let output = Some(chain(&[output]));
+        let record = NewRecord { digest: digest("copy"), inputs: vec![links], output };
+        records.save(&record).unwrap()
+    };
+    let monday = copy("monday", "monday's");
+    let tuesday = copy("tuesday", "tuesday's");
+    assert_ne!(monday, tuesday);
+    assert_eq!(copy("monday", "monday's"), monday);
+    assert_eq!(diff_ids(&records.results(monday).unwrap()), [[digest("monday's")]]);
+    let by_key = records.linked(fetch, digest("copy"), 0, Some(digest("/file"))).unwrap();
+    assert_eq!(by_key, [monday, tuesday]);
+}
+
 #[test]
 fn two_processes_save_the_same_at_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use oci::{Descriptor, Digest, Index};
 use store::{Place as BlobPlace, Store};
 use transfer::{LayoutContent, LayoutFile, REF_NAME};
 
-use super::{Contents, Documents, Stored};
+use super::{Contents, Documents, Held, Stored};
 use crate::Error;
 use crate::import::{self, CONFIG_LIMIT, Shape, parse};
 
@@ -50,6 +50,18 @@ impl FolderPlace {
         Ok(Stored { contents, digest, bytes })
     }
 
+    /// Locks the folder itself: a file of its own would be no part of the layout.
+    pub(super) async fn hold(&self) -> Option<Held> {
+        let folder = self.folder.clone();
+        transfer::blocking(move || {
+            std::fs::create_dir_all(&folder).ok()?;
+            let file = File::open(&folder).ok()?;
+            file.lock().ok()?;
+            Some(Held(file))
+        })
+        .await
+    }
+
     pub(super) async fn put(
         &self,
         store: &Store,
@@ -59,7 +71,10 @@ impl FolderPlace {
         let blob =
             |digest, bytes: &[u8]| LayoutFile::blob(digest, LayoutContent::Bytes(bytes.into()));
         let mut files = vec![LayoutFile::marker()];
-        for layer in contents.layers.values().filter_map(|layer| layer.blob.as_ref()) {
+        // What the folder has already stays, and what it has lost is not here either.
+        let here = BlobPlace::Layout(self.folder.clone());
+        let new = contents.layers.values().filter(|layer| !layer.places.contains(&here));
+        for layer in new.filter_map(|layer| layer.blob.as_ref()) {
             let content = LayoutContent::Blob(store.blob_path(&layer.digest), layer.size);
             files.push(LayoutFile::blob(layer.digest, content));
         }

@@ -31,8 +31,7 @@ pub fn inline_cache(
         let diff_id = chain.top().map_or(Digest::of(""), |layer| layer.diff_id);
         Descriptor::new(media_type::OCI_LAYER, diff_id, 0)
     };
-    let blobs: Vec<Descriptor> = export.chains().iter().map(named).collect();
-    let config = export.contents(&blobs).config;
+    let config = export.contents(named).config;
     let image: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
     let mut records = in_image(&config, &image);
     add_old(&mut records, old);

@@ -33,6 +33,10 @@ pub enum Place {
     Folder(FolderPlace),
 }
 
+/// A place that nobody else writes to until this goes.
+#[derive(Debug)]
+pub(crate) struct Held(#[expect(dead_code, reason = "it is held")] std::fs::File);
+
 /// A cache as a place holds it.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -71,7 +75,7 @@ impl Place {
     pub async fn import(&self, client: &::registry::Client) -> Result<Imported, Error> {
         let Stored { contents, digest, bytes } = self.read(client).await?;
         let records = RecordSet::new(&self.name(), &contents.config, &contents.layers)?;
-        Ok(Imported { records, manifest: digest, bytes })
+        Ok(Imported { records: records.into(), manifest: digest, bytes })
     }
 
     /// What would be written, byte for byte.
@@ -107,6 +111,49 @@ impl Place {
             Self::Folder(_) => transfer.blob(layers, top, format, task).await.map(drop)?,
         }
         Ok(())
+    }
+
+    /// Digest of the document that holds together what the place has now; none if there is nothing.
+    ///
+    /// # Errors
+    /// If there is no telling.
+    pub(crate) async fn digest(
+        &self,
+        client: &::registry::Client,
+    ) -> Result<Option<Digest>, Error> {
+        let digest = match self {
+            Self::Registry(place) => place.digest(client).await,
+            Self::Folder(_) => self.read(client).await.map(|stored| stored.digest),
+        };
+        match digest {
+            Ok(digest) => Ok(Some(digest)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps other writers away until the guard goes, where a place can do that.
+    pub(crate) async fn hold(&self) -> Option<Held> {
+        match self {
+            Self::Registry(_) => None,
+            Self::Folder(place) => place.hold().await,
+        }
+    }
+
+    /// Does what takes time of [`Place::put`]: the less passes between looking and writing, the
+    /// less can come between.
+    ///
+    /// # Errors
+    /// If the place does not take it.
+    pub(crate) async fn prepare(
+        &self,
+        transfer: &Transfer,
+        documents: &Documents,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Registry(place) => place.put_config(transfer.client(), documents).await,
+            Self::Folder(_) => Ok(()),
+        }
     }
 
     /// Makes a cache whose layers were sent, or were there, the one that is found.

@@ -1,6 +1,6 @@
 //! A reference of a registry (interop reference, 1.2).
 
-use oci::{Descriptor, Manifest, Reference};
+use oci::{Descriptor, Digest, Manifest, Reference};
 use store::Place as BlobPlace;
 use transfer::Target;
 
@@ -61,14 +61,30 @@ impl RegistryPlace {
         client: &registry::Client,
         documents: &Documents,
     ) -> Result<(), Error> {
-        let repository = self.reference.repository();
-        let client = client.for_host(repository.host(), self.insecure);
-        let config = documents.config_descriptor();
-        client.push_bytes(repository, &config, documents.config.clone().into()).await?;
+        self.put_config(client, documents).await?;
+        let client = client.for_host(self.reference.repository().host(), self.insecure);
         if let Some((descriptor, bytes)) = &documents.manifest {
             let manifest = bytes.clone().into();
             client.put_manifest(&self.reference, &descriptor.media_type, manifest).await?;
         }
         Ok(())
+    }
+
+    /// Sends the config, unless it was sent before.
+    pub(super) async fn put_config(
+        &self,
+        client: &registry::Client,
+        documents: &Documents,
+    ) -> Result<(), Error> {
+        let repository = self.reference.repository();
+        let client = client.for_host(repository.host(), self.insecure);
+        let config = documents.config_descriptor();
+        Ok(client.push_bytes(repository, &config, documents.config.clone().into()).await?)
+    }
+
+    /// What the reference names now.
+    pub(super) async fn digest(&self, client: &registry::Client) -> Result<Digest, Error> {
+        let client = client.for_host(self.reference.repository().host(), self.insecure);
+        Ok(client.resolve(&self.reference).await?.digest)
     }
 }

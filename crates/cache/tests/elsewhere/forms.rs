@@ -166,6 +166,6 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
     let written =
         cache::write(&export, &machine.transfer, &registry_place(&to), &request).await.unwrap();
     assert_eq!(written.records, 12000);
-    assert!(written.note.unwrap().contains("BuildKit reads at most 1048576"));
+    assert!(written.notes[0].contains("BuildKit reads at most 1048576"));
     assert_eq!(machine.import(&to).await.unwrap().records.len(), 12000);
 }

@@ -5,5 +5,6 @@
 mod beside;
 mod forms;
 mod hostile;
+mod merge;
 mod warm;
 mod world;

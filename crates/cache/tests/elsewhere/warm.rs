@@ -15,17 +15,17 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     let cold = first.build(Vec::new()).await;
     assert_eq!(first.ran(), ["copy", "finish", "install", "make"]);
     let written = first.push(&cold, &to, Mode::Max, &request(Form::ImageManifest)).await;
-    assert_eq!(written.note, None);
+    assert_eq!(written.notes, [""; 0]);
 
     let second = Machine::new(&registry);
     let imported = second.import(&to).await.unwrap();
     assert_eq!(imported.manifest, written.descriptor.digest);
     assert_eq!(imported.records.len(), written.records);
     registry.forget_requests();
+    let known = Some(imported.clone().into());
     let warm = second.build(vec![imported]).await;
     assert_eq!(second.ran(), [""; 0]);
     assert_eq!(warm.output.id(), cold.output.id());
-    let known = Some(written.descriptor.digest);
     let again = WriteRequest { known, ..request(Form::ImageManifest) };
     let again = second.push(&warm, &to, Mode::Max, &again).await;
     assert_eq!(again.descriptor, written.descriptor);

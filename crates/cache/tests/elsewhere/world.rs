@@ -64,6 +64,11 @@ fn run(graph: &mut Graph, command: &str, root: StepId) -> StepId {
 
 /// FROM base AS tools; RUN make; FROM base; RUN install; COPY --from=tools; RUN finish.
 pub fn graph() -> (Graph, StepId) {
+    graph_with("finish")
+}
+
+/// The same with another last command.
+pub fn graph_with(last: &str) -> (Graph, StepId) {
     let mut graph = Graph::new();
     let base = Operation::Image(ImageSource {
         reference: "example.com/base".parse().unwrap(),
@@ -83,8 +88,8 @@ pub fn graph() -> (Graph, StepId) {
     let kind = ActionKind::Copy(Box::new(copy));
     let copy = FilesOp { actions: vec![Action { base: Node::Input(0), kind }] };
     let copy = graph.add(step("copy", Operation::Files(copy), &[install, tools]));
-    let finish = run(&mut graph, "finish", copy);
-    (graph, finish)
+    let last = run(&mut graph, last, copy);
+    (graph, last)
 }
 
 impl Machine {
@@ -115,9 +120,16 @@ impl Machine {
     }
 
     pub async fn build(&self, imported: Vec<Imported>) -> Solved<Chain, Chain> {
-        let (graph, target) = graph();
+        self.build_graph(graph(), imported).await
+    }
+
+    pub async fn build_graph(
+        &self,
+        (graph, target): (Graph, StepId),
+        imported: Vec<Imported>,
+    ) -> Solved<Chain, Chain> {
         let records = LocalRecords::open(self.transfer.store()).unwrap();
-        let sets = imported.into_iter().map(|imported| imported.records.into()).collect();
+        let sets = imported.into_iter().map(|imported| imported.records).collect();
         let caches = Caches::new(records, sets);
         let tasks = Tasks { events: Events::none(), of_step: vec![None; graph.len()] };
         let solved = Solver::new(&graph, self, &caches, &tasks, 2).solve(target).await.unwrap();

@@ -142,8 +142,33 @@ where
             None => known.records.iter().all(|record| record.is_local()),
         };
         if !is_here || self.has_new_links(id) {
-            self.save(id, newest.map(|found| found.chain.clone()), Some(&known.records));
+            let output = newest.map(|found| found.chain.clone());
+            self.save(id, output, Some(&self.informants(id, known, newest)));
         }
+    }
+
+    /// The records that can say what was read for an output: those that have it. A record with
+    /// another one may have read something else. Without an output, those that say the same.
+    pub(super) fn informants(
+        &self,
+        id: StepId,
+        known: &Known<E::Chain>,
+        used: Option<&Found<E::Chain>>,
+    ) -> BTreeSet<RecordId> {
+        let Some(used) = used else {
+            let inputs = self.graph.step(id).inputs.len();
+            let said = |record: &RecordId| -> Vec<Vec<Digest>> {
+                (0..inputs).map(|input| self.cache.content_links(*record, input)).collect()
+            };
+            let mut said = known.records.iter().map(said).filter(|said| !said.concat().is_empty());
+            let first = said.next();
+            return match said.all(|other| Some(other) == first) {
+                true => known.records.clone(),
+                false => BTreeSet::new(),
+            };
+        };
+        let same = known.found.iter().filter(|(_, found)| found.created == used.created);
+        same.map(|(record, _)| *record).collect()
     }
 
     /// Whether contents were computed of inputs that have records: next time those records are to

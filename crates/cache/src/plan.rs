@@ -1,0 +1,289 @@
+//! What a cache is to hold: records, and the chains of their outputs, put together from what
+//! several builds know.
+//!
+//! Two records are one if they have the same digest and, for each input, a link in common: then
+//! both say "this was done to that", and what one of them knows of an input holds for the other
+//! (BuildKit's rule, interop reference, 1.5). One exception keeps answers right where a command
+//! makes something else each time: records that read other contents stay apart.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+use oci::Digest;
+use store::{Chain, Layer};
+
+/// For each input, the records by which it is known, with the part that is read.
+pub(crate) type Inputs = Vec<BTreeSet<Link>>;
+
+/// The part that is read, and the record that the input is known by.
+pub(crate) type Link = (Option<Digest>, usize);
+
+/// Days since 1970.
+pub(crate) type Day = u32;
+
+/// A use is written again only when the one that is written is so old: a build that changes
+/// nothing is to send nothing.
+const USE_IS_STALE: Day = 7;
+
+/// Records, and every layer that they name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) records: Vec<PlannedRecord>,
+    chains: Vec<Chain>,
+    /// Places in `chains` by chain ID.
+    chain_at: HashMap<Digest, usize>,
+    roots: HashMap<Digest, usize>,
+    /// Records by digest and a link of their first input.
+    by_link: HashMap<(Digest, Link), Vec<usize>>,
+    /// Whether anything was added since [`Plan::settle`].
+    is_changed: bool,
+}
+
+/// A record to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedRecord {
+    pub(crate) digest: Digest,
+    pub(crate) inputs: Inputs,
+    /// Chain ID of the output, and when it was made, RFC 3339.
+    pub(crate) output: Option<(Digest, String)>,
+    /// When it was last found or made; none if nobody said.
+    pub(crate) used: Option<Day>,
+}
+
+/// A record with its output.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRecord<'a> {
+    pub(crate) digest: Digest,
+    pub(crate) inputs: Inputs,
+    pub(crate) output: Option<(&'a Chain, String)>,
+    pub(crate) used: Option<Day>,
+}
+
+impl Plan {
+    /// Adds a record, or what is new of it to one that is the same. Gives its place.
+    pub(crate) fn insert(&mut self, new: NewRecord<'_>) -> usize {
+        match self.same(&new) {
+            Some(at) => {
+                self.join(at, new);
+                at
+            }
+            None => self.push(new),
+        }
+    }
+
+    /// Adds a chain's layers, those below first. A layer that is there stays as it is, but for one
+    /// in `remade`: this build made it again, so what was known of it may be wrong.
+    pub(crate) fn keep_chain(&mut self, chain: &Chain, remade: &HashSet<Digest>) {
+        let mut new = Vec::new();
+        let mut at = chain;
+        while let (Some(id), Some(below)) = (at.id(), at.below()) {
+            match self.chain_at.get(&id) {
+                Some(_) if !remade.contains(&id) => break,
+                _ => new.push((id, at.clone())),
+            }
+            at = below;
+        }
+        for (id, chain) in new.into_iter().rev() {
+            match self.chain_at.get(&id) {
+                Some(&place) => self.chains[place] = chain,
+                None => {
+                    self.chain_at.insert(id, self.chains.len());
+                    self.chains.push(chain);
+                }
+            }
+        }
+    }
+
+    /// From now on, changes count.
+    pub(crate) fn settle(&mut self) {
+        self.is_changed = false;
+    }
+
+    /// Whether a record, a link, an output or a use came since [`Plan::settle`].
+    pub(crate) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Every layer that an output needs, with the chain that it is the top of; those below first.
+    pub(crate) fn chains(&self) -> Vec<Chain> {
+        let mut needed: HashSet<Digest> = HashSet::new();
+        for (output, _) in self.records.iter().filter_map(|record| record.output.as_ref()) {
+            let mut at = self.chain_at.get(output).map(|place| &self.chains[*place]);
+            while let Some(chain) = at
+                && let Some(id) = chain.id()
+                && needed.insert(id)
+            {
+                at = chain.below();
+            }
+        }
+        let is_needed = |chain: &&Chain| chain.id().is_some_and(|id| needed.contains(&id));
+        self.chains.iter().filter(is_needed).cloned().collect()
+    }
+
+    /// The highest layer of a chain, as it is to be written.
+    pub(crate) fn layer(&self, chain: Digest) -> Option<&Layer> {
+        self.chain_at.get(&chain).and_then(|place| self.chains[*place].top())
+    }
+
+    /// Records in an order in which each comes after those that it links to.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        parents_first(self.records.len(), |record| {
+            self.records[record].inputs.iter().flatten().map(|(_, parent)| *parent).collect()
+        })
+    }
+
+    /// Keeps some records, and leaves out links to others. A record that loses all links of an
+    /// input goes too.
+    pub(crate) fn retain(&mut self, keep: &HashSet<usize>) {
+        let mut at: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut kept = Self {
+            chains: std::mem::take(&mut self.chains),
+            chain_at: std::mem::take(&mut self.chain_at),
+            is_changed: true,
+            ..Self::default()
+        };
+        for old in self.order() {
+            let record = &self.records[old];
+            let moved = |links: &BTreeSet<Link>| -> BTreeSet<Link> {
+                links.iter().filter_map(|(part, to)| Some((*part, *at.get(to)?))).collect()
+            };
+            let inputs: Inputs = record.inputs.iter().map(moved).collect();
+            if keep.contains(&old) && !inputs.iter().any(BTreeSet::is_empty) {
+                at.insert(old, kept.records.len());
+                kept.add(PlannedRecord { inputs, ..record.clone() });
+            }
+        }
+        *self = kept;
+    }
+
+    fn push(&mut self, new: NewRecord<'_>) -> usize {
+        let output = new.output.and_then(|(chain, created)| {
+            self.keep_chain(chain, &HashSet::new());
+            Some((chain.id()?, created))
+        });
+        self.is_changed = true;
+        self.add(PlannedRecord { digest: new.digest, inputs: new.inputs, output, used: new.used })
+    }
+
+    fn add(&mut self, record: PlannedRecord) -> usize {
+        let at = self.records.len();
+        match record.inputs.first() {
+            None => drop(self.roots.entry(record.digest).or_insert(at)),
+            Some(links) => {
+                for link in links {
+                    self.by_link.entry((record.digest, *link)).or_default().push(at);
+                }
+            }
+        }
+        self.records.push(record);
+        at
+    }
+
+    /// The record that is the same as a new one.
+    fn same(&self, new: &NewRecord<'_>) -> Option<usize> {
+        let Some(first) = new.inputs.first() else {
+            return self.roots.get(&new.digest).copied();
+        };
+        let candidates: BTreeSet<usize> = first
+            .iter()
+            .filter_map(|link| self.by_link.get(&(new.digest, *link)))
+            .flatten()
+            .copied()
+            .collect();
+        candidates.into_iter().find(|candidate| {
+            let there = &self.records[*candidate];
+            let is_other_output = match (&there.output, &new.output) {
+                (Some((there, _)), Some((new, _))) => new.id() != Some(*there),
+                _ => false,
+            };
+            there.inputs.len() == new.inputs.len()
+                && std::iter::zip(&there.inputs, &new.inputs).all(|(there, new)| {
+                    let (known, read) = (self.contents(there), self.contents(new));
+                    let agree = match is_other_output {
+                        true => known == read,
+                        false => known.is_empty() || read.is_empty() || !known.is_disjoint(&read),
+                    };
+                    agree && !there.is_disjoint(new)
+                })
+        })
+    }
+
+    /// Links to what was read, and to images: records that stand on nothing.
+    fn contents(&self, links: &BTreeSet<Link>) -> BTreeSet<usize> {
+        let is_root = |(part, to): &&Link| part.is_none() && self.records[*to].inputs.is_empty();
+        links.iter().filter(is_root).map(|(_, to)| *to).collect()
+    }
+
+    fn join(&mut self, at: usize, new: NewRecord<'_>) {
+        for (input, links) in new.inputs.iter().enumerate() {
+            for link in links {
+                // What stands on itself is refused by every reader.
+                if self.records[at].inputs[input].contains(link) || self.stands_on(link.1, at) {
+                    continue;
+                }
+                self.records[at].inputs[input].insert(*link);
+                if input == 0 {
+                    self.by_link.entry((new.digest, *link)).or_default().push(at);
+                }
+                self.is_changed = true;
+            }
+        }
+        let record = &mut self.records[at];
+        if let Some(day) = new.used {
+            self.is_changed |= record.used.is_some_and(|used| used + USE_IS_STALE <= day);
+            record.used = record.used.max(Some(day));
+        }
+        let Some((chain, created)) = new.output else { return };
+        let Some(id) = chain.id() else { return };
+        let is_newer = match &self.records[at].output {
+            None => true,
+            Some((_, there)) => time(&created) > time(there),
+        };
+        self.keep_chain(chain, &HashSet::new());
+        if is_newer {
+            self.records[at].output = Some((id, created));
+            self.is_changed = true;
+        }
+    }
+
+    /// Whether a record is another one, or is known by it in the end.
+    fn stands_on(&self, record: usize, other: usize) -> bool {
+        let mut seen = HashSet::new();
+        let mut open = vec![record];
+        while let Some(at) = open.pop() {
+            if at == other {
+                return true;
+            }
+            if seen.insert(at) {
+                open.extend(self.records[at].inputs.iter().flatten().map(|(_, parent)| *parent));
+            }
+        }
+        false
+    }
+}
+
+/// Of numbers below `count`, each after its parents. What is in a loop comes in any order.
+pub(crate) fn parents_first(count: usize, parents: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+    let mut seen = vec![false; count];
+    let mut order = Vec::with_capacity(count);
+    for start in 0..count {
+        let mut open = vec![(start, false)];
+        while let Some((at, leaving)) = open.pop() {
+            if leaving {
+                order.push(at);
+            } else if !std::mem::replace(&mut seen[at], true) {
+                open.push((at, true));
+                open.extend(parents(at).into_iter().map(|parent| (parent, false)));
+            }
+        }
+    }
+    order
+}
+
+/// A time that cannot be read is older than any other.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
