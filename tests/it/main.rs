@@ -6,6 +6,7 @@
 
 mod commands;
 mod conformance;
+mod contexts;
 mod debian;
 mod inline_cache;
 mod keys;
@@ -13,6 +14,7 @@ mod other_readers;
 mod own_images;
 mod refusals;
 mod registry_cache;
+mod repository;
 mod sources;
 mod static_binary;
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage};
-use execute::{BaseImage, Images};
+use execute::{BaseImage, Images, Sources};
 use futures_util::future::join_all;
-use graph::{Failure, SourceFile, TaskEvent};
+use graph::{Failure, Operation, SourceFile, TaskEvent};
 use oci::Platform;
 
-use crate::context::Opened;
+use crate::context::{Opened, download_of};
 use crate::request::{NamedContext, NoCache};
-use crate::{Error, Host, Request, shelf};
+use crate::{Error, Host, Request, layouts, shelf};
 
 /// A graph and what is known around it.
 pub(crate) struct Bases {
@@ -21,6 +21,10 @@ pub(crate) struct Bases {
     /// Folders by the names of contexts.
     pub folders: BTreeMap<String, PathBuf>,
     pub file: SourceFile,
+    /// What came from servers.
+    pub sources: Arc<Sources>,
+    /// What progress has shown already.
+    pub shown: Vec<Operation>,
     /// What the user should know of the Dockerfile.
     pub warnings: Vec<String>,
 }
@@ -48,7 +52,15 @@ pub(crate) async fn lower(
     }
     let warnings = warnings(&lowered);
     let Asking { images, folders, .. } = asking;
-    Ok(Bases { lowered, images, folders, file: opened.dockerfile.clone(), warnings })
+    Ok(Bases {
+        lowered,
+        images,
+        folders,
+        file: opened.dockerfile.clone(),
+        sources: opened.sources.clone(),
+        shown: opened.shown.clone(),
+        warnings,
+    })
 }
 
 /// What a Dockerfile is read against, while images are looked up.
@@ -123,6 +135,10 @@ async fn find(
     images: &Images,
     need: &ImageRequest,
 ) -> Result<BaseImage, String> {
+    let context = need.context.as_ref().and_then(|name| request.named_contexts.get(name));
+    if let Some(NamedContext::OciLayout(layout)) = context {
+        return layouts::find(images, layout, need).await;
+    }
     if !request.pull
         && let Some(image) = shelf::base(&host.store, &need.reference, &need.platform)
     {
@@ -166,6 +182,7 @@ fn dockerfile_request(
         NoCache::Everything => dockerfile::NoCache::All,
         NoCache::Stages(stages) => dockerfile::NoCache::Stages(stages.clone()),
     };
+    asked.context = opened.context.clone();
     asked.excludes.clone_from(&opened.excludes);
     asked.source_date_epoch = request.source_date_epoch;
     asked.allow_network_host = request.allow_network_host;
@@ -173,6 +190,12 @@ fn dockerfile_request(
     for (name, context) in &request.named_contexts {
         let context = match context {
             NamedContext::Image(reference) => dockerfile::Context::Image(reference.clone()),
+            NamedContext::Scratch => dockerfile::Context::Scratch,
+            NamedContext::Git(source) => dockerfile::Context::Git(source.clone()),
+            NamedContext::Http(url) => dockerfile::Context::Http(download_of(url)),
+            NamedContext::OciLayout(layout) => {
+                dockerfile::Context::OciLayout(layouts::reference(name, layout)?)
+            }
             NamedContext::Folder(folder) => {
                 if !folder.is_dir() {
                     return Err(Error::NoContext { path: folder.clone() });

@@ -13,7 +13,7 @@ use crate::{Error, Host, Request, context};
 /// # Errors
 /// If the request is wrong, or the Dockerfile cannot be read.
 pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFile), Error> {
-    let opened = context::open(request, &host.events)?;
+    let opened = context::open(host, request).await?;
     let file = opened.dockerfile.clone();
     let dockerfile = match Dockerfile::parse(file.clone()) {
         Ok(dockerfile) => dockerfile,
@@ -33,7 +33,7 @@ pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFil
 /// # Errors
 /// If the request or the Dockerfile is wrong.
 pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceFile), Error> {
-    let opened = context::open(request, &host.events)?;
+    let opened = context::open(host, request).await?;
     let file = opened.dockerfile.clone();
     let wrong = |error| Error::in_dockerfile(error, &file);
     let dockerfile = Dockerfile::parse(file.clone()).map_err(wrong)?;
@@ -50,8 +50,8 @@ pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceF
 ///
 /// # Errors
 /// If the Dockerfile is wrong or cannot be read.
-pub fn targets(host: &Host, request: &Request) -> Result<(Vec<Target>, SourceFile), Error> {
-    let opened = context::open(request, &host.events)?;
+pub async fn targets(host: &Host, request: &Request) -> Result<(Vec<Target>, SourceFile), Error> {
+    let opened = context::open(host, request).await?;
     let file = opened.dockerfile;
     let dockerfile =
         Dockerfile::parse(file.clone()).map_err(|error| Error::in_dockerfile(error, &file))?;

@@ -14,6 +14,9 @@ pub enum Error {
         /// What was given.
         path: PathBuf,
     },
+    /// The context cannot be fetched or unpacked.
+    #[error("failed to load build context: {0}")]
+    Context(String),
     /// The Dockerfile cannot be read.
     #[error("failed to read dockerfile `{}`: {source}", path.display())]
     NoDockerfile {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod bases;
 mod caches;
 mod checking;
@@ -13,6 +14,7 @@ mod error;
 mod exports;
 mod host;
 pub mod images;
+mod layouts;
 mod outcome;
 mod pipeline;
 mod request;
@@ -20,6 +22,7 @@ mod shelf;
 mod solving;
 mod uploads;
 
+pub use archive::{LONGEST_HEAD, is_archive};
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use host::Host;
@@ -27,5 +30,6 @@ pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use request::{
     ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
-    DockerfileSource, ImageFormat, ImageOutput, NamedContext, NoCache, Output, Request, Secret,
+    DockerfileSource, GitContext, ImageFormat, ImageOutput, NamedContext, NoCache, OciLayout,
+    Output, Request, Secret, Upload,
 };

@@ -17,7 +17,7 @@ use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports}
 /// is a warning.
 pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let before = host.client.stats();
-    let opened = context::open(request, &host.events)?;
+    let opened = context::open(host, request).await?;
     let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
         .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
 

@@ -1,10 +1,12 @@
 //! What the caller asks of a build, typed: strings became these in the command line's parser.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use graph::{Network, Ulimit};
+use dockerfile::GitAddress;
+use graph::{GitSource, Network, Ulimit};
 use oci::{Platform, Reference};
 use store::Compression;
 
@@ -59,14 +61,81 @@ pub struct Request {
     pub source_date_epoch: Option<i64>,
 }
 
-/// The files that COPY and ADD read.
+/// The files that COPY and ADD read. `.dockerignore` counts in folders only, as in BuildKit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Context {
     /// A folder.
     Folder(PathBuf),
     /// No files: the Dockerfile came alone (`kiln build - < Dockerfile`).
     Empty,
+    /// A checkout of a repository. `BUILDKIT_CONTEXT_KEEP_GIT_DIR` among the build arguments keeps
+    /// its `.git`, and `SOURCE_DATE_EPOCH` gives the files the commit's time.
+    Git(GitContext),
+    /// What a server has at an address: an archive, or a Dockerfile alone; its content tells.
+    Http(String),
+    /// An archive (tar, plain or under gzip, bzip2, xz or zstd), read once: standard input, or a
+    /// file of this machine.
+    Archive(Upload),
 }
+
+/// A repository as a context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitContext {
+    /// Which, and what of it. `.git` stays if this or the build argument says so.
+    pub source: GitSource,
+    /// Whether the address itself says which time the files get, whatever `SOURCE_DATE_EPOCH` is.
+    pub has_mtime: bool,
+}
+
+impl GitContext {
+    /// Reads an address as `docker buildx build` takes it: `https://host/name.git#ref:folder`,
+    /// `?branch=…&subdir=…`, `git@host:name`, `ssh://`, `git://`, `github.com/owner/name`. None
+    /// where a text is something else.
+    ///
+    /// # Errors
+    /// In words, if it is a repository's address and something in it makes no sense.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let address = GitAddress::of_context(text).map_err(|error| match error.hint {
+            Some(hint) => format!("{}; {hint}", error.message),
+            None => error.message,
+        })?;
+        Ok(address.map(|address| {
+            let has_mtime = address.mtime.is_some();
+            Self { source: address.into_context(), has_mtime }
+        }))
+    }
+}
+
+/// Bytes that come once, as from standard input.
+#[derive(Clone)]
+pub struct Upload(Arc<Mutex<Option<Box<dyn Read + Send>>>>);
+
+impl Upload {
+    /// What `reader` gives until its end.
+    pub fn new(reader: impl Read + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(reader)))))
+    }
+
+    /// The reader; none if it was taken before.
+    pub(crate) fn take(&self) -> Option<Box<dyn Read + Send>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upload(…)")
+    }
+}
+
+/// Only what is the same stream is equal.
+impl PartialEq for Upload {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Upload {}
 
 /// The Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +143,10 @@ pub enum DockerfileSource {
     /// A file; a relative path was already joined to the working directory. Without one, the
     /// context's `Dockerfile`, or `dockerfile`.
     Path(Option<PathBuf>),
+    /// A file in a context that is no folder.
+    InContext(String),
+    /// What a server has at an address.
+    Http(String),
     /// The text itself, from standard input.
     Text(Arc<str>),
 }
@@ -85,6 +158,26 @@ pub enum NamedContext {
     Folder(PathBuf),
     /// An image (`docker-image://`).
     Image(Reference),
+    /// Nothing (`docker-image://scratch`).
+    Scratch,
+    /// An image in a folder of the OCI layout (`oci-layout://`).
+    OciLayout(OciLayout),
+    /// A checkout of a repository.
+    Git(GitSource),
+    /// What a server has at an address: one file, `context`, as in BuildKit.
+    Http(String),
+}
+
+/// An image in a folder of the OCI layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OciLayout {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The name in `index.json`; `latest` where none is given, and then an only image will do
+    /// whatever its name.
+    pub tag: String,
+    /// Its digest, whatever the tag says.
+    pub digest: Option<oci::Digest>,
 }
 
 /// What to build without looking for records.

@@ -1,11 +1,12 @@
 //! The graph, solved: what was found, what ran, and the chain of the result.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::{Caches, Imported, LocalRecords};
-use execute::{Executor, Lent, Output};
-use graph::{StepId, TaskEvent, TaskId};
+use execute::{Executor, Images, Lent, Output, Sources};
+use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
 use store::{Chain, Compression, Time};
@@ -43,6 +44,44 @@ impl Solved {
     }
 }
 
+/// What an executor works on.
+pub(crate) struct Parts<'a> {
+    pub graph: &'a Graph,
+    pub images: Arc<Images>,
+    /// Folders by the names of contexts.
+    pub folders: BTreeMap<String, PathBuf>,
+    /// Seconds since 1970 that all times become.
+    pub epoch: Option<i64>,
+    /// What came from servers.
+    pub sources: Arc<Sources>,
+    /// What progress has shown already.
+    pub shown: &'a [Operation],
+}
+
+/// Makes an executor, and introduces its steps to progress.
+pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
+    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
+    let of_step = introduce(host, parts.graph, parts.shown);
+    let tasks = Tasks { events: host.events.clone(), of_step };
+    let secrets = request.secrets.iter();
+    let executor = Executor::new(execute::Settings {
+        transfer,
+        images: parts.images.clone(),
+        runtime: host.runtime.clone(),
+        lent: Lent {
+            secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
+            ssh: request.ssh.clone(),
+        },
+        folders: parts.folders.clone(),
+        tasks: tasks.clone(),
+        compression: compression(request),
+        now: now(parts.epoch),
+        download_limit: DOWNLOAD_LIMIT,
+        sources: parts.sources.clone(),
+    });
+    (executor, tasks)
+}
+
 /// Solves the graph of a build. Records whose outputs have one of the `lost` layers are left aside.
 pub(crate) async fn solve(
     host: &Host,
@@ -52,26 +91,19 @@ pub(crate) async fn solve(
     lost: &BTreeSet<Digest>,
 ) -> Result<Solved, Error> {
     let graph = &bases.lowered.graph;
-    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
-    let tasks = Tasks { events: host.events.clone(), of_step: introduce(host, bases) };
-    let executor = Executor::new(execute::Settings {
-        transfer: transfer.clone(),
-        images: bases.images.clone(),
-        runtime: host.runtime.clone(),
-        lent: Lent {
-            secrets: request
-                .secrets
-                .iter()
-                .map(|(id, secret)| (id.clone(), secret.value().into()))
-                .collect(),
-            ssh: request.ssh.clone(),
+    let (executor, tasks) = executor(
+        host,
+        request,
+        &Parts {
+            graph,
+            images: bases.images.clone(),
+            folders: bases.folders.clone(),
+            epoch: bases.lowered.source_date_epoch,
+            sources: bases.sources.clone(),
+            shown: &bases.shown,
         },
-        folders: bases.folders.clone(),
-        tasks: tasks.clone(),
-        compression: compression(request),
-        now: now(bases.lowered.source_date_epoch),
-        download_limit: DOWNLOAD_LIMIT,
-    });
+    );
+    let transfer = executor.transfer().clone();
     let sources =
         imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
     let records = LocalRecords::open(&host.store)?;
@@ -109,7 +141,9 @@ pub(crate) async fn solve(
     };
     // Sources count neither as found nor as run: they are what steps stand on.
     let shown = |step: &&StepFacts<Chain>| {
-        !step.inputs.is_empty() && graph.step(step.id).shown_as.is_none()
+        let known = graph.step(step.id);
+        let is_context = bases.shown.contains(&known.operation);
+        !step.inputs.is_empty() && known.shown_as.is_none() && !is_context
     };
     let ran = solved.steps.iter().filter(shown).filter(|step| step.ran).count();
     let cached = solved.steps.iter().filter(shown).count() - ran;
@@ -117,17 +151,13 @@ pub(crate) async fn solve(
 }
 
 /// Introduces the steps to progress, in their order.
-fn introduce(host: &Host, bases: &Bases) -> Vec<Option<TaskId>> {
-    let graph = &bases.lowered.graph;
+fn introduce(host: &Host, graph: &Graph, shown: &[Operation]) -> Vec<Option<TaskId>> {
     let mut tasks: Vec<Option<TaskId>> = Vec::with_capacity(graph.len());
     for (_, step) in graph.steps() {
         let inputs =
             step.inputs.iter().filter_map(|input: &StepId| tasks[input.0 as usize]).collect();
-        tasks.push(
-            step.shown_as
-                .is_none()
-                .then(|| host.events.task(Arc::from(step.name.as_str()), inputs)),
-        );
+        let is_new = step.shown_as.is_none() && !shown.contains(&step.operation);
+        tasks.push(is_new.then(|| host.events.task(Arc::from(step.name.as_str()), inputs)));
     }
     tasks
 }

@@ -38,7 +38,7 @@ pub use instruction::{
     RunInstruction,
 };
 pub use lower::{
-    AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, Lowered, Lowering, NoCache,
-    Request, ResolvedImage, SecretUse, StageSummary,
+    AgentUse, Context, ContextUse, GitAddress, HistoryLayer, ImageRequest, Images, Lowered,
+    Lowering, NoCache, Request, ResolvedImage, SecretUse, StageSummary,
 };
 pub use stage::{Dockerfile, Stage};

@@ -69,6 +69,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A file of what a step left could not be read.
+    #[error("read `{path}`: {reason}")]
+    ReadFile {
+        /// Which file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// A cache mount could not be held.
     #[error("cache mount `{id}`: {source}")]
     CacheMount {

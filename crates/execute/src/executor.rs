@@ -1,6 +1,6 @@
 //! The solver's executor: one operation, one way to run it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,16 @@ use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
 use solve::{Fetch, Tasks};
-use store::{Chain, Compression, ContextMemo, DigestError, ScratchFolder, Store, Time, Tree};
+use store::{Chain, Compression, ContextMemo, DigestError, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 pub(crate) use transfer::blocking;
 
 use crate::cache_mount::CacheMounts;
 use crate::files;
-use crate::git::Resolved;
-use crate::http::Download;
 use crate::image::Images;
 use crate::local::{self, Folders};
+use crate::sources::Sources;
 use crate::trees::Trees;
 use crate::{Error, Output};
 
@@ -53,6 +52,8 @@ pub struct Settings {
     pub now: Time,
     /// The largest file that is downloaded, in bytes.
     pub download_limit: u64,
+    /// What came from servers before, and what comes.
+    pub sources: Arc<Sources>,
 }
 
 /// Runs the steps of one graph.
@@ -65,25 +66,6 @@ pub struct Executor {
     context_chains: Mutex<Vec<ContextChain>>,
     /// What is known of contexts' files, kept when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
-    downloads: OncePerStep<Download>,
-    repositories: OncePerStep<Resolved>,
-    /// Checkouts, which trees read.
-    scratch: Mutex<Vec<ScratchFolder>>,
-}
-
-/// What is made once for a step.
-pub(crate) struct OncePerStep<T>(Mutex<HashMap<StepId, Arc<OnceCell<T>>>>);
-
-impl<T> Default for OncePerStep<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T> OncePerStep<T> {
-    pub(crate) fn of(&self, id: StepId) -> Arc<OnceCell<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
-    }
 }
 
 /// A context, and the layer that it becomes.
@@ -100,9 +82,6 @@ impl Executor {
             folders,
             context_chains: Mutex::default(),
             memos: Mutex::default(),
-            downloads: OncePerStep::default(),
-            repositories: OncePerStep::default(),
-            scratch: Mutex::default(),
             settings,
         }
     }
@@ -113,6 +92,11 @@ impl Executor {
         for (tree, memo) in memos {
             memo.save(&tree, self.settings.transfer.store().db());
         }
+    }
+
+    /// Moves its layers.
+    pub fn transfer(&self) -> &Transfer {
+        &self.settings.transfer
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -135,21 +119,12 @@ impl Executor {
         self.settings.download_limit
     }
 
-    pub(crate) fn downloads(&self) -> &OncePerStep<Download> {
-        &self.downloads
-    }
-
-    pub(crate) fn repositories(&self) -> &OncePerStep<Resolved> {
-        &self.repositories
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.settings.sources
     }
 
     pub(crate) fn now(&self) -> Time {
         self.settings.now
-    }
-
-    /// Keeps a folder that a tree reads until the build ends.
-    pub(crate) fn keep_scratch(&self, folder: ScratchFolder) {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
     }
 
     pub(crate) fn cache_mounts(&self) -> &CacheMounts {
@@ -212,6 +187,17 @@ impl Executor {
         inputs.iter().map(tree).collect()
     }
 
+    /// What an output shows.
+    pub(crate) async fn tree_of(&self, output: &Output) -> Result<Arc<Tree>, Error> {
+        match output {
+            Output::Context(tree) => Ok(tree.clone()),
+            Output::Chain(chain) => {
+                self.fetch_indexes(chain, None).await?;
+                self.trees.tree(chain)
+            }
+        }
+    }
+
     /// Brings the indexes of a chain here: with the layers, where they did not come alone.
     async fn fetch_indexes(&self, chain: &Chain, task: Option<TaskId>) -> Result<(), Error> {
         if self.trees.without_tree(chain).iter().all(|diff_id| self.store().has_index(diff_id)) {
@@ -221,7 +207,7 @@ impl Executor {
     }
 
     /// Brings some layers of a chain here, unpacked.
-    async fn fetch_layers(
+    pub(crate) async fn fetch_layers(
         &self,
         chain: &Chain,
         wanted: &[Digest],
@@ -293,7 +279,7 @@ impl solve::Executor for Executor {
                 Ok(Output::Chain(merged))
             }
             Operation::Http(source) => self.http_tree(id, source).await,
-            Operation::Git(source) => self.git_tree(id, source).await,
+            Operation::Git(source) => self.git_tree(source).await,
         }
     }
 
@@ -322,7 +308,7 @@ impl solve::Executor for Executor {
     async fn source_digests(&self, id: StepId, step: &Step) -> Result<Vec<Digest>, Error> {
         match &step.operation {
             Operation::Http(source) => self.http_digests(id, source).await,
-            Operation::Git(source) => self.git_digests(id, source).await,
+            Operation::Git(source) => self.git_digests(source).await,
             _ => Ok(solve::step_key(step).digests),
         }
     }

@@ -10,7 +10,7 @@ mod command;
 use std::path::Path;
 use std::sync::Arc;
 
-use graph::{GitSource, Sharing, StepId};
+use graph::{GitMtime, GitSource, Sharing};
 use oci::Digest;
 use store::tree::{Node, NodeKind};
 use store::{ScratchFolder, Time, Tree, walk_context};
@@ -36,17 +36,13 @@ pub(crate) struct Resolved {
 
 impl Executor {
     /// The record digests of a checkout. One of a whole commit is known without asking.
-    pub(crate) async fn git_digests(
-        &self,
-        id: StepId,
-        source: &GitSource,
-    ) -> Result<Vec<Digest>, Error> {
-        let found = self.resolved(id, source).await?;
+    pub(crate) async fn git_digests(&self, source: &GitSource) -> Result<Vec<Digest>, Error> {
+        let found = self.resolved(source).await?;
         Ok(vec![solve::git_record(source, &found.commit, &found.reference)])
     }
 
-    async fn resolved(&self, id: StepId, source: &GitSource) -> Result<Resolved, Error> {
-        let cell = self.repositories().of(id);
+    async fn resolved(&self, source: &GitSource) -> Result<Resolved, Error> {
+        let cell = self.sources().commits.of(source);
         cell.get_or_try_init(|| self.resolve(source)).await.cloned()
     }
 
@@ -73,6 +69,9 @@ impl Executor {
                 }),
                 false => Err(mismatch(&commit)),
             };
+        }
+        if source.fetch_by_commit {
+            return by_commit(source).map_err(failed);
         }
         let scratch = self.scratch_folder().await?;
         let git = Git::new(self, source, scratch.path())?;
@@ -101,8 +100,13 @@ impl Executor {
     }
 
     /// The checkout as a tree: of root, with the modes that a usual umask gives.
-    pub(crate) async fn git_tree(&self, id: StepId, source: &GitSource) -> Result<Output, Error> {
-        let found = self.resolved(id, source).await?;
+    pub(crate) async fn git_tree(&self, source: &GitSource) -> Result<Output, Error> {
+        let cell = self.sources().checkouts.of(source);
+        cell.get_or_try_init(|| self.check_out_now(source)).await.cloned().map(Output::Context)
+    }
+
+    async fn check_out_now(&self, source: &GitSource) -> Result<Arc<Tree>, Error> {
+        let found = self.resolved(source).await?;
         let scratch = self.scratch_folder().await?;
         let work = scratch.path().join("tree");
         let name = format!("git {} {}", found.object.len(), source.remote);
@@ -110,7 +114,11 @@ impl Executor {
         let held = blocking(move || mounts.hold(&name, Sharing::Locked));
         let repository = held.await.map_err(|error| command::failed(source, error.to_string()))?;
         let bare = Git::new(self, source, &repository.path)?;
-        fetch(&bare, &found).await?;
+        fetch(&bare, &found, !source.fetch_by_commit).await?;
+        let time = match source.mtime {
+            GitMtime::Checkout => self.now(),
+            GitMtime::Commit => Time { seconds: bare.commit_time(&found.object).await?, nanos: 0 },
+        };
         let keep = source.keep_git_dir && source.subdir.is_empty();
         if keep {
             check_out_with_repository(self, source, &found, &bare, &work).await?;
@@ -118,16 +126,36 @@ impl Executor {
             check_out(self, source, &found, &repository.path, &work).await?;
         }
         drop(repository);
-        let (now, subdir, remote) = (self.now(), source.subdir.clone(), source.clone());
-        let tree = blocking(move || tree_of(&work, &subdir, keep, now, &remote)).await?;
-        self.keep_scratch(scratch);
-        Ok(Output::Context(Arc::new(tree)))
+        let remote = source.clone();
+        let tree = blocking(move || tree_of(&work, keep, time, &remote)).await?;
+        self.sources().keep(scratch);
+        Ok(Arc::new(tree))
     }
 
     async fn scratch_folder(&self) -> Result<ScratchFolder, Error> {
         let store = self.store().clone();
         Ok(blocking(move || store.scratch_folder()).await?)
     }
+}
+
+/// The commit that `checksum` names, under the reference's name, without asking what that stands
+/// for (BuildKit, `source/git`): a name that is not whole is a branch's.
+fn by_commit(source: &GitSource) -> Result<Resolved, String> {
+    let commit = match source.checksum.as_deref() {
+        Some(commit) if solve::is_commit(commit) => commit,
+        Some(part) => {
+            return Err(format!(
+                "fetch-by-commit requires a full commit SHA checksum, got {part:?}"
+            ));
+        }
+        None => return Err("fetch-by-commit requires a checksum or a commit SHA ref".into()),
+    };
+    let reference = match source.reference.as_str() {
+        "" => commit.to_owned(),
+        name if name.starts_with("refs/") => name.to_owned(),
+        name => format!("refs/heads/{name}"),
+    };
+    Ok(Resolved { object: commit.into(), commit: commit.into(), reference })
 }
 
 /// What `ls-remote` says of a reference, as git-checkout would choose: its whole name, its object
@@ -153,8 +181,9 @@ fn choose<'a>(
     object(&tag).map(|object| (tag.clone(), object, peeled))
 }
 
-/// Brings an object into the bare repository.
-async fn fetch(git: &Git, found: &Resolved) -> Result<(), Error> {
+/// Brings an object into the bare repository; `by_name` first tries the reference, which every
+/// server gives.
+async fn fetch(git: &Git, found: &Resolved, by_name: bool) -> Result<(), Error> {
     if !git.folder().join("HEAD").exists() {
         git.init(true, found.object.len()).await?;
     }
@@ -165,7 +194,7 @@ async fn fetch(git: &Git, found: &Resolved) -> Result<(), Error> {
     // What a killed git left would hold up all others, and nobody else is here.
     let _ = std::fs::remove_file(git.folder().join("shallow.lock"));
     let mut last = Ok(());
-    if !solve::is_commit(&found.reference) {
+    if by_name && !solve::is_commit(&found.reference) {
         last = git.fetch(&[&format!("+{}:{FETCHED}", found.reference)], true).await;
         if has().await {
             return Ok(());
@@ -227,6 +256,7 @@ async fn check_out_with_repository(
     let git = Git::new(executor, source, &folder)?.with_work_tree(work)?;
     git.init(false, found.object.len()).await?;
     let name = match source.reference.as_str() {
+        _ if source.fetch_by_commit => &found.reference,
         "" => found.reference.strip_prefix("refs/heads/").unwrap_or(&found.reference),
         text => text,
     };
@@ -256,13 +286,8 @@ async fn submodules(git: &Git, source: &GitSource, work: &Path) -> Result<(), Er
 }
 
 /// A checkout's files as a tree. Blocks.
-fn tree_of(
-    work: &Path,
-    subdir: &str,
-    keep: bool,
-    now: Time,
-    source: &GitSource,
-) -> Result<Tree, Error> {
+fn tree_of(work: &Path, keep: bool, time: Time, source: &GitSource) -> Result<Tree, Error> {
+    let subdir = source.subdir.as_str();
     let walked = walk_context(work, &[], &[])
         .map_err(|error| command::failed(source, graph::chain_text(&error)))?;
     let Some(root) = walked.get(subdir.as_bytes()).filter(|node| node.is_directory()) else {
@@ -282,7 +307,7 @@ fn tree_of(
         }
         let Some(node) = tree.get_mut(&path) else { continue };
         node.mode = usual_mode(node);
-        (node.uid, node.gid, node.mtime, node.xattrs) = (0, 0, now, None);
+        (node.uid, node.gid, node.mtime, node.xattrs) = (0, 0, time, None);
     }
     Ok(tree)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text};
+use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text, shown_url};
 use jiff::fmt::strtime;
 use oci::Digest;
 use registry::{Secret, WebAnswer, WebRequest};
@@ -33,11 +33,11 @@ const TIME_FORMAT: &str = "%a, %d %b %Y %H:%M:%S GMT";
 /// A file that is here.
 #[derive(Clone, Debug)]
 pub(crate) struct Download {
-    digest: Digest,
-    size: u64,
-    file: Arc<File>,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<File>,
     /// Seconds since 1970.
-    modified: Option<i64>,
+    pub(crate) modified: Option<i64>,
 }
 
 /// What a server said of a file when it was downloaded.
@@ -82,7 +82,7 @@ impl Executor {
 
     /// The file, downloaded once in a build.
     async fn download(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
-        let cell = self.downloads().of(id);
+        let cell = self.sources().downloads.of(source);
         cell.get_or_try_init(|| self.download_now(id, source)).await.cloned()
     }
 
@@ -94,7 +94,7 @@ impl Executor {
         {
             return Download::of(known, file.clone());
         }
-        let failed = |reason: String| Error::Download { url: shown(&source.url), reason };
+        let failed = |reason: String| Error::Download { url: shown_url(&source.url), reason };
         let etag = known.as_ref().and_then(|(known, _)| known.etag.as_deref());
         let request = WebRequest {
             url: &source.url,
@@ -153,7 +153,7 @@ impl Executor {
         source: &HttpSource,
         mut answer: WebAnswer,
     ) -> Result<(Digest, u64), Error> {
-        let failed = |reason: String| Error::Download { url: shown(&source.url), reason };
+        let failed = |reason: String| Error::Download { url: shown_url(&source.url), reason };
         let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())?;
         let (sender, mut chunks) = tokio::sync::mpsc::channel::<Option<Bytes>>(CHUNKS);
         let write = blocking(move || {
@@ -221,7 +221,7 @@ impl Download {
 fn checked(source: &HttpSource, download: Download) -> Result<Download, Error> {
     match source.checksum {
         Some(expected) if expected != download.digest => Err(Error::Download {
-            url: shown(&source.url),
+            url: shown_url(&source.url),
             reason: format!("digest mismatch: {} (expected: {expected})", download.digest),
         }),
         _ => Ok(download),
@@ -233,22 +233,6 @@ pub(crate) fn tree_of_own() -> Result<Tree, Error> {
     let mut tree = Tree::new();
     tree.apply_layer(Digest::of(""), &LayerIndex::from_entries(Vec::new()))?;
     Ok(tree)
-}
-
-/// An address without what may be secret in it: user, password, signatures.
-pub(crate) fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = authority.rsplit('@').next().unwrap_or_default();
-    let (path, query) = match path.find(['?', '#']) {
-        Some(at) => (&path[..at], "?…"),
-        None => (path, ""),
-    };
-    match scheme {
-        "" => format!("{authority}{path}{query}"),
-        _ => format!("{scheme}://{authority}{path}{query}"),
-    }
 }
 
 /// The host of an address, without port.
@@ -389,13 +373,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_shown_without_secrets() {
-        for (url, host, text) in [
-            ("https://u:p@h.io:8443/a/b?sig=1#x", "h.io", "https://h.io:8443/a/b?…"),
-            ("http://[::1]:80/f", "::1", "http://[::1]:80/f"),
-            ("https://h", "h", "https://h"),
-        ] {
-            assert_eq!((host_name(url), shown(url).as_str()), (host, text));
+    fn hosts_of_addresses() {
+        for (url, host) in
+            [("https://u:p@h.io:8443/a/b?sig=1#x", "h.io"), ("http://[::1]:80/f", "::1")]
+        {
+            assert_eq!(host_name(url), host);
         }
     }
 }

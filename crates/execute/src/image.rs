@@ -210,14 +210,14 @@ pub fn layers(
 }
 
 /// The type that the registry names, or, where it names another, the shape.
-fn is_index(root: &Descriptor, bytes: &[u8]) -> bool {
+pub(crate) fn is_index(root: &Descriptor, bytes: &[u8]) -> bool {
     media_type::is_index(&root.media_type)
         || serde_json::from_slice::<Index>(bytes).is_ok_and(|index| !index.manifests.is_empty())
 }
 
 /// The manifest for a platform: the same variant first, then older ones of the same processor
 /// (an arm/v7 machine runs arm/v6), as containerd chooses.
-fn choose(
+pub(crate) fn choose(
     reference: &Reference,
     bytes: &[u8],
     platform: &Platform,

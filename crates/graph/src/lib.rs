@@ -17,7 +17,9 @@ mod source;
 pub use content::{ContentPath, ContentQuery};
 pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer, chain_text};
 pub use files::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName};
-pub use operation::{GitSource, HttpSource, ImageSource, LocalSource, Operation};
+pub use operation::{
+    GitMtime, GitSource, HttpSource, ImageSource, LocalSource, Operation, shown_url,
+};
 pub use pattern::{
     Glob, MatchInfo, Pattern, PatternError, PatternMatcher, clean_path, has_wildcard,
     split_wildcards,

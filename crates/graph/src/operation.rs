@@ -48,7 +48,7 @@ pub struct LocalSource {
 }
 
 /// A download; becomes one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpSource {
     /// The address.
     pub url: String,
@@ -59,7 +59,7 @@ pub struct HttpSource {
 }
 
 /// A checkout; becomes a tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GitSource {
     /// Address of the repository.
     pub remote: String,
@@ -73,4 +73,84 @@ pub struct GitSource {
     pub checksum: Option<String>,
     /// Whether submodules are left out.
     pub skip_submodules: bool,
+    /// Which time the files get.
+    pub mtime: GitMtime,
+    /// Whether the commit that `checksum` names is fetched without asking what the reference
+    /// stands for.
+    pub fetch_by_commit: bool,
+}
+
+/// The time of a checkout's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GitMtime {
+    /// That of the build.
+    #[default]
+    Checkout,
+    /// That of the commit, as its committer gave it.
+    Commit,
+}
+
+impl GitSource {
+    /// Its address with reference and folder, without what may be secret.
+    pub fn shown(&self) -> String {
+        let mut text = match self.remote.starts_with("http") {
+            true => shown_url(&self.remote),
+            // A user of ssh is no secret, and needed.
+            false => self.remote.clone(),
+        };
+        if !self.reference.is_empty() || !self.subdir.is_empty() {
+            text.push('#');
+            text.push_str(&self.reference);
+        }
+        if !self.subdir.is_empty() {
+            text.push(':');
+            text.push_str(&self.subdir);
+        }
+        text
+    }
+}
+
+/// An address without what may be secret in it: user, password, signatures.
+pub fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let (path, query) = match path.find(['?', '#']) {
+        Some(at) => (&path[..at], "?…"),
+        None => (path, ""),
+    };
+    match scheme {
+        "" => format!("{authority}{path}{query}"),
+        _ => format!("{scheme}://{authority}{path}{query}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (url, text) in [
+            ("https://u:p@h.io:8443/a/b?sig=1#x", "https://h.io:8443/a/b?…"),
+            ("http://[::1]:80/f", "http://[::1]:80/f"),
+            ("https://h", "https://h"),
+        ] {
+            assert_eq!(shown_url(url), text);
+        }
+        let git = |remote: &str, reference: &str, subdir: &str| GitSource {
+            remote: remote.into(),
+            reference: reference.into(),
+            subdir: subdir.into(),
+            ..GitSource::default()
+        };
+        for (source, text) in [
+            (git("https://u:p@h/r.git", "", ""), "https://h/r.git"),
+            (git("https://h/r.git", "", "a/b"), "https://h/r.git#:a/b"),
+            (git("git@h:r", "v1", "a"), "git@h:r#v1:a"),
+        ] {
+            assert_eq!(source.shown(), text);
+        }
+    }
 }

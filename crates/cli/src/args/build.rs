@@ -37,12 +37,13 @@ accepted, those that are not there yet say so.";
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = EXAMPLES, args_override_self = true, next_help_heading = "Inputs")]
 pub struct BuildArgs {
-    /// The folder whose files COPY and ADD read; `-` takes a Dockerfile from standard input
-    #[arg(value_name = "PATH|-", help_heading = None)]
+    /// What COPY and ADD read: a folder, a git repository, the URL of an archive or Dockerfile; `-`
+    /// takes one of the two from standard input
+    #[arg(value_name = "PATH|URL|-", help_heading = None)]
     pub context: String,
 
-    /// The Dockerfile (default: PATH/Dockerfile); `-` takes it from standard input
-    #[arg(short, long, value_name = "FILE|-")]
+    /// The Dockerfile (default: PATH/Dockerfile), also as a URL; `-` takes it from standard input
+    #[arg(short, long, value_name = "FILE|URL|-")]
     pub file: Option<String>,
 
     /// Build this stage, and what it needs, instead of the last one
@@ -53,9 +54,9 @@ pub struct BuildArgs {
     #[arg(long, value_name = "NAME[=VALUE]", allow_hyphen_values = true)]
     pub build_arg: Vec<String>,
 
-    /// Another folder or image that COPY --from and FROM can name, as `lib=../lib` or
-    /// `base=docker-image://alpine`
-    #[arg(long, value_name = "NAME=PATH")]
+    /// What COPY --from and FROM can name, as `lib=../lib`, `base=docker-image://alpine`,
+    /// `base=oci-layout://folder:tag`, or a git repository or URL
+    #[arg(long, value_name = "NAME=CONTEXT")]
     pub build_context: Vec<String>,
 
     /// What to build for, as linux/arm64 (default: this machine)

@@ -59,8 +59,8 @@ pub struct Inputs<'a> {
     pub proxies: &'a Proxies,
     /// Relative paths begin here.
     pub directory: &'a Path,
-    /// Reads standard input to its end.
-    pub stdin: &'a mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    /// Opens standard input.
+    pub stdin: context::Stdin<'a>,
     /// Whether standard output is a terminal.
     pub stdout_is_terminal: bool,
 }
@@ -144,7 +144,7 @@ fn from_context(
     path: &str,
     file: Option<&str>,
     directory: &Path,
-    stdin: &mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    stdin: context::Stdin<'_>,
 ) -> Result<Request, String> {
     let (context, dockerfile) = context::context(path, file, directory, stdin)?;
     Ok(Request {

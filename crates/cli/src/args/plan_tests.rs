@@ -19,7 +19,7 @@ fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<Buil
             settings: &settings,
             proxies: &Proxies::default(),
             directory: Path::new("/"),
-            stdin: &mut || Ok(input.to_vec()),
+            stdin: &mut || Box::new(std::io::Cursor::new(input.to_vec())),
             stdout_is_terminal: false,
         },
     )
@@ -148,7 +148,7 @@ fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
         ("build --no-such-flag /tmp", "--no-such-flag"),
         ("build --pull=perhaps /tmp", "neither true nor false"),
         ("build", "PATH"),
-        ("build https://github.com/a/b.git", "git"),
+        ("build https://github.com/a/b.git?x=y", "unexpected query"),
     ] {
         let Err(error) = plan_of(line) else { panic!("{line}: accepted") };
         assert!(error.contains(word), "{line}: {error}");

@@ -1,12 +1,11 @@
 //! `kiln build`: what is around a build.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use build::{Host, Outcome};
 use graph::Events;
 
-use crate::args::compound::context::LARGEST_DOCKERFILE;
 use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, plan};
 use crate::machine;
 use crate::progress::{Display, Mode, Style, renderer};
@@ -23,8 +22,9 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     if let Some(call) = args.other.call()? {
         return super::check::run(args, call, environment, settings);
     }
-    let plan = prepare(args, environment, settings)?;
+    // First: what becomes another process must not have read standard input.
     let standing = machine::rise(settings);
+    let plan = prepare(args, environment, settings)?;
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }
@@ -96,17 +96,10 @@ pub fn prepare(
         settings,
         proxies: &proxies,
         directory: &directory,
-        stdin: &mut read_stdin,
+        stdin: &mut || Box::new(std::io::stdin()),
         stdout_is_terminal: std::io::stdout().is_terminal(),
     };
     Ok(plan(args, inputs)?)
-}
-
-/// Reads standard input to its end, or a little more than a Dockerfile can have.
-fn read_stdin() -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().take(LARGEST_DOCKERFILE as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A build that is being shown.

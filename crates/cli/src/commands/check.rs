@@ -20,8 +20,8 @@ pub fn run(
     environment: &Environment,
     settings: &Settings,
 ) -> Result<(), Report> {
-    let plan = prepare(args, environment, settings)?;
     let standing = machine::rise(settings);
+    let plan = prepare(args, environment, settings)?;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = machine::host(settings, environment, &standing, shown.events());
     let host = match host {
@@ -75,7 +75,9 @@ fn answer(
             Ok((text, None))
         }
         CallKind::Targets => {
-            let (targets, file) = build::targets(host, request).map_err(report)?;
+            let (targets, file) = threads::finish(build::targets(host, request))?
+                .unwrap_or(Err(build::Error::Canceled))
+                .map_err(report)?;
             let text = match json {
                 true => render::targets_json(&targets, &file),
                 false => render::targets(&targets),

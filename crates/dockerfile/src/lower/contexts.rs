@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use graph::{
-    Action, ActionKind, CopyAction, FilesOp, LineRange, LocalSource, Node, Operation, StepId,
+    Action, ActionKind, CopyAction, FilesOp, Graph, HttpSource, LineRange, LocalSource, Node,
+    Operation, Step, StepId, shown_url,
 };
 use oci::{ImageConfig, Platform, Reference};
 
@@ -129,7 +130,7 @@ impl<'a> Lowerer<'a> {
                 let step = self.local(lent, excludes.clone(), text);
                 Loaded { output: Some(step), config: None, local: Some(lent.clone()) }
             }
-            other => source(self.remote(other, format!("[context {name}] "), lines)),
+            other => source(self.remote(other, &format!("[context {name}] "), lines)),
         }))
     }
 
@@ -177,37 +178,16 @@ impl<'a> Lowerer<'a> {
     fn remote(
         &mut self,
         context: &Context,
-        prefix: String,
+        prefix: &str,
         lines: Option<LineRange>,
     ) -> Option<StepId> {
         let platform = self.request.platform.clone();
-        let asked = |name| Asked { lines, ..Asked::by_itself(platform.clone(), name) };
-        match context {
-            Context::Git(source) => {
-                let name = format!("{prefix}{}", source.remote);
-                Some(self.share(Operation::Git(source.clone()), asked(name)))
-            }
-            Context::Http(source) => {
-                let name = format!("{prefix}{}", source.url);
-                Some(self.share(Operation::Http(source.clone()), asked(name)))
-            }
-            Context::Archive(source) => {
-                let name = format!("{prefix}{}", source.url);
-                let operation = Operation::Http(source.clone());
-                let file = self.share(operation, asked(name.clone()));
-                let copy = CopyAction {
-                    from: Node::Input(0),
-                    source: path::join("/", &source.filename),
-                    destination: "/".into(),
-                    unpack: true,
-                    ..CopyAction::default()
-                };
-                let action = Action { base: Node::Scratch, kind: ActionKind::Copy(Box::new(copy)) };
-                let operation = Operation::Files(FilesOp { actions: vec![action] });
-                Some(self.add(operation, vec![file], asked(name)))
-            }
-            _ => None,
+        let mut last = None;
+        for (operation, name) in remote_operations(context, prefix) {
+            let asked = Asked { lines, ..Asked::by_itself(platform.clone(), name) };
+            last = Some(self.share_on(operation, last.into_iter().collect(), asked));
         }
+        last
     }
 
     /// The step of the main context.
@@ -218,16 +198,12 @@ impl<'a> Lowerer<'a> {
                 let excludes = request.excludes.iter().chain(excludes).cloned().collect();
                 Some(self.local(name, excludes, "[internal] load build context".into()))
             }
-            Context::Git(source) => {
-                let prefix = "[internal] load git source ".to_owned();
-                self.remote(&Context::Git(source.clone()), prefix, None)
-            }
             Context::Image(_) | Context::OciLayout(_) => {
                 return Err("the build context cannot be an image; name it with \
                             --build-context and read it with COPY --from"
                     .into());
             }
-            other => self.remote(other, "[internal] load remote build context ".into(), None),
+            other => self.remote(other, INTERNAL, None),
         })
     }
 
@@ -271,6 +247,69 @@ impl<'a> Lowerer<'a> {
             uses.push(ContextUse { name: name.clone(), step: *step, follow_paths: follow });
         }
         uses
+    }
+}
+
+/// Before the names of the steps that load the main context.
+const INTERNAL: &str = "[internal] ";
+
+/// What makes a repository or a download, and how it is shown; each reads what the one before it
+/// makes.
+fn remote_operations(context: &Context, prefix: &str) -> Vec<(Operation, String)> {
+    let internal = prefix == INTERNAL;
+    let download = |source: &HttpSource| {
+        let name = match internal {
+            true => format!("{prefix}load remote build context"),
+            false => format!("{prefix}{}", shown_url(&source.url)),
+        };
+        (Operation::Http(source.clone()), name)
+    };
+    match context {
+        Context::Git(source) => {
+            let loads = if internal { "load git source " } else { "" };
+            let name = format!("{prefix}{loads}{}", source.shown());
+            vec![(Operation::Git(source.clone()), name)]
+        }
+        Context::Http(source) => vec![download(source)],
+        Context::Archive(source) => {
+            let path = path::join("/", &source.filename);
+            let name = format!("copy {path} /");
+            let copy = CopyAction {
+                from: Node::Input(0),
+                source: path,
+                destination: "/".into(),
+                unpack: true,
+                ..CopyAction::default()
+            };
+            let action = Action { base: Node::Scratch, kind: ActionKind::Copy(Box::new(copy)) };
+            let unpack = Operation::Files(FilesOp { actions: vec![action] });
+            vec![download(source), (unpack, name)]
+        }
+        Context::Image(_) | Context::OciLayout(_) | Context::Scratch | Context::Local { .. } => {
+            Vec::new()
+        }
+    }
+}
+
+impl Context {
+    /// The steps of a repository or a download as the main context, in a graph of their own: the
+    /// Dockerfile is read from it before there is another graph, whose steps are the same. None
+    /// for what is on this machine.
+    pub fn graph(&self, platform: &Platform) -> Option<(Graph, StepId)> {
+        let mut graph = Graph::new();
+        let mut last = None;
+        for (operation, name) in remote_operations(self, INTERNAL) {
+            last = Some(graph.add(Step {
+                operation,
+                inputs: last.into_iter().collect(),
+                platform: platform.clone(),
+                name,
+                lines: None,
+                ignore_cache: false,
+                shown_as: None,
+            }));
+        }
+        last.map(|last| (graph, last))
     }
 }
 

@@ -1,8 +1,8 @@
 //! COPY and ADD.
 
 use graph::{
-    Action, ActionKind, ChmodMode, CopyAction, FilesOp, GitSource, HttpSource, Node, Operation,
-    Owner, OwnerName, StepId,
+    Action, ActionKind, ChmodMode, CopyAction, FilesOp, GitSource, HttpSource, LineRange, Node,
+    Operation, Owner, OwnerName, StepId,
 };
 use oci::{Digest, Platform};
 
@@ -35,6 +35,7 @@ struct Common<'c> {
     instruction: &'c CopyInstruction,
     name: &'c str,
     platform: &'c Platform,
+    lines: LineRange,
 }
 
 impl Lowerer<'_> {
@@ -64,6 +65,7 @@ impl Lowerer<'_> {
             instruction,
             name: &name,
             platform: &platform,
+            lines: command.instruction.lines,
         };
         for source in &copy.sources {
             self.copy_source_path(&mut files, &common, source, from)?;
@@ -222,7 +224,8 @@ impl Lowerer<'_> {
 
 impl Common<'_> {
     fn asked(&self) -> Asked {
-        Asked::by_itself(self.platform.clone(), self.name)
+        let asked = Asked::by_itself(self.platform.clone(), self.name);
+        Asked { lines: Some(self.lines), ..asked }
     }
 
     /// A copy of something that was made for it.
@@ -324,6 +327,7 @@ fn git_source(common: &Common<'_>, address: git::GitAddress) -> Result<GitSource
     }
     let mut source = address.source;
     source.keep_git_dir = query.or(flag).unwrap_or_default();
+    source.mtime = address.mtime.unwrap_or_default();
     let given = Some(common.copy.checksum.clone()).filter(|text| !text.is_empty());
     if let (Some(given), Some(query)) = (&given, &source.checksum)
         && given != query

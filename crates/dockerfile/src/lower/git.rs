@@ -1,20 +1,50 @@
-//! Repositories as sources of ADD.
+//! Addresses of repositories, as sources of ADD and as contexts.
 
-use graph::GitSource;
+use graph::{GitMtime, GitSource};
 
 use crate::error::Error;
 use crate::path;
 
 /// A repository with what its address says of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct GitAddress {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitAddress {
+    /// The repository. What the address says of `.git` is not in it.
     pub source: GitSource,
-    /// What the address says of `.git`.
+    /// What the address says of `.git` (`?keep-git-dir=`).
     pub keep_git_dir: Option<bool>,
+    /// What the address says of the files' times (`?mtime=`).
+    pub mtime: Option<GitMtime>,
+}
+
+impl GitAddress {
+    /// Reads the address of a repository as a context; none where a text is something else.
+    /// Contexts know a short form too, `github.com/owner/name`.
+    ///
+    /// # Errors
+    /// If it is one, and its query makes no sense.
+    pub fn of_context(text: &str) -> Result<Option<Self>, Error> {
+        match text.strip_prefix("github.com/") {
+            Some(_) => read(&format!("https://{text}"), true),
+            None => parse(text),
+        }
+    }
+
+    /// The repository as a context.
+    pub fn into_context(self) -> GitSource {
+        let mut source = self.source;
+        source.keep_git_dir = self.keep_git_dir.unwrap_or_default();
+        source.mtime = self.mtime.unwrap_or_default();
+        source
+    }
 }
 
 /// Reads the address of a repository; none where a text is something else.
 pub(super) fn parse(text: &str) -> Result<Option<GitAddress>, Error> {
+    read(text, false)
+}
+
+/// As [`parse`]; `any_path` takes web addresses without `.git` at their end too.
+fn read(text: &str, any_path: bool) -> Result<Option<GitAddress>, Error> {
     if text.starts_with("./") || text.starts_with("../") {
         return Ok(None);
     }
@@ -23,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Option<GitAddress>, Error> {
     let known = match address.split_once("://") {
         Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
             // Only the ending tells a repository from a file.
-            "http" | "https" => rest.contains('/') && rest.ends_with(".git"),
+            "http" | "https" => rest.contains('/') && (any_path || rest.ends_with(".git")),
             "git" | "ssh" => true,
             _ => false,
         },
@@ -38,11 +68,10 @@ pub(super) fn parse(text: &str) -> Result<Option<GitAddress>, Error> {
             remote: address.into(),
             reference: decode(reference),
             subdir: relative(&decode(subdir)),
-            keep_git_dir: false,
-            checksum: None,
-            skip_submodules: false,
+            ..GitSource::default()
         },
         keep_git_dir: None,
+        mtime: None,
     };
     git.read_query(query)?;
     Ok(Some(git))
@@ -70,12 +99,8 @@ impl GitAddress {
                 "checksum" | "commit" => self.source.checksum = Some(value),
                 "keep-git-dir" => self.keep_git_dir = Some(boolean(&key, &value)?),
                 "submodules" => self.source.skip_submodules = !boolean(&key, &value)?,
-                "mtime" if value == "checkout" => {}
-                "mtime" => {
-                    return Err(format!("mtime value \"{value}\" is not supported").into());
-                }
-                "fetch-by-commit" if !boolean(&key, &value)? => {}
-                "fetch-by-commit" => return Err("fetch-by-commit is not supported".into()),
+                "mtime" => self.mtime = Some(mtime(&value)?),
+                "fetch-by-commit" => self.source.fetch_by_commit = boolean(&key, &value)?,
                 _ => {
                     return Err(Error::new(format!("unexpected query \"{key}\"")).suggest(
                         &key,
@@ -85,8 +110,11 @@ impl GitAddress {
                             "branch",
                             "subdir",
                             "checksum",
+                            "commit",
                             "keep-git-dir",
                             "submodules",
+                            "mtime",
+                            "fetch-by-commit",
                         ],
                     ));
                 }
@@ -116,6 +144,17 @@ fn boolean(key: &str, value: &str) -> Result<bool, Error> {
         "" => Ok(true),
         value => crate::go::parse_bool(value)
             .ok_or_else(|| format!("invalid {key} value: \"{value}\"").into()),
+    }
+}
+
+fn mtime(value: &str) -> Result<GitMtime, Error> {
+    match value {
+        "checkout" => Ok(GitMtime::Checkout),
+        "commit" => Ok(GitMtime::Commit),
+        _ => {
+            Err(format!("invalid mtime value: \"{value}\" (must be \"checkout\" or \"commit\")")
+                .into())
+        }
     }
 }
 
@@ -187,5 +226,37 @@ mod tests {
         for text in ["https://h/r.git?rf=x", "git://h/r?ref=a#b", "git://h/r?ref"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn queries() {
+        let read = |text: &str| parse(text).unwrap().unwrap();
+        let address = read("git://h/r?mtime=commit&fetch-by-commit&commit=abc&submodules=0");
+        assert_eq!(address.mtime, Some(GitMtime::Commit));
+        assert!(address.source.fetch_by_commit && address.source.skip_submodules);
+        assert_eq!(address.source.checksum.as_deref(), Some("abc"));
+        let context = read("git://h/r?keep-git-dir=true&mtime=checkout").into_context();
+        assert!(context.keep_git_dir && context.mtime == GitMtime::Checkout);
+        for text in
+            ["git://h/r?mtime=now", "git://h/r?fetch-by-commit=x", "git://h/r?tag=a&branch=b"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn contexts_have_a_short_form() {
+        for (text, remote, reference) in [
+            ("github.com/o/r", "https://github.com/o/r", ""),
+            ("github.com/o/r.git#v1", "https://github.com/o/r.git", "v1"),
+            ("https://h/r.git#v1", "https://h/r.git", "v1"),
+        ] {
+            let source = GitAddress::of_context(text).unwrap().unwrap().into_context();
+            assert_eq!((source.remote.as_str(), source.reference.as_str()), (remote, reference));
+        }
+        for text in ["github.com", "https://github.com/o/r", "./github.com/o/r"] {
+            assert_eq!(GitAddress::of_context(text).unwrap(), None, "{text}");
+        }
+        assert_eq!(parse("github.com/o/r").unwrap(), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::expand::{Env, Lex};
 use crate::stage::Dockerfile;
 use stages::State;
 
+pub use git::GitAddress;
 pub use request::{
     AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, Lowered, Lowering, NoCache,
     Request, ResolvedImage, SecretUse, StageSummary,
@@ -216,10 +217,17 @@ impl<'a> Lowerer<'a> {
 
     /// Adds a step that is the same wherever its operation is asked for.
     fn share(&mut self, operation: Operation, asked: Asked) -> StepId {
-        if let Some((_, step)) = self.shared.iter().find(|(known, _)| *known == operation) {
+        self.share_on(operation, Vec::new(), asked)
+    }
+
+    fn share_on(&mut self, operation: Operation, inputs: Vec<StepId>, asked: Asked) -> StepId {
+        let is_same = |(known, step): &&(Operation, StepId)| {
+            *known == operation && self.graph.step(*step).inputs == inputs
+        };
+        if let Some((_, step)) = self.shared.iter().find(is_same) {
             return *step;
         }
-        let step = self.add(operation.clone(), Vec::new(), asked);
+        let step = self.add(operation.clone(), inputs, asked);
         self.shared.push((operation, step));
         step
     }

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use base64::Engine as _;
-use graph::GitSource;
+use graph::{GitSource, shown_url};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use crate::Error;
 use crate::executor::Executor;
-use crate::http::shown;
 
 /// Most that is read of what git prints, in bytes.
 const MOST_SAID: u64 = 4 << 20;
@@ -88,7 +87,7 @@ pub(super) fn failed(source: &GitSource, reason: String) -> Error {
 fn shown_remote(source: &GitSource) -> String {
     // A user of ssh is no secret, and needed.
     match source.remote.starts_with("http") {
-        true => shown(&source.remote),
+        true => shown_url(&source.remote),
         false => source.remote.clone(),
     }
 }
@@ -228,6 +227,13 @@ impl Git {
         self.ask(&["cat-file", "-e", &format!("{object}^{{commit}}")]).await.is_ok()
     }
 
+    /// When an object's commit was committed, in seconds since 1970.
+    pub(super) async fn commit_time(&self, object: &str) -> Result<i64, Error> {
+        let commit = format!("{object}^{{commit}}");
+        let said = self.ask(&["log", "-1", "--no-show-signature", "--format=%ct", &commit]).await?;
+        said.trim().parse().map_err(|_| self.failed(format!("commit {object} has no time")))
+    }
+
     /// Fetches from the source: `newest`, without what came before.
     pub(super) async fn fetch(&self, specs: &[&str], newest: bool) -> Result<(), Error> {
         let mut args = vec!["fetch", "--quiet", "--no-tags", "--force"];
@@ -267,9 +273,11 @@ impl Git {
         let mut command = self.command();
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                self.failed("`git` is needed for it, and is not here".into())
-            }
+            io::ErrorKind::NotFound => self.failed(
+                "`git` is needed for it and is not installed here; install it, or give the \
+                     files as a folder or an archive"
+                    .into(),
+            ),
             _ => self.failed(format!("`git` cannot be started: {error}")),
         })?;
         let (out, err) = (child.stdout.take(), child.stderr.take());

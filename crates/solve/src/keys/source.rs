@@ -1,6 +1,6 @@
 //! Keys of sources (interop reference, 2.2).
 
-use graph::{GitSource, HttpSource, ImageSource};
+use graph::{GitMtime, GitSource, HttpSource, ImageSource};
 use oci::Digest;
 use serde::Serialize;
 
@@ -120,6 +120,9 @@ fn git(source: &GitSource, commit: &str, reference: &str) -> Digest {
     }
     if source.skip_submodules {
         key.push_str("(skip-submodules)");
+    }
+    if source.mtime == GitMtime::Commit {
+        key.push_str("(mtime=commit)");
     }
     source_digest(&key)
 }

@@ -244,10 +244,8 @@ fn downloads_and_checkouts() {
     let git = |keep_git_dir| graph::GitSource {
         remote: "git://127.0.0.1/r.git".into(),
         reference: "v1".into(),
-        subdir: String::new(),
         keep_git_dir,
-        checksum: None,
-        skip_submodules: false,
+        ..graph::GitSource::default()
     };
     let commit = "73156c930e73734b53fb6e109a07ee91680cb978";
     let tag = "35f5efc1f5489b868bc1a82baa3673092a4ed6f0";

@@ -1,134 +1,199 @@
 //! The context, `--file` and `--build-context`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use build::{Context, DockerfileSource, NamedContext};
-use oci::Reference;
+use build::{
+    Context, DockerfileSource, GitContext, LONGEST_HEAD, NamedContext, OciLayout, Upload,
+    is_archive,
+};
+use oci::{Digest, Reference};
 
 /// Larger texts on standard input are no Dockerfile.
-pub const LARGEST_DOCKERFILE: usize = 16 << 20;
+const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
-/// Reads the positional argument and `--file` together.
+/// Opens standard input.
+pub type Stdin<'a> = &'a mut dyn FnMut() -> Box<dyn Read + Send>;
+
+/// What a text names that is not on this machine.
+enum Remote {
+    Git(GitContext),
+    Http(String),
+}
+
+/// Reads the positional argument and `--file` together, as `docker buildx build` does: a folder
+/// that is there comes before an address.
 ///
-/// `stdin` is asked for the bytes of standard input where one of them is `-`.
+/// `stdin` is asked for standard input where one of them is `-`.
 ///
 /// # Errors
-/// A sentence that names what is wrong or not there yet.
+/// A sentence that names what is wrong.
 pub fn context(
     path: &str,
     file: Option<&str>,
     directory: &Path,
-    stdin: &mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    stdin: Stdin<'_>,
 ) -> Result<(Context, DockerfileSource), String> {
     if path == "-" && file == Some("-") {
         return Err("the context and `--file` cannot both be standard input (`-`)".into());
     }
-    if let Some(kind) = remote(path) {
-        return Err(format!(
-            "`{path}`: a context from {kind} is not there yet; clone or download it first"
-        ));
-    }
-    let dockerfile = match file {
-        None => DockerfileSource::Path(None),
-        Some("-") => DockerfileSource::Text(text(&read(stdin)?)?.into()),
-        Some(file) if remote(file).is_some() => {
-            return Err(format!(
-                "`--file {file}`: a Dockerfile from a URL is not there yet; download it first"
-            ));
-        }
-        Some(file) => DockerfileSource::Path(Some(directory.join(file))),
-    };
     if path == "-" {
-        let bytes = read(stdin)?;
-        if is_archive(&bytes) {
-            return Err(
-                "a context as an archive on standard input is not there yet; unpack it first"
-                    .into(),
-            );
-        }
-        if file.is_some() {
-            return Err("the Dockerfile is given twice: by `--file` and on standard input".into());
-        }
-        return Ok((Context::Empty, DockerfileSource::Text(text(&bytes)?.into())));
+        return from_stdin(file, stdin());
     }
     // Without the `.` of `kiln build .`.
     let folder: PathBuf = directory.join(path).components().collect();
-    match folder.metadata() {
-        Err(error) => Err(format!("the context `{path}`: {error}")),
-        Ok(metadata) if !metadata.is_dir() => Err(format!("the context `{path}` is not a folder")),
-        Ok(_) => Ok((Context::Folder(folder), dockerfile)),
-    }
+    let is_folder = folder.is_dir();
+    let remote = if is_folder { None } else { remote(path)? };
+    let context = match remote {
+        Some(Remote::Git(git)) => Context::Git(git),
+        Some(Remote::Http(url)) => Context::Http(url),
+        None => match folder.metadata() {
+            Err(error) => return Err(format!("the context `{path}`: {error}")),
+            Ok(_) if !is_folder => return Err(format!("the context `{path}` is not a folder")),
+            Ok(_) => Context::Folder(folder),
+        },
+    };
+    let dockerfile = match file {
+        None => DockerfileSource::Path(None),
+        Some("-") => DockerfileSource::Text(text(Vec::new(), &mut *stdin())?.into()),
+        Some(file) if is_web(file) => DockerfileSource::Http(file.into()),
+        // Relative to a context that is not here, it is in it.
+        Some(file) if !is_folder && !Path::new(file).is_absolute() => {
+            DockerfileSource::InContext(file.into())
+        }
+        Some(file) => DockerfileSource::Path(Some(directory.join(file))),
+    };
+    Ok((context, dockerfile))
 }
 
-fn read(stdin: &mut dyn FnMut() -> std::io::Result<Vec<u8>>) -> Result<Vec<u8>, String> {
-    let bytes = stdin().map_err(|error| format!("reading standard input: {error}"))?;
-    match bytes.len() > LARGEST_DOCKERFILE && !is_archive(&bytes) {
-        true => Err("standard input is larger than 16 MiB and no Dockerfile".into()),
-        false => Ok(bytes),
+/// A context that is standard input: an archive, or a Dockerfile alone.
+fn from_stdin(
+    file: Option<&str>,
+    stdin: Box<dyn Read + Send>,
+) -> Result<(Context, DockerfileSource), String> {
+    let mut stdin = stdin;
+    let mut head = Vec::new();
+    (&mut stdin)
+        .take(LONGEST_HEAD as u64)
+        .read_to_end(&mut head)
+        .map_err(|error| format!("reading standard input: {error}"))?;
+    if is_archive(&head) {
+        let dockerfile = match file {
+            None => DockerfileSource::Path(None),
+            Some(file) if is_web(file) => DockerfileSource::Http(file.into()),
+            Some(file) => DockerfileSource::InContext(file.into()),
+        };
+        let upload = Upload::new(std::io::Cursor::new(head).chain(stdin));
+        return Ok((Context::Archive(upload), dockerfile));
     }
+    if file.is_some() {
+        return Err("the Dockerfile is given twice: by `--file` and on standard input".into());
+    }
+    Ok((Context::Empty, DockerfileSource::Text(text(head, &mut *stdin)?.into())))
 }
 
-fn text(bytes: &[u8]) -> Result<String, String> {
-    match std::str::from_utf8(bytes) {
+/// A Dockerfile on standard input, of which `head` was read already.
+fn text(mut head: Vec<u8>, stdin: &mut dyn Read) -> Result<String, String> {
+    stdin
+        .take(LARGEST_DOCKERFILE + 1)
+        .read_to_end(&mut head)
+        .map_err(|error| format!("reading standard input: {error}"))?;
+    if head.len() as u64 > LARGEST_DOCKERFILE {
+        return Err("standard input is larger than 16 MiB and no Dockerfile".into());
+    }
+    match String::from_utf8(head) {
         Ok(text) if text.trim().is_empty() => {
             Err("the Dockerfile on standard input is empty".into())
         }
-        Ok(text) => Ok(text.to_owned()),
+        Ok(text) => Ok(text),
         Err(_) => Err("the Dockerfile on standard input is not UTF-8".into()),
     }
 }
 
-/// Whether bytes begin as tar, gzip, bzip2, xz or zstd.
-fn is_archive(bytes: &[u8]) -> bool {
-    let magics: [&[u8]; 4] = [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    magics.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
+/// What an address names; none if it is a path.
+fn remote(text: &str) -> Result<Option<Remote>, String> {
+    if let Some(git) = GitContext::parse(text).map_err(|error| format!("`{text}`: {error}"))? {
+        return Ok(Some(Remote::Git(git)));
+    }
+    Ok(is_web(text).then(|| Remote::Http(text.to_owned())))
 }
 
-/// What a remote context comes from; none if it is a path.
-fn remote(text: &str) -> Option<&'static str> {
-    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
-    match () {
-        () if begins(&["git://", "git@", "ssh://", "github.com/"]) => Some("git"),
-        () if begins(&["http://", "https://"]) => Some("a URL"),
-        () => None,
-    }
+fn is_web(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// Reads `name=value` of `--build-context`.
 ///
 /// # Errors
-/// A sentence that names what is wrong or not there yet.
+/// A sentence that names what is wrong.
 pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), String> {
     let (name, value) = text
         .split_once('=')
         .filter(|(name, value)| !name.is_empty() && !value.is_empty())
         .ok_or_else(|| format!("`{text}` is not `name=path`"))?;
+    let name = context_name(name)?;
+    let wrong = |error: String| format!("`{text}`: {error}");
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        if image == "scratch" {
+            return Ok((name, NamedContext::Scratch));
+        }
+        let reference = image.parse().map_err(|error| wrong(format!("{error}")))?;
+        return Ok((name, NamedContext::Image(reference)));
+    }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        return Ok((name, NamedContext::OciLayout(oci_layout(layout, directory).map_err(wrong)?)));
+    }
+    if value.starts_with("target:") {
+        return Err(wrong("`target:` is for bake files; name the stage in the Dockerfile".into()));
+    }
+    let folder: PathBuf = directory.join(value).components().collect();
+    match remote(value)? {
+        Some(Remote::Git(git)) => return Ok((name, NamedContext::Git(git.source))),
+        Some(Remote::Http(url)) => return Ok((name, NamedContext::Http(url))),
+        None => (),
+    }
+    match folder.metadata() {
+        Err(error) => Err(wrong(error.to_string())),
+        Ok(metadata) if !metadata.is_dir() => Err(wrong("it is not a folder".into())),
+        Ok(_) => Ok((name, NamedContext::Folder(folder))),
+    }
+}
+
+/// A context's name as references are compared, its platform (`name::linux/arm64`) kept.
+fn context_name(text: &str) -> Result<String, String> {
+    let (name, platform) = match text.split_once("::") {
+        Some((name, platform)) => (name, Some(platform)),
+        None => (text, None),
+    };
     let reference: Reference = name
         .parse()
         .map_err(|error| format!("the name of a context is that of a stage or image: {error}"))?;
     let name = reference.familiar();
-    let name = name.strip_suffix(":latest").unwrap_or(&name).to_owned();
-    if let Some(image) = value.strip_prefix("docker-image://") {
-        let reference = image.parse().map_err(|error| format!("`{text}`: {error}"))?;
-        return Ok((name, NamedContext::Image(reference)));
+    let name = name.strip_suffix(":latest").unwrap_or(&name);
+    match platform {
+        None => Ok(name.to_owned()),
+        Some(text) => {
+            let platform: oci::Platform =
+                text.parse().map_err(|error| format!("`{name}::{text}`: {error}"))?;
+            Ok(format!("{name}::{}", platform.normalize()))
+        }
     }
-    if let Some(scheme) =
-        ["oci-layout://", "target:"].iter().find(|scheme| value.starts_with(**scheme))
-    {
-        return Err(format!(
-            "`{text}`: a context of kind `{scheme}` is not there yet; a folder and docker-image:// are"
-        ));
-    }
-    if let Some(kind) = remote(value) {
-        return Err(format!(
-            "`{text}`: a context from {kind} is not there yet; clone or download it first"
-        ));
-    }
-    let folder: PathBuf = directory.join(value).components().collect();
-    match folder.metadata() {
-        Err(error) => Err(format!("`{text}`: {error}")),
-        Ok(metadata) if !metadata.is_dir() => Err(format!("`{text}`: it is not a folder")),
-        Ok(_) => Ok((name, NamedContext::Folder(folder))),
+}
+
+/// `path[:tag][@digest]`
+fn oci_layout(text: &str, directory: &Path) -> Result<OciLayout, String> {
+    let (path, digest) = match text.split_once('@') {
+        Some((path, digest)) => {
+            let digest: Digest = digest.parse().map_err(|error| format!("`{digest}`: {error}"))?;
+            (path, Some(digest))
+        }
+        None => (text, None),
+    };
+    let (path, tag) = path.split_once(':').unwrap_or((path, "latest"));
+    let folder: PathBuf = directory.join(path).components().collect();
+    match folder.join("index.json").is_file() || digest.is_some() && folder.is_dir() {
+        true => Ok(OciLayout { folder, tag: tag.to_owned(), digest }),
+        false => Err(format!("`{}` is no OCI layout: it has no index.json", folder.display())),
     }
 }
 
@@ -141,7 +206,9 @@ mod tests {
         file: Option<&str>,
         input: &[u8],
     ) -> Result<(Context, DockerfileSource), String> {
-        context(path, file, Path::new("/"), &mut || Ok(input.to_vec()))
+        let input = input.to_vec();
+        let mut stdin = || Box::new(std::io::Cursor::new(input.clone())) as Box<dyn Read + Send>;
+        context(path, file, Path::new("/"), &mut stdin)
     }
 
     #[test]
@@ -159,14 +226,11 @@ mod tests {
         for (path, file, input, word) in [
             ("-", Some("-"), &b""[..], "both"),
             ("-", Some("a"), b"FROM a", "twice"),
-            ("-", None, b"\x1f\x8b\x08....", "archive"),
             ("-", None, b" \n", "empty"),
             ("-", None, b"\xff", "UTF-8"),
-            ("https://github.com/a/b.git", None, b"", "not there yet"),
-            ("git@github.com:a/b", None, b"", "git"),
+            ("https://github.com/a/b.git?x=y", None, b"", "unexpected query"),
             ("/nowhere", None, b"", "`/nowhere`"),
             ("/proc/version", None, b"", "not a folder"),
-            (".", Some("https://x/Dockerfile"), b"", "URL"),
         ] {
             let error = read_with(path, file, input).unwrap_err();
             assert!(error.contains(word), "{path}: {error}");
@@ -174,18 +238,51 @@ mod tests {
     }
 
     #[test]
+    fn contexts_that_are_elsewhere() {
+        let in_context = |name: &str| DockerfileSource::InContext(name.into());
+        let (context, dockerfile) = read_with("git@h:r#v1:d", Some("a/Dockerfile"), b"").unwrap();
+        assert!(matches!(&context, Context::Git(git) if git.source.subdir == "d"), "{context:?}");
+        assert_eq!(dockerfile, in_context("a/Dockerfile"));
+        assert_eq!(
+            read_with("https://h/x.tar", Some("/tmp/Dockerfile"), b"").unwrap(),
+            (
+                Context::Http("https://h/x.tar".into()),
+                DockerfileSource::Path(Some("/tmp/Dockerfile".into()))
+            )
+        );
+        let (context, dockerfile) = read_with("-", Some("x"), b"\x1f\x8b\x08....").unwrap();
+        assert!(matches!(context, Context::Archive(_)));
+        assert_eq!(dockerfile, in_context("x"));
+        let url = "https://h/Dockerfile";
+        assert_eq!(
+            read_with("/tmp", Some(url), b"").unwrap().1,
+            DockerfileSource::Http(url.into())
+        );
+    }
+
+    #[test]
     fn named_contexts() {
         let read = |text: &str| named(text, Path::new("/"));
         assert_eq!(read("base=tmp").unwrap(), ("base".into(), NamedContext::Folder("/tmp".into())));
+        for (text, name) in [
+            ("a=https://h/x.tar", "a"),
+            ("a=git@h:r", "a"),
+            ("a=docker-image://scratch", "a"),
+            ("alpine:latest::linux/arm64/v8=/tmp", "alpine::linux/arm64"),
+        ] {
+            assert_eq!(read(text).unwrap().0, name, "{text}");
+        }
         let (name, context) = read("alpine:latest=docker-image://busybox:1").unwrap();
         assert_eq!(name, "alpine");
         assert!(matches!(context, NamedContext::Image(image) if image.familiar() == "busybox:1"));
         for (text, word) in [
             ("a", "name=path"),
             ("A=/tmp", "lower case"),
-            ("a=oci-layout://x", "oci-layout://"),
+            ("a=oci-layout://x", "no OCI layout"),
+            ("a=oci-layout://x@sha256:1", "sha256:1"),
             ("a=target:x", "target:"),
-            ("a=https://x", "URL"),
+            ("a::b=/tmp", "a::b"),
+            ("a=git://h/r?x=y", "unexpected query"),
             ("a=/nowhere", "a=/nowhere"),
         ] {
             let error = read(text).unwrap_err();

@@ -1,0 +1,167 @@
+//! What a build starts from: the context, and the texts in it or beside it.
+//!
+//! A folder is read where it is. Anything else (a repository, a download, an archive) is made by
+//! steps, which run here to find the Dockerfile and are part of the build's graph again; what they
+//! fetch, they fetch once.
+
+mod remote;
+mod text;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use execute::Sources;
+use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
+
+use crate::request::{Context, DockerfileSource, Request};
+use crate::{Error, Host};
+use remote::{Loaded, Loader};
+pub(crate) use text::folder_excludes;
+use text::{default_dockerfile, excludes, read_text};
+
+/// What a build starts from.
+pub(crate) struct Opened {
+    /// The Dockerfile.
+    pub dockerfile: SourceFile,
+    /// The task that read it.
+    pub definition: TaskId,
+    /// Patterns of the ignore file, in order.
+    pub excludes: Vec<String>,
+    /// What COPY and ADD read.
+    pub context: dockerfile::Context,
+    /// The context's folder, if it is one.
+    pub folder: Option<PathBuf>,
+    /// What came from servers.
+    pub sources: Arc<Sources>,
+    /// What progress has shown already.
+    pub shown: Vec<Operation>,
+}
+
+/// A Dockerfile that was read.
+struct Read {
+    /// The file beside which an ignore file can be; none for what came from elsewhere.
+    path: Option<PathBuf>,
+    file: SourceFile,
+    task: TaskId,
+}
+
+/// Opens the context and reads the Dockerfile and the ignore file.
+///
+/// # Errors
+/// If the context or the Dockerfile is not there, or is too large to be one.
+pub(crate) async fn open(host: &Host, request: &Request) -> Result<Opened, Error> {
+    let mut loader = Loader::new(host, request);
+    let folder = match &request.context {
+        Context::Folder(folder) if !folder.is_dir() => {
+            return Err(Error::NoContext { path: folder.clone() });
+        }
+        Context::Folder(folder) => Some(folder.clone()),
+        _ => None,
+    };
+    let loaded = loader.context(wants_context(request)).await?;
+    let read = dockerfile(host, request, folder.as_deref(), loaded.as_ref(), &mut loader).await?;
+    let excludes = match &folder {
+        Some(folder) => excludes(read.path.as_deref(), folder, &host.events)?,
+        None => Vec::new(),
+    };
+    let context = match loaded {
+        Some(loaded) => loaded.context,
+        None => dockerfile::Context::Local { name: "context".into(), excludes: Vec::new() },
+    };
+    Ok(Opened {
+        dockerfile: read.file,
+        definition: read.task,
+        excludes,
+        context,
+        folder,
+        sources: loader.sources,
+        shown: loader.shown,
+    })
+}
+
+/// Whether the Dockerfile is in the context: then a repository is checked out first. Else that is
+/// left to the steps that read it.
+fn wants_context(request: &Request) -> bool {
+    match request.dockerfile {
+        DockerfileSource::Path(None) | DockerfileSource::InContext(_) => true,
+        DockerfileSource::Path(Some(_)) | DockerfileSource::Text(_) | DockerfileSource::Http(_) => {
+            false
+        }
+    }
+}
+
+async fn dockerfile(
+    host: &Host,
+    request: &Request,
+    folder: Option<&Path>,
+    loaded: Option<&Loaded>,
+    loader: &mut Loader<'_>,
+) -> Result<Read, Error> {
+    let missing = |path: &str| Error::NoDockerfile {
+        path: path.into(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    let path = match (&request.dockerfile, folder, loaded) {
+        (DockerfileSource::Text(text), ..) => {
+            return Ok(elsewhere(host, "Dockerfile", text.clone()));
+        }
+        (DockerfileSource::Http(url), ..) => {
+            let text = loader.download(url).await?;
+            return Ok(elsewhere(host, "Dockerfile", text.into()));
+        }
+        (DockerfileSource::Path(Some(path)), ..) => path.clone(),
+        (DockerfileSource::InContext(name), Some(folder), _) => folder.join(name),
+        (DockerfileSource::Path(None), Some(folder), _) => default_dockerfile(folder),
+        (DockerfileSource::InContext(name), None, Some(loaded)) => {
+            let (name, text) = loader.text(loaded, Some(name)).await?;
+            return Ok(elsewhere(host, &name, text.into()));
+        }
+        (DockerfileSource::Path(None), None, Some(loaded)) => {
+            let (name, text) = loader.text(loaded, None).await?;
+            return Ok(elsewhere(host, &name, text.into()));
+        }
+        (DockerfileSource::InContext(name), None, None) => return Err(missing(name)),
+        (DockerfileSource::Path(None), None, None) => return Err(missing("Dockerfile")),
+    };
+    let text =
+        read_text(&path).map_err(|source| Error::NoDockerfile { path: path.clone(), source })?;
+    let name = path
+        .file_name()
+        .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
+    Ok(Read { path: Some(path), ..elsewhere(host, &name, text.into()) })
+}
+
+/// A Dockerfile beside which there is no ignore file.
+fn elsewhere(host: &Host, name: &str, text: Arc<str>) -> Read {
+    let task = show(
+        &host.events,
+        &format!("[internal] load build definition from {name}"),
+        "transferring dockerfile:",
+        text.len() as u64,
+    );
+    Read { path: None, file: SourceFile { name: name.into(), text }, task }
+}
+
+/// A download that becomes the file `context`, as BuildKit names it.
+pub(crate) fn download_of(url: &str) -> HttpSource {
+    HttpSource { url: url.into(), filename: "context".into(), checksum: None }
+}
+
+fn show(events: &graph::Events, task: &str, what: &str, bytes: u64) -> TaskId {
+    let task = events.task(task, Vec::new());
+    events.send(task, TaskEvent::Started);
+    let now = std::time::SystemTime::now();
+    events.send(
+        task,
+        TaskEvent::Transfer(Transfer {
+            name: what.into(),
+            current: bytes,
+            total: 0,
+            started: now,
+            completed: Some(now),
+        }),
+    );
+    events.send(task, TaskEvent::Done);
+    task
+}

@@ -1,0 +1,238 @@
+//! Contexts that are no folder: repositories, downloads, archives.
+
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+
+use cache::{Caches, LocalRecords};
+use execute::{Images, Output, Sources};
+use graph::{GitMtime, Graph, HttpSource, Operation, StepId, shown_url};
+use oci::{Digest, Platform};
+use solve::Solver;
+
+use super::text::{TEXT_LIMIT, text_of};
+use super::{download_of, show};
+use crate::archive::{LONGEST_HEAD, is_archive};
+use crate::request::{Context, GitContext, Upload};
+use crate::solving::{self, Parts};
+use crate::{Error, Host, Request};
+
+/// The largest archive that is taken, in bytes: what is larger is a mistake, not a context.
+const UPLOAD_LIMIT: u64 = 64 << 30;
+
+/// The place of an archive that came without an address; it is asked of nobody.
+const UPLOADED: &str = "upload:context";
+
+/// Loads contexts, and shows it.
+pub(super) struct Loader<'a> {
+    host: &'a Host,
+    request: &'a Request,
+    pub(super) sources: Arc<Sources>,
+    pub(super) shown: Vec<Operation>,
+}
+
+/// A context that is no folder.
+pub(super) struct Loaded {
+    /// What COPY and ADD read.
+    pub(super) context: dockerfile::Context,
+    /// Its files, where they were wanted.
+    output: Option<Output>,
+    /// Its only file, where it is a Dockerfile and no more.
+    only: Option<String>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(host: &'a Host, request: &'a Request) -> Self {
+        Self { host, request, sources: Arc::default(), shown: Vec::new() }
+    }
+
+    /// The main context, if it is no folder; with its files, if they are wanted.
+    pub(super) async fn context(&mut self, wanted: bool) -> Result<Option<Loaded>, Error> {
+        let request = self.request;
+        let source = match &request.context {
+            Context::Folder(_) | Context::Empty => return Ok(None),
+            Context::Git(git) => {
+                let context = dockerfile::Context::Git(self.git(git));
+                let output = if wanted { Some(self.load(&context).await?) } else { None };
+                return Ok(Some(Loaded { context, output, only: None }));
+            }
+            Context::Http(url) => download_of(url),
+            Context::Archive(upload) => self.upload(upload).await?,
+        };
+        let file = dockerfile::Context::Http(source.clone());
+        let output = self.load(&file).await?;
+        let head = self.read(&output, &source.filename, LONGEST_HEAD as u64).await?;
+        if is_archive(&head.unwrap_or_default()) {
+            let context = dockerfile::Context::Archive(source);
+            let output = if wanted { Some(self.load(&context).await?) } else { None };
+            return Ok(Some(Loaded { context, output, only: None }));
+        }
+        if matches!(request.context, Context::Archive(_)) {
+            return Err(Error::Request(
+                "the context is no archive that kiln knows: a tar, plain \
+                 or under gzip, bzip2, xz or zstd"
+                    .into(),
+            ));
+        }
+        Ok(Some(Loaded { context: file, output: Some(output), only: Some(source.filename) }))
+    }
+
+    /// The Dockerfile of a context, and its name: `name`, else `Dockerfile` or `dockerfile`.
+    pub(super) async fn text(
+        &mut self,
+        loaded: &Loaded,
+        name: Option<&str>,
+    ) -> Result<(String, String), Error> {
+        let output = loaded.output.as_ref();
+        let output = output.ok_or_else(|| Error::Request("the context was not loaded".into()))?;
+        let names = match (&loaded.only, name) {
+            (Some(only), None) => vec![only.clone()],
+            (Some(_), Some(name)) => {
+                return Err(Error::Request(format!(
+                    "the context is a Dockerfile alone, and `--file {name}` names another one in it"
+                )));
+            }
+            (None, name) => names(name.unwrap_or("Dockerfile")),
+        };
+        for name in &names {
+            if let Some(bytes) = self.read(output, name, TEXT_LIMIT + 1).await? {
+                let text = text_of(bytes)
+                    .map_err(|source| Error::NoDockerfile { path: name.into(), source })?;
+                return Ok((name.clone(), text));
+            }
+        }
+        let source = io::Error::new(io::ErrorKind::NotFound, "the context has no such file");
+        Err(Error::NoDockerfile { path: names[0].clone().into(), source })
+    }
+
+    /// A Dockerfile that a server has.
+    pub(super) async fn download(&mut self, url: &str) -> Result<String, Error> {
+        let source = HttpSource { filename: "Dockerfile".into(), ..download_of(url) };
+        let output = self.load(&dockerfile::Context::Http(source)).await?;
+        let bytes = self.read(&output, "Dockerfile", TEXT_LIMIT + 1).await?;
+        text_of(bytes.unwrap_or_default())
+            .map_err(|source| Error::NoDockerfile { path: shown_url(url).into(), source })
+    }
+
+    /// A repository, with what build arguments say of it.
+    fn git(&self, git: &GitContext) -> graph::GitSource {
+        let mut source = git.source.clone();
+        let argument = |wanted: &str| {
+            let mut given = self.request.build_args.iter().rev();
+            given.find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        };
+        source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(is_true);
+        let epoch = self.request.source_date_epoch.is_some();
+        if epoch && !git.has_mtime {
+            source.mtime = GitMtime::Commit;
+        }
+        source
+    }
+
+    /// Brings an archive that comes once into the store.
+    async fn upload(&mut self, upload: &Upload) -> Result<HttpSource, Error> {
+        let reader = upload.take();
+        let mut reader = reader
+            .ok_or_else(|| Error::Request("the context was read before; it comes once".into()))?;
+        let store = self.host.store.clone();
+        let receive = move || -> Result<(Digest, u64, std::fs::File), Error> {
+            let mut writer = store.blob_writer()?;
+            let failed = |error: io::Error| Error::Request(format!("reading the context: {error}"));
+            let mut limited = (&mut reader).take(UPLOAD_LIMIT + 1);
+            let size = io::copy(&mut limited, &mut writer).map_err(failed)?;
+            if size > UPLOAD_LIMIT {
+                let limit = UPLOAD_LIMIT >> 30;
+                return Err(Error::Request(format!("the context is larger than {limit} GiB")));
+            }
+            writer.flush().map_err(failed)?;
+            let (digest, size) = writer.commit(None)?;
+            Ok((digest, size, store.open_blob(&digest)?))
+        };
+        let (digest, size, file) = transfer::blocking(receive).await?;
+        show(
+            &self.host.events,
+            "[internal] load remote build context",
+            "transferring context:",
+            size,
+        );
+        let source = HttpSource { checksum: Some(digest), ..download_of(UPLOADED) };
+        self.sources.lend(&source, digest, size, file);
+        self.shown.push(Operation::Http(source.clone()));
+        Ok(source)
+    }
+
+    /// Runs the steps of a context, as far as no record of this machine knows what they make.
+    async fn load(&mut self, context: &dockerfile::Context) -> Result<Output, Error> {
+        let platform = Platform::host();
+        let Some((graph, last)) = context.graph(&platform) else {
+            return Err(Error::Request("the context has no files".into()));
+        };
+        let output = self.solve(&graph, last).await?;
+        self.shown.extend(graph.steps().map(|(_, step)| step.operation.clone()));
+        Ok(output)
+    }
+
+    async fn solve(&self, graph: &Graph, last: StepId) -> Result<Output, Error> {
+        let host = self.host;
+        let (executor, tasks) = solving::executor(host, self.request, &self.parts(graph));
+        let caches = Caches::new(LocalRecords::open(&host.store)?, Vec::new());
+        let parallelism = execute::Executor::parallelism();
+        let solver = Solver::new(graph, &executor, &caches, &tasks, parallelism);
+        let solved = solver.solve(last).await;
+        let solved = solved.map_err(|error| Error::Context(transfer::chain_text(&error.source)))?;
+        Ok(solved.output)
+    }
+
+    async fn read(
+        &self,
+        output: &Output,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let (executor, _) = solving::executor(self.host, self.request, &self.parts(&Graph::new()));
+        let read = executor.read_file(output, path, limit).await;
+        read.map_err(|error| Error::Context(transfer::chain_text(&error)))
+    }
+
+    fn parts<'g>(&'g self, graph: &'g Graph) -> Parts<'g> {
+        Parts {
+            graph,
+            images: Arc::new(Images::new(self.host.client.clone())),
+            folders: Default::default(),
+            epoch: self.request.source_date_epoch,
+            sources: self.sources.clone(),
+            shown: &self.shown,
+        }
+    }
+}
+
+/// The names that a Dockerfile can have: BuildKit knows `dockerfile` for `Dockerfile` too.
+fn names(name: &str) -> Vec<String> {
+    let (folder, base) = match name.rfind('/') {
+        Some(at) => name.split_at(at + 1),
+        None => ("", name),
+    };
+    let lower = (base == "Dockerfile").then(|| format!("{folder}dockerfile"));
+    [name.to_owned()].into_iter().chain(lower).collect()
+}
+
+/// As Go reads a truth.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dockerfile_can_be_in_lower_case() {
+        for (name, expected) in [
+            ("Dockerfile", &["Dockerfile", "dockerfile"][..]),
+            ("a/Dockerfile", &["a/Dockerfile", "a/dockerfile"]),
+            ("a/Dockerfile.x", &["a/Dockerfile.x"]),
+            ("x", &["x"]),
+        ] {
+            assert_eq!(names(name), expected);
+        }
+    }
+}

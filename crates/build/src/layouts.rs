@@ -1,0 +1,42 @@
+//! Bases that are in folders of the OCI layout (`oci-layout://`).
+
+use dockerfile::ImageRequest;
+use execute::{BaseImage, Images};
+use oci::Reference;
+
+use crate::Error;
+use crate::request::OciLayout;
+
+/// What a layout's image is called in progress and in its step: the context's name, with the
+/// image's digest.
+///
+/// # Errors
+/// If the layout has no such image.
+pub(crate) fn reference(name: &str, layout: &OciLayout) -> Result<Reference, Error> {
+    let failed = |reason: String| {
+        let folder = layout.folder.display();
+        Error::Request(format!("`--build-context {name}=oci-layout://{folder}`: {reason}"))
+    };
+    let name = name.split_once("::").map_or(name, |(name, _)| name);
+    let reference: Reference = name.parse().map_err(|error| failed(format!("{error}")))?;
+    let digest = match layout.digest {
+        Some(digest) => digest,
+        None => execute::tagged_in_layout(&layout.folder, &layout.tag).map_err(failed)?,
+    };
+    Ok(reference.with_digest(digest))
+}
+
+/// The image of a layout for a platform.
+///
+/// # Errors
+/// In words, if it is damaged or for other platforms.
+pub(crate) async fn find(
+    images: &Images,
+    layout: &OciLayout,
+    need: &ImageRequest,
+) -> Result<BaseImage, String> {
+    images
+        .resolve_in_layout(&layout.folder, &need.reference, &need.platform)
+        .await
+        .map_err(|error| transfer::chain_text(&error))
+}

@@ -1,0 +1,164 @@
+//! Images in folders of the OCI layout: bases that no registry is asked for.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use graph::ImageSource;
+use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use serde::de::DeserializeOwned;
+use store::Place;
+
+use crate::executor::blocking;
+use crate::image::{BaseImage, ImageError, Images, choose, is_index, layers};
+
+/// Documents of real images are a few KiB; an index of many images or labels make them larger.
+const DOCUMENT_LIMIT: u64 = 8 << 20;
+
+/// Where the names of images are, in `index.json`; the second is containerd's.
+const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
+
+/// The digest that a layout's `index.json` has for a tag. A layout's only image answers to any.
+///
+/// # Errors
+/// In words, if the folder is no layout, or has several images and none of that name.
+pub fn tagged_in_layout(folder: &Path, tag: &str) -> Result<Digest, String> {
+    let index: Index = document(&read(&folder.join("index.json"))?, "index.json")?;
+    let is_named = |manifest: &&Descriptor| {
+        NAMES.iter().any(|name| manifest.annotations.get(*name).is_some_and(|name| name == tag))
+    };
+    match (index.manifests.iter().find(is_named), index.manifests.as_slice()) {
+        (Some(found), _) | (None, [found]) => Ok(found.digest),
+        (None, []) => Err("there is no image in its index.json".into()),
+        (None, several) => {
+            let names = several.iter().filter_map(|manifest| manifest.annotations.get(NAMES[0]));
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            Err(format!(
+                "no image is tagged `{tag}`; there are {} ({}); name one as \
+                 oci-layout://folder:tag or oci-layout://folder@sha256:…",
+                several.len(),
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+impl Images {
+    /// The image that a layout has under a reference's digest, for a platform. The reference's
+    /// name is for progress only.
+    ///
+    /// # Errors
+    /// If the layout does not have it, it is for other platforms, or makes no sense.
+    pub async fn resolve_in_layout(
+        &self,
+        folder: &Path,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<BaseImage, ImageError> {
+        let layout = Layout { folder: folder.into(), reference: reference.clone() };
+        let platform = platform.clone();
+        let image = blocking(move || layout.image(&platform)).await?;
+        self.remember(&image);
+        Ok(image)
+    }
+}
+
+struct Layout {
+    folder: PathBuf,
+    reference: Reference,
+}
+
+impl Layout {
+    /// Reads the documents of the image. Blocks.
+    fn image(&self, platform: &Platform) -> Result<BaseImage, ImageError> {
+        let wrong = |what: String| ImageError::Document { reference: self.reference.clone(), what };
+        let root = self.reference.digest();
+        let root = root.ok_or_else(|| wrong("it has no digest".into()))?;
+        let bytes = self.blob(root)?;
+        // No media type comes with it: the shape tells.
+        let untyped = Descriptor::new("", root, bytes.len() as u64);
+        let (manifest_digest, bytes) = match is_index(&untyped, &bytes) {
+            false => (root, bytes),
+            true => {
+                let chosen = choose(&self.reference, &bytes, platform)?.digest;
+                (chosen, self.blob(chosen)?)
+            }
+        };
+        let manifest: Manifest = document(&bytes, "its manifest").map_err(wrong)?;
+        let config_bytes = self.blob(manifest.config.digest)?;
+        let config: ImageConfig = document(&config_bytes, "its config").map_err(wrong)?;
+        let place = Place::Layout(self.folder.clone());
+        let layers = layers(&manifest, &config, Some(&place)).map_err(wrong)?;
+        Ok(BaseImage {
+            source: ImageSource {
+                reference: self.reference.clone(),
+                platform: platform.normalize(),
+                manifest: manifest_digest,
+                diff_ids: config.rootfs.diff_ids.clone(),
+            },
+            config,
+            layers,
+        })
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
+        let wrong = |what: String| ImageError::Document { reference: self.reference.clone(), what };
+        let path = self.folder.join("blobs/sha256").join(digest.hex());
+        let bytes = read(&path).map_err(wrong)?;
+        match Digest::of(&bytes) == digest {
+            true => Ok(bytes),
+            false => Err(wrong(format!(
+                "`{}` does not have the digest that its name says",
+                path.display()
+            ))),
+        }
+    }
+}
+
+fn document<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("{name} cannot be read: {error}"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |what: String| format!("`{}`: {what}", path.display());
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|error| failed(error.to_string()))?;
+    match bytes.len() as u64 > DOCUMENT_LIMIT {
+        true => Err(failed(format!("it is larger than {} MiB", DOCUMENT_LIMIT >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_layouts() {
+        let folder = tempfile::tempdir().unwrap();
+        let tagged = |tag: &str| tagged_in_layout(folder.path(), tag);
+        assert!(tagged("latest").unwrap_err().contains("index.json"));
+        let entry = |text: &str, name: &str| {
+            format!(
+                r#"{{"mediaType":"x","digest":"{}","size":1,"annotations":{{"{}":"{name}"}}}}"#,
+                Digest::of(text),
+                NAMES[0]
+            )
+        };
+        let write = |entries: &[String]| {
+            let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+            std::fs::write(folder.path().join("index.json"), text).unwrap();
+        };
+        write(&[entry("a", "1.0")]);
+        assert_eq!(tagged("latest"), Ok(Digest::of("a")), "the only one");
+        write(&[entry("a", "1.0"), entry("b", "latest")]);
+        assert_eq!(tagged("latest"), Ok(Digest::of("b")));
+        assert_eq!(tagged("1.0"), Ok(Digest::of("a")));
+        let refused = tagged("2").unwrap_err();
+        assert!(refused.contains("1.0, latest"), "{refused}");
+        write(&[]);
+        assert!(tagged("latest").unwrap_err().contains("no image"));
+    }
+}

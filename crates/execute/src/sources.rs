@@ -1,0 +1,63 @@
+//! What comes from servers, once in a build however many graphs ask for it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::{GitSource, HttpSource};
+use oci::Digest;
+use store::{ScratchFolder, Tree};
+use tokio::sync::OnceCell;
+
+use crate::git::Resolved;
+use crate::http::Download;
+
+/// What comes from servers: a build asks for it with one graph to find its Dockerfile and with
+/// another one to build, and both must see the same.
+#[derive(Default)]
+pub struct Sources {
+    pub(crate) downloads: Once<HttpSource, Download>,
+    pub(crate) commits: Once<GitSource, Resolved>,
+    pub(crate) checkouts: Once<GitSource, Arc<Tree>>,
+    /// Checkouts' folders, which trees read.
+    folders: Mutex<Vec<ScratchFolder>>,
+}
+
+impl Sources {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a file known as what a source names: no server is asked for it.
+    pub fn lend(&self, source: &HttpSource, digest: Digest, size: u64, file: File) {
+        let download = Download { digest, size, file: Arc::new(file), modified: None };
+        // Whoever asked before knows it already.
+        let _ = self.downloads.of(source).set(download);
+    }
+
+    /// Keeps a folder that a tree reads until the build ends.
+    pub(crate) fn keep(&self, folder: ScratchFolder) {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+    }
+}
+
+/// What is made once for a key.
+pub(crate) struct Once<K, T>(Mutex<HashMap<K, Arc<OnceCell<T>>>>);
+
+impl<K, T> Default for Once<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> Once<K, T> {
+    pub(crate) fn of(&self, key: &K) -> Arc<OnceCell<T>> {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match cells.get(key) {
+            Some(cell) => cell.clone(),
+            None => cells.entry(key.clone()).or_default().clone(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Contexts that are no folder of this machine.
+
+use std::process::Command;
+
+use fixtures::tar::{self, Entry, Kind};
+use fixtures::web_server::Page;
+use fixtures::{Kiln, Run, WebServer};
+
+use crate::repository::Repository;
+use crate::{context_of, kiln, stat, text};
+
+struct Bench {
+    kiln: Kiln,
+    server: WebServer,
+    place: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { kiln: kiln(), server: WebServer::start(), place: tempfile::tempdir().unwrap() }
+    }
+
+    fn put(&self, path: &str, body: &[u8]) {
+        self.server.put(path, Page { body: body.into(), ..Page::default() });
+    }
+
+    /// Builds; `@` stands for the server's host.
+    fn build(&self, args: &[&str], input: &[u8]) -> Run {
+        let output = format!("--output=type=tar,dest={}", text(&self.place.path().join("out.tar")));
+        let metadata = format!("--metadata-file={}", text(&self.place.path().join("metadata")));
+        let args = args.iter().map(|arg| arg.replace('@', self.server.host()));
+        let fixed = ["build", "--progress=plain", output.as_str(), metadata.as_str()];
+        self.kiln.run_with_input(fixed.map(str::to_owned).into_iter().chain(args), input)
+    }
+
+    /// The result's files.
+    fn files(&self) -> Vec<Entry> {
+        tar::read(&std::fs::read(self.place.path().join("out.tar")).unwrap()).unwrap()
+    }
+
+    /// Their paths, without folders.
+    fn paths(&self) -> Vec<String> {
+        let files = self.files().into_iter().filter(|entry| matches!(entry.kind, Kind::File(_)));
+        files.map(|entry| entry.absolute()).collect()
+    }
+
+    fn ran(&self) -> u64 {
+        stat(&self.place.path().join("metadata"), "ran")
+    }
+
+    #[track_caller]
+    fn refuses(&self, args: &[&str], input: &[u8], words: &[&str]) {
+        let run = self.build(args, input);
+        assert!(run.refused(), "{args:?}: exit code {:?}\n{}", run.code, run.stderr);
+        for word in words {
+            assert!(run.stderr.contains(word), "{args:?}: no `{word}` in\n{}", run.stderr);
+        }
+    }
+}
+
+const DOCKERFILE: &str = "FROM scratch\nCOPY . /all/\n";
+
+/// An archive with a Dockerfile, another one in a folder, and an ignore file that does not count.
+fn archive() -> Vec<u8> {
+    let folder = context_of(&[
+        ("Dockerfile", DOCKERFILE),
+        ("dir/Other", "FROM scratch\nCOPY a.txt /other\n"),
+        ("a.txt", "a\n"),
+        (".dockerignore", "a.txt\n"),
+    ]);
+    let output = Command::new("tar")
+        .args(["-C", &text(folder.path()), "--owner=7", "--group=8", "--mtime=@1600000000"])
+        .args(["-cf", "-", "."])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// The bytes under a compression of the system; none where its program is not here.
+fn compressed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("archive");
+    std::fs::write(&file, bytes).unwrap();
+    let program = crate::program("archives_on_standard_input", program)?;
+    let output = Command::new(program).arg("-c").arg(&file).output().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
+}
+
+const ALL: [&str; 4] = ["/all/.dockerignore", "/all/Dockerfile", "/all/a.txt", "/all/dir/Other"];
+
+#[test]
+fn archives_on_standard_input() {
+    let bench = Bench::new();
+    let plain = archive();
+    bench.build(&["-"], &plain).expect_ok();
+    assert_eq!((bench.paths(), bench.ran()), (ALL.map(str::to_owned).to_vec(), 1));
+    let files = bench.files();
+    let copied = files.iter().find(|entry| entry.absolute() == "/all/a.txt").unwrap();
+    // What an archive says of its files counts, owners too, as in BuildKit.
+    assert_eq!((copied.uid, copied.gid, copied.mtime), (7, 8, 1_600_000_000));
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let Some(bytes) = compressed(program, &plain) else { continue };
+        bench.build(&["-"], &bytes).expect_ok();
+        assert_eq!((bench.paths(), bench.ran()), (ALL.map(str::to_owned).to_vec(), 0), "{program}");
+    }
+    bench.build(&["-f", "dir/Other", "-"], &plain).expect_ok();
+    assert_eq!(bench.paths(), ["/other"]);
+    bench.refuses(&["-f", "none", "-"], &plain, &["`none`", "no such file"]);
+    bench.refuses(&["-f", "dir", "-"], &plain, &["read `dir`", "not a file"]);
+    bench.refuses(&["-f", "-", "-"], &plain, &["both"]);
+    // Its beginning is that of an archive.
+    bench.refuses(&["-"], b"\x1f\x8b\x08 and no more", &["context"]);
+    bench.refuses(&["-"], &plain[..700], &["context"]);
+}
+
+#[test]
+fn a_dockerfile_alone() {
+    let bench = Bench::new();
+    bench.build(&["-"], b"FROM scratch\nCOPY <<f /f\nx\nf\n").expect_ok();
+    assert_eq!(bench.paths(), ["/f"]);
+    let folder = context_of(&[("a.txt", "a\n"), (".dockerignore", "Dockerfile\n")]);
+    let folder = text(folder.path());
+    bench.build(&["-f", "-", &folder], DOCKERFILE.as_bytes()).expect_ok();
+    assert_eq!(bench.paths(), ["/all/.dockerignore", "/all/a.txt"]);
+    bench.put("/d/Dockerfile", DOCKERFILE.as_bytes());
+    bench.build(&["-f", "http://@/d/Dockerfile", &folder], b"").expect_ok();
+    assert_eq!((bench.paths().len(), bench.ran()), (2, 0));
+    // An address of a Dockerfile is a context of one file.
+    bench.build(&["http://@/d/Dockerfile"], b"").expect_ok();
+    assert_eq!(bench.paths(), ["/all/context"]);
+    bench.refuses(&["-f", "x", "http://@/d/Dockerfile"], b"", &["a Dockerfile alone", "--file x"]);
+    bench.refuses(&["-f", "http://@/none", &folder], b"", &["404", "/none"]);
+}
+
+#[test]
+fn archives_of_a_server() {
+    let bench = Bench::new();
+    bench.put("/c", &archive());
+    bench.build(&["http://@/c"], b"").expect_ok();
+    assert_eq!((bench.paths(), bench.ran()), (ALL.map(str::to_owned).to_vec(), 1));
+    bench.build(&["-f", "dir/Other", "http://@/c"], b"").expect_ok();
+    assert_eq!(bench.paths(), ["/other"]);
+    let own = context_of(&[("Own", "FROM scratch\nCOPY a.txt /own\n")]);
+    bench.build(&["-f", &text(&own.path().join("Own")), "http://@/c"], b"").expect_ok();
+    assert_eq!(bench.paths(), ["/own"]);
+    bench.build(&["-f", "-", "http://@/c"], b"FROM scratch\nCOPY a.txt /piped\n").expect_ok();
+    assert_eq!(bench.paths(), ["/piped"]);
+    let url = "http://user:hunter2@@/none.tar?sig=4711".replacen("@@", "@AT", 1);
+    let url = url.replace("@AT", &format!("@{}", bench.server.host()));
+    let run = bench.kiln.run(["build", "--progress=plain", &url]);
+    assert!(run.refused() && run.stderr.contains("404"), "{}", run.stderr);
+    assert!(!run.stderr.contains("hunter2") && !run.stderr.contains("4711"), "{}", run.stderr);
+}
+
+#[test]
+fn repositories() {
+    let Some(repository) = Repository::new("contexts_of_repositories") else { return };
+    let bench = Bench::new();
+    let work = repository.work();
+    std::fs::write(work.join("dockerfile"), DOCKERFILE).unwrap();
+    std::fs::write(work.join("dir/Other"), "FROM scratch\nCOPY a.txt /other\n").unwrap();
+    std::fs::write(work.join(".dockerignore"), "run.sh\n").unwrap();
+    repository.commit();
+    repository.serve(&bench.server);
+
+    let all = [
+        "/all/.dockerignore",
+        "/all/dir/Other",
+        "/all/dir/a.txt",
+        "/all/dockerfile",
+        "/all/run.sh",
+    ];
+    bench.build(&["http://@/r.git"], b"").expect_ok();
+    assert_eq!((bench.paths(), bench.ran()), (all.map(str::to_owned).to_vec(), 1));
+    bench.build(&["http://@/r.git?branch=main"], b"").expect_ok();
+    assert_eq!(bench.ran(), 0);
+    for context in ["http://@/r.git#main:dir", "http://@/r.git?ref=main&subdir=dir"] {
+        bench.build(&["-f", "Other", context], b"").expect_ok();
+        assert_eq!(bench.paths(), ["/other"]);
+    }
+    bench.build(&["-f", "-", "http://@/r.git#v1"], DOCKERFILE.as_bytes()).expect_ok();
+    assert_eq!(bench.paths(), ["/all/dir/a.txt", "/all/run.sh"]);
+
+    let keep = "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
+    bench.build(&[keep, "http://@/r.git"], b"").expect_ok();
+    assert!(bench.paths().contains(&"/all/.git/HEAD".to_owned()), "{:?}", bench.paths());
+    let epoch = "--build-arg=SOURCE_DATE_EPOCH=5";
+    let committed: i64 = repository.run(&["log", "-1", "--format=%ct"]).parse().unwrap();
+    for (args, mtime) in [
+        (&["http://@/r.git?mtime=commit"][..], committed),
+        (&[epoch, "http://@/r.git?keep-git-dir=0"], committed),
+    ] {
+        bench.build(args, b"").expect_ok();
+        let files = bench.files();
+        let file = files.iter().find(|entry| entry.absolute() == "/all/run.sh").unwrap();
+        assert_eq!(file.mtime, mtime, "{args:?}");
+    }
+
+    bench.refuses(&["http://@/r.git#none"], b"", &["build context", "does not contain ref none"]);
+    bench.refuses(&["http://@/r.git?colour=red"], b"", &["unexpected query \"colour\""]);
+    bench.refuses(&["-f", "none", "http://@/r.git"], b"", &["`none`"]);
+}
