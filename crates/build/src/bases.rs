@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage};
 use execute::{BaseImage, Images, Sources};
 use futures_util::future::join_all;
-use graph::{Failure, Operation, SourceFile, TaskEvent};
+use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
 use oci::Platform;
 
 use crate::context::{Opened, download_of};
@@ -16,7 +16,12 @@ use crate::{Error, Host, Request, layouts, shelf};
 
 /// A graph and what is known around it.
 pub(crate) struct Bases {
-    pub lowered: Lowered,
+    /// The steps of all platforms; what they share is in it once.
+    pub graph: Graph,
+    /// What is built, for each platform.
+    pub targets: Vec<PlatformTarget>,
+    /// Whether an index is asked for even for one platform.
+    pub is_index: bool,
     pub images: Arc<Images>,
     /// Folders by the names of contexts.
     pub folders: BTreeMap<String, PathBuf>,
@@ -29,7 +34,30 @@ pub(crate) struct Bases {
     pub warnings: Vec<String>,
 }
 
-/// Lowers a Dockerfile, resolving the images that it needs until it needs no more.
+/// What is built for one platform.
+pub(crate) struct PlatformTarget {
+    pub platform: Platform,
+    /// What the Dockerfile says for it. Its own graph is part of the one of all platforms.
+    pub lowered: Lowered,
+    /// The step that makes the image's layers, in the graph of all platforms.
+    pub result: Option<StepId>,
+}
+
+impl Bases {
+    /// The steps that make the images' layers.
+    pub(crate) fn results(&self) -> Vec<StepId> {
+        self.targets.iter().filter_map(|target| target.result).collect()
+    }
+
+    /// The time that nothing is later than. An `ARG` can give each platform one of its own: what
+    /// platforms share has the first one's.
+    pub(crate) fn source_date_epoch(&self) -> Option<i64> {
+        self.targets.iter().find_map(|target| target.lowered.source_date_epoch)
+    }
+}
+
+/// Lowers a Dockerfile for each platform, resolving the images that it needs until it needs no
+/// more.
 pub(crate) async fn lower(
     host: &Host,
     request: &Request,
@@ -37,23 +65,60 @@ pub(crate) async fn lower(
     dockerfile: &Dockerfile,
 ) -> Result<Bases, Error> {
     let mut asking = Asking::new(host, request, opened)?;
-    let lowered = loop {
-        let lowering = dockerfile
-            .lower(&asking.asked, &asking.resolved)
-            .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
-        match lowering {
-            Lowering::Done(lowered) => break *lowered,
-            Lowering::Needs(needs) => asking.look_up(&needs).await,
-        }
+    let is_index = is_index(request)?;
+    let asked: Vec<dockerfile::Request> = match request.platforms.as_slice() {
+        [] => vec![asking.asked.clone()],
+        platforms => distinct(platforms)
+            .into_iter()
+            .map(|platform| dockerfile::Request { platform, ..asking.asked.clone() })
+            .collect(),
     };
-    for finding in &lowered.findings {
-        let text = finding.to_string();
-        host.events.send(opened.definition, TaskEvent::Warning(text.into()));
+    let several = is_index || asked.len() > 1;
+    let mut lowered = Vec::with_capacity(asked.len());
+    while lowered.len() < asked.len() {
+        let mut missing = Vec::new();
+        lowered.clear();
+        for asked in &asked {
+            let asked = dockerfile::Request { multi_platform: several, ..asked.clone() };
+            let lowering = dockerfile
+                .lower(&asked, &asking.resolved)
+                .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
+            match lowering {
+                Lowering::Done(done) => lowered.push(*done),
+                Lowering::Needs(needs) => missing.extend(needs),
+            }
+        }
+        let mut needs: Vec<ImageRequest> = Vec::new();
+        for need in missing {
+            // Stages that every platform has ask for the same.
+            let same = |known: &ImageRequest| {
+                (&known.reference, &known.platform, &known.context)
+                    == (&need.reference, &need.platform, &need.context)
+            };
+            if !needs.iter().any(same) {
+                needs.push(need);
+            }
+        }
+        asking.look_up(&needs).await;
     }
-    let warnings = warnings(&lowered);
+    let warnings = warnings(host, opened, &lowered);
+    let (graph, numbers) = Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
+    let target = |(lowered, numbers): (Lowered, Vec<StepId>)| PlatformTarget {
+        platform: lowered.config.platform(),
+        result: lowered.result.map(|result| numbers[result.0 as usize]),
+        lowered,
+    };
+    let mut targets: Vec<PlatformTarget> = lowered.into_iter().zip(numbers).map(target).collect();
+    if !request.platforms.is_empty() {
+        for (target, asked) in targets.iter_mut().zip(asked) {
+            target.platform = asked.platform;
+        }
+    }
     let Asking { images, folders, .. } = asking;
     Ok(Bases {
-        lowered,
+        graph,
+        targets,
+        is_index: several,
         images,
         folders,
         file: opened.dockerfile.clone(),
@@ -62,6 +127,36 @@ pub(crate) async fn lower(
         warnings,
     })
 }
+
+/// Platforms, each once.
+fn distinct(platforms: &[Platform]) -> Vec<Platform> {
+    let mut distinct: Vec<Platform> = Vec::new();
+    for platform in platforms.iter().map(Platform::normalize) {
+        if !distinct.contains(&platform) {
+            distinct.push(platform);
+        }
+    }
+    distinct
+}
+
+/// Whether an index is asked for whatever the number of platforms (`BUILDKIT_MULTI_PLATFORM`).
+fn is_index(request: &Request) -> Result<bool, Error> {
+    let given = request.build_args.iter().rev();
+    let mut given = given.filter(|(name, value)| name == MULTI_PLATFORM && !value.is_empty());
+    let Some((_, value)) = given.next() else { return Ok(false) };
+    match value.as_str() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" if distinct(&request.platforms).len() > 1 => {
+            let message = "conflicting config: returning multiple target platforms is not allowed";
+            Err(Error::Request(format!("{message}: `{MULTI_PLATFORM}={value}`")))
+        }
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Error::Request(format!("invalid boolean value for {MULTI_PLATFORM}: `{value}`"))),
+    }
+}
+
+/// A build argument that asks for an index.
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
 /// What a Dockerfile is read against, while images are looked up.
 pub(crate) struct Asking<'a> {
@@ -74,6 +169,7 @@ pub(crate) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
+    /// Asks for the first platform of the request, or this machine's.
     pub(crate) fn new(
         host: &'a Host,
         request: &'a Request,
@@ -96,15 +192,30 @@ impl<'a> Asking<'a> {
     }
 }
 
-fn warnings(lowered: &Lowered) -> Vec<String> {
-    let of_file = lowered.findings.iter().map(ToString::to_string);
-    let unused = (!lowered.unused_build_args.is_empty()).then(|| {
-        format!(
-            "[Warning] One or more build-args [{}] were not consumed",
-            lowered.unused_build_args.join(" ")
-        )
-    });
-    of_file.chain(unused).collect()
+/// Says once what the user should know, however many platforms say it.
+fn warnings(host: &Host, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    for finding in lowered.iter().flat_map(|lowered| &lowered.findings) {
+        let text = finding.to_string();
+        if !warnings.contains(&text) {
+            host.events.send(opened.definition, TaskEvent::Warning(text.as_str().into()));
+            warnings.push(text);
+        }
+    }
+    // An argument is of use if it is for one platform.
+    let Some((first, others)) = lowered.split_first() else { return warnings };
+    let unused: Vec<&str> = first
+        .unused_build_args
+        .iter()
+        .filter(|name| others.iter().all(|other| other.unused_build_args.contains(name)))
+        .map(String::as_str)
+        .filter(|name| *name != MULTI_PLATFORM)
+        .collect();
+    if !unused.is_empty() {
+        let unused = unused.join(" ");
+        warnings.push(format!("[Warning] One or more build-args [{unused}] were not consumed"));
+    }
+    warnings
 }
 
 /// Finds an image: in the store where it was named here, else in its registry.
@@ -157,15 +268,7 @@ fn dockerfile_request(
     folders: &mut BTreeMap<String, PathBuf>,
 ) -> Result<dockerfile::Request, Error> {
     let host = Platform::host();
-    let platform = match request.platforms.as_slice() {
-        [] => host.clone(),
-        [platform] => platform.normalize(),
-        _ => {
-            return Err(Error::Request(
-                "`--platform` with several values: kiln builds one platform at a time yet".into(),
-            ));
-        }
-    };
+    let platform = request.platforms.first().map_or_else(|| host.clone(), Platform::normalize);
     let mut asked = dockerfile::Request::new(platform);
     asked.build_platform = host;
     asked.platform_explicit = !request.platforms.is_empty();

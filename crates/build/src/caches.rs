@@ -6,6 +6,7 @@ use cache::{Export, FolderPlace, Form, Imported, Mode, Place, RegistryPlace, Wri
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest, Reference};
+use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
 use crate::solving::Solved;
@@ -123,7 +124,7 @@ async fn write(
         CacheMode::Min => Mode::Min,
         CacheMode::Max => Mode::Max,
     };
-    let export = Export::new(&solved.steps, &solved.chain, mode).used_on(today());
+    let export = Export::new(&solved.steps, &solved.chains, mode).used_on(today());
     if export.is_empty() {
         return Ok(None);
     }
@@ -170,12 +171,12 @@ fn place_to(target: &CacheTarget) -> Option<Place> {
     })
 }
 
-/// The cache that goes into the image's config, where one was asked for.
+/// The cache that goes into the config of an image with these layers, where one was asked for.
 pub(crate) fn inline(
     host: &Host,
     request: &Request,
     graph: &Graph,
-    solved: &Solved,
+    (solved, chain): (&Solved, &Chain),
 ) -> Option<String> {
     if !request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
         return None;
@@ -188,7 +189,7 @@ pub(crate) fn inline(
         true => {
             let keys = graph.steps().map(|(_, step)| solve::step_key(step));
             let old = keys.filter_map(|key| Some((*key.digests.first()?, key.old?))).collect();
-            let cache = cache::inline_cache(&solved.steps, &solved.chain.layers(), &old);
+            let cache = cache::inline_cache(&solved.steps, &chain.layers(), &old);
             cache.ok_or("the image has no layer of a step, so it got no inline cache")
         }
         false => Err("no output is an image, so the inline cache goes nowhere"),

@@ -4,29 +4,47 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use export::{ArchiveKind, ArchiveRequest, Engine, Format, Image, Manifested, PushRequest};
+use export::{
+    ArchiveKind, ArchiveRequest, Documents, Engine, FilesRequest, FolderTarget, Format, Image,
+    PlatformImage, Product, PushRequest, Writing,
+};
 use graph::{Failure, TaskEvent, TaskId};
 use oci::{Digest, Reference};
+use store::Chain;
 use transfer::{LayerFormat, Meter, Transfer};
 
-use crate::bases::Bases;
-use crate::request::{ArchiveOutput, Destination, ImageFormat, ImageOutput, Output};
+use crate::bases::{Bases, PlatformTarget};
+use crate::request::{
+    ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
+};
 use crate::solving::Solved;
 use crate::{BuiltImage, Error, Host, Request, caches, shelf};
 
-/// The image of a build: the config that the Dockerfile asks for, the layers that steps made, and
+/// The images of a build: the configs that the Dockerfile asks for, the layers that steps made, and
 /// their records where an inline cache was asked for.
-pub(crate) fn image(host: &Host, request: &Request, bases: &Bases, solved: &Solved) -> Image {
-    let base_history = bases.lowered.base.as_ref().map_or(0, |base| base.history.len());
-    let mut config = bases.lowered.config.clone();
-    if let Some(cache) = caches::inline(host, request, &bases.lowered.graph, solved) {
-        config.other.insert(cache::INLINE_FIELD.into(), cache.into());
-    }
+pub(crate) fn product(host: &Host, request: &Request, bases: &Bases, solved: &Solved) -> Product {
+    let targets = bases.targets.iter().zip(&solved.chains);
+    let image = |(target, chain): (&PlatformTarget, &Chain)| {
+        let mut image = image(target, chain);
+        if let Some(cache) = caches::inline(host, request, &bases.graph, (solved, chain)) {
+            image.config.other.insert(cache::INLINE_FIELD.into(), cache.into());
+        }
+        PlatformImage { platform: target.platform.clone(), image, attestations: Vec::new() }
+    };
+    Product { images: targets.map(image).collect(), is_index: bases.is_index }
+}
+
+fn image(target: &PlatformTarget, chain: &Chain) -> Image {
+    let lowered = &target.lowered;
+    let layers = chain.layers();
+    let of_base = lowered.base.as_ref().map(|base| base.rootfs.diff_ids.as_slice());
+    let of_base = of_base.unwrap_or_default().iter().zip(&layers);
     Image {
-        config,
-        layers: solved.chain.layers(),
-        epoch: bases.lowered.source_date_epoch,
-        base_history,
+        config: lowered.config.clone(),
+        base_layers: of_base.take_while(|(base, layer)| **base == layer.diff_id).count(),
+        layers,
+        epoch: lowered.source_date_epoch,
+        base_history: lowered.base.as_ref().map_or(0, |base| base.history.len()),
     }
 }
 
@@ -37,7 +55,7 @@ pub(crate) fn image(host: &Host, request: &Request, bases: &Bases, solved: &Solv
 pub(crate) async fn write(
     host: &Host,
     request: &Request,
-    image: &Image,
+    product: &Product,
     transfer: &Transfer,
 ) -> Result<Option<BuiltImage>, Error> {
     let mut built = None;
@@ -52,7 +70,7 @@ pub(crate) async fn write(
         };
         let task = host.events.task(name, Vec::new());
         host.events.send(task, TaskEvent::Started);
-        let job = Job { host, request, image, transfer, task };
+        let job = Job { host, request, product, transfer, task };
         match job.write(output).await {
             Ok(made) => {
                 host.events.send(task, TaskEvent::Done);
@@ -93,7 +111,7 @@ pub(crate) fn warn_lost(host: &Host, error: &Error) {
 struct Job<'a> {
     host: &'a Host,
     request: &'a Request,
-    image: &'a Image,
+    product: &'a Product,
     transfer: &'a Transfer,
     task: TaskId,
 }
@@ -104,16 +122,19 @@ impl Job<'_> {
             Output::Image(image) => self.image(image).await.map(Some),
             Output::Oci(archive) => self.archive(archive, ArchiveKind::Oci).await.map(Some),
             Output::Docker(archive) => self.archive(archive, ArchiveKind::Docker).await.map(Some),
-            Output::Local(folder) => {
-                export::write_folder(self.transfer, &self.image.layers, folder, Some(self.task))
-                    .await?;
+            Output::Local(output) => {
+                export::write_folder(
+                    self.transfer,
+                    &self.files(&output.files),
+                    &FolderTarget { folder: &output.folder, delete: output.delete },
+                )
+                .await?;
                 self.say("copying files");
                 Ok(None)
             }
-            Output::Tar(destination) => {
-                let Target { stream, pending } = open(destination).await?;
-                let layers = &self.image.layers;
-                export::write_tar(self.transfer, layers, stream, Some(self.task)).await?;
+            Output::Tar(output) => {
+                let Target { stream, pending } = open(&output.destination).await?;
+                export::write_tar(self.transfer, &self.files(&output.files), stream).await?;
                 Target::finish(pending)?;
                 self.say("sending tarball");
                 Ok(None)
@@ -124,42 +145,67 @@ impl Job<'_> {
 
     async fn image(&self, output: &ImageOutput) -> Result<BuiltImage, Error> {
         let names = self.names(&output.names);
-        let format = format(&output.format);
         if output.push && names.is_empty() {
             return Err(Error::Request(
                 "nothing to push: give the image a name with `--tag`".into(),
             ));
         }
-        let documents = match output.push {
-            true => {
-                let push = PushRequest {
-                    image: self.image,
-                    format,
-                    names,
-                    by_digest: output.push_by_digest,
-                    insecure: output.insecure,
-                    task: Some(self.task),
-                };
-                export::push(self.transfer, &self.host.events, &push).await?
-            }
-            false => self
-                .image
-                .manifest(self.transfer, format, Some(self.task))
-                .await
-                .map_err(Error::Export)?,
-        };
+        let writing = self.writing(names, &output.format, &output.options, true);
+        let documents = self.product.documents(self.transfer, &writing).await?;
+        if output.push {
+            let push = PushRequest {
+                documents: &documents,
+                layers: writing.format.layers,
+                names,
+                by_digest: output.push_by_digest,
+                insecure: output.insecure,
+                task: Some(self.task),
+            };
+            export::push(self.transfer, &self.host.events, &push).await?;
+        }
         self.say("exporting layers");
-        self.say(&format!("exporting manifest {}", documents.descriptor.digest));
-        self.say(&format!("exporting config {}", documents.config_descriptor.digest));
+        self.say_documents(&documents);
         if output.store {
+            let mut kept = documents.clone();
             let pushed: &[Reference] = if output.push { names } else { &[] };
-            let layers = shelf::also_at(&self.image.layers, pushed, output.insecure);
-            shelf::keep(&self.host.store, names, &documents, &layers)?;
+            for image in &mut kept.images {
+                image.layers = shelf::also_at(&image.layers, pushed, output.insecure);
+            }
+            shelf::keep(&self.host.store, names, &kept)?;
             for name in names {
                 self.say(&format!("naming to {name}"));
             }
         }
         Ok(built(&documents, names))
+    }
+
+    fn writing<'w>(
+        &self,
+        names: &'w [Reference],
+        format: &ImageFormat,
+        options: &'w ImageOptions,
+        inline: bool,
+    ) -> Writing<'w> {
+        Writing {
+            format: self::format(format),
+            names,
+            annotations: &options.annotations,
+            oci_artifact: options.oci_artifact.unwrap_or(format.oci_mediatypes),
+            inline: options.attestation_inline.unwrap_or(inline),
+            rewrite_timestamp: options.rewrite_timestamp,
+            epoch: options.epoch,
+            task: Some(self.task),
+        }
+    }
+
+    fn files<'f>(&'f self, options: &'f FilesOptions) -> FilesRequest<'f> {
+        FilesRequest {
+            product: self.product,
+            platform_split: options.platform_split,
+            attestation_prefix: &options.attestation_prefix,
+            epoch: options.epoch,
+            task: Some(self.task),
+        }
     }
 
     async fn archive(
@@ -168,13 +214,8 @@ impl Job<'_> {
         kind: ArchiveKind,
     ) -> Result<BuiltImage, Error> {
         let names = self.names(&output.names);
-        let request = ArchiveRequest {
-            image: self.image,
-            format: format(&output.format),
-            names,
-            kind,
-            task: Some(self.task),
-        };
+        let writing = self.writing(names, &output.format, &output.options, false);
+        let request = ArchiveRequest { product: self.product, writing, kind };
         let documents = match (&output.destination, output.tar) {
             (None, _) if kind == ArchiveKind::Docker => {
                 let engine = Engine::parse(&self.host.engine)?;
@@ -190,8 +231,7 @@ impl Job<'_> {
                 documents
             }
         };
-        self.say(&format!("exporting manifest {}", documents.descriptor.digest));
-        self.say(&format!("exporting config {}", documents.config_descriptor.digest));
+        self.say_documents(&documents);
         self.say("sending tarball");
         Ok(built(&documents, names))
     }
@@ -200,15 +240,29 @@ impl Job<'_> {
         if own.is_empty() { &self.request.tags } else { own }
     }
 
+    fn say_documents(&self, documents: &Documents) {
+        for image in &documents.images {
+            self.say(&format!("exporting manifest {}", image.manifest.digest));
+            self.say(&format!("exporting config {}", image.config.digest));
+        }
+        for attestation in documents.manifests.iter().skip(documents.images.len()) {
+            let digest = attestation.descriptor.digest;
+            self.say(&format!("exporting attestation manifest {digest}"));
+        }
+        if !documents.manifests.is_empty() {
+            self.say(&format!("exporting manifest list {}", documents.root.descriptor.digest));
+        }
+    }
+
     fn say(&self, what: &str) {
         Meter::start(&self.host.events, Some(self.task), what, 0).finish();
     }
 }
 
-fn built(documents: &Manifested, names: &[Reference]) -> BuiltImage {
+fn built(documents: &Documents, names: &[Reference]) -> BuiltImage {
     BuiltImage {
-        descriptor: documents.descriptor.clone(),
-        config: documents.config_descriptor.digest,
+        descriptor: documents.root.descriptor.clone(),
+        config: documents.config().map(|config| config.digest),
         names: names.iter().map(ToString::to_string).collect(),
     }
 }

@@ -23,6 +23,8 @@ mod solving;
 mod uploads;
 
 pub use archive::{LONGEST_HEAD, is_archive};
+pub use export::{Annotation, AnnotationLevel, EpochChoice};
+
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use host::Host;
@@ -30,6 +32,6 @@ pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use request::{
     ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
-    DockerfileSource, GitContext, ImageFormat, ImageOutput, NamedContext, NoCache, OciLayout,
-    Output, Request, Secret, Upload,
+    DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
+    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Secret, TarOutput, Upload,
 };

@@ -24,10 +24,17 @@ pub struct Outcome {
 pub struct BuiltImage {
     /// Its manifest, or its index.
     pub descriptor: Descriptor,
-    /// Its config.
-    pub config: Digest,
+    /// Its config; an index has none of its own.
+    pub config: Option<Digest>,
     /// Its names.
     pub names: Vec<String>,
+}
+
+impl BuiltImage {
+    /// What docker calls its ID: the digest of its config, or of its index.
+    pub fn id(&self) -> Digest {
+        self.config.unwrap_or(self.descriptor.digest)
+    }
 }
 
 /// What went over the network.

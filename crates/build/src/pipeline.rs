@@ -58,8 +58,8 @@ async fn export(
     bases: &Bases,
     solved: &Solved,
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
-    let image = exports::image(host, request, bases, solved);
-    let built = exports::write(host, request, &image, &solved.transfer).await?;
+    let product = exports::product(host, request, bases, solved);
+    let built = exports::write(host, request, &product, &solved.transfer).await?;
     let cache = caches::export(host, request, solved).await?;
     Ok((built, cache))
 }

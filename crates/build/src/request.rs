@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::GitAddress;
+use export::{Annotation, EpochChoice};
 use graph::{GitSource, Network, Ulimit};
 use oci::{Platform, Reference};
 use store::Compression;
@@ -224,9 +225,9 @@ pub enum Output {
     /// An archive as `docker save` writes it, to a file or into a Docker engine (`type=docker`).
     Docker(ArchiveOutput),
     /// The files, in a folder (`type=local`).
-    Local(PathBuf),
+    Local(FolderOutput),
     /// The files, as an archive (`type=tar`).
-    Tar(Destination),
+    Tar(TarOutput),
     /// Nothing but records (`type=cacheonly`).
     CacheOnly,
 }
@@ -246,6 +247,57 @@ pub struct ImageOutput {
     pub store: bool,
     /// How it is written.
     pub format: ImageFormat,
+    /// What is written beside and around it.
+    pub options: ImageOptions,
+}
+
+/// What is written beside and around an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// Annotations.
+    pub annotations: Vec<Annotation>,
+    /// Whether attestation manifests are OCI artifacts; where nothing is said, they are where the
+    /// media types are OCI's.
+    pub oci_artifact: Option<bool>,
+    /// Whether attestations count that are for images alone; where nothing is said, they do in
+    /// images and not in archives.
+    pub attestation_inline: Option<bool>,
+    /// Whether files of new layers get no later time than the epoch.
+    pub rewrite_timestamp: bool,
+    /// The epoch of this output.
+    pub epoch: EpochChoice,
+}
+
+/// Files in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderOutput {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether what is there and not in the result goes (`mode=delete`).
+    pub delete: bool,
+    /// Which files.
+    pub files: FilesOptions,
+}
+
+/// Files as an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TarOutput {
+    /// Where.
+    pub destination: Destination,
+    /// Which files.
+    pub files: FilesOptions,
+}
+
+/// Which files an output of files has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilesOptions {
+    /// Whether each platform has a folder of its own; where nothing is said, where there are
+    /// several.
+    pub platform_split: Option<bool>,
+    /// What the names of attestations' files begin with.
+    pub attestation_prefix: String,
+    /// The epoch of this output: the time of all files.
+    pub epoch: EpochChoice,
 }
 
 /// An image in an archive or folder.
@@ -259,6 +311,8 @@ pub struct ArchiveOutput {
     pub tar: bool,
     /// How it is written.
     pub format: ImageFormat,
+    /// What is written beside and around it.
+    pub options: ImageOptions,
 }
 
 /// Where an archive goes.

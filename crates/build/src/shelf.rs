@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use execute::BaseImage;
-use export::Manifested;
+use export::{Document, Documents, ImageDocuments};
 use graph::ImageSource;
-use oci::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference, Repository};
+use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository};
 use serde::{Deserialize, Serialize};
 use store::{Layer, Place, Store};
 
@@ -19,10 +19,25 @@ pub struct Kept {
     /// Its names, in their order; none for one that was built without a name, or lost its name to
     /// another.
     pub names: Vec<Reference>,
+    /// What its manifest is, or its index.
+    pub manifest: Descriptor,
+    /// Digest of its config, or of its index: its ID.
+    pub id: Digest,
+    /// Its config; of an index, that of the image for this machine, or of the first.
+    pub config: ImageConfig,
+    /// The layers of the same image.
+    pub layers: Vec<Layer>,
+    /// The images that an index lists; none where there is no index.
+    pub images: Vec<KeptImage>,
+}
+
+/// An image that an index lists.
+#[derive(Clone, Debug)]
+pub struct KeptImage {
+    /// What it is for.
+    pub platform: Platform,
     /// What its manifest is.
     pub manifest: Descriptor,
-    /// Digest of its config: its ID.
-    pub id: Digest,
     /// Its config.
     pub config: ImageConfig,
     /// Its layers.
@@ -40,25 +55,81 @@ impl Kept {
         self.layers.iter().map(|layer| layer.blob.as_ref().map_or(0, |blob| blob.size))
     }
 
-    /// Its manifest and config, byte for byte.
-    pub(crate) fn documents(&self, store: &Store) -> Result<Manifested, store::Error> {
-        let manifest_bytes = store.read_blob(&self.manifest.digest)?;
-        // It was read as one when this was made.
-        let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
-            .map_err(|_| store::Error::NoBlob(self.manifest.digest))?;
-        Ok(Manifested {
-            manifest: manifest_bytes,
-            descriptor: self.manifest.clone(),
-            config: store.read_blob(&self.id)?,
-            config_descriptor: manifest.config,
-            layers: manifest.layers,
-        })
+    /// The layers of all images that it stands for.
+    pub fn all_layers(&self) -> impl Iterator<Item = &Layer> {
+        let own = if self.images.is_empty() { self.layers.as_slice() } else { &[] };
+        own.iter().chain(self.images.iter().flat_map(|image| &image.layers))
+    }
+
+    /// Digests of the manifests of all images that it stands for, and of its index.
+    pub fn manifests(&self) -> impl Iterator<Item = Digest> {
+        let listed = self.images.iter().map(|image| image.manifest.digest);
+        std::iter::once(self.manifest.digest).chain(listed)
+    }
+
+    /// Its documents, byte for byte.
+    pub(crate) fn documents(&self, store: &Store) -> Result<Documents, store::Error> {
+        let document = |descriptor: &Descriptor| {
+            let bytes = store.read_blob(&descriptor.digest)?;
+            Ok::<_, store::Error>(Document { descriptor: descriptor.clone(), bytes })
+        };
+        let no_document = |digest| move |_| store::Error::NoBlob(digest);
+        let root = document(&self.manifest)?;
+        let mut documents =
+            Documents { root, manifests: Vec::new(), blobs: Vec::new(), images: Vec::new() };
+        let manifests = match self.images.is_empty() {
+            true => vec![documents.root.clone()],
+            false => {
+                let index: Index = serde_json::from_slice(&documents.root.bytes)
+                    .map_err(no_document(self.manifest.digest))?;
+                let manifests = index.manifests.iter().map(document);
+                documents.manifests = manifests.collect::<Result<_, _>>()?;
+                documents.manifests.clone()
+            }
+        };
+        for Document { descriptor, bytes } in manifests {
+            let manifest: Manifest =
+                serde_json::from_slice(&bytes).map_err(no_document(descriptor.digest))?;
+            documents.blobs.push(document(&manifest.config)?);
+            let listed =
+                self.images.iter().find(|image| image.manifest.digest == descriptor.digest);
+            let image = match (listed, self.images.is_empty()) {
+                (Some(image), _) => Some((&image.config, &image.layers)),
+                (None, true) => Some((&self.config, &self.layers)),
+                // Statements: what they are made of is here.
+                (None, false) => {
+                    for layer in &manifest.layers {
+                        documents.blobs.push(document(layer)?);
+                    }
+                    None
+                }
+            };
+            if let Some((config, layers)) = image {
+                documents.images.push(ImageDocuments {
+                    platform: config.platform(),
+                    manifest: descriptor,
+                    config: manifest.config,
+                    descriptors: manifest.layers,
+                    layers: layers.clone(),
+                });
+            }
+        }
+        Ok(documents)
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Places {
     media_type: String,
+    layers: Vec<LayerPlaces>,
+    /// Of an index: the images that it lists.
+    #[serde(default)]
+    images: Vec<ImagePlaces>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ImagePlaces {
+    manifest: Digest,
     layers: Vec<LayerPlaces>,
 }
 
@@ -69,23 +140,33 @@ struct LayerPlaces {
     folders: Vec<PathBuf>,
 }
 
-/// Keeps an image, and gives it names.
+/// Keeps an image or an index, and gives it names.
 pub(crate) fn keep(
     store: &Store,
     names: &[Reference],
-    documents: &Manifested,
-    layers: &[Layer],
+    documents: &Documents,
 ) -> Result<(), store::Error> {
-    store.put_blob(&documents.manifest)?;
-    store.put_blob(&documents.config)?;
+    let root = &documents.root;
+    for document in documents.blobs.iter().chain(&documents.manifests).chain([root]) {
+        store.put_blob(&document.bytes)?;
+    }
+    let of_layers = |image: &ImageDocuments| image.layers.iter().map(layer_places).collect();
+    let is_index = !documents.manifests.is_empty();
+    let listed = documents.images.iter().filter(|_| is_index);
     let places = Places {
-        media_type: documents.descriptor.media_type.clone(),
-        layers: layers.iter().map(layer_places).collect(),
+        media_type: root.descriptor.media_type.clone(),
+        layers: match documents.images.first() {
+            Some(image) if !is_index => of_layers(image),
+            _ => Vec::new(),
+        },
+        images: listed
+            .map(|image| ImagePlaces { manifest: image.manifest.digest, layers: of_layers(image) })
+            .collect(),
     };
     let text = serde_json::to_vec(&places).expect("places have no map");
-    store.db().memo_put(PLACES, &[(documents.descriptor.digest.as_bytes(), &text)])?;
+    store.db().memo_put(PLACES, &[(root.descriptor.digest.as_bytes(), &text)])?;
     for name in names {
-        store.db().put_image(&name.to_string(), &documents.descriptor.digest)?;
+        store.db().put_image(&name.to_string(), &root.descriptor.digest)?;
     }
     Ok(())
 }
@@ -169,34 +250,67 @@ pub(crate) fn forget(store: &Store, manifest: &Digest) -> Result<(), store::Erro
 
 fn read(store: &Store, digest: Digest, names: Vec<Reference>) -> Option<Kept> {
     let bytes = store.read_blob(&digest).ok()?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
-    let config: ImageConfig =
-        serde_json::from_slice(&store.read_blob(&manifest.config.digest).ok()?).ok()?;
     let places = store.db().memo_get(PLACES, &[digest.as_bytes()]).ok()?.pop().flatten()?;
     let places: Places = serde_json::from_slice(&places).ok()?;
+    let manifest = Descriptor::new(places.media_type.clone(), digest, bytes.len() as u64);
+    if places.images.is_empty() {
+        let (id, config, layers) = read_image(store, &bytes, places.layers)?;
+        return Some(Kept { names, manifest, id, config, layers, images: Vec::new() });
+    }
+    let index: Index = serde_json::from_slice(&bytes).ok()?;
+    let image = |places: ImagePlaces| {
+        let listed = index.manifests.iter().find(|listed| listed.digest == places.manifest)?;
+        let bytes = store.read_blob(&places.manifest).ok()?;
+        let (_, config, layers) = read_image(store, &bytes, places.layers)?;
+        let platform = listed.platform.clone().unwrap_or_else(|| config.platform());
+        Some(KeptImage { platform, manifest: listed.clone(), config, layers })
+    };
+    let images: Vec<KeptImage> = places.images.into_iter().map(image).collect::<Option<_>>()?;
+    let host = Platform::host();
+    let shown = images.iter().find(|image| image.platform.serves(&host)).or(images.first())?;
+    let (config, layers) = (shown.config.clone(), shown.layers.clone());
+    Some(Kept { names, manifest, id: digest, config, layers, images })
+}
+
+/// The digest of an image's config, the config, and its layers.
+fn read_image(
+    store: &Store,
+    manifest: &[u8],
+    places: Vec<LayerPlaces>,
+) -> Option<(Digest, ImageConfig, Vec<Layer>)> {
+    let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+    let config: ImageConfig =
+        serde_json::from_slice(&store.read_blob(&manifest.config.digest).ok()?).ok()?;
     let mut layers = execute::layers(&manifest, &config, None).ok()?;
-    for (layer, places) in layers.iter_mut().zip(places.layers) {
+    for (layer, places) in layers.iter_mut().zip(places) {
         layer.created = places.created;
         let registries = places.registries.into_iter().map(|(host, path, insecure)| {
             Place::Registry { repository: Repository::new(host, path), insecure }
         });
         layer.places = registries.chain(places.folders.into_iter().map(Place::Layout)).collect();
     }
-    let manifest_descriptor = Descriptor::new(places.media_type, digest, bytes.len() as u64);
-    Some(Kept { names, manifest: manifest_descriptor, id: manifest.config.digest, config, layers })
+    Some((manifest.config.digest, config, layers))
 }
 
 /// An image of this machine as a base, if it has the name and is for the platform.
 pub(crate) fn base(store: &Store, name: &Reference, platform: &Platform) -> Option<BaseImage> {
     let kept = find(store, name)?;
-    if !kept.config.platform().serves(platform) {
-        return None;
-    }
+    let (manifest, config, layers) = match kept.images.is_empty() {
+        true if kept.config.platform().serves(platform) => {
+            (kept.manifest.digest, kept.config, kept.layers)
+        }
+        true => return None,
+        false => {
+            let serves = |image: &KeptImage| image.platform.serves(platform);
+            let image = kept.images.into_iter().find(serves)?;
+            (image.manifest.digest, image.config, image.layers)
+        }
+    };
     let source = ImageSource {
         reference: name.with_digest(kept.manifest.digest),
         platform: platform.normalize(),
-        manifest: kept.manifest.digest,
-        diff_ids: kept.config.rootfs.diff_ids.clone(),
+        manifest,
+        diff_ids: config.rootfs.diff_ids.clone(),
     };
-    Some(BaseImage { source, config: kept.config, layers: kept.layers })
+    Some(BaseImage { source, config, layers })
 }

@@ -12,7 +12,7 @@ use solve::{SolveError, Solver, StepFacts, Tasks};
 use store::{Chain, Compression, Time};
 use transfer::Transfer;
 
-use crate::bases::Bases;
+use crate::bases::{Bases, PlatformTarget};
 use crate::caches::Source;
 use crate::error::Place;
 use crate::request::{CacheFrom, Output as Wanted};
@@ -24,8 +24,8 @@ const DOWNLOAD_LIMIT: u64 = 64 << 30;
 
 /// A graph that was solved.
 pub(crate) struct Solved {
-    /// The layers of the result.
-    pub chain: Chain,
+    /// The layers of the result for each platform, in the order of the targets.
+    pub chains: Vec<Chain>,
     /// What is known of every step.
     pub steps: Vec<StepFacts<Chain>>,
     /// Moves layers.
@@ -90,7 +90,7 @@ pub(crate) async fn solve(
     imported: &[Source],
     lost: &BTreeSet<Digest>,
 ) -> Result<Solved, Error> {
-    let graph = &bases.lowered.graph;
+    let graph = &bases.graph;
     let (executor, tasks) = executor(
         host,
         request,
@@ -98,7 +98,7 @@ pub(crate) async fn solve(
             graph,
             images: bases.images.clone(),
             folders: bases.folders.clone(),
-            epoch: bases.lowered.source_date_epoch,
+            epoch: bases.source_date_epoch(),
             sources: bases.sources.clone(),
             shown: &bases.shown,
         },
@@ -110,21 +110,11 @@ pub(crate) async fn solve(
     let imported = imported.iter().map(|source| source.imported.records.clone()).collect();
     let caches = Caches::new(records, imported).without(lost);
 
-    let Some(result) = bases.lowered.result else {
-        return Ok(Solved {
-            chain: Chain::new(),
-            steps: Vec::new(),
-            transfer,
-            sources,
-            cached: 0,
-            ran: 0,
-            executor,
-        });
-    };
-    let uploads = Uploads::new(request, &transfer, graph, result);
+    let results = bases.results();
+    let uploads = Uploads::new(request, &transfer, graph, &results);
     let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
         .on_made(|id, chain: &Chain| uploads.start(id, chain));
-    let solved = solver.solve(result).await.map_err(|error| failed(bases, error))?;
+    let solved = solver.solve_all(&results).await.map_err(|error| failed(bases, error))?;
     if let Some(fault) = caches.fault() {
         let task = host.events.task("[internal] records of this machine", Vec::new());
         host.events.send(
@@ -135,10 +125,13 @@ pub(crate) async fn solve(
         );
         host.events.send(task, TaskEvent::Done);
     }
-    let chain = match &solved.output {
-        Output::Chain(chain) => chain.clone(),
-        Output::Context(_) => Chain::new(),
+    let mut outputs = solved.output.iter();
+    let chain = |target: &PlatformTarget| match target.result.and_then(|_| outputs.next()) {
+        Some(Output::Chain(chain)) => chain.clone(),
+        // An image without layers.
+        Some(Output::Context(_)) | None => Chain::new(),
     };
+    let chains = bases.targets.iter().map(chain).collect();
     // Sources count neither as found nor as run: they are what steps stand on.
     let shown = |step: &&StepFacts<Chain>| {
         let known = graph.step(step.id);
@@ -147,7 +140,7 @@ pub(crate) async fn solve(
     };
     let ran = solved.steps.iter().filter(shown).filter(|step| step.ran).count();
     let cached = solved.steps.iter().filter(shown).count() - ran;
-    Ok(Solved { chain, steps: solved.steps, transfer, sources, cached, ran, executor })
+    Ok(Solved { chains, steps: solved.steps, transfer, sources, cached, ran, executor })
 }
 
 /// Introduces the steps to progress, in their order.
@@ -182,7 +175,7 @@ fn now(epoch: Option<i64>) -> Time {
 
 /// A failed step, with the lines that asked for it.
 fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
-    let step = bases.lowered.graph.step(error.step);
+    let step = bases.graph.step(error.step);
     Error::Dockerfile {
         message: transfer::chain_text(&error.source),
         place: step.lines.map(|lines| Place { file: bases.file.clone(), lines }),

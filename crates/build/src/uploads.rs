@@ -21,18 +21,18 @@ pub(crate) struct Uploads {
 }
 
 impl Uploads {
-    /// Where a request wants the layers of a graph's result, and of all its steps.
+    /// Where a request wants the layers of a graph's results, and of all its steps.
     pub(crate) fn new(
         request: &Request,
         transfer: &Transfer,
         graph: &Graph,
-        result: StepId,
+        results: &[StepId],
     ) -> Self {
         let mut uploads = Self {
             transfer: transfer.clone(),
             all: Vec::new(),
             result: Vec::new(),
-            on_result: on_result(graph, result),
+            on_result: on_results(graph, results),
         };
         for cache in &request.cache_to {
             if let CacheTarget::Registry { reference, insecure } = &cache.target {
@@ -53,6 +53,8 @@ impl Uploads {
         for output in &request.outputs {
             if let Output::Image(image) = output
                 && image.push
+                // These are written again, and then sent.
+                && !image.options.rewrite_timestamp
             {
                 let names = if image.names.is_empty() { &request.tags } else { &image.names };
                 let repositories: BTreeSet<_> =
@@ -88,10 +90,10 @@ impl Uploads {
     }
 }
 
-/// The steps that a result's layers come from: the first inputs, and all of merges.
-fn on_result(graph: &Graph, result: StepId) -> BTreeSet<StepId> {
+/// The steps that results' layers come from: the first inputs, and all of merges.
+fn on_results(graph: &Graph, results: &[StepId]) -> BTreeSet<StepId> {
     let mut steps = BTreeSet::new();
-    let mut open = vec![result];
+    let mut open = results.to_vec();
     while let Some(id) = open.pop() {
         if steps.insert(id) {
             let step = graph.step(id);

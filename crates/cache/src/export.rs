@@ -48,9 +48,9 @@ pub struct Exported {
 
 impl Export {
     /// One record for each step that records can have: its inputs by every key that is known of
-    /// them, its output where the mode keeps it.
-    pub fn new(steps: &[StepFacts<Chain>], result: &Chain, mode: Mode) -> Self {
-        let kept = Kept::new(result, mode);
+    /// them, its output where the mode keeps it. A build for several platforms has as many results.
+    pub fn new(steps: &[StepFacts<Chain>], results: &[Chain], mode: Mode) -> Self {
+        let kept = Kept::new(results, mode);
         let mut plan = Plan::default();
         let mut of_step: HashMap<StepId, Vec<usize>> = HashMap::new();
         let nothing_known =
@@ -151,15 +151,17 @@ enum Kept {
 }
 
 impl Kept {
-    fn new(result: &Chain, mode: Mode) -> Self {
+    fn new(results: &[Chain], mode: Mode) -> Self {
         if mode == Mode::Max {
             return Self::All;
         }
         let mut ids = BTreeSet::new();
-        let mut at = Some(result);
-        while let Some(chain) = at {
-            ids.extend(chain.id());
-            at = chain.below();
+        for result in results {
+            let mut at = Some(result);
+            while let Some(chain) = at {
+                ids.extend(chain.id());
+                at = chain.below();
+            }
         }
         Self::Chains(ids)
     }

@@ -5,27 +5,22 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use graph::TaskId;
 use oci::{Annotations, Descriptor, Digest, Index, Reference, media_type};
 use serde_json::json;
 use store::tar::TarWriter;
 use store::{Entry, EntryKind, Time};
 use transfer::{LayoutContent, LayoutFile, Transfer, blocking};
 
-use crate::{Error, Format, Image, Manifested};
+use crate::{Documents, Error, ImageDocuments, Product, Writing};
 
 /// One export of an image as an archive or folder.
 pub struct ArchiveRequest<'a> {
     /// What is written.
-    pub image: &'a Image,
-    /// How.
-    pub format: Format,
-    /// Its names.
-    pub names: &'a [Reference],
+    pub product: &'a Product,
+    /// How, and under which names.
+    pub writing: Writing<'a>,
     /// For whom.
     pub kind: ArchiveKind,
-    /// The task that shows it.
-    pub task: Option<TaskId>,
 }
 
 /// For whom an archive is.
@@ -45,7 +40,7 @@ pub async fn write_archive(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
     out: impl Write + Send + 'static,
-) -> Result<Manifested, Error> {
+) -> Result<Documents, Error> {
     let (documents, mut files) = files(transfer, request).await?;
     files.push(bytes_file("index.json", json_bytes(&index(&documents, request))));
     files.sort_by_key(|file| (!file.path.starts_with("blobs/"), file.path.clone()));
@@ -61,7 +56,7 @@ pub async fn write_layout(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
     folder: &Path,
-) -> Result<Manifested, Error> {
+) -> Result<Documents, Error> {
     let (documents, files) = files(transfer, request).await?;
     let (folder, index) = (folder.to_owned(), index(&documents, request));
     blocking(move || transfer::write_layout(&folder, &files, index.manifests)).await?;
@@ -72,26 +67,36 @@ pub async fn write_layout(
 async fn files(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
-) -> Result<(Manifested, Vec<LayoutFile>), Error> {
-    let documents = request.image.manifest(transfer, request.format, request.task).await?;
-    let layers = &request.image.layers;
-    let fetched = (0..layers.len())
-        .map(|index| transfer.blob(layers, index, request.format.layers, request.task));
+) -> Result<(Documents, Vec<LayoutFile>), Error> {
+    // BuildKit's sentence: an archive for docker holds one image.
+    if request.kind == ArchiveKind::Docker
+        && (request.product.is_index || request.product.images.len() > 1)
+    {
+        let message = "docker exporter does not currently support exporting manifest lists: write `type=oci`, or build one platform at a time";
+        return Err(Error::Format(message.into()));
+    }
+    let writing = &request.writing;
+    let documents = request.product.documents(transfer, writing).await?;
+    let chains = documents.images.iter().map(|image| &image.layers);
+    let fetched = chains.flat_map(|layers| (0..layers.len()).map(move |at| (layers, at)));
+    let fetched =
+        fetched.map(|(layers, at)| transfer.blob(layers, at, writing.format.layers, writing.task));
     futures_util::future::try_join_all(fetched).await?;
 
-    let blob = |digest, bytes: &[u8]| LayoutFile::blob(digest, LayoutContent::Bytes(bytes.into()));
-    let mut files = vec![
-        blob(documents.descriptor.digest, &documents.manifest),
-        blob(documents.config_descriptor.digest, &documents.config),
-        LayoutFile::marker(),
-    ];
+    let mut files = vec![LayoutFile::marker()];
     let mut seen = BTreeSet::new();
-    for layer in documents.layers.iter().filter(|layer| seen.insert(layer.digest)) {
+    let small = documents.manifests.iter().chain(&documents.blobs).chain([&documents.root]);
+    for document in small.filter(|document| seen.insert(document.descriptor.digest)) {
+        let content = LayoutContent::Bytes(document.bytes.clone());
+        files.push(LayoutFile::blob(document.descriptor.digest, content));
+    }
+    let layers = documents.images.iter().flat_map(|image| &image.descriptors);
+    for layer in layers.filter(|layer| seen.insert(layer.digest)) {
         let path = transfer.store().blob_path(&layer.digest);
         files.push(LayoutFile::blob(layer.digest, LayoutContent::Blob(path, layer.size)));
     }
-    if request.kind == ArchiveKind::Docker {
-        let manifest = docker_manifest(&documents, request.names);
+    if let (ArchiveKind::Docker, [image]) = (request.kind, documents.images.as_slice()) {
+        let manifest = docker_manifest(image, writing.names);
         files.push(bytes_file("manifest.json", json_bytes(&manifest)));
     }
     Ok((documents, files))
@@ -106,20 +111,23 @@ fn json_bytes(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 /// One entry for each name, with the annotations that containerd and umoci look for.
-fn index(documents: &Manifested, request: &ArchiveRequest<'_>) -> Index {
-    let created = request.image.config.created.as_deref();
+fn index(documents: &Documents, request: &ArchiveRequest<'_>) -> Index {
+    // The time of the build is not noted: the same image gives the same archive.
+    let created = request.product.images.first();
+    let created = created.and_then(|image| image.image.config.created.as_deref());
     let named = |name: Option<&Reference>| {
-        let mut annotations = Annotations::new();
+        let mut annotations = documents.root.descriptor.annotations.clone();
         if let Some(name) = name {
             annotations.insert("io.containerd.image.name".into(), name.to_string());
             annotations.insert(transfer::REF_NAME.into(), name.tag().unwrap_or("latest").into());
         }
         if let Some(created) = created {
-            annotations.insert("org.opencontainers.image.created".into(), created.into());
+            let key = "org.opencontainers.image.created".to_owned();
+            annotations.entry(key).or_insert_with(|| created.into());
         }
-        Descriptor { annotations, ..documents.descriptor.clone() }
+        Descriptor { annotations, ..documents.root.descriptor.clone() }
     };
-    let manifests = match request.names {
+    let manifests = match request.writing.names {
         [] => vec![named(None)],
         names => names.iter().map(|name| named(Some(name))).collect(),
     };
@@ -132,12 +140,12 @@ fn index(documents: &Manifested, request: &ArchiveRequest<'_>) -> Index {
 }
 
 /// What `docker load` reads.
-fn docker_manifest(documents: &Manifested, names: &[Reference]) -> serde_json::Value {
+fn docker_manifest(image: &ImageDocuments, names: &[Reference]) -> serde_json::Value {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let tags: Vec<String> =
         names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
-    let layers: Vec<String> = documents.layers.iter().map(|layer| path(&layer.digest)).collect();
-    json!([{ "Config": path(&documents.config_descriptor.digest), "RepoTags": tags, "Layers": layers }])
+    let layers: Vec<String> = image.descriptors.iter().map(|layer| path(&layer.digest)).collect();
+    json!([{ "Config": path(&image.config.digest), "RepoTags": tags, "Layers": layers }])
 }
 
 fn write_files(files: Vec<LayoutFile>, out: impl Write) -> Result<(), Error> {

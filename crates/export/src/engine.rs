@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use transfer::Transfer;
 
 use crate::archive::{ArchiveRequest, write_archive};
-use crate::{Error, Manifested};
+use crate::{Documents, Error};
 
 /// Where a Docker engine listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub async fn load(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
     engine: &Engine,
-) -> Result<Manifested, Error> {
+) -> Result<Documents, Error> {
     let (pieces, body) = mpsc::channel(8);
     let writing = write_archive(transfer, request, ChannelWriter(pieces));
     let sending = async {

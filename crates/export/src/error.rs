@@ -19,6 +19,14 @@ pub enum Error {
     /// A folder in the OCI layout could not be written.
     #[error(transparent)]
     Layout(#[from] transfer::LayoutError),
+    /// A file of a layer could not be read.
+    #[error("read `{}`", path.display())]
+    Read {
+        /// Its path in the layer.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file could not be written.
     #[error("write `{}`", path.display())]
     Write {

@@ -1,76 +1,290 @@
-//! The files of a result: in a folder, or as an archive.
+//! The files of results: in a folder, or as an archive.
 
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use graph::TaskId;
-use oci::Digest;
+use oci::{Digest, Hasher, Platform};
 use store::tar::TarWriter;
 use store::tree::NodeKind;
-use store::{Layer, Store, Tree};
+use store::{Entry, EntryKind, Layer, Store, Time, Tree};
 use transfer::{Transfer, blocking};
 
-use crate::Error;
+use crate::folder::Placing;
+use crate::{Attestation, EpochChoice, Error, PlatformImage, Product, Subject};
 
-/// Writes the files of a result into a folder. What is there already stays; what has the same
-/// name gives way.
+/// One export of files.
+pub struct FilesRequest<'a> {
+    /// Whose files.
+    pub product: &'a Product,
+    /// Whether each platform has a folder of its own, as `linux_amd64`; where nothing is said,
+    /// where there are several.
+    pub platform_split: Option<bool>,
+    /// What the names of attestations' files begin with.
+    pub attestation_prefix: &'a str,
+    /// The time of all files, where one is asked for.
+    pub epoch: EpochChoice,
+    /// The task that shows it.
+    pub task: Option<TaskId>,
+}
+
+/// A folder that files are written into.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderTarget<'a> {
+    /// The folder; made where there is none.
+    pub folder: &'a Path,
+    /// Whether what is there and not in the result goes.
+    pub delete: bool,
+}
+
+/// The files of one platform.
+struct PlatformFiles {
+    /// The folder that they are in; empty without one.
+    folder: String,
+    platform: Platform,
+    layers: Vec<Layer>,
+    attestations: Vec<Attestation>,
+    /// What the names of attestations begin with, and what stands before their extension.
+    attestation_name: (String, String),
+    /// The time of all files.
+    time: Option<Time>,
+}
+
+impl FilesRequest<'_> {
+    /// What is written where, as BuildKit's local exporter arranges it.
+    fn platforms(&self) -> Vec<PlatformFiles> {
+        let several = self.product.is_index || self.product.images.len() > 1;
+        let split = self.platform_split.unwrap_or(several);
+        let files = |image: &PlatformImage| {
+            let name = image.platform.to_string().replace('/', "_");
+            let epoch = self.epoch.over(image.image.epoch);
+            PlatformFiles {
+                folder: if split { name.clone() } else { String::new() },
+                platform: image.platform.clone(),
+                layers: image.image.layers.clone(),
+                attestations: image
+                    .attestations
+                    .iter()
+                    .filter(|attestation| !attestation.inline_only)
+                    .cloned()
+                    .collect(),
+                attestation_name: (
+                    self.attestation_prefix.to_owned(),
+                    if several && !split { format!(".{name}") } else { String::new() },
+                ),
+                time: epoch.map(|seconds| Time { seconds, nanos: 0 }),
+            }
+        };
+        self.product.images.iter().map(files).collect()
+    }
+}
+
+/// Writes the files of results into a folder. What is there already stays, if it is not to be
+/// deleted; what has the same name gives way. No file has its name before it is complete.
 ///
 /// # Errors
-/// If a layer is nowhere, or the folder cannot be written.
+/// If a layer is nowhere, two platforms have one file, or the folder cannot be written.
 pub async fn write_folder(
     transfer: &Transfer,
-    layers: &[Layer],
-    folder: &Path,
-    task: Option<TaskId>,
+    request: &FilesRequest<'_>,
+    target: &FolderTarget<'_>,
 ) -> Result<(), Error> {
-    transfer.unpack(layers, task).await?;
-    let (store, folder) = (transfer.store().clone(), folder.to_owned());
-    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+    let platforms = request.platforms();
+    for files in &platforms {
+        transfer.unpack(&files.layers, request.task).await?;
+    }
+    let (store, folder, delete) =
+        (transfer.store().clone(), target.folder.to_owned(), target.delete);
     blocking(move || {
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| Error::Write { path: folder.clone(), source })?;
-        Ok(store.checkout(&diff_ids, &folder)?)
+        let placing = Placing::begin(&folder)?;
+        let mut paths = Paths::default();
+        for files in &platforms {
+            let tree = files.tree(&store)?;
+            paths.add(files, &tree)?;
+            let inside = placing.make_folder(&files.folder)?;
+            store.checkout(&files.diff_ids(), &inside)?;
+            for (name, bytes) in files.statements(&tree, &store)? {
+                placing.write(&inside, &name, &bytes)?;
+            }
+            placing.settle(&inside, files.time)?;
+        }
+        placing.finish(delete)
     })
     .await
 }
 
-/// Writes the files of a result as an archive, in the order of their paths.
+/// Writes the files of results as an archive, in the order of their paths.
 ///
 /// # Errors
-/// If a layer is nowhere, or the archive cannot be written.
+/// If a layer is nowhere, two platforms have one file, or the archive cannot be written.
 pub async fn write_tar(
     transfer: &Transfer,
-    layers: &[Layer],
+    request: &FilesRequest<'_>,
     out: impl Write + Send + 'static,
-    task: Option<TaskId>,
 ) -> Result<(), Error> {
-    transfer.unpack(layers, task).await?;
+    let platforms = request.platforms();
+    for files in &platforms {
+        transfer.unpack(&files.layers, request.task).await?;
+    }
     let store = transfer.store().clone();
-    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
-    blocking(move || archive(&store, &diff_ids, out)).await
+    blocking(move || {
+        let mut tar = TarWriter::new(io::BufWriter::with_capacity(1 << 18, out));
+        let mut paths = Paths::default();
+        for files in &platforms {
+            let tree = files.tree(&store)?;
+            paths.add(files, &tree)?;
+            files.archive(&tree, &store, &mut tar)?;
+        }
+        tar.finish()?.flush().map_err(Error::WriteArchive)
+    })
+    .await
 }
 
-fn archive(store: &Store, diff_ids: &[Digest], out: impl Write) -> Result<(), Error> {
-    let mut tree = Tree::new();
-    for diff_id in diff_ids {
-        tree.apply_layer(*diff_id, &*store.index(diff_id)?)
-            .map_err(|error| Error::Format(error.to_string()))?;
+/// Files that were written, and for which platform: without a folder for each, none may have
+/// what another has.
+#[derive(Default)]
+struct Paths(BTreeMap<Vec<u8>, Platform>);
+
+impl Paths {
+    fn add(&mut self, files: &PlatformFiles, tree: &Tree) -> Result<(), Error> {
+        if !files.folder.is_empty() {
+            return Ok(());
+        }
+        let mut twice = None;
+        tree.walk(|path, node| {
+            if node.is_directory() || twice.is_some() {
+                return;
+            }
+            if let Some(other) = self.0.insert(path.to_vec(), files.platform.clone()) {
+                twice = Some((String::from_utf8_lossy(path).into_owned(), other));
+            }
+        });
+        match twice {
+            None => Ok(()),
+            // The words are BuildKit's.
+            Some((path, other)) => Err(Error::Format(format!(
+                "cannot overwrite {path} from {other} with {} when split option is disabled",
+                files.platform
+            ))),
+        }
     }
-    let mut tar = TarWriter::new(io::BufWriter::with_capacity(1 << 18, out));
+}
+
+impl PlatformFiles {
+    fn diff_ids(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+
+    fn tree(&self, store: &Store) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        for layer in &self.layers {
+            tree.apply_layer(layer.diff_id, &*store.index(&layer.diff_id)?)
+                .map_err(|error| Error::Format(error.to_string()))?;
+        }
+        Ok(tree)
+    }
+
+    /// Names and bytes of the statements about the files.
+    fn statements(&self, tree: &Tree, store: &Store) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        if self.attestations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let subjects = subjects(tree, store)?;
+        let mut statements: Vec<(String, Vec<u8>)> = Vec::new();
+        for attestation in &self.attestations {
+            let name = self.statement_name(&attestation.file_name);
+            if statements.iter().any(|(known, _)| *known == name) {
+                return Err(Error::Format(format!("duplicate attestation path name {name}")));
+            }
+            statements.push((name, attestation.pretty(&subjects)));
+        }
+        Ok(statements)
+    }
+
+    fn statement_name(&self, file_name: &str) -> String {
+        let (prefix, infix) = &self.attestation_name;
+        match file_name.rsplit_once('.') {
+            Some((stem, extension)) => format!("{prefix}{stem}{infix}.{extension}"),
+            None => format!("{prefix}{file_name}{infix}"),
+        }
+    }
+
+    fn archive(
+        &self,
+        tree: &Tree,
+        store: &Store,
+        tar: &mut TarWriter<impl Write>,
+    ) -> Result<(), Error> {
+        let mut member = |mut entry: Entry, content: &mut dyn Read| {
+            entry.path = match (self.folder.as_bytes(), &*entry.path) {
+                ([], _) => entry.path,
+                (folder, []) => folder.into(),
+                (folder, path) => [folder, b"/", path].concat().into(),
+            };
+            entry.mtime = self.time.unwrap_or(entry.mtime);
+            tar.append(&entry, content)
+        };
+        if !self.folder.is_empty() {
+            member(header(b"", EntryKind::Directory, 0o755), &mut io::empty())?;
+        }
+        let mut result = Ok(());
+        tree.walk(|path, node| {
+            if result.is_err() || path.is_empty() {
+                return;
+            }
+            let entry = node.to_entry(path);
+            result = match &node.kind {
+                NodeKind::File { size, content, .. } => content
+                    .open(*size, store)
+                    .map_err(Error::WriteArchive)
+                    .and_then(|mut content| Ok(member(entry, &mut content)?)),
+                _ => member(entry, &mut io::empty()).map_err(Error::from),
+            };
+        });
+        result?;
+        for (name, bytes) in self.statements(tree, store)? {
+            let kind = EntryKind::File { size: bytes.len() as u64 };
+            member(header(name.as_bytes(), kind, 0o600), &mut bytes.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry of root. Its time is 0: the same result gives the same archive.
+fn header(path: &[u8], kind: EntryKind, mode: u32) -> Entry {
+    Entry {
+        path: path.into(),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default(),
+        xattrs: Vec::new(),
+    }
+}
+
+/// What statements about files speak of: each regular file, in the order of their paths.
+fn subjects(tree: &Tree, store: &Store) -> Result<Vec<Subject>, Error> {
+    let mut subjects = Vec::new();
     let mut result = Ok(());
     tree.walk(|path, node| {
-        if result.is_err() || path.is_empty() {
-            return;
+        if let (Ok(()), NodeKind::File { size, content, .. }) = (&result, &node.kind) {
+            let digest = content.open(*size, store).and_then(|mut content| {
+                let mut hasher = Hasher::new();
+                io::copy(&mut content, &mut hasher)?;
+                Ok(hasher.finish())
+            });
+            match digest {
+                Ok(digest) => {
+                    subjects.push(Subject::new(String::from_utf8_lossy(path), &digest));
+                }
+                Err(source) => {
+                    let path = String::from_utf8_lossy(path).into_owned().into();
+                    result = Err(Error::Read { path, source });
+                }
+            }
         }
-        let entry = node.to_entry(path);
-        result = match &node.kind {
-            NodeKind::File { size, content, .. } => content
-                .open(*size, store)
-                .map_err(Error::WriteArchive)
-                .and_then(|mut content| Ok(tar.append(&entry, &mut content)?)),
-            _ => tar.append(&entry, &mut io::empty()).map_err(Error::from),
-        };
     });
-    result?;
-    tar.finish()?.flush().map_err(Error::WriteArchive)
+    result.map(|()| subjects)
 }

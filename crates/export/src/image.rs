@@ -1,7 +1,7 @@
 //! An image as documents: config and manifest.
 
 use graph::TaskId;
-use oci::{Descriptor, Digest, ImageConfig, Manifest, RootFs, media_type};
+use oci::{Annotations, Descriptor, Digest, ImageConfig, Manifest, RootFs, media_type};
 use serde_json::Value;
 use store::Layer;
 use transfer::{LayerFormat, Transfer};
@@ -19,6 +19,8 @@ pub struct Image {
     pub epoch: Option<i64>,
     /// How many entries of the history are the base's: their times stay.
     pub base_history: usize,
+    /// How many layers are the base's: the times of their files stay.
+    pub base_layers: usize,
 }
 
 /// How an image is written.
@@ -70,7 +72,8 @@ impl Image {
         sorted(&config)
     }
 
-    /// Makes the documents, compressing layers that have no blob yet.
+    /// Makes the documents, compressing layers that have no blob yet. The manifest gets the
+    /// annotations.
     ///
     /// # Errors
     /// If a layer cannot be compressed, or has no type in the format.
@@ -78,6 +81,7 @@ impl Image {
         &self,
         transfer: &Transfer,
         format: Format,
+        annotations: Annotations,
         task: Option<TaskId>,
     ) -> Result<Manifested, Error> {
         let mut layers = Vec::with_capacity(self.layers.len());
@@ -98,7 +102,7 @@ impl Image {
             config: config_descriptor.clone(),
             layers: layers.clone(),
             subject: None,
-            annotations: oci::Annotations::new(),
+            annotations,
         };
         let manifest = serde_json::to_vec_pretty(&manifest)
             .expect("a manifest has no map with keys that are not texts");

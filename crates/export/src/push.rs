@@ -6,16 +6,16 @@ use futures_util::{TryFutureExt as _, future};
 use graph::{Events, TaskId};
 use oci::{Descriptor, Reference, Repository};
 use store::{Layer, Place};
-use transfer::{Meter, Target, Transfer, Upload};
+use transfer::{LayerFormat, Meter, Target, Transfer, Upload};
 
-use crate::{Error, Format, Image, Manifested};
+use crate::{Document, Documents, Error};
 
 /// One push.
 pub struct PushRequest<'a> {
-    /// What is pushed.
-    pub image: &'a Image,
-    /// How it is written.
-    pub format: Format,
+    /// What is pushed, exactly as it is.
+    pub documents: &'a Documents,
+    /// The format of the layers that the documents name.
+    pub layers: LayerFormat,
     /// Under which names; all in one go, each repository once.
     pub names: &'a [Reference],
     /// Whether the names' tags are left alone.
@@ -26,8 +26,8 @@ pub struct PushRequest<'a> {
     pub task: Option<TaskId>,
 }
 
-/// Pushes an image: layers that the registry lacks, config, manifest, tags. A tag that has the
-/// manifest already costs one question.
+/// Pushes an image or an index: layers that the registry lacks, configs, manifests, tags. A tag
+/// that has it already costs one question.
 ///
 /// # Errors
 /// If a layer is nowhere, or the registry refuses.
@@ -35,30 +35,14 @@ pub async fn push(
     transfer: &Transfer,
     events: &Events,
     request: &PushRequest<'_>,
-) -> Result<Manifested, Error> {
-    let documents = request.image.manifest(transfer, request.format, request.task).await?;
-    push_documents(transfer, events, request, &documents).await?;
-    Ok(documents)
-}
-
-/// Pushes an image whose documents were made before, exactly as they are. The layers are to be in
-/// the format that the manifest names.
-///
-/// # Errors
-/// As [`push`].
-pub async fn push_documents(
-    transfer: &Transfer,
-    events: &Events,
-    request: &PushRequest<'_>,
-    documents: &Manifested,
 ) -> Result<(), Error> {
     let mut repositories: BTreeMap<&Repository, Vec<&Reference>> = BTreeMap::new();
     for name in request.names {
         repositories.entry(name.repository()).or_default().push(name);
     }
-    let pushes = repositories.into_iter().map(|(repository, names)| {
-        push_to(transfer, events, request, documents, (repository, names))
-    });
+    let pushes = repositories
+        .into_iter()
+        .map(|(repository, names)| push_to(transfer, events, request, (repository, names)));
     future::try_join_all(pushes).await.map(drop)
 }
 
@@ -68,11 +52,10 @@ async fn push_to(
     transfer: &Transfer,
     events: &Events,
     request: &PushRequest<'_>,
-    documents: &Manifested,
     (repository, names): (&Repository, Vec<&Reference>),
 ) -> Result<(), Error> {
     let client = transfer.client().for_host(repository.host(), request.insecure);
-    let digest = documents.descriptor.digest;
+    let digest = request.documents.root.descriptor.digest;
     let names: Vec<Reference> = match request.by_digest {
         true => vec![Reference::new(repository.clone(), None, Some(digest))],
         false => names.into_iter().cloned().collect(),
@@ -86,15 +69,17 @@ async fn push_to(
     if names.is_empty() {
         return Ok(());
     }
-    let sending = Sending { events, request, documents, client, repository, names: &names };
-    let layers = &request.image.layers;
-    let error = match sending.send(transfer, layers).await {
+    let sending = Sending { events, request, client, repository, names: &names };
+    let images = &request.documents.images;
+    let chains: Vec<Vec<Layer>> = images.iter().map(|image| image.layers.clone()).collect();
+    let error = match sending.send(transfer, &chains).await {
         Err(error @ Error::Push { .. }) => error,
         result => return result,
     };
     // Layers that the repository once had are not sent again; it may have lost them since.
-    let doubted: Vec<Layer> = layers.iter().map(|layer| without(layer, repository)).collect();
-    if !lacks_something(&error) || doubted == *layers {
+    let doubt = |chain: &Vec<Layer>| chain.iter().map(|layer| without(layer, repository)).collect();
+    let doubted: Vec<Vec<Layer>> = chains.iter().map(doubt).collect();
+    if !lacks_something(&error) || doubted == chains {
         return Err(error);
     }
     let afresh = Transfer::new(transfer.store().clone(), transfer.client().clone(), events.clone());
@@ -123,42 +108,47 @@ fn lacks_something(error: &Error) -> bool {
 struct Sending<'a> {
     events: &'a Events,
     request: &'a PushRequest<'a>,
-    documents: &'a Manifested,
     client: registry::Client,
     repository: &'a Repository,
     names: &'a [Reference],
 }
 
 impl Sending<'_> {
-    /// Sends layers and config, then the manifest under each name.
-    async fn send(&self, transfer: &Transfer, layers: &[Layer]) -> Result<(), Error> {
-        let (request, documents) = (self.request, self.documents);
+    /// Sends layers, configs and statements, then the manifests that an index lists, then the
+    /// image or index itself under each name: nothing speaks of what is not there.
+    async fn send(&self, transfer: &Transfer, chains: &[Vec<Layer>]) -> Result<(), Error> {
+        let (request, documents) = (self.request, self.request.documents);
         let target = Target { repository: self.repository.clone(), insecure: request.insecure };
-        let uploads = (0..layers.len()).map(|index| {
+        let uploads = chains.iter().flat_map(|chain| (0..chain.len()).map(move |at| (chain, at)));
+        let uploads = uploads.map(|(chain, at)| {
             let to = Upload { target: &target, task: request.task };
-            transfer.upload(layers, index, request.format.layers, to)
+            transfer.upload(chain, at, request.layers, to)
         });
-        let config = async {
-            let bytes = documents.config.clone().into();
-            let config = &documents.config_descriptor;
-            let sent = self.client.push_bytes(self.repository, config, bytes).await;
+        let blobs = documents.blobs.iter().map(|blob| async {
+            let bytes = blob.bytes.clone().into();
+            let sent = self.client.push_bytes(self.repository, &blob.descriptor, bytes).await;
             sent.map_err(|source| Error::Push { name: self.repository.to_string(), source })
-        };
-        future::try_join(future::try_join_all(uploads).err_into(), config).await?;
+        });
+        future::try_join(future::try_join_all(uploads).err_into(), future::try_join_all(blobs))
+            .await?;
+        let manifests = documents.manifests.iter().map(|manifest| async {
+            let digest = Some(manifest.descriptor.digest);
+            let name = Reference::new(self.repository.clone(), None, digest);
+            self.put(&name, manifest).await
+        });
+        future::try_join_all(manifests).await?;
         for name in self.names {
-            self.put(name).await?;
+            let what = format!("pushing manifest for {name}@{}", documents.root.descriptor.digest);
+            let meter = Meter::start(self.events, request.task, what, 0);
+            self.put(name, &documents.root).await?;
+            meter.finish();
         }
         Ok(())
     }
 
-    async fn put(&self, name: &Reference) -> Result<(), Error> {
-        let manifest = &self.documents.descriptor;
-        let what = format!("pushing manifest for {name}@{}", manifest.digest);
-        let meter = Meter::start(self.events, self.request.task, what, 0);
-        let bytes = self.documents.manifest.clone().into();
-        let put = self.client.put_manifest(name, &manifest.media_type, bytes).await;
-        put.map_err(|source| Error::Push { name: name.to_string(), source })?;
-        meter.finish();
-        Ok(())
+    async fn put(&self, name: &Reference, document: &Document) -> Result<(), Error> {
+        let bytes = document.bytes.clone().into();
+        let put = self.client.put_manifest(name, &document.descriptor.media_type, bytes).await;
+        put.map(drop).map_err(|source| Error::Push { name: name.to_string(), source })
     }
 }

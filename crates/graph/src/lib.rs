@@ -27,6 +27,8 @@ pub use pattern::{
 pub use run::{Mount, MountKind, Network, ProxyEnv, RunOp, SecretEnv, Security, Sharing, Ulimit};
 pub use source::{LineRange, SourceFile};
 
+use std::collections::HashMap;
+
 use oci::Platform;
 
 /// The number of a step in its graph.
@@ -101,5 +103,110 @@ impl Graph {
     /// Whether there is no step.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Makes one graph of several: steps that do the same with the same inputs become one, with
+    /// the name and the lines of the first. For each graph, the new numbers of its steps.
+    pub fn merge<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> (Self, Vec<Vec<StepId>>) {
+        let mut merged = Self::new();
+        // Steps by what can be hashed of them; few share that and differ in their operations.
+        let mut known: HashMap<Alike, Vec<StepId>> = HashMap::new();
+        let mut numbers: Vec<Vec<StepId>> = Vec::new();
+        for graph in graphs {
+            let mut of_graph: Vec<StepId> = Vec::with_capacity(graph.len());
+            for step in &graph.steps {
+                let renumbered = |id: &StepId| of_graph[id.0 as usize];
+                let step = Step {
+                    inputs: step.inputs.iter().map(renumbered).collect(),
+                    // Shown under a step that comes after it: set below.
+                    shown_as: None,
+                    ..step.clone()
+                };
+                let alike = known.entry(Alike::of(&step)).or_default();
+                let same = |id: &&StepId| merged.step(**id).operation == step.operation;
+                let id = match alike.iter().find(same) {
+                    Some(id) => *id,
+                    None => {
+                        let id = merged.add(step);
+                        alike.push(id);
+                        id
+                    }
+                };
+                of_graph.push(id);
+            }
+            for (id, step) in graph.steps() {
+                if let Some(shown_as) = step.shown_as {
+                    let shown = of_graph[shown_as.0 as usize];
+                    merged.step_mut(of_graph[id.0 as usize]).shown_as = Some(shown);
+                }
+            }
+            numbers.push(of_graph);
+        }
+        (merged, numbers)
+    }
+}
+
+/// What two steps that do the same have in common beside their operations.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike {
+    kind: std::mem::Discriminant<Operation>,
+    inputs: Vec<StepId>,
+    platform: Platform,
+    ignore_cache: bool,
+}
+
+impl Alike {
+    fn of(step: &Step) -> Self {
+        Self {
+            kind: std::mem::discriminant(&step.operation),
+            inputs: step.inputs.clone(),
+            platform: step.platform.clone(),
+            ignore_cache: step.ignore_cache,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(name: &str) -> Operation {
+        Operation::Local(LocalSource {
+            name: name.into(),
+            excludes: Vec::new(),
+            follow_paths: Vec::new(),
+        })
+    }
+
+    fn step(operation: Operation, inputs: &[StepId], platform: &str) -> Step {
+        Step {
+            operation,
+            inputs: inputs.into(),
+            platform: platform.parse().unwrap(),
+            name: format!("for {platform}"),
+            lines: None,
+            ignore_cache: false,
+            shown_as: None,
+        }
+    }
+
+    #[test]
+    fn steps_that_do_the_same_become_one() {
+        let graph = |platform: &str| {
+            let mut graph = Graph::new();
+            let shared = graph.add(step(local("context"), &[], "linux/amd64"));
+            let own = graph.add(step(Operation::Merge, &[shared], platform));
+            let mut shown = step(Operation::Merge, &[shared, own], platform);
+            shown.shown_as = Some(own);
+            graph.add(shown);
+            graph
+        };
+        let (merged, numbers) = Graph::merge(&[graph("linux/amd64"), graph("linux/arm64")]);
+        assert_eq!(merged.len(), 5);
+        assert_eq!(numbers[0], [0, 1, 2].map(StepId));
+        assert_eq!(numbers[1], [0, 3, 4].map(StepId));
+        assert_eq!(merged.step(StepId(4)).inputs, [0, 3].map(StepId));
+        assert_eq!(merged.step(StepId(4)).shown_as, Some(StepId(3)));
+        assert_eq!(merged.step(StepId(0)).name, "for linux/amd64");
     }
 }

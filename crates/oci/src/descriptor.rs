@@ -19,6 +19,9 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Size of the blob as stored, in bytes.
     pub size: u64,
+    /// The blob itself in base64, where it is very small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Free annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
@@ -37,6 +40,7 @@ impl Descriptor {
             media_type: media_type.into(),
             digest,
             size,
+            data: None,
             annotations: Annotations::new(),
             platform: None,
             artifact_type: None,

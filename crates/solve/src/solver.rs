@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use graph::{Graph, Operation, Step, StepId, TaskEvent, chain_text};
 use oci::Digest;
@@ -134,9 +134,24 @@ where
     /// # Errors
     /// The first step that could not run; the others are dropped.
     pub async fn solve(self, target: StepId) -> Result<Solved<E::Output, E::Chain>, E> {
-        let output = self.drive(self.output(target)).await?;
+        let Solved { mut output, steps } = self.solve_all(&[target]).await?;
+        let output = output.pop().expect("each target has an output");
+        Ok(Solved { output, steps })
+    }
+
+    /// Finds or makes the outputs of several targets at the same time, in their order. What they
+    /// share is done once.
+    ///
+    /// # Errors
+    /// As [`Solver::solve`].
+    pub async fn solve_all(
+        self,
+        targets: &[StepId],
+    ) -> Result<Solved<Vec<E::Output>, E::Chain>, E> {
+        let outputs = join_all(targets.iter().map(|target| self.output(*target)));
+        let output = self.drive(outputs).await?;
         let mut steps = Vec::new();
-        for id in self.reachable(target) {
+        for id in self.reachable(targets) {
             self.tell_unneeded(id);
             steps.push(self.facts(id));
         }
@@ -359,10 +374,10 @@ where
         }
     }
 
-    /// All steps that a target stands on, each after its inputs.
-    fn reachable(&self, target: StepId) -> BTreeSet<StepId> {
+    /// All steps that targets stand on, each after its inputs.
+    fn reachable(&self, targets: &[StepId]) -> BTreeSet<StepId> {
         let mut seen = BTreeSet::new();
-        let mut open = vec![target];
+        let mut open = targets.to_vec();
         while let Some(id) = open.pop() {
             if seen.insert(id) {
                 open.extend(&self.graph.step(id).inputs);

@@ -81,6 +81,11 @@ impl Transfer {
         &self.shared.store
     }
 
+    /// Who is told what moves.
+    pub fn events(&self) -> &Events {
+        &self.shared.events
+    }
+
     /// The registry client.
     pub fn client(&self) -> &registry::Client {
         &self.shared.client

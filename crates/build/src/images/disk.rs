@@ -95,7 +95,7 @@ pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, Ima
     let images = shelf::named(store)?;
     let mut layers = only_unpacked(store, &images);
     if !request.all {
-        layers.extend(images.iter().flat_map(|image| image.config.rootfs.diff_ids.clone()));
+        layers.extend(images.iter().flat_map(Kept::all_layers).map(|layer| layer.diff_id));
     }
     let filter = PruneFilter {
         keep_bytes: limit.map(|limit| limit.saturating_sub(mount_bytes)),
@@ -137,7 +137,7 @@ fn mounts(store: &Store) -> CacheMounts {
 
 /// Layers of images whose unpacked folder is all that there is of them.
 fn only_unpacked(store: &Store, images: &[Kept]) -> HashSet<Digest> {
-    let layers = images.iter().flat_map(|image| &image.layers);
+    let layers = images.iter().flat_map(Kept::all_layers);
     let has_blob = |digest: &Digest| store.blob_path(digest).exists();
     layers
         .filter(|layer| {
@@ -153,10 +153,10 @@ fn owners(images: &[Kept]) -> HashMap<Digest, Vec<&Reference>> {
     let mut owners: HashMap<Digest, Vec<&Reference>> = HashMap::new();
     for image in images {
         let blobs =
-            image.layers.iter().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.digest);
-        let diff_ids = image.layers.iter().map(|layer| layer.diff_id);
+            image.all_layers().filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.digest);
+        let diff_ids = image.all_layers().map(|layer| layer.diff_id);
         let own: HashSet<Digest> =
-            blobs.chain(diff_ids).chain([image.manifest.digest, image.id]).collect();
+            blobs.chain(diff_ids).chain(image.manifests()).chain([image.id]).collect();
         for digest in own {
             owners.entry(digest).or_default().extend(&image.names);
         }

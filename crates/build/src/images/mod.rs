@@ -10,7 +10,7 @@ mod push;
 use graph::{Events, Failure, TaskEvent, TaskId};
 use store::Store;
 
-pub use crate::shelf::{Kept, find, list};
+pub use crate::shelf::{Kept, KeptImage, find, list};
 pub use disk::{DiskEntry, DiskKind, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use names::{Found, Removed, look_up, remove, tag};

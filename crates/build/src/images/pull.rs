@@ -67,7 +67,8 @@ impl Porter {
                 layers: Vec::new(),
             };
             // A name with tag and digest is kept with both, as a build asks for it.
-            shelf::keep(&self.store, std::slice::from_ref(name), &documents, &layers)?;
+            let documents = export::Documents::single(actual, documents, layers);
+            shelf::keep(&self.store, std::slice::from_ref(name), &documents)?;
             Ok(Pulled { root: fetched.root, is_new })
         })
         .await

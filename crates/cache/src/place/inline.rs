@@ -26,7 +26,7 @@ pub fn inline_cache(
     old: &HashMap<Digest, Digest>,
 ) -> Option<String> {
     // Which blob a layer is does not count, so layers are named by what is in them.
-    let export = Export::new(steps, &Chain::new(), Mode::Max);
+    let export = Export::new(steps, &[], Mode::Max);
     let named = |chain: &Chain| {
         let diff_id = chain.top().map_or(Digest::of(""), |layer| layer.diff_id);
         Descriptor::new(media_type::OCI_LAYER, diff_id, 0)

@@ -49,7 +49,7 @@ async fn a_folder_holds_caches_side_by_side() {
     let read = async |tag: &str, digest| place(tag, digest).import(machine.transfer.client()).await;
     let mut digests = Vec::new();
     for (tag, mode) in [("max", Mode::Max), ("min", Mode::Min), ("max", Mode::Max)] {
-        let export = Export::new(&solved.steps, &solved.output, mode);
+        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);
         let request = request(Form::ImageManifest);
         let written = cache::write(&export, &machine.transfer, &place(tag, None), &request).await;
         digests.push(written.unwrap().descriptor.digest);
@@ -160,7 +160,7 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
             cached: None,
         })
         .collect();
-    let export = Export::new(&steps, &Chain::new(), Mode::Max);
+    let export = Export::new(&steps, &[], Mode::Max);
     let to = reference(&registry, "app:cache");
     let request = request(Form::ImageManifest);
     let written =

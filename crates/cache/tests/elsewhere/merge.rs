@@ -38,7 +38,8 @@ async fn eight_builds(registry: &FakeRegistry, place: Place) -> Vec<Solved<Chain
     let solved = join_all(builds).await;
     let writes = machines.iter().zip(&solved).map(|(machine, solved)| {
         let (transfer, place) = (machine.transfer.clone(), place.clone());
-        let export = Export::new(&solved.steps, &solved.output, Mode::Max).used_on(20_000);
+        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max)
+            .used_on(20_000);
         tokio::spawn(async move {
             let request = request(Form::ImageManifest);
             cache::write(&export, &transfer, &place, &request).await.unwrap();
@@ -148,7 +149,7 @@ async fn a_registry_that_does_not_answer_loses_nothing() {
     let before = registry.manifest("app", "cache").unwrap();
     let other = machine.build_graph(graph_with("other"), Vec::new()).await;
     registry.fail_next(2, 503, &[]);
-    let export = Export::new(&other.steps, &other.output, Mode::Max);
+    let export = Export::new(&other.steps, std::slice::from_ref(&other.output), Mode::Max);
     let request = request(Form::ImageManifest);
     let error = cache::write(&export, &machine.transfer, &registry_place(&to), &request).await;
     assert!(matches!(error, Err(cache::Error::Registry(_))), "{error:?}");

@@ -151,7 +151,7 @@ impl Machine {
         mode: Mode,
         request: &WriteRequest,
     ) -> Exported {
-        let export = Export::new(&solved.steps, &solved.output, mode);
+        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);
         cache::write(&export, &self.transfer, &registry_place(to), request).await.unwrap()
     }
 

@@ -59,7 +59,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub build_context: Vec<String>,
 
-    /// What to build for, as linux/arm64 (default: this machine)
+    /// What to build for, as linux/arm64, or several as linux/amd64,linux/arm64 (default: this
+    /// machine)
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Vec<String>,
 
@@ -83,6 +84,11 @@ pub struct BuildArgs {
     /// type=image|registry|oci|docker|local|tar|cacheonly with dest=, name=, push=, compression=…
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output")]
     pub output: Vec<String>,
+
+    /// An annotation of the image: KEY=VALUE, or with what it is written on, as index:KEY=VALUE or
+    /// manifest[linux/arm64]:KEY=VALUE
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE", help_heading = "Output")]
+    pub annotation: Vec<String>,
 
     /// Metadata of the image
     #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = "Output")]

@@ -36,7 +36,6 @@ const fn switch(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
 
 const ROWS: &[Row] = &[
     // Not there yet; values that mean "off" are.
-    value("annotation", |_| Refused("annotations are not there yet")),
     value("attest", |text| match is_off_attestation(text) {
         true => Accepted,
         false => Refused("attestations are not there yet; images have none unless asked"),

@@ -9,7 +9,7 @@ use graph::Network;
 use oci::{Platform, Reference};
 
 use super::build::BuildArgs;
-use super::compound::{cache, context, limits, output, pairs, secret, ssh};
+use super::compound::{annotation, cache, context, limits, output, pairs, secret, ssh};
 use crate::progress::Mode;
 use crate::settings::{Environment, Proxies, Settings};
 
@@ -91,7 +91,11 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let build_args =
         of("--build-arg", pairs::build_args(&args.build_arg, inputs.environment, inputs.proxies))?;
     let (network, host_network) = network(args.network.as_deref().unwrap_or(""))?;
-    let (allow_network_host, allow_security_insecure) = allowed(&args.allow)?;
+    let Allowed {
+        network_host: allow_network_host,
+        security_insecure: allow_security_insecure,
+        ..
+    } = allowed(&args.allow)?;
     let presentation = presentation(args, &inputs, &outputs, warnings)?;
     // Standard input last: a flag that is wrong is said before anybody has to type.
     let file = args.file.as_deref().filter(|file| !file.is_empty());
@@ -102,7 +106,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let request = Request {
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: of("--label", pairs::labels(&args.label))?,
-        platforms: platforms(&args.platform, inputs.settings.default_platform.as_ref())?,
+        platforms: platforms(&args.platform, &inputs.settings.default_platforms)?,
         named_contexts: each("--build-context", &args.build_context, |text| {
             context::named(text, directory)
         })?
@@ -190,7 +194,34 @@ fn outputs(args: &BuildArgs, inputs: &Inputs<'_>, tagged: bool) -> Result<Vec<Ou
         stdout_is_terminal: inputs.stdout_is_terminal,
     };
     let outputs = each("--output", &args.output, |text| output::output(text, context))?;
-    output::complete(outputs, args.push.unwrap_or(false), args.load.unwrap_or(false), tagged)
+    let (push, load) = (args.push.unwrap_or(false), args.load.unwrap_or(false));
+    let mut outputs = output::complete(outputs, push, load, tagged)?;
+    let annotations = each("--annotation", &args.annotation, |text| annotation::annotations(text))?;
+    of("--annotation", annotation::give(&mut outputs, &annotations.concat()))?;
+    let is_allowed = allowed(&args.allow)?.local_delete;
+    let home = inputs.environment.get("HOME").map(Path::new);
+    for output in &outputs {
+        if let (Output::Local(local), false) = (output, is_allowed)
+            && local.delete
+            && is_dear(&local.folder, [Some(inputs.directory), home])
+        {
+            let folder = local.folder.display();
+            return Err(format!(
+                "`--output`: `mode=delete` removes all that the build does not make from `{folder}`, which has more than a build's result; if that is meant, add `--allow buildx.local.delete`"
+            ));
+        }
+    }
+    Ok(outputs)
+}
+
+/// Whether a folder holds one of the caller's own places, or is the root.
+fn is_dear(folder: &Path, places: [Option<&Path>; 2]) -> bool {
+    // A folder that is not there yet holds nothing.
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let inside = |place: &Path| place.canonicalize().is_ok_and(|place| place.starts_with(&folder));
+    folder.parent().is_none()
+        || folder.join(".git").exists()
+        || places.into_iter().flatten().any(inside)
 }
 
 fn presentation(
@@ -238,8 +269,8 @@ fn isolation(text: &str) -> Result<Isolation, String> {
     }
 }
 
-/// Platforms, of which there can be one for now.
-fn platforms(given: &[String], default: Option<&Platform>) -> Result<Vec<Platform>, String> {
+/// Platforms, each once.
+fn platforms(given: &[String], default: &[Platform]) -> Result<Vec<Platform>, String> {
     let mut platforms: Vec<Platform> = Vec::new();
     for text in given.iter().flat_map(|text| text.split(',')).map(str::trim) {
         let platform = match text {
@@ -251,14 +282,8 @@ fn platforms(given: &[String], default: Option<&Platform>) -> Result<Vec<Platfor
             platforms.push(platform);
         }
     }
-    if platforms.len() > 1 {
-        return Err(
-            "`--platform`: several platforms in one build are not there yet; build one at a time"
-                .into(),
-        );
-    }
     match platforms.is_empty() {
-        true => Ok(default.cloned().into_iter().collect()),
+        true => Ok(default.to_vec()),
         false => Ok(platforms),
     }
 }
@@ -285,30 +310,35 @@ fn network(text: &str) -> Result<(Network, bool), String> {
     }
 }
 
-/// Whether the host's network and all capabilities are allowed.
-fn allowed(given: &[String]) -> Result<(bool, bool), String> {
-    let (mut host, mut insecure) = (false, false);
+/// What `--allow` grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Allowed {
+    /// The host's network.
+    network_host: bool,
+    /// All capabilities.
+    security_insecure: bool,
+    /// Removing files of a folder that has more than a build's result.
+    local_delete: bool,
+}
+
+fn allowed(given: &[String]) -> Result<Allowed, String> {
+    let mut allowed = Allowed::default();
     for text in given.iter().flat_map(|text| text.split(',')) {
         match text {
-            "network.host" => host = true,
-            "security.insecure" => insecure = true,
+            "network.host" => allowed.network_host = true,
+            "security.insecure" => allowed.security_insecure = true,
+            "buildx.local.delete" => allowed.local_delete = true,
             text if text == "device" || text.starts_with("device=") => {
                 return Err(format!("`--allow {text}`: devices are not there yet"));
             }
-            "buildx.local.delete" => {
-                return Err(
-                    "`--allow buildx.local.delete`: local outputs that delete are not there yet"
-                        .into(),
-                );
-            }
             text => {
                 return Err(format!(
-                    "`--allow {text}`: there are network.host and security.insecure"
+                    "`--allow {text}`: there are network.host, security.insecure and buildx.local.delete"
                 ));
             }
         }
     }
-    Ok((host, insecure))
+    Ok(allowed)
 }
 
 fn ulimits(given: &[String]) -> Result<Vec<graph::Ulimit>, String> {

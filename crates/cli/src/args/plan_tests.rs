@@ -123,13 +123,22 @@ fn settings_fill_what_flags_leave_open() {
     assert_eq!(plan.presentation.progress, Mode::Tty);
     assert_eq!(plan.request.platforms, [Platform::host()]);
     assert!(plan_of("build --network host /tmp").unwrap().request.allow_network_host);
+    let pairs = [("DOCKER_DEFAULT_PLATFORM", "linux/amd64,linux/arm64")];
+    assert_eq!(plan_with(&["build", "/tmp"], &pairs, b"").unwrap().request.platforms.len(), 2);
+    let line = "build --platform linux/amd64,linux/arm64 --platform linux/amd64,linux/arm/v7 /tmp";
+    let platforms = plan_of(line).unwrap().request.platforms;
+    let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64", "linux/arm/v7"]);
+    plan_of("build -o type=local,dest=/,mode=delete --allow buildx.local.delete /tmp").unwrap();
 }
 
 #[test]
 fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
     for (line, word) in [
         ("build --tag Upper /tmp", "`--tag`: `Upper` is not an image reference"),
-        ("build --platform linux/amd64,linux/arm64 /tmp", "several platforms"),
+        ("build --annotation layer:a=b /tmp", "`--annotation`: unknown annotation type `layer`"),
+        ("build --annotation a=b -o out /tmp", "no output is an image"),
+        ("build -o type=local,dest=/,mode=delete /tmp", "--allow buildx.local.delete"),
         ("build --platform a/b/c/d /tmp", "`--platform`"),
         ("build --no-cache --no-cache-filter a /tmp", "cannot be used together"),
         ("build -q --progress plain /tmp", "`--progress=plain` and `--quiet`"),

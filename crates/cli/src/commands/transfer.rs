@@ -70,7 +70,7 @@ pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> 
     let store = machine::open_store(settings, &machine::rise(settings))?;
     let request = PullRequest {
         name: args.image.clone(),
-        platform: args.platform.clone().or_else(|| settings.default_platform.clone()),
+        platform: args.platform.clone().or_else(|| settings.default_platforms.first().cloned()),
         insecure: args.insecure,
     };
     let work = async |porter: Porter| porter.pull(&request).await;

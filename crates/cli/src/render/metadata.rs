@@ -13,7 +13,9 @@ pub fn metadata(outcome: &Outcome) -> String {
         map.insert("cache.manifest".into(), json!(manifest));
     }
     if let Some(image) = &outcome.image {
-        map.insert("containerimage.config.digest".into(), json!(image.config));
+        if let Some(config) = &image.config {
+            map.insert("containerimage.config.digest".into(), json!(config));
+        }
         map.insert("containerimage.descriptor".into(), json!(image.descriptor));
         map.insert("containerimage.digest".into(), json!(image.descriptor.digest));
         if !image.names.is_empty() {
@@ -31,9 +33,9 @@ pub fn metadata(outcome: &Outcome) -> String {
     serde_json::to_string_pretty(&Value::Object(map)).unwrap_or_default()
 }
 
-/// The image's ID: the digest of its config.
+/// The image's ID: the digest of its config, or of its index.
 pub fn image_id(outcome: &Outcome) -> Option<String> {
-    outcome.image.as_ref().map(|image| image.config.to_string())
+    outcome.image.as_ref().map(|image| image.id().to_string())
 }
 
 /// Writes a file whole or not at all.
@@ -71,7 +73,7 @@ mod tests {
     fn metadata_has_the_keys_of_buildx() {
         let image = BuiltImage {
             descriptor: Descriptor::of("application/vnd.oci.image.manifest.v1+json", b"m"),
-            config: Digest::of("c"),
+            config: Some(Digest::of("c")),
             names: vec!["docker.io/library/a:latest".into(), "b/c:1".into()],
         };
         let outcome = Outcome { image: Some(image), ..Outcome::default() };

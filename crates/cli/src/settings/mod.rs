@@ -40,8 +40,8 @@ pub struct Settings {
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
     pub style: Style,
-    /// `DOCKER_DEFAULT_PLATFORM`.
-    pub default_platform: Option<Platform>,
+    /// `DOCKER_DEFAULT_PLATFORM`: what builds are for; pulls take the first.
+    pub default_platforms: Vec<Platform>,
     /// What was wrong in variables of little weight.
     pub warnings: Vec<String>,
 }
@@ -115,10 +115,14 @@ impl Settings {
                 })
             })
             .transpose()?;
-        let default_platform = environment
+        let default_platforms = environment
             .get("DOCKER_DEFAULT_PLATFORM")
-            .map(|text| text.parse().map_err(|error| format!("DOCKER_DEFAULT_PLATFORM: {error}")))
-            .transpose()?;
+            .into_iter()
+            .flat_map(|text| text.split(','))
+            .map(|text| {
+                text.trim().parse().map_err(|error| format!("DOCKER_DEFAULT_PLATFORM: {error}"))
+            })
+            .collect::<Result<_, String>>()?;
         let (style, warnings) = style(environment);
         Ok(Self {
             root: match root {
@@ -140,7 +144,7 @@ impl Settings {
             .collect(),
             progress,
             style,
-            default_platform,
+            default_platforms,
             warnings,
         })
     }

@@ -4,12 +4,12 @@ use export::{ArchiveKind, write_archive, write_layout};
 use oci::{Digest, Index};
 use serde_json::Value;
 
-use crate::{Kept, World, names, request, untar};
+use crate::{Kept, World, names, product, request, untar};
 
 #[tokio::test]
 async fn an_archive_for_docker_is_an_oci_layout_with_a_manifest_beside_it() {
     let world = World::new();
-    let image = world.image();
+    let image = product(world.image());
     let names = names(&[
         "shop:1",
         "localhost:5000/shop@sha256:0000000000000000000000000000000000000000000000000000000000000000",
@@ -31,17 +31,17 @@ async fn an_archive_for_docker_is_an_oci_layout_with_a_manifest_beside_it() {
     }
     let manifest: Value = serde_json::from_slice(file("manifest.json")).unwrap();
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-    assert_eq!(manifest[0]["Config"], path(&documents.config_descriptor.digest).as_str());
+    assert_eq!(manifest[0]["Config"], path(&documents.images[0].config.digest).as_str());
     // Only what has a tag is a tag.
     assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["shop:1"]));
     for (layer, descriptor) in
-        manifest[0]["Layers"].as_array().unwrap().iter().zip(&documents.layers)
+        manifest[0]["Layers"].as_array().unwrap().iter().zip(&documents.images[0].descriptors)
     {
         assert_eq!(*layer, path(&descriptor.digest).as_str());
     }
     let index: Index = serde_json::from_slice(file("index.json")).unwrap();
     assert_eq!(index.manifests.len(), 2);
-    assert!(index.manifests.iter().all(|entry| entry.digest == documents.descriptor.digest));
+    assert!(index.manifests.iter().all(|entry| entry.digest == documents.root.descriptor.digest));
     assert_eq!(
         index.manifests[0].annotations["io.containerd.image.name"],
         "docker.io/library/shop:1"
@@ -53,7 +53,7 @@ async fn the_same_image_is_the_same_archive() {
     let mut archives = Vec::new();
     for _ in 0..2 {
         let world = World::new();
-        let (image, names) = (world.image(), names(&["shop:1"]));
+        let (image, names) = (product(world.image()), names(&["shop:1"]));
         let out = Kept::default();
         let request = request(&image, &names, ArchiveKind::Oci);
         write_archive(&world.transfer, &request, out.clone()).await.unwrap();
@@ -68,11 +68,12 @@ async fn a_layer_that_an_image_has_twice_is_in_the_archive_once() {
     let world = World::new();
     let mut image = world.image();
     image.layers.push(image.layers[0].clone());
+    let image = product(image);
     let out = Kept::default();
     let request = request(&image, &[], ArchiveKind::Oci);
     let documents = write_archive(&world.transfer, &request, out.clone()).await.unwrap();
-    assert_eq!(documents.layers.len(), 3);
-    let blob = format!("blobs/sha256/{}", documents.layers[0].digest.hex());
+    assert_eq!(documents.images[0].descriptors.len(), 3);
+    let blob = format!("blobs/sha256/{}", documents.images[0].descriptors[0].digest.hex());
     let files = untar(&out.0.lock().unwrap());
     assert_eq!(files.iter().filter(|(path, _)| *path == blob).count(), 1);
 }
@@ -84,6 +85,7 @@ async fn a_folder_keeps_images_with_other_tags() {
     let image = world.image();
     let other = export::Image { layers: vec![image.layers[0].clone()], ..image.clone() };
     let mut written = Vec::new();
+    let (image, other) = (product(image), product(other));
     for (image, tags) in [(&image, ["shop:1", "shop:2"]), (&other, ["shop:2", "shop:3"])] {
         let names = names(&tags);
         let request = request(image, &names, ArchiveKind::Oci);
@@ -91,7 +93,7 @@ async fn a_folder_keeps_images_with_other_tags() {
     }
     let index = std::fs::read(folder.join("index.json")).unwrap();
     let index: Index = serde_json::from_slice(&index).unwrap();
-    let [first, second] = [&written[0], &written[1]].map(|image| image.descriptor.digest);
+    let [first, second] = [&written[0], &written[1]].map(|image| image.root.descriptor.digest);
     let listed: Vec<(&str, Digest)> = index
         .manifests
         .iter()
@@ -99,9 +101,14 @@ async fn a_folder_keeps_images_with_other_tags() {
         .collect();
     assert_eq!(listed, [("1", first), ("2", second), ("3", second)]);
     for image in &written {
-        for blob in image.layers.iter().chain([&image.descriptor, &image.config_descriptor]) {
+        for blob in blobs(image) {
             let bytes = std::fs::read(folder.join("blobs/sha256").join(blob.digest.hex())).unwrap();
             assert_eq!(Digest::of(bytes), blob.digest);
         }
     }
+}
+
+fn blobs(documents: &export::Documents) -> impl Iterator<Item = &oci::Descriptor> {
+    let image = &documents.images[0];
+    image.descriptors.iter().chain([&image.manifest, &image.config])
 }

@@ -1,7 +1,7 @@
 //! Config and manifest.
 
 use export::{Format, Image};
-use oci::media_type;
+use oci::{Annotations, media_type};
 use serde_json::Value;
 use store::Compression;
 use transfer::LayerFormat;
@@ -11,8 +11,9 @@ use crate::{GZIP, World};
 #[tokio::test]
 async fn equal_images_are_equal_bytes() {
     let (one, other) = (World::new(), World::new());
-    let first = one.image().manifest(&one.transfer, GZIP, None).await.unwrap();
-    let second = other.image().manifest(&other.transfer, GZIP, None).await.unwrap();
+    let first = one.image().manifest(&one.transfer, GZIP, Annotations::new(), None).await.unwrap();
+    let second =
+        other.image().manifest(&other.transfer, GZIP, Annotations::new(), None).await.unwrap();
     assert_eq!((&first.manifest, &first.config), (&second.manifest, &second.config));
     assert_eq!(first.descriptor.digest, oci::Digest::of(&first.manifest));
     assert_eq!(first.id(), oci::Digest::of(&first.config));
@@ -23,7 +24,7 @@ async fn a_config_has_its_keys_in_order_and_its_times_from_the_layers() {
     let world = World::new();
     let mut image = world.image();
     image.config.other.insert("moby.buildkit.x".into(), "kept".into());
-    let documents = image.manifest(&world.transfer, GZIP, None).await.unwrap();
+    let documents = image.manifest(&world.transfer, GZIP, Annotations::new(), None).await.unwrap();
     let config: Value = serde_json::from_slice(&documents.config).unwrap();
     let keys: Vec<&String> = config.as_object().unwrap().keys().collect();
     assert!(keys.is_sorted() && keys.len() > 5, "{keys:?}");
@@ -37,7 +38,7 @@ async fn a_config_has_its_keys_in_order_and_its_times_from_the_layers() {
 async fn no_time_is_after_the_epoch_but_those_of_the_base() {
     let world = World::new();
     let image = Image { epoch: Some(0), base_history: 1, ..world.image() };
-    let documents = image.manifest(&world.transfer, GZIP, None).await.unwrap();
+    let documents = image.manifest(&world.transfer, GZIP, Annotations::new(), None).await.unwrap();
     let config: Value = serde_json::from_slice(&documents.config).unwrap();
     let times: Vec<&str> = config["history"]
         .as_array()
@@ -54,16 +55,19 @@ async fn media_types_are_of_one_family() {
     let world = World::new();
     let image = world.image();
     let docker = Format { oci_mediatypes: false, ..GZIP };
-    let documents = image.manifest(&world.transfer, docker, None).await.unwrap();
+    let documents =
+        image.manifest(&world.transfer, docker, Annotations::new(), None).await.unwrap();
     assert_eq!(documents.descriptor.media_type, media_type::DOCKER_MANIFEST);
     assert_eq!(documents.config_descriptor.media_type, media_type::DOCKER_CONFIG);
     assert!(documents.layers.iter().all(|layer| layer.media_type.contains("docker")));
     // Docker has no name for zstd.
     let zstd = LayerFormat { compression: Compression::Zstd(None), force: true };
     let refused = Format { layers: zstd, oci_mediatypes: false };
-    let error = image.manifest(&world.transfer, refused, None).await.unwrap_err();
+    let error =
+        image.manifest(&world.transfer, refused, Annotations::new(), None).await.unwrap_err();
     assert!(error.to_string().contains("oci-mediatypes=true"), "{error}");
     let accepted = Format { layers: zstd, oci_mediatypes: true };
-    let documents = image.manifest(&world.transfer, accepted, None).await.unwrap();
+    let documents =
+        image.manifest(&world.transfer, accepted, Annotations::new(), None).await.unwrap();
     assert!(documents.layers.iter().all(|layer| layer.media_type == media_type::OCI_LAYER_ZSTD));
 }

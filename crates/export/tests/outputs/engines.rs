@@ -7,7 +7,7 @@ use store::Layer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
-use crate::{World, names, request, untar};
+use crate::{World, names, product, request, untar};
 
 const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -61,7 +61,7 @@ fn archive(request: &[u8]) -> Vec<u8> {
 }
 
 async fn message(world: &World, answer: String, reads_all: bool) -> String {
-    let image = world.image();
+    let image = product(world.image());
     let names = names(&["shop:1"]);
     let (engine, _) = engine(world.folder.path(), reads_all, answer);
     let request = request(&image, &names, ArchiveKind::Docker);
@@ -74,7 +74,7 @@ async fn message(world: &World, answer: String, reads_all: bool) -> String {
 #[tokio::test]
 async fn an_engine_gets_the_whole_archive() {
     let world = World::new();
-    let image = world.image();
+    let image = product(world.image());
     let names = names(&["shop:1"]);
     let answer = OK.to_owned() + &chunks(&["{\"stream\":\"Loaded image: shop:1\\n\"}\r\n"]);
     let (engine, served) = engine(world.folder.path(), true, answer);
@@ -83,8 +83,8 @@ async fn an_engine_gets_the_whole_archive() {
     let came = served.await.unwrap();
     assert!(came.starts_with(b"POST /images/load?quiet=1 HTTP/1.1\r\n"));
     let files = untar(&archive(&came));
-    let manifest = format!("blobs/sha256/{}", documents.descriptor.digest.hex());
-    assert!(files.iter().any(|(path, bytes)| *path == manifest && *bytes == documents.manifest));
+    let manifest = format!("blobs/sha256/{}", documents.root.descriptor.digest.hex());
+    assert!(files.iter().any(|(path, bytes)| *path == manifest && *bytes == documents.root.bytes));
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn what_speaks_no_http_is_no_engine() {
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_named() {
     let world = World::new();
-    let image = world.image();
+    let image = product(world.image());
     let engine = Engine::Unix(world.folder.path().join("none.sock"));
     let request = request(&image, &[], ArchiveKind::Docker);
     let error = load(&world.transfer, &request, &engine).await.unwrap_err().to_string();
@@ -131,6 +131,7 @@ async fn an_archive_that_cannot_be_made_is_not_ended_as_if_it_were_whole() {
     let mut image = world.image();
     let lost = Layer { diff_id: oci::Digest::of("lost"), blob: None, ..image.layers[0].clone() };
     image.layers.push(lost);
+    let image = product(image);
     let (engine, served) = engine(world.folder.path(), true, String::new());
     let request = request(&image, &[], ArchiveKind::Docker);
     let error = load(&world.transfer, &request, &engine).await.unwrap_err();

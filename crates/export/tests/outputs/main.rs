@@ -5,11 +5,14 @@
 mod archives;
 mod documents;
 mod engines;
+mod products;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use export::{ArchiveKind, ArchiveRequest, Format, Image};
+use export::{
+    ArchiveKind, ArchiveRequest, EpochChoice, Format, Image, PlatformImage, Product, Writing,
+};
 use graph::Events;
 use oci::{History, ImageConfig, Reference};
 use registry::{Client, Settings};
@@ -67,16 +70,48 @@ impl World {
             ..ImageConfig::default()
         };
         let layers = vec![self.layer("a", "first"), self.layer("c", &"second ".repeat(50_000))];
-        Image { config, layers, epoch: None, base_history: 0 }
+        Image { config, layers, epoch: None, base_history: 0, base_layers: 0 }
     }
+}
+
+/// An image alone.
+fn product(image: Image) -> Product {
+    product_for(&["linux/amd64"], image)
+}
+
+/// The same image for several platforms.
+fn product_for(platforms: &[&str], image: Image) -> Product {
+    let image = |platform: &&str| PlatformImage {
+        platform: platform.parse().unwrap(),
+        image: image.clone(),
+        attestations: Vec::new(),
+    };
+    Product { images: platforms.iter().map(image).collect(), is_index: false }
 }
 
 fn names(texts: &[&str]) -> Vec<Reference> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn request<'a>(image: &'a Image, names: &'a [Reference], kind: ArchiveKind) -> ArchiveRequest<'a> {
-    ArchiveRequest { image, format: GZIP, names, kind, task: None }
+fn writing(names: &[Reference]) -> Writing<'_> {
+    Writing {
+        format: GZIP,
+        names,
+        annotations: &[],
+        oci_artifact: true,
+        inline: true,
+        rewrite_timestamp: false,
+        epoch: EpochChoice::OfBuild,
+        task: None,
+    }
+}
+
+fn request<'a>(
+    product: &'a Product,
+    names: &'a [Reference],
+    kind: ArchiveKind,
+) -> ArchiveRequest<'a> {
+    ArchiveRequest { product, writing: writing(names), kind }
 }
 
 /// Bytes that are still there when their writer is gone.

@@ -84,6 +84,12 @@ impl Fields {
         Some(self.0.remove(index).1)
     }
 
+    /// The keys that begin with a word, in their order.
+    pub fn names_with(&self, start: &str) -> Vec<String> {
+        let keys = self.0.iter().map(|(key, _)| key);
+        keys.filter(|key| key.starts_with(start)).cloned().collect()
+    }
+
     /// Takes a truth value out.
     ///
     /// # Errors
@@ -116,9 +122,6 @@ impl Fields {
     /// A sentence that names what is left and what would be known.
     pub fn nothing_left(&self, of: &str, known: &[&str]) -> Result<(), String> {
         let Some((key, _)) = self.0.first() else { return Ok(()) };
-        if key.starts_with("annotation") {
-            return Err(format!("`{key}`: annotations are not there yet"));
-        }
         Err(format!("`{key}` is not an option of {of}; it has {}", known.join(", ")))
     }
 }

@@ -3,6 +3,7 @@
 //! One file per family. Errors are sentences without the flag's name; the caller puts it before
 //! them.
 
+pub mod annotation;
 pub mod cache;
 pub mod context;
 mod csv;

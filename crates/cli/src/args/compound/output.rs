@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{ArchiveOutput, Destination, ImageFormat, ImageOutput, Output};
+use build::{
+    ArchiveOutput, Destination, EpochChoice, FilesOptions, FolderOutput, ImageFormat, ImageOptions,
+    ImageOutput, Output, TarOutput,
+};
 use oci::Reference;
 
-use super::{Fields, fields, image_format};
+use super::{Fields, annotation, boolean, fields, image_format};
 
 /// What outputs are read against.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +31,15 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, String> 
     {
         return match only.as_str() {
             "" => Err("it is empty".into()),
-            "-" => Ok(Output::Tar(stdout(context)?)),
-            path => Ok(Output::Local(local(path, context)?)),
+            "-" => Ok(Output::Tar(TarOutput {
+                destination: stdout(context)?,
+                files: FilesOptions::default(),
+            })),
+            path => Ok(Output::Local(FolderOutput {
+                folder: local(path, context)?,
+                delete: false,
+                files: FilesOptions::default(),
+            })),
         };
     }
     let mut fields = Fields::of(&parts)?;
@@ -43,21 +53,28 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, String> 
         "docker" => Ok(Output::Docker(archive(fields, "type=docker", context)?)),
         "local" => {
             let dest = take_dest(&mut fields);
-            fields.not_yet("mode", &["", "copy"])?;
-            tree_options(&mut fields, "type=local")?;
+            let delete = match fields.take("mode").as_deref() {
+                None | Some("" | "copy") => false,
+                Some("delete") => true,
+                Some(other) => return Err(format!("`mode={other}` is none of copy, delete")),
+            };
+            let files = files_options(fields, "type=local", &["dest", "mode"])?;
             match dest.as_deref() {
                 None => Err("`type=local` needs `dest`, a folder".into()),
                 Some("-") => {
                     Err("`type=local` writes a folder; `type=tar,dest=-` writes to standard output"
                         .into())
                 }
-                Some(path) => Ok(Output::Local(local(path, context)?)),
+                Some(path) => {
+                    Ok(Output::Local(FolderOutput { folder: local(path, context)?, delete, files }))
+                }
             }
         }
         "tar" => {
             let dest = take_dest(&mut fields);
-            tree_options(&mut fields, "type=tar")?;
-            Ok(Output::Tar(archive_destination(dest, "type=tar", context)?))
+            let files = files_options(fields, "type=tar", &["dest"])?;
+            let destination = archive_destination(dest, "type=tar", context)?;
+            Ok(Output::Tar(TarOutput { destination, files }))
         }
         "cacheonly" => {
             fields.nothing_left("type=cacheonly", &["no options"])?;
@@ -74,28 +91,69 @@ fn take_dest(fields: &mut Fields) -> Option<String> {
 }
 
 /// Options of BuildKit's `local` and `tar`.
-fn tree_options(fields: &mut Fields, of: &str) -> Result<(), String> {
-    fields.not_yet("platform-split", &["", "false"])?;
-    fields.not_yet("attestation-prefix", &[""])?;
-    not_yet_everywhere(fields)?;
-    fields.nothing_left(of, &["dest"])
+fn files_options(mut fields: Fields, of: &str, own: &[&str]) -> Result<FilesOptions, String> {
+    let options = FilesOptions {
+        platform_split: optional_boolean(&mut fields, "platform-split")?,
+        attestation_prefix: fields.take("attestation-prefix").unwrap_or_default(),
+        epoch: epoch(&mut fields)?,
+    };
+    if options.attestation_prefix.contains('/') {
+        return Err("`attestation-prefix` is the beginning of a file's name, without `/`".into());
+    }
+    let known = [own, &["platform-split", "attestation-prefix", "source-date-epoch"]].concat();
+    fields.nothing_left(of, &known)?;
+    Ok(options)
 }
 
-/// Options that change bytes or names in ways that kiln does not know yet.
-fn not_yet_everywhere(fields: &mut Fields) -> Result<(), String> {
-    if fields.take("source-date-epoch").is_some_and(|value| !value.is_empty()) {
-        return Err(
-            "`source-date-epoch` is not there yet; the variable SOURCE_DATE_EPOCH is".into()
-        );
-    }
-    for key in ["rewrite-timestamp", "oci-artifact", "attestation-inline", "prefer-nondist-layers"]
-    {
-        fields.not_yet(key, &["", "false", "0"])?;
-    }
-    fields.not_yet("dangling-name-prefix", &[""])
+fn optional_boolean(fields: &mut Fields, key: &str) -> Result<Option<bool>, String> {
+    let value = fields.take(key).filter(|text| !text.is_empty());
+    let read = |text: String| {
+        boolean(&text).ok_or_else(|| format!("`{key}={text}` is neither true nor false"))
+    };
+    value.map(read).transpose()
 }
 
-const IMAGE: [&str; 9] = [
+/// `source-date-epoch`: seconds since 1970, or nothing for no epoch.
+fn epoch(fields: &mut Fields) -> Result<EpochChoice, String> {
+    match fields.take("source-date-epoch") {
+        None => Ok(EpochChoice::OfBuild),
+        Some(text) if text.is_empty() => Ok(EpochChoice::None),
+        Some(text) => text
+            .parse()
+            .map(EpochChoice::At)
+            .map_err(|_| format!("`source-date-epoch={text}` is no number of seconds since 1970")),
+    }
+}
+
+/// What is written beside and around an image, in all outputs that are images.
+fn image_options(
+    fields: &mut Fields,
+    of: &str,
+    oci_mediatypes: bool,
+) -> Result<ImageOptions, String> {
+    let options = ImageOptions {
+        annotations: annotation::of_output(fields)?,
+        oci_artifact: optional_boolean(fields, "oci-artifact")?,
+        attestation_inline: optional_boolean(fields, "attestation-inline")?,
+        rewrite_timestamp: fields.take_boolean("rewrite-timestamp", false)?,
+        epoch: epoch(fields)?,
+    };
+    if options.oci_artifact == Some(true) && !oci_mediatypes {
+        return Err("`oci-artifact=true` conflicts with `oci-mediatypes=false`".into());
+    }
+    // Layers whose bytes may not be passed on are Windows' alone, which kiln does not build.
+    fields.not_yet("prefer-nondist-layers", &["", "false", "0"])?;
+    for key in ["dangling-name-prefix", "danging-name-empty-only"] {
+        if fields.take(key).is_some_and(|value| !matches!(value.as_str(), "" | "false" | "0")) {
+            return Err(format!(
+                "`{key}` of {of}: kiln keeps images without a name by their digest, under no made-up name; leave it out"
+            ));
+        }
+    }
+    Ok(options)
+}
+
+const IMAGE: [&str; 17] = [
     "name",
     "push",
     "push-by-digest",
@@ -105,12 +163,21 @@ const IMAGE: [&str; 9] = [
     "compression",
     "compression-level",
     "force-compression",
+    "annotation.<key>",
+    "unpack",
+    "name-canonical",
+    "oci-artifact",
+    "attestation-inline",
+    "rewrite-timestamp",
+    "source-date-epoch",
+    "prefer-nondist-layers",
 ];
 
 fn image(mut fields: Fields, of: &str, push: bool) -> Result<Output, String> {
     let format = image_format(&mut fields, true)?;
     let names = fields.take("name").unwrap_or_default();
     let push_by_digest = fields.take_boolean("push-by-digest", false)?;
+    let options = image_options(&mut fields, of, format.oci_mediatypes)?;
     let output = ImageOutput {
         names: self::names(&names)?,
         push: fields.take_boolean("push", push)?,
@@ -118,20 +185,22 @@ fn image(mut fields: Fields, of: &str, push: bool) -> Result<Output, String> {
         insecure: fields.take_boolean("registry.insecure", false)?,
         store: fields.take_boolean("store", true)?,
         format,
+        options,
     };
     if push_by_digest && let Some(tagged) = names.split(',').find(|name| has_tag(name)) {
         return Err(format!("`push-by-digest` pushes no tag, but `{tagged}` has one"));
     }
     // An image in the store is always unpacked when it is needed and found by its digest: these
     // two ask for what is the case anyway, or spare what is not done.
-    fields.take_boolean("unpack", false)?;
+    if fields.take_boolean("unpack", false)? && output.options.rewrite_timestamp {
+        return Err("`rewrite-timestamp` conflicts with `unpack`".into());
+    }
     fields.take_boolean("name-canonical", false)?;
-    not_yet_everywhere(&mut fields)?;
     fields.nothing_left(of, &IMAGE)?;
     Ok(Output::Image(output))
 }
 
-const ARCHIVE: [&str; 7] = [
+const ARCHIVE: [&str; 12] = [
     "dest",
     "name",
     "tar",
@@ -139,6 +208,11 @@ const ARCHIVE: [&str; 7] = [
     "compression",
     "compression-level",
     "force-compression",
+    "annotation.<key>",
+    "oci-artifact",
+    "attestation-inline",
+    "rewrite-timestamp",
+    "source-date-epoch",
 ];
 
 fn archive(
@@ -158,7 +232,7 @@ fn archive(
             "`context={name}`: docker's contexts are not there yet; set DOCKER_HOST"
         ));
     }
-    not_yet_everywhere(&mut fields)?;
+    let options = image_options(&mut fields, of, format.oci_mediatypes)?;
     fields.nothing_left(of, &ARCHIVE)?;
     let destination = match (tar, dest) {
         (true, None) if is_docker => None,
@@ -169,7 +243,7 @@ fn archive(
         }
         (false, Some(dest)) => Some(Destination::Path(local(&dest, context)?)),
     };
-    Ok(ArchiveOutput { names, destination, tar, format })
+    Ok(ArchiveOutput { names, destination, tar, format, options })
 }
 
 fn local(path: &str, context: OutputContext<'_>) -> Result<PathBuf, String> {
@@ -264,6 +338,7 @@ pub fn complete(
             destination: None,
             tar: true,
             format: ImageFormat { oci_mediatypes: false, ..ImageFormat::default() },
+            options: ImageOptions::default(),
         }));
     }
     if outputs.is_empty() {
@@ -292,13 +367,14 @@ fn stored(push: bool) -> ImageOutput {
         insecure: false,
         store: true,
         format: ImageFormat::default(),
+        options: ImageOptions::default(),
     }
 }
 
 /// Whether an output goes to standard output.
 pub fn writes_stdout(output: &Output) -> bool {
     let destination = match output {
-        Output::Tar(destination) => Some(destination),
+        Output::Tar(tar) => Some(&tar.destination),
         Output::Oci(archive) | Output::Docker(archive) => archive.destination.as_ref(),
         _ => None,
     };
@@ -317,8 +393,8 @@ mod tests {
 
     #[test]
     fn short_forms() {
-        assert_eq!(read("out").unwrap(), Output::Local("/w/out".into()));
-        assert_eq!(read("-").unwrap(), Output::Tar(Destination::Stdout));
+        assert!(matches!(read("out"), Ok(Output::Local(o)) if o.folder == Path::new("/w/out")));
+        assert!(matches!(read("-"), Ok(Output::Tar(o)) if o.destination == Destination::Stdout));
         let terminal = OutputContext { directory: Path::new("/w"), stdout_is_terminal: true };
         assert!(output("-", terminal).unwrap_err().contains("terminal"));
     }
@@ -343,6 +419,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_around_an_image() {
+        let Output::Oci(archive) = read(
+            "type=oci,dest=a.tar,annotation.a=b,annotation-index.c=d,annotation-manifest-descriptor[linux/arm64].e=f,rewrite-timestamp=true,source-date-epoch=,oci-artifact=false",
+        )
+        .unwrap() else {
+            panic!("an archive");
+        };
+        let options = archive.options;
+        let keys: Vec<&str> =
+            options.annotations.iter().map(|annotation| annotation.key.as_str()).collect();
+        assert_eq!(keys, ["a", "c", "e"]);
+        assert_eq!(options.annotations[2].platform, Some("linux/arm64".parse().unwrap()));
+        assert!(options.rewrite_timestamp && options.oci_artifact == Some(false));
+        assert_eq!(options.epoch, EpochChoice::None);
+    }
+
+    #[test]
     fn archives_and_trees() {
         assert!(
             matches!(read("type=docker"), Ok(Output::Docker(a)) if a.destination.is_none() && !a.format.oci_mediatypes)
@@ -350,8 +443,16 @@ mod tests {
         assert!(matches!(read("type=oci,dest=a.tar"), Ok(Output::Oci(a))
             if a.destination == Some(Destination::Path("/w/a.tar".into())) && a.tar));
         assert!(matches!(read("type=oci,dest=d,tar=false"), Ok(Output::Oci(a)) if !a.tar));
-        assert_eq!(read("type=tar,dest=-").unwrap(), Output::Tar(Destination::Stdout));
-        assert_eq!(read("type=local,dest=/o,mode=copy").unwrap(), Output::Local("/o".into()));
+        assert!(matches!(read("type=tar,dest=-"), Ok(Output::Tar(_))));
+        let Output::Local(local) =
+            read("type=local,dest=/o,mode=delete,platform-split=false,attestation-prefix=a-,source-date-epoch=7")
+                .unwrap()
+        else {
+            panic!("a folder");
+        };
+        assert!(local.delete && local.files.platform_split == Some(false));
+        assert_eq!(local.files.attestation_prefix, "a-");
+        assert_eq!(local.files.epoch, EpochChoice::At(7));
         assert_eq!(read("type=cacheonly").unwrap(), Output::CacheOnly);
     }
 
@@ -362,8 +463,13 @@ mod tests {
             ("type=floppy", "`type=floppy`"),
             ("type=local", "`dest`"),
             ("type=local,dest=a,colour=red", "`colour` is not an option of type=local"),
-            ("type=image,rewrite-timestamp=true", "`rewrite-timestamp=true` is not there yet"),
-            ("type=image,annotation.a=b", "annotations are not there yet"),
+            ("type=image,rewrite-timestamp=true,unpack=true", "conflicts with `unpack`"),
+            ("type=image,oci-artifact=true,oci-mediatypes=false", "conflicts with"),
+            ("type=image,dangling-name-prefix=x", "`dangling-name-prefix` of type=image"),
+            ("type=image,source-date-epoch=noon", "`source-date-epoch=noon`"),
+            ("type=image,annotation-x.a=b", "`annotation-x.a`"),
+            ("type=tar,annotation.a=b", "`annotation.a` is not an option of type=tar"),
+            ("type=tar,attestation-prefix=../a", "without `/`"),
             ("type=image,compression=estargz", "`compression=estargz` is not there yet"),
             ("type=image,compression=lz4", "none of"),
             ("type=image,compression-level=12", "levels 0 to 9"),
@@ -373,7 +479,7 @@ mod tests {
             ("type=oci,tar=false", "needs `dest`"),
             ("type=tar,dest=/", "is a folder"),
             ("type=docker,context=x", "DOCKER_HOST"),
-            ("type=local,dest=o,mode=delete", "`mode=delete` is not there yet"),
+            ("type=local,dest=o,mode=mirror", "`mode=mirror` is none of"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
