@@ -151,7 +151,8 @@ impl Graph {
 struct Alike {
     kind: std::mem::Discriminant<Operation>,
     inputs: Vec<StepId>,
-    platform: Platform,
+    /// Where it is part of what the step does: files are the same for every processor.
+    platform: Option<Platform>,
     ignore_cache: bool,
 }
 
@@ -160,7 +161,14 @@ impl Alike {
         Self {
             kind: std::mem::discriminant(&step.operation),
             inputs: step.inputs.clone(),
-            platform: step.platform.clone(),
+            platform: match &step.operation {
+                Operation::Run(_) | Operation::Image(_) => Some(step.platform.clone()),
+                Operation::Local(_)
+                | Operation::Http(_)
+                | Operation::Git(_)
+                | Operation::Files(_)
+                | Operation::Merge => None,
+            },
             ignore_cache: step.ignore_cache,
         }
     }
@@ -190,12 +198,16 @@ mod tests {
         }
     }
 
+    fn run() -> Operation {
+        Operation::Run(Box::default())
+    }
+
     #[test]
     fn steps_that_do_the_same_become_one() {
         let graph = |platform: &str| {
             let mut graph = Graph::new();
-            let shared = graph.add(step(local("context"), &[], "linux/amd64"));
-            let own = graph.add(step(Operation::Merge, &[shared], platform));
+            let shared = graph.add(step(local("context"), &[], platform));
+            let own = graph.add(step(run(), &[shared], platform));
             let mut shown = step(Operation::Merge, &[shared, own], platform);
             shown.shown_as = Some(own);
             graph.add(shown);
