@@ -8,6 +8,7 @@ mod commands;
 mod conformance;
 mod contexts;
 mod debian;
+mod diagnostics;
 mod inline_cache;
 mod keys;
 mod other_readers;

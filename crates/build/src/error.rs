@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use graph::{LineRange, SourceFile};
+use graph::{LineRange, SourceFile, Span};
 use oci::Digest;
 
 /// A build that failed.
@@ -74,12 +74,15 @@ pub struct Place {
     pub file: SourceFile,
     /// The lines.
     pub lines: LineRange,
+    /// The words in them, where they can be pointed at.
+    pub span: Option<Span>,
 }
 
 impl Error {
     /// An error of the Dockerfile's text.
     pub(crate) fn in_dockerfile(error: dockerfile::Error, file: &SourceFile) -> Self {
-        let place = error.lines.map(|lines| Place { file: file.clone(), lines });
+        let span = error.span;
+        let place = error.lines.map(|lines| Place { file: file.clone(), lines, span });
         Self::Dockerfile { message: error.message, place, hint: error.hint }
     }
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod bases;
+mod blame;
 mod caches;
 mod checking;
 mod context;

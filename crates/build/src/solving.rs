@@ -13,6 +13,7 @@ use store::{Chain, Compression, Time};
 use transfer::Transfer;
 
 use crate::bases::{Bases, PlatformTarget};
+use crate::blame::{Blame, blame};
 use crate::caches::Source;
 use crate::error::Place;
 use crate::request::{CacheFrom, Output as Wanted};
@@ -176,9 +177,10 @@ fn now(epoch: Option<i64>) -> Time {
 /// A failed step, with the lines that asked for it.
 fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
     let step = bases.graph.step(error.step);
+    let Blame { span, hint } = blame(bases, step, &error.source);
     Error::Dockerfile {
         message: transfer::chain_text(&error.source),
-        place: step.lines.map(|lines| Place { file: bases.file.clone(), lines }),
-        hint: None,
+        place: step.lines.map(|lines| Place { file: bases.file.clone(), lines, span }),
+        hint,
     }
 }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Cli, Command};
-use render::Report;
+use render::{Look, Report};
 use settings::{Environment, Settings};
 
 fn main() -> ExitCode {
@@ -43,7 +43,11 @@ fn main() -> ExitCode {
                 report.message.push_str(&machine::description());
             }
             // Where standard error is closed, the exit code still tells.
-            drop(std::io::stderr().write_all(report.text().as_bytes()));
+            let look = match report.plain {
+                true => Look::Plain,
+                false => settings::look(&Environment::of_process(), terminal::stderr_is_terminal()),
+            };
+            drop(std::io::stderr().write_all(report.text(look).as_bytes()));
             ExitCode::from(report.exit_code())
         }
     }

@@ -45,6 +45,11 @@ pub fn confirm(question: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// Whether standard output is one.
+pub fn stdout_is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Whether progress goes to a terminal.
 pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()

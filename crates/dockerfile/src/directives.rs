@@ -36,7 +36,9 @@ impl Reader {
         };
         if self.found.insert(key, (value.into(), number)).is_some() {
             return Err(Error::new(format!("only one {key} parser directive can be used"))
-                .at(LineRange { first: number, last: number }));
+                .at(LineRange { first: number, last: number })
+                .word(key)
+                .hint("leave one of the lines out"));
         }
         Ok(Some(key))
     }
@@ -97,7 +99,11 @@ pub(crate) fn foreign_syntax(value: &str) -> Error {
         "the frontend `{value}` cannot be run: Dockerfiles are read as `docker/dockerfile:1` reads them, \
          and no other syntax is known"
     ))
+    .word(value)
+    .hint("leave the directive out, or set the build argument BUILDKIT_SYNTAX=docker/dockerfile:1")
 }
+
+const CHECK_FORM: &str = "write skip=RULE,RULE;error=true;experimental=RULE, each part at will";
 
 /// What `# check=…` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,7 +133,8 @@ impl CheckOptions {
         }
         for part in text.splitn(3, ';') {
             let Some((key, value)) = part.split_once('=') else {
-                return Err(format!("invalid check option {}", go::quote(part)).into());
+                let error = Error::new(format!("invalid check option {}", go::quote(part)));
+                return Err(error.word(part).hint(CHECK_FORM));
             };
             let (key, value) = (key.trim(), value.trim());
             let rules = || value.split(',').map(|rule| rule.trim().to_owned()).collect();
@@ -138,12 +145,16 @@ impl CheckOptions {
                 ("experimental", _) => options.experimental = rules(),
                 ("error", _) => {
                     options.error = go::parse_bool(value).ok_or_else(|| {
-                        format!("failed to parse check option {}", go::quote(part))
+                        Error::new(format!("failed to parse check option {}", go::quote(part)))
+                            .word(part)
+                            .hint("error= is true or false")
                     })?;
                 }
                 _ => {
                     return Err(Error::new(format!("invalid check option {}", go::quote(key)))
-                        .suggest(key, ["skip", "experimental", "error"]));
+                        .suggest(key, ["skip", "experimental", "error"])
+                        .word(key)
+                        .or_hint(|| CHECK_FORM.into()));
                 }
             }
         }

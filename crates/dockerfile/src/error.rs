@@ -1,6 +1,6 @@
 //! What is wrong with a Dockerfile, and where.
 
-use graph::LineRange;
+use graph::{LineRange, SourceFile, Span};
 
 /// Why a Dockerfile cannot be built as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,10 +8,21 @@ use graph::LineRange;
 pub struct Error {
     /// The lines that are wrong, where some are.
     pub lines: Option<LineRange>,
+    /// The words in them that are wrong, where they can be pointed at.
+    pub span: Option<Span>,
     /// What is wrong, in BuildKit's words where it has some.
     pub message: String,
     /// What might help, as `did you mean RUN?`.
     pub hint: Option<String>,
+    /// The words as they are written, until they are found in the text.
+    pub(crate) word: Option<Word>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    text: String,
+    /// Whether it is the last of its kind that is wrong.
+    last: bool,
 }
 
 fn suffix(hint: &Option<String>) -> String {
@@ -20,7 +31,7 @@ fn suffix(hint: &Option<String>) -> String {
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { lines: None, message: message.into(), hint: None }
+        Self { lines: None, span: None, message: message.into(), hint: None, word: None }
     }
 
     /// The same, at `lines` unless it is known to be elsewhere.
@@ -29,8 +40,26 @@ impl Error {
         self
     }
 
+    /// The same, about this word of the instruction unless a narrower one is known.
+    pub(crate) fn word(mut self, text: impl Into<String>) -> Self {
+        self.word.get_or_insert(Word { text: text.into(), last: false });
+        self
+    }
+
+    /// The same, about the last place where the word stands.
+    pub(crate) fn last_word(mut self, text: impl Into<String>) -> Self {
+        self.word.get_or_insert(Word { text: text.into(), last: true });
+        self
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, with a hint only where there is none yet.
+    pub(crate) fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
+        self.hint.get_or_insert_with(hint);
         self
     }
 
@@ -44,6 +73,14 @@ impl Error {
             Some(option) => self.hint(format!("did you mean {option}?")),
             None => self,
         }
+    }
+
+    /// The same, with its words looked up in the text.
+    pub(crate) fn located(mut self, source: &SourceFile) -> Self {
+        if let (None, Some(lines), Some(word)) = (self.span, self.lines, self.word.take()) {
+            self.span = source.find(lines, &word.text, word.last);
+        }
+        self
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::glob::Pattern;
 use crate::go;
 
@@ -94,19 +95,19 @@ impl Lex {
     }
 
     /// The text with quotes, escapes and variables resolved; blanks stay.
-    pub(crate) fn word(&self, text: &str, variables: &dyn Variables) -> Result<String, String> {
+    pub(crate) fn word(&self, text: &str, variables: &dyn Variables) -> Result<String, Error> {
         self.resolve(text, variables).map(|word| word.text)
     }
 
     /// The same, with the names that were asked for.
-    pub(crate) fn resolve(&self, text: &str, variables: &dyn Variables) -> Result<Word, String> {
+    pub(crate) fn resolve(&self, text: &str, variables: &dyn Variables) -> Result<Word, Error> {
         if !text.contains(['$', '\'', '"', self.escape]) {
             return Ok(Word { text: text.into(), ..Word::default() });
         }
         let mut scan = Scan::new(*self, text, variables);
         match scan.until(None, self.raw_escapes) {
             Ok((text, _)) => Ok(Word { text, set: scan.set, unset: scan.unset }),
-            Err(error) => Err(format!("failed to process {}: {error}", go::quote(text))),
+            Err(error) => Err(scan.failed(text, &error)),
         }
     }
 
@@ -115,10 +116,11 @@ impl Lex {
         &self,
         text: &str,
         variables: &dyn Variables,
-    ) -> Result<Vec<String>, String> {
-        match Scan::new(*self, text, variables).until(None, self.raw_escapes) {
+    ) -> Result<Vec<String>, Error> {
+        let mut scan = Scan::new(*self, text, variables);
+        match scan.until(None, self.raw_escapes) {
             Ok((_, words)) => Ok(words),
-            Err(error) => Err(format!("failed to process {}: {error}", go::quote(text))),
+            Err(error) => Err(scan.failed(text, &error)),
         }
     }
 }
@@ -133,6 +135,8 @@ struct Scan<'a> {
     unset: Vec<String>,
     /// Bytes that variables added.
     grown: usize,
+    /// Where the innermost `$` is that is being read.
+    dollar: Option<usize>,
 }
 
 /// Words while they grow.
@@ -170,7 +174,21 @@ impl<'a> Scan<'a> {
             set: Vec::new(),
             unset: Vec::new(),
             grown: 0,
+            dollar: None,
         }
+    }
+
+    /// The error of a text, about the variable that is to blame where one is.
+    fn failed(&self, text: &str, problem: &str) -> Error {
+        let error = Error::new(format!("failed to process {}: {problem}", go::quote(text)));
+        let error = match form(problem) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        let Some(start) = self.dollar else { return error.word(text) };
+        let rest = &self.chars[start..];
+        let end = rest.iter().position(|c| *c == '}').map_or(rest.len(), |at| at + 1);
+        error.word(rest[..end].iter().collect::<String>())
     }
 
     fn peek(&self) -> Option<char> {
@@ -329,6 +347,13 @@ impl<'a> Scan<'a> {
     }
 
     fn dollar(&mut self) -> Result<String, String> {
+        let outer = self.dollar.replace(self.position);
+        let value = self.variable()?;
+        self.dollar = outer;
+        Ok(value)
+    }
+
+    fn variable(&mut self) -> Result<String, String> {
         self.position += 1;
         if self.peek() != Some('{') {
             let name = self.name();
@@ -468,6 +493,23 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// What would be right where something else is written.
+fn form(problem: &str) -> Option<&'static str> {
+    Some(match problem {
+        _ if problem.contains("-quote") => {
+            "close the quote, or put the escape character in front of it"
+        }
+        _ if problem.starts_with("unsupported modifier") || problem.starts_with("syntax error") => {
+            "the forms are ${V}, ${V:-word}, ${V:+word}, ${V:?message}, ${V#pattern}, ${V%pattern} \
+             and ${V/pattern/word}"
+        }
+        _ if problem.starts_with("invalid pattern") => {
+            "patterns have `*`, `?`, and `\\` in front of these"
+        }
+        _ => return None,
+    })
+}
+
 fn too_long() -> String {
     format!("the text grows to more than {} MiB", MOST >> 20)
 }
@@ -540,7 +582,8 @@ mod tests {
             ("${SET#\\q}", "invalid pattern (\\q) in substitution: invalid escape '\\q'"),
         ] {
             let error = Lex::new('\\').word(text, &env()).unwrap_err();
-            assert_eq!(error, format!("failed to process {}: {message}", go::quote(text)));
+            let whole = format!("failed to process {}: {message}", go::quote(text));
+            assert_eq!(error.message, whole);
         }
     }
 
@@ -552,9 +595,9 @@ mod tests {
         let grown = (0..30).try_for_each(|_| {
             let value = lex.word("$A$A", &env)?;
             env.set("A", &value);
-            Ok::<_, String>(())
+            Ok::<_, Error>(())
         });
-        assert!(grown.expect_err("too long").contains("8 MiB"));
+        assert!(grown.expect_err("too long").message.contains("8 MiB"));
     }
 
     #[test]

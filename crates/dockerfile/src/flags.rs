@@ -29,23 +29,30 @@ impl Flags {
             let bare = &name[2..];
             let Some(&(known_name, kind)) = known.iter().find(|(known, _)| *known == bare) else {
                 return Err(Error::new(format!("unknown flag: {name}"))
-                    .suggest(bare, known.iter().map(|(name, _)| *name)));
+                    .suggest(bare, known.iter().map(|(name, _)| *name))
+                    .word(name)
+                    .or_hint(|| known_flags(known)));
             };
             if kind != Kind::List && flags.iter().any(|(used, _)| *used == bare) {
-                return Err(format!("duplicate flag specified: {name}").into());
+                return Err(Error::new(format!("duplicate flag specified: {name}"))
+                    .last_word(name)
+                    .hint("leave one of them out"));
             }
             let value = match (kind, value) {
                 (Kind::Bool, None) => "true".into(),
                 (Kind::Text | Kind::List, None) | (Kind::Bool, Some("")) => {
-                    return Err(format!("missing a value on flag: {name}").into());
+                    return Err(Error::new(format!("missing a value on flag: {name}"))
+                        .word(name)
+                        .hint(format!("write {name}=VALUE")));
                 }
                 (Kind::Bool, Some(value)) => {
                     let lower = value.to_lowercase();
                     if lower != "true" && lower != "false" {
-                        return Err(format!(
+                        return Err(Error::new(format!(
                             "expecting boolean value for flag {name}, not: {value}"
-                        )
-                        .into());
+                        ))
+                        .word(word)
+                        .hint(format!("write {name}, {name}=true or {name}=false")));
                     }
                     lower
                 }
@@ -78,6 +85,15 @@ impl Flags {
     }
 }
 
+/// What an instruction takes, where nothing near was meant.
+fn known_flags(known: &[(&'static str, Kind)]) -> String {
+    let names: Vec<String> = known.iter().map(|(name, _)| format!("--{name}")).collect();
+    match names.is_empty() {
+        true => "it takes no flags; `--` in front of the word makes it an argument".into(),
+        false => format!("it takes {}", names.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,10 +111,16 @@ mod tests {
         assert_eq!(flags.list("exclude"), ["1", "2"]);
         for (words, error) in [
             (&["--chon=1"][..], "unknown flag: --chon (did you mean chown?)"),
-            (&["--chown=1", "--chown=1"], "duplicate flag specified: --chown"),
-            (&["--chown"], "missing a value on flag: --chown"),
-            (&["--link="], "missing a value on flag: --link"),
-            (&["--link=2"], "expecting boolean value for flag --link, not: 2"),
+            (
+                &["--chown=1", "--chown=1"],
+                "duplicate flag specified: --chown (leave one of them out)",
+            ),
+            (&["--chown"], "missing a value on flag: --chown (write --chown=VALUE)"),
+            (&["--link="], "missing a value on flag: --link (write --link=VALUE)"),
+            (
+                &["--link=2"],
+                "expecting boolean value for flag --link, not: 2 (write --link, --link=true or --link=false)",
+            ),
         ] {
             assert_eq!(parse(words).unwrap_err(), error);
         }

@@ -1,5 +1,6 @@
 //! Here-documents: `<<EOF` in an instruction, the body on the lines behind it.
 
+use crate::error::Error;
 use crate::expand::{Lex, Nothing};
 
 /// A here-document.
@@ -30,7 +31,7 @@ impl Heredoc {
 }
 
 /// The here-document that a word asks for, if it does: `[fd]<<[-]name`.
-pub(crate) fn from_word(word: &str) -> Result<Option<Heredoc>, String> {
+pub(crate) fn from_word(word: &str) -> Result<Option<Heredoc>, Error> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
     let Some(rest) = rest.strip_prefix("<<") else { return Ok(None) };
     let (chomp, rest) = match rest.strip_prefix('-') {
@@ -52,7 +53,7 @@ pub(crate) fn from_word(word: &str) -> Result<Option<Heredoc>, String> {
 }
 
 /// All here-documents that an instruction asks for, without their bodies.
-pub(crate) fn from_line(line: &str) -> Result<Vec<Heredoc>, String> {
+pub(crate) fn from_line(line: &str) -> Result<Vec<Heredoc>, Error> {
     if !line.contains("<<") {
         return Ok(Vec::new());
     }

@@ -203,9 +203,11 @@ fn kind(statement: &Statement, escape: char) -> Result<InstructionKind, Error> {
         "WORKDIR" => Kind::Workdir(parse::metadata::one(statement, "WORKDIR")?),
         _ => {
             let error = Error::new(format!("unknown instruction: {}", statement.keyword));
+            let error = error.word(&statement.keyword);
             return Err(match crate::suggest::search(&statement.keyword, KEYWORDS, false) {
                 Some(name) => error.hint(format!("did you mean {name}?")),
-                None => error,
+                None => error
+                    .hint("a line that goes on from the one above needs a `\\` at that one's end"),
             });
         }
     })

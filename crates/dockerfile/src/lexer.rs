@@ -53,7 +53,8 @@ pub(crate) fn lex(text: &str) -> Result<Lexed, Error> {
         statements.push(statement);
     }
     if statements.is_empty() {
-        return Err("file with no instructions".into());
+        return Err(Error::new("file with no instructions")
+            .hint("a Dockerfile begins with FROM, as in `FROM scratch`"));
     }
     Ok(Lexed { statements, escape: lexer.escape, empty_continuations: lexer.empty_continuations })
 }
@@ -76,7 +77,8 @@ impl<'a> Lexer<'a> {
             return Err(Error::new(format!(
                 "dockerfile line greater than max allowed size of {LONGEST_LINE}"
             ))
-            .at(self.here()));
+            .at(self.here())
+            .hint("break it with the escape character, or put what is in it into a file"));
         }
         Ok(Some(line))
     }
@@ -98,7 +100,9 @@ impl<'a> Lexer<'a> {
                         return Err(Error::new(format!(
                             "invalid escape token '{token}' does not match ` or \\"
                         ))
-                        .at(self.here()));
+                        .at(self.here())
+                        .word(token)
+                        .hint("write `# escape=\\` or `# escape=``, or leave the line out"));
                     }
                 };
                 Ok(true)
@@ -175,14 +179,15 @@ impl<'a> Lexer<'a> {
         let mut statement = split(&text, self.escape);
         statement.comments = std::mem::take(&mut self.comments);
         let asked = match takes_heredocs(&statement, self.escape) {
-            Ok(true) => heredoc::from_line(&text).map_err(Error::new),
+            Ok(true) => heredoc::from_line(&text),
             Ok(false) => Ok(Vec::new()),
             Err(error) => Err(error),
         };
         for mut heredoc in asked.map_err(|error| at(error, self.number))? {
             if !self.body(&mut heredoc)? {
                 return Err(at("unterminated heredoc".into(), self.number)
-                    .hint(format!("no line is `{}` alone", heredoc.name)));
+                    .hint(format!("no line is `{}` alone", heredoc.name))
+                    .word(heredoc.name.clone()));
             }
             statement.heredocs.push(heredoc);
         }

@@ -42,3 +42,4 @@ pub use lower::{
     Lowering, NoCache, Request, ResolvedImage, SecretUse, StageSummary,
 };
 pub use stage::{Dockerfile, Stage};
+pub use suggest::nearest;

@@ -46,9 +46,15 @@ impl Dockerfile {
     /// # Errors
     /// If it is no Dockerfile: unknown instructions or flags, wrong forms of known ones.
     pub fn parse(source: SourceFile) -> Result<Self, Error> {
+        let named = source.clone();
+        Self::parse_source(source).map_err(|error| error.located(&named))
+    }
+
+    fn parse_source(source: SourceFile) -> Result<Self, Error> {
         let text = source.text.clone();
         if text.is_empty() {
-            return Err("the Dockerfile cannot be empty".into());
+            return Err(Error::new("the Dockerfile cannot be empty")
+                .hint("the least that can be built is `FROM scratch`"));
         }
         let syntax = directives::detect("syntax", &text);
         let foreign = syntax.as_ref().filter(|(value, _)| !directives::is_known_syntax(value));
@@ -87,7 +93,8 @@ impl Dockerfile {
             file.add(Instruction::parse(statement, lexed.escape)?)?;
         }
         match file.stages.is_empty() {
-            true => Err("dockerfile contains no stages to build".into()),
+            true => Err(Error::new("dockerfile contains no stages to build")
+                .hint("a stage begins with FROM, as in `FROM scratch`")),
             false => Ok(file),
         }
     }
@@ -113,6 +120,7 @@ impl Dockerfile {
             (_, None) => {
                 return Err(Error::new("no build stage in current context")
                     .at(instruction.lines)
+                    .word(instruction.keyword)
                     .hint("only ARG may stand before the first FROM"));
             }
         }

@@ -30,6 +30,14 @@ pub(crate) fn search<'a>(
     })
 }
 
+/// The option that somebody probably meant who wrote `value`: the nearest one, whatever the case
+/// of its letters; none if no option is near.
+pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let options: Vec<&str> = options.into_iter().collect();
+    let same = options.iter().find(|option| option.eq_ignore_ascii_case(value));
+    same.map(|option| (*option).to_owned()).or_else(|| search(value, options, true))
+}
+
 fn levenshtein(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -105,7 +105,9 @@ pub(crate) fn json_array(text: &str) -> Result<Option<Vec<String>>, Error> {
         Value::String(text) => Ok(text),
         _ => Err(Error::new(
             "when using JSON array syntax, arrays must be comprised of strings only",
-        )),
+        )
+        .word(text)
+        .hint("put double quotes around every word of the array")),
     });
     words.collect::<Result<_, _>>().map(Some)
 }

@@ -343,12 +343,21 @@ fn refusals_have_lines_and_suggestions() {
             3,
             "network.host is not allowed (grant it with --allow network.host)",
         ),
-        ("FROM x\nARG --a b", 2, "unknown flag: --a"),
-        ("FROM x\nRUN --device=a b", 2, "unknown flag: --device"),
+        (
+            "FROM x\nARG --a b",
+            2,
+            "unknown flag: --a (it takes no flags; `--` in front of the word makes it an argument)",
+        ),
+        (
+            "FROM x\nRUN --device=a b",
+            2,
+            "unknown flag: --device (devices are of BuildKit's labs syntax, and steps get none: \
+             do what needs one outside of the build)",
+        ),
         (
             "FROM x AS a\nCOPY --from=b /a /a\nFROM a AS b\nCOPY --from=a / /",
             4,
-            "circular dependency detected on stage: a",
+            "circular dependency detected on stage: a (a stage can read only what is built before it)",
         ),
     ] {
         if message.is_empty() {
@@ -356,6 +365,43 @@ fn refusals_have_lines_and_suggestions() {
             continue;
         }
         assert_eq!(refusal(text), (line, message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn refusals_point_at_words() {
+    for (text, words) in [
+        ("FROM x\nRUNN a", "RUNN"),
+        ("FROM x\nCOPY --chwon=1 a /b", "--chwon"),
+        ("FROM x\nCOPY --chown=1 --link --link=true a /b", "--link"),
+        ("FROM x\nCOPY --chmod=9 \\\n # chmod=9 9\n 9 /b", "9"),
+        ("FROM x AS 1a", "1a"),
+        ("ARG V=1\nFROM x:${W}y\nFROM ${W}", "${W}"),
+        ("FROM x\nENV A=1 B=\"${A:*x}\" C=2", "${A:*x}"),
+        ("FROM x\nENV A=1 B=\"two three", "\"two three"),
+        ("FROM x\nRUN --mount=type=cache,target=/a,sharing=no b", "sharing=no"),
+        ("FROM x\nRUN --mount=type=bnd,target=/a b", "type=bnd"),
+        ("FROM x\nRUN --network=host a", "--network=host"),
+        ("FROM x\nCOPY http://h/a /b", "http://h/a"),
+        ("FROM x\nADD --checksum=sha256:1 a /b", "sha256:1"),
+        ("FROM x\nEXPOSE 80 http", "http"),
+        ("FROM x\nSTOPSIGNAL nine", "nine"),
+        ("FROM x\nHEALTHCHECK --interval=3 CMD x", "3"),
+        ("FROM x\nONBUILD FROM y", "FROM"),
+        ("FROM x\nSHELL bash -c", "bash -c"),
+        ("FROM x\nRUN <<E1\na\n", "E1"),
+        ("FROM x\nCOPY --from=$S a /b", "$S"),
+        ("FROM x\nCOPY --from=0 a /b", "--from"),
+        ("# escape=x\nFROM x", "x"),
+        ("# syntax=a/b\nFROM x", "a/b"),
+        ("# check=eror=true\nFROM x", "eror"),
+        ("FROM alpin", "alpin"),
+        ("FROM --platform=a/b/c/d/e x", "a/b/c/d/e"),
+    ] {
+        let Err(error) = lower_with(text, &request()) else { panic!("{text}: no error") };
+        let span = error.span.unwrap_or_else(|| panic!("{text}: {error}: no words"));
+        assert!(error.hint.is_some(), "{text}: {error}: no hint");
+        assert_eq!(&text[span.start..span.end], words, "{text}: {error}");
     }
 }
 

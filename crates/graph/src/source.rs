@@ -19,3 +19,110 @@ pub struct LineRange {
     /// The last line.
     pub last: u32,
 }
+
+/// Words of a source file: bytes of its text, the end excluded. Never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// Behind the last byte.
+    pub end: usize,
+}
+
+impl SourceFile {
+    /// The bytes of some lines, without the last one's end; empty where there are no such lines.
+    pub fn bytes_of(&self, lines: LineRange) -> std::ops::Range<usize> {
+        let first = lines.first.max(1);
+        let count = (lines.last.max(first) - first) as usize + 1;
+        let mut starts = self.line_starts();
+        let Some(start) = starts.nth(first as usize - 1) else {
+            return self.text.len()..self.text.len();
+        };
+        let end = starts.nth(count - 1).unwrap_or(self.text.len());
+        let end = start + self.text[start..end].trim_end_matches(['\r', '\n']).len();
+        start..end
+    }
+
+    /// Where lines begin.
+    fn line_starts(&self) -> impl Iterator<Item = usize> {
+        let behind = self.text.match_indices('\n').map(|(at, _)| at + 1);
+        std::iter::once(0).chain(behind)
+    }
+
+    /// Finds a word in some lines. Behind the first line, lines that are comments are passed over;
+    /// a place where the word stands alone is better than one inside of a longer word. `last`
+    /// asks for the last such place instead of the first.
+    pub fn find(&self, lines: LineRange, word: &str, last: bool) -> Option<Span> {
+        let word = word.trim();
+        let range = self.bytes_of(lines);
+        if word.is_empty() || range.is_empty() {
+            return None;
+        }
+        let mut alone = None;
+        let mut inside = None;
+        let keep = |slot: &mut Option<Span>, span| {
+            if slot.is_none() || last {
+                *slot = Some(span);
+            }
+        };
+        let mut start = range.start;
+        for line in self.text[range.clone()].split_inclusive('\n') {
+            // A word of several lines (a here-document) begins in one of them.
+            let is_comment = start > range.start && line.trim_start().starts_with('#');
+            let searched = match word.contains('\n') {
+                true => &self.text[start..range.end],
+                false => line,
+            };
+            let found = searched.match_indices(word).take_while(|(at, _)| *at < line.len());
+            for (at, _) in found.filter(|_| !is_comment) {
+                let span = Span { start: start + at, end: start + at + word.len() };
+                match self.stands_alone(span) {
+                    true => keep(&mut alone, span),
+                    false => keep(&mut inside, span),
+                }
+            }
+            start += line.len();
+        }
+        alone.or(inside)
+    }
+
+    fn stands_alone(&self, span: Span) -> bool {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        let before = self.text[..span.start].chars().next_back();
+        let behind = self.text[span.end..].chars().next();
+        !before.is_some_and(is_part) && !behind.is_some_and(is_part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> SourceFile {
+        SourceFile { name: "Dockerfile".into(), text: text.into() }
+    }
+
+    #[test]
+    fn lines_have_bytes() {
+        let file = file("one\r\ntwo\nthree");
+        let of = |first, last| &file.text[file.bytes_of(LineRange { first, last })];
+        assert_eq!((of(1, 1), of(2, 2), of(3, 3)), ("one", "two", "three"));
+        assert_eq!((of(1, 2), of(2, 9), of(4, 4)), ("one\r\ntwo", "two\nthree", ""));
+        assert_eq!(of(0, 0), "one");
+    }
+
+    #[test]
+    fn words_are_found() {
+        let file = file("FROM x\nRUN --a=aa \\\n # aa b\n b a\n");
+        let find = |word: &str, last| {
+            file.find(LineRange { first: 2, last: 4 }, word, last)
+                .map(|span| (span.start, &file.text[span.start..span.end]))
+        };
+        assert_eq!(find("a", false), Some((32, "a")));
+        assert_eq!(find("--a", true), Some((11, "--a")));
+        assert_eq!(find("b", false), Some((30, "b")));
+        assert_eq!(find("x", false), None);
+        assert_eq!(find(" ", false), None);
+        assert_eq!(find("UN", false), Some((8, "UN")));
+    }
+}

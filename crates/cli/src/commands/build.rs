@@ -29,6 +29,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
         say(&format!("WARNING: {warning}\n"));
     }
     let isolation = plan.presentation.isolation;
+    let plain = !matches!(plan.presentation.progress, Mode::Auto | Mode::Tty);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = machine::host(settings, environment, &standing, shown.events())
         .and_then(|host| is_isolated(&host, isolation).map(|()| host));
@@ -46,7 +47,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
         Ok(outcome) => shown.succeed(&outcome),
         Err(error) => {
             shown.fail();
-            Err(report(error))
+            Err(Report { plain, ..report(error) })
         }
     }
 }
@@ -68,7 +69,11 @@ pub(super) fn report(error: build::Error) -> Report {
         build::Error::Canceled => threads::canceled(),
         build::Error::Dockerfile { message, place, hint } => Report {
             doing: Report::SOLVING,
-            excerpt: place.map(|place| Excerpt { source: place.file, lines: place.lines }),
+            excerpt: place.map(|place| Excerpt {
+                source: place.file,
+                lines: place.lines,
+                span: place.span,
+            }),
             hint,
             ..Report::from(message)
         },

@@ -5,8 +5,8 @@ use graph::SourceFile;
 use super::build::{Shown, prepare, report};
 use crate::args::{BuildArgs, Call, CallKind};
 use crate::machine;
-use crate::render::{self, Excerpt, Report};
-use crate::settings::{Environment, Settings};
+use crate::render::{self, Excerpt, Look, Report};
+use crate::settings::{self, Environment, Settings};
 use crate::terminal;
 use crate::threads;
 
@@ -31,7 +31,8 @@ pub fn run(
             return Err(message.into());
         }
     };
-    let answer = answer(&host, &plan.request, call);
+    let look = settings::look(environment, terminal::stdout_is_terminal());
+    let answer = answer(&host, &plan.request, call, look);
     shown.fail();
     let (text, failure) = answer?;
     terminal::print(&text)?;
@@ -46,6 +47,7 @@ fn answer(
     host: &build::Host,
     request: &build::Request,
     call: Call,
+    look: Look,
 ) -> Result<(String, Option<Report>), Report> {
     let json = call.is_json;
     match call.kind {
@@ -55,7 +57,7 @@ fn answer(
                 .map_err(report)?;
             let text = match json {
                 true => render::checked_json(&checked, &file),
-                false => render::checked(&checked, &file),
+                false => render::checked(&checked, &file, look),
             };
             let failure = match checked.error {
                 Some(_) if json => Some(Report::default()),
@@ -88,6 +90,7 @@ fn answer(
 }
 
 fn failure(error: dockerfile::Error, file: SourceFile) -> Report {
-    let excerpt = error.lines.map(|lines| Excerpt { source: file, lines });
+    let span = error.span;
+    let excerpt = error.lines.map(|lines| Excerpt { source: file, lines, span });
     Report { excerpt, hint: error.hint, ..Report::from(error.message) }
 }

@@ -20,7 +20,7 @@ pub use colors::Colors;
 pub use display::Display;
 pub use plain::Plain;
 pub use rawjson::RawJson;
-pub use sanitize::sanitize;
+pub use sanitize::{sanitize, sanitized};
 pub use tty::Tty;
 
 /// How progress is shown (`--progress`).

@@ -8,6 +8,12 @@ pub fn sanitize(text: &str) -> String {
     text.chars().filter_map(|character| filter.pass(character)).collect()
 }
 
+/// The characters that [`sanitize`] leaves of a text, with where they are in it.
+pub fn sanitized(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut filter = Filter::default();
+    text.char_indices().filter_map(move |(at, character)| Some((at, filter.pass(character)?)))
+}
+
 /// Where in an escape sequence (ECMA-48) a stream of characters is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Filter {

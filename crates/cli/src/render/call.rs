@@ -6,11 +6,11 @@ use dockerfile::{Checked, Finding, Outline, Target};
 use graph::{LineRange, SourceFile};
 use serde_json::{Map, Value, json};
 
-use super::{Excerpt, table};
+use super::{Excerpt, Look, table};
 use crate::progress::sanitize;
 
 /// Broken rules, and a line that says how many; what keeps a build from being is said elsewhere.
-pub fn checked(checked: &Checked, file: &SourceFile) -> String {
+pub fn checked(checked: &Checked, file: &SourceFile, look: Look) -> String {
     let mut findings: Vec<&Finding> = checked.findings.iter().collect();
     findings.sort_by_key(|finding| finding.lines.first);
     let mut text = match (findings.len(), &checked.error) {
@@ -25,7 +25,8 @@ pub fn checked(checked: &Checked, file: &SourceFile) -> String {
             text.push_str(&format!(" - {}", finding.rule.url));
         }
         text.push_str(&format!("\n{}\n", sanitize(&finding.message)));
-        text.push_str(&Excerpt { source: file.clone(), lines: finding.lines }.text());
+        let excerpt = Excerpt { source: file.clone(), lines: finding.lines, span: finding.span };
+        text.push_str(&excerpt.text(look));
     }
     text
 }

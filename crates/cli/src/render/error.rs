@@ -1,7 +1,6 @@
 //! Failures as users see them: the lines that are to blame, one sentence, and what to do next.
 
-use graph::{LineRange, SourceFile};
-
+use super::{Excerpt, Look};
 use crate::progress::sanitize;
 
 /// A failure to be printed.
@@ -17,15 +16,8 @@ pub struct Report {
     pub hint: Option<String>,
     /// The user ended it.
     pub interrupted: bool,
-}
-
-/// Lines of a source file.
-#[derive(Clone, Debug)]
-pub struct Excerpt {
-    /// The file.
-    pub source: SourceFile,
-    /// The lines to blame.
-    pub lines: LineRange,
+    /// No colours are wanted, whatever standard error is.
+    pub plain: bool,
 }
 
 /// The exit code of what Ctrl-C ended: 128 and SIGINT.
@@ -51,15 +43,15 @@ impl Report {
 
     /// The text for standard error. Control characters, which can come from a registry or a
     /// Dockerfile, are left out.
-    pub fn text(&self) -> String {
+    pub fn text(&self, look: Look) -> String {
         if self.message.is_empty() && !self.interrupted {
             return String::new();
         }
         let mut text = String::new();
         if let Some(excerpt) = &self.excerpt {
-            text.push_str(&excerpt.text());
+            text.push_str(&excerpt.text(look));
         }
-        text.push_str("ERROR: ");
+        text.push_str(&look.strong("ERROR: "));
         for doing in self.doing {
             text.push_str(doing);
             text.push_str(": ");
@@ -68,7 +60,7 @@ impl Report {
             if self.interrupted && self.message.is_empty() { "canceled" } else { &self.message };
         push_lines(&mut text, message);
         if let Some(hint) = &self.hint {
-            text.push_str("hint: ");
+            text.push_str(&look.faint("hint: "));
             push_lines(&mut text, hint);
         }
         text
@@ -82,53 +74,11 @@ fn push_lines(text: &mut String, message: &str) {
     }
 }
 
-/// Lines around the ones to blame, both sides together.
-const AROUND: u32 = 4;
-const RULE: &str = "--------------------";
-
-impl Excerpt {
-    /// BuildKit's form (`solver/errdefs/source.go`): up to two lines before and after.
-    pub(super) fn text(&self) -> String {
-        let lines: Vec<&str> = self.source.text.split('\n').collect();
-        let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-        let (first, last) = (self.lines.first, self.lines.last.max(self.lines.first).min(count));
-        if first < 1 || first > count {
-            return String::new();
-        }
-        let around = if first == last { AROUND } else { AROUND / 2 };
-        let (mut from, mut to, mut added) = (first, last, 0);
-        // The third count is BuildKit's: each round uses up one more.
-        while added < around {
-            if from > 1 {
-                from -= 1;
-                added += 1;
-            }
-            if to != count {
-                to += 1;
-                added += 1;
-            }
-            added += 1;
-        }
-        let mut text = format!("{}:{first}\n{RULE}\n", sanitize(&self.source.name));
-        for number in from..=to {
-            let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-            let line = sanitize(lines[number as usize - 1].trim_end_matches('\r'));
-            text.push_str(&format!(" {number:3} | {mark} {line}\n"));
-        }
-        text.push_str(RULE);
-        text.push('\n');
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use graph::{LineRange, SourceFile};
 
-    fn excerpt(text: &str, first: u32, last: u32) -> Excerpt {
-        let source = SourceFile { name: "Dockerfile".into(), text: text.into() };
-        Excerpt { source, lines: LineRange { first, last } }
-    }
+    use super::*;
 
     #[test]
     fn a_failed_step_is_shown_as_buildx_does() {
@@ -136,14 +86,22 @@ mod tests {
             message: "process \"/bin/sh -c false\" did not complete successfully: exit code: 1"
                 .into(),
             doing: Report::SOLVING,
-            excerpt: Some(excerpt("FROM a\nWORKDIR /x\nCOPY . .\nRUN false\nCMD x\n", 4, 4)),
+            excerpt: Some(Excerpt {
+                source: SourceFile {
+                    name: "Dockerfile".into(),
+                    text: "FROM a\nWORKDIR /x\nCOPY . .\nRUN false\nCMD x\n".into(),
+                },
+                lines: LineRange { first: 4, last: 4 },
+                span: None,
+            }),
             hint: Some("look at the output above".into()),
             interrupted: false,
+            plain: false,
         };
         assert_eq!(
-            report.text(),
+            report.text(Look::Plain),
             "Dockerfile:4\n--------------------\n\
-             \u{20}  2 |     WORKDIR /x\n   3 |     COPY . .\n   4 | >>> RUN false\n   5 |     CMD x\n   6 |     \n\
+             2 | WORKDIR /x\n3 | COPY . .\n4 | RUN false\n  | ^^^^^^^^^\n5 | CMD x\n\
              --------------------\n\
              ERROR: failed to build: failed to solve: process \"/bin/sh -c false\" did not complete \
              successfully: exit code: 1\nhint: look at the output above\n"
@@ -152,25 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn excerpts_stay_in_the_file() {
-        assert_eq!(
-            excerpt("FROM a\nRUN x \\\n y", 2, 3).text(),
-            "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN x \\\n   3 | >>>  y\n--------------------\n"
-        );
-        assert_eq!(excerpt("FROM a", 9, 9).text(), "");
-        assert_eq!(
-            excerpt("x", 1, 9).text(),
-            "Dockerfile:1\n--------------------\n   1 | >>> x\n--------------------\n"
-        );
-    }
-
-    #[test]
     fn nothing_from_outside_moves_the_cursor() {
         let report = Report::from("registry said: \x1b[2Jgone\x08".to_owned());
-        assert_eq!(report.text(), "ERROR: registry said: gone\n");
+        assert_eq!(report.text(Look::Plain), "ERROR: registry said: gone\n");
         let interrupted = Report { interrupted: true, ..Report::default() };
         assert_eq!(
-            (interrupted.text().as_str(), interrupted.exit_code()),
+            (interrupted.text(Look::Plain).as_str(), interrupted.exit_code()),
             ("ERROR: canceled\n", 130)
         );
     }

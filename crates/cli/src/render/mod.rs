@@ -2,12 +2,14 @@
 
 mod call;
 mod error;
+mod excerpt;
 mod metadata;
 mod summary;
 mod table;
 
 pub use call::{checked, checked_json, outline, outline_json, targets, targets_json};
-pub use error::{Excerpt, INTERRUPTED, Report};
+pub use error::{INTERRUPTED, Report};
+pub use excerpt::{Excerpt, Look};
 pub use metadata::{image_id, metadata, write_file};
 pub use summary::{summary, warnings};
 pub use table::table;

@@ -11,6 +11,7 @@ pub use docker_config::{Proxies, read_proxies};
 pub use environment::Environment;
 
 use crate::progress::{Colors, Mode, Style};
+use crate::render::Look;
 
 /// Settings of the environment and of the flags that are global.
 #[derive(Clone, Debug)]
@@ -185,6 +186,16 @@ fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf
             Err("there is no place for kiln's state: HOME is not set; give `--root` or KILN_ROOT"
                 .into())
         }
+    }
+}
+
+/// How texts look where `is_terminal` says what they are for: `NO_COLOR` and `TERM=dumb` count.
+pub fn look(environment: &Environment, is_terminal: bool) -> Look {
+    let is_wanted =
+        environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");
+    match is_terminal && is_wanted {
+        true => Look::Colored,
+        false => Look::Plain,
     }
 }
 

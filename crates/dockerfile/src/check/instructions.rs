@@ -40,7 +40,7 @@ impl Reporter {
             if let Some(near) = suggest::search(name, known.iter().copied(), true) {
                 message.push_str(&format!(" (did you mean ${near}?)"));
             }
-            self.report(&rules::UNDEFINED_VAR, message);
+            self.report(&rules::UNDEFINED_VAR, name, message);
         }
     }
 
@@ -53,7 +53,7 @@ impl Reporter {
             let message = format!(
                 "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
             );
-            self.report(&rules::LEGACY_KEY_VALUE_FORMAT, message);
+            self.report(&rules::LEGACY_KEY_VALUE_FORMAT, &statement.rest, message);
         }
     }
 
@@ -63,11 +63,11 @@ impl Reporter {
             name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
         };
         if has(&SECRET) && !has(&HARMLESS) {
-            let name = go::quote(name);
+            let quoted = go::quote(name);
             let message = format!(
-                "Do not use ARG or ENV instructions for sensitive data ({instruction} {name})"
+                "Do not use ARG or ENV instructions for sensitive data ({instruction} {quoted})"
             );
-            self.report(&rules::SECRETS_USED_IN_ARG_OR_ENV, message);
+            self.report(&rules::SECRETS_USED_IN_ARG_OR_ENV, name, message);
         }
     }
 
@@ -77,7 +77,7 @@ impl Reporter {
             let message = format!(
                 "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
             );
-            self.report_at(&rules::MULTIPLE_INSTRUCTIONS_DISALLOWED, lines, message);
+            self.report_at(&rules::MULTIPLE_INSTRUCTIONS_DISALLOWED, lines, keyword, message);
         }
     }
 
@@ -86,7 +86,7 @@ impl Reporter {
         let message = format!(
             "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
         );
-        self.report(&rules::JSON_ARGS_RECOMMENDED, message);
+        self.report(&rules::JSON_ARGS_RECOMMENDED, "", message);
     }
 
     /// The first WORKDIR of a chain of stages.
@@ -96,7 +96,7 @@ impl Reporter {
                 "Relative workdir {} can have unexpected results if the base image changes",
                 go::quote(path)
             );
-            self.report(&rules::WORKDIR_RELATIVE_PATH, message);
+            self.report(&rules::WORKDIR_RELATIVE_PATH, path, message);
         }
     }
 
@@ -105,13 +105,13 @@ impl Reporter {
         if protocol != protocol.to_lowercase() {
             let message =
                 format!("Defined protocol '{text}' in EXPOSE instruction should be lowercase");
-            self.report(&rules::EXPOSE_PROTO_CASING, message);
+            self.report(&rules::EXPOSE_PROTO_CASING, text, message);
         }
         if is_mapping {
             let message = format!(
                 "EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
             );
-            self.report(&rules::EXPOSE_INVALID_FORMAT, message);
+            self.report(&rules::EXPOSE_INVALID_FORMAT, text, message);
         }
     }
 
@@ -134,7 +134,7 @@ impl Reporter {
                 "Attempting to {keyword} file {} that is excluded by .dockerignore",
                 go::quote(&source)
             );
-            self.report(&rules::COPY_IGNORED_FILE, message);
+            self.report(&rules::COPY_IGNORED_FILE, &source, message);
         }
     }
 }

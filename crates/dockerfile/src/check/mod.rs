@@ -12,7 +12,7 @@ mod statements;
 
 use std::fmt;
 
-use graph::LineRange;
+use graph::{LineRange, Span};
 
 use crate::error::Error;
 use crate::lower::ImageRequest;
@@ -32,6 +32,8 @@ pub struct Finding {
     pub message: String,
     /// Where.
     pub lines: LineRange,
+    /// The words that it is about, where they can be pointed at.
+    pub span: Option<Span>,
 }
 
 impl fmt::Display for Finding {

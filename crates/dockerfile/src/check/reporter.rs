@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use graph::LineRange;
+use graph::{LineRange, SourceFile};
 
 use super::{Finding, Rule};
 use crate::directives::{CheckOptions, Reader};
@@ -15,7 +15,8 @@ use crate::error::Error;
 pub(crate) struct Reporter {
     options: CheckOptions,
     scope: RefCell<Scope>,
-    findings: RefCell<Vec<Finding>>,
+    /// With the words that they are about, as they are written.
+    findings: RefCell<Vec<(Finding, String)>>,
 }
 
 /// What is being looked at: its lines, and the options of comments above it.
@@ -36,15 +37,23 @@ impl Reporter {
         *self.scope.borrow_mut() = Scope { own: options_of(comments), lines };
     }
 
-    pub(crate) fn report(&self, rule: &'static Rule, message: String) {
+    /// `word` is what is wrong as it is written; empty where it is the whole.
+    pub(crate) fn report(&self, rule: &'static Rule, word: &str, message: String) {
         let lines = self.scope.borrow().lines;
-        self.report_at(rule, lines, message);
+        self.report_at(rule, lines, word, message);
     }
 
     /// Reports what is elsewhere than where it was noticed.
-    pub(crate) fn report_at(&self, rule: &'static Rule, lines: LineRange, message: String) {
+    pub(crate) fn report_at(
+        &self,
+        rule: &'static Rule,
+        lines: LineRange,
+        word: &str,
+        message: String,
+    ) {
         if self.counts(rule) {
-            self.findings.borrow_mut().push(Finding { rule, message, lines });
+            let finding = Finding { rule, message, lines, span: None };
+            self.findings.borrow_mut().push((finding, word.to_owned()));
         }
     }
 
@@ -64,13 +73,27 @@ impl Reporter {
         if !self.options.error || findings.is_empty() {
             return Ok(());
         }
-        let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.name).collect();
+        let first = findings.iter().min_by_key(|(finding, _)| finding.lines.first);
+        let rules: BTreeSet<&str> = findings.iter().map(|(finding, _)| finding.rule.name).collect();
         let rules: Vec<&str> = rules.into_iter().collect();
-        Err(Error::new(format!("lint violation found for rules: {}", rules.join(", "))))
+        let error = Error::new(format!("lint violation found for rules: {}", rules.join(", ")));
+        Err(match first {
+            Some((finding, word)) => error.at(finding.lines).word(word.clone()).hint(format!(
+                "{}; `kiln check` shows all, `# check=skip=` leaves rules aside",
+                finding.message
+            )),
+            None => error,
+        })
     }
 
-    pub(crate) fn into_findings(self) -> Vec<Finding> {
-        self.findings.into_inner()
+    /// All findings, with their words looked up in the text.
+    pub(crate) fn into_findings(self, source: &SourceFile) -> Vec<Finding> {
+        let findings = self.findings.into_inner().into_iter();
+        let located = findings.map(|(mut finding, word)| {
+            finding.span = source.find(finding.lines, &word, false);
+            finding
+        });
+        located.collect()
     }
 }
 
@@ -95,9 +118,10 @@ mod tests {
     fn counts(options: &str, comment: &str, rule: &'static Rule) -> bool {
         let reporter = Reporter::new(CheckOptions::parse(options).unwrap());
         reporter.enter(&[comment.into()], LineRange { first: 3, last: 3 });
-        reporter.report(rule, "x".into());
+        reporter.report(rule, "", "x".into());
         let failed = reporter.failure().is_err();
-        let findings = reporter.into_findings();
+        let source = SourceFile { name: "Dockerfile".into(), text: "FROM x".into() };
+        let findings = reporter.into_findings(&source);
         assert_eq!(failed, options.contains("error=true") && !findings.is_empty());
         !findings.is_empty()
     }

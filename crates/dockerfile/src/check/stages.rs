@@ -26,15 +26,17 @@ impl Reporter {
             let Some(name) = &stage.name else { continue };
             self.enter(&[], stage.lines);
             if matches!(name.as_str(), "context" | "scratch") {
-                let name = go::quote(name);
-                let message =
-                    format!("Stage name should not use the same name as reserved stage {name}");
-                self.report(&rules::RESERVED_STAGE_NAME, message);
+                let message = format!(
+                    "Stage name should not use the same name as reserved stage {}",
+                    go::quote(name)
+                );
+                self.report(&rules::RESERVED_STAGE_NAME, name, message);
             }
             if !known.insert(name) {
-                let name = go::quote(name);
-                let message = format!("Duplicate stage name {name}, stage names should be unique");
-                self.report(&rules::DUPLICATE_STAGE_NAME, message);
+                let quoted = go::quote(name);
+                let message =
+                    format!("Duplicate stage name {quoted}, stage names should be unique");
+                self.report(&rules::DUPLICATE_STAGE_NAME, name, message);
             }
         }
     }
@@ -46,7 +48,7 @@ impl Reporter {
             if let Some(near) = suggest::search(name, declared.iter().copied(), true) {
                 message.push_str(&format!(" (did you mean {near}?)"));
             }
-            self.report(&rules::UNDEFINED_ARG_IN_FROM, message);
+            self.report(&rules::UNDEFINED_ARG_IN_FROM, name, message);
         }
     }
 
@@ -56,7 +58,7 @@ impl Reporter {
             let message = format!(
                 "Setting platform to predefined {text} in FROM is redundant as this is the default behavior"
             );
-            self.report(&rules::REDUNDANT_TARGET_PLATFORM, message);
+            self.report(&rules::REDUNDANT_TARGET_PLATFORM, text, message);
         }
         if !word.set.is_empty() || !word.unset.is_empty() {
             return;
@@ -66,7 +68,7 @@ impl Reporter {
         if !stage.contains(&platform.os) && !stage.contains(&platform.architecture) {
             let value = go::quote(&word.text);
             let message = format!("FROM --platform flag should not use constant value {value}");
-            self.report(&rules::FROM_PLATFORM_FLAG_CONST_DISALLOWED, message);
+            self.report(&rules::FROM_PLATFORM_FLAG_CONST_DISALLOWED, text, message);
         }
     }
 
@@ -88,7 +90,7 @@ impl Reporter {
         );
         if let Some(lines) = lines {
             self.enter(&[], lines);
-            self.report(&rules::INVALID_BASE_IMAGE_PLATFORM, message);
+            self.report(&rules::INVALID_BASE_IMAGE_PLATFORM, name, message);
         }
     }
 }
@@ -113,7 +115,7 @@ pub(crate) fn check_defaults(file: &Dockerfile, lex: &Lex, automatic: &Env, repo
                 "Default value for ARG {} results in empty or invalid base image name",
                 stage.base
             );
-            reporter.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, message);
+            reporter.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, &stage.base, message);
         }
     }
 }

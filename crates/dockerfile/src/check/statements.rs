@@ -12,7 +12,7 @@ use crate::words;
 pub(super) fn check(file: &Dockerfile, reporter: &Reporter) {
     for line in &file.empty_continuations {
         reporter.enter(&[], *line);
-        reporter.report(&rules::NO_EMPTY_CONTINUATION, "Empty continuation line".into());
+        reporter.report(&rules::NO_EMPTY_CONTINUATION, "", "Empty continuation line".into());
     }
     file.global_args.iter().for_each(|argument| check_instruction(argument, reporter));
     for stage in &file.stages {
@@ -26,6 +26,7 @@ fn check_instruction(instruction: &Instruction, reporter: &Reporter) {
     match &instruction.kind {
         InstructionKind::Maintainer(_) => reporter.report(
             &rules::MAINTAINER_DEPRECATED,
+            &instruction.keyword,
             "Maintainer instruction is deprecated in favor of using label".into(),
         ),
         InstructionKind::Arg(arguments) => {
@@ -43,7 +44,7 @@ fn check_from(stage: &Stage, escape: char, reporter: &Reporter) {
     let (Some(word), Some(name)) = (words.get(1), words.get(2)) else { return };
     if *name != name.to_lowercase() {
         let message = format!("Stage name '{name}' should be lowercase");
-        reporter.report(&rules::STAGE_NAME_CASING, message);
+        reporter.report(&rules::STAGE_NAME_CASING, name, message);
     }
     // A FROM of mixed case is of another rule.
     let matches = match Casing::of(&from.keyword) {
@@ -53,7 +54,7 @@ fn check_from(stage: &Stage, escape: char, reporter: &Reporter) {
     };
     if !matches {
         let message = format!("'{word}' and '{}' keywords' casing do not match", from.keyword);
-        reporter.report(&rules::FROM_AS_CASING, message);
+        reporter.report(&rules::FROM_AS_CASING, word, message);
     }
     if let Some(name) = &stage.name {
         check_description("FROM", &[name], &stage.comments, reporter);
@@ -70,7 +71,7 @@ fn check_description(keyword: &str, names: &[&str], comments: &[String], reporte
     let example = if names.len() > 1 { "<arg_key>" } else { first };
     let message =
         format!("Comment for {keyword} should follow the format: `# {example} <description>`");
-    reporter.report(&rules::INVALID_DEFINITION_DESCRIPTION, message);
+    reporter.report(&rules::INVALID_DEFINITION_DESCRIPTION, "", message);
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -114,7 +115,7 @@ pub(super) fn check_casing(file: &Dockerfile, reporter: &Reporter) {
             let message = format!(
                 "Command '{keyword}' should match the case of the command majority ({name})"
             );
-            reporter.report(&rules::CONSISTENT_INSTRUCTION_CASING, message);
+            reporter.report(&rules::CONSISTENT_INSTRUCTION_CASING, keyword, message);
         }
     }
 }

@@ -20,13 +20,16 @@ pub(crate) fn command(statement: &Statement) -> Result<CommandLine, Error> {
     line(&statement.rest)
 }
 
+const SHELL_FORM: &str = "write SHELL [\"/bin/bash\", \"-c\"]: a JSON array of words";
+
 pub(crate) fn shell(statement: &Statement) -> Result<Vec<String>, Error> {
     Flags::parse(&statement.flags, &[])?;
     let line = line(&statement.rest)?;
     match (line.words.is_empty(), line.shell) {
-        (true, _) => Err("SHELL requires at least one argument".into()),
+        (true, _) => Err(Error::new("SHELL requires at least one argument").hint(SHELL_FORM)),
         (false, true) => Err(Error::new("SHELL requires the arguments to be in JSON form")
-            .hint("write SHELL [\"program\", \"argument\"]")),
+            .word(&statement.rest)
+            .hint(SHELL_FORM)),
         (false, false) => Ok(line.words),
     }
 }

@@ -60,16 +60,18 @@ fn parts(
         None => words::split(&statement.rest),
     };
     if words.len() < 2 {
-        return Err(format!(
+        return Err(Error::new(format!(
             "{keyword} requires at least two arguments, but only one was provided. \
              Destination could not be determined"
-        )
-        .into());
+        ))
+        .hint(format!("write {keyword} SOURCE DESTINATION, as in `{keyword} . /app/`")));
     }
     let flags = Flags::parse(&statement.flags, known)?;
     let destination = words.pop().unwrap_or_default();
     if heredoc::from_word(&destination).is_ok_and(|found| found.is_some()) {
-        return Err(format!("{keyword} cannot accept a heredoc as a destination").into());
+        return Err(Error::new(format!("{keyword} cannot accept a heredoc as a destination"))
+            .last_word(destination)
+            .hint("the destination is the last word"));
     }
     let mut parts = CopyInstruction {
         destination,

@@ -12,7 +12,11 @@ pub(crate) fn from(statement: &Statement) -> Result<FromInstruction, Error> {
     let (base, name) = match &words[..] {
         [base] => (base, None),
         [base, word, name] if word.eq_ignore_ascii_case("as") => (base, Some(stage_name(name)?)),
-        _ => return Err("FROM requires either one or three arguments".into()),
+        _ => {
+            return Err(Error::new("FROM requires either one or three arguments")
+                .word(&statement.rest)
+                .hint("write FROM IMAGE or FROM IMAGE AS NAME"));
+        }
     };
     let flags = Flags::parse(&statement.flags, &[("platform", Kind::Text)])?;
     let platform = flags.optional("platform").filter(|text| !text.is_empty());
@@ -25,10 +29,11 @@ fn stage_name(name: &str) -> Result<String, Error> {
         && lower.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
     match fits {
         true => Ok(lower),
-        false => Err(format!(
+        false => Err(Error::new(format!(
             "invalid name for build stage: {}, name can't start with a number or contain symbols",
             go::quote(name)
-        )
-        .into()),
+        ))
+        .last_word(name)
+        .hint("a name begins with a letter; letters, digits, `-`, `_` and `.` follow")),
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct MountOptions {
     pub source: String,
     pub target: String,
     pub readonly: bool,
+    /// What `readonly` and `readwrite` say.
+    written_readonly: Option<bool>,
     pub size: i64,
     pub id: String,
     pub sharing: Option<Sharing>,
@@ -75,14 +77,15 @@ impl MountOptions {
 /// Checks what can be checked before variables are known.
 pub(crate) fn read(text: &str) -> Result<MountText, Error> {
     let mut from = String::new();
-    for field in fields(text)? {
+    for field in fields(text).map_err(|error| error.word(text))? {
         match field.split_once('=') {
             Some((key, value)) if key.eq_ignore_ascii_case("from") => {
                 if value.find('$').is_some_and(|at| at + 1 != value.len()) {
-                    return Err(
-                        "'from' doesn't support variable expansion, define alias stage instead"
-                            .into(),
-                    );
+                    return Err(Error::new(
+                        "'from' doesn't support variable expansion, define alias stage instead",
+                    )
+                    .word(value)
+                    .hint("write `FROM IMAGE:$VERSION AS NAME` further up, and from=NAME here"));
                 }
                 from = value.into();
             }
@@ -98,36 +101,70 @@ pub(crate) fn resolve(
     expand: &mut dyn FnMut(&str) -> Result<String, Error>,
 ) -> Result<MountOptions, Error> {
     let mut mount = MountOptions::default();
-    let mut readonly = None;
-    for field in fields(text)? {
+    for field in fields(text).map_err(|error| error.word(text))? {
+        mount.read_field(&field, expand).map_err(|error| {
+            let key = field.split('=').next().unwrap_or_default().to_lowercase();
+            match value_form(&key).filter(|_| error.hint.is_none()) {
+                Some(form) => error.hint(form).word(&field),
+                None => error.word(&field),
+            }
+        })?;
+    }
+    let usual = !matches!(mount.kind, Type::Cache | Type::Tmpfs);
+    mount.readonly = mount.written_readonly.unwrap_or(usual);
+    mount.check().map_err(|error| error.word(text))?;
+    Ok(mount)
+}
+
+/// What values look like, for those who wrote another.
+fn value_form(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "type" => "it is bind, cache, tmpfs, secret or ssh",
+        "readonly" | "ro" | "readwrite" | "rw" => "it is true or false",
+        "required" => "type=secret or type=ssh stands in front of it; it is true or false",
+        "size" => "type=tmpfs stands in front of it, and it is as 64m",
+        "sharing" => "it is shared, private or locked",
+        "mode" => "it is octal, as mode=0755",
+        "uid" | "gid" => "it is a number",
+        _ => return None,
+    })
+}
+
+impl MountOptions {
+    fn read_field(
+        &mut self,
+        field: &str,
+        expand: &mut dyn FnMut(&str) -> Result<String, Error>,
+    ) -> Result<(), Error> {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_lowercase(), Some(value)),
             None => (field.to_lowercase(), None),
         };
         match (key.as_str(), value) {
-            ("readonly" | "ro", None) => readonly = Some(true),
-            ("readwrite" | "rw", None) => readonly = Some(false),
+            ("readonly" | "ro", None) => self.written_readonly = Some(true),
+            ("readwrite" | "rw", None) => self.written_readonly = Some(false),
             ("required", None) => {
-                mount.allow_required(&key)?;
-                mount.required = true;
+                self.allow_required(&key)?;
+                self.required = true;
             }
             (_, None) => {
                 return Err(Error::new(format!(
                     "invalid field '{field}' must be a key=value pair"
                 ))
-                .suggest(&key, KEYS));
+                .suggest(&key, KEYS)
+                .or_hint(|| format!("write {key}=VALUE")));
             }
-            ("readonly" | "ro", Some(value)) => readonly = Some(flag(&key, &expand(value)?)?),
-            ("readwrite" | "rw", Some(value)) => readonly = Some(!flag(&key, &expand(value)?)?),
-            (key, Some(value)) => mount.set(key, expand(value)?, &field)?,
+            ("readonly" | "ro", Some(value)) => {
+                self.written_readonly = Some(flag(&key, &expand(value)?)?);
+            }
+            ("readwrite" | "rw", Some(value)) => {
+                self.written_readonly = Some(!flag(&key, &expand(value)?)?);
+            }
+            (key, Some(value)) => self.set(key, expand(value)?, field)?,
         }
+        Ok(())
     }
-    mount.readonly = readonly.unwrap_or(!matches!(mount.kind, Type::Cache | Type::Tmpfs));
-    mount.check()?;
-    Ok(mount)
-}
 
-impl MountOptions {
     fn set(&mut self, key: &str, value: String, field: &str) -> Result<(), Error> {
         match key {
             "type" => {
@@ -200,29 +237,39 @@ impl MountOptions {
             ] {
                 if given {
                     let kind = go::quote(self.kind_name());
-                    return Err(format!("{key} not allowed for {kind} type mounts").into());
+                    return Err(Error::new(format!("{key} not allowed for {kind} type mounts"))
+                        .hint("it is for type=cache, type=secret and type=ssh"));
                 }
             }
         }
         if self.kind == Type::Secret {
             if !self.from.is_empty() {
-                return Err("secret mount should not have a from".into());
+                return Err(Error::new("secret mount should not have a from")
+                    .hint("secrets come from --secret; leave from= out"));
             }
             if self.sharing.is_some() {
-                return Err("secret mount should not define sharing".into());
+                return Err(
+                    Error::new("secret mount should not define sharing").hint("leave it out")
+                );
             }
             if self.source.is_empty() && self.target.is_empty() && self.id.is_empty() {
-                return Err("invalid secret mount. one of source, target required".into());
+                return Err(Error::new("invalid secret mount. one of source, target required")
+                    .hint("name the secret: type=secret,id=NAME"));
             }
             if !self.source.is_empty() && !self.id.is_empty() {
-                return Err("both source and id can't be set".into());
+                return Err(Error::new("both source and id can't be set")
+                    .hint("they mean the same: leave one out"));
             }
         }
         if self.sharing.is_some() && self.kind != Type::Cache {
-            return Err(format!("invalid cache sharing set for {} mount", self.kind_name()).into());
+            return Err(Error::new(format!(
+                "invalid cache sharing set for {} mount",
+                self.kind_name()
+            ))
+            .hint("sharing is for type=cache"));
         }
         if self.kind == Type::Ssh && !self.source.is_empty() {
-            return Err("ssh does not support source".into());
+            return Err(Error::new("ssh does not support source").hint("name the agent with id="));
         }
         Ok(())
     }
@@ -329,12 +376,27 @@ mod tests {
         for (text, error) in [
             ("type=bnd,target=/m", "unsupported mount type \"bnd\" (did you mean bind?)"),
             ("sorce=x", "unexpected key 'sorce' in 'sorce=x' (did you mean source?)"),
-            ("size=1m", "unexpected key 'size' for mount type 'bind'"),
-            ("required", "unexpected key 'required' for mount type 'bind'"),
-            ("uid=1,target=/a", "uid not allowed for \"bind\" type mounts"),
-            ("type=secret", "invalid secret mount. one of source, target required"),
-            ("type=ssh,source=x", "ssh does not support source"),
-            ("type=tmpfs,size=big", "invalid value for size: big"),
+            (
+                "size=1m",
+                "unexpected key 'size' for mount type 'bind' (type=tmpfs stands in front of it, and it is as 64m)",
+            ),
+            (
+                "required",
+                "unexpected key 'required' for mount type 'bind' (type=secret or type=ssh stands in front of it; it is true or false)",
+            ),
+            (
+                "uid=1,target=/a",
+                "uid not allowed for \"bind\" type mounts (it is for type=cache, type=secret and type=ssh)",
+            ),
+            (
+                "type=secret",
+                "invalid secret mount. one of source, target required (name the secret: type=secret,id=NAME)",
+            ),
+            ("type=ssh,source=x", "ssh does not support source (name the agent with id=)"),
+            (
+                "type=tmpfs,size=big",
+                "invalid value for size: big (type=tmpfs stands in front of it, and it is as 64m)",
+            ),
             ("tgt", "invalid field 'tgt' must be a key=value pair (did you mean dst?)"),
         ] {
             assert_eq!(parse(text).unwrap_err(), error);

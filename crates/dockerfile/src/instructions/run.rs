@@ -12,11 +12,21 @@ use crate::lexer::Statement;
 const FLAGS: [(&str, Kind); 3] =
     [("mount", Kind::List), ("network", Kind::Text), ("security", Kind::Text)];
 
+const DEVICES: &str = "devices are of BuildKit's labs syntax, and steps get none: \
+     do what needs one outside of the build";
+
 pub(crate) fn run(statement: &Statement) -> Result<RunInstruction, Error> {
-    let flags = Flags::parse(&statement.flags, &FLAGS)?;
+    let flags = Flags::parse(&statement.flags, &FLAGS).map_err(|error| {
+        match error.message == "unknown flag: --device" {
+            true => error.hint(DEVICES),
+            false => error,
+        }
+    })?;
     let command = command::line(&statement.rest)?;
     if !statement.heredocs.is_empty() && command.words.len() != 1 {
-        return Err("RUN takes a heredoc only in its shell form".into());
+        return Err(
+            Error::new("RUN takes a heredoc only in its shell form").hint("leave the brackets out")
+        );
     }
     let mounts = flags.list("mount").iter().map(|text| mount::read(text)).collect::<Result<_, _>>();
     let network = match flags.optional("network").as_deref() {
@@ -25,7 +35,9 @@ pub(crate) fn run(statement: &Statement) -> Result<RunInstruction, Error> {
         Some("host") => Network::Host,
         Some(other) => {
             return Err(Error::new(format!("invalid network mode {}", go::quote(other)))
-                .suggest(other, ["default", "none", "host"]));
+                .suggest(other, ["default", "none", "host"])
+                .word(other)
+                .or_hint(|| "it is default, none or host".into()));
         }
     };
     let security = match flags.optional("security").as_deref() {
@@ -33,7 +45,9 @@ pub(crate) fn run(statement: &Statement) -> Result<RunInstruction, Error> {
         Some("insecure") => Security::Insecure,
         Some(other) => {
             return Err(Error::new(format!("security {} is not valid", go::quote(other)))
-                .suggest(other, ["sandbox", "insecure"]));
+                .suggest(other, ["sandbox", "insecure"])
+                .word(other)
+                .or_hint(|| "it is sandbox or insecure".into()));
         }
     };
     Ok(RunInstruction {

@@ -43,7 +43,7 @@ impl Lowerer<'_> {
                     }
                     (None, Some(default)) => {
                         let word = self.lex.resolve(default, &global);
-                        let word = word.map_err(|error| Error::new(error).at(instruction.lines))?;
+                        let word = word.map_err(|error| error.at(instruction.lines))?;
                         reads = word.set;
                         Some(word.text)
                     }

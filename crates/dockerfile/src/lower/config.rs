@@ -219,7 +219,8 @@ impl Lowerer<'_> {
         let volumes = volumes.iter().map(expand).collect::<Result<Vec<_>, _>>()?;
         for volume in &volumes {
             if volume.is_empty() {
-                return Err("VOLUME specified can not be an empty string".into());
+                return Err(Error::new("VOLUME specified can not be an empty string")
+                    .hint("a variable in it has no value here"));
             }
             let known = &mut self.states[stage].config.config.volumes;
             known.insert(volume.clone(), Value::Object(Map::new()));
@@ -228,10 +229,15 @@ impl Lowerer<'_> {
         Ok(())
     }
 
-    pub(super) fn dispatch_stop_signal(&mut self, stage: usize, signal: &str) -> Result<(), Error> {
-        let signal = self.expand(stage, signal)?;
+    pub(super) fn dispatch_stop_signal(
+        &mut self,
+        stage: usize,
+        written: &str,
+    ) -> Result<(), Error> {
+        let signal = self.expand(stage, written)?;
         if !is_signal(&signal) {
             return Err(Error::new(format!("invalid signal: {signal}"))
+                .word(written)
                 .hint("a signal is a number or a name as SIGTERM"));
         }
         self.states[stage].config.config.stop_signal.clone_from(&signal);

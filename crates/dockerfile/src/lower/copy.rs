@@ -48,7 +48,7 @@ impl Lowerer<'_> {
     ) -> Result<(), Error> {
         let copy = self.resolve_copy(stage, instruction, add)?;
         let from = self.copy_from(stage, command, instruction)?;
-        check_checksum(&copy)?;
+        check_checksum(&copy).map_err(|error| error.word(&instruction.checksum))?;
         let env = self.states[stage].env.clone();
         let platform = self.platform_of(stage);
         let shown = instruction_text(&self.lex, &command.instruction.text, &env);
@@ -60,15 +60,17 @@ impl Lowerer<'_> {
         let mut files = FilesBuilder::new(base);
         let common = Common {
             destination: path::destination(&self.states[stage].cwd, &copy.destination),
-            owner: copy_owner(&copy.chown, files.base(), link)?,
+            owner: copy_owner(&copy.chown, files.base(), link)
+                .map_err(|error| error.word(&instruction.chown))?,
             copy: &copy,
             instruction,
             name: &name,
             platform: &platform,
             lines: command.instruction.lines,
         };
-        for source in &copy.sources {
-            self.copy_source_path(&mut files, &common, source, from)?;
+        for (source, written) in copy.sources.iter().zip(&instruction.sources) {
+            self.copy_source_path(&mut files, &common, source, from)
+                .map_err(|error| error.word(written))?;
         }
         for (file, content) in &copy.inline {
             let step = self.inline_file(file, content, 0o644, &platform);
@@ -136,7 +138,10 @@ impl Lowerer<'_> {
             inline: inline.collect::<Result<_, Error>>()?,
             destination,
             chown,
-            mode: if mode.is_empty() { None } else { Some(chmod(&mode)?) },
+            mode: match mode.as_str() {
+                "" => None,
+                text => Some(chmod(text).map_err(|error| error.word(&instruction.chmod))?),
+            },
             chmod: mode,
             checksum,
         })
@@ -152,11 +157,12 @@ impl Lowerer<'_> {
         let Some(&source) = command.sources.first() else { return Ok(None) };
         if !self.states[source].dispatched {
             let from = instruction.from.as_deref().unwrap_or_default();
-            return Err(format!(
+            return Err(Error::new(format!(
                 "cannot copy from stage \"{from}\", it needs to be defined before current stage \"{}\"",
                 self.states[stage].display
-            )
-            .into());
+            ))
+            .word(from)
+            .hint("move that stage up"));
         }
         Ok(Some(source))
     }
@@ -170,7 +176,9 @@ impl Lowerer<'_> {
     ) -> Result<(), Error> {
         if let Some(address) = git::parse(source)? {
             if !common.copy.add {
-                return Err("source can't be a git ref for COPY".into());
+                return Err(
+                    Error::new("source can't be a git ref for COPY").hint("ADD takes repositories")
+                );
             }
             let operation = Operation::Git(git_source(common, address)?);
             let step = self.share(operation, common.asked());
@@ -180,7 +188,9 @@ impl Lowerer<'_> {
         }
         if is_http(source) {
             if !common.copy.add {
-                return Err("source can't be a URL for COPY".into());
+                return Err(
+                    Error::new("source can't be a URL for COPY").hint("ADD takes addresses")
+                );
             }
             let http = http_source(source, &common.copy.checksum)?;
             let file = path::join("/", &http.filename);
@@ -291,8 +301,10 @@ fn check_checksum(copy: &Copy) -> Result<(), Error> {
     match (copy.checksum.is_empty(), &copy.sources[..]) {
         (true, _) => Ok(()),
         (false, [source]) if is_http(source) || git::parse(source)?.is_some() => Ok(()),
-        (false, [_]) => Err("checksum requires HTTP(S) or Git sources".into()),
-        (false, _) => Err("checksum can't be specified for multiple sources".into()),
+        (false, [_]) => Err(Error::new("checksum requires HTTP(S) or Git sources")
+            .hint("leave --checksum out: files of the context are known by their content")),
+        (false, _) => Err(Error::new("checksum can't be specified for multiple sources")
+            .hint("write one ADD for each")),
     }
 }
 
@@ -323,7 +335,8 @@ fn http_source(url: &str, checksum: &str) -> Result<HttpSource, Error> {
 fn git_source(common: &Common<'_>, address: git::GitAddress) -> Result<GitSource, Error> {
     let (flag, query) = (common.instruction.keep_git_dir, address.keep_git_dir);
     if flag.is_some() && query.is_some() && flag != query {
-        return Err("inconsistent keep-git-dir configuration".into());
+        return Err(Error::new("inconsistent keep-git-dir configuration")
+            .hint("the flag and the address say different things: leave one out"));
     }
     let mut source = address.source;
     source.keep_git_dir = query.or(flag).unwrap_or_default();
@@ -332,7 +345,8 @@ fn git_source(common: &Common<'_>, address: git::GitAddress) -> Result<GitSource
     if let (Some(given), Some(query)) = (&given, &source.checksum)
         && given != query
     {
-        return Err(format!("checksum mismatch \"{given}\" != \"{query}\"").into());
+        return Err(Error::new(format!("checksum mismatch \"{given}\" != \"{query}\""))
+            .hint("the flag and the address say different things: leave one out"));
     }
     source.checksum = source.checksum.or(given);
     Ok(source)

@@ -14,7 +14,12 @@ impl Lowerer<'_> {
         let mut ports = Vec::new();
         for text in texts {
             for word in self.lex.words(text, &self.states[stage].env)? {
-                ports.extend(read(&word, &self.checks)?);
+                let read = read(&word, &self.checks);
+                ports.extend(read.map_err(|error| {
+                    error
+                        .word(text)
+                        .or_hint(|| "write PORT or FIRST-LAST, with /tcp, /udp or /sctp".into())
+                })?);
             }
         }
         let exposed = &mut self.states[stage].config.config.exposed_ports;

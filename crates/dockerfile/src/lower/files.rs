@@ -75,10 +75,10 @@ pub(super) fn chmod(text: &str) -> Result<ChmodMode, Error> {
         return Ok(ChmodMode::Octal(mode));
     }
     if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!(
+        return Err(Error::new(format!(
             "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-        )
-        .into());
+        ))
+        .hint("as 0755 or u=rwX,go=rX"));
     }
     match text.split(',').all(is_clause) {
         true => Ok(ChmodMode::Symbolic(text.into())),

@@ -85,11 +85,13 @@ impl GitAddress {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let (key, value) = (decode(key), decode(value));
             if seen.contains(&key) {
-                return Err(format!("query \"{key}\" has multiple values").into());
+                return Err(Error::new(format!("query \"{key}\" has multiple values"))
+                    .hint("leave all but one out"));
             }
             let flag = matches!(key.as_str(), "submodules" | "keep-git-dir" | "fetch-by-commit");
             if value.is_empty() && !flag {
-                return Err(format!("query \"{key}\" has no value").into());
+                return Err(Error::new(format!("query \"{key}\" has no value"))
+                    .hint(format!("write {key}=VALUE")));
             }
             match key.as_str() {
                 "ref" => set("ref", &mut self.source.reference, value)?,
@@ -122,7 +124,7 @@ impl GitAddress {
             seen.push(key);
         }
         if tag.is_some() && branch.is_some() {
-            return Err("branch conflicts with tag".into());
+            return Err(Error::new("branch conflicts with tag").hint("leave one of them out"));
         }
         match tag.or(branch) {
             Some(reference) => set("ref", &mut self.source.reference, reference),
@@ -133,7 +135,8 @@ impl GitAddress {
 
 fn set(what: &str, place: &mut String, value: String) -> Result<(), Error> {
     if !place.is_empty() && *place != value {
-        return Err(format!("{what} conflicts: \"{place}\" vs \"{value}\"").into());
+        return Err(Error::new(format!("{what} conflicts: \"{place}\" vs \"{value}\""))
+            .hint("the address says it twice: leave one out"));
     }
     *place = value;
     Ok(())

@@ -52,7 +52,7 @@ impl Dockerfile {
     /// variables are resolved; or if an image could not be looked up.
     pub fn lower(&self, request: &Request, images: &Images) -> Result<Lowering, Error> {
         let mut lowerer = Lowerer::new(self, request, images, false);
-        match lowerer.run()? {
+        match lowerer.run().map_err(|error| error.located(&self.source))? {
             Progress::Needs(needs) => Ok(Lowering::Needs(needs)),
             Progress::Done(target) => Ok(Lowering::Done(Box::new(lowerer.finish(target)))),
         }
@@ -66,9 +66,9 @@ impl Dockerfile {
         let error = match lowerer.run() {
             Ok(Progress::Needs(needs)) => return Checking::Needs(needs),
             Ok(Progress::Done(_)) => None,
-            Err(error) => Some(error),
+            Err(error) => Some(error.located(&self.source)),
         };
-        Checking::Done(Checked { findings: lowerer.checks.into_findings(), error })
+        Checking::Done(Checked { findings: lowerer.checks.into_findings(&self.source), error })
     }
 
     /// What the target can be given. Images are asked for as by [`Dockerfile::lower`].
@@ -77,7 +77,7 @@ impl Dockerfile {
     /// As for [`Dockerfile::lower`].
     pub fn outline(&self, request: &Request, images: &Images) -> Result<Outlining, Error> {
         let mut lowerer = Lowerer::new(self, request, images, false);
-        match lowerer.run()? {
+        match lowerer.run().map_err(|error| error.located(&self.source))? {
             Progress::Needs(needs) => Ok(Outlining::Needs(needs)),
             Progress::Done(target) => Ok(Outlining::Done(lowerer.outline(target))),
         }
@@ -322,7 +322,7 @@ impl<'a> Lowerer<'a> {
             secrets: self.secrets,
             agents: self.agents,
             source_date_epoch: self.epoch,
-            findings: self.checks.into_findings(),
+            findings: self.checks.into_findings(&self.file.source),
         }
     }
 }

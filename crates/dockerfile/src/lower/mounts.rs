@@ -89,21 +89,24 @@ impl Lowerer<'_> {
             let options = mount::resolve(&text.text, &mut |value| self.expand(stage, value))?;
             let source = command.sources[index];
             if !options.from.is_empty() && !self.states[source].dispatched {
-                return Err(format!(
+                return Err(Error::new(format!(
                     "cannot mount from stage \"{}\" to \"{}\", stage needs to be defined before current command",
                     options.from, options.target
-                )
-                .into());
+                ))
+                .word(options.from)
+                .hint("move that stage up"));
             }
-            match options.kind {
-                Type::Secret => {
-                    secret_env.extend(self.add_secret(command, options, mounts)?);
+            let added = match options.kind {
+                Type::Secret => self.add_secret(command, options, mounts),
+                Type::Ssh => {
+                    self.add_agent(command, options, mounts);
+                    Ok(None)
                 }
-                Type::Ssh => self.add_agent(command, options, mounts),
                 Type::Bind | Type::Cache | Type::Tmpfs => {
-                    self.add_files(stage, source, options, mounts)?;
+                    self.add_files(stage, source, options, mounts).map(|()| None)
                 }
-            }
+            };
+            secret_env.extend(added.map_err(|error| error.word(&text.text))?);
         }
         Ok(secret_env)
     }
@@ -199,7 +202,7 @@ impl Lowerer<'_> {
             None => path::base(&options.target).to_owned(),
         };
         if options.env.as_deref() == Some("") {
-            return Err("env of a secret mount needs a name".into());
+            return Err(Error::new("env of a secret mount needs a name").hint("write env=NAME"));
         }
         let target = match (options.target.as_str(), &options.env) {
             ("", None) => Some(format!("/run/secrets/{}", path::base(&id))),

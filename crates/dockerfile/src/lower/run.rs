@@ -33,7 +33,9 @@ impl Lowerer<'_> {
         let prepared = self.prepare(stage, run)?;
         let words = with_shell(&self.states[stage].config, &run.command, prepared.words);
         if words.is_empty() {
-            return Err("RUN requires a command: arguments are required".into());
+            return Err(Error::new("RUN requires a command: arguments are required")
+                .word("[]")
+                .hint("name a program, as in RUN [\"make\"]"));
         }
         self.note_stage_path(stage, "/");
         let network = self.network(run.network)?;
@@ -126,6 +128,7 @@ impl Lowerer<'_> {
         };
         if network == Network::Host && !self.request.allow_network_host {
             return Err(Error::new("network.host is not allowed")
+                .word("--network=host")
                 .hint("grant it with --allow network.host"));
         }
         Ok(network)
@@ -134,6 +137,7 @@ impl Lowerer<'_> {
     fn check_security(&self, asked: Security) -> Result<(), Error> {
         match asked == Security::Insecure && !self.request.allow_security_insecure {
             true => Err(Error::new("security.insecure is not allowed")
+                .word("--security=insecure")
                 .hint("grant it with --allow security.insecure")),
             false => Ok(()),
         }

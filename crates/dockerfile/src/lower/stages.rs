@@ -72,6 +72,9 @@ pub(super) struct Command<'a> {
     pub onbuild: bool,
 }
 
+const IMAGE_HINT: &str =
+    "look at the name and the tag; `kiln login HOST` opens repositories that are not public";
+
 impl<'a> Lowerer<'a> {
     pub(super) fn add_stages(&mut self) -> Result<(), Error> {
         for (index, stage) in self.file.stages.iter().enumerate() {
@@ -93,6 +96,7 @@ impl<'a> Lowerer<'a> {
         let base_name = base.text;
         if base_name.is_empty() {
             let error = Error::new(format!("base name ({}) should not be blank", stage.base));
+            let error = error.word(&stage.base);
             return Err(self.suggest_variable(error, &base.unset));
         }
         let platform = match &stage.platform {
@@ -155,8 +159,9 @@ impl<'a> Lowerer<'a> {
         stage: &str,
         notes: &mut Notes,
     ) -> Result<Platform, Error> {
-        let word = self.lex.resolve(text, &self.global).map_err(|error| {
-            Error::new(format!("failed to process arguments for platform {text}: {error}"))
+        let word = self.lex.resolve(text, &self.global).map_err(|error| Error {
+            message: format!("failed to process arguments for platform {text}: {error}"),
+            ..error
         })?;
         self.check_from_arguments(&word);
         let target = self.global.get("TARGETPLATFORM").unwrap_or_default();
@@ -167,10 +172,11 @@ impl<'a> Lowerer<'a> {
             "" => Error::new(format!("empty platform value from expression {text}")),
             platform => match platform.parse() {
                 Ok(platform) => return Ok(platform),
-                Err(error) => Error::new(format!("failed to parse platform {text}: {error}")),
+                Err(error) => Error::new(format!("failed to parse platform {text}: {error}"))
+                    .hint("as linux/amd64 or linux/arm64/v8"),
             },
         };
-        Err(self.suggest_variable(error, &unset))
+        Err(self.suggest_variable(error.word(text), &unset))
     }
 
     fn suggest_variable(&self, error: Error, unset: &[String]) -> Error {
@@ -178,7 +184,13 @@ impl<'a> Lowerer<'a> {
         let hint = unset.iter().find_map(|name| crate::suggest::search(name, known(), true));
         match hint {
             Some(name) => error.hint(format!("did you mean {name}?")),
-            None => error,
+            None => match unset.first() {
+                Some(name) => error.hint(format!(
+                    "`{name}` has no value here: give ARG {name} a default in front of the first FROM, \
+                     or --build-arg {name}=VALUE"
+                )),
+                None => error,
+            },
         }
     }
 
@@ -196,7 +208,18 @@ impl<'a> Lowerer<'a> {
             Some(name) => self.names.get(&name.to_lowercase()).copied().ok_or_else(|| {
                 Error::new(format!("target stage {} could not be found", go::quote(name)))
                     .suggest(name, self.states.iter().map(|state| state.display.as_str()))
+                    .or_hint(|| self.stage_names())
             }),
+        }
+    }
+
+    /// The stages that can be named, for those who named another.
+    fn stage_names(&self) -> String {
+        let stages = self.file.stages.iter();
+        let names: Vec<&str> = stages.filter_map(|stage| stage.name.as_deref()).collect();
+        match names.is_empty() {
+            true => "no stage has a name: write FROM IMAGE AS NAME".into(),
+            false => format!("the stages are {}", names.join(", ")),
         }
     }
 
@@ -243,15 +266,23 @@ impl<'a> Lowerer<'a> {
 
     fn copy_source(&mut self, from: &str, lines: LineRange) -> Result<usize, Error> {
         if self.lex.word(from, &Nothing)? != from {
-            return Err("variable expansion is not supported for --from, define a new stage \
-                        with FROM using ARG from global scope as a workaround"
-                .into());
+            return Err(Error::new(
+                "variable expansion is not supported for --from, define a new stage \
+                 with FROM using ARG from global scope as a workaround",
+            )
+            .word(from)
+            .hint("write `FROM IMAGE:$VERSION AS NAME` further up, and --from=NAME here"));
         }
         match from.parse::<i64>() {
             Ok(index) => usize::try_from(index)
                 .ok()
                 .filter(|index| *index < self.file.stages.len())
-                .ok_or_else(|| format!("invalid stage index {index}").into()),
+                .ok_or_else(|| {
+                    let last = self.file.stages.len() - 1;
+                    Error::new(format!("invalid stage index {index}"))
+                        .word(from)
+                        .hint(format!("stages count from 0 to {last}; names are safer"))
+                }),
             Err(_) => Ok(self.source_state(from, lines)),
         }
     }
@@ -294,9 +325,10 @@ impl<'a> Lowerer<'a> {
                 && let Some(lines) = visit(self, stage, &mut marks)
             {
                 let name = &state.display;
-                return Err(
-                    Error::new(format!("circular dependency detected on stage: {name}")).at(lines)
-                );
+                return Err(Error::new(format!("circular dependency detected on stage: {name}"))
+                    .at(lines)
+                    .word("--from")
+                    .hint("a stage can read only what is built before it"));
             }
         }
         Ok(())
@@ -366,6 +398,8 @@ impl<'a> Lowerer<'a> {
                 "failed to parse stage name {}: {error}",
                 go::quote(&state.base_name)
             ))
+            .word(self.base_as_written(stage))
+            .hint("it is the name of an image, as debian:12, or of a stage further up")
         })?;
         if !reachable {
             return Ok(());
@@ -381,6 +415,14 @@ impl<'a> Lowerer<'a> {
         self.resolve_image(stage, reference, platform)
     }
 
+    /// What a stage's FROM says; for others, what they are read from.
+    fn base_as_written(&self, stage: usize) -> &str {
+        match self.file.stages.get(stage) {
+            Some(written) => &written.base,
+            None => &self.states[stage].base_name,
+        }
+    }
+
     fn resolve_image(
         &mut self,
         stage: usize,
@@ -394,6 +436,8 @@ impl<'a> Lowerer<'a> {
             let common = ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
             Error::new(format!("{asked}: {reason}"))
                 .suggest(&asked, names.filter(|name| !name.is_empty()).chain(common))
+                .word(self.base_as_written(stage))
+                .or_hint(|| IMAGE_HINT.into())
         })?;
         let built = image.config.platform();
         if self.states[stage].platform.is_none()

@@ -1,0 +1,186 @@
+//! Why a step failed, for the one who wrote it: the words of the Dockerfile to look at, and what
+//! to do next.
+
+use std::path::Path;
+
+use execute::Error;
+use execute::files::FilesError;
+use graph::{LineRange, LocalSource, Operation, PatternMatcher, Span, Step};
+use store::DigestError;
+
+use crate::bases::Bases;
+
+/// The words to blame, and what to do.
+#[derive(Debug, Default)]
+pub(crate) struct Blame {
+    pub span: Option<Span>,
+    pub hint: Option<String>,
+}
+
+/// Looks at a failed step.
+pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
+    let word = |word: &str| step.lines.and_then(|lines| bases.file.find(lines, word, false));
+    let hint = |text: &str| Some(text.to_owned());
+    match error {
+        Error::Content(DigestError::NotFound(path)) | Error::Files(FilesError::NotFound(path)) => {
+            let span = step.lines.and_then(|lines| source_word(bases, lines, path));
+            Blame { span, hint: missing(bases, step, path) }
+        }
+        Error::Files(FilesError::NotDirectory(path) | FilesError::DirectoryOverFile(path)) => {
+            let hint = format!("`{path}` is a file there: remove it first, or choose another path");
+            Blame { span: None, hint: Some(hint) }
+        }
+        Error::Files(FilesError::FileOverDirectory(path)) => {
+            let hint =
+                format!("`{path}` is a folder there: remove it first, or choose another path");
+            Blame { span: None, hint: Some(hint) }
+        }
+        Error::Files(FilesError::OwnerWithoutBase(name)) => Blame {
+            span: word(name),
+            hint: hint("write the owner as numbers, or leave --link out"),
+        },
+        Error::Files(FilesError::Unpack { path, source: store::Error::ArchiveLimit { .. } }) => {
+            let span = step.lines.and_then(|lines| source_word(bases, lines, path));
+            Blame { span, hint: hint(LIMIT) }
+        }
+        Error::Files(FilesError::Unpack { path, .. }) => Blame {
+            span: step.lines.and_then(|lines| source_word(bases, lines, path)),
+            hint: hint("the archive is damaged; COPY or ADD --unpack=false takes it as it is"),
+        },
+        Error::Layer(_) | Error::Store(_) if is_limit(error) => {
+            Blame { span: None, hint: hint(LIMIT) }
+        }
+        Error::NoSecret { id } => Blame {
+            span: word(id),
+            hint: Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
+        },
+        Error::NoAgent { id } => Blame {
+            span: word(&format!("id={id}")).or_else(|| word("type=ssh")),
+            hint: Some(format!("lend an agent with --ssh {id}")),
+        },
+        Error::Container { source: runtime::Error::ProgramNotFound { program }, .. } => Blame {
+            span: word(program),
+            hint: hint("the stage has no such file: FROM scratch, for one, has no shell"),
+        },
+        Error::Container { source: runtime::Error::NoSuchUser { user }, .. } => Blame {
+            span: None,
+            hint: Some(format!("make the user (RUN useradd {user}), or give its number to USER")),
+        },
+        Error::Container { source: runtime::Error::NoSuchGroup { group }, .. } => Blame {
+            span: None,
+            hint: Some(format!(
+                "make the group (RUN groupadd {group}), or give its number to USER"
+            )),
+        },
+        Error::ExitCode { code: 127, .. } => Blame {
+            span: None,
+            hint: hint("127 says that a command was not found: is it installed in this stage?"),
+        },
+        Error::ExitCode { code: 126, .. } => Blame {
+            span: None,
+            hint: hint("126 says that a file is not executable: COPY --chmod=755 makes it so"),
+        },
+        Error::ExitCode { code: 137, .. } => Blame {
+            span: None,
+            hint: hint("137 says that it was killed, most often for want of memory"),
+        },
+        Error::NoIsolation { .. } => Blame {
+            span: None,
+            hint: hint("stages without RUN build anywhere; SECURITY.md says what RUN needs"),
+        },
+        Error::Download { url, .. } => Blame { span: word(url), hint: None },
+        Error::Git { remote, .. } => Blame { span: word(remote), hint: None },
+        _ => Blame::default(),
+    }
+}
+
+const LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=… allows more";
+
+/// Whether an archive was larger than it may be, whatever wraps that.
+fn is_limit(error: &Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(store::Error::ArchiveLimit { .. })) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The word of an instruction that stands for a path of a source.
+fn source_word(bases: &Bases, lines: LineRange, path: &str) -> Option<Span> {
+    let path = path.trim_matches('/');
+    let forms = [format!("./{path}"), format!("/{path}"), format!("{path}/"), path.to_owned()];
+    let text = &bases.file.text;
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',');
+    let is_word = |span: &Span| {
+        text[..span.start].ends_with(is_end)
+            && (span.end == text.len() || text[span.end..].starts_with(is_end))
+    };
+    let found = forms.iter().filter_map(|form| bases.file.find(lines, form, false));
+    // Sources stand in front of the destination.
+    found.filter(is_word).min_by_key(|span| span.start)
+}
+
+/// Why a path that a step reads may be missing.
+fn missing(bases: &Bases, step: &Step, path: &str) -> Option<String> {
+    let inputs = step.inputs.iter().map(|input| bases.graph.step(*input));
+    let local = inputs.map(|input| &input.operation).find_map(|operation| match operation {
+        Operation::Local(source) => Some(source),
+        _ => None,
+    });
+    let Some(LocalSource { name, excludes, .. }) = local else {
+        return Some("--from has no such file: paths start at its root".into());
+    };
+    let path = path.trim_matches('/');
+    if let Some(pattern) = excluded_by(excludes, path) {
+        return Some(format!("`{pattern}` in the .dockerignore leaves it out"));
+    }
+    let folder = bases.folders.get(name)?;
+    let place = match name.as_str() {
+        "context" => "the build context",
+        _ => "the named context",
+    };
+    Some(match nearest(folder, path) {
+        Some(near) if near == path => {
+            format!("`{path}` is there, and a link that leads to nothing in {place}")
+        }
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("{place} is `{}`, and paths start there", folder.display()),
+    })
+}
+
+/// The first pattern that leaves a path out for good.
+fn excluded_by<'p>(patterns: &'p [String], path: &str) -> Option<&'p str> {
+    let whole = PatternMatcher::new(patterns).ok()?;
+    if !whole.matches_or_parent_matches(path.as_bytes()) {
+        return None;
+    }
+    let matches = |pattern: &&String| {
+        PatternMatcher::new(&[pattern.as_str()])
+            .is_ok_and(|matcher| matcher.matches_or_parent_matches(path.as_bytes()))
+    };
+    patterns.iter().filter(|pattern| !pattern.starts_with('!')).find(matches).map(String::as_str)
+}
+
+/// How many names of a folder are looked at for one that is near.
+const NAMES: usize = 10_000;
+
+/// The name in a path's folder that is most like the path's own.
+fn nearest(folder: &Path, path: &str) -> Option<String> {
+    let (parent, name) = match path.rsplit_once('/') {
+        Some((parent, name)) => (Some(parent), name),
+        None => (None, path),
+    };
+    // The path may lead out of the folder by a link: then nobody needs to hear what is there.
+    let listed = parent.map_or_else(|| folder.to_owned(), |parent| folder.join(parent));
+    if !listed.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?) {
+        return None;
+    }
+    let names = std::fs::read_dir(listed).ok()?.flatten().take(NAMES);
+    let names: Vec<String> =
+        names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let near = dockerfile::nearest(name, names.iter().map(String::as_str))?;
+    Some(parent.map_or_else(|| near.clone(), |parent| format!("{parent}/{near}")))
+}
