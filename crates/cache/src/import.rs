@@ -28,6 +28,25 @@ pub struct Imported {
     pub bytes: Vec<u8>,
 }
 
+/// Reads a manifest and the config that it names, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn read_hostile(manifest: &[u8], config: &[u8]) {
+    let place = Place::Layout("/nowhere".into());
+    let read = |contents: Result<Contents, Error>| {
+        let _ = contents.and_then(|c| crate::RecordSet::new("fuzzed", &c.config, &c.layers));
+    };
+    let layers = match shape(manifest) {
+        Ok(Shape::Cache { layers, .. }) => layers,
+        Ok(Shape::Image(image)) => {
+            let digest = image.config.digest;
+            read(inline(&[(*image, config.to_vec())], &place, digest));
+            Vec::new()
+        }
+        Ok(Shape::Images(_)) | Err(_) => Vec::new(),
+    };
+    read(cache(config, &layers, &place));
+}
+
 /// What a manifest is, by what it names: BuildKit does not look at its media type.
 pub(crate) enum Shape {
     /// A cache: its config, and the layers that the config speaks of.

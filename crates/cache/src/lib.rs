@@ -26,6 +26,8 @@ pub use caches::Caches;
 pub use error::Error;
 pub use export::{Export, Exported, Mode};
 pub use import::Imported;
+#[cfg(fuzzing)]
+pub use import::read_hostile;
 pub use local::LocalRecords;
 pub use place::{FolderPlace, Form, INLINE_FIELD, Place, RegistryPlace, inline_cache};
 pub use prune::Pruned;
