@@ -13,6 +13,7 @@ mod inline_cache;
 mod keys;
 mod other_readers;
 mod own_images;
+mod personalities;
 mod refusals;
 mod registry_cache;
 mod repository;

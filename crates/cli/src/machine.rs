@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use build::Host;
 use graph::Events;
-use registry::{Client, Credentials, DockerConfig, HostsConfig, TrustRoots};
+use registry::{Client, ClientCertificate, Credentials, DockerConfig, HostsConfig, TrustRoots};
 use runtime::{Isolation, Runtime, RuntimeOptions, Standing};
 use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 
@@ -90,6 +90,25 @@ pub fn client_as(
     }
     for registry in &settings.insecure_registries {
         hosts.host_mut(registry).insecure = true;
+    }
+    for registry in &settings.registries {
+        let host = hosts.host_mut(&registry.host);
+        host.insecure |= registry.insecure;
+        host.ca.extend(registry.authorities.iter().cloned());
+        host.client_certificates.extend(
+            registry
+                .client_certificate
+                .clone()
+                .map(|(certificate, key)| ClientCertificate { certificate, key }),
+        );
+        if let Some((username, password)) = &registry.login {
+            let password = registry::Secret::new(password.expose());
+            let login = Credentials::Password { username: username.clone(), password };
+            docker_config = docker_config.with_credentials(&registry.host, login);
+        }
+    }
+    if settings.insecure {
+        hosts = hosts.with_insecure_everywhere();
     }
     let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.expose().to_owned());
     let either = |own: &Option<Hidden>| text(own).or_else(|| text(&settings.proxies.all));

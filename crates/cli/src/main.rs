@@ -9,12 +9,14 @@ mod args;
 mod commands;
 mod human;
 mod machine;
+mod personalities;
 mod progress;
 mod render;
 mod settings;
 mod terminal;
 mod threads;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -27,16 +29,25 @@ use settings::{Environment, Settings};
 fn main() -> ExitCode {
     // A container's init process is this binary too.
     runtime::init_if_asked();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors; what is wrong ends as docker's commands do.
-            drop(error.print());
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let (result, is_debug) = match personalities::choose(&words) {
+        Some(invocation) => {
+            let is_debug = invocation.is_debug;
+            (personalities::run(invocation), is_debug)
         }
+        None => match Cli::try_parse() {
+            Ok(cli) => {
+                let is_debug = cli.global.debug;
+                (run(cli), is_debug)
+            }
+            Err(error) => {
+                // Help and version are no errors; what is wrong ends as docker's commands do.
+                drop(error.print());
+                return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            }
+        },
     };
-    let is_debug = cli.global.debug;
-    match run(cli) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(mut report) => {
             if is_debug {
@@ -54,27 +65,40 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Report> {
-    let command = cli.command.canonical()?;
-    match command {
-        Command::Version => return terminal::print(&commands::version::text()),
-        Command::Completion(args) => return terminal::print(&commands::completion::text(&args)),
-        _ => (),
-    }
     let environment = Environment::of_process();
-    let is_superuser = rustix::process::geteuid().is_root();
-    let settings = Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
-    let store = || machine::open_store(&settings, &machine::rise(&settings));
-    match &command {
-        Command::Build(args) => commands::build::run(args, &environment, &settings),
+    let settings = || {
+        let is_superuser = rustix::process::geteuid().is_root();
+        Settings::read(&environment, cli.global.root.as_deref(), is_superuser)
+    };
+    match &cli.command {
+        // They need no home.
+        Command::Version | Command::Completion(_) => (),
+        command => return dispatch(command, &environment, &settings()?),
+    }
+    match &cli.command {
+        Command::Completion(args) => terminal::print(&commands::completion::text(args)),
+        _ => terminal::print(&commands::version::text()),
+    }
+}
+
+/// Does what a command says.
+fn dispatch(
+    command: &Command,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
+    let store = || machine::open_store(settings, &machine::rise(settings));
+    match command {
+        Command::Build(args) => commands::build::run(args, environment, settings),
         Command::Check(args) => {
             // `--call check,format=json` says more of the same.
             let call = args.other.call()?.unwrap_or(args::Call::CHECK);
-            commands::check::run(args, call, &environment, &settings)
+            commands::check::run(args, call, environment, settings)
         }
-        Command::Login(args) => commands::login::run(args, &environment, &settings),
-        Command::Logout(args) => commands::login::run_logout(args, &environment, &settings),
-        Command::Push(args) => commands::transfer::push(args, &environment, &settings),
-        Command::Pull(args) => commands::transfer::pull(args, &environment, &settings),
+        Command::Login(args) => commands::login::run(args, environment, settings),
+        Command::Logout(args) => commands::login::run_logout(args, environment, settings),
+        Command::Push(args) => commands::transfer::push(args, environment, settings),
+        Command::Pull(args) => commands::transfer::pull(args, environment, settings),
         Command::Tag(args) => commands::tag::run(args, &store()?),
         Command::Images(args) => commands::images::run(args, &store()?),
         Command::Rmi(args) => commands::rmi::run(args, &store()?),
@@ -82,10 +106,7 @@ fn run(cli: Cli) -> Result<(), Report> {
         Command::History(args) => commands::history::run(args, &store()?),
         Command::Du(args) => commands::du::run(args, &store()?),
         Command::Prune(args) => commands::prune::run(args, &store()?),
-        Command::Version
-        | Command::Completion(_)
-        | Command::Image(_)
-        | Command::Buildx(_)
-        | Command::Builder(_) => unreachable!("it is done above, or has become its short name"),
+        Command::Completion(args) => terminal::print(&commands::completion::text(args)),
+        Command::Version => terminal::print(&commands::version::text()),
     }
 }

@@ -42,10 +42,43 @@ pub async fn write_archive(
     out: impl Write + Send + 'static,
 ) -> Result<Documents, Error> {
     let (documents, mut files) = files(transfer, request).await?;
-    files.push(bytes_file("index.json", json_bytes(&index(&documents, request))));
+    files.push(bytes_file("index.json", json_bytes(&index(&documents, request.writing.names))));
     files.sort_by_key(|file| (!file.path.starts_with("blobs/"), file.path.clone()));
     blocking(move || write_files(files, out)).await?;
     Ok(documents)
+}
+
+/// Writes images as one archive, exactly as their documents are. The blobs of their layers are to
+/// be in the store.
+///
+/// # Errors
+/// If a layer is not in the store, or the archive cannot be written.
+pub async fn write_images(
+    transfer: &Transfer,
+    images: Vec<(Documents, Vec<Reference>)>,
+    out: impl Write + Send + 'static,
+) -> Result<(), Error> {
+    let mut files = vec![LayoutFile::marker()];
+    let (mut manifests, mut entries, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (documents, names) in &images {
+        blobs(transfer, documents, &mut seen, &mut files);
+        manifests.extend(index(documents, names).manifests);
+        // Of an index, the archive's own index has the others.
+        let first = documents.images.first().map(|image| docker_manifest(image, names));
+        if let Some(serde_json::Value::Array(own)) = first {
+            entries.extend(own);
+        }
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.into()),
+        manifests,
+        annotations: Annotations::new(),
+    };
+    files.push(bytes_file("manifest.json", json_bytes(&entries)));
+    files.push(bytes_file("index.json", json_bytes(&index)));
+    files.sort_by_key(|file| (!file.path.starts_with("blobs/"), file.path.clone()));
+    blocking(move || write_files(files, out)).await
 }
 
 /// Writes an image as a folder, beside images that are there already.
@@ -58,7 +91,7 @@ pub async fn write_layout(
     folder: &Path,
 ) -> Result<Documents, Error> {
     let (documents, files) = files(transfer, request).await?;
-    let (folder, index) = (folder.to_owned(), index(&documents, request));
+    let (folder, index) = (folder.to_owned(), index(&documents, request.writing.names));
     blocking(move || transfer::write_layout(&folder, &files, index.manifests)).await?;
     Ok(documents)
 }
@@ -84,7 +117,21 @@ async fn files(
     futures_util::future::try_join_all(fetched).await?;
 
     let mut files = vec![LayoutFile::marker()];
-    let mut seen = BTreeSet::new();
+    blobs(transfer, &documents, &mut BTreeSet::new(), &mut files);
+    if let (ArchiveKind::Docker, [image]) = (request.kind, documents.images.as_slice()) {
+        let manifest = docker_manifest(image, writing.names);
+        files.push(bytes_file("manifest.json", json_bytes(&manifest)));
+    }
+    Ok((documents, files))
+}
+
+/// The blobs of an image that were not seen before.
+fn blobs(
+    transfer: &Transfer,
+    documents: &Documents,
+    seen: &mut BTreeSet<Digest>,
+    files: &mut Vec<LayoutFile>,
+) {
     let small = documents.manifests.iter().chain(&documents.blobs).chain([&documents.root]);
     for document in small.filter(|document| seen.insert(document.descriptor.digest)) {
         let content = LayoutContent::Bytes(document.bytes.clone());
@@ -95,11 +142,6 @@ async fn files(
         let path = transfer.store().blob_path(&layer.digest);
         files.push(LayoutFile::blob(layer.digest, LayoutContent::Blob(path, layer.size)));
     }
-    if let (ArchiveKind::Docker, [image]) = (request.kind, documents.images.as_slice()) {
-        let manifest = docker_manifest(image, writing.names);
-        files.push(bytes_file("manifest.json", json_bytes(&manifest)));
-    }
-    Ok((documents, files))
 }
 
 fn bytes_file(path: &str, bytes: Vec<u8>) -> LayoutFile {
@@ -111,23 +153,22 @@ fn json_bytes(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 /// One entry for each name, with the annotations that containerd and umoci look for.
-fn index(documents: &Documents, request: &ArchiveRequest<'_>) -> Index {
+fn index(documents: &Documents, names: &[Reference]) -> Index {
     // The time of the build is not noted: the same image gives the same archive.
-    let created = request.product.images.first();
-    let created = created.and_then(|image| image.image.config.created.as_deref());
+    let created = documents.images.first().and_then(|image| created(documents, image));
     let named = |name: Option<&Reference>| {
         let mut annotations = documents.root.descriptor.annotations.clone();
         if let Some(name) = name {
             annotations.insert("io.containerd.image.name".into(), name.to_string());
             annotations.insert(transfer::REF_NAME.into(), name.tag().unwrap_or("latest").into());
         }
-        if let Some(created) = created {
+        if let Some(created) = &created {
             let key = "org.opencontainers.image.created".to_owned();
-            annotations.entry(key).or_insert_with(|| created.into());
+            annotations.entry(key).or_insert_with(|| created.clone());
         }
         Descriptor { annotations, ..documents.root.descriptor.clone() }
     };
-    let manifests = match request.writing.names {
+    let manifests = match names {
         [] => vec![named(None)],
         names => names.iter().map(|name| named(Some(name))).collect(),
     };
@@ -137,6 +178,13 @@ fn index(documents: &Documents, request: &ArchiveRequest<'_>) -> Index {
         manifests,
         annotations: Annotations::new(),
     }
+}
+
+/// When an image was made, as its config says.
+fn created(documents: &Documents, image: &ImageDocuments) -> Option<String> {
+    let mut configs = documents.blobs.iter();
+    let config = configs.find(|blob| blob.descriptor.digest == image.config.digest)?;
+    serde_json::from_slice::<oci::ImageConfig>(&config.bytes).ok()?.created
 }
 
 /// What `docker load` reads.

@@ -21,7 +21,7 @@ mod push;
 mod rewrite;
 
 pub use annotations::{Annotation, AnnotationLevel};
-pub use archive::{ArchiveKind, ArchiveRequest, write_archive, write_layout};
+pub use archive::{ArchiveKind, ArchiveRequest, write_archive, write_images, write_layout};
 pub use engine::{Engine, load};
 pub use error::Error;
 pub use files::{FilesRequest, FolderTarget, write_folder, write_tar};

@@ -20,6 +20,7 @@ pub(crate) const HUB_REGISTRY: &str = "registry-1.docker.io";
 #[derive(Clone, Debug, Default)]
 pub struct HostsConfig {
     certs_dirs: Vec<PathBuf>,
+    insecure: bool,
     hosts: BTreeMap<String, HostConfig>,
 }
 
@@ -48,6 +49,13 @@ pub struct ClientCertificate {
 }
 
 impl HostsConfig {
+    /// Accepts plain HTTP and certificates that nobody vouches for from every registry.
+    #[must_use]
+    pub fn with_insecure_everywhere(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
     /// Adds a folder in Docker's layout: `<dir>/<host>/{*.crt, *.cert, *.key}` are authorities,
     /// client certificates and their keys. It is read when a host is first talked to.
     pub fn with_certs_dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -67,6 +75,7 @@ impl HostsConfig {
     pub(crate) fn host(&self, host: &str) -> Result<HostConfig> {
         let host = canonical(host);
         let mut config = self.hosts.get(host).cloned().unwrap_or_default();
+        config.insecure |= self.insecure;
         let names: &[&str] = if host == HUB { &[HUB, HUB_REGISTRY] } else { &[host] };
         for dir in &self.certs_dirs {
             // A host comes from a reference: it must not lead out of the folder.

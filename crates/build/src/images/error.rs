@@ -55,6 +55,9 @@ pub enum ImageError {
     /// A registry did not take it.
     #[error(transparent)]
     Push(Box<export::Error>),
+    /// An archive cannot be read or written, or is none of an image.
+    #[error("{0}")]
+    Archive(String),
     /// The store could not read or keep something.
     #[error(transparent)]
     Store(#[from] store::Error),

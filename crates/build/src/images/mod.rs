@@ -1,6 +1,7 @@
 //! What is done with kept images, apart from building: their names, their ways to and from
 //! registries, and the room they take.
 
+mod archive;
 mod disk;
 mod error;
 mod names;
@@ -11,6 +12,7 @@ use graph::{Events, Failure, TaskEvent, TaskId};
 use store::Store;
 
 pub use crate::shelf::{Kept, KeptImage, find, list};
+pub use archive::{Loaded, Saved, load};
 pub use disk::{DiskEntry, DiskKind, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use names::{Found, Removed, look_up, remove, tag};

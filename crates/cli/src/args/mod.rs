@@ -9,7 +9,6 @@ mod plan;
 mod registry;
 mod state;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -81,9 +80,6 @@ pub enum Command {
     Images(ImagesArgs),
     /// Remove images
     Rmi(RmiArgs),
-    /// The same commands by docker's longer names
-    #[command(subcommand, hide = true)]
-    Image(ImageCommand),
     /// Show an image's configuration as JSON
     Inspect(InspectArgs),
     /// Show the steps that made an image
@@ -96,118 +92,16 @@ pub enum Command {
     Version,
     /// Print a shell's completions of kiln
     Completion(CompletionArgs),
-    /// The same commands by buildx' names
-    #[command(subcommand, hide = true)]
-    Buildx(BuilderCommand),
-    /// The same commands by docker's longer names
-    #[command(subcommand, hide = true)]
-    Builder(BuilderCommand),
 }
 
-/// `kiln image …`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Build an image from a Dockerfile
-    Build(Box<BuildArgs>),
-    /// Show an image's configuration as JSON
-    Inspect(InspectArgs),
-    /// List the images that are here
-    #[command(alias = "list")]
-    Ls(ImagesArgs),
-    /// Remove images
-    #[command(alias = "remove")]
-    Rm(RmiArgs),
-    /// Fetch an image from its registry
-    Pull(PullArgs),
-    /// Push an image to its registry
-    Push(PushArgs),
-    /// Give an image another name
-    Tag(TagArgs),
-    /// Show the steps that made an image
-    History(HistoryArgs),
-    /// Anything else.
-    #[command(external_subcommand)]
-    Other(Vec<OsString>),
-}
-
-/// `kiln buildx …` and `kiln builder …`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum BuilderCommand {
-    /// Build an image from a Dockerfile
-    #[command(alias = "b")]
-    Build(Box<BuildArgs>),
-    /// Show what takes how much disk
-    Du(DuArgs),
-    /// Remove what is not needed
-    Prune(PruneArgs),
-    /// Show kiln's version
-    Version,
-    /// Anything else.
-    #[command(external_subcommand)]
-    Other(Vec<OsString>),
-}
-
+#[cfg(test)]
 impl Command {
-    /// The same command by its short name.
-    ///
-    /// # Errors
-    /// A sentence that names a command of docker's that is not there yet.
-    pub fn canonical(self) -> Result<Self, String> {
-        let command = match self {
-            Self::Image(image) => match image {
-                ImageCommand::Build(args) => Self::Build(args),
-                ImageCommand::Inspect(args) => Self::Inspect(args),
-                ImageCommand::Ls(args) => Self::Images(args),
-                ImageCommand::Rm(args) => Self::Rmi(args),
-                ImageCommand::Pull(args) => Self::Pull(args),
-                ImageCommand::Push(args) => Self::Push(args),
-                ImageCommand::Tag(args) => Self::Tag(args),
-                ImageCommand::History(args) => Self::History(args),
-                ImageCommand::Other(words) => return Err(missing("image", &words)),
-            },
-            Self::Buildx(builder) => builder.canonical("buildx")?,
-            Self::Builder(builder) => builder.canonical("builder")?,
-            command => command,
-        };
-        Ok(command)
-    }
-
-    /// The build that is asked for, by whatever name.
-    #[cfg(test)]
+    /// The build that is asked for.
     fn as_build(&self) -> Option<&BuildArgs> {
         match self {
-            Self::Build(args)
-            | Self::Image(ImageCommand::Build(args))
-            | Self::Buildx(BuilderCommand::Build(args))
-            | Self::Builder(BuilderCommand::Build(args)) => Some(args),
+            Self::Build(args) => Some(args),
             _ => None,
         }
-    }
-}
-
-impl BuilderCommand {
-    fn canonical(self, family: &str) -> Result<Command, String> {
-        match self {
-            Self::Build(args) => Ok(Command::Build(args)),
-            Self::Du(args) => Ok(Command::Du(args)),
-            Self::Prune(args) => Ok(Command::Prune(args)),
-            Self::Version => Ok(Command::Version),
-            Self::Other(words) => Err(missing(family, &words)),
-        }
-    }
-}
-
-/// Commands of buildx and docker that there is nothing for here.
-fn missing(family: &str, words: &[OsString]) -> String {
-    let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let known_builders = ["create", "use", "ls", "inspect", "stop", "rm", "install", "uninstall"];
-    match family {
-        "buildx" | "builder" if known_builders.contains(&&*word) => {
-            format!(
-                "`kiln {family} {word}`: kiln has no builders to manage; `kiln build` needs none"
-            )
-        }
-        _ => format!("`kiln {family} {word}` is not there yet; `kiln --help` lists what is"),
     }
 }
 
@@ -234,23 +128,6 @@ mod tests {
                     subcommand.get_name(),
                     argument.get_id()
                 );
-            }
-        }
-    }
-
-    #[test]
-    fn commands_of_docker_have_their_short_names() {
-        for (line, matches) in [
-            (&["kiln", "image", "ls", "-q"][..], true),
-            (&["kiln", "images"], true),
-            (&["kiln", "image", "prune"], false),
-            (&["kiln", "buildx", "bake", "-f", "x"], false),
-            (&["kiln", "buildx", "create", "--use"], false),
-        ] {
-            let command = Cli::try_parse_from(line).unwrap().command.canonical();
-            assert_eq!(matches!(command, Ok(Command::Images(_))), matches, "{line:?}");
-            if let Err(error) = command {
-                assert!(error.starts_with(&format!("`kiln {} {}`", line[1], line[2])), "{error}");
             }
         }
     }

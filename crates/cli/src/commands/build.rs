@@ -19,8 +19,20 @@ use crate::threads;
 /// # Errors
 /// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    execute(args, environment, settings).map(drop)
+}
+
+/// The same, for who wants to know what came of it: none, if a question was answered instead.
+///
+/// # Errors
+/// As [`run`].
+pub fn execute(
+    args: &BuildArgs,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<Option<Outcome>, Report> {
     if let Some(call) = args.other.call()? {
-        return super::check::run(args, call, environment, settings);
+        return super::check::run(args, call, environment, settings).map(|()| None);
     }
     // First: what becomes another process must not have read standard input.
     let standing = machine::rise(settings);
@@ -44,7 +56,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
         threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
     host.store.end();
     match result {
-        Ok(outcome) => shown.succeed(&outcome),
+        Ok(outcome) => shown.succeed(&outcome).map(|()| Some(outcome)),
         Err(error) => {
             shown.fail();
             Err(Report { plain, ..report(error) })

@@ -2,11 +2,12 @@
 
 use build::images::look_up;
 use oci::{Digest, History, ImageConfig};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Store;
 
-use super::{ago, id, json_lines, now, report, seconds};
-use crate::args::{HistoryArgs, ListFormat, list_format};
+use super::listing::RowFormat;
+use super::{ago, id, now, report, seconds};
+use crate::args::HistoryArgs;
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
@@ -15,40 +16,48 @@ use crate::{human, terminal};
 /// # Errors
 /// If a flag is wrong or the image is not here.
 pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
-    let format = list_format(args.format.as_deref())?;
+    let format = RowFormat::read(args.format.as_deref())?;
     let image = look_up(store, &args.image).map_err(|error| report(&error))?.image;
     let sizes: Vec<u64> = image.layer_sizes().collect();
-    terminal::print(&text(image.id, &image.config, &sizes, (args, format, now())))
+    let rows = rows(image.id, &image.config, &sizes, (args, now()));
+    let values: Vec<Value> = rows
+        .iter()
+        .map(|[id, created, command, size, comment]| {
+            json!({
+                "ID": id, "CreatedSince": created, "CreatedAt": created, "CreatedBy": command,
+                "Size": size, "Comment": comment,
+            })
+        })
+        .collect();
+    let listed = if args.quiet { None } else { format.lines(&values)? };
+    terminal::print(&listed.unwrap_or_else(|| text(&rows, args)))
 }
 
 /// What a command is cut to, as docker does.
 const COMMAND_WIDTH: usize = 45;
 
-/// The steps that made an image, the last one first.
+/// The steps that made an image, the last one first: ID, time, command, size and comment.
 ///
-/// `layer_sizes` are in bytes, as they are stored or sent, in the config's order; a missing one counts as 0.
-pub fn text(
+/// `layer_sizes` are in bytes, as they are stored or sent, in the config's order; a missing one
+/// counts as 0.
+fn rows(
     image: Digest,
     config: &ImageConfig,
     layer_sizes: &[u64],
-    (args, format, now): (&HistoryArgs, ListFormat, i64),
-) -> String {
+    (args, now): (&HistoryArgs, i64),
+) -> Vec<[String; 5]> {
     let mut sizes = layer_sizes.iter().copied();
     let steps: Vec<(&History, u64)> = config
         .history
         .iter()
         .map(|step| (step, if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) }))
         .collect();
-    let steps = steps.into_iter().rev().enumerate();
     let name = |index: usize| match index {
         0 => id(image, args.no_trunc),
         _ => "<missing>".to_owned(),
     };
-    if args.quiet {
-        return steps.map(|(index, _)| format!("{}\n", name(index))).collect();
-    }
     let is_human = args.human.unwrap_or(true);
-    let rows = steps.map(|(index, (step, size))| {
+    let row = |(index, (step, size)): (usize, (&History, u64))| {
         let created = step.created.as_deref();
         let command = step.created_by.replace('\t', " ");
         [
@@ -61,15 +70,15 @@ pub fn text(
             if is_human { human::size(size) } else { size.to_string() },
             step.comment.clone(),
         ]
-    });
-    match format {
-        ListFormat::Table => {
-            let rows: Vec<_> = rows.collect();
-            table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)
-        }
-        ListFormat::Json => json_lines(rows.map(|[id, created, command, size, comment]| {
-            json!({"ID": id, "CreatedSince": created, "CreatedBy": command, "Size": size, "Comment": comment})
-        })),
+    };
+    steps.into_iter().rev().enumerate().map(row).collect()
+}
+
+/// The table, or, with `--quiet`, the IDs.
+fn text(rows: &[[String; 5]], args: &HistoryArgs) -> String {
+    match args.quiet {
+        true => rows.iter().map(|[id, ..]| format!("{id}\n")).collect(),
+        false => table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows),
     }
 }
 
@@ -99,8 +108,7 @@ mod tests {
             human: None,
             format: None,
         };
-        let text =
-            text(Digest::of("a"), &config, &[1500], (&args, ListFormat::Table, 1_704_067_260));
+        let text = text(&rows(Digest::of("a"), &config, &[1500], (&args, 1_704_067_260)), &args);
         assert_eq!(
             text,
             "IMAGE          CREATED              CREATED BY                                      SIZE    COMMENT\n\

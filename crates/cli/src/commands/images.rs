@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use build::images::Kept;
 use oci::{Digest, Reference};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Store;
 
-use super::{ago, id, json_lines, now, seconds};
-use crate::args::{ImagesArgs, ListFormat, list_format, refuse_filters};
+use super::listing::RowFormat;
+use super::{ago, id, now, seconds};
+use crate::args::ImagesArgs;
 use crate::render::{Report, table};
 use crate::{human, machine, terminal};
 
@@ -17,10 +18,12 @@ use crate::{human, machine, terminal};
 /// # Errors
 /// If a flag is wrong or the store cannot be read.
 pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
-    refuse_filters(&args.filter)?;
-    let format = list_format(args.format.as_deref())?;
+    let filters = Filters::read(&args.filter)?;
+    let format = RowFormat::read(args.format.as_deref())?;
     let images = build::images::list(store).map_err(|error| machine::chain(&error))?;
-    let mut rows: Vec<ImageRow> = images.iter().flat_map(rows).collect();
+    let kept = filters.apply(&images)?;
+    let mut rows: Vec<ImageRow> = kept.into_iter().flat_map(rows).collect();
+    rows.retain(|row| filters.wants(row));
     rows.retain(|row| is_asked_for(row, args));
     // As docker does: the youngest first.
     rows.sort_by_cached_key(|row| {
@@ -28,7 +31,12 @@ pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
         let name = row.name.as_ref().map(Reference::familiar);
         (std::cmp::Reverse(created), name.is_none(), name)
     });
-    terminal::print(&text(&rows, args, format, now()))
+    let now = now();
+    let listed = match args.quiet {
+        true => None,
+        false => format.lines(&values(&rows, args.no_trunc, now))?,
+    };
+    terminal::print(&listed.unwrap_or_else(|| text(&rows, args, now)))
 }
 
 /// A row for each name, or one without.
@@ -71,23 +79,13 @@ pub fn is_asked_for(row: &ImageRow, args: &ImagesArgs) -> bool {
 }
 
 /// The list; `now` is in seconds since 1970.
-pub fn text(rows: &[ImageRow], args: &ImagesArgs, format: ListFormat, now: i64) -> String {
+pub fn text(rows: &[ImageRow], args: &ImagesArgs, now: i64) -> String {
     if args.quiet {
         let mut seen = BTreeSet::new();
         let ids = rows.iter().map(|row| row.config).filter(|config| seen.insert(*config));
         return ids.map(|config| format!("{}\n", id(config, args.no_trunc))).collect();
     }
     let cells = rows.iter().map(|row| cells(row, args.no_trunc, now));
-    if format == ListFormat::Json {
-        return json_lines(cells.zip(rows).map(
-            |([repository, tag, digest, id, since, size], row)| {
-                json!({
-                    "Repository": repository, "Tag": tag, "Digest": digest, "ID": id,
-                    "CreatedAt": row.created, "CreatedSince": since, "Size": size,
-                })
-            },
-        ));
-    }
     if args.digests {
         let rows: Vec<_> = cells.collect();
         return table(["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"], &rows);
@@ -96,6 +94,19 @@ pub fn text(rows: &[ImageRow], args: &ImagesArgs, format: ListFormat, now: i64) 
         .map(|[repository, tag, _, id, since, size]| [repository, tag, id, since, size])
         .collect();
     table(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
+}
+
+/// Docker's fields of each row.
+fn values(rows: &[ImageRow], whole: bool, now: i64) -> Vec<Value> {
+    let value = |row: &ImageRow| {
+        let [repository, tag, digest, id, since, size] = cells(row, whole, now);
+        json!({
+            "Repository": repository, "Tag": tag, "Digest": digest, "ID": id,
+            "CreatedAt": row.created, "CreatedSince": since, "Size": size, "VirtualSize": size,
+            "Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A",
+        })
+    };
+    rows.iter().map(value).collect()
 }
 
 fn cells(row: &ImageRow, whole: bool, now: i64) -> [String; 6] {
@@ -113,6 +124,106 @@ fn cells(row: &ImageRow, whole: bool, now: i64) -> [String; 6] {
         ago(row.created.as_deref().and_then(seconds), now),
         human::size(row.size),
     ]
+}
+
+/// `--filter`.
+#[derive(Debug, Default)]
+struct Filters {
+    dangling: Option<bool>,
+    references: Vec<String>,
+    labels: Vec<String>,
+    before: Option<String>,
+    since: Option<String>,
+}
+
+impl Filters {
+    fn read(texts: &[String]) -> Result<Self, String> {
+        let mut filters = Self::default();
+        for text in texts {
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| format!("`--filter {text}`: it is not NAME=VALUE"))?;
+            match key {
+                "dangling" => {
+                    let value = crate::args::compound::boolean(value);
+                    filters.dangling = Some(value.ok_or_else(|| {
+                        format!("`--filter {text}`: it is neither true nor false")
+                    })?);
+                }
+                "reference" => filters.references.push(value.into()),
+                "label" => filters.labels.push(value.into()),
+                "before" => filters.before = Some(value.into()),
+                "since" => filters.since = Some(value.into()),
+                _ => {
+                    return Err(format!(
+                        "`--filter {text}`: there are dangling, reference, label, before and since"
+                    ));
+                }
+            }
+        }
+        Ok(filters)
+    }
+
+    /// The images that are wanted for what they are.
+    fn apply<'i>(&self, images: &'i [Kept]) -> Result<Vec<&'i Kept>, Report> {
+        let made = |text: &Option<String>| -> Result<Option<i64>, Report> {
+            let Some(text) = text else { return Ok(None) };
+            let named = |image: &&Kept| {
+                let names =
+                    |name: &Reference| text.parse().is_ok_and(|wanted: Reference| *name == wanted);
+                image.names.iter().any(names)
+                    || image.id.hex().starts_with(text.trim_start_matches("sha256:"))
+            };
+            match images.iter().find(named) {
+                Some(image) => Ok(image.config.created.as_deref().and_then(seconds)),
+                None => Err(format!("`--filter`: No such image: {text}").into()),
+            }
+        };
+        let (before, since) = (made(&self.before)?, made(&self.since)?);
+        let created = |image: &Kept| image.config.created.as_deref().and_then(seconds);
+        Ok(images
+            .iter()
+            .filter(|image| self.dangling.is_none_or(|wanted| wanted == image.names.is_empty()))
+            .filter(|image| before.is_none_or(|limit| created(image) < Some(limit)))
+            .filter(|image| since.is_none_or(|limit| created(image) > Some(limit)))
+            .filter(|image| self.labels.iter().all(|label| has_label(image, label)))
+            .collect())
+    }
+
+    /// Whether a name is wanted: `app`, `app:1*`, `*/app`.
+    fn wants(&self, row: &ImageRow) -> bool {
+        let matches = |pattern: &String| {
+            row.name.as_ref().is_some_and(|name| {
+                let familiar = name.familiar();
+                let bare = familiar.rsplit_once(':').map_or(familiar.as_str(), |(bare, _)| bare);
+                is_like(pattern, &familiar) || is_like(pattern, bare)
+            })
+        };
+        self.references.is_empty() || self.references.iter().any(matches)
+    }
+}
+
+fn has_label(image: &Kept, wanted: &str) -> bool {
+    let config = serde_json::to_value(&image.config.config).unwrap_or_default();
+    let (key, value) = match wanted.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (wanted, None),
+    };
+    match (config["Labels"].get(key), value) {
+        (Some(actual), Some(value)) => actual == value,
+        (found, _) => found.is_some(),
+    }
+}
+
+/// Whether a text is like a pattern with `*`, which is no `/`, as Go's `path.Match` has it.
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            let end = text.find('/').unwrap_or(text.len());
+            (0..=end).filter(|at| text.is_char_boundary(*at)).any(|at| is_like(rest, &text[at..]))
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -135,17 +246,17 @@ mod tests {
         let now = 1_704_067_200 + 3 * 86_400;
         let args = ImagesArgs::default();
         assert_eq!(
-            text(&rows(), &args, ListFormat::Table, now),
+            text(&rows(), &args, now),
             "REPOSITORY    TAG      IMAGE ID       CREATED      SIZE\n\
              app           1        ca978112ca1b   3 days ago   5.613MB\n\
              ghcr.io/x/y   latest   ca978112ca1b   3 days ago   5.613MB\n\
              <none>        <none>   3e23e8160039   3 days ago   5.613MB\n"
         );
         let quiet = ImagesArgs { quiet: true, ..ImagesArgs::default() };
-        assert_eq!(text(&rows(), &quiet, ListFormat::Table, now), "ca978112ca1b\n3e23e8160039\n");
-        assert_eq!(text(&rows(), &args, ListFormat::Json, now).lines().count(), 3);
+        assert_eq!(text(&rows(), &quiet, now), "ca978112ca1b\n3e23e8160039\n");
+        assert_eq!(values(&rows(), false, now)[0]["Repository"], "app");
         let digests = ImagesArgs { digests: true, no_trunc: true, ..ImagesArgs::default() };
-        assert!(text(&rows(), &digests, ListFormat::Table, now).contains("sha256:ca978112"));
+        assert!(text(&rows(), &digests, now).contains("sha256:ca978112"));
     }
 
     #[test]
@@ -155,6 +266,19 @@ mod tests {
             let args = ImagesArgs { name: Some(asked.parse().unwrap()), ..ImagesArgs::default() };
             let found = rows.iter().filter(|row| is_asked_for(row, &args)).count();
             assert_eq!(found, count, "{asked}");
+        }
+    }
+
+    #[test]
+    fn filters_are_dockers() {
+        let rows = rows();
+        for (filter, count) in [("app", 1), ("app:*", 1), ("*", 1), ("ghcr.io/*/y", 1), ("x", 0)] {
+            let filters = Filters::read(&[format!("reference={filter}")]).unwrap();
+            assert_eq!(rows.iter().filter(|row| filters.wants(row)).count(), count, "{filter}");
+        }
+        for (filter, word) in [("x", "NAME=VALUE"), ("dangling=x", "neither"), ("a=b", "there are")]
+        {
+            assert!(Filters::read(&[filter.to_owned()]).unwrap_err().contains(word), "{filter}");
         }
     }
 }

@@ -5,6 +5,7 @@ use oci::{Digest, ImageConfig, Reference};
 use serde_json::{Value, json};
 use store::Store;
 
+use super::listing::RowFormat;
 use super::reports;
 use crate::args::InspectArgs;
 use crate::render::Report;
@@ -15,7 +16,7 @@ use crate::terminal;
 /// # Errors
 /// If a flag is wrong or an image is not here.
 pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
-    let compact = is_compact(args.format.as_deref())?;
+    let format = RowFormat::read(args.format.as_deref())?;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for name in &args.images {
         match look_up(store, name) {
@@ -23,7 +24,15 @@ pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
             Err(error) => failed.push(error),
         }
     }
-    terminal::print(&text(&found, compact))?;
+    // As docker does, `json` is an array and a template is for each.
+    let printed = match &format {
+        RowFormat::Table | RowFormat::Json => text(&found, format == RowFormat::Json),
+        format => {
+            let values: Vec<Value> = found.iter().map(value).collect();
+            format.lines(&values)?.unwrap_or_default()
+        }
+    };
+    terminal::print(&printed)?;
     reports(&failed)
 }
 
@@ -60,18 +69,6 @@ pub fn text(images: &[InspectedImage], compact: bool) -> String {
         false => serde_json::to_string_pretty(&values),
     };
     text.unwrap_or_default() + "\n"
-}
-
-/// Whether `--format` asks for one line.
-///
-/// # Errors
-/// A sentence: Go templates are not there yet.
-pub fn is_compact(format: Option<&str>) -> Result<bool, String> {
-    match format {
-        None | Some("") => Ok(false),
-        Some("json" | "{{json .}}") => Ok(true),
-        Some(text) => Err(format!("`--format {text}`: templates are not there yet; there is json")),
-    }
 }
 
 fn value(image: &InspectedImage) -> Value {
@@ -120,6 +117,5 @@ mod tests {
         assert_eq!(value[0]["RepoTags"], json!(["app:1", "app:2"]));
         assert_eq!(value[0]["RepoDigests"], json!([format!("app@{}", Digest::of("m"))]));
         assert_eq!(value[0]["Config"]["Env"][0], "A=1");
-        assert!(is_compact(Some("{{.Id}}")).is_err());
     }
 }

@@ -7,6 +7,7 @@ pub mod du;
 pub mod history;
 pub mod images;
 pub mod inspect;
+pub mod listing;
 pub mod login;
 pub mod prune;
 pub mod rmi;
@@ -25,7 +26,7 @@ fn now() -> i64 {
 }
 
 /// What could not be done with an image, in words.
-fn report(error: &ImageError) -> Report {
+pub fn report(error: &ImageError) -> Report {
     let hint = match error {
         ImageError::NotHere(_) => {
             Some("`kiln images` lists what is here; `kiln pull` fetches more")

@@ -18,6 +18,8 @@ pub struct Report {
     pub interrupted: bool,
     /// No colours are wanted, whatever standard error is.
     pub plain: bool,
+    /// The exit code, where another tool has one of its own for this.
+    pub code: Option<u8>,
 }
 
 /// The exit code of what Ctrl-C ended: 128 and SIGINT.
@@ -33,11 +35,11 @@ impl Report {
     /// What buildx puts before a failed step's message.
     pub const SOLVING: &'static [&'static str] = &["failed to build", "failed to solve"];
 
-    /// 130 if the user ended it, else 1.
+    /// 130 if the user ended it, else its own, or 1.
     pub fn exit_code(&self) -> u8 {
         match self.interrupted {
             true => INTERRUPTED,
-            false => 1,
+            false => self.code.unwrap_or(1),
         }
     }
 
@@ -95,8 +97,7 @@ mod tests {
                 span: None,
             }),
             hint: Some("look at the output above".into()),
-            interrupted: false,
-            plain: false,
+            ..Report::default()
         };
         assert_eq!(
             report.text(Look::Plain),

@@ -17,6 +17,11 @@ impl Environment {
         )
     }
 
+    /// Gives a variable a value, in this environment only.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.into(), value.into());
+    }
+
     /// An environment for a test.
     #[cfg(test)]
     pub fn of(pairs: &[(&str, &str)]) -> Self {

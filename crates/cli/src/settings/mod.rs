@@ -37,6 +37,10 @@ pub struct Settings {
     pub mirrors: Vec<(String, String)>,
     /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
     pub insecure_registries: Vec<String>,
+    /// What another tool's command line says of single registries.
+    pub registries: Vec<RegistrySetting>,
+    /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
+    pub insecure: bool,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
@@ -45,6 +49,21 @@ pub struct Settings {
     pub default_platforms: Vec<Platform>,
     /// What was wrong in variables of little weight.
     pub warnings: Vec<String>,
+}
+
+/// What is said of one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrySetting {
+    /// Its host.
+    pub host: String,
+    /// Authorities that vouch for its certificate.
+    pub authorities: Vec<PathBuf>,
+    /// A certificate and its key, by which it knows the caller.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Whether plain HTTP, or a certificate that nobody vouches for, is accepted.
+    pub insecure: bool,
+    /// User and password.
+    pub login: Option<(String, Hidden)>,
 }
 
 /// Proxies that kiln itself uses.
@@ -143,6 +162,8 @@ impl Settings {
             )
             .map(str::to_owned)
             .collect(),
+            registries: Vec::new(),
+            insecure: false,
             progress,
             style,
             default_platforms,

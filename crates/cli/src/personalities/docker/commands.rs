@@ -1,0 +1,332 @@
+//! The commands of docker's command line: one row each.
+
+use super::{Context, archives, builders, engine, prune};
+use crate::personalities::flags::{self, Fate, Given, Verdict};
+use crate::render::Report;
+
+/// A command.
+pub struct Row {
+    /// Its words behind `docker`.
+    pub path: &'static str,
+    /// Other words for it.
+    pub aliases: &'static [&'static str],
+    /// What it does here.
+    pub does: Does,
+    /// Its operands, for `--help`.
+    pub operands: &'static str,
+    /// Its flags, where kiln has no command of its own for it.
+    pub flags: &'static [flags::Row],
+}
+
+/// What a command does here.
+#[derive(Clone, Copy)]
+pub enum Does {
+    /// What kiln's own command of this name does, with the same flags.
+    Same(&'static str),
+    /// Builds, with the flags of `kiln build`.
+    Build,
+    /// Something of its own: a sentence, and the function.
+    Own(&'static str, fn(&Given, &Context) -> Result<(), Report>),
+    /// Nothing: the rest of a sentence that begins with the command.
+    Refuse(&'static str),
+}
+
+const fn same(path: &'static str, aliases: &'static [&'static str], own: &'static str) -> Row {
+    Row { path, aliases, does: Does::Same(own), operands: "", flags: &[] }
+}
+
+const fn refuse(path: &'static str, why: &'static str) -> Row {
+    Row { path, aliases: &[], does: Does::Refuse(why), operands: "", flags: &[] }
+}
+
+const CONTAINERS: &str = "needs an engine, and kiln starts no containers: put what it does into the \
+    Dockerfile as a RUN, or into a job whose image is the one that was built";
+const NO_ENGINE: &str =
+    "needs an engine, which is not there: kiln only builds images and moves them";
+
+const FORMAT: flags::Row =
+    flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")).short('f');
+const NO_BUILDER: flags::Row = flags::Row::value(
+    "builder",
+    "mine",
+    Fate::Accepted("builds run in this process, whichever builder"),
+);
+const FORCE: flags::Row = flags::Row::switch("force", Fate::Honoured("does not ask")).short('f');
+const FILTER: flags::Row = flags::Row::value(
+    "filter",
+    "until=24h",
+    Fate::Refused(
+        "filters are not there yet; leave it out, and everything that is not needed goes",
+    ),
+);
+
+fn driver(text: &str) -> Verdict {
+    match text {
+        "" | "docker" | "docker-container" => Verdict::Take,
+        "kubernetes" => Verdict::Refuse(
+            "builds run in this process and not in pods: leave it out, and run this job in the cluster",
+        ),
+        _ => Verdict::Refuse("builds run in this process: leave it out"),
+    }
+}
+
+/// All commands.
+pub const COMMANDS: &[Row] = &[
+    Row { path: "build", aliases: &["image build", "builder build", "builder b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
+    Row { path: "buildx build", aliases: &["buildx b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
+    same("login", &[], "login"),
+    same("logout", &[], "logout"),
+    same("push", &["image push"], "push"),
+    same("pull", &["image pull"], "pull"),
+    same("tag", &["image tag"], "tag"),
+    same("images", &["image ls", "image list"], "images"),
+    same("rmi", &["image rm", "image remove"], "rmi"),
+    same("inspect", &["image inspect"], "inspect"),
+    same("history", &["image history"], "history"),
+    Row {
+        path: "save",
+        aliases: &["image save"],
+        does: Does::Own("Writes images to an archive that `docker load` reads", archives::save),
+        operands: "IMAGE...",
+        flags: &[
+            flags::Row::value("output", "a.tar", Fate::Honoured("a file instead of standard output")).short('o'),
+            flags::Row::value("platform", "linux/amd64", Fate::Refused("an image here has one platform; leave it out")),
+        ],
+    },
+    Row {
+        path: "load",
+        aliases: &["image load"],
+        does: Does::Own("Reads images from an archive of `docker save` or in the OCI layout", archives::load),
+        operands: "",
+        flags: &[
+            flags::Row::value("input", "a.tar", Fate::Honoured("a file instead of standard input")).short('i'),
+            flags::Row::switch("quiet", Fate::Honoured("prints nothing but the names")).short('q'),
+            flags::Row::value("platform", "linux/amd64", Fate::Refused("the image for this machine is taken; leave it out")),
+        ],
+    },
+    Row {
+        path: "image prune",
+        aliases: &[],
+        does: Does::Own("Removes images that have no name", prune::images),
+        operands: "",
+        flags: &[
+            flags::Row::switch("all", Fate::Honoured("removes images with names too")).short('a'),
+            FORCE,
+            FILTER,
+        ],
+    },
+    same("builder prune", &["buildx prune"], "prune"),
+    same("buildx du", &["builder du"], "du"),
+    Row {
+        path: "system prune",
+        aliases: &[],
+        does: Does::Own("Removes images without names, and build cache that is not needed", prune::system),
+        operands: "",
+        flags: &[
+            flags::Row::switch("all", Fate::Honoured("removes images with names and cache mounts too")).short('a'),
+            FORCE,
+            flags::Row::switch("volumes", Fate::Accepted("there are no volumes")),
+            FILTER,
+        ],
+    },
+    Row {
+        path: "system df",
+        aliases: &[],
+        does: Does::Own("Shows what takes how much disk", engine::disk),
+        operands: "",
+        flags: &[
+            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template, for each line")),
+            flags::Row::switch("verbose", Fate::Refused("`docker buildx du --verbose` has every entry")).short('v'),
+        ],
+    },
+    Row {
+        path: "info",
+        aliases: &["system info"],
+        does: Does::Own("Says what is here instead of an engine", engine::info),
+        operands: "",
+        flags: &[FORMAT],
+    },
+    Row {
+        path: "version",
+        aliases: &[],
+        does: Does::Own("Shows versions", engine::version),
+        operands: "",
+        flags: &[FORMAT],
+    },
+    Row {
+        path: "buildx version",
+        aliases: &[],
+        does: Does::Own("Shows buildx' version", builders::version),
+        operands: "",
+        flags: &[],
+    },
+    Row {
+        path: "buildx create",
+        aliases: &[],
+        does: Does::Own("Prints a builder's name: builds run in this process", builders::create),
+        operands: "[CONTEXT]",
+        flags: &[
+            flags::Row::value("name", "mine", Fate::Honoured("is printed")),
+            flags::Row::value("driver", "docker-container", Fate::Judged("docker-container: accepted, builds run in this process; kubernetes, remote: refused", driver)),
+            flags::Row::switch("append", Fate::Accepted("there are no nodes")),
+            flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
+            flags::Row::value("buildkitd-config", "b.toml", Fate::Noted("no daemon reads it: registries are set in KILN_REGISTRY_MIRRORS and KILN_INSECURE_REGISTRIES")).alias(&["config"]),
+            flags::Row::value("buildkitd-flags", "--debug", Fate::Accepted("there is no daemon; entitlements are `--allow` of a build")),
+            flags::Row::value("driver-opt", "network=host", Fate::Accepted("there is no container with a builder")),
+            flags::Row::switch("leave", Fate::Accepted("there are no nodes")),
+            flags::Row::value("node", "n", Fate::Accepted("there are no nodes")),
+            flags::Row::value("platform", "linux/amd64", Fate::Accepted("a build says its own")),
+            flags::Row::value("timeout", "20s", Fate::Accepted("there is nothing to wait for")),
+            flags::Row::switch("use", Fate::Accepted("builds run in this process anyway")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "buildx use",
+        aliases: &[],
+        does: Does::Own("Does nothing: builds run in this process, whichever builder", builders::nothing),
+        operands: "NAME",
+        flags: &[
+            flags::Row::switch("default", Fate::Accepted("it changes nothing")),
+            flags::Row::switch("global", Fate::Accepted("it changes nothing")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "buildx ls",
+        aliases: &[],
+        does: Does::Own("Lists the one builder: this process", builders::list),
+        operands: "",
+        flags: &[
+            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")),
+            flags::Row::switch("no-trunc", Fate::Accepted("nothing is cut")),
+        ],
+    },
+    Row {
+        path: "buildx inspect",
+        aliases: &[],
+        does: Does::Own("Shows the one builder: this process", builders::inspect),
+        operands: "[NAME]",
+        flags: &[
+            flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "buildx rm",
+        aliases: &["buildx stop"],
+        does: Does::Own("Does nothing: there is no builder to stop", builders::nothing),
+        operands: "[NAME...]",
+        flags: &[
+            flags::Row::switch("all-inactive", Fate::Accepted("it changes nothing")),
+            flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
+            flags::Row::switch("keep-daemon", Fate::Accepted("it changes nothing")),
+            flags::Row::switch("keep-state", Fate::Accepted("state stays until `docker buildx prune`")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "buildx install",
+        aliases: &["buildx uninstall"],
+        does: Does::Own("Does nothing: `docker build` is `docker buildx build` already", builders::nothing),
+        operands: "",
+        flags: &[],
+    },
+    Row {
+        path: "context",
+        aliases: &["context create", "context use", "context rm", "context update"],
+        does: Does::Own("Does nothing: builds run in this process, whatever the context", builders::nothing),
+        operands: "...",
+        flags: &[
+            flags::Row::value("description", "x", Fate::Accepted("it changes nothing")),
+            flags::Row::value("docker", "host=tcp://docker:2376", Fate::Accepted("it changes nothing")),
+            flags::Row::value("from", "x", Fate::Accepted("it changes nothing")),
+            flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
+        ],
+    },
+    refuse("run", CONTAINERS),
+    refuse("exec", CONTAINERS),
+    refuse("create", CONTAINERS),
+    refuse("start", CONTAINERS),
+    refuse("container", CONTAINERS),
+    refuse("ps", "lists containers, of which there are none: kiln starts none. `docker images` lists images"),
+    refuse("cp", "copies out of containers, of which there are none: `docker build --output DIR` writes a stage's files"),
+    refuse("commit", "makes images of containers, of which there are none: put what it does into a Dockerfile"),
+    refuse("import", "is not there: in a Dockerfile, `FROM scratch` and `ADD archive.tar /` do the same"),
+    refuse("export", "writes a container's files, and there are none: `docker build --output type=tar,dest=out.tar` writes an image's"),
+    refuse("compose", "needs an engine: `docker buildx bake -f compose.yaml` builds the images of a compose file"),
+    refuse("search", "is not there: look on the registry's own pages"),
+    refuse("trust", "is not there: sign the digest that `docker push` prints, with cosign or notation"),
+    refuse("scout", "is not there: it is another program"),
+    refuse("attach", NO_ENGINE),
+    refuse("diff", NO_ENGINE),
+    refuse("events", NO_ENGINE),
+    refuse("kill", NO_ENGINE),
+    refuse("logs", NO_ENGINE),
+    refuse("network", NO_ENGINE),
+    refuse("node", NO_ENGINE),
+    refuse("pause", NO_ENGINE),
+    refuse("plugin", NO_ENGINE),
+    refuse("port", NO_ENGINE),
+    refuse("rename", NO_ENGINE),
+    refuse("restart", NO_ENGINE),
+    refuse("rm", NO_ENGINE),
+    refuse("secret", NO_ENGINE),
+    refuse("service", NO_ENGINE),
+    refuse("stack", NO_ENGINE),
+    refuse("stats", NO_ENGINE),
+    refuse("stop", NO_ENGINE),
+    refuse("swarm", NO_ENGINE),
+    refuse("top", NO_ENGINE),
+    refuse("unpause", NO_ENGINE),
+    refuse("update", NO_ENGINE),
+    refuse("volume", NO_ENGINE),
+    refuse("wait", NO_ENGINE),
+    refuse("buildx history", "is not there: kiln keeps no records of builds"),
+    refuse("buildx policy", "is not there: source policies are not read"),
+    refuse("buildx dap", "is not there: there is no debugger"),
+    refuse("buildx debug", "is not there: there is no debugger"),
+    refuse("buildx dial-stdio", "is not there: no daemon listens"),
+    refuse("system events", NO_ENGINE),
+];
+
+/// Whether a word begins commands of two words.
+pub fn is_family(word: &str) -> bool {
+    COMMANDS.iter().any(|row| {
+        let mut paths = [row.path].into_iter().chain(row.aliases.iter().copied());
+        paths.any(|path| path.split_once(' ').is_some_and(|(first, _)| first == word))
+    })
+}
+
+impl Row {
+    /// What it does here, for people.
+    pub fn outcome(&self) -> String {
+        match self.does {
+            Does::Same(own) => format!("as `kiln {own}`, with its flags"),
+            Does::Build => "as `kiln build`, with its flags".into(),
+            Does::Own(about, _) => about.into(),
+            Does::Refuse(why) => format!("refused: {why}"),
+        }
+    }
+}
+
+/// The list of commands, or of those of a family.
+pub fn help(family: &str) -> String {
+    let prefix = if family.is_empty() { String::new() } else { format!("{family} ") };
+    let rows: Vec<&Row> = COMMANDS
+        .iter()
+        .filter(|row| row.path.starts_with(&prefix) && !matches!(row.does, Does::Refuse(_)))
+        .collect();
+    let width = rows.iter().map(|row| row.path.len()).max().unwrap_or(0);
+    let mut text = format!(
+        "docker, spoken by kiln: images are built in this process and kept in kiln's root.\n\n\
+         Usage: docker {prefix}COMMAND\n\nCommands:\n"
+    );
+    for row in rows {
+        text.push_str(&format!("  {:width$}  {}\n", row.path, row.outcome()));
+    }
+    text.push_str(
+        "\n`docker COMMAND --help` has the flags of a command. What needs an engine says so.\n",
+    );
+    text
+}

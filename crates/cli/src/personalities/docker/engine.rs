@@ -1,0 +1,175 @@
+//! What scripts ask an engine: `info`, `version`, `system df`.
+
+use build::images::{self, DiskKind};
+use serde_json::{Value, json};
+
+use super::{Context, VERSION};
+use crate::commands::version::COMMIT;
+use crate::personalities::flags::Given;
+use crate::render::{Report, Template, table};
+use crate::{human, machine, terminal};
+
+/// The version of BuildKit whose results these builds have.
+pub const BUILDKIT: &str = "v0.31.0";
+/// The version of buildx whose command line is spoken.
+const BUILDX: &str = "v0.30.0";
+/// The engine API that goes with [`VERSION`]; nothing here listens to it.
+const API: &str = "1.50";
+
+fn commit() -> &'static str {
+    COMMIT.unwrap_or("kiln")
+}
+
+/// `docker --version`.
+pub fn version_line() -> String {
+    format!("Docker version {VERSION}, build {}\n", commit())
+}
+
+/// `docker buildx version`.
+pub fn buildx_version() -> String {
+    let kiln = env!("CARGO_PKG_VERSION");
+    format!("github.com/docker/buildx {BUILDX}+kiln-{kiln} {}\n", commit())
+}
+
+/// What docker's own command line asks a plugin, so that kiln can be its `docker-buildx`.
+pub fn plugin_metadata() -> String {
+    let metadata = json!({
+        "SchemaVersion": "0.1.0", "Vendor": "kiln", "Version": format!("{BUILDX}+kiln"),
+        "ShortDescription": "Docker Buildx, spoken by kiln",
+    });
+    format!("{metadata}\n")
+}
+
+/// Prints by a template, or as text where none is given.
+fn print(given: &Given, value: &Value, text: impl FnOnce() -> String) -> Result<(), Report> {
+    match given.last("format") {
+        None => terminal::print(&text()),
+        Some("json") => terminal::print(&format!("{value}\n")),
+        Some(format) => {
+            let text = Template::parse(format).and_then(|template| template.render(value));
+            let text = text.map_err(|error| format!("`--format`: {error}"))?;
+            terminal::print(&format!("{text}\n"))
+        }
+    }
+}
+
+/// `docker version`.
+///
+/// # Errors
+/// If the template is wrong.
+pub fn version(given: &Given, _: &Context) -> Result<(), Report> {
+    let platform = oci::Platform::host();
+    let (os, arch) = (&platform.os, &platform.architecture);
+    let own = json!({
+        "Version": VERSION, "ApiVersion": API, "DefaultAPIVersion": API, "MinAPIVersion": API,
+        "GitCommit": commit(), "Os": os, "Arch": arch, "Context": "default", "Experimental": false,
+        "BuildTime": "", "GoVersion": "", "KernelVersion": kernel(),
+        "Platform": { "Name": concat!("kiln ", env!("CARGO_PKG_VERSION")) },
+    });
+    let value = json!({ "Client": own, "Server": own });
+    print(given, &value, || {
+        format!(
+            "Client: kiln {}\n Version:    {VERSION}\n Git commit: {}\n OS/Arch:    {os}/{arch}\n \
+             Context:    default\n\nServer: none\n Builds run in this process.\n",
+            env!("CARGO_PKG_VERSION"),
+            commit()
+        )
+    })
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// `docker info`, which templates ask until it ends well: it always does.
+///
+/// # Errors
+/// If the template is wrong.
+pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
+    let settings = &context.settings;
+    // A root that cannot be opened has no images; the build will say why.
+    let store = machine::open_store(settings, &machine::rise(settings));
+    let count = store.ok().and_then(|store| images::list(&store).ok()).map_or(0, |list| list.len());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let system = rustix::system::sysinfo();
+    let memory = system.totalram.saturating_mul(u64::from(system.mem_unit));
+    let uname = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    let (machine, host) = (text(uname.machine()), text(uname.nodename()));
+    let insecure: Vec<&String> = settings.insecure_registries.iter().collect();
+    let value = json!({
+        "ID": "kiln", "Name": host, "ServerVersion": VERSION, "Driver": "kiln",
+        "Containers": 0, "ContainersRunning": 0, "ContainersPaused": 0, "ContainersStopped": 0,
+        "Images": count, "OSType": "linux", "OperatingSystem": "kiln", "Architecture": machine,
+        "KernelVersion": kernel(), "NCPU": processors, "MemTotal": memory,
+        "DockerRootDir": settings.root, "IndexServerAddress": "https://index.docker.io/v1/",
+        "Debug": false, "ExperimentalBuild": false, "LiveRestoreEnabled": false, "Labels": [],
+        "SecurityOptions": [], "Warnings": [], "CgroupDriver": "none", "CgroupVersion": "2",
+        "DefaultRuntime": "kiln", "Plugins": {}, "Swarm": { "LocalNodeState": "inactive" },
+        "RegistryConfig": { "InsecureRegistryCIDRs": insecure, "Mirrors": [] },
+        "ClientInfo": { "Version": VERSION, "Context": "default", "Debug": false, "Plugins": [] },
+    });
+    print(given, &value, || {
+        format!(
+            "Client: kiln {}\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n\n\
+             Server:\n Containers: 0\n Images: {count}\n Server Version: {VERSION}\n \
+             Storage Driver: kiln\n Operating System: none needed\n OSType: linux\n \
+             Architecture: {machine}\n CPUs: {processors}\n Total Memory: {}\n Name: {host}\n \
+             Docker Root Dir: {}\n\nThere is no daemon: builds run in this process.\n",
+            env!("CARGO_PKG_VERSION"),
+            human::size(memory),
+            settings.root.display()
+        )
+    })
+}
+
+/// `docker system df`.
+///
+/// # Errors
+/// If the store cannot be read, or the template is wrong.
+pub fn disk(given: &Given, context: &Context) -> Result<(), Report> {
+    let settings = &context.settings;
+    let store = machine::open_store(settings, &machine::rise(settings))?;
+    let failed = |error: &dyn std::error::Error| Report::from(machine::chain(error));
+    let kept = images::list(&store).map_err(|error| failed(&error))?;
+    let entries = images::usage(&store).map_err(|error| failed(&error))?;
+    let sizes = |is_image: bool| {
+        let own = entries.iter().filter(|entry| {
+            // What has the name of an image is the image's.
+            (entry.kind != DiskKind::CacheMount && !entry.description.is_empty()) == is_image
+        });
+        own.fold((0, 0, 0), |(count, all, free), entry| {
+            (count + 1, all + entry.size, free + if entry.reclaimable { entry.size } else { 0 })
+        })
+    };
+    let (images, cache) = (sizes(true), sizes(false));
+    let rows = [
+        ("Images", kept.len(), images.1, images.2),
+        ("Containers", 0, 0, 0),
+        ("Local Volumes", 0, 0, 0),
+        ("Build Cache", cache.0, cache.1, cache.2),
+    ];
+    let cells = rows.map(|(kind, count, size, free)| {
+        [kind.into(), count.to_string(), "0".into(), human::size(size), human::size(free)]
+    });
+    match given.last("format") {
+        None | Some("table") => {
+            terminal::print(&table(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], &cells))
+        }
+        Some(format) => {
+            let format = if format == "json" { "{{json .}}" } else { format };
+            let template =
+                Template::parse(format).map_err(|error| format!("`--format`: {error}"))?;
+            for [kind, count, active, size, free] in cells {
+                let value = json!({
+                    "Type": kind, "TotalCount": count, "Active": active, "Size": size,
+                    "Reclaimable": free,
+                });
+                let text =
+                    template.render(&value).map_err(|error| format!("`--format`: {error}"))?;
+                terminal::print(&format!("{text}\n"))?;
+            }
+            Ok(())
+        }
+    }
+}

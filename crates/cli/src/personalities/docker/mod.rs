@@ -1,0 +1,232 @@
+//! `docker` and `docker buildx`, as far as they build images and move them.
+//!
+//! There is no engine: the images of this machine are those in kiln's root, and builds run in this
+//! process. What needs an engine says so, and what to do instead.
+
+mod archives;
+mod build;
+mod builders;
+pub mod commands;
+mod engine;
+mod prune;
+
+use super::flags::{self, Fate, Given, Operands, Row};
+use super::{Invocation, helped, own_command, say_notes, usage};
+use crate::render::Report;
+use crate::settings::{Environment, Settings};
+use crate::terminal;
+use commands::{COMMANDS, Does};
+
+/// The version of docker's command line that is spoken, with kiln's own behind it.
+pub const VERSION: &str = concat!("28.2.2+kiln-", env!("CARGO_PKG_VERSION"));
+
+/// Docker's exit code for a flag that it does not know.
+const WRONG_FLAG: u8 = 125;
+
+/// Flags before a command.
+pub const GLOBAL: &[Row] = &[
+    Row::value("config", "/tmp", Fate::Honoured("the folder of `config.json`")),
+    Row::value(
+        "context",
+        "default",
+        Fate::Accepted("builds run in this process, whatever the context"),
+    )
+    .short('c'),
+    Row::switch("debug", Fate::Honoured("says more when something goes wrong")).short('D'),
+    Row::value(
+        "host",
+        "tcp://docker:2375",
+        Fate::Honoured("sets DOCKER_HOST, which no command here needs"),
+    )
+    .short('H'),
+    Row::value("log-level", "info", Fate::Accepted("there is no daemon with a log")).short('l'),
+    Row::switch("tls", Fate::Accepted("there is no daemon to talk to")),
+    Row::value("tlscacert", "ca.pem", Fate::Accepted("there is no daemon to talk to")),
+    Row::value("tlscert", "cert.pem", Fate::Accepted("there is no daemon to talk to")),
+    Row::value("tlskey", "key.pem", Fate::Accepted("there is no daemon to talk to")),
+    Row::switch("tlsverify", Fate::Accepted("there is no daemon to talk to")),
+    Row::switch("version", Fate::Honoured("prints the version")).short('v'),
+];
+
+/// Flags between `buildx` and its command.
+pub const BUILDX_GLOBAL: &[Row] = &[
+    Row::value("builder", "mine", Fate::Accepted("builds run in this process, whichever builder")),
+    Row::switch("debug", Fate::Accepted("give it before `buildx`")).short('D'),
+    Row::switch("version", Fate::Honoured("prints the version")),
+];
+
+/// What a command works with.
+pub struct Context {
+    /// The environment, with what flags changed in it.
+    pub environment: Environment,
+    /// The same, typed.
+    pub settings: Settings,
+}
+
+/// Does what `docker` would.
+///
+/// # Errors
+/// What is wrong, in words, with docker's exit code.
+pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
+    let given = read(GLOBAL, &invocation.words, Operands::End, "docker")?;
+    if let Some(folder) = given.last("config") {
+        environment.set("DOCKER_CONFIG", folder);
+    }
+    if let Some(host) = given.last("host") {
+        environment.set("DOCKER_HOST", host);
+    }
+    if given.is_on("version", false) {
+        return terminal::print(&engine::version_line());
+    }
+    let mut result = command(&given, invocation, environment);
+    if let Err(report) = &mut result
+        && given.is_on("debug", false)
+        && !report.message.is_empty()
+    {
+        report.message.push_str(&crate::machine::description());
+    }
+    result
+}
+
+fn command(given: &Given, invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+    let mut words = given.operands.clone();
+    if words.is_empty() {
+        return helped(&commands::help(""));
+    }
+    // Docker's command line asks its plugins who they are.
+    if words == ["docker-cli-plugin-metadata"] {
+        return terminal::print(&engine::plugin_metadata());
+    }
+    if words[0] == "buildx" {
+        let given = read(BUILDX_GLOBAL, &words[1..], Operands::End, "docker buildx")?;
+        if given.is_on("version", false) {
+            return terminal::print(&engine::buildx_version());
+        }
+        words.truncate(1);
+        words.extend(given.operands);
+    }
+    if words[0] == "help" {
+        return helped(&commands::help(""));
+    }
+    let (row, rest) = match find(&words) {
+        Some(found) => found,
+        None if commands::is_family(&words[0]) => {
+            return match words.get(1).map(String::as_str) {
+                None | Some("--help" | "-h" | "help") => helped(&commands::help(&words[0])),
+                Some(other) => Err(unknown(&format!("{} {other}", words[0]))),
+            };
+        }
+        None => return Err(unknown(&words[0])),
+    };
+    if let Does::Refuse(why) = row.does {
+        return Err(usage(format!("`docker {}` {why}", row.path), None, 1));
+    }
+    let settings = invocation.settings(&environment)?;
+    let context = Context { environment, settings };
+    perform(row, rest, &context)
+}
+
+/// The command of some words: the longest path that they begin with.
+fn find(words: &[String]) -> Option<(&'static commands::Row, &[String])> {
+    (1..=3.min(words.len())).rev().find_map(|length| {
+        let path = words[..length].join(" ");
+        let row = COMMANDS.iter().find(|row| row.path == path || row.aliases.contains(&&*path))?;
+        Some((row, &words[length..]))
+    })
+}
+
+fn unknown(command: &str) -> Report {
+    let hint = "`docker --help` lists what is there".to_owned();
+    usage(format!("unknown command: docker {command}"), Some(hint), 1)
+}
+
+fn perform(row: &'static commands::Row, words: &[String], context: &Context) -> Result<(), Report> {
+    let (environment, settings) = (&context.environment, &context.settings);
+    match row.does {
+        Does::Same(own) => {
+            let mut all = vec![own.to_owned()];
+            all.extend(words.iter().cloned());
+            let command = own_command(&all, WRONG_FLAG)?;
+            crate::dispatch(&command, environment, settings)
+        }
+        Does::Build => build::run(words, row.path.starts_with("buildx"), context),
+        Does::Refuse(_) => unreachable!("it was refused before"),
+        Does::Own(about, perform) => {
+            let given = read(row.flags, words, Operands::Anywhere, row.path)?;
+            if given.help {
+                let usage = format!("docker {} {}", row.path, row.operands);
+                return helped(&flags::help(usage.trim_end(), about, row.flags));
+            }
+            say_notes(&given.notes);
+            perform(&given, context)?;
+            Ok(given.done()?)
+        }
+    }
+}
+
+/// Reads flags by a table, with docker's exit codes.
+fn read(
+    rows: &'static [Row],
+    words: &[String],
+    operands: Operands,
+    command: &str,
+) -> Result<Given, Report> {
+    flags::read(rows, words, operands).map_err(|error| {
+        let code = if flags::is_unknown(&error) { WRONG_FLAG } else { 1 };
+        let command = command.strip_prefix("docker").unwrap_or(command).trim_start();
+        let command = [" ", command].concat();
+        let hint = flags::is_unknown(&error)
+            .then(|| format!("`docker{} --help` lists what is there", command.trim_end()));
+        usage(error, hint, code)
+    })
+}
+
+/// The only operand.
+fn one<'g>(given: &'g Given, what: &str) -> Result<&'g str, Report> {
+    match given.operands.as_slice() {
+        [only] => Ok(only),
+        others => Err(usage(format!("it takes {what}, and not {}", others.len()), None, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::personalities::flags::testing::walk;
+
+    #[test]
+    fn every_flag_of_every_command_is_honoured_or_refused_by_name() {
+        walk(GLOBAL, |words| {
+            let given = flags::read(GLOBAL, words, Operands::End)?;
+            for name in ["config", "host"] {
+                given.last(name);
+            }
+            given.is_on("debug", false);
+            given.is_on("version", false);
+            given.done().map(|()| given.notes)
+        });
+        for row in COMMANDS {
+            // What is honoured is read by the command; its own tests show that.
+            walk(row.flags, |words| {
+                flags::read(row.flags, words, Operands::Anywhere).map(|given| given.notes)
+            });
+        }
+    }
+
+    #[test]
+    fn the_longest_path_is_the_command() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (line, path, rest) in [
+            ("build -t x .", "build", 3),
+            ("image build .", "build", 1),
+            ("system df -v", "system df", 1),
+            ("buildx b .", "buildx build", 1),
+            ("run -it x", "run", 2),
+        ] {
+            let words = words(line);
+            let (row, left) = find(&words).unwrap();
+            assert_eq!((row.path, left.len()), (path, rest), "{line}");
+        }
+        assert!(find(&words("image")).is_none());
+    }
+}

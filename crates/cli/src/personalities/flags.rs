@@ -1,0 +1,412 @@
+//! Tables of flags: one row says how a flag is written and what becomes of it.
+//!
+//! The parser reads a command line as Go's pflag does: `--name value`, `--name=value`, `-n value`,
+//! `-nvalue`, `-n=value`, several short switches in one word, `--` before operands. What a row
+//! honours has to be read by somebody: [`Given::done`] names what was not, and a test walks every
+//! row of every table.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use crate::args::compound::boolean;
+
+/// A flag of another tool.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name without dashes.
+    pub name: &'static str,
+    /// Other spellings.
+    pub aliases: &'static [&'static str],
+    /// Its letter.
+    pub short: Option<char>,
+    /// Whether a word follows it.
+    pub takes: Takes,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What a flag is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing, or a truth value behind `=`.
+    Switch,
+    /// A value; the text is one that could be given, for tests.
+    Value(&'static str),
+}
+
+/// What becomes of a flag.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    /// It does what it does there; the text says how.
+    Honoured(&'static str),
+    /// It asks for what is the case anyway.
+    Accepted(&'static str),
+    /// It changes nothing, which is said once; the text says why.
+    Noted(&'static str),
+    /// It is refused; the text says why, and the line that works.
+    Refused(&'static str),
+    /// It depends on the value; the text says how.
+    Judged(&'static str, fn(&str) -> Verdict),
+}
+
+/// What becomes of a flag with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is taken.
+    Take,
+    /// It changes nothing, for this reason.
+    Note(&'static str),
+    /// It is refused, for this reason.
+    Refuse(&'static str),
+}
+
+impl Row {
+    /// A flag with a value; `example` is one.
+    pub const fn value(name: &'static str, example: &'static str, fate: Fate) -> Self {
+        Self { name, aliases: &[], short: None, takes: Takes::Value(example), fate }
+    }
+
+    /// A flag without one.
+    pub const fn switch(name: &'static str, fate: Fate) -> Self {
+        Self { name, aliases: &[], short: None, takes: Takes::Switch, fate }
+    }
+
+    /// The same with a letter.
+    pub const fn short(mut self, short: char) -> Self {
+        self.short = Some(short);
+        self
+    }
+
+    /// The same with other spellings.
+    pub const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// `-t, --tag`.
+    pub fn spelling(&self) -> String {
+        let short = self.short.map(|short| format!("-{short}, ")).unwrap_or_default();
+        format!("{short}--{}", self.name)
+    }
+
+    /// What becomes of it, for people.
+    pub fn outcome(&self) -> String {
+        match self.fate {
+            Fate::Honoured(text) | Fate::Judged(text, _) => text.into(),
+            Fate::Accepted(text) => format!("accepted: {text}"),
+            Fate::Noted(text) => format!("accepted with a note: {text}"),
+            Fate::Refused(text) => format!("refused: {text}"),
+        }
+    }
+}
+
+/// Where reading stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operands {
+    /// Flags may come after operands.
+    Anywhere,
+    /// The first operand ends the flags: a command, with flags of its own.
+    End,
+}
+
+/// What was given, by a table.
+#[derive(Debug)]
+pub struct Given {
+    rows: &'static [Row],
+    values: Vec<(&'static str, String)>,
+    /// Words that belong to no flag.
+    pub operands: Vec<String>,
+    /// What changes nothing, one sentence each.
+    pub notes: Vec<String>,
+    /// Whether `--help` or `-h` was there.
+    pub help: bool,
+    read: RefCell<BTreeSet<&'static str>>,
+}
+
+/// Reads a command line by a table.
+///
+/// # Errors
+/// A sentence that names the flag that is unknown, incomplete or refused.
+pub fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, String> {
+    let mut given = Given {
+        rows,
+        values: Vec::new(),
+        operands: Vec::new(),
+        notes: Vec::new(),
+        help: false,
+        read: RefCell::default(),
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            given.operands.extend(words.cloned());
+            break;
+        }
+        if let Some(flag) = word.strip_prefix("--") {
+            given.take_long(flag, &mut words)?;
+        } else if word.len() > 1 && word.starts_with('-') {
+            given.take_short(&word[1..], &mut words)?;
+        } else {
+            given.operands.push(word.clone());
+            if operands == Operands::End {
+                given.operands.extend(words.cloned());
+                break;
+            }
+        }
+    }
+    Ok(given)
+}
+
+impl Given {
+    fn take_long<'w>(
+        &mut self,
+        flag: &str,
+        words: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(), String> {
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (flag, None),
+        };
+        match self.rows.iter().find(|row| row.is(name)) {
+            Some(row) => self.keep(row, &format!("--{name}"), value, words),
+            None if name == "help" => {
+                self.help = true;
+                Ok(())
+            }
+            None => Err(unknown(&format!("--{name}"), self.rows)),
+        }
+    }
+
+    fn take_short<'w>(
+        &mut self,
+        letters: &str,
+        words: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(), String> {
+        // Go's own flags are written with one dash too.
+        let whole = letters.split('=').next().unwrap_or_default();
+        if whole.len() > 1 && self.rows.iter().any(|row| row.is(whole)) {
+            return self.take_long(letters, words);
+        }
+        let mut rest = letters;
+        while let Some(letter) = rest.chars().next() {
+            rest = &rest[letter.len_utf8()..];
+            let Some(row) = self.rows.iter().find(|row| row.short == Some(letter)) else {
+                if letter == 'h' {
+                    self.help = true;
+                    continue;
+                }
+                return Err(unknown(&format!("-{letter}"), self.rows));
+            };
+            let flag = format!("-{letter}");
+            match (row.takes, rest.strip_prefix('=')) {
+                (_, Some(value)) => return self.keep(row, &flag, Some(value.into()), words),
+                (Takes::Value(_), None) if !rest.is_empty() => {
+                    return self.keep(row, &flag, Some(rest.into()), words);
+                }
+                _ => self.keep(row, &flag, None, words)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn keep<'w>(
+        &mut self,
+        row: &'static Row,
+        flag: &str,
+        value: Option<String>,
+        words: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(), String> {
+        let value = match (row.takes, value) {
+            (Takes::Switch, None) => "true".into(),
+            (Takes::Switch, Some(text)) => match boolean(&text) {
+                Some(value) => value.to_string(),
+                None => return Err(format!("`{flag}={text}`: it is neither true nor false")),
+            },
+            (Takes::Value(_), Some(value)) => value,
+            (Takes::Value(_), None) => match words.next() {
+                Some(word) => word.clone(),
+                None => return Err(format!("`{flag}` needs a value")),
+            },
+        };
+        // What is refused switched on may be switched off.
+        let is_off = row.takes == Takes::Switch && value == "false";
+        match row.fate {
+            Fate::Refused(_) | Fate::Noted(_) if is_off => {}
+            Fate::Refused(why) => return Err(format!("`{flag}`: {why}")),
+            Fate::Noted(why) => self.note(flag, why),
+            Fate::Judged(_, judge) => match judge(&value) {
+                Verdict::Take => {}
+                Verdict::Note(why) => self.note(flag, why),
+                Verdict::Refuse(why) => return Err(format!("`{flag}={value}`: {why}")),
+            },
+            Fate::Honoured(_) | Fate::Accepted(_) => {}
+        }
+        self.values.push((row.name, value));
+        Ok(())
+    }
+
+    fn note(&mut self, flag: &str, why: &str) {
+        let note = format!("`{flag}`: {why}");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// All values of a flag, in order.
+    pub fn all(&self, name: &'static str) -> Vec<&str> {
+        debug_assert!(self.rows.iter().any(|row| row.name == name), "no row `{name}`");
+        self.read.borrow_mut().insert(name);
+        let own = self.values.iter().filter(|(flag, _)| *flag == name);
+        own.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The last value of a flag; an empty one is none.
+    pub fn last(&self, name: &'static str) -> Option<&str> {
+        self.all(name).last().copied().filter(|value| !value.is_empty())
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, name: &'static str, default: bool) -> bool {
+        self.all(name).last().map_or(default, |value| *value == "true")
+    }
+
+    /// Whether a flag was given at all.
+    pub fn has(&self, name: &'static str) -> bool {
+        !self.all(name).is_empty()
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// A sentence if a flag that is honoured was given, and nobody asked for it.
+    pub fn done(&self) -> Result<(), String> {
+        let read = self.read.borrow();
+        for (name, _) in &self.values {
+            let row = self.rows.iter().find(|row| row.name == *name);
+            let honoured = row.is_some_and(|row| matches!(row.fate, Fate::Honoured(_)));
+            if honoured && !read.contains(name) {
+                return Err(format!("`--{name}` has no meaning here"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The marker by which [`is_unknown`] knows a flag that no table has.
+const UNKNOWN: &str = "unknown flag: ";
+
+fn unknown(flag: &str, rows: &[Row]) -> String {
+    let wanted = flag.trim_start_matches('-').to_lowercase().replace(['_', '-'], "");
+    let near = rows.iter().find(|row| {
+        let name = row.name.to_lowercase().replace('-', "");
+        wanted.len() > 1 && (name == wanted || name.starts_with(&wanted))
+    });
+    let hint = near.map(|row| format!("; there is `--{}`", row.name)).unwrap_or_default();
+    format!("{UNKNOWN}{flag}{hint}")
+}
+
+/// Whether an error says that there is no such flag.
+pub fn is_unknown(error: &str) -> bool {
+    error.starts_with(UNKNOWN)
+}
+
+/// `--help` of a command: its flags, and what becomes of each.
+pub fn help(usage: &str, about: &str, rows: &[Row]) -> String {
+    let mut text = format!("{about}\n\nUsage: {usage}\n");
+    if !rows.is_empty() {
+        text.push_str("\nFlags:\n");
+    }
+    let width = rows.iter().map(|row| row.spelling().len()).max().unwrap_or(0).min(36);
+    for row in rows {
+        text.push_str(&format!("  {:width$}  {}\n", row.spelling(), row.outcome()));
+    }
+    text
+}
+
+#[cfg(test)]
+pub mod testing {
+    //! What holds for the rows of every table.
+
+    use super::*;
+
+    /// Gives each flag alone to `run`, which is to hand back what it said of it.
+    pub fn walk(rows: &'static [Row], run: impl Fn(&[String]) -> Result<Vec<String>, String>) {
+        let mut names = BTreeSet::new();
+        for row in rows {
+            for name in [&row.name].into_iter().chain(row.aliases) {
+                assert!(names.insert(*name), "`{name}` is there twice");
+            }
+            let word = match row.takes {
+                Takes::Switch => format!("--{}", row.name),
+                Takes::Value(example) => format!("--{}={example}", row.name),
+            };
+            let said = run(std::slice::from_ref(&word));
+            let named = format!("`--{}", row.name);
+            match row.fate {
+                Fate::Refused(why) => {
+                    let error = said.expect_err(&word);
+                    assert!(error.starts_with(&named) && error.contains(why), "{word}: {error}");
+                }
+                Fate::Noted(_) => {
+                    let notes = said.expect(&word);
+                    assert!(notes.iter().any(|note| note.contains(&named)), "{word}: {notes:?}");
+                }
+                // What is honoured and not read is an error of `done`.
+                Fate::Honoured(_) | Fate::Accepted(_) | Fate::Judged(..) => {
+                    drop(said.expect(&word));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: &[Row] = &[
+        Row::value("tag", "a", Fate::Honoured("names the image")).short('t'),
+        Row::switch("quiet", Fate::Honoured("says less")).short('q'),
+        Row::switch("force", Fate::Honoured("does it")).short('f').alias(&["really"]),
+        Row::switch("squash", Fate::Refused("there is no squashing")),
+        Row::value("mode", "full", Fate::Noted("all modes are the same")),
+    ];
+
+    fn given(line: &str) -> Result<Given, String> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        read(ROWS, &words, Operands::Anywhere)
+    }
+
+    #[test]
+    fn lines_are_read_as_pflag_reads_them() {
+        let all = given("--tag a -t b -tc -t=d x --tag=e=f -qf --really=0 - -- --tag").unwrap();
+        assert_eq!(all.all("tag"), ["a", "b", "c", "d", "e=f"]);
+        assert_eq!(all.operands, ["x", "-", "--tag"]);
+        assert!(all.is_on("quiet", false) && !all.is_on("force", true));
+        assert!(all.done().is_ok());
+        assert!(given("-tag x").unwrap().last("tag") == Some("x"));
+        assert!(given("-h").unwrap().help);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (line, word) in [
+            ("--colour", "unknown flag: --colour"),
+            ("--ta", "there is `--tag`"),
+            ("-x", "unknown flag: -x"),
+            ("--tag", "`--tag` needs a value"),
+            ("--quiet=perhaps", "neither true nor false"),
+            ("--squash", "`--squash`: there is no squashing"),
+        ] {
+            let error = given(line).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+        assert!(given("--squash=false").is_ok());
+        assert_eq!(given("--mode a --mode b").unwrap().notes.len(), 1);
+        assert!(given("-q").unwrap().done().unwrap_err().contains("--quiet"));
+    }
+}

@@ -1,0 +1,85 @@
+//! kaniko's `warmer`: bases fetched before the builds that stand on them.
+
+use std::path::{Path, PathBuf};
+
+use super::{Registries, WARMER};
+use crate::args::Command;
+use crate::personalities::flags::{self, Operands};
+use crate::personalities::{Invocation, helped, own_command, say_notes, usage, word};
+use crate::render::Report;
+use crate::settings::Environment;
+
+/// What is fetched, and where to.
+#[derive(Debug)]
+pub struct Plan {
+    images: Vec<String>,
+    platform: Option<String>,
+    folder: PathBuf,
+    registries: Registries,
+    quiet: bool,
+    /// What changes nothing.
+    pub notes: Vec<String>,
+}
+
+/// kiln's state in a folder of warmed images, if warmer left one and it can be used.
+pub fn usable_root(folder: &Path) -> Option<PathBuf> {
+    let root = folder.join("kiln");
+    let can_write = rustix::fs::access(&root, rustix::fs::Access::WRITE_OK).is_ok();
+    can_write.then_some(root)
+}
+
+/// Fetches images.
+///
+/// # Errors
+/// What is wrong with a flag, or the first image that cannot be fetched.
+pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
+    if matches!(invocation.words.first().map(String::as_str), None | Some("help" | "--help" | "-h"))
+    {
+        let about = "kaniko's warmer, spoken by kiln: fetches base images into a folder.";
+        return helped(&flags::help("warmer --cache-dir DIR --image IMAGE", about, WARMER));
+    }
+    let plan = translate(&invocation.words, &environment).map_err(|error| usage(error, None, 1))?;
+    say_notes(&plan.notes);
+    if environment.get("DOCKER_CONFIG").is_none() && Path::new("/kaniko/.docker").is_dir() {
+        environment.set("DOCKER_CONFIG", "/kaniko/.docker");
+    }
+    let mut settings = invocation.settings(&environment)?;
+    plan.registries.apply(&mut settings);
+    if invocation.root.is_none() {
+        settings.root = plan.folder.join("kiln");
+    }
+    for image in &plan.images {
+        let mut words = vec!["pull".to_owned()];
+        words.extend(plan.platform.as_deref().map(|platform| word("platform", platform)));
+        words.extend(plan.quiet.then(|| "--quiet".to_owned()));
+        words.push(image.clone());
+        match own_command(&words, 1)? {
+            Command::Pull(args) => crate::commands::transfer::pull(&args, &environment, &settings)?,
+            _ => return Err("`pull` was read as another command".to_owned().into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the flags.
+pub fn translate(words: &[String], environment: &Environment) -> Result<Plan, String> {
+    let given = flags::read(WARMER, words, Operands::Anywhere)?;
+    if let Some(word) = given.operands.first() {
+        return Err(format!("`{word}` belongs to no flag: images are given as `--image=NAME`"));
+    }
+    let mut registries = Registries::read(&given, environment)?;
+    for flag in ["insecure", "skip-tls-verify"] {
+        registries.all_insecure |= given.is_on(flag, false);
+    }
+    super::progress(&given)?;
+    let plan = Plan {
+        images: given.all("image").into_iter().map(str::to_owned).collect(),
+        platform: given.last("custom-platform").map(str::to_owned),
+        folder: given.last("cache-dir").unwrap_or("/cache").into(),
+        registries,
+        quiet: super::progress(&given)? == "none",
+        notes: given.notes.clone(),
+    };
+    given.done()?;
+    Ok(plan)
+}

@@ -1,0 +1,243 @@
+//! The command lines people already have. Which one is spoken is said by the name that the binary
+//! was started under (`docker`, `buildctl`, `executor`, …), or by the first word behind `kiln`.
+//!
+//! Each is a thin module: tables of flags that are read into the words of `kiln build`, or into
+//! another of kiln's own commands. None has a way of its own to build.
+
+pub mod docker;
+pub mod flags;
+pub mod kaniko;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+
+use crate::args::{BuildArgs, Cli, Command};
+use crate::render::Report;
+use crate::settings::{Environment, Settings};
+use crate::terminal;
+
+/// A tool whose command line is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `docker`, with `docker buildx`.
+    Docker,
+    /// kaniko's `executor`.
+    Executor,
+    /// kaniko's `warmer`.
+    Warmer,
+}
+
+/// A call of another tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// Which tool.
+    pub tool: Tool,
+    /// What comes behind its name.
+    pub words: Vec<String>,
+    /// kiln's own `--root`, where it was given before them.
+    pub root: Option<PathBuf>,
+    /// kiln's own `--debug`.
+    pub is_debug: bool,
+}
+
+/// Finds out whether another tool's command line is spoken; `argv` has the program's name first.
+pub fn choose(argv: &[OsString]) -> Option<Invocation> {
+    let (program, rest) = argv.split_first()?;
+    let name = Path::new(program).file_name()?.to_str()?;
+    // Bytes that are no text are no flag of any of these tools.
+    let mut words: Vec<String> =
+        rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (root, is_debug) = take_globals(&mut words, tool(name).is_some());
+    let (tool, before) = match tool(name) {
+        Some(found) => found,
+        None => {
+            let first = words.first()?;
+            let found = tool(first).or_else(|| family(first))?;
+            words.remove(0);
+            found
+        }
+    };
+    // As docker's plugin, buildx is started as `docker-buildx buildx build`.
+    let is_plugin = before == Some("buildx") && words.first().is_some_and(|word| word == "buildx");
+    if let Some(before) = before.filter(|_| !is_plugin) {
+        words.insert(0, before.into());
+    }
+    Some(Invocation { tool, words, root, is_debug })
+}
+
+/// The tool of a program's name, and the command that the name stands for.
+fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
+    Some(match name {
+        "docker" => (Tool::Docker, None),
+        "buildx" | "docker-buildx" => (Tool::Docker, Some("buildx")),
+        "executor" | "kaniko-executor" | "kaniko" => (Tool::Executor, None),
+        "warmer" | "kaniko-warmer" => (Tool::Warmer, None),
+        _ => return None,
+    })
+}
+
+/// Commands of docker's that `kiln` has under the same name.
+fn family(word: &str) -> Option<(Tool, Option<&'static str>)> {
+    const FAMILIES: [&str; 6] = ["builder", "image", "load", "manifest", "save", "system"];
+    let word = FAMILIES.iter().find(|family| **family == word)?;
+    Some((Tool::Docker, Some(word)))
+}
+
+/// Takes kiln's own flags from before the words. A process that entered a namespace was started
+/// again with `--root=` there, under whatever name.
+fn take_globals(words: &mut Vec<String>, is_named: bool) -> (Option<PathBuf>, bool) {
+    let (mut root, mut is_debug) = (None, false);
+    while let Some(word) = words.first() {
+        if let Some(path) = word.strip_prefix("--root=") {
+            root = Some(path.into());
+            words.remove(0);
+        } else if is_named {
+            break;
+        } else if word == "--root" && words.len() > 1 {
+            root = Some(words.remove(1).into());
+            words.remove(0);
+        } else if word == "--debug" || word == "-D" {
+            is_debug = true;
+            words.remove(0);
+        } else {
+            break;
+        }
+    }
+    (root, is_debug)
+}
+
+/// Does what another tool would.
+///
+/// # Errors
+/// What is wrong, in words, with the exit code that the tool has for it.
+pub fn run(invocation: Invocation) -> Result<(), Report> {
+    let environment = Environment::of_process();
+    match invocation.tool {
+        Tool::Docker => docker::run(&invocation, environment),
+        Tool::Executor => kaniko::run(&invocation, environment),
+        Tool::Warmer => kaniko::run_warmer(&invocation, environment),
+    }
+}
+
+impl Invocation {
+    /// The settings of the environment, which the tool may have changed.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn settings(&self, environment: &Environment) -> Result<Settings, Report> {
+        let is_superuser = rustix::process::geteuid().is_root();
+        Ok(Settings::read(environment, self.root.as_deref(), is_superuser)?)
+    }
+}
+
+/// Says what changes nothing.
+pub fn say_notes(notes: &[String]) {
+    for note in notes {
+        terminal::say(&format!("NOTE: {note}\n"));
+    }
+}
+
+/// The end of a command that has printed its help.
+pub fn helped(text: &str) -> Result<(), Report> {
+    terminal::print(text)
+}
+
+/// A wrong command line, with the exit code of the tool.
+pub fn usage(message: impl Into<String>, hint: Option<String>, code: u8) -> Report {
+    Report { hint, code: Some(code), ..Report::from(message.into()) }
+}
+
+/// Reads words as `kiln` reads them, after their first one: a command. `code` ends what is wrong.
+///
+/// # Errors
+/// A sentence about the flag; a report without words where help was asked for and printed.
+pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
+    let words = std::iter::once("kiln").chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words) {
+        Ok(cli) => Ok(cli.command),
+        Err(error) if !error.use_stderr() => {
+            terminal::print(&error.to_string())?;
+            Err(Report { code: Some(0), ..Report::default() })
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            let (message, hint) = match text.split_once("\n\nUsage:") {
+                Some((message, usage)) => {
+                    let usage = usage.split("\n\n").next().unwrap_or_default().trim();
+                    (message, Some(format!("usage: {usage}")))
+                }
+                None => (text, None),
+            };
+            Err(usage(message.replace('\n', " "), hint, code))
+        }
+    }
+}
+
+/// Reads the words of `kiln build`, without the command itself.
+///
+/// # Errors
+/// As [`own_command`].
+pub fn build_args(words: Vec<String>, code: u8) -> Result<Box<BuildArgs>, Report> {
+    let mut all = vec!["build".to_owned()];
+    all.extend(words);
+    match own_command(&all, code)? {
+        Command::Build(args) => Ok(args),
+        _ => Err("`build` was read as another command".to_owned().into()),
+    }
+}
+
+/// `--flag=value`, so that a value may begin with a dash.
+pub fn word(flag: &str, value: &str) -> String {
+    format!("--{flag}={value}")
+}
+
+/// A field of a compound value: quoted where it has to be, as CSV is.
+pub fn field(key: &str, value: &str) -> String {
+    let text = format!("{key}={value}");
+    match text.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(line: &str) -> Option<(Tool, String)> {
+        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        choose(&words).map(|invocation| (invocation.tool, invocation.words.join(" ")))
+    }
+
+    #[test]
+    fn names_choose_the_tool() {
+        for (line, tool, words) in [
+            ("/usr/bin/docker build .", Tool::Docker, "build ."),
+            ("docker --root=/r info", Tool::Docker, "info"),
+            ("docker-buildx buildx build .", Tool::Docker, "buildx build ."),
+            ("buildx build .", Tool::Docker, "buildx build ."),
+            ("kiln docker push x", Tool::Docker, "push x"),
+            ("kiln --root /r -D buildx ls", Tool::Docker, "buildx ls"),
+            ("/kaniko/executor --root=/r -d x", Tool::Executor, "-d x"),
+            ("kiln kaniko -d x", Tool::Executor, "-d x"),
+            ("kiln image ls", Tool::Docker, "image ls"),
+            ("./anything save x", Tool::Docker, "save x"),
+        ] {
+            assert_eq!(chosen(line), Some((tool, words.into())), "{line}");
+        }
+        for line in ["kiln", "kiln build .", "kiln --root /docker images", "kiln push docker"] {
+            assert_eq!(chosen(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn fields_are_quoted_where_they_have_to_be() {
+        assert_eq!(field("name", "a"), "name=a");
+        assert_eq!(field("name", "a,\"b"), "\"name=a,\"\"b\"");
+        let fields = crate::args::compound::fields(&field("name", "a,\"b")).unwrap();
+        assert_eq!(fields, ["name=a,\"b"]);
+    }
+}

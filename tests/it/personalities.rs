@@ -1,0 +1,214 @@
+//! The binary under the names of other tools, as transcripts.
+
+use std::path::Path;
+
+use fixtures::docker_registry::{PASSWORD, USER};
+use fixtures::{Access, Kiln, Run};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{context_of, registry, text};
+
+/// A kiln that is started under another name; the folder has the name in it.
+fn named(name: &str) -> (Kiln, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join(name);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kiln"), &link).unwrap();
+    (Kiln::new(link), folder)
+}
+
+#[track_caller]
+fn refuses(run: &Run, code: i32, words: &[&str]) {
+    assert_eq!(run.code, Some(code), "{}{}", run.stdout, run.stderr);
+    for word in words {
+        assert!(run.stderr.contains(word), "no `{word}` in\n{}", run.stderr);
+    }
+}
+
+fn app(host: &str) -> TempDir {
+    let dockerfile = format!("FROM {host}/library/busybox\nARG A\nCOPY a.txt /\nLABEL a=$A\n");
+    context_of(&[("Dockerfile", dockerfile.as_str()), ("a.txt", "alpha\n")])
+}
+
+#[test]
+fn docker_in_a_job() {
+    let Some(registry) = registry("docker_in_a_job", Access::Password) else { return };
+    let ((docker, _folder), host) = (named("docker"), registry.host());
+    let (latest, commit) = (format!("{host}/team/app:latest"), format!("{host}/team/app:c0ffee"));
+    docker.run(["info"]).expect_ok();
+    let login = docker.run(["login", "-u", USER, "-p", PASSWORD, host]).expect_ok();
+    assert!(login.stdout.ends_with("Login Succeeded\n"), "{}", login.stdout);
+    let context = app(host);
+    let context = text(context.path());
+    let line = ["build", "--cache-from", &latest, "-t", &latest, "-t", &commit, &context];
+    let mut command = docker.command(line);
+    command.env("DOCKER_HOST", "tcp://docker:2375").env("DOCKER_BUILDKIT", "1");
+    // The cache is not there yet: that is no error.
+    fixtures::kiln::finish(command, b"").expect_ok();
+    for name in [&commit, &latest] {
+        let pushed = docker.run(["push", name]).expect_ok();
+        assert!(pushed.stdout.contains(": digest: sha256:"), "{}", pushed.stdout);
+    }
+
+    let listed =
+        docker.run(["images", "--format", "{{.Repository}}:{{.Tag}}", "-f", "reference=*/team/*"]);
+    assert_eq!(listed.expect_ok().stdout, format!("{commit}\n{latest}\n"));
+    let digest = docker.run(["inspect", "--format={{index .RepoDigests 0}}", &latest]).expect_ok();
+    assert!(digest.stdout.starts_with(&format!("{host}/team/app@sha256:")), "{}", digest.stdout);
+
+    // An image of this job is a base of the next.
+    let next = context_of(&[("Dockerfile", &format!("FROM {latest}\nLABEL b=c\n"))]);
+    let built = docker.run(["build", "-q", "-t", "next", &text(next.path())]).expect_ok();
+    assert!(built.stdout.starts_with("sha256:"), "{}", built.stdout);
+
+    let archive = docker.home().join("a.tar");
+    docker.run(["save", "-o", &text(&archive), &latest, "next"]).expect_ok();
+    docker.run(["rmi", "-f", "next", &latest, &commit]).expect_ok();
+    let loaded = docker.run(["load", "-i", &text(&archive)]).expect_ok();
+    assert_eq!(loaded.stdout, format!("Loaded image: {latest}\nLoaded image: next:latest\n"));
+    let again = docker.run(["inspect", "--format={{index .RepoDigests 0}}", &latest]).expect_ok();
+    assert_eq!(again.stdout, digest.stdout, "other bytes than before");
+    docker.run(["push", "-a", "-q", &format!("{host}/team/app")]).expect_ok();
+    docker.run(["system", "prune", "-af"]).expect_ok();
+    assert_eq!(docker.run(["images", "-q"]).expect_ok().stdout, "");
+    docker.run(["logout", host]).expect_ok();
+}
+
+#[test]
+fn docker_says_what_is_not_there() {
+    let (docker, _folder) = named("docker");
+    refuses(&docker.run(["run", "--rm", "alpine"]), 1, &["`docker run` needs an engine", "RUN"]);
+    refuses(&docker.run(["compose", "up"]), 1, &["`docker buildx bake -f compose.yaml`"]);
+    refuses(&docker.run(["frobnicate"]), 1, &["unknown command: docker frobnicate"]);
+    refuses(&docker.run(["image", "frobnicate"]), 1, &["unknown command: docker image frobnicate"]);
+    refuses(&docker.run(["build", "--frob", "."]), 125, &["--frob"]);
+    refuses(&docker.run(["info", "--frob"]), 125, &["unknown flag: --frob"]);
+    refuses(&docker.run(["buildx", "create", "--driver", "kubernetes"]), 1, &["not in pods"]);
+    refuses(&docker.run(["version", "--format", "{{.Nope}}"]), 1, &["there is no `.Nope`"]);
+    refuses(&docker.run(["save", "nothing", "-o", "x.tar"]), 1, &["No such image: nothing"]);
+    refuses(&docker.run_with_input(["load"], b"no archive"), 1, &["archive"]);
+}
+
+#[test]
+fn docker_answers_what_scripts_ask() {
+    let (docker, _folder) = named("docker");
+    let said = |line: &[&str]| docker.run(line).expect_ok().stdout;
+    assert!(said(&["--version"]).starts_with("Docker version 2"));
+    assert!(said(&["version", "--format", "{{.Server.Version}}"]).starts_with("28."));
+    assert_eq!(said(&["info", "--format", "{{.OSType}} {{.Containers}}"]), "linux 0\n");
+    assert!(said(&["buildx", "version"]).starts_with("github.com/docker/buildx v0."));
+    let line = ["buildx", "create", "--driver", "docker-container", "--use", "--name", "mine"];
+    assert_eq!(said(&line), "mine\n");
+    said(&["buildx", "use", "mine"]);
+    assert!(
+        said(&["buildx", "inspect", "--bootstrap", "mine"]).contains("Status:           running")
+    );
+    assert_eq!(said(&["buildx", "ls", "--format", "{{.Name}}"]), "default\n");
+    said(&["buildx", "rm", "mine"]);
+    said(&["context", "create", "tls"]);
+    assert!(said(&["system", "df"]).starts_with("TYPE"));
+    assert!(said(&["buildx", "create", "--help"]).contains("--driver-opt"));
+    assert!(said(&["--help"]).contains("buildx inspect"));
+}
+
+#[test]
+fn docker_without_buildkit_ends_as_it_did() {
+    let Some(registry) = registry("docker_classic", Access::Open) else { return };
+    let (docker, _folder) = named("docker");
+    let context = app(registry.host());
+    let mut command = docker.command(["build", "--force-rm", "-t", "app:1", &text(context.path())]);
+    command.env("DOCKER_BUILDKIT", "0");
+    let run = fixtures::kiln::finish(command, b"").expect_ok();
+    assert!(run.stdout.starts_with("Successfully built "), "{}", run.stdout);
+    assert!(run.stdout.ends_with("Successfully tagged app:1\n"), "{}", run.stdout);
+}
+
+#[test]
+fn kaniko_in_a_pod() {
+    let Some(registry) = registry("kaniko_in_a_pod", Access::Password) else { return };
+    let ((executor, folder), host) = (named("executor"), registry.host());
+    executor_login(&executor, host);
+    let context = app(host);
+    let file = |name: &str| folder.path().join(name);
+    let destination = format!("{host}/team/app:1");
+    let line = |more: &[&str]| {
+        let mut line = vec![
+            "--context".to_owned(),
+            format!("dir://{}", context.path().display()),
+            format!("--destination={destination}"),
+            "--cache=true".into(),
+            format!("--digest-file={}", text(&file("digest"))),
+            format!("--image-name-with-digest-file={}", text(&file("name"))),
+            format!("--image-name-tag-with-digest-file={}", text(&file("tag"))),
+        ];
+        line.extend(more.iter().map(|word| (*word).to_owned()));
+        line
+    };
+    executor.run(line(&["--build-arg=A=1", "--snapshot-mode=redo"])).expect_ok();
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let digest = read("digest");
+    assert!(digest.starts_with("sha256:") && !digest.ends_with('\n'), "{digest:?}");
+    assert_eq!(read("name"), format!("{host}/team/app@{digest}\n"));
+    assert_eq!(read("tag"), format!("{destination}@{digest}\n"));
+    let manifest = registry.send(&fixtures::http::Request {
+        method: "GET",
+        path: "/v2/team/app/manifests/1",
+        media_type: "application/vnd.oci.image.manifest.v1+json",
+        ..Default::default()
+    });
+    assert_eq!(fixtures::digest(&manifest.unwrap().body), digest);
+
+    // Another pod finds every step.
+    executor.empty_root();
+    let tar = text(&file("a.tar"));
+    let more = ["--build-arg", "A=1", "--tar-path", &tar, "--oci-layout-path", &text(&file("l"))];
+    let again = executor.run(line(&more)).expect_ok();
+    assert!(again.count("CACHED") >= 1, "{}", again.stderr);
+    assert!(again.stderr.contains("none ran"), "{}", again.stderr);
+    let index: Value =
+        serde_json::from_slice(&std::fs::read(file("l/index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"][0]["digest"], digest.as_str());
+    assert!(Path::new(&tar).exists());
+
+    refuses(&executor.run(line(&["--single-snapshot"])), 1, &["COPY --from=build / /"]);
+    refuses(&executor.run(["--frob"]), 1, &["unknown flag: --frob"]);
+    refuses(&executor.run(["--context=/tmp"]), 1, &["`--destination` is missing"]);
+    assert!(executor.run(["version"]).expect_ok().stdout.starts_with("Kaniko version"));
+}
+
+#[test]
+fn warmed_images_are_the_executors_state() {
+    let Some(registry) = registry("warmer", Access::Open) else { return };
+    let ((warmer, _folder), host) = (named("warmer"), registry.host());
+    let cache = warmer.home().join("cache");
+    let base = format!("--image={host}/library/busybox");
+    let mut command = warmer.command(["--cache-dir", &text(&cache), &base]);
+    command.env_remove("KILN_ROOT");
+    fixtures::kiln::finish(command, b"").expect_ok();
+    let before = registry.log().len();
+    let context = app(host);
+    let (executor, _other) = named("executor");
+    let mut command = executor.command([
+        format!("--context={}", context.path().display()),
+        format!("--destination={host}/app"),
+        format!("--cache-dir={}", cache.display()),
+    ]);
+    command.env_remove("KILN_ROOT");
+    fixtures::kiln::finish(command, b"").expect_ok();
+    let log = registry.log();
+    let fetched = |line: &&fixtures::docker_registry::LogLine| {
+        line.method == "GET"
+            && line.path.contains("/library/busybox/blobs/")
+            && line.bytes > 100_000
+    };
+    assert_eq!(log[before..].iter().filter(fetched).count(), 0, "the base was fetched again");
+    refuses(&warmer.run(["--dockerfile=x"]), 1, &["name the images with `--image`"]);
+}
+
+/// kaniko has no `login`: the file is made by hand, as pods mount it.
+fn executor_login(executor: &Kiln, host: &str) {
+    // `kiln:loopback-only`
+    let login = "a2lsbjpsb29wYmFjay1vbmx5";
+    let config = format!(r#"{{"auths": {{"{host}": {{"auth": "{login}"}}}}}}"#);
+    std::fs::write(executor.home().join(".docker/config.json"), config).unwrap();
+}
