@@ -18,6 +18,7 @@ mod refusals;
 mod registry_cache;
 mod repository;
 mod sources;
+mod ssh;
 mod static_binary;
 
 use std::path::{Path, PathBuf};

@@ -34,5 +34,6 @@ pub use pipeline::build;
 pub use request::{
     ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Secret, TarOutput, Upload,
+    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Secret, SshAgent, SshKeys,
+    TarOutput, Upload,
 };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::GitAddress;
+pub use execute::{SshAgent, SshKeys};
 use export::{Annotation, EpochChoice};
 use graph::{GitSource, Network, Ulimit};
 use oci::{Platform, Reference};
@@ -42,8 +43,10 @@ pub struct Request {
     pub pull: bool,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
-    /// `--ssh`, by id: the agent's socket.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`, by id.
+    pub ssh: BTreeMap<String, SshAgent>,
+    /// Host keys that the caller knows (`known_hosts`), for git over ssh.
+    pub known_hosts: Option<PathBuf>,
     /// Network of RUN steps that do not choose one.
     pub network: Network,
     /// `--add-host`: names and addresses.
@@ -104,6 +107,12 @@ impl GitContext {
             let has_mtime = address.mtime.is_some();
             Self { source: address.into_context(), has_mtime }
         }))
+    }
+
+    /// Whether an ssh agent is needed for it.
+    pub fn is_over_ssh(&self) -> bool {
+        let remote = &self.source.remote;
+        remote.split_once("://").is_none_or(|(scheme, _)| scheme.eq_ignore_ascii_case("ssh"))
     }
 }
 

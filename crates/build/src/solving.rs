@@ -72,6 +72,7 @@ pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Ex
         lent: Lent {
             secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
             ssh: request.ssh.clone(),
+            known_hosts: request.known_hosts.clone(),
         },
         folders: parts.folders.clone(),
         tasks: tasks.clone(),

@@ -23,6 +23,13 @@ pub const DOCKERD: Needed = ("dockerd", "docker.io");
 /// What gitlab-ci-local copies a project with.
 pub const RSYNC: Needed = ("rsync", "rsync");
 
+/// What repositories are made and fetched with.
+pub const GIT: Needed = ("git", "git");
+/// Agents, keys, and git over ssh.
+pub const SSH: Needed = ("ssh", "openssh-client");
+/// The other end of it.
+pub const SSHD: Needed = ("sshd", "openssh-server");
+
 /// Installs what is missing where this is root and there is apt-get.
 ///
 /// # Errors

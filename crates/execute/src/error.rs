@@ -92,10 +92,18 @@ pub enum Error {
         id: String,
     },
     /// An ssh agent that the step needs was not given.
-    #[error("unset ssh forward key {id}")]
+    #[error("unset ssh forward key {id}; give it with `--ssh {id}`")]
     NoAgent {
         /// Which.
         id: String,
+    },
+    /// The socket for an ssh agent could not be made.
+    #[error("ssh agent {id}: {source}")]
+    Agent {
+        /// Which.
+        id: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// What is mounted is not a valid UTF-8 text, or not usable as a value.
     #[error("secret {id}: as an environment variable it must be text without zero bytes")]

@@ -20,6 +20,7 @@ use crate::files;
 use crate::image::Images;
 use crate::local::{self, Folders};
 use crate::sources::Sources;
+use crate::ssh::SshAgent;
 use crate::trees::Trees;
 use crate::{Error, Output};
 
@@ -28,8 +29,10 @@ use crate::{Error, Output};
 pub struct Lent {
     /// Secrets by id.
     pub secrets: BTreeMap<String, Arc<[u8]>>,
-    /// Sockets of ssh agents by id.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// SSH agents by id.
+    pub ssh: BTreeMap<String, SshAgent>,
+    /// Host keys that the caller knows, for git over ssh.
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// What an executor works with.

@@ -20,6 +20,7 @@ mod output;
 mod read;
 mod run;
 mod sources;
+mod ssh;
 mod trees;
 
 pub use cache_mount::{CacheMounts, StoredMount};
@@ -29,3 +30,4 @@ pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};
 pub use layout::tagged_in_layout;
 pub use output::Output;
 pub use sources::Sources;
+pub use ssh::{SshAgent, SshKeys};

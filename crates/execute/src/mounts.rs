@@ -8,6 +8,7 @@ use store::{Chain, Privileges, WritableSnapshot};
 
 use crate::cache_mount::CacheMount;
 use crate::executor::{Executor, blocking};
+use crate::ssh::{Forward, SocketOwner};
 use crate::{Error, Output};
 
 /// The mounts of one command. Holds what must live as long as the command runs.
@@ -16,12 +17,19 @@ pub(crate) struct Mounts<'a> {
     inputs: &'a [Output],
     cache_mounts: Vec<CacheMount>,
     snapshots: Vec<WritableSnapshot>,
+    agents: Vec<Forward>,
 }
 
 impl<'a> Mounts<'a> {
     /// Mounts of a command on its inputs.
     pub(crate) fn new(executor: &'a Executor, inputs: &'a [Output]) -> Self {
-        Self { executor, inputs, cache_mounts: Vec::new(), snapshots: Vec::new() }
+        Self {
+            executor,
+            inputs,
+            cache_mounts: Vec::new(),
+            snapshots: Vec::new(),
+            agents: Vec::new(),
+        }
     }
 
     /// What a mount shows; nothing for an optional one that was not given.
@@ -56,23 +64,19 @@ impl<'a> Mounts<'a> {
         Ok(Some(kind))
     }
 
-    /// The socket of an agent, as it is: its owner and mode are those of the caller's socket.
-    fn agent(&self, kind: &MountKind) -> Result<Option<runtime::MountKind>, Error> {
+    /// A socket that asks an agent, with the owner and mode that are wanted.
+    fn agent(&mut self, kind: &MountKind) -> Result<Option<runtime::MountKind>, Error> {
         let MountKind::Ssh { id, uid, gid, mode, optional } = kind else { return Ok(None) };
         let id = if id.is_empty() { "default" } else { id };
-        let Some(socket) = self.executor.lent().ssh.get(id) else {
+        let Some(agent) = self.executor.lent().ssh.get(id) else {
             return if *optional { Ok(None) } else { Err(Error::NoAgent { id: id.to_owned() }) };
         };
-        if (*uid, *gid, *mode) != (0, 0, 0o600) {
-            let what =
-                "`--mount=type=ssh` with uid, gid or mode: kiln mounts the agent's own socket yet";
-            return Err(Error::Unsupported(what.into()));
-        }
-        Ok(Some(runtime::MountKind::Bind {
-            source: socket.clone(),
-            subpath: String::new(),
-            readonly: false,
-        }))
+        let owner = SocketOwner { uid: *uid, gid: *gid, mode: *mode };
+        let forward = Forward::start(agent, self.executor.store(), owner)
+            .map_err(|source| Error::Agent { id: id.to_owned(), source })?;
+        let source = forward.path();
+        self.agents.push(forward);
+        Ok(Some(runtime::MountKind::Bind { source, subpath: String::new(), readonly: false }))
     }
 
     /// Layers of another step; what is written to them is thrown away.

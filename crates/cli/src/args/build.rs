@@ -123,7 +123,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SECRET", help_heading = "What RUN sees")]
     pub secret: Vec<String>,
 
-    /// An SSH agent for RUN --mount=type=ssh: `default`, or NAME=SOCKET
+    /// An SSH agent for RUN --mount=type=ssh and for git: `default` (that of SSH_AUTH_SOCK), or
+    /// NAME=SOCKET, or NAME=KEY-FILE[,KEY-FILE…] without passphrase
     #[arg(long, value_name = "AGENT", help_heading = "What RUN sees")]
     pub ssh: Vec<String>,
 

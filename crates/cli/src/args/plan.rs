@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::{CacheTarget, CacheTo, NoCache, Output, Request};
+use build::{CacheTarget, CacheTo, Context, NoCache, Output, Request};
 use graph::Network;
 use oci::{Platform, Reference};
 
@@ -103,7 +103,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         each("--cache-from", &args.cache_from, |text| cache::cache_from(text, directory))?;
     let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, directory))?;
     let cache_to = with_inline(cache_to.into_iter().flatten().collect(), &build_args);
-    let request = Request {
+    let mut request = Request {
         target: args.target.clone().filter(|target| !target.is_empty()),
         labels: of("--label", pairs::labels(&args.label))?,
         platforms: platforms(&args.platform, &inputs.settings.default_platforms)?,
@@ -123,9 +123,8 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         })?
         .into_iter()
         .collect(),
-        ssh: each("--ssh", &args.ssh, |text| ssh::agent(text, directory, inputs.environment))?
-            .into_iter()
-            .collect(),
+        ssh: of("--ssh", ssh::agents(&args.ssh, directory, inputs.environment))?,
+        known_hosts: ssh::known_hosts(inputs.environment),
         network,
         extra_hosts: each("--add-host", &args.add_host, |text| pairs::extra_host(text))?,
         ulimits: ulimits(&args.ulimit)?,
@@ -140,6 +139,12 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?
     };
+    if matches!(&request.context, Context::Git(git) if git.is_over_ssh())
+        && !request.ssh.contains_key("default")
+        && let Some(agent) = ssh::usual(inputs.environment)
+    {
+        request.ssh.insert("default".into(), agent);
+    }
     Ok(BuildPlan { request, presentation })
 }
 
@@ -167,6 +172,7 @@ fn from_context(
         pull: false,
         secrets: BTreeMap::new(),
         ssh: BTreeMap::new(),
+        known_hosts: None,
         network: Network::Default,
         extra_hosts: Vec::new(),
         ulimits: Vec::new(),

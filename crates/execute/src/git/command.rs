@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::Error;
 use crate::executor::Executor;
+use crate::ssh::{Forward, SocketOwner, SshAgent, own_ids};
 
 /// Most that is read of what git prints, in bytes.
 const MOST_SAID: u64 = 4 << 20;
@@ -66,6 +67,50 @@ const SETTINGS: [(&str, &str); 13] = [
     ("advice.detachedHead", "false"),
 ];
 
+/// How ssh is run, by a shell. What a host's key is must be what the caller knows of it, if he
+/// knows one; a new one is taken, as BuildKit takes it, and kept nowhere.
+const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new \
+    -o \"UserKnownHostsFile=$KILN_KNOWN_HOSTS\"";
+
+/// Files of known hosts as ssh reads them; it adds what is new to the first.
+fn known_hosts(file: Option<&Path>) -> String {
+    let file = file.and_then(Path::to_str).filter(|file| !file.contains(['"', '\n', '$']));
+    match file {
+        Some(file) => format!("/dev/null \"{}\"", file.replace('%', "%%")),
+        None => "/dev/null".into(),
+    }
+}
+
+/// The agent that ssh asks: the caller's own socket, or one that answers for his keys.
+enum Agent {
+    Socket(PathBuf),
+    Keys(Forward),
+}
+
+impl Agent {
+    fn of(executor: &Executor) -> Result<Self, Error> {
+        let id = || "default".to_owned();
+        match executor.lent().ssh.get("default") {
+            None => Err(Error::NoAgent { id: id() }),
+            Some(SshAgent::Socket(path)) => Ok(Self::Socket(path.clone())),
+            Some(agent @ SshAgent::Keys(_)) => {
+                let (uid, gid) = own_ids();
+                let owner = SocketOwner { uid, gid, mode: 0o600 };
+                Forward::start(agent, executor.store(), owner)
+                    .map(Self::Keys)
+                    .map_err(|source| Error::Agent { id: id(), source })
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Socket(path) => path.clone(),
+            Self::Keys(forward) => forward.short_path(),
+        }
+    }
+}
+
 /// A repository, and how git is run in it.
 pub(super) struct Git {
     folder: PathBuf,
@@ -74,7 +119,9 @@ pub(super) struct Git {
     /// Settings of this repository, credentials among them: by environment, since arguments can
     /// be seen by every process.
     settings: Vec<(String, String)>,
-    agent: Option<PathBuf>,
+    agent: Option<Agent>,
+    /// Host keys that the caller knows.
+    known_hosts: Option<PathBuf>,
     /// What must not be shown.
     secrets: Vec<String>,
 }
@@ -105,6 +152,7 @@ impl Git {
             source: source.clone(),
             settings: Vec::new(),
             agent: None,
+            known_hosts: executor.lent().known_hosts.clone(),
             secrets: Vec::new(),
         };
         if let Some((_, rest)) = source.remote.split_once("://")
@@ -118,8 +166,7 @@ impl Git {
             let host = authority.rsplit('@').next().unwrap_or_default();
             git.lend(executor, host)?;
         } else if !source.remote.starts_with("git://") {
-            let agent = executor.lent().ssh.get("default").cloned();
-            git.agent = Some(agent.ok_or_else(|| Error::NoAgent { id: "default".into() })?);
+            git.agent = Some(Agent::of(executor)?);
         }
         Ok(git)
     }
@@ -287,6 +334,11 @@ impl Git {
             return Ok(String::from_utf8_lossy(&out).into_owned());
         }
         let said = self.clean(&String::from_utf8_lossy(&err));
+        if said.contains("ssh: not found") || said.contains("cannot run ssh") {
+            let reason = "`ssh` is needed for it and is not installed here; install it \
+                (openssh-client), or give an https:// address";
+            return Err(self.failed(reason.into()));
+        }
         let what = args.first().copied().unwrap_or_default();
         Err(self.failed(format!("git {what}: {said}")))
     }
@@ -313,16 +365,14 @@ impl Git {
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .env("LC_ALL", "C")
             .env_remove("SSH_AUTH_SOCK")
-            .env(
-                "GIT_SSH_COMMAND",
-                "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
-            );
+            .env("GIT_SSH_COMMAND", SSH)
+            .env("KILN_KNOWN_HOSTS", known_hosts(self.known_hosts.as_deref()));
         match &self.work_tree {
             Some(work_tree) => command.env("GIT_WORK_TREE", work_tree),
             None => command.env_remove("GIT_WORK_TREE"),
         };
         if let Some(agent) = &self.agent {
-            command.env("SSH_AUTH_SOCK", agent);
+            command.env("SSH_AUTH_SOCK", agent.path());
         }
         let source = [("remote.source.url".to_owned(), self.source.remote.clone())];
         let fixed = SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -341,7 +391,9 @@ impl Git {
         for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
             said = said.replace(secret, "[secret]");
         }
-        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        // ssh puts `@` around a heading.
+        let lines = said.lines().map(|line| line.trim().trim_matches('@').trim());
+        let lines = lines.filter(|line| !line.is_empty());
         let joined = lines.collect::<Vec<_>>().join("; ");
         joined.chars().filter(|char| !char.is_control()).take(MOST_SHOWN).collect()
     }

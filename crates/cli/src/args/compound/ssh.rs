@@ -1,49 +1,63 @@
 //! `--ssh`.
 
-use std::os::unix::fs::FileTypeExt as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use build::SshAgent;
 
 use crate::settings::Environment;
 
-/// Reads a value of `--ssh`: an id and its agent's socket. Without a socket, it is
-/// `SSH_AUTH_SOCK`'s.
+/// Reads all values of `--ssh`: an id, and its agent's socket or the files of its keys. Without
+/// either, it is the agent of `SSH_AUTH_SOCK`.
 ///
 /// # Errors
-/// A sentence if there is no agent, or what is given is a key.
-pub fn agent(
-    text: &str,
+/// A sentence if there is no agent, or what is given is neither a socket nor a usable key.
+pub fn agents(
+    texts: &[String],
     directory: &Path,
     environment: &Environment,
-) -> Result<(String, PathBuf), String> {
-    let (id, paths) = match text.split_once('=') {
-        Some((id, paths)) => (id, paths),
-        None => (text, ""),
-    };
-    let id = if id.is_empty() { "default" } else { id };
-    if let Some(option) = paths.split(',').find(|part| part.starts_with("raw=")) {
-        return Err(format!("`{option}` is not there yet"));
+) -> Result<BTreeMap<String, SshAgent>, String> {
+    let mut agents = BTreeMap::new();
+    for text in texts {
+        let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+        let id = if id.is_empty() { "default" } else { id };
+        let agent =
+            agent(paths, directory, environment).map_err(|error| format!("`{id}`: {error}"))?;
+        if agents.insert(id.to_owned(), agent).is_some() {
+            return Err(format!("`{id}` is given twice"));
+        }
     }
-    let path = match paths {
-        "" => environment
-            .get("SSH_AUTH_SOCK")
-            .ok_or_else(|| format!("`{id}`: there is no agent: SSH_AUTH_SOCK is not set"))?,
-        paths if paths.contains(',') => return Err(keys(id)),
-        path => path,
-    };
-    let path = directory.join(path);
-    let metadata = path
-        .metadata()
-        .map_err(|error| format!("`{id}`: the agent's socket `{}`: {error}", path.display()))?;
-    match metadata.file_type().is_socket() {
-        true => Ok((id.to_owned(), path)),
-        false => Err(keys(id)),
-    }
+    Ok(agents)
 }
 
-fn keys(id: &str) -> String {
-    format!(
-        "`{id}`: key files are not there yet; add the key to an agent (ssh-add) and give its socket"
-    )
+/// The agent that git asks where the context comes over ssh and `--ssh` names none, as with
+/// buildx: that of `SSH_AUTH_SOCK`, if there is one.
+pub fn usual(environment: &Environment) -> Option<SshAgent> {
+    agent("", Path::new("/"), environment).ok()
+}
+
+fn agent(paths: &str, directory: &Path, environment: &Environment) -> Result<SshAgent, String> {
+    if let Some(option) = paths.split(',').find(|part| part.starts_with("raw=")) {
+        return Err(format!(
+            "`{option}`: a step gets a socket that passes on an agent's requests, never any socket"
+        ));
+    }
+    let paths: Vec<PathBuf> = match paths {
+        "" => vec![
+            environment
+                .get("SSH_AUTH_SOCK")
+                .ok_or("there is no agent: SSH_AUTH_SOCK is not set")?
+                .into(),
+        ],
+        paths => paths.split(',').map(|path| directory.join(path)).collect(),
+    };
+    SshAgent::open(&paths)
+}
+
+/// The host keys that the user knows.
+pub fn known_hosts(environment: &Environment) -> Option<PathBuf> {
+    let home = environment.get("HOME").filter(|home| !home.is_empty())?;
+    Some(Path::new(&home).join(".ssh/known_hosts")).filter(|file| file.is_file())
 }
 
 #[cfg(test)]
@@ -51,18 +65,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_is_a_socket() {
+    fn agents_are_sockets_or_keys() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sock");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        std::fs::write(folder.path().join("key"), "").unwrap();
+        std::fs::write(folder.path().join("key"), "no key").unwrap();
         let environment = Environment::of(&[("SSH_AUTH_SOCK", socket.to_str().unwrap())]);
-        let read = |text: &str| agent(text, folder.path(), &environment);
-        assert_eq!(read("default").unwrap(), ("default".into(), socket.clone()));
-        assert_eq!(read("git=sock").unwrap(), ("git".into(), socket.clone()));
-        assert!(read("git=key").unwrap_err().contains("key files are not there yet"));
-        assert!(read("git=none").unwrap_err().contains("none"));
+        let read = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            agents(&texts, folder.path(), &environment)
+        };
+        let found = read(&["default", "git=sock"]).unwrap();
+        assert_eq!(found.len(), 2);
+        for agent in found.values() {
+            assert!(matches!(agent, SshAgent::Socket(path) if *path == socket));
+        }
+        for (texts, word) in [
+            (&["git=key"][..], "neither an agent's socket nor a private key"),
+            (&["git=none"], "none"),
+            (&["git=sock,sock"], "alone"),
+            (&["git=sock", "git=sock"], "`git` is given twice"),
+            (&["git=sock,raw=true"], "raw=true"),
+        ] {
+            let error = read(texts).unwrap_err();
+            assert!(error.contains(word), "{texts:?}: {error}");
+        }
         let nothing = Environment::default();
-        assert!(agent("default", folder.path(), &nothing).unwrap_err().contains("SSH_AUTH_SOCK"));
+        let error = agents(&["default".into()], folder.path(), &nothing).unwrap_err();
+        assert!(error.contains("SSH_AUTH_SOCK"), "{error}");
+        assert!(usual(&nothing).is_none());
     }
 }
