@@ -9,7 +9,7 @@ use oci::{Descriptor, Digest, Reference};
 use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
-use crate::solving::Solved;
+use crate::solving::{Solved, Unsolved};
 use crate::{Error, Host, Request};
 
 /// A cache that was read, and where from.
@@ -75,6 +75,24 @@ pub(crate) async fn export(
     Ok(last)
 }
 
+/// Leaves what a build found and made until it failed, wherever that was not refused, and hands
+/// back why it failed. A cache that cannot be written changes nothing of that.
+pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unsolved) -> Error {
+    let Unsolved { error, solved: Some(mut solved) } = unsolved else { return unsolved.error };
+    // A cache that could not be written a moment ago, or a layer that is nowhere, is no better now.
+    if matches!(error, Error::CacheExport { .. }) || !solved.steps.iter().any(|step| step.ran) {
+        return error;
+    }
+    solved.steps.retain(|step| step.inputs.is_empty() || step.output.is_some());
+    let wanted = request.cache_to.iter().filter(|to| to.on_failure);
+    let places = wanted.filter_map(|to| Some((to, place_to(&to.target)?)));
+    let exports = places.map(|(to, place)| export_one(host, to, place, &solved));
+    // What is wrong with them was shown, and is not why the build failed.
+    drop(join_all(exports).await);
+    solved.finish();
+    error
+}
+
 async fn export_one(
     host: &Host,
     to: &CacheTo,
@@ -90,6 +108,13 @@ async fn export_one(
     host.events.send(task, TaskEvent::Started);
     match write(to, &place, solved, task).await {
         Ok(exported) => {
+            if let Some(beside) = place.beside(&host.client).filter(|_| !solved.facts.is_empty())
+                && let Err(error) = cache::explain::write_beside(&beside, &solved.facts).await
+            {
+                let text = transfer::chain_text(&error);
+                let text = format!("what explains a later build was not kept: {text}");
+                host.events.send(task, TaskEvent::Warning(text.into()));
+            }
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
@@ -147,7 +172,7 @@ async fn write(
     cache::write(&export, &solved.transfer, place, &request).await.map(Some)
 }
 
-fn place_from(from: &CacheFrom) -> Place {
+pub(crate) fn place_from(from: &CacheFrom) -> Place {
     match from.clone() {
         CacheFrom::Registry { reference, insecure } => {
             Place::Registry(RegistryPlace { reference, insecure })

@@ -79,6 +79,16 @@ pub struct Place {
 }
 
 impl Error {
+    /// The same with a hint, where there is one.
+    pub(crate) fn with_hint(self, new: Option<String>) -> Self {
+        match self {
+            Self::Dockerfile { message, place, hint } => {
+                Self::Dockerfile { message, place, hint: new.or(hint) }
+            }
+            other => other,
+        }
+    }
+
     /// An error of the Dockerfile's text.
     pub(crate) fn in_dockerfile(error: dockerfile::Error, file: &SourceFile) -> Self {
         let span = error.span;

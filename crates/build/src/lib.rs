@@ -12,6 +12,7 @@ mod caches;
 mod checking;
 mod context;
 mod error;
+mod explaining;
 mod exports;
 mod host;
 pub mod images;
@@ -28,12 +29,13 @@ pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
+pub use explaining::{Explained, Reason, explain};
 pub use host::Host;
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use request::{
     ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Secret, SshAgent, SshKeys,
-    TarOutput, Upload,
+    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Required, Secret, SshAgent,
+    SshKeys, TarOutput, Upload,
 };

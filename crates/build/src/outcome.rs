@@ -15,6 +15,8 @@ pub struct Outcome {
     pub traffic: Traffic,
     /// The cache's manifest, where one was left in a registry or folder; the last one of several.
     pub cache_manifest: Option<Descriptor>,
+    /// Why steps ran, where that was asked.
+    pub explained: Option<Vec<crate::Explained>>,
     /// What the user should know of the Dockerfile and the arguments.
     pub warnings: Vec<String>,
 }

@@ -7,7 +7,7 @@ use dockerfile::Dockerfile;
 use oci::Descriptor;
 
 use crate::bases::{self, Bases};
-use crate::solving::{self, Solved};
+use crate::solving::{self, Solved, Unsolved};
 use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports};
 
 /// Builds what a request asks for.
@@ -27,13 +27,19 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
 
     let mut lost = BTreeSet::new();
     let (solved, built, cache) = loop {
-        let solved = solving::solve(host, request, &bases, &imported, &lost).await?;
+        let solved = match solving::solve(host, request, &bases, &imported, &lost).await {
+            Ok(solved) => solved,
+            Err(unsolved) => return Err(caches::export_failed(host, request, *unsolved).await),
+        };
         match export(host, request, &bases, &solved).await {
             Ok((built, cache)) => break (solved, built, cache),
             // A record promised a layer that is nowhere: its step runs as if there were none.
             Err(error) => match exports::lost_layer(&error) {
                 Some(layer) if lost.insert(layer) => exports::warn_lost(host, &error),
-                _ => return Err(error),
+                _ => {
+                    let unsolved = Unsolved { error, solved: Some(solved) };
+                    return Err(caches::export_failed(host, request, unsolved).await);
+                }
             },
         }
     };
@@ -42,6 +48,7 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
         image: built,
         cached: solved.cached,
         ran: solved.ran,
+        explained: solved.explained.clone(),
         cache_manifest: cache,
         ..Outcome::default()
     };

@@ -63,6 +63,22 @@ pub struct Request {
     pub allow_security_insecure: bool,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
+    /// Whether the outcome is to say why steps ran.
+    pub explain: bool,
+    /// Steps that must be found in a cache.
+    pub require_cached: Vec<Required>,
+    /// Whether files of the context have the modes that every umask leaves.
+    pub normalize_modes: bool,
+}
+
+/// Steps that must be found in a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Required {
+    /// All.
+    All,
+    /// Those of a stage (`build`), one of them by its number (`build:2`, or `2` where stages have
+    /// no names), or those that begin so (`RUN make`).
+    Named(String),
 }
 
 /// The files that COPY and ADD read. `.dockerignore` counts in folders only, as in BuildKit.
@@ -384,6 +400,8 @@ pub struct CacheTo {
     pub mode: CacheMode,
     /// Whether a failure is a warning.
     pub ignore_error: bool,
+    /// Whether records are left of a build that failed too.
+    pub on_failure: bool,
     /// Whether the manifest is an image manifest (else an index).
     pub image_manifest: bool,
     /// How layers are written.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cache::explain::Fact;
 use cache::{Caches, Imported, LocalRecords};
-use execute::{Executor, Images, Lent, Output, Sources};
+use execute::{Executor, Images, Lent, Modes, Output, Sources};
 use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
@@ -16,6 +17,7 @@ use crate::bases::{Bases, PlatformTarget};
 use crate::blame::{Blame, blame};
 use crate::caches::Source;
 use crate::error::Place;
+use crate::explaining::{self, Explained, Explaining};
 use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
 use crate::{Error, Host, Request};
@@ -35,6 +37,10 @@ pub(crate) struct Solved {
     pub sources: Vec<(CacheFrom, Arc<Imported>)>,
     pub cached: usize,
     pub ran: usize,
+    /// What steps were made of, in words; none where nothing ran.
+    pub facts: Vec<Fact>,
+    /// Why steps ran, where that was asked.
+    pub explained: Option<Vec<Explained>>,
     executor: Executor,
 }
 
@@ -57,6 +63,35 @@ pub(crate) struct Parts<'a> {
     pub sources: Arc<Sources>,
     /// What progress has shown already.
     pub shown: &'a [Operation],
+    /// Steps that must be found.
+    pub required: BTreeSet<StepId>,
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a build.
+    pub(crate) fn of(bases: &'a Bases, required: BTreeSet<StepId>) -> Self {
+        Self {
+            graph: &bases.graph,
+            images: bases.images.clone(),
+            folders: bases.folders.clone(),
+            epoch: bases.source_date_epoch(),
+            sources: bases.sources.clone(),
+            shown: &bases.shown,
+            required,
+        }
+    }
+}
+
+/// A graph that could not be solved, and what was found and made until then.
+pub(crate) struct Unsolved {
+    pub error: Error,
+    pub solved: Option<Solved>,
+}
+
+impl From<Error> for Unsolved {
+    fn from(error: Error) -> Self {
+        Self { error, solved: None }
+    }
 }
 
 /// Makes an executor, and introduces its steps to progress.
@@ -80,6 +115,11 @@ pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Ex
         now: now(parts.epoch),
         download_limit: DOWNLOAD_LIMIT,
         sources: parts.sources.clone(),
+        modes: match request.normalize_modes {
+            true => Modes::Normalized,
+            false => Modes::Kept,
+        },
+        required: parts.required.clone(),
     });
     (executor, tasks)
 }
@@ -91,24 +131,16 @@ pub(crate) async fn solve(
     bases: &Bases,
     imported: &[Source],
     lost: &BTreeSet<Digest>,
-) -> Result<Solved, Error> {
+) -> Result<Solved, Box<Unsolved>> {
     let graph = &bases.graph;
-    let (executor, tasks) = executor(
-        host,
-        request,
-        &Parts {
-            graph,
-            images: bases.images.clone(),
-            folders: bases.folders.clone(),
-            epoch: bases.source_date_epoch(),
-            sources: bases.sources.clone(),
-            shown: &bases.shown,
-        },
-    );
+    let required = explaining::required(graph, &request.require_cached)
+        .map_err(|error| Box::new(error.into()))?;
+    let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
     let transfer = executor.transfer().clone();
     let sources =
         imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
-    let records = LocalRecords::open(&host.store)?;
+    let records =
+        LocalRecords::open(&host.store).map_err(|error| Box::new(Error::from(error).into()))?;
     let imported = imported.iter().map(|source| source.imported.records.clone()).collect();
     let caches = Caches::new(records, imported).without(lost);
 
@@ -116,7 +148,10 @@ pub(crate) async fn solve(
     let uploads = Uploads::new(request, &transfer, graph, &results);
     let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
         .on_made(|id, chain: &Chain| uploads.start(id, chain));
-    let solved = solver.solve_all(&results).await.map_err(|error| failed(bases, error))?;
+    let (outputs, steps, error) = match solver.solve_all(&results).await {
+        Ok(solved) => (solved.output, solved.steps, None),
+        Err(error) => (Vec::new(), solver.learned(&results), Some(error)),
+    };
     if let Some(fault) = caches.fault() {
         let task = host.events.task("[internal] records of this machine", Vec::new());
         host.events.send(
@@ -127,11 +162,13 @@ pub(crate) async fn solve(
         );
         host.events.send(task, TaskEvent::Done);
     }
-    let mut outputs = solved.output.iter();
-    let chain = |target: &PlatformTarget| match target.result.and_then(|_| outputs.next()) {
-        Some(Output::Chain(chain)) => chain.clone(),
+    drop(solver);
+    let mut made = outputs.into_iter();
+    let chain = |target: &PlatformTarget| match target.result.map(|result| (result, made.next())) {
+        Some((_, Some(Output::Chain(chain)))) => chain,
+        Some((result, None)) => highest(graph, result, &steps),
         // An image without layers.
-        Some(Output::Context(_)) | None => Chain::new(),
+        Some((_, Some(Output::Context(_)))) | None => Chain::new(),
     };
     let chains = bases.targets.iter().map(chain).collect();
     // Sources count neither as found nor as run: they are what steps stand on.
@@ -140,9 +177,36 @@ pub(crate) async fn solve(
         let is_context = bases.shown.contains(&known.operation);
         !step.inputs.is_empty() && known.shown_as.is_none() && !is_context
     };
-    let ran = solved.steps.iter().filter(shown).filter(|step| step.ran).count();
-    let cached = solved.steps.iter().filter(shown).count() - ran;
-    Ok(Solved { chains, steps: solved.steps, transfer, sources, cached, ran, executor })
+    let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
+    let cached = steps.iter().filter(shown).count() - ran;
+    let explaining = Explaining { graph, steps: &steps, executor: &executor };
+    let (facts, explained) = explaining.conclude(host, request, ran).await;
+    let error = match error {
+        Some(error) if matches!(error.source, execute::Error::NotCached) => {
+            let why = explaining.refusal(host, request, error.step).await;
+            Some(failed(bases, error).with_hint(why))
+        }
+        error => error.map(|error| failed(bases, error)),
+    };
+    let solved =
+        Solved { chains, steps, transfer, sources, cached, ran, facts, explained, executor };
+    match error {
+        None => Ok(solved),
+        Some(error) => Err(Box::new(Unsolved { error, solved: Some(solved) })),
+    }
+}
+
+/// What a build that failed has of a result: the highest output below it.
+fn highest(graph: &Graph, result: StepId, steps: &[StepFacts<Chain>]) -> Chain {
+    let mut at = Some(result);
+    while let Some(id) = at {
+        let output = steps.iter().find(|step| step.id == id).and_then(|step| step.output.clone());
+        match output {
+            Some(output) => return output,
+            None => at = graph.step(id).inputs.first().copied(),
+        }
+    }
+    Chain::new()
 }
 
 /// Introduces the steps to progress, in their order.
@@ -176,7 +240,7 @@ fn now(epoch: Option<i64>) -> Time {
 }
 
 /// A failed step, with the lines that asked for it.
-fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
+pub(crate) fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
     let step = bases.graph.step(error.step);
     let Blame { span, hint } = blame(bases, step, &error.source);
     Error::Dockerfile {

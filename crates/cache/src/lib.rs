@@ -11,6 +11,7 @@ pub mod beside;
 mod caches;
 mod config;
 mod error;
+pub mod explain;
 mod export;
 mod import;
 mod local;

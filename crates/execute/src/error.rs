@@ -111,6 +111,9 @@ pub enum Error {
         /// Which.
         id: String,
     },
+    /// The step was to be found, and was not.
+    #[error("the step is not cached, and `--require-cached` does not let it run")]
+    NotCached,
     /// What kiln cannot do.
     #[error("{0}")]
     Unsupported(String),

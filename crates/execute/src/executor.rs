@@ -1,6 +1,6 @@
 //! The solver's executor: one operation, one way to run it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
 use solve::{Fetch, Tasks};
-use store::{Chain, Compression, ContextMemo, DigestError, Store, Time, Tree};
+use store::{Chain, Compression, ContextMemo, DigestError, ListedFile, Store, Time, Tree};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 pub(crate) use transfer::blocking;
@@ -18,7 +18,7 @@ pub(crate) use transfer::blocking;
 use crate::cache_mount::CacheMounts;
 use crate::files;
 use crate::image::Images;
-use crate::local::{self, Folders};
+use crate::local::{self, Folders, Modes};
 use crate::sources::Sources;
 use crate::ssh::SshAgent;
 use crate::trees::Trees;
@@ -55,6 +55,10 @@ pub struct Settings {
     pub now: Time,
     /// The largest file that is downloaded, in bytes.
     pub download_limit: u64,
+    /// What permission bits the files of contexts have.
+    pub modes: Modes,
+    /// Steps that must be found, and are not run.
+    pub required: BTreeSet<StepId>,
     /// What came from servers before, and what comes.
     pub sources: Arc<Sources>,
 }
@@ -69,6 +73,8 @@ pub struct Executor {
     context_chains: Mutex<Vec<ContextChain>>,
     /// What is known of contexts' files, kept when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
+    /// Contexts that were walked.
+    contexts: Mutex<HashMap<StepId, Arc<Tree>>>,
 }
 
 /// A context, and the layer that it becomes.
@@ -85,6 +91,7 @@ impl Executor {
             folders,
             context_chains: Mutex::default(),
             memos: Mutex::default(),
+            contexts: Mutex::default(),
             settings,
         }
     }
@@ -100,6 +107,14 @@ impl Executor {
     /// Moves its layers.
     pub fn transfer(&self) -> &Transfer {
         &self.settings.transfer
+    }
+
+    /// The files that a query reads of a context, where it was walked; without those of anything
+    /// else.
+    pub fn listing(&self, context: StepId, query: &ContentQuery) -> Vec<ListedFile> {
+        let tree =
+            self.contexts.lock().unwrap_or_else(PoisonError::into_inner).get(&context).cloned();
+        tree.and_then(|tree| store::content_listing(&tree, query).ok()).unwrap_or_default()
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -149,7 +164,12 @@ impl Executor {
 
     async fn walk(&self, id: StepId, source: &graph::LocalSource) -> Result<Output, Error> {
         let (folders, store, source) = (self.folders.clone(), self.store().clone(), source.clone());
-        let walked = blocking(move || folders.walk(&source, &store)).await?;
+        let modes = self.settings.modes;
+        let walked = blocking(move || folders.walk(&source, &store, modes)).await?;
+        self.contexts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, walked.tree.clone());
         local::tell(self.events(), self.task(id), &walked.tree);
         if let Some(memo) = walked.memo {
             self.memos
@@ -284,6 +304,10 @@ impl solve::Executor for Executor {
             Operation::Http(source) => self.http_tree(id, source).await,
             Operation::Git(source) => self.git_tree(source).await,
         }
+    }
+
+    fn refuses(&self, id: StepId) -> Option<Error> {
+        self.settings.required.contains(&id).then_some(Error::NotCached)
     }
 
     async fn fetch(&self, fetch: Fetch<'_, Output>) -> Result<(), Error> {

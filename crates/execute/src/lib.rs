@@ -28,6 +28,7 @@ pub use error::Error;
 pub use executor::{Executor, Lent, Settings};
 pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};
 pub use layout::tagged_in_layout;
+pub use local::Modes;
 pub use output::Output;
 pub use sources::Sources;
 pub use ssh::{SshAgent, SshKeys};

@@ -16,17 +16,36 @@ pub(crate) struct Folders(pub BTreeMap<String, PathBuf>);
 
 impl Folders {
     /// Walks the folder of a source. Blocks.
-    pub(crate) fn walk(&self, source: &LocalSource, store: &Store) -> Result<Walked, Error> {
+    pub(crate) fn walk(
+        &self,
+        source: &LocalSource,
+        store: &Store,
+        modes: Modes,
+    ) -> Result<Walked, Error> {
         let Some(folder) = self.0.get(&source.name) else {
             return Err(Error::Unsupported(format!(
                 "there is no build context `{}`: give the path of a folder",
                 source.name
             )));
         };
-        let tree = walk_context(folder, &source.excludes, &source.follow_paths)?;
+        let mut tree = walk_context(folder, &source.excludes, &source.follow_paths)?;
+        if modes == Modes::Normalized {
+            tree.normalize_modes();
+        }
         let memo = ContextMemo::load(&tree, store.db());
         Ok(Walked { tree: Arc::new(tree), memo })
     }
+}
+
+/// What permission bits the files of a context have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Modes {
+    /// Those that they have, as with BuildKit.
+    #[default]
+    Kept,
+    /// 0755 for folders and what its owner can execute, 0644 for other files: a checkout has the
+    /// same ones under every umask.
+    Normalized,
 }
 
 /// A context that was walked.

@@ -24,6 +24,12 @@ pub trait Executor: Send + Sync {
         inputs: Vec<Self::Output>,
     ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 
+    /// Why a step must not run although no record of it can be used; none if it may. Asked before
+    /// anything is done for it.
+    fn refuses(&self, _id: StepId) -> Option<Self::Error> {
+        None
+    }
+
     /// Brings here what a step needs of its input's output.
     fn fetch(
         &self,

@@ -55,6 +55,8 @@ pub struct Solver<'a, E: Executor, C> {
     asked: Mutex<Vec<Job>>,
     was_asked: Notify,
     on_made: Option<OnMade<'a, E>>,
+    /// Whether nothing is to run: only files that the user gives are looked at.
+    surveys: AtomicBool,
 }
 
 /// Called when a step made a chain.
@@ -119,6 +121,7 @@ where
             asked: Mutex::default(),
             was_asked: Notify::new(),
             on_made: None,
+            surveys: AtomicBool::new(false),
         }
     }
 
@@ -133,7 +136,7 @@ where
     ///
     /// # Errors
     /// The first step that could not run; the others are dropped.
-    pub async fn solve(self, target: StepId) -> Result<Solved<E::Output, E::Chain>, E> {
+    pub async fn solve(&self, target: StepId) -> Result<Solved<E::Output, E::Chain>, E> {
         let Solved { mut output, steps } = self.solve_all(&[target]).await?;
         let output = output.pop().expect("each target has an output");
         Ok(Solved { output, steps })
@@ -145,17 +148,38 @@ where
     /// # Errors
     /// As [`Solver::solve`].
     pub async fn solve_all(
-        self,
+        &self,
         targets: &[StepId],
     ) -> Result<Solved<Vec<E::Output>, E::Chain>, E> {
         let outputs = join_all(targets.iter().map(|target| self.output(*target)));
         let output = self.drive(outputs).await?;
-        let mut steps = Vec::new();
         for id in self.reachable(targets) {
             self.tell_unneeded(id);
-            steps.push(self.facts(id));
         }
-        Ok(Solved { output, steps })
+        Ok(Solved { output, steps: self.learned(targets) })
+    }
+
+    /// Looks up every step that targets stand on, and runs none. Contents of what is not a folder
+    /// of the user's are not computed, so a step that only such a content would find counts as
+    /// not found.
+    ///
+    /// # Errors
+    /// If the user's files cannot be read.
+    pub async fn survey(&self, targets: &[StepId]) -> Result<Vec<StepFacts<E::Chain>>, E> {
+        self.surveys.store(true, Ordering::Relaxed);
+        let looked_up = async {
+            for id in self.reachable(targets) {
+                self.known(id).await;
+            }
+        };
+        self.drive(looked_up).await?;
+        Ok(self.learned(targets))
+    }
+
+    /// What is known of every step that targets stand on, each after its inputs: of a build that
+    /// did not end well, what was found and made until then.
+    pub fn learned(&self, targets: &[StepId]) -> Vec<StepFacts<E::Chain>> {
+        self.reachable(targets).into_iter().map(|id| self.facts(id)).collect()
     }
 
     /// Works until a goal is reached, or a job fails.
@@ -290,6 +314,10 @@ where
 
     async fn run_now(&self, id: StepId) -> Result<E::Output, E> {
         let step = self.graph.step(id);
+        if let Some(source) = self.executor.refuses(id) {
+            self.tasks.start(id).failed(&chain_text(&source));
+            return Err(SolveError { step: id, source });
+        }
         let fetched = (0..step.inputs.len()).map(|input| self.fetched(id, input));
         let inputs = try_join_all(fetched).await?;
         self.learn_contents(id).await?;

@@ -4,6 +4,7 @@
 //! First the nodes that count are chosen, then their files are hashed by several threads, then
 //! digests are put together.
 
+mod listing;
 mod memo;
 mod select;
 
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use graph::{ContentQuery, PatternError};
 use oci::{Digest, Hasher};
 
+pub use listing::{ListedFile, content_listing};
 pub use memo::{ContextMemo, DigestMemo, known_content_digest, memoised_content_digest};
 use select::{Choice, Chosen};
 

@@ -33,8 +33,8 @@ pub use compress::Encoder;
 pub use db::{Db, NamedImage};
 pub use decompress::open_decoder;
 pub use digest::{
-    ContextMemo, DigestError, DigestMemo, content_digest, content_layers, known_content_digest,
-    memoised_content_digest,
+    ContextMemo, DigestError, DigestMemo, ListedFile, content_digest, content_layers,
+    content_listing, known_content_digest, memoised_content_digest,
 };
 pub use entry::{Entry, EntryKind, Time, Xattr};
 pub use error::{Error, Result};

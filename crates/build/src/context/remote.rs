@@ -201,6 +201,7 @@ impl<'a> Loader<'a> {
             epoch: self.request.source_date_epoch,
             sources: self.sources.clone(),
             shown: &self.shown,
+            required: Default::default(),
         }
     }
 }

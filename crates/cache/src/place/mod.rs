@@ -22,7 +22,7 @@ use oci::Digest;
 use store::Layer;
 use transfer::{LayerFormat, Transfer};
 
-use crate::{Error, Imported, RecordSet};
+use crate::{Beside, Error, Imported, RecordSet};
 
 /// A place that a cache is read from or written to.
 #[derive(Clone, Debug)]
@@ -54,6 +54,14 @@ impl Place {
         match self {
             Self::Registry(place) => place.reference.to_string(),
             Self::Folder(place) => place.folder.display().to_string(),
+        }
+    }
+
+    /// What kiln leaves beside it; none where it leaves nothing.
+    pub fn beside(&self, client: &::registry::Client) -> Option<Beside> {
+        match self {
+            Self::Registry(place) => Beside::of_registry(client, &place.reference, place.insecure),
+            Self::Folder(place) => Some(Beside::of_folder(&place.folder, &place.tag)),
         }
     }
 

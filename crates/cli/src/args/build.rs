@@ -107,7 +107,7 @@ pub struct BuildArgs {
     pub cache_from: Vec<String>,
 
     /// Where to leave results: an image, or type=registry|local with ref= or dest=, mode=max,
-    /// compression=, ignore-error=…
+    /// compression=, ignore-error=, on-failure=…
     #[arg(long, value_name = "CACHE", help_heading = "Cache")]
     pub cache_to: Vec<String>,
 
@@ -118,6 +118,20 @@ pub struct BuildArgs {
     /// Run every step of these stages
     #[arg(long, value_name = "STAGE", help_heading = "Cache")]
     pub no_cache_filter: Vec<String>,
+
+    /// Say after the build why each step that ran was not cached
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Cache")]
+    pub explain: Option<bool>,
+
+    /// Fail before a step runs that is not cached: `all`, a stage, a step of it as STAGE:2, or how a
+    /// step begins, as `RUN make`
+    #[arg(long, value_name = "STEPS", help_heading = "Cache")]
+    pub require_cached: Vec<String>,
+
+    /// What of the context's files does not count: `modes`, that is the umask of the checkout (files
+    /// become 0644 or 0755); `none` is the default, and BuildKit's
+    #[arg(long, value_name = "WHAT", help_heading = "Cache")]
+    pub cache_normalize: Option<String>,
 
     /// A secret for RUN --mount=type=secret: id=NAME with src=FILE or env=VARIABLE
     #[arg(long, value_name = "SECRET", help_heading = "What RUN sees")]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::{CacheTarget, CacheTo, Context, NoCache, Output, Request};
+use build::{CacheTarget, CacheTo, Context, NoCache, Output, Request, Required};
 use graph::Network;
 use oci::{Platform, Reference};
 
@@ -136,6 +136,15 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         allow_network_host: allow_network_host || host_network,
         allow_security_insecure,
         source_date_epoch: pairs::source_date_epoch(&build_args)?,
+        explain: args.explain.unwrap_or(false),
+        require_cached: each("--require-cached", &args.require_cached, |text| required(text))?,
+        normalize_modes: match args.cache_normalize.as_deref() {
+            None | Some("" | "none") => false,
+            Some("modes") => true,
+            Some(other) => {
+                return Err(format!("`--cache-normalize`: `{other}` is neither modes nor none"));
+            }
+        },
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?
     };
@@ -146,6 +155,14 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         request.ssh.insert("default".into(), agent);
     }
     Ok(BuildPlan { request, presentation })
+}
+
+fn required(text: &str) -> Result<Required, String> {
+    match text.trim() {
+        "" => Err("it is empty; give `all`, a stage or a step".into()),
+        "all" => Ok(Required::All),
+        name => Ok(Required::Named(name.to_owned())),
+    }
 }
 
 /// A request that has a context and a Dockerfile and nothing else.
@@ -181,6 +198,9 @@ fn from_context(
         allow_network_host: false,
         allow_security_insecure: false,
         source_date_epoch: None,
+        explain: false,
+        require_cached: Vec::new(),
+        normalize_modes: false,
     })
 }
 

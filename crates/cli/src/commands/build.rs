@@ -168,6 +168,9 @@ impl Shown {
             }
             say(&render::summary(outcome));
         }
+        if let Some(explained) = &outcome.explained {
+            say(&render::explained(explained, false));
+        }
         if let Some(path) = &presentation.metadata_file {
             render::write_file(path, &render::metadata(outcome))?;
         }

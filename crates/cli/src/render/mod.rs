@@ -12,6 +12,6 @@ pub use call::{checked, checked_json, outline, outline_json, targets, targets_js
 pub use error::{INTERRUPTED, Report};
 pub use excerpt::{Excerpt, Look};
 pub use metadata::{image_id, metadata, write_file};
-pub use summary::{summary, warnings};
+pub use summary::{explained, summary, warnings};
 pub use table::table;
 pub use template::Template;

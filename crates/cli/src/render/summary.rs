@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use build::Outcome;
+use build::{Explained, Outcome};
 
 use crate::human;
 use crate::progress::sanitize;
@@ -26,6 +26,26 @@ pub fn summary(outcome: &Outcome) -> String {
     format!("{steps}; {moved}\n")
 }
 
+/// Why steps ran, or with `would` why they would: a line for each, and what differs under it.
+pub fn explained(steps: &[Explained], would: bool) -> String {
+    let (verb, none) = match would {
+        true => ("would run", "Every step would be cached.\n"),
+        false => ("ran", "Every step was cached.\n"),
+    };
+    if steps.is_empty() {
+        return none.into();
+    }
+    let count = if steps.len() == 1 { "1 step".into() } else { format!("{} steps", steps.len()) };
+    let mut text = format!("Why {count} {verb}:\n");
+    for step in steps {
+        text.push_str(&format!("  {}\n", sanitize(&step.step)));
+        for line in step.reason.lines() {
+            text.push_str(&format!("    {}\n", sanitize(&line)));
+        }
+    }
+    text
+}
+
 /// The list of warnings, in buildx' form; empty if there are none.
 pub fn warnings(warnings: &[Arc<str>]) -> String {
     let mut text = match warnings.len() {
@@ -44,6 +64,21 @@ mod tests {
     use build::Traffic;
 
     use super::*;
+
+    #[test]
+    fn reasons_stand_under_their_steps() {
+        let step = |step: &str, reason| Explained { step: step.into(), reason };
+        let steps = [
+            step("[2/3] COPY . .", build::Reason::Unknown),
+            step("[3/3] RUN make", build::Reason::StandsOn("[2/3] COPY . .\x1b[2J".into())),
+        ];
+        assert_eq!(
+            explained(&steps, false),
+            "Why 2 steps ran:\n  [2/3] COPY . .\n    nothing is known of a step like it\n  \
+             [3/3] RUN make\n    stands on [2/3] COPY . ., which ran\n"
+        );
+        assert_eq!(explained(&[], true), "Every step would be cached.\n");
+    }
 
     #[test]
     fn a_build_in_a_line() {

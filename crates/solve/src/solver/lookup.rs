@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
-use graph::StepId;
+use graph::{Operation, StepId};
 use jiff::Timestamp;
 use oci::Digest;
 
@@ -192,6 +193,10 @@ where
         let cells = self.cells(id);
         let Some(query) = &cells.key.inputs[index].content else { return Ok(()) };
         let input = step.inputs[index];
+        let is_at_hand = matches!(self.graph.step(input).operation, Operation::Local(_));
+        if self.surveys.load(Ordering::Relaxed) && !is_at_hand {
+            return Ok(());
+        }
         let content = |output: E::Output| {
             async move { self.executor.content(input, &output, query).await }.boxed()
         };

@@ -96,6 +96,22 @@ pub struct HostFile {
     pub(crate) digest: OnceLock<Digest>,
 }
 
+impl HostFile {
+    /// The same file with other permission bits, which its content digest has.
+    pub(crate) fn with_mode(&self, mode: u32) -> Self {
+        Self {
+            root: self.root.clone(),
+            path: self.path.clone(),
+            mode,
+            inode: self.inode,
+            size: self.size,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            digest: OnceLock::new(),
+        }
+    }
+}
+
 impl HostRoot {
     /// Opens a folder; links in `path` are followed.
     ///

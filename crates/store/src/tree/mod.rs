@@ -8,6 +8,7 @@ mod content;
 mod merge;
 mod resolve;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use content::{Content, ContentId, HostFile, HostRoot, LayerFiles};
@@ -182,6 +183,12 @@ impl Tree {
         self.get_mut(parent)?.as_directory_mut()?.remove(name)
     }
 
+    /// Gives folders, and files that their owner can execute, the mode 0755 and other files 0644: a
+    /// checkout has the same tree under every umask.
+    pub fn normalize_modes(&mut self) {
+        normalize_modes(&mut self.root, &mut HashMap::new());
+    }
+
     /// Calls `visit` for all nodes but the root, in the order of [`Entry`].
     pub fn walk<'a>(&'a self, mut visit: impl FnMut(&[u8], &'a Node)) {
         let mut path = Vec::new();
@@ -204,6 +211,28 @@ impl Tree {
                 stack.push((directory.children.iter(), length));
             }
         }
+    }
+}
+
+/// Names of one file stay names of one file: `seen` has the files that were met, by address.
+fn normalize_modes(node: &mut Node, seen: &mut HashMap<usize, Arc<HostFile>>) {
+    match &mut node.kind {
+        NodeKind::Directory(directory) => {
+            node.mode = 0o755;
+            for (_, child) in &mut Arc::make_mut(directory).children {
+                normalize_modes(child, seen);
+            }
+        }
+        NodeKind::File { content, .. } => {
+            node.mode = if node.mode & 0o100 == 0 { 0o644 } else { 0o755 };
+            if let Content::Host(file) = content {
+                let mode = node.mode;
+                let address = Arc::as_ptr(file).addr();
+                let new = seen.entry(address).or_insert_with(|| Arc::new(file.with_mode(mode)));
+                *content = Content::Host(new.clone());
+            }
+        }
+        _ => {}
     }
 }
 

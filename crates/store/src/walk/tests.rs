@@ -86,6 +86,37 @@ fn headers_are_the_disks_but_the_owner() {
 }
 
 #[test]
+fn modes_can_be_those_of_every_umask() {
+    use graph::ContentQuery;
+    use std::collections::BTreeSet;
+    let digests: BTreeSet<_> = [(0o640, 0o750, 0o700), (0o664, 0o775, 0o777)]
+        .into_iter()
+        .map(|(file, program, below)| {
+            let folder = context(&["f", "d/program"]);
+            let set = |path: &str, mode| {
+                let path = folder.path().join(path);
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            };
+            set("f", file);
+            set("d/program", program);
+            set("d", below);
+            fs::hard_link(folder.path().join("f"), folder.path().join("g")).unwrap();
+            let mut tree = walk_context(folder.path(), &[], &[]).unwrap();
+            tree.normalize_modes();
+            let mode = |path: &[u8]| tree.get(path).unwrap().mode;
+            assert_eq!((mode(b"f"), mode(b"d/program"), mode(b"d")), (0o644, 0o755, 0o755));
+            let id = |path: &[u8]| match &tree.get(path).unwrap().kind {
+                NodeKind::File { content, .. } => content.id(),
+                _ => panic!("no file"),
+            };
+            assert_eq!(id(b"f"), id(b"g"));
+            crate::content_digest(&tree, &ContentQuery::default(), &()).unwrap()
+        })
+        .collect();
+    assert_eq!(digests.len(), 1);
+}
+
+#[test]
 fn many_directories_are_all_found() {
     let paths: Vec<String> =
         (0..300).map(|number| format!("d{}/e{number}/f", number % 40)).collect();

@@ -88,7 +88,7 @@ pub fn cache_from(text: &str, directory: &Path) -> Result<Vec<CacheFrom>, String
     Ok(vec![cache])
 }
 
-const TO_REGISTRY: [&str; 9] = [
+const TO_REGISTRY: [&str; 10] = [
     "ref",
     "mode",
     "image-manifest",
@@ -98,6 +98,7 @@ const TO_REGISTRY: [&str; 9] = [
     "force-compression",
     "registry.insecure",
     "ignore-error",
+    "on-failure",
 ];
 
 /// Reads a value of `--cache-to`.
@@ -188,7 +189,8 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> 
         return Err("`image-manifest=true` needs `oci-mediatypes=true`".into());
     }
     let ignore_error = fields.take_boolean("ignore-error", false)?;
-    Ok(CacheTo { target, mode, ignore_error, image_manifest, format })
+    let on_failure = fields.take_boolean("on-failure", true)?;
+    Ok(CacheTo { target, mode, ignore_error, on_failure, image_manifest, format })
 }
 
 #[cfg(test)]
@@ -222,6 +224,8 @@ mod tests {
         let [cache] = &caches[..] else { panic!("one") };
         assert!(matches!(cache.target, CacheTarget::Registry { insecure: true, .. }));
         assert!(cache.mode == CacheMode::Max && cache.ignore_error && !cache.image_manifest);
+        assert!(cache.on_failure && !to("localhost/a").unwrap().is_empty());
+        assert!(!to("type=local,dest=c,on-failure=false").unwrap()[0].on_failure);
         assert!(!to("type=local,dest=c,oci-mediatypes=false").unwrap()[0].image_manifest);
         let caches = from("type=local,src=c,tag=x").unwrap();
         assert_eq!(

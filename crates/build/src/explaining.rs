@@ -1,0 +1,335 @@
+//! Why steps ran: what is known of them beside what earlier builds kept of theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cache::explain::{Difference, Fact, FactBook, FileFact, LocalFacts, Why, read_beside, why};
+use cache::{Beside, Caches, LocalRecords};
+use dockerfile::Dockerfile;
+use execute::Executor;
+use futures_util::future::join_all;
+use graph::{Graph, StepId};
+use solve::{Solver, StepFacts};
+use store::Chain;
+
+use crate::bases::{self, Bases};
+use crate::request::{CacheFrom, Required};
+use crate::solving::{self, Parts};
+use crate::{Error, Host, Request, caches, context};
+
+/// A step that ran, or would run, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The step, as progress shows it.
+    pub step: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a step ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It was to run whatever is known (`--no-cache`).
+    Asked,
+    /// Nothing like it is known.
+    Unknown,
+    /// It was made before, and what it made is in none of the caches that were asked.
+    NotKept,
+    /// It stands on a step that ran.
+    StandsOn(String),
+    /// Its key differs from the nearest one that is known.
+    Differs(Vec<Difference>),
+}
+
+/// What can be said of the steps of a build.
+pub(crate) struct Explaining<'a> {
+    pub graph: &'a Graph,
+    pub steps: &'a [StepFacts<Chain>],
+    pub executor: &'a Executor,
+}
+
+impl Explaining<'_> {
+    /// What is known of all steps, in words.
+    pub(crate) fn facts(&self) -> Vec<(StepId, Fact)> {
+        let files = |step: StepId, input: usize| {
+            let key = solve::step_key(self.graph.step(step));
+            let query = key.inputs.into_iter().nth(input).and_then(|input| input.content);
+            let from = self.graph.step(step).inputs.get(input);
+            let Some((query, from)) = query.zip(from) else { return Vec::new() };
+            let listed = self.executor.listing(*from, &query).into_iter();
+            let short = |digest: oci::Digest| digest.hex()[..16].to_owned();
+            listed
+                .map(|file| FileFact {
+                    path: file.path,
+                    mode: file.mode,
+                    size: file.size,
+                    digest: file.digest.map(short).unwrap_or_default(),
+                })
+                .collect()
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        Fact::of_steps(self.graph, self.steps, now, files)
+    }
+
+    /// Why steps were not found.
+    pub(crate) fn explained(
+        &self,
+        facts: &[(StepId, Fact)],
+        known: &FactBook,
+        missed: &BTreeSet<StepId>,
+    ) -> Vec<Explained> {
+        let shown = facts
+            .iter()
+            .filter(|(id, _)| missed.contains(id) && self.graph.step(*id).shown_as.is_none());
+        shown
+            .map(|(id, fact)| Explained {
+                step: fact.step.clone(),
+                reason: self.reason(*id, fact, known, missed),
+            })
+            .collect()
+    }
+
+    /// What is to be kept of the steps for later builds, where any ran, and why they ran, where
+    /// that was asked.
+    pub(crate) async fn conclude(
+        &self,
+        host: &Host,
+        request: &Request,
+        ran: usize,
+    ) -> (Vec<Fact>, Option<Vec<Explained>>) {
+        if ran == 0 {
+            return (Vec::new(), request.explain.then(Vec::new));
+        }
+        let facts = self.facts();
+        let mut explained = None;
+        if request.explain {
+            let ran = self.steps.iter().filter(|step| step.ran).map(|step| step.id).collect();
+            explained = Some(self.explained(&facts, &known(host, request).await, &ran));
+        }
+        let facts: Vec<Fact> = facts.into_iter().map(|(_, fact)| fact).collect();
+        // Words for people: without them the build is as good.
+        drop(LocalFacts::open(&host.store).and_then(|kept| kept.keep(&facts)));
+        (facts, explained)
+    }
+
+    /// Why a step that must not run is not found, in a line.
+    pub(crate) async fn refusal(
+        &self,
+        host: &Host,
+        request: &Request,
+        id: StepId,
+    ) -> Option<String> {
+        let facts: BTreeMap<StepId, Fact> = self.facts().into_iter().collect();
+        let known = known(host, request).await;
+        let reason = self.reason(id, facts.get(&id)?, &known, &BTreeSet::new());
+        Some(format!("why: {}", reason.lines().join("; ")))
+    }
+
+    fn reason(
+        &self,
+        id: StepId,
+        fact: &Fact,
+        known: &FactBook,
+        missed: &BTreeSet<StepId>,
+    ) -> Reason {
+        let step = self.graph.step(id);
+        if step.ignore_cache {
+            return Reason::Asked;
+        }
+        // The step below says what differs; that this one runs for it is all there is to say, but
+        // for what differs here too.
+        let below = step.inputs.iter().find(|input| missed.contains(input));
+        let below = below.map(|input| self.graph.step(*input));
+        let below = below.map(|below| below.shown_as.map_or(below, |id| self.graph.step(id)));
+        match (why(fact, known.facts()), below) {
+            (Why::Differs { differences, .. }, Some(below)) => {
+                let own: Vec<Difference> = differences
+                    .into_iter()
+                    .filter(|difference| !difference.what.starts_with("what it stands on"))
+                    .collect();
+                match own.is_empty() {
+                    true => Reason::StandsOn(below.name.clone()),
+                    false => Reason::Differs(own),
+                }
+            }
+            (Why::Differs { differences, .. }, None) => Reason::Differs(differences),
+            (Why::Unknown, Some(below)) => Reason::StandsOn(below.name.clone()),
+            (Why::Unknown, None) => Reason::Unknown,
+            (Why::Known { .. }, _) => Reason::NotKept,
+        }
+    }
+}
+
+/// What this machine and the caches of a request know of steps.
+pub(crate) async fn known(host: &Host, request: &Request) -> FactBook {
+    let local = LocalFacts::open(&host.store).and_then(|facts| facts.book());
+    let mut book = local.unwrap_or_default();
+    let besides = request.cache_from.iter().filter_map(|from| beside(host, from));
+    let read = besides.map(|beside| async move { read_beside(&beside).await });
+    for other in join_all(read).await {
+        book.add(other.facts().cloned());
+    }
+    book
+}
+
+fn beside(host: &Host, from: &CacheFrom) -> Option<Beside> {
+    caches::place_from(from).beside(&host.client)
+}
+
+/// The steps that must be found.
+///
+/// # Errors
+/// A sentence that names what there is no step of.
+pub(crate) fn required(graph: &Graph, wanted: &[Required]) -> Result<BTreeSet<StepId>, Error> {
+    let mut required = BTreeSet::new();
+    for wanted in wanted {
+        let before = required.len();
+        for (id, step) in graph.steps() {
+            let is_work = !step.inputs.is_empty() && step.shown_as.is_none();
+            let is_wanted = match wanted {
+                Required::All => true,
+                Required::Named(name) => is_named(&step.name, name),
+            };
+            if is_work && is_wanted {
+                required.insert(id);
+            }
+        }
+        if let Required::Named(name) = wanted
+            && required.len() == before
+        {
+            return Err(Error::Request(format!(
+                "`--require-cached={name}`: no step of this build is called so; give `all`, a stage, a step of it as `STAGE:2`, or how a step begins, as `RUN make`"
+            )));
+        }
+    }
+    Ok(required)
+}
+
+/// Whether a step, as `[build 2/5] RUN make`, is of a stage, has a number in it, or begins so.
+fn is_named(step: &str, name: &str) -> bool {
+    let Some((place, text)) = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else {
+        return step.starts_with(name);
+    };
+    let (stage, number) = place.rsplit_once(' ').unwrap_or(("", place));
+    let number = number.split('/').next().unwrap_or_default();
+    let (wanted_stage, wanted_number) = match name.rsplit_once(':') {
+        Some((stage, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (stage, number)
+        }
+        _ if name.bytes().all(|byte| byte.is_ascii_digit()) => ("", name),
+        _ => return (!stage.is_empty() && stage == name) || text.starts_with(name),
+    };
+    (stage, number) == (wanted_stage, wanted_number)
+}
+
+/// Looks a build up in its caches without building: the steps that would run, and why. Of what
+/// they stand on, only the user's files are looked at.
+///
+/// # Errors
+/// If the request or the Dockerfile is wrong, or the files cannot be read.
+pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, Error> {
+    let opened = context::open(host, request).await?;
+    let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
+        .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
+    let bases = bases::lower(host, request, &opened, &dockerfile);
+    let (bases, imported) = tokio::join!(bases, caches::import(host, request));
+    let bases = bases?;
+    let (executor, tasks) = solving::executor(host, request, &Parts::of(&bases, BTreeSet::new()));
+    let records = imported.iter().map(|source| source.imported.records.clone()).collect();
+    let caches = Caches::new(LocalRecords::open(&host.store)?, records);
+    let parallelism = Executor::parallelism();
+    let solver = Solver::new(&bases.graph, &executor, &caches, &tasks, parallelism);
+    let surveyed = solver.survey(&bases.results()).await;
+    drop(solver);
+    let steps = surveyed.map_err(|error| solving::failed(&bases, error))?;
+    let explaining = Explaining { graph: &bases.graph, steps: &steps, executor: &executor };
+    let missed = missed(&bases, &steps);
+    let explained = explaining.explained(&explaining.facts(), &known(host, request).await, &missed);
+    executor.finish();
+    Ok(explained)
+}
+
+/// The steps that would run: those that nobody found, and that somebody needs who was not found.
+fn missed(bases: &Bases, steps: &[StepFacts<Chain>]) -> BTreeSet<StepId> {
+    let mut missed = BTreeSet::new();
+    let mut open = bases.results();
+    while let Some(id) = open.pop() {
+        let is_found = steps.iter().any(|step| step.id == id && step.cached.is_some());
+        let inputs = &bases.graph.step(id).inputs;
+        if !is_found && !inputs.is_empty() && missed.insert(id) {
+            open.extend(inputs);
+        }
+    }
+    missed
+}
+
+impl Reason {
+    /// In words, one line for each thing that there is to say.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Asked => vec!["was to run whatever is known (--no-cache)".into()],
+            Self::Unknown => vec!["nothing is known of a step like it".into()],
+            Self::NotKept => vec![
+                "was made before with the same key, but what it made is in none of the caches (mode=min, pruned, or never exported)".into(),
+            ],
+            Self::StandsOn(step) => vec![format!("stands on {step}, which ran")],
+            Self::Differs(differences) => differences.iter().map(line).collect(),
+        }
+    }
+}
+
+fn line(difference: &Difference) -> String {
+    let Difference { what, before, after } = difference;
+    match (before, after) {
+        (Some(before), Some(after)) => format!("{what}: {before} → {after}"),
+        (Some(before), None) => format!("{what}: {before} → gone"),
+        (None, Some(after)) => format!("{what}: new, {after}"),
+        (None, None) => format!("{what} differ"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_named_in_several_ways() {
+        for (step, name, expected) in [
+            ("[build 2/5] RUN make", "build", true),
+            ("[build 2/5] RUN make", "build:2", true),
+            ("[build 2/5] RUN make", "build:3", false),
+            ("[build 2/5] RUN make", "2", false),
+            ("[build 2/5] RUN make", "RUN make", true),
+            ("[build 2/5] RUN make", "RUN test", false),
+            ("[2/5] RUN make", "2", true),
+            ("[2/5] RUN make", "5", false),
+            ("[2/5] RUN make", "", true),
+            ("[stage-1 2/5] COPY a:1 b", "COPY a:1", true),
+        ] {
+            assert_eq!(is_named(step, name), expected, "{step} {name}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_plain() {
+        let difference = |before: Option<&str>, after: Option<&str>| Difference {
+            what: "environment variable A".into(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        let reason = Reason::Differs(vec![
+            difference(Some("1"), Some("2")),
+            difference(Some("1"), None),
+            difference(None, Some("2")),
+        ]);
+        assert_eq!(
+            reason.lines(),
+            [
+                "environment variable A: 1 → 2",
+                "environment variable A: 1 → gone",
+                "environment variable A: new, 2",
+            ]
+        );
+    }
+}

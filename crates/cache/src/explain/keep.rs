@@ -1,0 +1,281 @@
+//! Where facts are kept: in this machine's database, and beside caches.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+use store::Store;
+
+use super::Fact;
+use crate::Error;
+use crate::beside::{Beside, Catalogue, Change, Content, Put};
+
+/// The entry beside a cache. A later form has another name.
+const ENTRY: &str = "facts/1";
+const MEDIA_TYPE: &str = "application/vnd.kiln.facts.v1+json+zstd";
+
+/// A book is never larger than this, as it is sent and as it is read, in bytes.
+const MOST_SENT: usize = 1 << 20;
+const MOST_READ: u64 = 32 << 20;
+/// So much this machine keeps, in bytes.
+const MOST_KEPT: i64 = 32 << 20;
+/// Another writer may come between so often.
+const ATTEMPTS: usize = 6;
+
+/// Facts by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FactBook {
+    facts: BTreeMap<String, Fact>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    facts: Vec<Fact>,
+}
+
+impl FactBook {
+    /// All of them.
+    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.facts.values()
+    }
+
+    /// Adds facts. Of two with one name the newer one stays, and the files of either.
+    pub fn add(&mut self, facts: impl IntoIterator<Item = Fact>) {
+        for mut fact in facts {
+            if let Some(there) = self.facts.get(&fact.id) {
+                for (input, known) in std::iter::zip(&mut fact.inputs, &there.inputs) {
+                    if input.files.is_empty() && input.content == known.content {
+                        input.files.clone_from(&known.files);
+                    }
+                }
+                fact.time = fact.time.max(there.time);
+            }
+            self.facts.insert(fact.id.clone(), fact);
+        }
+    }
+
+    /// The book as it is sent: the oldest facts are left out of one that is too large.
+    pub fn encoded(&self) -> Vec<u8> {
+        let mut facts: Vec<&Fact> = self.facts.values().collect();
+        facts.sort_by(|a, b| (b.time, &a.id).cmp(&(a.time, &b.id)));
+        loop {
+            let document = serde_json::json!({ "facts": facts });
+            let text = serde_json::to_vec(&document).expect("all keys are texts");
+            let fits = text.len() as u64 <= MOST_READ;
+            let encoded = zstd::encode_all(&text[..], 3).expect("memory can be written");
+            if fits && encoded.len() <= MOST_SENT {
+                return encoded;
+            }
+            facts.truncate(facts.len() / 2);
+        }
+    }
+
+    /// Reads a book.
+    ///
+    /// # Errors
+    /// If it is none, or one that is too large.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let failed = |what: String| Error::Damaged(format!("what is known of its steps {what}"));
+        let mut text = Vec::new();
+        zstd::Decoder::new(bytes)
+            .and_then(|decoder| decoder.take(MOST_READ + 1).read_to_end(&mut text))
+            .map_err(|error| failed(format!("cannot be read: {error}")))?;
+        if text.len() as u64 > MOST_READ {
+            return Err(failed(format!("is larger than {MOST_READ} bytes")));
+        }
+        let document: Document = serde_json::from_slice(&text)
+            .map_err(|error| failed(format!("cannot be read: {error}")))?;
+        let mut book = Self::default();
+        book.add(document.facts);
+        Ok(book)
+    }
+}
+
+/// The facts beside a cache; none where there are none, or they cannot be read.
+pub async fn read_beside(beside: &Beside) -> FactBook {
+    let catalogue = beside.catalogue().await;
+    read(beside, &catalogue).await
+}
+
+async fn read(beside: &Beside, catalogue: &Catalogue) -> FactBook {
+    let Some(entry) = catalogue.get(ENTRY) else { return FactBook::default() };
+    match beside.fetch(entry, MOST_SENT as u64).await {
+        Ok(bytes) => FactBook::decode(&bytes).unwrap_or_default(),
+        Err(_) => FactBook::default(),
+    }
+}
+
+/// Adds facts to those beside a cache.
+///
+/// # Errors
+/// If what is beside it cannot be written.
+pub async fn write_beside(beside: &Beside, facts: &[Fact]) -> Result<(), Error> {
+    let mut there = beside.catalogue().await;
+    for _ in 0..ATTEMPTS {
+        let base = there.get(ENTRY).map(|entry| entry.blob.digest);
+        let mut book = read(beside, &there).await;
+        book.add(facts.iter().cloned());
+        let encoded: bytes::Bytes = book.encoded().into();
+        let change = |there: &Catalogue| match there.get(ENTRY).map(|entry| entry.blob.digest) {
+            now if now == base => Change {
+                put: vec![Put {
+                    name: ENTRY.into(),
+                    media_type: MEDIA_TYPE.into(),
+                    content: Content::Bytes(encoded.clone()),
+                    notes: oci::Annotations::new(),
+                }],
+                ..Change::default()
+            },
+            // Ours is there, or another writer came between and is merged with.
+            _ => Change::default(),
+        };
+        let written = beside.update(change).await?;
+        let now = written.get(ENTRY).map(|entry| entry.blob.digest);
+        if now == Some(oci::Digest::of(&encoded)) {
+            return Ok(());
+        }
+        there = written;
+    }
+    Err(Error::Contended { place: beside.name(), attempts: ATTEMPTS as u32 })
+}
+
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS cache_fact(id TEXT PRIMARY KEY, time INTEGER NOT NULL, fact BLOB NOT NULL) WITHOUT ROWID;";
+
+/// The facts that this machine keeps.
+pub struct LocalFacts {
+    store: Store,
+}
+
+impl LocalFacts {
+    /// The facts in a store's database; the table is made where there is none.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn open(store: &Store) -> Result<Self, store::Error> {
+        store.db().with("make the table of facts", |connection| connection.execute_batch(TABLE))?;
+        Ok(Self { store: store.clone() })
+    }
+
+    /// All of them. One that cannot be read is left out.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn book(&self) -> Result<FactBook, store::Error> {
+        let rows: Vec<Vec<u8>> = self.store.db().with("read facts", |connection| {
+            let mut statement = connection.prepare_cached("SELECT fact FROM cache_fact")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        })?;
+        let mut book = FactBook::default();
+        book.add(
+            rows.iter()
+                .filter_map(|bytes| FactBook::decode(bytes).ok())
+                .flat_map(|book| book.facts.into_values()),
+        );
+        Ok(book)
+    }
+
+    /// Keeps facts; the oldest make room.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn keep(&self, facts: &[Fact]) -> Result<(), store::Error> {
+        let encoded: Vec<(&Fact, Vec<u8>)> = facts
+            .iter()
+            .map(|fact| {
+                let mut book = FactBook::default();
+                book.add([fact.clone()]);
+                (fact, book.encoded())
+            })
+            .collect();
+        self.store.db().with("keep facts", |connection| {
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            {
+                let mut insert = transaction
+                    .prepare_cached("INSERT OR REPLACE INTO cache_fact VALUES(?1, ?2, ?3)")?;
+                for (fact, bytes) in &encoded {
+                    insert.execute(params![fact.id, fact.time, bytes])?;
+                }
+            }
+            transaction.execute(
+                "DELETE FROM cache_fact WHERE id IN (SELECT id FROM
+                 (SELECT id, SUM(length(fact)) OVER (ORDER BY time DESC, id) AS total FROM cache_fact)
+                 WHERE total > ?1)",
+                [MOST_KEPT],
+            )?;
+            transaction.commit()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{OpenOptions, Privileges};
+
+    use super::*;
+    use crate::explain::{FileFact, InputFact};
+
+    fn fact(id: usize, files: usize) -> Fact {
+        let file = |at: usize| FileFact {
+            path: format!("/folder/file-{id}-{at}"),
+            mode: 0o644,
+            size: 1,
+            digest: oci::Digest::of(format!("{id} {at}")).hex()[..16].into(),
+        };
+        let input = InputFact {
+            content: Some("content".into()),
+            files: (0..files).map(file).collect(),
+            ..InputFact::default()
+        };
+        Fact {
+            id: id.to_string(),
+            step: format!("[{id}/9] COPY"),
+            kind: "files".into(),
+            parts: BTreeMap::new(),
+            inputs: vec![input],
+            time: id as i64,
+        }
+    }
+
+    #[test]
+    fn a_book_comes_back_and_is_bounded() {
+        let mut book = FactBook::default();
+        book.add([fact(1, 2), fact(2, 0)]);
+        assert_eq!(FactBook::decode(&book.encoded()).unwrap(), book);
+        // What is known of files is not forgotten by a build that did not look at them.
+        book.add([fact(1, 0)]);
+        assert_eq!(book.facts().next().unwrap().inputs[0].files.len(), 2);
+
+        let mut large = FactBook::default();
+        large.add((0..100).map(|id| fact(id, 2000)));
+        let encoded = large.encoded();
+        assert!(encoded.len() <= MOST_SENT);
+        let kept: Vec<i64> =
+            FactBook::decode(&encoded).unwrap().facts().map(|fact| fact.time).collect();
+        assert!(!kept.is_empty() && kept.len() < 100 && kept.iter().all(|time| *time >= 50));
+    }
+
+    #[test]
+    fn what_is_no_book_is_refused() {
+        let bomb = zstd::encode_all(std::io::repeat(b' ').take(64 << 20), 1).unwrap();
+        assert!(bomb.len() < 1 << 20);
+        for bytes in [&b""[..], b"{}", &zstd::encode_all(&b"[]"[..], 1).unwrap(), &bomb] {
+            assert!(matches!(FactBook::decode(bytes), Err(Error::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn this_machine_keeps_facts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), OpenOptions::new(Privileges::None)).unwrap();
+        let facts = LocalFacts::open(&store).unwrap();
+        facts.keep(&[fact(1, 3), fact(2, 0)]).unwrap();
+        facts.keep(&[fact(2, 1)]).unwrap();
+        let book = LocalFacts::open(&store).unwrap().book().unwrap();
+        let kept: Vec<usize> = book.facts().map(|fact| fact.inputs[0].files.len()).collect();
+        assert_eq!(kept, [3, 1]);
+    }
+}
