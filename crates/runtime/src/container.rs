@@ -29,6 +29,9 @@ pub struct Container {
     pub hostname: String,
     /// Additional lines for `/etc/hosts`.
     pub extra_hosts: Vec<(String, IpAddr)>,
+    /// An empty folder on the file system of a root that is a plain folder, for what is put aside while the process
+    /// runs. Needed where nothing can be mounted; it may have something in it afterwards.
+    pub aside: Option<PathBuf>,
     /// What network the process has.
     pub network: Network,
     /// What the process may do.
@@ -51,6 +54,7 @@ impl Container {
             user: None,
             hostname: HOSTNAME.to_owned(),
             extra_hosts: Vec::new(),
+            aside: None,
             network: Network::Host,
             security: Security::Sandbox,
             mounts: Vec::new(),

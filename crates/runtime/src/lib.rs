@@ -23,8 +23,10 @@ mod error;
 mod etc;
 mod identity;
 mod init;
+mod landlock;
 mod probe;
 mod run;
+mod seccomp;
 mod standing;
 mod sys;
 mod wire;
@@ -36,6 +38,6 @@ pub use container::{
 pub use error::Error;
 pub use identity::{IdMapping, IdRange};
 pub use init::init_if_asked;
-pub use probe::{Capabilities, Isolation};
+pub use probe::{ADVICE, Capabilities, ChrootCapabilities, Isolation};
 pub use run::{Exit, Finished, Runtime, RuntimeOptions};
 pub use standing::{Standing, become_namespace_root, standing};

@@ -1,10 +1,12 @@
 //! What this machine lets a container have.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::IdMapping;
 
-/// How a process can be kept apart here. Weaker ways (a plain chroot, in place) are not built.
+/// How a process can be kept apart here, the strongest way first.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Isolation {
@@ -15,6 +17,8 @@ pub enum Isolation {
         /// The rest of what was found.
         capabilities: Capabilities,
     },
+    /// In a plain folder as its root.
+    Chroot(ChrootCapabilities),
     /// Not at all.
     Unavailable {
         /// What is missing, in words, with what grants it.
@@ -22,7 +26,16 @@ pub enum Isolation {
     },
 }
 
-/// What a probing process could do.
+/// What a probing process could do with a plain folder as its root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChrootCapabilities {
+    /// Whether device files can be made and used.
+    pub devices: bool,
+    /// Whether `/proc` and `/sys` can be served, or what failed.
+    pub supervised: Result<(), String>,
+}
+
+/// What a probing process could do in namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Whether overlays must keep their marks in `user.overlay.*`.
@@ -35,4 +48,36 @@ pub struct Capabilities {
     pub fresh_sys: bool,
     /// Whether a container can have no network.
     pub own_network: bool,
+}
+
+/// What each common platform must be told so that commands can run.
+pub const ADVICE: &str = "\
+one of these allows it:
+  Docker      run it as root with docker's own capabilities, or with --security-opt seccomp=unconfined
+              (and --security-opt apparmor=unconfined where there is AppArmor)
+  Kubernetes  securityContext: {runAsUser: 0, capabilities: {add: [SYS_CHROOT, SETUID, SETGID, CHOWN, DAC_OVERRIDE,
+              FOWNER, FSETID, KILL]}}, or hostUsers: false in the pod, or seccompProfile: {type: Unconfined}
+  OpenShift   the SCC `anyuid` for the pod's service account, and the capability SYS_CHROOT; or the SCC
+              `nested-container` (4.19) with hostUsers: false
+  GitLab      docker executor: an image whose user is root; kubernetes executor:
+              [runners.kubernetes.build_container_security_context] with run_as_user = 0 and SYS_CHROOT added";
+
+/// As it is said at the start of a build: the way, and what is missing for a better one.
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Isolation::Namespaces { capabilities, .. } => match &capabilities.overlay {
+                Ok(()) => f.write_str("namespaces"),
+                Err(_) => f.write_str("namespaces, on plain folders (no overlay here)"),
+            },
+            Isolation::Chroot(found) => {
+                f.write_str("chroot (no unshare, no mount)")?;
+                match &found.supervised {
+                    Ok(()) => Ok(()),
+                    Err(reason) => write!(f, ", without /proc and /sys: {reason}"),
+                }
+            }
+            Isolation::Unavailable { reason } => f.write_str(reason),
+        }
+    }
 }

@@ -25,9 +25,10 @@ use crate::error::Error;
 use crate::etc;
 use crate::identity::IdMapping;
 use crate::init::{INIT_NAME, privileges};
-use crate::probe::{Capabilities, Isolation};
+use crate::probe::Isolation;
 use crate::standing;
-use crate::wire::{Failure, Orders, Report, RunOrders, encode, take_frame};
+use crate::sys;
+use crate::wire::{Failure, Orders, Report, RunOrders, Way, encode, take_frame};
 
 /// How long a killed container may take to be gone: only a process stuck in the kernel takes longer.
 const BURIAL: Duration = Duration::from_secs(20);
@@ -55,6 +56,7 @@ pub struct Runtime {
     stubs: PathBuf,
     probe: PathBuf,
     guard: Option<DeviceGuard>,
+    isolation: Option<Isolation>,
 }
 
 /// How the process ended.
@@ -109,34 +111,83 @@ impl Runtime {
             stubs: usual_mount_points(directory("mount-points")?)?,
             probe: directory("probe")?,
             guard: DeviceGuard::new(),
+            isolation: None,
         })
     }
 
-    /// Tries in a process of its own what a container needs, on the state directory's file system. Blocks for some
-    /// milliseconds.
+    /// Runs containers in this way from now on. Without it they run in namespaces, on overlays.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: Isolation) -> Runtime {
+        if matches!(isolation, Isolation::Chroot(_)) {
+            // Their root user could look into this process otherwise.
+            sys::hide_from_others();
+        }
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// How containers run.
+    pub fn isolation(&self) -> Option<&Isolation> {
+        self.isolation.as_ref()
+    }
+
+    /// Whether a root can be an overlay; else it is a plain folder, with another one for what is put aside.
+    pub fn has_overlays(&self) -> bool {
+        match &self.isolation {
+            Some(Isolation::Namespaces { capabilities, .. }) => capabilities.overlay.is_ok(),
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    /// Whether mounts can be made at all; else what is to be mounted is moved into the root, and out again.
+    pub fn has_mounts(&self) -> bool {
+        matches!(&self.isolation, None | Some(Isolation::Namespaces { .. }))
+    }
+
+    /// Tries in a process of its own what a container in namespaces needs, on the state directory's file system. Blocks
+    /// for some milliseconds.
     pub fn probe(&self) -> Result<Isolation, Error> {
+        let report = self.ask_probe(&["lower/folder", "upper", "work"], |directory| {
+            Orders::Probe { directory, scratch: self.scratch.clone() }
+        })?;
+        Ok(match report {
+            Ok(Report::Probed(capabilities)) => {
+                Isolation::Namespaces { ids: own_ids(), capabilities }
+            }
+            Ok(_) => return Err(Error::InitDied),
+            Err(failure) => Isolation::Unavailable { reason: failure.sentence() },
+        })
+    }
+
+    /// Tries what a container in a plain folder needs, where there are no namespaces. As [`Runtime::probe`].
+    pub fn probe_chroot(&self) -> Result<Isolation, Error> {
+        Ok(match self.ask_probe(&[], Orders::ProbeChroot)? {
+            Ok(Report::ProbedChroot(capabilities)) => Isolation::Chroot(capabilities),
+            Ok(_) => return Err(Error::InitDied),
+            Err(failure) => Isolation::Unavailable { reason: failure.sentence() },
+        })
+    }
+
+    /// Has something tried in a folder of its own, with these folders in it.
+    fn ask_probe(
+        &self,
+        folders: &[&str],
+        orders: impl FnOnce(PathBuf) -> Orders,
+    ) -> Result<Result<Report, Failure>, Error> {
         let directory = self.probe.join(std::process::id().to_string());
         let failed = |source| Error::StateDir { path: directory.clone(), source };
-        for name in ["lower/folder", "upper", "work"] {
+        fs::create_dir_all(&directory).map_err(failed)?;
+        for name in folders {
             fs::create_dir_all(directory.join(name)).map_err(failed)?;
         }
-        let result = self.ask_probe(&directory);
+        let result = self.ask(&orders(directory.clone()));
         let _ = fs::remove_dir_all(&directory);
-        Ok(match result? {
-            Err(failure) => Isolation::Unavailable { reason: advise(&failure.sentence()) },
-            Ok(Capabilities { overlay: Err(reason), .. }) => Isolation::Unavailable {
-                reason: format!(
-                    "{reason}: is the state directory on an overlay file system? put it on a volume"
-                ),
-            },
-            Ok(capabilities) => Isolation::Namespaces { ids: own_ids(), capabilities },
-        })
+        result
     }
 
-    fn ask_probe(&self, directory: &Path) -> Result<Result<Capabilities, Failure>, Error> {
-        let orders =
-            Orders::Probe { directory: directory.to_owned(), scratch: self.scratch.clone() };
-        let orders = encode(&orders)?;
+    fn ask(&self, orders: &Orders) -> Result<Result<Report, Failure>, Error> {
+        let orders = encode(orders)?;
         let (mut control, init_end) =
             StdUnixStream::pair().map_err(|source| Error::Spawn { source })?;
         let mut child = self.spawn(init_end.into(), Stdio::null(), Stdio::null())?;
@@ -147,8 +198,8 @@ impl Runtime {
         talk.and(waited).map_err(|source| Error::Talk { source })?;
         while let Some(report) = take_frame(&mut inbox).map_err(|source| Error::Talk { source })? {
             match report {
-                Report::Probed(capabilities) => return Ok(Ok(capabilities)),
                 Report::Failed(failure) => return Ok(Err(failure)),
+                Report::Probed(_) | Report::ProbedChroot(_) => return Ok(Ok(report)),
                 Report::Stubs(_) | Report::Exited(_) => {}
             }
         }
@@ -166,7 +217,7 @@ impl Runtime {
         cancel: impl Future<Output = ()>,
     ) -> Result<Finished, Error> {
         check(container)?;
-        let orders = encode(&Orders::Run(Box::new(self.orders(container))))?;
+        let orders = encode(&Orders::Run(Box::new(self.orders(container)?)))?;
         let mut running = self.start(&container.root)?;
         let mut cancel = std::pin::pin!(cancel);
 
@@ -211,9 +262,23 @@ impl Runtime {
         }
     }
 
-    fn orders(&self, container: &Container) -> RunOrders {
+    fn orders(&self, container: &Container) -> Result<RunOrders, Error> {
         let guard = self.guard.as_ref().filter(|_| container.security == Security::Sandbox);
-        RunOrders {
+        let way = match (&self.isolation, &container.aside) {
+            (Some(Isolation::Chroot(found)), Some(aside)) => {
+                Way::Chroot { aside: aside.clone(), supervised: found.supervised.is_ok() }
+            }
+            (Some(Isolation::Chroot(_)), None) => {
+                let reason = "a container without mounts needs a folder for what is put aside";
+                return Err(Error::Refused(reason.into()));
+            }
+            (Some(Isolation::Unavailable { reason }), _) => {
+                return Err(Error::Refused(reason.clone()));
+            }
+            (Some(Isolation::Namespaces { .. }) | None, _) => Way::Namespaces,
+        };
+        Ok(RunOrders {
+            way,
             container: container.clone(),
             scratch: self.scratch.clone(),
             empty: self.empty.clone(),
@@ -221,7 +286,7 @@ impl Runtime {
             resolv_conf: etc::resolv_conf(fs::read_to_string("/etc/resolv.conf").ok().as_deref()),
             hosts: etc::hosts(&container.hostname, &container.extra_hosts),
             cgroup: guard.map(|guard| guard.path().to_owned()),
-        }
+        })
     }
 
     fn start(&self, root: &RootSource) -> Result<Running, Error> {
@@ -448,13 +513,4 @@ fn exit(status: i32) -> Exit {
 
 fn own_ids() -> IdMapping {
     standing::own_mapping()
-}
-
-/// What each common platform must be told to allow it.
-pub(crate) fn advise(failure: &str) -> String {
-    format!(
-        "{failure}; a RUN needs namespaces and mounts: root with CAP_SYS_ADMIN (docker run --privileged), or user \
-         namespaces (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined; Kubernetes: \
-         hostUsers: false or an unconfined seccomp profile)"
-    )
 }

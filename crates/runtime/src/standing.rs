@@ -13,7 +13,6 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::identity::{IdMapping, IdRange};
-use crate::run::advise;
 use crate::sys::{self, Forked, SignalFd};
 
 /// What a process may do to a machine.
@@ -25,6 +24,12 @@ pub enum Standing {
     NamespaceRoot {
         /// The ids that it has.
         ids: IdMapping,
+    },
+    /// Root, with what it takes to give files to others and to become others, but not to mount: as ordinary containers
+    /// have it.
+    Confined {
+        /// Why it is not more, in words.
+        reason: String,
     },
     /// Neither: layers cannot be unpacked with their owners, and nothing can be mounted.
     User {
@@ -42,8 +47,22 @@ pub fn standing() -> Standing {
         (true, false) if rustix::process::geteuid().is_root() => {
             Standing::NamespaceRoot { ids: own_mapping() }
         }
+        _ if rustix::process::geteuid().is_root() && has_file_rights() => {
+            Standing::Confined { reason: "without CAP_SYS_ADMIN".into() }
+        }
         _ => Standing::User { reason: "not root, or without CAP_SYS_ADMIN".into() },
     }
+}
+
+/// Whether this process may do with files and users what a layer asks for.
+fn has_file_rights() -> bool {
+    let needed = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 /// Makes this process's work happen as root: in this process when it is that already, else in a new one inside a new
@@ -53,22 +72,22 @@ pub fn standing() -> Standing {
 /// To be called before there are threads, because it forks. When it is not possible, the answer says why.
 pub fn become_namespace_root(args: impl IntoIterator<Item = OsString>) -> Standing {
     let now = standing();
-    if !matches!(now, Standing::User { .. }) {
-        return now;
-    }
+    let less: fn(String) -> Standing = match now {
+        Standing::User { .. } => |reason| Standing::User { reason },
+        Standing::Confined { .. } => |reason| Standing::Confined { reason },
+        now => return now,
+    };
     let args: Option<Vec<CString>> =
         args.into_iter().map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let Some(args) = args else {
-        return Standing::User { reason: "an argument with a zero byte".into() };
+        return less("an argument with a zero byte".into());
     };
     if fs::read_dir("/proc/self/task").map_or(0, Iterator::count) != 1 {
-        return Standing::User {
-            reason: "a user namespace can only be entered before there are threads".into(),
-        };
+        return less("a user namespace can only be entered before there are threads".into());
     }
     match enter(&args) {
         Ok(status) => end_as(status),
-        Err(reason) => Standing::User { reason: advise(&reason) },
+        Err(reason) => less(reason),
     }
 }
 

@@ -12,7 +12,8 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-fn check(result: impl Into<i64>) -> rustix::io::Result<i64> {
+/// What a call returned, or why it failed.
+pub(crate) fn check(result: impl Into<i64>) -> rustix::io::Result<i64> {
     let result = result.into();
     if result == -1 { Err(last_errno()) } else { Ok(result) }
 }
@@ -176,6 +177,64 @@ pub fn ended(pid: i32) -> rustix::io::Result<Option<i32>> {
     let found = check(unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) })?;
     Ok((found != 0).then_some(status))
 }
+
+/// Waits for any child: its id and wait status. Without `blocks` there may be none that has ended.
+pub fn wait_for_any(blocks: bool) -> rustix::io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    let options = if blocks { 0 } else { libc::WNOHANG };
+    // SAFETY: `status` is valid for writing.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, options) })?;
+    Ok((pid != 0).then_some((pid as i32, status)))
+}
+
+/// Keeps this process's memory and files from those who have the same user: what runs in a container that is not kept
+/// apart by namespaces.
+pub fn hide_from_others() {
+    // SAFETY: no memory is involved. A core dump is all that is lost.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// What `uname` says, with another name of the machine: the kernel's bytes.
+pub fn uname_as(hostname: &str) -> rustix::io::Result<Vec<u8>> {
+    const FIELD: usize = 65;
+    let names = rustix::system::uname();
+    let fields: [&[u8]; 6] = [
+        names.sysname().to_bytes(),
+        hostname.as_bytes(),
+        names.release().to_bytes(),
+        names.version().to_bytes(),
+        names.machine().to_bytes(),
+        names.domainname().to_bytes(),
+    ];
+    let mut bytes = Vec::with_capacity(fields.len() * FIELD);
+    for field in fields {
+        let mut text = field[..field.len().min(FIELD - 1)].to_vec();
+        text.resize(FIELD, 0);
+        bytes.extend(text);
+    }
+    Ok(bytes)
+}
+
+/// A structure that the kernel fills in a caller's memory.
+pub trait KernelStructure {
+    /// Its bytes, as the kernel lays them out.
+    fn bytes(&self) -> &[u8];
+}
+
+macro_rules! kernel_structures {
+    ($($name:ty),*) => {$(
+        impl KernelStructure for $name {
+            fn bytes(&self) -> &[u8] {
+                let start = std::ptr::from_ref(self).cast();
+                // SAFETY: the kernel's structures consist of integers whose padding has names, so all bytes are
+                // initialised, and they live as long as `self`.
+                unsafe { std::slice::from_raw_parts(start, size_of::<Self>()) }
+            }
+        }
+    )*};
+}
+
+kernel_structures!(rustix::fs::Stat, rustix::fs::Statx, rustix::fs::StatFs);
 
 /// Sends a signal to a child that has not been waited for yet.
 pub fn kill(pid: i32, signal: i32) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, FileContent, MountKind};
 use crate::error::Error;
-use crate::probe::Capabilities;
+use crate::probe::{Capabilities, ChrootCapabilities};
 
 /// Largest frame: bounds what either side allocates.
 const LARGEST: usize = 64 << 20;
@@ -28,6 +28,22 @@ pub enum Orders {
         /// Where to mount, see [`RunOrders::scratch`].
         scratch: PathBuf,
     },
+    /// Try whether a plain folder can be a root, in this one, which is empty.
+    ProbeChroot(PathBuf),
+}
+
+/// Where a command runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// In namespaces of its own.
+    Namespaces,
+    /// In a plain folder.
+    Chroot {
+        /// An empty folder on the same file system.
+        aside: PathBuf,
+        /// Whether the kernel's folders are served.
+        supervised: bool,
+    },
 }
 
 /// A container and what it needs from the host.
@@ -35,6 +51,8 @@ pub enum Orders {
 pub struct RunOrders {
     /// The container; its file contents follow in frames of their own.
     pub container: Container,
+    /// Where it runs.
+    pub way: Way,
     /// An existing directory to mount over, in the container's own mount namespace.
     pub scratch: PathBuf,
     /// An empty directory.
@@ -60,6 +78,8 @@ pub enum Report {
     Exited(i32),
     /// What a probe found.
     Probed(Capabilities),
+    /// What a probe of plain folders found.
+    ProbedChroot(ChrootCapabilities),
 }
 
 /// A failure in the container's process before it became the command: text and errno.
@@ -237,6 +257,7 @@ mod tests {
         });
         let orders = Orders::Run(Box::new(RunOrders {
             container,
+            way: Way::Namespaces,
             scratch: "/s".into(),
             empty: "/e".into(),
             stubs: "/t".into(),

@@ -10,7 +10,7 @@ use crate::sys;
 use crate::wire::{Failure, Step};
 
 /// The character devices of every container: name, major and minor number.
-const DEVICES: [(&str, u32, u32); 6] = [
+pub const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("random", 1, 8),
     ("full", 1, 7),
@@ -29,7 +29,8 @@ const INSECURE: [(&str, u32, u32); 6] = [
     ("loop-control", 10, 237),
 ];
 
-const LINKS: [(&str, &str); 5] = [
+/// The links of `/dev`.
+pub const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),

@@ -4,6 +4,7 @@
 //! things: pid 1 ends, and that is reported; or the socket ends, because kiln cancelled or is gone, and pid 1 is
 //! killed, which takes the whole process namespace with it.
 
+mod chroot;
 mod command;
 mod devices;
 mod mounts;
@@ -22,7 +23,7 @@ use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 use crate::sys::{self, Forked, SignalFd};
-use crate::wire::{Failure, FailureKind, Orders, Report, Step, read_orders, tell};
+use crate::wire::{Failure, FailureKind, Orders, Report, Step, Way, read_orders, tell};
 
 /// The name under which kiln's binary is a container's init process.
 pub(crate) const INIT_NAME: &str = "kiln-init";
@@ -65,6 +66,19 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
     sys::reset_signals();
     let signals =
         SignalFd::new(&[libc::SIGCHLD]).step(|| "watch for the container's end".into())?;
+    match &orders {
+        Orders::Run(run) => {
+            if let Way::Chroot { aside, supervised } = &run.way {
+                let outside = Outside { control, signals: &signals, null: &null };
+                return chroot::run(run, aside, *supervised, outside);
+            }
+        }
+        Orders::ProbeChroot(directory) => {
+            signals.restore();
+            return chroot::probe(directory).map(Report::ProbedChroot);
+        }
+        Orders::Probe { .. } => {}
+    }
     sys::unshare(UnshareFlags::NEWPID).step(|| "make a process namespace".into())?;
     match fork_into_cgroup(&mut orders).step(|| "fork the container's first process".into())? {
         Forked::Child => {
@@ -73,14 +87,29 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
             be_first(&orders, control)
         }
         Forked::Parent(pid) => {
-            // Its output ends with it, not with us.
-            for close in [rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr] {
-                close(&null).step(|| "let go of the output".into())?;
-            }
+            let_go_of_output(&null)?;
             drop(orders);
             watch(pid, control, &signals)
         }
     }
+}
+
+/// What the init process has to do with but the container.
+struct Outside<'a> {
+    /// kiln.
+    control: &'a mut UnixStream,
+    /// Its children's ends.
+    signals: &'a SignalFd,
+    /// `/dev/null`.
+    null: &'a OwnedFd,
+}
+
+/// Closes the command's output here: it ends with the command, not with us.
+fn let_go_of_output(null: &OwnedFd) -> Result<(), Failure> {
+    for close in [rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr] {
+        close(null).step(|| "let go of the output".into())?;
+    }
+    Ok(())
 }
 
 /// Forks, into the ordered cgroup if that is possible (kernel 5.7); else the orders have none any more.
@@ -109,6 +138,8 @@ fn be_first(orders: &Orders, control: &mut UnixStream) -> ! {
             Ok(capabilities) => Report::Probed(capabilities),
             Err(failure) => Report::Failed(failure),
         },
+        // Needs no child.
+        Orders::ProbeChroot(_) => std::process::exit(127),
     };
     tell(control, &report);
     std::process::exit(127);

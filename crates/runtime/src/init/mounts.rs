@@ -16,7 +16,7 @@ use crate::sys::{self, MountAttributes};
 use crate::wire::{Failure, FailureKind, RunOrders, Step};
 
 /// Kernel files that say too much, in OCI's default order.
-const MASKED: [&str; 11] = [
+pub const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -120,7 +120,7 @@ pub fn mount_all(
 }
 
 /// The path without superfluous components.
-fn clean(target: &str) -> String {
+pub fn clean(target: &str) -> String {
     let mut names = Vec::new();
     for name in target.split('/') {
         match name {
@@ -130,6 +130,17 @@ fn clean(target: &str) -> String {
         }
     }
     format!("/{}", names.join("/"))
+}
+
+/// A `/proc` elsewhere would show the image's files as the kernel's.
+pub fn refuse_link(root: &Root, target: &str) -> Result<(), Failure> {
+    match rustix::fs::readlinkat(root.top(), target.trim_start_matches('/'), Vec::new()) {
+        Ok(_) => Err(Failure::plain(
+            FailureKind::Refused,
+            format!("the image's `{target}` is a symbolic link: it must be a directory"),
+        )),
+        Err(_) => Ok(()),
+    }
 }
 
 struct Mounter<'a> {
@@ -147,7 +158,7 @@ impl Mounter<'_> {
         match what {
             What::Proc => self.mount_proc(target, quiet),
             What::Dev => {
-                self.refuse_link(target)?;
+                refuse_link(self.root, target)?;
                 let mut flags = MountFlags::NOSUID | MountFlags::STRICTATIME;
                 if self.surroundings.without_devices() {
                     flags |= MountFlags::NODEV;
@@ -179,17 +190,6 @@ impl Mounter<'_> {
 
     fn place(&mut self, target: &str, missing: Missing) -> Result<Place, Failure> {
         self.root.find(target, missing).step(|| format!("make the mount point `{target}`"))
-    }
-
-    /// A `/proc` elsewhere would show the image's files as the kernel's.
-    fn refuse_link(&mut self, target: &str) -> Result<(), Failure> {
-        match rustix::fs::readlinkat(self.root.top(), target.trim_start_matches('/'), Vec::new()) {
-            Ok(_) => Err(Failure::plain(
-                FailureKind::Refused,
-                format!("the image's `{target}` is a symbolic link: it must be a directory"),
-            )),
-            Err(_) => Ok(()),
-        }
     }
 
     fn mount_fresh(
@@ -224,7 +224,7 @@ impl Mounter<'_> {
 
     /// A fresh `/proc`, or the host's where the kernel refuses one because the host's is partly hidden itself.
     fn mount_proc(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
-        self.refuse_link(target)?;
+        refuse_link(self.root, target)?;
         if let Err(failure) = self.mount_fresh(target, "proc", flags, "") {
             self.bind(target, "/proc", &MountAttributes::NONE, true).map_err(|_| failure)?;
             self.bound_proc = true;
@@ -234,7 +234,7 @@ impl Mounter<'_> {
 
     /// A fresh `/sys`, or the host's where the network namespace is not ours.
     fn mount_sys(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
-        self.refuse_link(target)?;
+        refuse_link(self.root, target)?;
         let sandbox = self.surroundings.sandbox;
         let readonly = if sandbox { MountFlags::RDONLY } else { MountFlags::empty() };
         if let Err(failure) = self.mount_fresh(target, "sysfs", flags | readonly, "") {

@@ -74,7 +74,7 @@ pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failur
         Security::Insecure => (present, present),
     };
     if security == Security::Sandbox {
-        drop_bounds()?;
+        drop_bounds(present)?;
     }
     rustix::thread::set_keep_capabilities(true).step(|| "keep the capabilities".into())?;
     set_groups(identity)?;
@@ -97,7 +97,7 @@ pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failur
 }
 
 /// Takes from this process, and all that come after it, the capabilities that no container has.
-fn drop_bounds() -> Result<(), Failure> {
+fn drop_bounds(present: CapabilitySet) -> Result<(), Failure> {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if SANDBOX.contains(capability) {
@@ -106,6 +106,8 @@ fn drop_bounds() -> Result<(), Failure> {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             // The first number that this kernel does not know.
             Err(Errno::INVAL) => break,
+            // Without SETPCAP the bounds stay, and execve may give root what this process has.
+            Err(Errno::PERM) if !present.contains(CapabilitySet::SETPCAP) => break,
             result => result.step(|| "drop capabilities".into())?,
         }
     }

@@ -32,26 +32,44 @@ pub fn become_command(orders: &RunOrders, control: &mut UnixStream) -> Result<Ne
     die_with_parent()?;
     let surroundings = isolate(container, orders)?;
     let mut root = mount_root(orders, &surroundings)?;
-
-    let passwd = read_table(&mut root, "/etc/passwd")?;
-    let identity = match container.user.as_deref().filter(|user| !user.is_empty()) {
-        Some(user) => Identity::resolve(user, &passwd, &read_table(&mut root, "/etc/group")?)?,
-        None => Identity::resolve("0", &passwd, &read_table(&mut root, "/etc/group")?)
-            .unwrap_or(Identity { uid: 0, gid: 0, groups: vec![0] }),
-    };
-    let command = Command::new(container, home(identity.uid, &passwd))?;
-
-    let cwd = root
-        .find(&container.cwd, Missing::Owned(identity.uid, identity.gid))
-        .and_then(|place| if place.is_directory()? { Ok(()) } else { Err(Errno::NOTDIR) });
-    cwd.step(|| format!("make the working directory `{}`", container.cwd))?;
+    let prepared = prepare(container, &mut root)?;
 
     mounts::mount_all(orders, &mut root, &surroundings, |stubs| {
         tell(control, &Report::Stubs(stubs))
     })?;
     pivot(root)?;
-    enter_cwd(&container.cwd)?;
+    become_and_execute(container, prepared, || Ok(()))
+}
 
+/// Who executes what.
+pub struct Prepared {
+    identity: Identity,
+    command: Command,
+}
+
+/// Looks the user up in the root's own tables, and makes the working directory.
+pub fn prepare(container: &Container, root: &mut Root) -> Result<Prepared, Failure> {
+    let passwd = read_table(root, "/etc/passwd")?;
+    let identity = match container.user.as_deref().filter(|user| !user.is_empty()) {
+        Some(user) => Identity::resolve(user, &passwd, &read_table(root, "/etc/group")?)?,
+        None => Identity::resolve("0", &passwd, &read_table(root, "/etc/group")?)
+            .unwrap_or(Identity { uid: 0, gid: 0, groups: vec![0] }),
+    };
+    let command = Command::new(container, home(identity.uid, &passwd))?;
+    let cwd = root
+        .find(&container.cwd, Missing::Owned(identity.uid, identity.gid))
+        .and_then(|place| if place.is_directory()? { Ok(()) } else { Err(Errno::NOTDIR) });
+    cwd.step(|| format!("make the working directory `{}`", container.cwd))?;
+    Ok(Prepared { identity, command })
+}
+
+/// In the root by now: takes the user's rights and becomes the command. `at_last` comes right before that.
+pub fn become_and_execute(
+    container: &Container,
+    Prepared { identity, command }: Prepared,
+    at_last: impl FnOnce() -> Result<(), Failure>,
+) -> Result<Never, Failure> {
+    enter_cwd(&container.cwd)?;
     privileges::set_limits(&container.ulimits)?;
     for fd in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
         // So that another user than root can open /dev/stdout and /dev/stderr, which are pipes of ours.
@@ -61,11 +79,12 @@ pub fn become_command(orders: &RunOrders, control: &mut UnixStream) -> Result<Ne
     privileges::become_user(&identity, container.security)?;
     // A change of user resets it.
     die_with_parent()?;
+    at_last()?;
     Err(command.execute())
 }
 
 /// Asks to be killed with the init process, wherever that ends.
-fn die_with_parent() -> Result<(), Failure> {
+pub fn die_with_parent() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .step(|| "tie the container to kiln".into())
 }

@@ -46,7 +46,7 @@ pub struct Place {
     /// The file itself, opened as a path.
     pub file: OwnedFd,
     /// The folder it is in and its name there; none for the root.
-    within: Option<(OwnedFd, OsString)>,
+    pub within: Option<(OwnedFd, OsString)>,
 }
 
 impl Place {

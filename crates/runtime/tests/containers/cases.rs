@@ -1,5 +1,6 @@
 //! One case per promise.
 
+mod chroot;
 pub mod lifetime;
 mod mounts;
 mod process;
@@ -10,7 +11,7 @@ use std::pin::Pin;
 use crate::fixture::Fixture;
 
 /// A case that cannot be tried says why.
-type Outcome = Result<(), &'static str>;
+type Outcome = Result<(), String>;
 type Case = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
 macro_rules! cases {
@@ -58,4 +59,10 @@ pub const ALL: &[(&str, Case)] = cases![
     process::refusals
     lifetime::concurrent_runs
     process::large_output
+    chroot::a_folder_has_the_kernels_files
+    chroot::another_user_has_them_too
+    chroot::what_is_moved_in_is_moved_out
+    chroot::a_folder_that_was_moved_away_comes_back
+    chroot::a_cancelled_command_in_a_folder_leaves_nothing
+    chroot::a_folders_command_leaves_no_process
 ];

@@ -170,7 +170,7 @@ pub async fn replaced_defaults(fixture: &Fixture) -> Outcome {
 
 pub async fn devices_of_the_host(fixture: &Fixture) -> Outcome {
     if fixture.userxattr {
-        return Err("no device files in a user namespace");
+        return Err("no device files in a user namespace".into());
     }
     // Making device files is allowed, as it is under runc; using the host's devices is not.
     let script = "mknod -m 640 /nul c 1 3 && echo made; mknod /m b 7 0; mknod /k c 1 11; mknod /dev/mm c 1 1
@@ -183,7 +183,8 @@ pub async fn devices_of_the_host(fixture: &Fixture) -> Outcome {
     let said = fixture.run(&fixture.shell("mknod /n c 1 3 && echo x >/n && rm /dev/random && ln -s urandom /dev/random && echo replaced")).await;
     if said.unwrap().stdout != "replaced\n" {
         return Err(
-            "only partly: no writable cgroup v2 here, so device files do not work in containers",
+            "only partly: no writable cgroup v2 here, so device files do not work in containers"
+                .into(),
         );
     }
     Ok(())

@@ -57,7 +57,7 @@ pub async fn environment_and_identity(fixture: &Fixture) -> Outcome {
 
 pub async fn users_and_groups(fixture: &Fixture) -> Outcome {
     if fixture.single {
-        return Err("there is no other user than root");
+        return Err("there is no other user than root".into());
     }
     let script = "echo $(id -u; id -g; id -G; echo $HOME)";
     for (user, expected) in [
@@ -83,7 +83,7 @@ pub async fn users_and_groups(fixture: &Fixture) -> Outcome {
 
 pub async fn a_user_may_open_its_output(fixture: &Fixture) -> Outcome {
     if fixture.single {
-        return Err("there is no other user than root");
+        return Err("there is no other user than root".into());
     }
     let mut container = fixture.shell("echo o >/dev/stdout; echo e >/dev/stderr");
     container.user = Some("ann".into());

@@ -1,0 +1,297 @@
+//! A command in a plain folder as its root, where neither namespaces nor mounts are allowed: in an ordinary container,
+//! as its root user.
+//!
+//! What mounts do elsewhere is done by moving things into the root and out again ([`place`]); what `/proc` and `/sys`
+//! would show is answered call by call ([`supervisor`]). The init process stays outside, is the parent of all that the
+//! command leaves behind, ends it, and puts everything back, also when kiln itself is gone.
+
+mod children;
+mod folders;
+mod place;
+mod probe;
+mod supervisor;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
+use rustix::io::Errno;
+
+pub use self::children::Children;
+use self::place::Placer;
+pub use self::probe::probe;
+use self::supervisor::{Links, Supervisor};
+use super::mounts::clean;
+use super::stage::{Prepared, become_and_execute, die_with_parent, prepare};
+use super::walk::{Missing, Place, Root, file_type};
+use super::{Never, Outside, devices, open_folder};
+use crate::container::{Container, Mount, MountKind, Network, RootSource};
+use crate::seccomp;
+use crate::sys::{self, Forked, SignalFd};
+use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
+
+/// Runs a container to its end.
+pub fn run(
+    orders: &RunOrders,
+    aside: &Path,
+    supervised: bool,
+    outside: Outside<'_>,
+) -> Result<Report, Failure> {
+    let Outside { control, signals, null } = outside;
+    let container = &orders.container;
+    let RootSource::Directory(directory) = &container.root else {
+        return Err(Failure::plain(
+            FailureKind::Refused,
+            "a container without mounts needs a plain folder as its root",
+        ));
+    };
+    refuse(container)?;
+    sys::hide_from_others();
+    rustix::process::umask(Mode::empty());
+    let mut children = Children::adopt()?;
+    let mut root = open_folder(directory)
+        .and_then(Root::new)
+        .step(|| format!("open the root `{}`", directory.display()))?;
+    let prepared = prepare(container, &mut root)?;
+
+    let mut placer = Placer::new(aside)?;
+    let filled = Filler { placer: &mut placer, root: &mut root, orders, supervised }.fill();
+    tell(control, &Report::Stubs(root.take_stubs()));
+    let proc = filled?;
+    let mut links = Links::default();
+    if supervised {
+        for (name, target) in devices::LINKS {
+            let target = if name == "ptmx" { "/dev/pts/ptmx" } else { target };
+            links.learn(format!("/dev/{name}").as_bytes(), target.as_bytes());
+        }
+        links.devices = !has_devices(&root);
+        folders::find_links(root.top(), &mut links);
+    }
+
+    let (ours, its) = UnixStream::pair()
+        .map_err(|_| Failure::new(FailureKind::Step, "make a socket", Errno::MFILE))?;
+    match sys::fork(None).step(|| "fork the container's first process".into())? {
+        Forked::Child => {
+            drop(ours);
+            signals.restore();
+            let Err(failure) =
+                become_command(&root, container, prepared, supervised.then_some(its));
+            tell(control, &Report::Failed(failure));
+            // Nothing of the parent's is to be taken out twice.
+            std::process::exit(127);
+        }
+        Forked::Parent(pid) => {
+            drop(its);
+            super::let_go_of_output(null)?;
+            let mut supervisor = None;
+            if supervised && let Ok(Some((_, Some(listener)))) = supervisor::receive_file(&ours) {
+                let proc = proc
+                    .ok_or_else(|| Failure::new(FailureKind::Step, "open `/proc`", Errno::NOENT))?;
+                supervisor =
+                    Some(Supervisor::new(listener, directory, proc, links, &container.hostname));
+            }
+            let status = watch(pid, control, signals, supervisor.as_mut(), &mut children);
+            // Before anything is taken out.
+            children.end_all();
+            drop(supervisor);
+            drop(placer);
+            status.map(Report::Exited)
+        }
+    }
+}
+
+/// What cannot be had without namespaces.
+pub fn refuse(container: &Container) -> Result<(), Failure> {
+    let no = |text: &str| Err(Failure::plain(FailureKind::Refused, text));
+    if container.network == Network::None {
+        return no(
+            "`--network=none` needs a network namespace, which this machine does not let kiln make",
+        );
+    }
+    Ok(())
+}
+
+/// The child: enters the root and becomes the command.
+fn become_command(
+    root: &Root,
+    container: &Container,
+    prepared: Prepared,
+    listener_to: Option<UnixStream>,
+) -> Result<Never, Failure> {
+    die_with_parent()?;
+    rustix::process::setsid().step(|| "start a session".into())?;
+    sys::leave_keyring();
+    rustix::process::fchdir(root.top()).step(|| "enter the root".into())?;
+    rustix::process::chroot(".").step(|| "make the folder the root".into())?;
+    rustix::process::chdir("/").step(|| "enter the root".into())?;
+    become_and_execute(container, prepared, || {
+        let Some(socket) = listener_to else { return Ok(()) };
+        rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
+        // A root user can leave a root: what is outside is out of reach all the same.
+        crate::landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
+        let listener = seccomp::listen(&supervisor::calls())
+            .step(|| "have the command's system calls told".into())?;
+        supervisor::send_file(&socket, b"+", Some(&listener))
+            .step(|| "hand the listener over".into())
+    })
+}
+
+/// Whether device files work here.
+fn has_devices(root: &Root) -> bool {
+    let null = openat(
+        root.top(),
+        "dev/null",
+        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    null.is_ok_and(|null| file_type(&null) == Ok(rustix::fs::FileType::CharacterDevice))
+}
+
+/// Waits for the end of the command, serving it meanwhile, and brings it about when kiln is gone.
+pub fn watch(
+    pid: i32,
+    control: &UnixStream,
+    signals: &SignalFd,
+    mut supervisor: Option<&mut Supervisor>,
+    children: &mut Children,
+) -> Result<i32, Failure> {
+    loop {
+        let mut ready = vec![
+            PollFd::new(control, PollFlags::IN | PollFlags::HUP),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        if let Some(supervisor) = &supervisor {
+            ready.push(PollFd::from_borrowed_fd(supervisor.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => continue,
+            result => result.step(|| "wait for the container".into())?,
+        };
+        let ready: Vec<PollFlags> = ready.iter().map(PollFd::revents).collect();
+        if !ready[0].is_empty() {
+            sys::kill(pid, libc::SIGKILL);
+        }
+        if let (Some(serving), Some(calls)) = (&mut supervisor, ready.get(2)) {
+            let gone = calls.contains(PollFlags::IN) && serving.serve_one().is_err();
+            if gone || calls.intersects(PollFlags::HUP | PollFlags::ERR) {
+                supervisor = None;
+            }
+        }
+        if !ready[0].is_empty() || !ready[1].is_empty() {
+            if !ready[1].is_empty() {
+                signals.next().step(|| "wait for the container's end".into())?;
+            }
+            let ended =
+                if ready[0].is_empty() { children.ended(pid) } else { children.wait_for(pid) };
+            if let Some(status) = ended.step(|| "wait for the container's end".into())? {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+/// Puts everything into the root that mounts would put there.
+struct Filler<'a> {
+    placer: &'a mut Placer,
+    root: &'a mut Root,
+    orders: &'a RunOrders,
+    supervised: bool,
+}
+
+impl Filler<'_> {
+    /// Fills the root; what stands at `/proc`, if it is ours.
+    fn fill(mut self) -> Result<Option<OwnedFd>, Failure> {
+        let wanted: Vec<(String, &Mount)> = self
+            .orders
+            .container
+            .mounts
+            .iter()
+            .map(|mount| (clean(&mount.target), mount))
+            .collect();
+        let is_wanted = |target: &str| wanted.iter().any(|(wanted, _)| wanted == target);
+        let mut proc = None;
+        for target in ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts"] {
+            if is_wanted(target) {
+                continue;
+            }
+            let name = match target {
+                "/proc" => folders::make_proc(self.placer, self.supervised)?,
+                "/dev" => folders::make_dev(self.placer)?,
+                "/sys" => folders::make_sys(self.placer)?,
+                "/etc/resolv.conf" => {
+                    self.file(self.orders.resolv_conf.as_bytes(), (0o644, 0, 0))?
+                }
+                _ => self.file(self.orders.hosts.as_bytes(), (0o644, 0, 0))?,
+            };
+            if !target.starts_with("/etc") {
+                super::mounts::refuse_link(self.root, target)?;
+            }
+            self.placer.place_own(self.root, target, &name)?;
+            if target == "/proc" {
+                let place = self.root.find(target, Missing::Fail).step(|| "open `/proc`".into())?;
+                proc = Some(place.file);
+            }
+        }
+        for (place, (target, mount)) in wanted.iter().enumerate() {
+            // The last of several counts.
+            if !wanted[place + 1..].iter().any(|(later, _)| later == target) {
+                self.place_wanted(target, &mount.kind)?;
+            }
+        }
+        Ok(proc)
+    }
+
+    fn place_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), Failure> {
+        match kind {
+            MountKind::Bind { source, subpath, readonly: _ } => {
+                let place = find_source(source, subpath)?;
+                self.placer.place_other(self.root, target, place)
+            }
+            MountKind::Tmpfs { .. } => {
+                let (_, name) = self.placer.folder(0o1777).step(|| format!("make `{target}`"))?;
+                self.placer.place_own(self.root, target, &name)
+            }
+            MountKind::File { content, mode, uid, gid } => {
+                let name = self.file(content.bytes(), (*mode, *uid, *gid))?;
+                self.placer.place_own(self.root, target, &name)
+            }
+            MountKind::Overlay { .. } => Err(Failure::plain(
+                FailureKind::Refused,
+                format!("`{target}`: layers cannot be mounted here, only folders be moved"),
+            )),
+        }
+    }
+
+    fn file(
+        &mut self,
+        content: &[u8],
+        (mode, uid, gid): (u32, u32, u32),
+    ) -> Result<String, Failure> {
+        let (fd, name) = self.placer.file().step(|| "make a file to be mounted".into())?;
+        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .and_then(|()| fchmod(&fd, Mode::from_raw_mode(mode & 0o777)))
+            .step(|| format!("give a mounted file to {uid}:{gid}"))?;
+        std::io::Write::write_all(&mut std::fs::File::from(fd), content)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .step(|| "write a mounted file".into())?;
+        Ok(name)
+    }
+}
+
+/// What is to be moved into the root, with where it is.
+fn find_source(source: &Path, subpath: &str) -> Result<Place, Failure> {
+    let missing = |path: &str| Failure::plain(FailureKind::MountSource, path);
+    let shown = source.to_string_lossy();
+    let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
+    let (folder, path) = match (at_top, source.parent(), source.file_name()) {
+        (true, Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
+        _ => (source, subpath.to_owned()),
+    };
+    let mut tree = open_folder(folder).and_then(Root::new).map_err(|_| missing(&shown))?;
+    match tree.find(&path, Missing::Fail) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(missing(if at_top { &shown } else { subpath })),
+        result => result.step(|| format!("find the mount source `{path}`")),
+    }
+}

@@ -1,0 +1,220 @@
+//! What mounts do elsewhere: things put into the root for the time of a command, and taken out again.
+//!
+//! What the image has at a place is moved aside, what belongs there for now is moved in, and afterwards both go back.
+//! All of it are renames on one file system. The folders around keep their times, so that the layer knows nothing of it.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Timestamps, fstat, linkat, mkdirat, openat, readlinkat,
+    renameat, statat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::super::walk::{Missing, Place, Root, fd_path, file_type};
+use crate::wire::{Failure, FailureKind, Step};
+
+/// Puts things into a root, and takes them out when it is dropped.
+pub struct Placer {
+    /// An empty folder on the root's file system.
+    aside: OwnedFd,
+    placed: Vec<Placed>,
+    count: usize,
+}
+
+/// A thing on its way into the root.
+struct Arrival {
+    thing: OwnedFd,
+    /// Where it is now.
+    from: (OwnedFd, OsString),
+    /// Whether it goes back there.
+    returns: bool,
+}
+
+/// A thing that stands somewhere for now.
+struct Placed {
+    folder: OwnedFd,
+    name: OsString,
+    /// The thing itself.
+    thing: OwnedFd,
+    /// Where it came from; what has no home is removed.
+    home: Option<(OwnedFd, OsString)>,
+    /// The image's own, in `aside`.
+    original: String,
+}
+
+impl Placer {
+    pub fn new(aside: &Path) -> Result<Placer, Failure> {
+        let aside = super::super::open_folder(aside)
+            .step(|| format!("open the folder `{}`", aside.display()))?;
+        Ok(Placer { aside, placed: Vec::new(), count: 0 })
+    }
+
+    /// A new empty folder, which is no longer where it was made once it has been placed.
+    pub fn folder(&mut self, mode: u32) -> rustix::io::Result<(OwnedFd, String)> {
+        let name = self.name("new");
+        mkdirat(&self.aside, &*name, Mode::from_raw_mode(mode))?;
+        // Whatever the umask made of it.
+        rustix::fs::chmodat(&self.aside, &*name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        Ok((open_path(&self.aside, &name)?, name))
+    }
+
+    /// A new empty file, open for writing.
+    pub fn file(&mut self) -> rustix::io::Result<(OwnedFd, String)> {
+        let name = self.name("new");
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        Ok((openat(&self.aside, &*name, flags, Mode::from_raw_mode(0o600))?, name))
+    }
+
+    fn name(&mut self, kind: &str) -> String {
+        self.count += 1;
+        format!("{kind}-{}", self.count)
+    }
+
+    /// Places what was made here.
+    pub fn place_own(&mut self, root: &mut Root, target: &str, name: &str) -> Result<(), Failure> {
+        let aside = self.aside.try_clone().map_err(|_| too_many_files())?;
+        let thing = open_path(&aside, name).step(|| format!("open what belongs at `{target}`"))?;
+        self.place(root, target, Arrival { thing, from: (aside, name.into()), returns: false })
+    }
+
+    /// Places a file, folder or socket that lies elsewhere on the file system. It goes back there.
+    pub fn place_other(
+        &mut self,
+        root: &mut Root,
+        target: &str,
+        source: Place,
+    ) -> Result<(), Failure> {
+        let Place { file, within } = source;
+        let (folder, name) = within.ok_or_else(|| {
+            Failure::plain(
+                FailureKind::Refused,
+                format!("the mount source of `{target}` is a root"),
+            )
+        })?;
+        // Others use a socket at the same time, so it gets a second name.
+        if file_type(&file) == Ok(FileType::Socket) {
+            let second = self.name("new");
+            linkat(&folder, &name, &self.aside, &*second, AtFlags::empty())
+                .step(|| format!("link the socket for `{target}` (is it on another file system than kiln's root?)"))?;
+            return self.place_own(root, target, &second);
+        }
+        self.place(root, target, Arrival { thing: file, from: (folder, name), returns: true })
+    }
+
+    fn place(&mut self, root: &mut Root, target: &str, arrival: Arrival) -> Result<(), Failure> {
+        let Arrival { thing, from: (from, from_name), returns } = arrival;
+        let folder = file_type(&thing) == Ok(FileType::Directory);
+        let missing = if folder { Missing::Directory } else { Missing::File };
+        let place =
+            root.find(target, missing).step(|| format!("make the mount point `{target}`"))?;
+        if place.is_directory().step(|| format!("look at `{target}`"))? != folder {
+            return Err(Errno::NOTDIR).step(|| format!("mount at `{target}`"));
+        }
+        let Some((around, name)) = place.within else {
+            return Err(Failure::plain(
+                FailureKind::Refused,
+                format!("the mount target `{target}` is the root"),
+            ));
+        };
+        let original = self.name("old");
+        let times = Times::of(&around);
+        renameat(&around, &name, &self.aside, &*original)
+            .step(|| format!("move what is at `{target}` aside"))?;
+        if let Err(errno) = renameat(&from, &from_name, &around, &name) {
+            let _ = renameat(&self.aside, &*original, &around, &name);
+            times.restore(&around);
+            return Err(errno).step(|| {
+                format!("move into `{target}` (is it on another file system than kiln's root?)")
+            });
+        }
+        times.restore(&around);
+        let home = returns.then_some((from, from_name));
+        self.placed.push(Placed { folder: around, name, thing, home, original });
+        Ok(())
+    }
+
+    /// Takes everything out again, the last first. Nothing may run in the root any more.
+    fn take_out(&mut self) {
+        while let Some(placed) = self.placed.pop() {
+            // What cannot be taken back has been removed by the command, together with where it was.
+            let _ = self.take_one(&placed);
+        }
+    }
+
+    fn take_one(&mut self, placed: &Placed) -> rustix::io::Result<()> {
+        let times = Times::of(&placed.folder);
+        let is_thing = |folder: &OwnedFd, name: &OsString| same_file(&placed.thing, folder, name);
+        let there = is_thing(&placed.folder, &placed.name);
+        match &placed.home {
+            Some((folder, name)) if there => {
+                renameat(&placed.folder, &placed.name, folder, name)?;
+            }
+            Some((folder, name)) => {
+                // The command has moved it, which it could not have done with a mount.
+                if let Ok(path) = readlinkat(CWD, fd_path(&placed.thing), Vec::new()) {
+                    let _ = renameat(CWD, path, folder, name);
+                }
+            }
+            None => {}
+        }
+        if statat(&placed.folder, &placed.name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            && unlinkat(&placed.folder, &placed.name, AtFlags::empty()).is_err()
+        {
+            // A folder: whoever gave us `aside` empties it.
+            let trash = self.name("trash");
+            renameat(&placed.folder, &placed.name, &self.aside, &*trash)?;
+        }
+        renameat(&self.aside, &*placed.original, &placed.folder, &placed.name)?;
+        times.restore(&placed.folder);
+        Ok(())
+    }
+}
+
+impl Drop for Placer {
+    fn drop(&mut self) {
+        self.take_out();
+    }
+}
+
+fn same_file(thing: &OwnedFd, folder: &OwnedFd, name: &OsString) -> bool {
+    let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    match (fstat(thing), found) {
+        (Ok(thing), Ok(found)) => (thing.st_dev, thing.st_ino) == (found.st_dev, found.st_ino),
+        _ => false,
+    }
+}
+
+fn open_path(folder: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn too_many_files() -> Failure {
+    Failure::new(FailureKind::Step, "keep a folder open", Errno::MFILE)
+}
+
+/// The times of a folder.
+struct Times(Option<Timestamps>);
+
+impl Times {
+    fn of(folder: &OwnedFd) -> Times {
+        Times(fstat(folder).ok().map(|found| Timestamps {
+            last_access: rustix::fs::Timespec {
+                tv_sec: found.st_atime as _,
+                tv_nsec: found.st_atime_nsec as _,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: found.st_mtime as _,
+                tv_nsec: found.st_mtime_nsec as _,
+            },
+        }))
+    }
+
+    fn restore(&self, folder: &OwnedFd) {
+        if let Some(times) = &self.0 {
+            let _ = utimensat(folder, ".", times, AtFlags::empty());
+        }
+    }
+}

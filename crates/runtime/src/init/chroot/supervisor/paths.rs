@@ -1,0 +1,137 @@
+//! Where a path leads: into the kernel's folders or not. Pure.
+
+/// Links that lead into the kernel's folders.
+#[derive(Debug, Default)]
+pub struct Links {
+    known: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether devices are among what the kernel answers for, because none could be made.
+    pub devices: bool,
+}
+
+/// So many links are followed before a path counts as a loop, as in the kernel.
+const MOST_FOLLOWED: usize = 40;
+
+impl Links {
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Takes a link, by its whole path, if its target may lead there.
+    pub fn learn(&mut self, path: &[u8], target: &[u8]) {
+        let folder =
+            path.iter().rposition(|byte| *byte == b'/').map_or(&b""[..], |end| &path[..end]);
+        let leads = clean(folder, target);
+        if self.is_kernels(&leads) || self.find(&leads).is_some() {
+            let path = clean(b"", path);
+            self.known.retain(|(known, _)| *known != path);
+            self.known.push((path, leads));
+        }
+    }
+
+    /// Whether a path is one that the kernel, and not the image, answers for.
+    fn is_kernels(&self, path: &[u8]) -> bool {
+        [&b"/proc"[..], b"/sys", b"/dev/pts"].iter().any(|folder| is_at_or_below(path, folder))
+            || self.devices && DEVICES.contains(&path)
+    }
+
+    fn find<'a>(&'a self, path: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let found = self.known.iter().find(|(link, _)| is_at_or_below(path, link))?;
+        Some((&found.1, &path[found.0.len()..]))
+    }
+
+    /// The path in the kernel's folders that a path of the container is; none if it is not there. `follow` says
+    /// whether a link at its end counts.
+    pub fn resolve(&self, base: &[u8], path: &[u8], follow: bool) -> Option<Vec<u8>> {
+        let follow = follow || path.last() == Some(&b'/');
+        let mut leads = clean(base, path);
+        for _ in 0..MOST_FOLLOWED {
+            if self.is_kernels(&leads) {
+                return Some(leads);
+            }
+            let (target, rest) = self.find(&leads)?;
+            if rest.is_empty() && !follow {
+                return None;
+            }
+            leads = clean(target, rest.strip_prefix(b"/").unwrap_or(rest));
+        }
+        None
+    }
+}
+
+/// Devices that are opened for those who could not be given any.
+const DEVICES: [&[u8]; 6] =
+    [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom", b"/dev/tty"];
+
+pub fn is_at_or_below(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// A path without superfluous parts; a relative one begins at `base`. `..` goes back by name, which is right wherever
+/// no link was on the way.
+pub fn clean(base: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(base.len() + path.len() + 1);
+    let bases = if path.first() == Some(&b'/') { &b""[..] } else { base };
+    for name in bases.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/')) {
+        match name {
+            b"" | b"." => {}
+            b".." => clean.truncate(clean.iter().rposition(|byte| *byte == b'/').unwrap_or(0)),
+            name => {
+                clean.push(b'/');
+                clean.extend_from_slice(name);
+            }
+        }
+    }
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> Links {
+        let mut links = Links::default();
+        links.learn(b"/dev/fd", b"/proc/self/fd");
+        links.learn(b"/dev/stdout", b"/proc/self/fd/1");
+        links.learn(b"/etc/mtab", b"../proc/self/mounts");
+        links.learn(b"/var/log/nginx/access.log", b"/dev/stdout");
+        links.learn(b"/etc/localtime", b"/usr/share/zoneinfo/UTC");
+        links
+    }
+
+    fn resolve(base: &str, path: &str, follow: bool) -> Option<String> {
+        let found = links().resolve(base.as_bytes(), path.as_bytes(), follow)?;
+        Some(String::from_utf8(found).unwrap())
+    }
+
+    #[test]
+    fn paths_and_links_that_lead_to_the_kernels_folders() {
+        assert_eq!(links().len(), 4);
+        for (base, path, expected) in [
+            ("/", "/proc", "/proc"),
+            ("/", "//proc/./self/../cpuinfo", "/proc/cpuinfo"),
+            ("/dev", "fd/63", "/proc/self/fd/63"),
+            ("/etc", "mtab", "/proc/self/mounts"),
+            ("/proc/self", "../version", "/proc/version"),
+            ("/usr/bin", "../../sys/class", "/sys/class"),
+            ("/", "/var/log/nginx/access.log", "/proc/self/fd/1"),
+            ("/", "/../../proc/1", "/proc/1"),
+        ] {
+            assert_eq!(resolve(base, path, true).as_deref(), Some(expected), "{base} {path}");
+        }
+        for (base, path) in
+            [("/", "/procfs"), ("/", "/system"), ("/etc", "localtime"), ("/", "proc.txt")]
+        {
+            assert_eq!(resolve(base, path, true), None, "{base} {path}");
+        }
+    }
+
+    #[test]
+    fn a_link_itself_is_the_images() {
+        assert_eq!(resolve("/", "/etc/mtab", false), None);
+        assert_eq!(resolve("/", "/dev/fd/3", false).as_deref(), Some("/proc/self/fd/3"));
+        assert_eq!(resolve("/", "/dev/fd/", false).as_deref(), Some("/proc/self/fd"));
+    }
+}

@@ -1,0 +1,217 @@
+//! System calls of one process answered by another: seccomp's user notification (kernel 5.14 for all that is used).
+//!
+//! A filter says which calls are told to a listener. Who holds it reads them one by one and lets each go on, gives its
+//! result, or puts an open file into the caller as its result.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::sys::check;
+
+/// What the kernel calls this machine.
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xC000_003E;
+/// What the kernel calls this machine.
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// A call that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification {
+    /// Its name in answers.
+    pub id: u64,
+    /// The calling thread.
+    pub tid: i32,
+    /// The call's number.
+    pub call: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// Whether this machine's calls are known here.
+pub const fn is_known_machine() -> bool {
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
+}
+
+/// The filter: `calls` are told, all others go on. Programs of another machine type (32 bit) are left alone.
+fn program(calls: &[i64]) -> Vec<libc::sock_filter> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // Places in `seccomp_data`.
+    const CALL: u32 = 0;
+    const MACHINE: u32 = 4;
+    const ARGUMENTS: u32 = 16;
+    const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let count = calls.len();
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    let machine = AUDIT_ARCH;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let machine = 0;
+    let mut steps = vec![
+        step(LOAD, 0, 0, MACHINE),
+        step(EQUALS, 1, 0, machine),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(LOAD, 0, 0, CALL),
+    ];
+    // With AT_EMPTY_PATH a descriptor is meant: that is how fstat is called today.
+    for (call, argument) in [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2)] {
+        steps.extend([
+            step(EQUALS, 0, 4, call as u32),
+            // The lower half of the number, on these machines.
+            step(LOAD, 0, 0, ARGUMENTS + 8 * argument),
+            step(HAS, 0, 1, libc::AT_EMPTY_PATH as u32),
+            step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+            step(LOAD, 0, 0, CALL),
+        ]);
+    }
+    // x32 calls have a bit of their own in the number, so none equals.
+    for (index, call) in calls.iter().enumerate() {
+        steps.push(step(EQUALS, (count - index) as u8, 0, *call as u32));
+    }
+    steps.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    steps.push(step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+    steps
+}
+
+/// Has `calls` of this process, and of all that it will start, told to the descriptor that is returned. Takes away the
+/// right to gain rights by executing a program.
+pub fn listen(calls: &[i64]) -> rustix::io::Result<OwnedFd> {
+    const SET_MODE_FILTER: libc::c_long = 1;
+    rustix::thread::set_no_new_privs(true)?;
+    let mut steps = program(calls);
+    let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    let load = |flags: libc::c_ulong| {
+        // SAFETY: `filter` names `steps`, and both live across the call, which copies them.
+        check(unsafe {
+            libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const filter)
+        })
+    };
+    // With the second flag (5.19) only a deadly signal interrupts a call that is being answered: Go's many would make
+    // a program repeat it for ever.
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let fd = match load(listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+        Err(Errno::INVAL) => load(listener)?,
+        result => result?,
+    };
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The next call that waits; none if it was given up meanwhile.
+pub fn receive(listener: impl AsFd) -> rustix::io::Result<Option<Notification>> {
+    // SAFETY: plain integers, for which zero is valid, and which the kernel wants to be zero.
+    let mut told: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the request writes one such structure.
+    match check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut told) }) {
+        Ok(_) => Ok(Some(Notification {
+            id: told.id,
+            tid: told.pid as i32,
+            call: told.data.nr.into(),
+            args: told.data.args,
+        })),
+        Err(Errno::NOENT | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel does it, as if nobody had looked.
+    GoOn,
+    /// It returns this.
+    Value(i64),
+    /// It fails.
+    Fail(Errno),
+}
+
+/// Answers a call. Whoever made it may be gone.
+pub fn answer(listener: impl AsFd, id: u64, answer: Answer) {
+    let (val, error, flags) = match answer {
+        Answer::GoOn => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+        Answer::Value(value) => (value, 0, 0),
+        Answer::Fail(errno) => (0, -errno.raw_os_error(), 0),
+    };
+    let response = libc::seccomp_notif_resp { id, val, error, flags };
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the request reads one such structure.
+    unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) };
+}
+
+/// Puts `file` into the caller and answers with its number there.
+pub fn answer_with_file(
+    listener: impl AsFd,
+    id: u64,
+    file: impl AsFd,
+    close_on_exec: bool,
+) -> rustix::io::Result<()> {
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: file.as_fd().as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the request reads one such structure.
+    check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) }).map(drop)
+}
+
+/// Whether a call still waits: then its thread is the one that was told.
+pub fn waits(listener: impl AsFd, id: u64) -> bool {
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the request reads one number.
+    check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) }).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would do with a call.
+    fn decide(steps: &[libc::sock_filter], machine: u32, call: u32, flags: u32) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        let arguments = flags;
+        loop {
+            let step = steps[at];
+            at += 1;
+            match u32::from(step.code) {
+                0x20 => {
+                    loaded = match step.k {
+                        0 => call,
+                        4 => machine,
+                        _ => arguments,
+                    }
+                }
+                0x45 => at += usize::from(if loaded & step.k != 0 { step.jt } else { step.jf }),
+                0x15 => at += usize::from(if loaded == step.k { step.jt } else { step.jf }),
+                0x06 => return step.k,
+                code => panic!("{code}"),
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn the_filter_tells_what_is_listed_and_nothing_else() {
+        let steps = program(&[5, 9, 300]);
+        for call in 0..400 {
+            let told = [5, 9, 300].contains(&call);
+            let expected =
+                if told { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
+            assert_eq!(decide(&steps, AUDIT_ARCH, call, 0), expected, "{call}");
+            assert_eq!(decide(&steps, 0x4000_0003, call, 0), libc::SECCOMP_RET_ALLOW);
+        }
+        let stat = libc::SYS_newfstatat;
+        let steps = program(&[stat]);
+        for (flags, expected) in
+            [(0, libc::SECCOMP_RET_USER_NOTIF), (0x1900, libc::SECCOMP_RET_ALLOW)]
+        {
+            assert_eq!(decide(&steps, AUDIT_ARCH, stat as u32, flags), expected);
+        }
+    }
+}

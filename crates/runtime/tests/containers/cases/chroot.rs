@@ -1,0 +1,186 @@
+//! Commands in a plain folder, without namespaces or mounts.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use runtime::{
+    Container, Error, FileContent, Isolation, Mount, MountKind, RootSource, Runtime,
+    RuntimeOptions, Stream,
+};
+
+use super::Outcome;
+use super::lifetime::is_over;
+use crate::fixture::{Fixture, PATH, tree};
+
+/// A runtime without namespaces, and a folder for it.
+struct Plain {
+    runtime: Runtime,
+    root: PathBuf,
+    aside: PathBuf,
+}
+
+impl Plain {
+    fn new(fixture: &Fixture) -> Result<Plain, String> {
+        let options =
+            RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: fixture.folder() };
+        let runtime = Runtime::new(options).unwrap();
+        let found = match runtime.probe_chroot().unwrap() {
+            Isolation::Chroot(found) => found,
+            other => return Err(other.to_string()),
+        };
+        found.supervised.clone()?;
+        let folder = fixture.folder();
+        let (root, aside) = (folder.join("root"), folder.join("aside"));
+        let copied = Command::new("cp").arg("-a").args([&fixture.base, &root]).status().unwrap();
+        assert!(copied.success());
+        fs::create_dir(&aside).unwrap();
+        Ok(Plain { runtime: runtime.with_isolation(Isolation::Chroot(found)), root, aside })
+    }
+
+    fn shell(&self, script: &str) -> Container {
+        let root = RootSource::Directory(self.root.clone());
+        let mut container =
+            Container::new(root, ["/bin/sh", "-ec", script].map(str::to_owned).to_vec());
+        container.aside = Some(self.aside.clone());
+        container.env.push(("PATH".into(), PATH.into()));
+        container
+    }
+
+    async fn run(&self, container: &Container) -> (String, String, bool) {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let output = |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => stderr.extend_from_slice(bytes),
+        };
+        let finished = self.runtime.run(container, output, std::future::pending()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(stdout), text(stderr), finished.exit.is_success())
+    }
+
+    async fn says(&self, container: &Container) -> String {
+        let (stdout, stderr, good) = self.run(container).await;
+        assert!(good, "{stdout}\n{stderr}");
+        stdout
+    }
+}
+
+fn mount(container: &mut Container, target: &str, kind: MountKind) {
+    container.mounts.push(Mount { target: target.into(), kind });
+}
+
+pub async fn a_folder_has_the_kernels_files(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let script = "
+        grep -q '^Pid:' /proc/self/status
+        test $(readlink /proc/self) -gt 0
+        test $(readlink /proc/self/exe) = /bin/busybox
+        test $(readlink /proc/self/cwd) = /
+        ls /proc | grep -qx cpuinfo
+        ls /proc | grep -qx $$
+        ls -l /proc/self/fd >/dev/null
+        test ! -e /proc/1/status
+        test -d /proc/self/task && test -r /proc/cpuinfo && test ! -e /proc/nothing
+        (cd /proc && cat version) | grep -q Linux
+        test $(cat ../proc/self/comm) = cat
+        ls /sys | grep -qx kernel
+        test -d /sys/kernel
+        echo lost >/dev/null && test $(head -c 3 /dev/zero | wc -c) = 3
+        echo found >/dev/stdout
+        echo given | cat /dev/stdin /dev/fd/0
+        hostname
+        grep -c buildkitsandbox /etc/hosts
+        ln -s /proc/self/comm /tmp/link && cat /tmp/link
+    ";
+    let said = plain.says(&plain.shell(script)).await;
+    assert_eq!(said, "found\ngiven\nbuildkitsandbox\n1\ncat\n");
+    // The kernel itself executes what is served: busybox, which knows nothing of that name.
+    let (_, stderr, _) = plain.run(&plain.shell("/proc/self/exe || true")).await;
+    assert!(stderr.contains("applet not found"), "{stderr}");
+    Ok(())
+}
+
+pub async fn another_user_has_them_too(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let mut container = plain.shell(
+        "id -u; grep '^Uid:' /proc/self/status; ls /proc/self/fd >/dev/null
+         (cd /proc/self && true); cd /proc && cat self/comm
+         if cat /proc/1/environ 2>/dev/null; then exit 1; fi",
+    );
+    container.user = Some("ann".into());
+    assert_eq!(plain.says(&container).await, "500\nUid:\t500\t500\t500\t500\ncat\n");
+    Ok(())
+}
+
+pub async fn what_is_moved_in_is_moved_out(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let before = tree(&plain.root);
+    let source = fixture.folder();
+    fs::write(source.join("old"), "old").unwrap();
+    let mut container = plain.shell(
+        "cat /cache/old; echo new >/cache/new
+         cat /run/secrets/s; stat -c %a /run/secrets/s
+         touch /scratch/x; stat -c %a /scratch
+         rm /etc/hosts; mv /cache/old /root/old",
+    );
+    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+    mount(&mut container, "/cache", bind);
+    let content = FileContent::new(b"s3cret".to_vec());
+    let secret = MountKind::File { content, mode: 0o400, uid: 0, gid: 0 };
+    mount(&mut container, "/run/secrets/s", secret);
+    mount(&mut container, "/scratch", MountKind::Tmpfs { size: None, readonly: false });
+    assert_eq!(plain.says(&container).await, "olds3cret400\n1777\n");
+
+    assert_eq!(tree(&source), ["new"], "the command moved the other one");
+    let after: Vec<_> =
+        tree(&plain.root).into_iter().filter(|path| !before.contains(path)).collect();
+    assert_eq!(after, ["root/old"], "mount points and what was mounted are gone");
+    Ok(())
+}
+
+pub async fn a_folder_that_was_moved_away_comes_back(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let source = fixture.folder();
+    fs::write(source.join("kept"), "").unwrap();
+    let mut container = plain.shell("mv /cache /elsewhere && mkdir /cache && touch /cache/other");
+    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+    mount(&mut container, "/cache", bind);
+    plain.says(&container).await;
+    assert_eq!(tree(&source), ["kept"]);
+    assert!(!plain.root.join("elsewhere").exists() && !plain.root.join("cache").exists());
+    Ok(())
+}
+
+pub async fn a_cancelled_command_in_a_folder_leaves_nothing(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let source = fixture.folder();
+    let mut container = plain.shell(
+        "trap '' TERM INT HUP
+         (setsid sh -c \"trap '' TERM; while :; do echo x >>/m/alive; sleep 0.01; done\" &)
+         echo started; while :; do sleep 1; done",
+    );
+    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+    mount(&mut container, "/m", bind);
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let mut cancel = Some(cancel);
+    let output = |_, _: &[u8]| drop(cancel.take());
+    let result = plain.runtime.run(&container, output, async { drop(cancelled.await) }).await;
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert!(is_over(&source));
+    assert!(!plain.root.join("m").exists(), "the mount point is gone");
+    Ok(())
+}
+
+pub async fn a_folders_command_leaves_no_process(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let source = fixture.folder();
+    let mut container = plain.shell(
+        "(setsid sh -c 'while :; do echo x >>/m/alive; sleep 0.01; done' >/dev/null 2>&1 &)
+         while ! test -e /m/alive; do sleep 0.01; done",
+    );
+    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+    mount(&mut container, "/m", bind);
+    plain.says(&container).await;
+    assert!(is_over(&source));
+    Ok(())
+}
