@@ -202,6 +202,11 @@ impl Executor {
         Ok(Output::Chain(base.with(made.layer)))
     }
 
+    /// What the layers of a chain show, all of whose indexes are here.
+    pub(crate) fn tree(&self, chain: &Chain) -> Result<Arc<Tree>, Error> {
+        self.trees.tree(chain)
+    }
+
     fn input_trees(&self, inputs: &[Output]) -> Result<Vec<Tree>, Error> {
         let tree = |output: &Output| match output {
             Output::Context(tree) => Ok(Tree::clone(tree)),

@@ -1,10 +1,11 @@
 //! What commands see besides their root: other steps' files, cache mounts, secrets, agents.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use graph::{Mount, MountKind};
-use runtime::{FileContent, Overlay, Writable};
-use store::{Chain, Privileges, WritableSnapshot};
+use graph::{Mount, MountKind, Sharing};
+use runtime::{FileContent, Overlay, Runtime, Writable};
+use store::{Chain, Privileges, ScratchFolder, WritableSnapshot};
 
 use crate::cache_mount::CacheMount;
 use crate::executor::{Executor, blocking};
@@ -16,20 +17,63 @@ pub(crate) struct Mounts<'a> {
     executor: &'a Executor,
     inputs: &'a [Output],
     cache_mounts: Vec<CacheMount>,
+    /// Those that are held before any is placed, by name; each can be placed once.
+    held: HashMap<String, Option<CacheMount>>,
     snapshots: Vec<WritableSnapshot>,
     agents: Vec<Forward>,
+    checkouts: Vec<ScratchFolder>,
+    has_overlays: bool,
 }
 
 impl<'a> Mounts<'a> {
     /// Mounts of a command on its inputs.
-    pub(crate) fn new(executor: &'a Executor, inputs: &'a [Output]) -> Self {
+    pub(crate) fn new(executor: &'a Executor, inputs: &'a [Output], runtime: &Runtime) -> Self {
         Self {
             executor,
             inputs,
             cache_mounts: Vec::new(),
+            held: HashMap::new(),
             snapshots: Vec::new(),
             agents: Vec::new(),
+            checkouts: Vec::new(),
+            has_overlays: runtime.has_overlays(),
         }
+    }
+
+    /// Takes all cache mounts for this command alone, for where a folder can be in one root only. In the order of
+    /// their names: two commands that want the same ones must not wait for each other.
+    pub(crate) async fn hold_in_order(&mut self, mounts: &[Mount]) -> Result<(), Error> {
+        let mut names = Vec::new();
+        for mount in mounts {
+            if let MountKind::Cache { id, sharing } = &mount.kind {
+                let (name, _) = self.cache_name(mount, id).await?;
+                names.push((name, id, *sharing));
+            }
+        }
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(Error::Unsupported(format!(
+                "the cache mount `{}` at two places of one command: that needs mounts, which this machine does not \
+                 allow",
+                pair[0].1
+            )));
+        }
+        for (name, id, sharing) in names {
+            let sharing = match sharing {
+                Sharing::Shared => Sharing::Locked,
+                other => other,
+            };
+            let held = self.hold(&name, id, sharing).await?;
+            self.held.insert(name, Some(held));
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount, Error> {
+        let (mounts, name) = (self.executor.cache_mounts().clone(), name.to_owned());
+        blocking(move || mounts.hold(&name, sharing))
+            .await
+            .map_err(|source| Error::CacheMount { id: id.to_owned(), source })
     }
 
     /// What a mount shows; nothing for an optional one that was not given.
@@ -86,8 +130,32 @@ impl<'a> Mounts<'a> {
             return Ok(runtime::MountKind::Tmpfs { size: None, readonly: mount.readonly });
         };
         let chain = self.executor.chain(&self.inputs[input]).await?;
+        if !self.has_overlays {
+            return self.checkout(&chain, &subpath, mount.readonly).await;
+        }
         let overlay = self.view(&chain, !mount.readonly).await?;
         Ok(runtime::MountKind::Overlay { overlay, subpath, readonly: mount.readonly })
+    }
+
+    /// A copy of a part of a chain, for where no overlay can be mounted.
+    async fn checkout(
+        &mut self,
+        chain: &Chain,
+        subpath: &str,
+        readonly: bool,
+    ) -> Result<runtime::MountKind, Error> {
+        let tree = self.executor.tree(chain)?;
+        let path = tree.resolve(subpath.as_bytes(), true)?;
+        let subpath = String::from_utf8(path.clone()).map_err(|_| {
+            Error::Unsupported(format!(
+                "`{subpath}`, to be mounted, leads to a name that is no UTF-8"
+            ))
+        })?;
+        let store = self.executor.store().clone();
+        let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
+        let (folder, source) = blocking(move || store.checkout_path(&layers, &path)).await?;
+        self.checkouts.push(folder);
+        Ok(runtime::MountKind::Bind { source, subpath, readonly })
     }
 
     /// A view of a chain, with a place for writes that is thrown away where they are allowed.
@@ -105,14 +173,8 @@ impl<'a> Mounts<'a> {
         Ok(overlay)
     }
 
-    /// A folder that outlives builds. A fresh one begins with what its input shows.
-    async fn cache_mount(
-        &mut self,
-        mount: &Mount,
-        id: &str,
-        sharing: graph::Sharing,
-    ) -> Result<runtime::MountKind, Error> {
-        let failed = |source| Error::CacheMount { id: id.to_owned(), source };
+    /// What a cache mount is called here, and what a fresh one begins with.
+    async fn cache_name(&self, mount: &Mount, id: &str) -> Result<(String, Option<Chain>), Error> {
         let seed = match mount.input {
             Some(input) => Some(self.executor.chain(&self.inputs[input]).await?),
             None => None,
@@ -122,8 +184,22 @@ impl<'a> Mounts<'a> {
             Some(seed) => format!("{id}\0{seed}"),
             None => id.to_owned(),
         };
-        let mounts = self.executor.cache_mounts().clone();
-        let cache_mount = blocking(move || mounts.hold(&name, sharing)).await.map_err(failed)?;
+        Ok((name, seed))
+    }
+
+    /// A folder that outlives builds. A fresh one begins with what its input shows.
+    async fn cache_mount(
+        &mut self,
+        mount: &Mount,
+        id: &str,
+        sharing: Sharing,
+    ) -> Result<runtime::MountKind, Error> {
+        let failed = |source| Error::CacheMount { id: id.to_owned(), source };
+        let (name, seed) = self.cache_name(mount, id).await?;
+        let cache_mount = match self.held.get_mut(&name).and_then(Option::take) {
+            Some(held) => held,
+            None => self.hold(&name, id, sharing).await?,
+        };
         if cache_mount.fresh
             && let Some(chain) = seed
         {

@@ -1,10 +1,12 @@
 //! RUN: a command in a container, and the layer that it leaves.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
-use runtime::{Container, Exit, Overlay, RootSource, Writable};
-use store::{Chain, Layer, Privileges};
+use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
+use store::{Chain, FolderSnapshot, Layer, Privileges, WritableSnapshot};
 
 use crate::executor::{Executor, blocking};
 use crate::mounts::Mounts;
@@ -23,23 +25,21 @@ impl Executor {
             Some(input) => self.chain(&inputs[input]).await?,
             None => Chain::new(),
         };
-        let store = self.store().clone();
-        let below: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
-        let snapshot = blocking(move || store.snapshot(&below)).await?;
-
+        let runtime = self.runtime_or_reason()?.clone();
         if !run.cgroup_parent.is_empty() {
             let parent = &run.cgroup_parent;
             return Err(Error::Unsupported(format!(
                 "`--cgroup-parent {parent}`: kiln puts commands into no control group yet"
             )));
         }
-        let mut mounts = Mounts::new(self, inputs);
-        let overlay = Overlay {
-            lowers: snapshot.lowers.clone(),
-            writable: Some(Writable { upper: snapshot.upper.clone(), work: snapshot.work.clone() }),
-            userxattr: self.store().privileges() == Privileges::UserNamespace,
-        };
-        let mut container = Container::new(RootSource::Overlay(overlay), run.args.clone());
+        let snapshot = self.snapshot(&base, runtime.has_overlays()).await?;
+        let mut mounts = Mounts::new(self, inputs, &runtime);
+        if !runtime.has_mounts() {
+            mounts.hold_in_order(&run.mounts).await?;
+        }
+        let userxattr = self.store().privileges() == Privileges::UserNamespace;
+        let mut container = Container::new(snapshot.root(userxattr), run.args.clone());
+        container.aside = snapshot.aside();
         container.env = self.environment(run)?;
         container.cwd.clone_from(&run.cwd);
         container.user = Some(run.user.clone()).filter(|user| !user.is_empty());
@@ -70,24 +70,40 @@ impl Executor {
             }
         }
 
-        let finished = self.run_container(id, run, &container).await?;
+        let finished = self.run_container(&runtime, id, run, &container).await?;
         drop(mounts);
         let created = Some(self.now_text());
         let layer: Layer = blocking(move || snapshot.commit(&finished, created)).await?;
         Ok(Output::Chain(base.with(layer)))
     }
 
+    fn runtime_or_reason(&self) -> Result<&Arc<Runtime>, Error> {
+        let runtime = self.runtime().as_ref();
+        runtime.map_err(|reason| Error::NoIsolation { reason: reason.clone() })
+    }
+
+    /// A chain to write to: layers to be mounted, or a folder.
+    async fn snapshot(&self, chain: &Chain, overlays: bool) -> Result<Snapshot, Error> {
+        let store = self.store().clone();
+        let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
+        let made = move || {
+            if overlays {
+                store.snapshot(&layers).map(Snapshot::Overlay)
+            } else {
+                store.folder_snapshot(&layers).map(Snapshot::Folder)
+            }
+        };
+        Ok(blocking(made).await?)
+    }
+
     /// Runs the container; hands back what was made for mounts to stand on.
     async fn run_container(
         &self,
+        runtime: &Runtime,
         id: StepId,
         run: &RunOp,
         container: &Container,
     ) -> Result<Vec<Box<[u8]>>, Error> {
-        let runtime = self
-            .runtime()
-            .as_ref()
-            .map_err(|reason| Error::NoIsolation { reason: reason.clone() })?;
         let task = self.task(id);
         let events = self.events().clone();
         let output = move |stream: runtime::Stream, bytes: &[u8]| {
@@ -143,6 +159,42 @@ impl Executor {
         match output {
             Output::Chain(chain) => Ok(chain.clone()),
             Output::Context(tree) => self.context_chain(tree).await,
+        }
+    }
+}
+
+/// What a command writes to.
+enum Snapshot {
+    Overlay(WritableSnapshot),
+    Folder(FolderSnapshot),
+}
+
+impl Snapshot {
+    fn root(&self, userxattr: bool) -> RootSource {
+        match self {
+            Snapshot::Overlay(snapshot) => RootSource::Overlay(Overlay {
+                lowers: snapshot.lowers.clone(),
+                writable: Some(Writable {
+                    upper: snapshot.upper.clone(),
+                    work: snapshot.work.clone(),
+                }),
+                userxattr,
+            }),
+            Snapshot::Folder(snapshot) => RootSource::Directory(snapshot.root.clone()),
+        }
+    }
+
+    fn aside(&self) -> Option<PathBuf> {
+        match self {
+            Snapshot::Overlay(_) => None,
+            Snapshot::Folder(snapshot) => Some(snapshot.aside.clone()),
+        }
+    }
+
+    fn commit(self, stubs: &[Box<[u8]>], created: Option<String>) -> store::Result<Layer> {
+        match self {
+            Snapshot::Overlay(snapshot) => snapshot.commit(stubs, created),
+            Snapshot::Folder(snapshot) => snapshot.commit(stubs, created),
         }
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_regular, open_root, split};
 use crate::store::{TemporaryFolder, make_folder};
-use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
+use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, ScratchFolder, Store, Time};
 
 /// overlayfs takes 500 lower directories; mount options and merged layers need some room.
 const MAX_LOWERS: usize = 450;
@@ -82,7 +82,7 @@ impl Store {
         if seen.len() > MAX_LOWERS {
             let merged = make("merged")?;
             let bottom: Vec<_> = seen.drain(..=seen.len() - MAX_LOWERS).collect();
-            self.merge(&bottom, &merged, How::Link)?;
+            self.merge(&bottom, &merged, How::Link, b"")?;
             lowers.push(merged);
         } else if seen.is_empty() {
             lowers.push(make("empty")?);
@@ -96,7 +96,24 @@ impl Store {
     /// Writes what a chain of layers shows into a folder, as copies: for where nothing can be
     /// mounted. The folder is empty, or has what the layers below these show.
     pub fn checkout(&self, layers: &[Digest], target: &Path) -> Result<()> {
-        self.merge(layers, target, How::Copy)
+        self.merge(layers, target, How::Copy, b"")
+    }
+
+    /// As [`checkout`](Self::checkout), of what is at or below one path alone, with the folders around it: into a folder
+    /// that is removed with what is returned. The path is as [`Entry::path`], and no link leads on from it.
+    pub fn checkout_path(
+        &self,
+        layers: &[Digest],
+        path: &[u8],
+    ) -> Result<(ScratchFolder, PathBuf)> {
+        let folder = self.scratch_folder()?;
+        let root = folder.path().join("root");
+        make_folder(&root, 0o755)?;
+        // The umask must not show.
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
+            .map_err(Error::file("set mode of", &root))?;
+        self.merge(layers, &root, How::Copy, path)?;
+        Ok((folder, root))
     }
 
     /// Whether a layer's root is marked as opaque.
@@ -107,7 +124,7 @@ impl Store {
             && value == *b"y"
     }
 
-    fn merge(&self, layers: &[Digest], target: &Path, how: How) -> Result<()> {
+    fn merge(&self, layers: &[Digest], target: &Path, how: How, only: &[u8]) -> Result<()> {
         let root = open_root(target)?;
         let mut writer = FolderWriter::new(root.as_fd(), self.inner.options);
         let mut directories = std::collections::BTreeMap::new();
@@ -121,9 +138,12 @@ impl Store {
                 writer: &mut writer,
                 directories: &mut directories,
                 how,
+                only,
             };
             for entry in index.entries() {
-                merge.take(entry)?;
+                if is_part_of(&entry.path, only) || is_part_of(only, &entry.path) {
+                    merge.take(entry)?;
+                }
             }
         }
         for entry in directories.values() {
@@ -142,6 +162,14 @@ struct Merge<'a, 'w> {
     /// Directories that are there now, with what they get at the end.
     directories: &'a mut std::collections::BTreeMap<Box<[u8]>, Entry>,
     how: How,
+    /// The path whose files are taken.
+    only: &'a [u8],
+}
+
+/// Whether a path is another one, or below it.
+fn is_part_of(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty()
+        || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 impl Merge<'_, '_> {
@@ -197,7 +225,9 @@ impl Merge<'_, '_> {
                 self.writer.copy_of(entry, &mut content)
             }
             EntryKind::Symlink { target } => self.writer.symlink(entry, target),
-            EntryKind::HardLink { target } if self.index.get(target).is_some() => {
+            EntryKind::HardLink { target }
+                if self.index.get(target).is_some() && is_part_of(target, self.only) =>
+            {
                 match self.writer.hard_link(&entry.path, target) {
                     Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                         Ok(())

@@ -144,6 +144,36 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// What a root was made for, if there is one.
+    pub fn made_for(root: &Path) -> Option<Privileges> {
+        let name = fs::read_to_string(root.join("v1/kind")).ok()?;
+        let all =
+            [Privileges::Root, Privileges::UserNamespace, Privileges::Chroot, Privileges::None];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether overlay's marks can be made in a folder, which is made if it is missing: not on an
+    /// overlay itself, as a container's own disk is one.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn can_mark(root: &Path, privileges: Privileges) -> Result<bool> {
+        let Some(prefix) = privileges.overlay_prefix() else { return Ok(false) };
+        fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
+        let folder = root.join(format!(".marks-{}", std::process::id()));
+        make_folder(&folder, 0o700)?;
+        let whiteout = folder.join("whiteout");
+        let kind = rustix::fs::FileType::CharacterDevice;
+        let made =
+            rustix::fs::mknodat(rustix::fs::CWD, &whiteout, kind, rustix::fs::Mode::empty(), 0)
+                .and_then(|()| {
+                    let name = format!("{prefix}opaque");
+                    rustix::fs::setxattr(&folder, name, b"y", rustix::fs::XattrFlags::empty())
+                });
+        remove_tree(&folder).map_err(Error::file("remove", &folder))?;
+        Ok(made.is_ok())
+    }
+
     /// The database. Other crates may keep tables of their own in it.
     pub fn db(&self) -> &Db {
         &self.inner.db

@@ -22,7 +22,7 @@ use self::changes::Changes;
 use self::stats::Folder;
 use crate::commit::remove_stubs;
 use crate::folder::{FolderWriter, open_root};
-use crate::store::{TemporaryFolder, lock, make_folder};
+use crate::store::{TemporaryFolder, lock, make_folder, remove_tree};
 use crate::tar::TarWriter;
 use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
 
@@ -159,6 +159,9 @@ impl FolderSnapshot {
     /// If something cannot be read, or the store refuses.
     pub fn commit(self, ignore: &[Box<[u8]>], created: Option<String>) -> Result<Layer> {
         remove_stubs(&self.root, ignore)?;
+        // What was put aside is nobody's any more.
+        remove_tree(&self.aside).map_err(Error::file("remove", &self.aside))?;
+        make_folder(&self.aside, 0o755)?;
         let after = Folder::read(&self.root)?;
         let entries = Changes {
             root: &self.root,
