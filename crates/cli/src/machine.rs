@@ -2,19 +2,29 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use build::Host;
 use graph::Events;
 use registry::{Client, ClientCertificate, Credentials, DockerConfig, HostsConfig, TrustRoots};
-use runtime::{Isolation, Runtime, RuntimeOptions, Standing};
+use runtime::Standing;
 use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 
+use crate::args::Isolation;
+use crate::isolation;
 use crate::settings::{Environment, Hidden, Settings};
 
 /// Becomes root of a user namespace where it is not root already and can; for commands that use
 /// the store. Must be called before there are threads.
 pub fn rise(settings: &Settings) -> Standing {
+    rise_for(settings, Isolation::Auto)
+}
+
+/// As [`rise`], for a build with a wish: a root user that wants a plain folder stays what it is.
+pub fn rise_for(settings: &Settings, wanted: Isolation) -> Standing {
+    let now = runtime::standing();
+    if wanted == Isolation::Chroot && matches!(now, Standing::Confined { .. }) {
+        return now;
+    }
     let mut args: Vec<OsString> = std::env::args_os().collect();
     if !settings.root_is_given {
         // In the namespace it is root, and would look for its state where root has it.
@@ -30,10 +40,20 @@ pub fn rise(settings: &Settings) -> Standing {
 /// # Errors
 /// A sentence that says what is wrong with the root.
 pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, String> {
-    let privileged = match standing {
+    let most = match standing {
         Standing::Root => Privileges::Root,
         Standing::NamespaceRoot { .. } => Privileges::UserNamespace,
+        Standing::Confined { .. } => Privileges::Chroot,
         Standing::User { .. } => Privileges::None,
+    };
+    let privileged = match Store::made_for(&settings.root) {
+        // Who can mount can also do without.
+        Some(Privileges::Chroot) if most != Privileges::None => Privileges::Chroot,
+        None if matches!(most, Privileges::Root | Privileges::UserNamespace) => {
+            let can_mark = Store::can_mark(&settings.root, most).map_err(|error| chain(&error))?;
+            if can_mark { most } else { Privileges::Chroot }
+        }
+        _ => most,
     };
     let single = matches!(standing, Standing::NamespaceRoot { ids } if ids.is_single());
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
@@ -49,12 +69,14 @@ pub fn host(
     settings: &Settings,
     environment: &Environment,
     standing: &Standing,
+    wanted: Isolation,
     events: Events,
 ) -> Result<Host, String> {
+    let store = open_store(settings, standing)?;
     Ok(Host {
-        store: open_store(settings, standing)?,
+        runtime: isolation::start(&settings.root, store.privileges(), standing, wanted),
+        store,
         client: client(settings, environment)?,
-        runtime: start_runtime(settings, standing),
         events,
         engine: settings.docker_host.clone().unwrap_or_default(),
     })
@@ -150,22 +172,6 @@ fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig
     }
     logins.helper_path = environment.get("PATH").map(Into::into);
     Ok(logins)
-}
-
-/// The runtime, or in words why there is none.
-fn start_runtime(settings: &Settings, standing: &Standing) -> Result<Arc<Runtime>, String> {
-    if let Standing::User { reason } = standing {
-        return Err(reason.clone());
-    }
-    let options = RuntimeOptions {
-        init_exe: "/proc/self/exe".into(),
-        state_dir: settings.root.join("v1/runtime"),
-    };
-    let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
-    match runtime.probe().map_err(|error| chain(&error))? {
-        Isolation::Unavailable { reason } => Err(reason),
-        _ => Ok(Arc::new(runtime)),
-    }
 }
 
 /// What `--debug` says after a failure: the program and the system it runs on.

@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod human;
+mod isolation;
 mod machine;
 mod personalities;
 mod progress;

@@ -166,7 +166,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "GROUP", help_heading = "What RUN sees")]
     pub cgroup_parent: Option<String>,
 
-    /// How a RUN is kept apart: auto, namespaces
+    /// How a RUN is kept apart: auto, namespaces, chroot (a folder, where no mount is allowed) or none
     #[arg(long, value_name = "WAY", help_heading = "What RUN sees")]
     pub isolation: Option<String>,
 

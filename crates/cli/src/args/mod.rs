@@ -18,7 +18,7 @@ pub use call::{Call, CallKind};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
-pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, plan};
+pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
 pub use state::{CompletionArgs, DuArgs, PruneArgs, refuse_filters};
 

@@ -47,6 +47,10 @@ pub enum Isolation {
     Auto,
     /// Namespaces, or nothing.
     Namespaces,
+    /// A plain folder as the root, or nothing.
+    Chroot,
+    /// Nothing: there is no RUN.
+    None,
 }
 
 /// What flags are read against.
@@ -278,20 +282,29 @@ fn presentation(
         prints_id: progress == Mode::Quiet,
         iidfile: args.iidfile.as_ref().map(|path| inputs.directory.join(path)),
         metadata_file: args.metadata_file.as_ref().map(|path| inputs.directory.join(path)),
-        isolation: isolation(args.isolation.as_deref().unwrap_or(""))?,
+        isolation: isolation(args.isolation.as_deref(), inputs.settings)?,
         warnings,
     })
 }
 
-fn isolation(text: &str) -> Result<Isolation, String> {
+/// Where a RUN runs, by flag or else by environment.
+///
+/// # Errors
+/// A sentence that names what is wrong.
+pub fn isolation(flag: Option<&str>, settings: &Settings) -> Result<Isolation, String> {
+    let (name, text) = match (flag.filter(|text| !text.is_empty()), &settings.isolation) {
+        (Some(text), _) => ("--isolation ", text),
+        (None, Some(text)) => ("KILN_ISOLATION=", &**text),
+        (None, None) => return Ok(Isolation::Auto),
+    };
     match text {
         // `default` is docker's word.
         "" | "auto" | "default" => Ok(Isolation::Auto),
         "namespaces" => Ok(Isolation::Namespaces),
-        "chroot" | "in-place" => {
-            Err(format!("`--isolation {text}` is not there yet; namespaces is"))
-        }
-        _ => Err(format!("`--isolation {text}` is none of auto, namespaces")),
+        "chroot" => Ok(Isolation::Chroot),
+        "none" => Ok(Isolation::None),
+        "in-place" => Err(format!("`{name}in-place` is not there yet; namespaces and chroot are")),
+        _ => Err(format!("`{name}{text}` is none of auto, namespaces, chroot, none")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use build::{Host, Outcome};
 use graph::Events;
 
-use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, plan};
+use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
 use crate::machine;
 use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
@@ -34,17 +34,17 @@ pub fn execute(
     if let Some(call) = args.other.call()? {
         return super::check::run(args, call, environment, settings).map(|()| None);
     }
+    let wanted = isolation(args.isolation.as_deref(), settings)?;
     // First: what becomes another process must not have read standard input.
-    let standing = machine::rise(settings);
+    let standing = machine::rise_for(settings, wanted);
     let plan = prepare(args, environment, settings)?;
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }
-    let isolation = plan.presentation.isolation;
     let plain = !matches!(plan.presentation.progress, Mode::Auto | Mode::Tty);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = machine::host(settings, environment, &standing, shown.events())
-        .and_then(|host| is_isolated(&host, isolation).map(|()| host));
+    let host = machine::host(settings, environment, &standing, wanted, shown.events())
+        .and_then(|host| is_isolated(&host, wanted).map(|()| host));
     let host = match host {
         Ok(host) => host,
         Err(message) => {
@@ -52,6 +52,11 @@ pub fn execute(
             return Err(message.into());
         }
     };
+    if let Ok(runtime) = &host.runtime
+        && let Some(line) = crate::isolation::line(runtime, wanted)
+    {
+        shown.note(&line);
+    }
     let result =
         threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
     host.store.end();
@@ -65,12 +70,15 @@ pub fn execute(
 }
 
 /// Whether commands can be kept apart as the user wants it.
-fn is_isolated(host: &Host, isolation: Isolation) -> Result<(), String> {
-    match (isolation, &host.runtime) {
-        (Isolation::Namespaces, Err(reason)) => {
-            Err(format!("`--isolation=namespaces` is not possible here: {reason}"))
-        }
-        (Isolation::Namespaces | Isolation::Auto, _) => Ok(()),
+fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
+    let name = match wanted {
+        Isolation::Auto | Isolation::None => return Ok(()),
+        Isolation::Namespaces => "namespaces",
+        Isolation::Chroot => "chroot",
+    };
+    match &host.runtime {
+        Err(reason) => Err(format!("`--isolation={name}` is not possible here: {reason}")),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -152,6 +160,13 @@ impl Shown {
     /// Where the build sends its events.
     pub fn events(&self) -> Events {
         self.display.events()
+    }
+
+    /// Says something before there is progress, to those who read it as text.
+    pub fn note(&self, line: &str) {
+        if matches!(self.presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
+            say(line);
+        }
     }
 
     /// The end of a build that ended well: warnings, summary, files, the image's ID.

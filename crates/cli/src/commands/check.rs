@@ -3,7 +3,7 @@
 use graph::SourceFile;
 
 use super::build::{Shown, prepare, report};
-use crate::args::{BuildArgs, Call, CallKind};
+use crate::args::{BuildArgs, Call, CallKind, Isolation};
 use crate::machine;
 use crate::render::{self, Excerpt, Look, Report};
 use crate::settings::{self, Environment, Settings};
@@ -23,7 +23,7 @@ pub fn run(
     let standing = machine::rise(settings);
     let plan = prepare(args, environment, settings)?;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = machine::host(settings, environment, &standing, shown.events());
+    let host = machine::host(settings, environment, &standing, Isolation::None, shown.events());
     let host = match host {
         Ok(host) => host,
         Err(message) => {

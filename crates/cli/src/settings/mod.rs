@@ -45,6 +45,8 @@ pub struct Settings {
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
     pub style: Style,
+    /// `KILN_ISOLATION`: where a RUN runs.
+    pub isolation: Option<String>,
     /// `DOCKER_DEFAULT_PLATFORM`: what builds are for; pulls take the first.
     pub default_platforms: Vec<Platform>,
     /// What was wrong in variables of little weight.
@@ -166,6 +168,7 @@ impl Settings {
             insecure: false,
             progress,
             style,
+            isolation: environment.get("KILN_ISOLATION").map(str::to_owned),
             default_platforms,
             warnings,
         })

@@ -1,0 +1,73 @@
+//! Where a RUN runs: what was asked for, and what this machine allows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use runtime::{ADVICE, Runtime, RuntimeOptions, Standing};
+use store::Privileges;
+
+use crate::args::Isolation;
+use crate::machine::chain;
+
+/// The runtime, or in words why there is none.
+///
+/// # Errors
+/// As said: a RUN will fail with it, and builds without one will not.
+pub fn start(
+    root: &Path,
+    kind: Privileges,
+    standing: &Standing,
+    wanted: Isolation,
+) -> Result<Arc<Runtime>, String> {
+    if wanted == Isolation::None {
+        return Err("it was asked for with `--isolation=none`".into());
+    }
+    let mut missing = Vec::new();
+    match standing {
+        Standing::User { reason } => return Err(advise(std::slice::from_ref(reason))),
+        Standing::Confined { reason } => missing.push(format!("no namespaces: {reason}")),
+        Standing::Root | Standing::NamespaceRoot { .. } => {}
+    }
+    let options =
+        RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: root.join("v1/runtime") };
+    let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
+    if missing.is_empty() && wanted != Isolation::Chroot {
+        match runtime.probe().map_err(|error| chain(&error))? {
+            runtime::Isolation::Unavailable { reason } => {
+                missing.push(format!("no namespaces: {reason}"));
+            }
+            found => return Ok(Arc::new(runtime.with_isolation(for_root(found, kind)))),
+        }
+    }
+    if wanted != Isolation::Namespaces {
+        match runtime.probe_chroot().map_err(|error| chain(&error))? {
+            runtime::Isolation::Unavailable { reason } => {
+                missing.push(format!("no chroot: {reason}"));
+            }
+            found => return Ok(Arc::new(runtime.with_isolation(found))),
+        }
+    }
+    Err(advise(&missing))
+}
+
+/// A root that was made where no overlay could be has layers that cannot be mounted.
+fn for_root(mut found: runtime::Isolation, kind: Privileges) -> runtime::Isolation {
+    if let runtime::Isolation::Namespaces { capabilities, .. } = &mut found
+        && kind == Privileges::Chroot
+        && capabilities.overlay.is_ok()
+    {
+        capabilities.overlay = Err("kiln's root was made without overlays".into());
+    }
+    found
+}
+
+fn advise(missing: &[String]) -> String {
+    format!("{}; {ADVICE}", missing.join("; "))
+}
+
+/// The line that says it, where it is not the usual way.
+pub fn line(runtime: &Runtime, wanted: Isolation) -> Option<String> {
+    let found = runtime.isolation()?;
+    let usual = runtime.has_overlays() && wanted == Isolation::Auto;
+    (!usual).then(|| format!("#0 RUN in: {found}\n"))
+}
