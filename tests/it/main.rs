@@ -9,6 +9,7 @@ mod conformance;
 mod contexts;
 mod debian;
 mod diagnostics;
+mod hostile;
 mod inline_cache;
 mod keys;
 mod other_readers;

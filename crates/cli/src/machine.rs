@@ -57,7 +57,8 @@ pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, Str
     };
     let single = matches!(standing, Standing::NamespaceRoot { ids } if ids.is_single());
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
-    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners })
+    let limits = settings.archive_limits;
+    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners, limits })
         .map_err(|error| chain(&error))
 }
 

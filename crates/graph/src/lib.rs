@@ -25,7 +25,7 @@ pub use pattern::{
     split_wildcards,
 };
 pub use run::{Mount, MountKind, Network, ProxyEnv, RunOp, SecretEnv, Security, Sharing, Ulimit};
-pub use source::{LineRange, SourceFile, Span};
+pub use source::{LineRange, LineTable, SourceFile, Span};
 
 use std::collections::HashMap;
 

@@ -1,5 +1,6 @@
 //! Where in a Dockerfile something was asked for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A text that steps come from.
@@ -31,28 +32,53 @@ pub struct Span {
 
 impl SourceFile {
     /// The bytes of some lines, without the last one's end; empty where there are no such lines.
-    pub fn bytes_of(&self, lines: LineRange) -> std::ops::Range<usize> {
-        let first = lines.first.max(1);
-        let count = (lines.last.max(first) - first) as usize + 1;
-        let mut starts = self.line_starts();
-        let Some(start) = starts.nth(first as usize - 1) else {
-            return self.text.len()..self.text.len();
-        };
-        let end = starts.nth(count - 1).unwrap_or(self.text.len());
-        let end = start + self.text[start..end].trim_end_matches(['\r', '\n']).len();
-        start..end
+    pub fn bytes_of(&self, lines: LineRange) -> Range<usize> {
+        self.line_table().bytes_of(lines)
     }
 
-    /// Where lines begin.
-    fn line_starts(&self) -> impl Iterator<Item = usize> {
+    /// Where lines begin, for those who ask often.
+    pub fn line_table(&self) -> LineTable<'_> {
         let behind = self.text.match_indices('\n').map(|(at, _)| at + 1);
-        std::iter::once(0).chain(behind)
+        LineTable { file: self, starts: std::iter::once(0).chain(behind).collect() }
+    }
+
+    /// Finds a word in some lines: see [`LineTable::find`].
+    pub fn find(&self, lines: LineRange, word: &str, last: bool) -> Option<Span> {
+        self.line_table().find(lines, word, last)
+    }
+
+    fn stands_alone(&self, span: Span) -> bool {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        let before = self.text[..span.start].chars().next_back();
+        let behind = self.text[span.end..].chars().next();
+        !before.is_some_and(is_part) && !behind.is_some_and(is_part)
+    }
+}
+/// A source file with the places where its lines begin.
+#[derive(Clone, Debug)]
+pub struct LineTable<'a> {
+    file: &'a SourceFile,
+    starts: Vec<usize>,
+}
+
+impl LineTable<'_> {
+    /// As [`SourceFile::bytes_of`].
+    pub fn bytes_of(&self, lines: LineRange) -> Range<usize> {
+        let text = &self.file.text;
+        let first = lines.first.max(1);
+        let last = lines.last.max(first);
+        let Some(&start) = self.starts.get(first as usize - 1) else {
+            return text.len()..text.len();
+        };
+        let end = self.starts.get(last as usize).copied().unwrap_or(text.len());
+        start..start + text[start..end].trim_end_matches(['\r', '\n']).len()
     }
 
     /// Finds a word in some lines. Behind the first line, lines that are comments are passed over;
     /// a place where the word stands alone is better than one inside of a longer word. `last`
     /// asks for the last such place instead of the first.
     pub fn find(&self, lines: LineRange, word: &str, last: bool) -> Option<Span> {
+        let text = &self.file.text;
         let word = word.trim();
         let range = self.bytes_of(lines);
         if word.is_empty() || range.is_empty() {
@@ -66,17 +92,17 @@ impl SourceFile {
             }
         };
         let mut start = range.start;
-        for line in self.text[range.clone()].split_inclusive('\n') {
+        for line in text[range.clone()].split_inclusive('\n') {
             // A word of several lines (a here-document) begins in one of them.
             let is_comment = start > range.start && line.trim_start().starts_with('#');
             let searched = match word.contains('\n') {
-                true => &self.text[start..range.end],
+                true => &text[start..range.end],
                 false => line,
             };
             let found = searched.match_indices(word).take_while(|(at, _)| *at < line.len());
             for (at, _) in found.filter(|_| !is_comment) {
                 let span = Span { start: start + at, end: start + at + word.len() };
-                match self.stands_alone(span) {
+                match self.file.stands_alone(span) {
                     true => keep(&mut alone, span),
                     false => keep(&mut inside, span),
                 }
@@ -84,13 +110,6 @@ impl SourceFile {
             start += line.len();
         }
         alone.or(inside)
-    }
-
-    fn stands_alone(&self, span: Span) -> bool {
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
-        let before = self.text[..span.start].chars().next_back();
-        let behind = self.text[span.end..].chars().next();
-        !before.is_some_and(is_part) && !behind.is_some_and(is_part)
     }
 }
 

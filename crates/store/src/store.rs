@@ -21,6 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::db::{Db, Table, now};
 use crate::folder::open_root;
 use crate::folder_snapshot::IdleFolder;
+use crate::tar::Limits;
 use crate::{Error, LayerIndex, Result};
 
 /// What the process may do with files, and with which attributes overlay marks are made. A store
@@ -55,12 +56,15 @@ pub struct OpenOptions {
     pub privileged: Privileges,
     /// What happens with owners that do not exist here.
     pub unmapped_owners: UnmappedOwners,
+    /// How much is accepted of an archive that somebody else made: a layer, an archive that ADD
+    /// unpacks, a context.
+    pub limits: Limits,
 }
 
 impl OpenOptions {
-    /// Options with [`UnmappedOwners::Refuse`].
+    /// Options with [`UnmappedOwners::Refuse`] and [`Limits::DEFAULT`].
     pub const fn new(privileged: Privileges) -> Self {
-        Self { privileged, unmapped_owners: UnmappedOwners::Refuse }
+        Self { privileged, unmapped_owners: UnmappedOwners::Refuse, limits: Limits::DEFAULT }
     }
 }
 
@@ -253,6 +257,11 @@ impl Store {
     pub fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File> {
         let root = self.layer_root(diff_id).map_err(io::Error::other)?;
         crate::folder::open_regular(&root, path)
+    }
+
+    /// How much of an archive is accepted; who reads one with a store to hand keeps to it.
+    pub fn limits(&self) -> Limits {
+        self.inner.options.limits
     }
 
     /// The folder of an unpacked layer, open.

@@ -17,7 +17,7 @@ use crate::decompress::{Codec, Hashed, Pieces, feed};
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_root, split};
 use crate::store::{Privileges, make_folder};
-use crate::tar::{Content, Limits, Mode, TarReader};
+use crate::tar::{Content, Mode, TarReader};
 use crate::{Entry, EntryKind, Error, LayerIndex, Result, Store, Time, compare_paths};
 
 /// Blobs below this size are decompressed on the same thread.
@@ -42,8 +42,6 @@ pub struct PackedLayer<'a> {
     pub parents: &'a [Digest],
     /// Called before such a parent is used: waits until it is unpacked. Without it, it must be.
     pub wait_for: Option<&'a WaitFor<'a>>,
-    /// How much is accepted.
-    pub limits: Limits,
 }
 
 impl<'a> PackedLayer<'a> {
@@ -55,7 +53,6 @@ impl<'a> PackedLayer<'a> {
             blob: Some((blob.digest, blob.size)),
             parents,
             wait_for: None,
-            limits: Limits::default(),
         }
     }
 }
@@ -150,14 +147,14 @@ impl Store {
         root: BorrowedFd<'_>,
     ) -> Result<(Vec<Entry>, u64)> {
         let mut hashed = Hashed::new(archive, None);
-        let mut reader = TarReader::new(&mut hashed, Mode::Layer, layer.limits);
+        let mut reader = TarReader::new(&mut hashed, Mode::Layer, self.limits());
         let mut unpacker = Unpacker::new(self, layer, root);
         while let Some((entry, mut content)) = reader.next_entry()? {
             unpacker.take(entry, &mut content)?;
         }
         drop(reader);
         // Writers pad archives to whole records; a limit, as everywhere.
-        let most = layer.limits.max_total_bytes;
+        let most = self.limits().max_total_bytes;
         io::copy(&mut (&mut hashed).take(most), &mut io::sink())
             .map_err(|source| Error::ReadArchive { source })?;
         let (actual, _) = hashed.finish();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use oci::{Digest, media_type};
-use store::tar::{Limits, TarWriter};
+use store::tar::TarWriter;
 use store::{Entry, EntryKind, OpenOptions, PackedLayer, Privileges, Store, Time};
 
 const BASE: &[(&str, &str)] = &[
@@ -56,7 +56,6 @@ fn base() -> Option<(tempfile::TempDir, Store, Digest)> {
         blob: None,
         parents: &[],
         wait_for: None,
-        limits: Limits::default(),
     };
     store.unpack(&bytes[..], &layer).unwrap();
     Some((folder, store, layer.diff_id))

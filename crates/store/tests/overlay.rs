@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use oci::{Digest, media_type};
-use store::tar::{Limits, TarWriter};
+use store::tar::TarWriter;
 use store::{Entry, EntryKind, OpenOptions, PackedLayer, Privileges, Store, Time};
 
 const BASE: &[(&str, &str)] = &[
@@ -52,7 +52,6 @@ fn base(store: &Store) -> Digest {
         blob: None,
         parents: &[],
         wait_for: None,
-        limits: Limits::default(),
     };
     store.unpack(&bytes[..], &layer).unwrap();
     layer.diff_id

@@ -36,10 +36,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether no other place helps: this machine cannot keep what comes.
+    /// Whether no other place helps: this machine cannot keep what comes, or is told not to.
     pub fn is_of_this_machine(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
+            if let Some(store::Error::ArchiveLimit { .. }) = error.downcast_ref() {
+                return true;
+            }
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
                 return matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem);

@@ -6,10 +6,12 @@ mod environment;
 use std::path::{Path, PathBuf};
 
 use oci::Platform;
+use store::tar::Limits;
 
 pub use docker_config::{Proxies, read_proxies};
 pub use environment::Environment;
 
+use crate::args::compound::limits::size;
 use crate::progress::{Colors, Mode, Style};
 use crate::render::Look;
 
@@ -41,6 +43,8 @@ pub struct Settings {
     pub registries: Vec<RegistrySetting>,
     /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
     pub insecure: bool,
+    /// `KILN_ARCHIVE_LIMIT`: how much of an archive is accepted.
+    pub archive_limits: Limits,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
@@ -166,6 +170,7 @@ impl Settings {
             .collect(),
             registries: Vec::new(),
             insecure: false,
+            archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,
             progress,
             style,
             isolation: environment.get("KILN_ISOLATION").map(str::to_owned),
@@ -186,6 +191,27 @@ fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
         )),
     };
     words(text).map(pair).collect()
+}
+
+/// Reads `entries=NUMBER,bytes=SIZE`; what is not said is as usual.
+fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
+    let mut limits = Limits::DEFAULT;
+    for word in words(text.unwrap_or_default()) {
+        let wrong = |what: &str| {
+            format!("KILN_ARCHIVE_LIMIT: `{word}` is {what}: write entries=500000,bytes=20g")
+        };
+        let size = |value: &str| size(value).ok().and_then(|size| u64::try_from(size).ok());
+        match word.split_once('=') {
+            Some(("entries", value)) => {
+                limits.max_entries = value.parse().map_err(|_| wrong("no number"))?;
+            }
+            Some(("bytes", value)) => {
+                limits.max_total_bytes = size(value).ok_or_else(|| wrong("no size"))?;
+            }
+            _ => return Err(wrong("neither entries= nor bytes=")),
+        }
+    }
+    Ok(limits)
 }
 
 /// Words between commas and blanks.
@@ -238,6 +264,17 @@ fn style(environment: &Environment) -> (Style, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn archives_have_a_limit() {
+        let read = |text| archive_limits(Some(text));
+        let limits = read("entries=5, bytes=2k").unwrap();
+        assert_eq!((limits.max_entries, limits.max_total_bytes), (5, 2048));
+        assert_eq!(read("").unwrap(), Limits::DEFAULT);
+        for text in ["entries", "entries=-1", "bytes=x", "bytes=-1", "files=3", "5"] {
+            assert!(read(text).unwrap_err().contains("KILN_ARCHIVE_LIMIT"), "{text}");
+        }
+    }
 
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, String> {
         Settings::read(&Environment::of(pairs), None, false)

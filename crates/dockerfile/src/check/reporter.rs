@@ -88,9 +88,10 @@ impl Reporter {
 
     /// All findings, with their words looked up in the text.
     pub(crate) fn into_findings(self, source: &SourceFile) -> Vec<Finding> {
+        let lines = source.line_table();
         let findings = self.findings.into_inner().into_iter();
         let located = findings.map(|(mut finding, word)| {
-            finding.span = source.find(finding.lines, &word, false);
+            finding.span = lines.find(finding.lines, &word, false);
             finding
         });
         located.collect()

@@ -104,7 +104,12 @@ impl Lowerer<'_> {
             text.push_str(&format!(" {entry}"));
             state.env.set(&name, &value);
             let env = &mut state.config.config.env;
-            match env.iter_mut().find(|known| key_value(known).0 == name) {
+            let is_same = |known: &&mut String| {
+                known
+                    .strip_prefix(&*name)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            match env.iter_mut().find(is_same) {
                 Some(known) => *known = entry,
                 None => env.push(entry),
             }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use store::tar::{Limits, Mode, TarReader};
+use store::tar::{Mode, TarReader};
 use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
 use store::{Entry, EntryKind, Store, Time, open_decoder};
 
@@ -34,10 +34,13 @@ pub(super) fn unpack(
     let failed = |source| FilesError::Read { path: name.clone(), source };
     let file = content.open(*size, store).map_err(failed)?;
     let Ok(decoder) = open_decoder(file) else { return Ok(false) };
-    let mut reader = TarReader::new(decoder, Mode::Archive, Limits::default());
+    let mut reader = TarReader::new(decoder, Mode::Archive, store.limits());
     let mut next = reader.next_entry();
-    if !matches!(next, Ok(Some(_))) {
-        return Ok(false);
+    match &next {
+        Ok(Some(_)) => {}
+        // It is an archive, and one that is too large from the beginning.
+        Err(store::Error::ArchiveLimit { .. }) => {}
+        Ok(None) | Err(_) => return Ok(false),
     }
 
     let destination = stage.world.tree.resolve(destination.as_bytes(), true)?;
@@ -70,7 +73,11 @@ pub(super) fn unpack(
 
 fn spool_error(path: &str, error: io::Error) -> FilesError {
     // The archive's own errors come through its content.
-    FilesError::Spool { path: path.into(), source: error }
+    let path = path.to_owned();
+    match error.downcast::<store::Error>() {
+        Ok(source) => FilesError::Unpack { path, source },
+        Err(source) => FilesError::Spool { path, source },
+    }
 }
 
 /// Members are written in the order of their paths, but read in the archive's: until then they

@@ -21,15 +21,20 @@ pub struct Limits {
     pub max_header_bytes: u64,
 }
 
+impl Limits {
+    /// What is accepted where nobody says otherwise: more than the largest images have.
+    pub const DEFAULT: Self = Self {
+        max_entries: 2_000_000,
+        max_path: 16 << 10,
+        max_total_bytes: 128 << 30,
+        // As in Go's archive/tar, which all other builders read with.
+        max_header_bytes: 1 << 20,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_entries: 2_000_000,
-            max_path: 16 << 10,
-            max_total_bytes: 1 << 40,
-            // As in Go's archive/tar, which all other builders read with.
-            max_header_bytes: 1 << 20,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -456,7 +461,8 @@ impl<R: Read> TarReader<R> {
         self.content -= count as u64;
         self.total = self.total.saturating_add(count as u64);
         if self.total > self.limits.max_total_bytes {
-            return Err(io::Error::other("archive is larger than allowed"));
+            let limit = self.limits.max_total_bytes;
+            return Err(io::Error::other(Error::ArchiveLimit { unit: "bytes", limit }));
         }
         Ok(count)
     }
@@ -554,12 +560,13 @@ fn read_failed(source: io::Error) -> Error {
     Error::ReadArchive { source }
 }
 
-/// For the error of a read of content, which names the file.
+/// For the error of a read of content, which names the file. An error of this crate is inside where
+/// the archive is larger than allowed.
 pub(crate) fn content_failed(path: &[u8], source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof => {
             Error::ArchiveEntry { path: shown(path), problem: source.to_string() }
         }
-        _ => Error::ReadArchive { source },
+        _ => source.downcast().unwrap_or_else(|source| Error::ReadArchive { source }),
     }
 }
