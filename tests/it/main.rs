@@ -21,6 +21,7 @@ mod repository;
 mod sources;
 mod ssh;
 mod static_binary;
+mod travel;
 
 use std::path::{Path, PathBuf};
 

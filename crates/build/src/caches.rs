@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use cache::{Export, FolderPlace, Form, Imported, Mode, Place, RegistryPlace, WriteRequest};
+use cache::{
+    Beside, Export, FolderPlace, Form, Imported, Mode, Place, RegistryPlace, WriteRequest,
+};
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest, Reference};
@@ -16,6 +18,8 @@ use crate::{Error, Host, Request};
 pub(crate) struct Source {
     pub from: CacheFrom,
     pub imported: Arc<Imported>,
+    /// What kiln left beside it, if anything; nobody asks before something of it is needed.
+    pub beside: Option<Beside>,
 }
 
 /// Reads all caches at once. One that cannot be read is a warning.
@@ -33,7 +37,8 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
     match imported {
         Ok(imported) => {
             host.events.send(task, TaskEvent::Done);
-            Some(Source { from: from.clone(), imported: Arc::new(imported) })
+            let beside = place.beside(&host.client);
+            Some(Source { from: from.clone(), imported: Arc::new(imported), beside })
         }
         // Before the first export there is nothing, and an image may have no cache: no fault.
         Err(error) if error.is_absent() || matches!(error, cache::Error::NoCache { .. }) => {
@@ -118,6 +123,18 @@ async fn export_one(
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
+            if let Some(exported) = &exported {
+                let left =
+                    leave_beside(host, (to, &place), solved, exported.descriptor.digest).await;
+                if let Err(error) = left {
+                    let text = format!(
+                        "nothing was left beside the cache: {}",
+                        transfer::chain_text(&error)
+                    );
+                    host.events
+                        .send(task, TaskEvent::Log(graph::Stream::Err, text.as_bytes().into()));
+                }
+            }
             host.events.send(task, TaskEvent::Done);
             Ok(exported.map(|exported| exported.descriptor))
         }
@@ -130,6 +147,26 @@ async fn export_one(
             }
         }
     }
+}
+
+/// Leaves beside a cache what makes the next build faster. A cache that is as it was has it already,
+/// unless this build looked for something there in vain.
+async fn leave_beside(
+    host: &Host,
+    (to, place): (&CacheTo, &Place),
+    solved: &Solved,
+    written: Digest,
+) -> Result<(), cache::Error> {
+    let Some(beside) = place.beside(&host.client) else { return Ok(()) };
+    let known = match &to.target {
+        CacheTarget::Registry { reference, .. } => known(solved, reference),
+        CacheTarget::Local { .. } | CacheTarget::Inline => None,
+    };
+    let missed = solved.indexes.missed();
+    if known.is_some_and(|known| known.manifest == written) && missed.is_empty() {
+        return Ok(());
+    }
+    cache::beside::keep_indexes(&beside, &host.store, &solved.layers(), &missed).await
 }
 
 fn lost_layer(error: &cache::Error) -> Option<Digest> {

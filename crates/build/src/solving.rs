@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cache::beside::BesideIndexes;
 use cache::explain::Fact;
 use cache::{Caches, Imported, LocalRecords};
 use execute::{Executor, Images, Lent, Modes, Output, Sources};
@@ -37,6 +38,8 @@ pub(crate) struct Solved {
     pub sources: Vec<(CacheFrom, Arc<Imported>)>,
     pub cached: usize,
     pub ran: usize,
+    /// Indexes of layers that caches have.
+    pub indexes: Arc<BesideIndexes>,
     /// What steps were made of, in words; none where nothing ran.
     pub facts: Vec<Fact>,
     /// Why steps ran, where that was asked.
@@ -45,6 +48,23 @@ pub(crate) struct Solved {
 }
 
 impl Solved {
+    /// The diffIDs of all layers of all steps, each once.
+    pub(crate) fn layers(&self) -> Vec<Digest> {
+        let mut seen = BTreeSet::new();
+        let mut layers = BTreeSet::new();
+        for output in self.steps.iter().filter_map(|step| step.output.as_ref()) {
+            let mut at = Some(output);
+            while let Some(chain) = at
+                && let Some(top) = chain.top()
+                && chain.id().is_some_and(|id| seen.insert(id))
+            {
+                layers.insert(top.diff_id);
+                at = chain.below();
+            }
+        }
+        layers.into_iter().collect()
+    }
+
     /// Keeps what was learnt of the context's files.
     pub(crate) fn finish(self) {
         self.executor.finish();
@@ -136,7 +156,9 @@ pub(crate) async fn solve(
     let required = explaining::required(graph, &request.require_cached)
         .map_err(|error| Box::new(error.into()))?;
     let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
-    let transfer = executor.transfer().clone();
+    let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
+    let indexes = Arc::new(BesideIndexes::new(besides));
+    let transfer = executor.transfer().clone().with_indexes(indexes.clone());
     let sources =
         imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
     let records =
@@ -188,8 +210,18 @@ pub(crate) async fn solve(
         }
         error => error.map(|error| failed(bases, error)),
     };
-    let solved =
-        Solved { chains, steps, transfer, sources, cached, ran, facts, explained, executor };
+    let solved = Solved {
+        chains,
+        steps,
+        transfer,
+        sources,
+        cached,
+        ran,
+        indexes,
+        facts,
+        explained,
+        executor,
+    };
     match error {
         None => Ok(solved),
         Some(error) => Err(Box::new(Unsolved { error, solved: Some(solved) })),

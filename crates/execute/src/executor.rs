@@ -226,12 +226,12 @@ impl Executor {
         }
     }
 
-    /// Brings the indexes of a chain here: with the layers, where they did not come alone.
+    /// Brings the indexes of a chain here: alone where somebody has them, else with the layers.
     async fn fetch_indexes(&self, chain: &Chain, task: Option<TaskId>) -> Result<(), Error> {
         if self.trees.without_tree(chain).iter().all(|diff_id| self.store().has_index(diff_id)) {
             return Ok(());
         }
-        Ok(self.settings.transfer.unpack(&chain.layers(), task).await?)
+        Ok(self.settings.transfer.indexes(&chain.layers(), task).await?)
     }
 
     /// Brings some layers of a chain here, unpacked.
@@ -366,8 +366,14 @@ impl solve::Executor for Executor {
                 let tree = self.trees.tree(chain)?;
                 let wanted = store::content_layers(&tree, &query)?;
                 self.fetch_layers(chain, &wanted, self.task(id)).await?;
-                Ok(blocking(move || {
-                    store::memoised_content_digest(&tree, &id_of_chain, &query, &store, store.db())
+                // What was found by an index that nothing proves is not remembered for others.
+                let was_lent = chain.layers().iter().any(|layer| store.was_lent(&layer.diff_id));
+                Ok(blocking(move || match was_lent {
+                    true => store::content_digest(&tree, &query, &store),
+                    false => {
+                        let memo = store.db();
+                        store::memoised_content_digest(&tree, &id_of_chain, &query, &store, memo)
+                    }
                 })
                 .await?)
             }

@@ -107,12 +107,18 @@ impl LayerIndex {
     /// Reads what [`Self::encode`] wrote. Nothing is believed: sizes are bounded, paths are
     /// checked and their order is.
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+        Self::decode_within(bytes, MAX_PAYLOAD)
+    }
+
+    /// As [`Self::decode`], for one that takes at most `most` bytes when it is decompressed: entries
+    /// take some times as much memory.
+    pub fn decode_within(bytes: &[u8], most: u64) -> Result<Self, IndexError> {
         let compressed = bytes.strip_prefix(MAGIC).ok_or(IndexError::Format)?;
         let mut payload = Vec::new();
         zstd::stream::read::Decoder::with_buffer(compressed)
-            .and_then(|decoder| decoder.take(MAX_PAYLOAD + 1).read_to_end(&mut payload))
+            .and_then(|decoder| decoder.take(most + 1).read_to_end(&mut payload))
             .map_err(IndexError::Read)?;
-        if payload.len() as u64 > MAX_PAYLOAD {
+        if payload.len() as u64 > most {
             return Err(IndexError::Damaged("it is too large"));
         }
         let mut reader = Reader(&payload);

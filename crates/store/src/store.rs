@@ -88,6 +88,8 @@ pub(crate) struct Inner {
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
     /// Chains that are unpacked into plain folders and in nobody's hands.
     pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
+    /// Indexes that somebody else made, for this process only.
+    lent: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
 }
 
 /// That this process uses the store: a locked file in `run/` with the time of its start, and a
@@ -144,6 +146,7 @@ impl Store {
             roots: Mutex::default(),
             indexes: Mutex::default(),
             idle_folders: Mutex::default(),
+            lent: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -210,14 +213,42 @@ impl Store {
         Ok(self.layer_folder(diff_id).is_dir())
     }
 
-    /// Whether a layer's index is here.
+    /// Whether a layer's index is here, be it a [lent](Self::lend_index) one.
     pub fn has_index(&self, diff_id: &Digest) -> bool {
+        self.has_own_index(diff_id) || self.was_lent(diff_id)
+    }
+
+    /// Whether a layer's index is here that was made of the layer's own bytes.
+    pub fn has_own_index(&self, diff_id: &Digest) -> bool {
         lock(&self.inner.indexes).contains_key(diff_id)
             || self.layer_path(diff_id).join("index").exists()
     }
 
-    /// A layer's index.
+    /// A layer's index; its own if that is here, else a lent one.
     pub fn index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
+        match self.own_index(diff_id) {
+            Err(Error::NoIndex(_)) => {
+                lock(&self.inner.lent).get(diff_id).cloned().ok_or(Error::NoIndex(*diff_id))
+            }
+            result => result,
+        }
+    }
+
+    /// Lends this process an index that did not come from the layer's bytes: nothing proves that it
+    /// is the layer's. It is never written down, is good for looking at trees only, and the layer's
+    /// own takes its place when the layer comes.
+    pub fn lend_index(&self, diff_id: &Digest, index: LayerIndex) {
+        lock(&self.inner.lent).insert(*diff_id, Arc::new(index));
+    }
+
+    /// Whether an index of the layer was ever lent to this process: what was found out with its
+    /// help is not to be remembered for others.
+    pub fn was_lent(&self, diff_id: &Digest) -> bool {
+        lock(&self.inner.lent).contains_key(diff_id)
+    }
+
+    /// The index that was made of the layer's own bytes.
+    pub(crate) fn own_index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         if let Some(index) = lock(&self.inner.indexes).get(diff_id) {
             return Ok(Arc::clone(index));
         }
@@ -227,8 +258,7 @@ impl Store {
         Ok(index)
     }
 
-    /// Keeps a layer's index, which must come from the layer's own bytes or from somebody who is
-    /// trusted as much.
+    /// Keeps a layer's index, which must come from the layer's own bytes.
     pub fn put_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<()> {
         let folder = self.layer_path(diff_id);
         let path = folder.join("index");

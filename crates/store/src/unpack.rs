@@ -365,11 +365,11 @@ impl<'a> Unpacker<'a> {
     fn find_lower(&self, path: &[u8]) -> Result<Option<(Digest, Entry)>> {
         for diff_id in self.layer.parents.iter().rev() {
             if let Some(wait_for) = self.layer.wait_for
-                && !self.store.has_index(diff_id)
+                && !self.store.has_own_index(diff_id)
             {
                 wait_for(diff_id)?;
             }
-            let index = self.store.index(diff_id)?;
+            let index = self.store.own_index(diff_id)?;
             if let Some(entry) = index.get(path) {
                 match entry.kind {
                     EntryKind::Whiteout => return Ok(None),

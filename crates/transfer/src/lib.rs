@@ -8,6 +8,7 @@
 
 mod error;
 mod fetch;
+mod indexes;
 mod layout;
 mod memo;
 mod progress;
@@ -15,13 +16,14 @@ mod upload;
 
 pub use error::{Error, lost_layer};
 pub use graph::chain_text;
+pub use indexes::IndexSource;
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
 };
 pub use progress::Meter;
 pub use upload::{LayerFormat, Target, Upload};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use graph::Events;
 use oci::{Descriptor, Digest};
@@ -53,6 +55,10 @@ struct Shared {
     /// How many layers go at the same time. One that goes may have to come first: with the same
     /// lanes for both, those that go would wait for lanes that they hold themselves.
     send_lanes: Semaphore,
+    /// Who may know layers' indexes without the layers.
+    indexes: OnceLock<Arc<dyn IndexSource>>,
+    /// Held while indexes are asked for: who comes second finds them.
+    index_gate: tokio::sync::Mutex<()>,
 }
 
 /// More connections do not make a registry faster, but keep more in memory.
@@ -72,6 +78,8 @@ impl Transfer {
                 sent: Memo::default(),
                 lanes: Arc::new(Semaphore::new(LANES)),
                 send_lanes: Semaphore::new(LANES),
+                indexes: OnceLock::new(),
+                index_gate: tokio::sync::Mutex::default(),
             }),
         }
     }

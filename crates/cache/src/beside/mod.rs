@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod folder;
+mod indexes;
 mod keeper;
 mod registry;
 
@@ -20,6 +21,7 @@ use tokio::sync::OnceCell;
 
 pub use catalogue::{Catalogue, Entry};
 pub use folder::BesideFolder;
+pub use indexes::{BesideIndexes, keep_indexes};
 pub use keeper::{Content, Keeper};
 pub use registry::BesideRegistry;
 
