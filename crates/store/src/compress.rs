@@ -209,7 +209,8 @@ impl Job {
     fn run(&self) -> io::Result<Done> {
         let mut crc = Crc::new();
         crc.update(&self.block);
-        let mut deflate = Compress::new(flate2::Compression::new(self.level), false);
+        let level = if is_dense(&self.block) { 0 } else { self.level };
+        let mut deflate = Compress::new(flate2::Compression::new(level), false);
         let dictionary = &self.before[self.before.len().saturating_sub(WINDOW)..];
         if !dictionary.is_empty() {
             deflate.set_dictionary(dictionary).map_err(io::Error::other)?;
@@ -232,6 +233,50 @@ impl Job {
             }
             compressed.reserve(64 << 10);
         }
+    }
+}
+
+/// Whether a block looks as if it were compressed or random already: then it is stored as it is, at
+/// some ten times the speed and five bytes more for each 64 KiB. The block alone decides.
+fn is_dense(block: &[u8]) -> bool {
+    if block.len() < 4 * DENSE_SAMPLE {
+        return false;
+    }
+    let at = |part: usize| {
+        let start = (block.len() - DENSE_SAMPLE) / 3 * part;
+        &block[start..start + DENSE_SAMPLE]
+    };
+    // Most content shows in its first sample that its bytes are not all equally frequent.
+    (0..4).all(|part| {
+        let sample = at(part);
+        bits_per_byte(sample) > 7.8 && compressed_size(sample) >= DENSE_SAMPLE - DENSE_SAMPLE / 128
+    })
+}
+
+/// Much less than deflate's window, so that repetition shows, and enough to count bytes.
+const DENSE_SAMPLE: usize = 8 << 10;
+
+/// Entropy of the bytes, each on its own.
+fn bits_per_byte(sample: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    for byte in sample {
+        counts[usize::from(*byte)] += 1;
+    }
+    let total = sample.len() as f64;
+    let bits = |count: &u32| {
+        let part = f64::from(*count) / total;
+        -part * part.log2()
+    };
+    counts.iter().filter(|count| **count > 0).map(bits).sum()
+}
+
+/// What quick compression makes of a sample; its whole length where it does not fit into that.
+fn compressed_size(sample: &[u8]) -> usize {
+    let mut deflate = Compress::new(flate2::Compression::new(1), false);
+    let mut out = Vec::with_capacity(sample.len());
+    match deflate.compress_vec(sample, &mut out, FlushCompress::Finish) {
+        Ok(Status::StreamEnd) => out.len(),
+        _ => sample.len(),
     }
 }
 
@@ -381,6 +426,36 @@ mod tests {
                 assert!(plain == data, "{compression:?} {size}");
             }
         }
+    }
+
+    /// Bytes that do not compress.
+    fn noise(size: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let mut out = Vec::with_capacity(size + 8);
+        while out.len() < size {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            out.extend_from_slice(&state.to_le_bytes());
+        }
+        out.truncate(size);
+        out
+    }
+
+    #[test]
+    fn what_does_not_compress_is_stored() {
+        let dense = noise(3 << 20);
+        assert!(is_dense(&dense[..GZIP_BLOCK]) && !is_dense(&sample(GZIP_BLOCK)));
+        // The same noise again and again compresses well; its bytes alone do not show it.
+        let repeated = noise(1000).repeat(600);
+        assert!(!is_dense(&repeated));
+        let mixed = [dense.clone(), sample(2 << 20), repeated, dense.clone()].concat();
+        let compressed = compress(&mixed, Compression::Gzip(None), 3, 99_999);
+        let mut plain = Vec::new();
+        crate::open_decoder(&compressed[..]).unwrap().read_to_end(&mut plain).unwrap();
+        assert!(plain == mixed && compressed.len() < 2 * dense.len() + (1 << 20));
+        let stored = compress(&dense, Compression::Gzip(None), 2, 1 << 20);
+        assert!(stored.len() < dense.len() + dense.len() / 5000, "{}", stored.len());
     }
 
     #[test]
