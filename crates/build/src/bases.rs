@@ -32,6 +32,8 @@ pub(crate) struct Bases {
     pub shown: Vec<Operation>,
     /// What the user should know of the Dockerfile.
     pub warnings: Vec<String>,
+    /// When the build began to ask for them.
+    pub started: jiff::Timestamp,
 }
 
 /// What is built for one platform.
@@ -64,6 +66,7 @@ pub(crate) async fn lower(
     opened: &Opened,
     dockerfile: &Dockerfile,
 ) -> Result<Bases, Error> {
+    let started = jiff::Timestamp::now();
     let mut asking = Asking::new(host, request, opened)?;
     let is_index = is_index(request)?;
     let asked: Vec<dockerfile::Request> = match request.platforms.as_slice() {
@@ -125,6 +128,7 @@ pub(crate) async fn lower(
         sources: opened.sources.clone(),
         shown: opened.shown.clone(),
         warnings,
+        started,
     })
 }
 

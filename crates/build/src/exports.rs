@@ -13,6 +13,7 @@ use oci::{Digest, Reference};
 use store::Chain;
 use transfer::{LayerFormat, Meter, Transfer};
 
+use crate::attestations::Attested;
 use crate::bases::{Bases, PlatformTarget};
 use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
@@ -20,18 +21,28 @@ use crate::request::{
 use crate::solving::Solved;
 use crate::{BuiltImage, Error, Host, Request, caches, shelf};
 
-/// The images of a build: the configs that the Dockerfile asks for, the layers that steps made, and
-/// their records where an inline cache was asked for.
-pub(crate) fn product(host: &Host, request: &Request, bases: &Bases, solved: &Solved) -> Product {
-    let targets = bases.targets.iter().zip(&solved.chains);
-    let image = |(target, chain): (&PlatformTarget, &Chain)| {
+/// The images of a build: the configs that the Dockerfile asks for, the layers that steps made,
+/// their records where an inline cache was asked for, and what is said of them.
+///
+/// # Errors
+/// If what is asked to be said cannot be.
+pub(crate) async fn product(
+    host: &Host,
+    request: &Request,
+    bases: &Bases,
+    solved: &Solved,
+) -> Result<Product, Error> {
+    let mut images = Vec::with_capacity(bases.targets.len());
+    for (target, chain) in bases.targets.iter().zip(&solved.chains) {
         let mut image = image(target, chain);
         if let Some(cache) = caches::inline(host, request, &bases.graph, (solved, chain)) {
             image.config.other.insert(cache::INLINE_FIELD.into(), cache.into());
         }
-        PlatformImage { platform: target.platform.clone(), image, attestations: Vec::new() }
-    };
-    Product { images: targets.map(image).collect(), is_index: bases.is_index }
+        let build = Attested { host, request, bases, solved, target };
+        let attestations = build.attestations(&image.layers).await?;
+        images.push(PlatformImage { platform: target.platform.clone(), image, attestations });
+    }
+    Ok(Product { images, is_index: bases.is_index })
 }
 
 fn image(target: &PlatformTarget, chain: &Chain) -> Image {

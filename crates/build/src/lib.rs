@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod attestations;
 mod bases;
 mod blame;
 mod caches;
@@ -25,6 +26,7 @@ mod solving;
 mod uploads;
 
 pub use archive::{LONGEST_HEAD, is_archive};
+pub use attest::{Mode as ProvenanceMode, Provenance, Version as ProvenanceVersion};
 pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
 pub use checking::{check, outline, targets};
@@ -34,8 +36,8 @@ pub use host::Host;
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use request::{
-    ArchiveOutput, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
+    ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, NamedContext, NoCache, OciLayout, Output, Request, Required, Secret, SshAgent,
-    SshKeys, TarOutput, Upload,
+    ImageOutput, NamedContext, NoCache, OciLayout, Output, ProvenanceRequest, Request, Required,
+    Secret, SshAgent, SshKeys, TarOutput, Upload,
 };

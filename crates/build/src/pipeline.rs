@@ -65,7 +65,7 @@ async fn export(
     bases: &Bases,
     solved: &Solved,
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
-    let product = exports::product(host, request, bases, solved);
+    let product = exports::product(host, request, bases, solved).await?;
     let built = exports::write(host, request, &product, &solved.transfer).await?;
     let cache = caches::export(host, request, solved).await?;
     Ok((built, cache))

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use attest::Provenance;
 use dockerfile::GitAddress;
 pub use execute::{SshAgent, SshKeys};
 use export::{Annotation, EpochChoice};
@@ -69,6 +70,8 @@ pub struct Request {
     pub require_cached: Vec<Required>,
     /// Whether files of the context have the modes that every umask leaves.
     pub normalize_modes: bool,
+    /// What is said of the images.
+    pub attestations: Attestations,
 }
 
 /// Steps that must be found in a cache.
@@ -79,6 +82,28 @@ pub enum Required {
     /// Those of a stage (`build`), one of them by its number (`build:2`, or `2` where stages have
     /// no names), or those that begin so (`RUN make`).
     Named(String),
+}
+
+/// What is said of images; nothing, unless it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attestations {
+    /// What they were made of.
+    pub provenance: Option<ProvenanceRequest>,
+    /// Whether their packages are listed.
+    pub sbom: bool,
+}
+
+/// What is wanted of a provenance, and of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenanceRequest {
+    /// What it says.
+    pub wanted: Provenance,
+    /// Name of its file in outputs that are files.
+    pub file_name: String,
+    /// Whether it is for images alone.
+    pub inline_only: bool,
+    /// Whether the build fails where it is made of something that nobody else can look at.
+    pub complete_materials: bool,
 }
 
 /// The files that COPY and ADD read. `.dockerignore` counts in folders only, as in BuildKit.

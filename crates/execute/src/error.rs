@@ -29,6 +29,18 @@ pub enum Error {
         /// Why.
         source: runtime::Error,
     },
+    /// The command's program is for another processor, and the kernel has nobody who runs it.
+    #[error(
+        "process {command:?} could not run: its program is for {platform}, this machine is {host}, and no handler for such programs is registered here (binfmt_misc): register one with `docker run --privileged --rm tonistiigi/binfmt --install all` or Debian's package qemu-user-static, or let the stage run on this machine with `FROM --platform=$BUILDPLATFORM` and cross-compile"
+    )]
+    ForeignProgram {
+        /// The command, in one line.
+        command: String,
+        /// What the step is for.
+        platform: oci::Platform,
+        /// What this machine is.
+        host: oci::Platform,
+    },
     /// A command would need what this process may not do.
     #[error("RUN is not possible here: {reason}")]
     NoIsolation {

@@ -296,7 +296,7 @@ impl solve::Executor for Executor {
                 })
             }
             Operation::Local(source) => self.walk(id, source).await,
-            Operation::Run(run) => self.run_command(id, run, &inputs).await,
+            Operation::Run(run) => self.run_command(id, (run, &step.platform), &inputs).await,
             Operation::Files(op) => self.change_files(op, &inputs).await,
             Operation::Merge => {
                 let mut merged = Chain::new();

@@ -29,7 +29,7 @@ pub(crate) struct Resolved {
     /// The object that the reference names: a commit, or an annotated tag.
     object: String,
     /// The commit for the key, where it is another one.
-    commit: String,
+    pub(crate) commit: String,
     /// The reference's whole name, or the commit.
     reference: String,
 }

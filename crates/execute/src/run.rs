@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
+use oci::Platform;
 use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
 use store::{Chain, FolderSnapshot, Layer, Privileges, WritableSnapshot};
 
@@ -17,7 +18,7 @@ impl Executor {
     pub(crate) async fn run_command(
         &self,
         id: StepId,
-        run: &RunOp,
+        (run, platform): (&RunOp, &Platform),
         inputs: &[Output],
     ) -> Result<Output, Error> {
         let root = run.mounts.iter().find(|mount| mount.target == "/");
@@ -70,7 +71,10 @@ impl Executor {
             }
         }
 
-        let finished = self.run_container(&runtime, id, run, &container).await?;
+        let finished = self
+            .run_container(&runtime, id, run, &container)
+            .await
+            .map_err(|error| explained(error, platform))?;
         drop(mounts);
         let created = Some(self.now_text());
         let layer: Layer = blocking(move || snapshot.commit(&finished, created)).await?;
@@ -220,6 +224,22 @@ fn proxies(proxy: &ProxyEnv) -> impl Iterator<Item = (&'static str, &str)> {
     .into_iter()
     .filter(|(_, _, value)| !value.is_empty())
     .flat_map(|(upper, lower, value)| [(upper, value.as_str()), (lower, value.as_str())])
+}
+
+/// Says what to do where the kernel does not know a program's format and it is for another
+/// processor. Whether there is a handler shows when the program is executed: what is listed in
+/// `/proc` may be hidden, and a step of a foreign platform can have a program for this one.
+fn explained(error: Error, platform: &Platform) -> Error {
+    let host = Platform::host();
+    match error {
+        Error::Container { command, source: runtime::Error::Execute { source, .. } }
+            if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
+                && (&platform.os, &platform.architecture) != (&host.os, &host.architecture) =>
+        {
+            Error::ForeignProgram { command, platform: platform.clone(), host }
+        }
+        other => other,
+    }
 }
 
 /// A command in one line, as BuildKit shows it.

@@ -37,6 +37,17 @@ impl Sources {
         let _ = self.downloads.of(source).set(download);
     }
 
+    /// The digest of a download, where it is known.
+    pub fn digest(&self, source: &HttpSource) -> Option<Digest> {
+        let known = self.downloads.of(source).get().map(|download| download.digest);
+        source.checksum.or(known)
+    }
+
+    /// The commit of a checkout, where it is known.
+    pub fn commit(&self, source: &GitSource) -> Option<String> {
+        self.commits.of(source).get().map(|resolved| resolved.commit.clone())
+    }
+
     /// Keeps a folder that a tree reads until the build ends.
     pub(crate) fn keep(&self, folder: ScratchFolder) {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);

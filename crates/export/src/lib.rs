@@ -16,7 +16,6 @@ mod folder;
 mod history;
 mod image;
 mod product;
-pub mod purl;
 mod push;
 mod rewrite;
 

@@ -336,7 +336,7 @@ impl PlatformImage {
     /// What statements about the image speak of: its manifest, under each of its names.
     fn subjects(&self, manifest: &Descriptor, names: &[Reference]) -> Vec<Subject> {
         let subject = |name: &Reference| {
-            Subject::new(crate::purl::image(name, Some(&self.platform)), &manifest.digest)
+            Subject::new(oci::purl::image(name, Some(&self.platform)), &manifest.digest)
         };
         names.iter().map(subject).collect()
     }

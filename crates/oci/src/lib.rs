@@ -9,6 +9,7 @@ mod digest;
 mod image_config;
 mod manifest;
 mod platform;
+pub mod purl;
 mod reference;
 
 pub use descriptor::{Annotations, Descriptor};

@@ -90,6 +90,18 @@ pub struct BuildArgs {
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE", help_heading = "Output")]
     pub annotation: Vec<String>,
 
+    /// Attach what the image was made of: true, or mode=min|max with version=, builder-id=…
+    #[arg(long, value_name = "BOOL|OPTIONS", help_heading = "Output")]
+    pub provenance: Option<String>,
+
+    /// Attach a list of the packages in the image (SPDX)
+    #[arg(long, value_name = "BOOL|OPTIONS", help_heading = "Output")]
+    pub sbom: Option<String>,
+
+    /// The same in one flag: type=provenance,mode=max or type=sbom
+    #[arg(long, value_name = "TYPE", help_heading = "Output")]
+    pub attest: Vec<String>,
+
     /// Metadata of the image
     #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = "Output")]
     pub label: Vec<String>,

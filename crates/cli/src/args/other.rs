@@ -36,18 +36,6 @@ const fn switch(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
 
 const ROWS: &[Row] = &[
     // Not there yet; values that mean "off" are.
-    value("attest", |text| match is_off_attestation(text) {
-        true => Accepted,
-        false => Refused("attestations are not there yet; images have none unless asked"),
-    }),
-    value("provenance", |text| match is_off_attestation(text) {
-        true => Accepted,
-        false => Refused("provenance is not there yet; `--provenance=false` is what kiln does"),
-    }),
-    value("sbom", |text| match is_off_attestation(text) {
-        true => Accepted,
-        false => Refused("bills of materials are not there yet; `--sbom=false` is what kiln does"),
-    }),
     value("policy", |_| Refused("source policies are not there yet")),
     // `OtherFlags::call` reads these.
     value("call", |_| Accepted),
@@ -97,15 +85,6 @@ fn off(text: &str, on: Verdict) -> Verdict {
         Some(false) => Accepted,
         _ => on,
     }
-}
-
-fn is_off_attestation(text: &str) -> bool {
-    boolean(text) == Some(false)
-        || text.split(',').any(|field| {
-            field
-                .split_once('=')
-                .is_some_and(|(key, value)| key == "disabled" && boolean(value) == Some(true))
-        })
 }
 
 /// The flags of the table that were given, with their values.
@@ -227,19 +206,13 @@ mod tests {
 
     #[test]
     fn values_that_mean_off_are_accepted() {
-        for (long, value) in [
-            ("provenance", "false"),
-            ("sbom", "0"),
-            ("attest", "type=sbom,disabled=true"),
-            ("squash", "false"),
-            ("memory", "0"),
-            ("builder", "default"),
-            ("rm", "true"),
-        ] {
+        for (long, value) in
+            [("squash", "false"), ("memory", "0"), ("builder", "default"), ("rm", "true")]
+        {
             assert_eq!(judge(long, value), Ok(vec![]), "{long}={value}");
         }
         assert_eq!(judge("squash", "true").unwrap().len(), 1);
-        for (long, value) in [("provenance", "mode=max"), ("sbom", "true"), ("memory", "1g")] {
+        for (long, value) in [("memory", "1g"), ("policy", "x")] {
             assert!(judge(long, value).is_err(), "{long}={value}");
         }
     }

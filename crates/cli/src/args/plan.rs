@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::{CacheTarget, CacheTo, Context, NoCache, Output, Request, Required};
+use build::{Attestations, CacheTarget, CacheTo, Context, NoCache, Output, Request, Required};
 use graph::Network;
 use oci::{Platform, Reference};
 
 use super::build::BuildArgs;
-use super::compound::{annotation, cache, context, limits, output, pairs, secret, ssh};
+use super::compound::{annotation, attest, cache, context, limits, output, pairs, secret, ssh};
 use crate::progress::Mode;
 use crate::settings::{Environment, Proxies, Settings};
 
@@ -149,6 +149,11 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
                 return Err(format!("`--cache-normalize`: `{other}` is neither modes nor none"));
             }
         },
+        attestations: attest::attestations(
+            &args.attest,
+            args.provenance.as_deref(),
+            args.sbom.as_deref(),
+        )?,
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?
     };
@@ -205,6 +210,7 @@ fn from_context(
         explain: false,
         require_cached: Vec::new(),
         normalize_modes: false,
+        attestations: Attestations::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! them.
 
 pub mod annotation;
+pub mod attest;
 pub mod cache;
 pub mod context;
 mod csv;

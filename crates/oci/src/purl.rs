@@ -1,6 +1,6 @@
-//! Package URLs of images (purl-spec, types `docker` and `oci`), as BuildKit writes them.
+//! Package URLs (purl-spec), those of images as BuildKit writes them.
 
-use oci::{Platform, Reference};
+use crate::{Platform, Reference};
 
 /// The package URL of an image in a registry.
 pub fn image(name: &Reference, platform: Option<&Platform>) -> String {
@@ -29,7 +29,7 @@ pub fn image(name: &Reference, platform: Option<&Platform>) -> String {
 }
 
 /// Percent-encodes all but what a purl's parts may have (purl-spec, character encoding).
-fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn images_are_named_as_buildkit_names_them() {
         let platform: Platform = "linux/amd64".parse().unwrap();
-        let digest = oci::Digest::of("x");
+        let digest = crate::Digest::of("x");
         for (name, url) in [
             ("shop:1", "pkg:docker/shop@1?platform=linux%2Famd64".to_owned()),
             ("shop", "pkg:docker/shop@latest?platform=linux%2Famd64".into()),

@@ -1,0 +1,393 @@
+//! What an image was made of and how, as a SLSA provenance predicate (slsa.dev/spec/v1.0/provenance,
+//! and v0.2), in the shape that BuildKit gives it (its `docs/attestations/slsa-definitions.md`).
+
+use std::collections::BTreeMap;
+
+use oci::{Descriptor, Digest, Platform};
+use serde_json::{Map, Value, json};
+
+use crate::steps;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Without arguments, secrets' names and steps.
+    Min,
+    /// All. BuildKit's choice where a user asks for provenance and says no more.
+    #[default]
+    Max,
+}
+
+/// Which version of the predicate is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// SLSA v0.2.
+    V02,
+    /// SLSA v1.
+    #[default]
+    V1,
+}
+
+impl Version {
+    /// The predicate type of statements.
+    pub fn predicate_type(self) -> &'static str {
+        match self {
+            Self::V02 => "https://slsa.dev/provenance/v0.2",
+            Self::V1 => "https://slsa.dev/provenance/v1",
+        }
+    }
+}
+
+/// What is wanted of a provenance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// How much.
+    pub mode: Mode,
+    /// In which version.
+    pub version: Version,
+    /// Who says that they built it; a URL.
+    pub builder_id: String,
+    /// Whether the caller says that the build can be repeated.
+    pub reproducible: bool,
+}
+
+/// Digests of a thing, by the names of their algorithms.
+pub type Digests = BTreeMap<String, String>;
+
+/// Something that a build was made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Material {
+    /// A package URL, or an address without a password.
+    pub uri: String,
+    /// What it was.
+    pub digests: Digests,
+}
+
+impl Material {
+    /// Something with a SHA-256 digest.
+    pub fn new(uri: impl Into<String>, digest: &Digest) -> Self {
+        Self { uri: uri.into(), digests: Digests::from([("sha256".into(), digest.hex())]) }
+    }
+
+    /// A commit of a repository.
+    pub fn commit(uri: impl Into<String>, commit: &str) -> Self {
+        let algorithm = if commit.len() == 64 { "sha256" } else { "sha1" };
+        Self { uri: uri.into(), digests: Digests::from([(algorithm.into(), commit.into())]) }
+    }
+}
+
+/// What a build knows of itself, for one platform.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Where the Dockerfile came from, if not from a folder.
+    pub source: Option<Material>,
+    /// Name of the Dockerfile there.
+    pub entry_point: Option<String>,
+    /// What was asked, under BuildKit's names: `build-arg:NAME`, `label:NAME`, `target`.
+    pub args: BTreeMap<String, String>,
+    /// Names of secrets, and whether a step can do without.
+    pub secrets: BTreeMap<String, bool>,
+    /// Names of ssh agents, and whether a step can do without.
+    pub agents: BTreeMap<String, bool>,
+    /// Names of local folders that were read: nobody else can look at those.
+    pub locals: Vec<String>,
+    /// Images, repositories and downloads.
+    pub materials: Vec<Material>,
+    /// Whether a command could reach the network.
+    pub network_access: bool,
+    /// What the building machine is.
+    pub builder_platform: Platform,
+    /// Name of the builder, and its version.
+    pub builder: (&'a str, &'a str),
+    /// A name of this build alone.
+    pub invocation: String,
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// When it ended, RFC 3339.
+    pub finished: String,
+    /// The steps.
+    pub graph: &'a graph::Graph,
+    /// The step of the result.
+    pub result: Option<graph::StepId>,
+    /// The Dockerfile.
+    pub file: &'a graph::SourceFile,
+    /// The layers that steps left, where they are known.
+    pub layers: BTreeMap<graph::StepId, Vec<Descriptor>>,
+}
+
+impl Facts<'_> {
+    /// Whether all that the build was made of is named.
+    pub fn is_complete(&self) -> bool {
+        self.locals.is_empty()
+    }
+
+    /// Writes the predicate.
+    pub fn predicate(&self, wanted: &Provenance) -> Value {
+        let is_max = wanted.mode == Mode::Max;
+        let hidden = |name: &str| name.starts_with("build-arg:") || name.starts_with("label:");
+        let all_said = is_max || !self.args.keys().any(|name| hidden(name));
+        let args: BTreeMap<&str, &str> = self
+            .args
+            .iter()
+            .filter(|(name, _)| is_max || !hidden(name))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+
+        let mut request = Map::new();
+        request.insert("frontend".into(), json!("dockerfile.v0"));
+        put(&mut request, "args", json!(args));
+        if is_max {
+            put(&mut request, "secrets", named(&self.secrets));
+            put(&mut request, "ssh", named(&self.agents));
+        }
+        let locals: Vec<Value> = self.locals.iter().map(|name| json!({ "name": name })).collect();
+        put(&mut request, "locals", json!(locals));
+        request.insert("compatibilityVersion".into(), json!(30));
+
+        let steps = is_max.then(|| steps::Steps::of(self.graph, self.result));
+        let definition = steps.as_ref().map(|steps| json!({ "llbDefinition": steps.definition() }));
+        let mut buildkit = Map::new();
+        if let Some(steps) = &steps {
+            buildkit.insert("source".into(), steps.source(self.file));
+            put(&mut buildkit, "layers", steps.layers(&self.layers));
+        }
+        let said = Said { all: all_said, request, definition, buildkit };
+        match wanted.version {
+            Version::V1 => self.v1(wanted, said),
+            Version::V02 => self.v02(wanted, said),
+        }
+    }
+
+    fn materials(&self) -> Value {
+        let material =
+            |material: &Material| json!({ "uri": material.uri, "digest": material.digests });
+        self.materials.iter().map(material).collect()
+    }
+
+    fn source(&self, entry_point: &str) -> Value {
+        let mut source = Map::new();
+        if let Some(material) = &self.source {
+            source.insert("uri".into(), json!(material.uri));
+            put(&mut source, "digest", json!(material.digests));
+        }
+        if let Some(path) = &self.entry_point {
+            source.insert(entry_point.into(), json!(path));
+        }
+        Value::Object(source)
+    }
+
+    fn is_hermetic(&self) -> bool {
+        self.is_complete() && !self.network_access
+    }
+
+    fn v1(&self, wanted: &Provenance, said: Said) -> Value {
+        let mut internal = Map::new();
+        if let Some(definition) = said.definition {
+            internal.insert("buildConfig".into(), definition);
+        }
+        internal.insert("builderPlatform".into(), json!(self.builder_platform.to_string()));
+        let mut build = Map::new();
+        let kind =
+            "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+        build.insert("buildType".into(), json!(kind));
+        put(&mut build, "resolvedDependencies", self.materials());
+        build.insert(
+            "externalParameters".into(),
+            json!({ "configSource": self.source("path"), "request": said.request }),
+        );
+        build.insert("internalParameters".into(), Value::Object(internal));
+
+        let mut metadata = Map::new();
+        metadata.insert("invocationId".into(), json!(self.invocation));
+        metadata.insert("startedOn".into(), json!(self.started));
+        metadata.insert("finishedOn".into(), json!(self.finished));
+        metadata.insert("buildkit_metadata".into(), Value::Object(said.buildkit));
+        if self.is_hermetic() {
+            metadata.insert("buildkit_hermetic".into(), json!(true));
+        }
+        let completeness =
+            json!({ "request": said.all, "resolvedDependencies": self.is_complete() });
+        metadata.insert("buildkit_completeness".into(), completeness);
+        if wanted.reproducible {
+            metadata.insert("buildkit_reproducible".into(), json!(true));
+        }
+        let (name, version) = self.builder;
+        json!({
+            "buildDefinition": build,
+            "runDetails": {
+                "builder": { "id": wanted.builder_id, "version": { name: version } },
+                "metadata": metadata,
+            },
+        })
+    }
+
+    fn v02(&self, wanted: &Provenance, said: Said) -> Value {
+        let mut predicate = Map::new();
+        predicate.insert("builder".into(), json!({ "id": wanted.builder_id }));
+        predicate.insert("buildType".into(), json!("https://mobyproject.org/buildkit@v1"));
+        put(&mut predicate, "materials", self.materials());
+        predicate.insert(
+            "invocation".into(),
+            json!({
+                "configSource": self.source("entryPoint"),
+                "parameters": said.request,
+                "environment": { "platform": self.builder_platform.to_string() },
+            }),
+        );
+        if let Some(definition) = said.definition {
+            predicate.insert("buildConfig".into(), definition);
+        }
+        let mut metadata = Map::new();
+        metadata.insert("buildInvocationID".into(), json!(self.invocation));
+        metadata.insert("buildStartedOn".into(), json!(self.started));
+        metadata.insert("buildFinishedOn".into(), json!(self.finished));
+        metadata.insert(
+            "completeness".into(),
+            json!({
+                "parameters": said.all, "environment": true, "materials": self.is_complete(),
+            }),
+        );
+        metadata.insert("reproducible".into(), json!(wanted.reproducible));
+        let own = "https://mobyproject.org/buildkit@v1#";
+        metadata.insert(format!("{own}metadata"), Value::Object(said.buildkit));
+        if self.is_hermetic() {
+            metadata.insert(format!("{own}hermetic"), json!(true));
+        }
+        predicate.insert("metadata".into(), Value::Object(metadata));
+        Value::Object(predicate)
+    }
+}
+
+/// What both versions say.
+struct Said {
+    /// Whether no argument is left out.
+    all: bool,
+    request: Map<String, Value>,
+    definition: Option<Value>,
+    buildkit: Map<String, Value>,
+}
+
+/// Adds what is not empty.
+fn put(map: &mut Map<String, Value>, key: &str, value: Value) {
+    let is_empty = match &value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        _ => false,
+    };
+    if !is_empty {
+        map.insert(key.into(), value);
+    }
+}
+
+fn named(names: &BTreeMap<String, bool>) -> Value {
+    let one = |(id, optional): (&String, &bool)| match optional {
+        true => json!({ "id": id, "optional": true }),
+        false => json!({ "id": id }),
+    };
+    names.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use graph::{Graph, LocalSource, Operation, SourceFile, Step};
+
+    use super::*;
+
+    fn with_facts(check: impl FnOnce(Facts<'_>)) {
+        let mut graph = Graph::new();
+        let source = LocalSource {
+            name: "context".into(),
+            excludes: Vec::new(),
+            follow_paths: vec!["a".into()],
+        };
+        let result = graph.add(Step {
+            operation: Operation::Local(source),
+            inputs: Vec::new(),
+            platform: "linux/amd64".parse().unwrap(),
+            name: "load".into(),
+            lines: None,
+            ignore_cache: false,
+            shown_as: None,
+        });
+        let file = SourceFile { name: "Dockerfile".into(), text: "FROM scratch\n".into() };
+        check(Facts {
+            source: None,
+            entry_point: Some("Dockerfile".into()),
+            args: BTreeMap::from([
+                ("build-arg:TOKEN".into(), "visible in max".into()),
+                ("target".into(), "app".into()),
+            ]),
+            secrets: BTreeMap::from([("key".into(), false)]),
+            agents: BTreeMap::from([("default".into(), true)]),
+            locals: vec!["context".into()],
+            materials: vec![Material::new("pkg:docker/a@1", &Digest::of("a"))],
+            network_access: true,
+            builder_platform: "linux/amd64".parse().unwrap(),
+            builder: ("kiln", "1"),
+            invocation: "i".into(),
+            started: "2026-01-01T00:00:00Z".into(),
+            finished: "2026-01-01T00:00:01Z".into(),
+            graph: &graph,
+            result: Some(result),
+            file: &file,
+            layers: BTreeMap::new(),
+        });
+    }
+
+    #[test]
+    fn min_hides_arguments_and_says_so() {
+        with_facts(|facts| {
+            let wanted = Provenance { mode: Mode::Min, ..Provenance::default() };
+            let value = facts.predicate(&wanted);
+            let text = value.to_string();
+            assert!(!text.contains("TOKEN") && !text.contains("\"key\""), "{text}");
+            let request = &value["buildDefinition"]["externalParameters"]["request"];
+            assert_eq!(request["args"], json!({ "target": "app" }));
+            let metadata = &value["runDetails"]["metadata"];
+            assert_eq!(
+                metadata["buildkit_completeness"],
+                json!({ "request": false, "resolvedDependencies": false })
+            );
+            assert_eq!(metadata["buildkit_metadata"], json!({}));
+        });
+    }
+
+    #[test]
+    fn max_has_arguments_names_of_secrets_steps_and_the_dockerfile() {
+        with_facts(|facts| {
+            let value = facts.predicate(&Provenance::default());
+            let build = &value["buildDefinition"];
+            let request = &build["externalParameters"]["request"];
+            assert_eq!(request["args"]["build-arg:TOKEN"], "visible in max");
+            assert_eq!(request["secrets"], json!([{ "id": "key" }]));
+            assert_eq!(request["ssh"], json!([{ "id": "default", "optional": true }]));
+            let steps = &build["internalParameters"]["buildConfig"]["llbDefinition"];
+            assert_eq!(steps[0]["op"]["Op"]["source"]["identifier"], "local://context");
+            assert_eq!(steps[1]["inputs"], json!(["step0:0"]));
+            let metadata = &value["runDetails"]["metadata"];
+            let info = &metadata["buildkit_metadata"]["source"]["infos"][0];
+            assert_eq!(info["data"], "RlJPTSBzY3JhdGNoCg==");
+            assert_eq!(metadata["buildkit_completeness"]["request"], true);
+            assert_eq!(build["resolvedDependencies"][0]["uri"], "pkg:docker/a@1");
+        });
+    }
+
+    #[test]
+    fn the_older_version_says_the_same_in_other_places() {
+        with_facts(|facts| {
+            let wanted = Provenance {
+                version: Version::V02,
+                builder_id: "https://ci.example.com/1".into(),
+                reproducible: true,
+                ..Provenance::default()
+            };
+            let value = facts.predicate(&wanted);
+            assert_eq!(value["buildType"], "https://mobyproject.org/buildkit@v1");
+            assert_eq!(value["builder"]["id"], "https://ci.example.com/1");
+            assert_eq!(value["invocation"]["configSource"]["entryPoint"], "Dockerfile");
+            assert_eq!(value["materials"][0]["uri"], "pkg:docker/a@1");
+            assert_eq!(value["metadata"]["reproducible"], true);
+            assert!(value["buildConfig"]["llbDefinition"].is_array());
+        });
+    }
+}

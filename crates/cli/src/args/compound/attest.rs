@@ -1,0 +1,190 @@
+//! `--provenance`, `--sbom` and `--attest`.
+
+use build::{Attestations, Provenance, ProvenanceMode, ProvenanceRequest, ProvenanceVersion};
+
+use super::{Fields, boolean, fields};
+
+/// BuildKit's scanner, which is what the built-in one stands for.
+const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
+
+/// Puts the values of the three flags together.
+///
+/// # Errors
+/// A sentence that names the flag, and what is wrong or not there.
+pub fn attestations(
+    attest: &[String],
+    provenance: Option<&str>,
+    sbom: Option<&str>,
+) -> Result<Attestations, String> {
+    let mut attestations = Attestations::default();
+    let mut seen: Vec<String> = Vec::new();
+    let short = [("provenance", provenance), ("sbom", sbom)];
+    let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
+    let long = attest.iter().map(|text| ("attest", text.as_str()));
+    for (flag, text) in long.chain(short).filter(|(_, text)| !text.is_empty()) {
+        let wrong = |what: String| format!("`--{flag}`: {what}");
+        let (kind, fields) = read(flag, text).map_err(wrong)?;
+        if seen.contains(&kind) {
+            return Err(wrong(format!("duplicate attestation field {kind}")));
+        }
+        add(&mut attestations, &kind, fields).map_err(wrong)?;
+        seen.push(kind);
+    }
+    Ok(attestations)
+}
+
+/// The type of an attestation, and its fields. `--sbom=true` is `type=sbom,disabled=false`.
+fn read(flag: &str, text: &str) -> Result<(String, Fields), String> {
+    let parts = match (flag, boolean(text)) {
+        ("attest", _) | (_, None) => fields(text)?,
+        (_, Some(on)) => vec![format!("disabled={}", !on)],
+    };
+    let mut fields = Fields::of(&parts)?;
+    let kind = match flag {
+        "attest" => {
+            fields.take("type").ok_or("attestation type not specified, as in `type=sbom`")?
+        }
+        kind => kind.to_owned(),
+    };
+    Ok((kind, fields))
+}
+
+fn add(attestations: &mut Attestations, kind: &str, mut fields: Fields) -> Result<(), String> {
+    let is_disabled = fields.take_boolean("disabled", false)?;
+    match kind {
+        "sbom" => {
+            let generator = fields.take("generator").unwrap_or_default();
+            if !matches!(generator.trim_start_matches("docker.io/"), "" | DEFAULT_GENERATOR) {
+                return Err(format!(
+                    "`generator={generator}`: scanners are not run from images; kiln lists the packages itself"
+                ));
+            }
+            fields.nothing_left("type=sbom", &["generator", "disabled"])?;
+            attestations.sbom = !is_disabled;
+        }
+        "provenance" => {
+            let request = provenance(fields)?;
+            attestations.provenance = (!is_disabled).then_some(request);
+        }
+        other => {
+            return Err(format!(
+                "unknown attestation type `{other}`: there are sbom and provenance"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, String> {
+    let mode = match fields.take("mode").as_deref() {
+        None | Some("" | "max" | "full") => ProvenanceMode::Max,
+        Some("min") => ProvenanceMode::Min,
+        Some(other) => return Err(format!("invalid mode `{other}`: there are min and max")),
+    };
+    let version = match fields.take("version").as_deref() {
+        None | Some("" | "v1") => ProvenanceVersion::V1,
+        Some("v0.2") => ProvenanceVersion::V02,
+        Some(other) => {
+            return Err(format!(
+                "invalid provenance SLSA version `{other}`: there are v1 and v0.2"
+            ));
+        }
+    };
+    let file_name = fields.take("filename").filter(|name| !name.is_empty());
+    let file_name = file_name.unwrap_or_else(|| "provenance.json".into());
+    if file_name.contains('/') {
+        return Err(format!("`filename={file_name}` is the name of a file, without `/`"));
+    }
+    let wanted = Provenance {
+        mode,
+        version,
+        builder_id: fields.take("builder-id").unwrap_or_default(),
+        reproducible: fields.take_boolean("reproducible", false)?,
+    };
+    if fields.take_boolean("capture-usage", false)? {
+        return Err("`capture-usage`: how much steps used is not measured yet".into());
+    }
+    let request = ProvenanceRequest {
+        wanted,
+        file_name,
+        inline_only: fields.take_boolean("inline-only", false)?,
+        complete_materials: fields.take_boolean("complete-materials", false)?,
+    };
+    let known = [
+        "mode",
+        "version",
+        "builder-id",
+        "filename",
+        "reproducible",
+        "inline-only",
+        "complete-materials",
+        "disabled",
+    ];
+    fields.nothing_left("type=provenance", &known)?;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, String> {
+        let attest: Vec<String> = attest.iter().map(|text| (*text).to_owned()).collect();
+        attestations(&attest, Some(provenance), Some(sbom))
+    }
+
+    #[test]
+    fn nothing_is_said_unless_it_is_asked_for() {
+        assert_eq!(attestations(&[], None, None), Ok(Attestations::default()));
+        assert_eq!(read(&[], "false", "0"), Ok(Attestations::default()));
+        assert_eq!(
+            read(&["type=sbom,disabled=true", "type=provenance,disabled=true"], "", ""),
+            Ok(Attestations::default())
+        );
+    }
+
+    #[test]
+    fn provenance_has_buildkits_options() {
+        let all = read(&[], "true", "true").unwrap();
+        assert_eq!(all.provenance.unwrap().wanted.mode, ProvenanceMode::Max);
+        assert!(all.sbom);
+        let request = read(
+            &["type=provenance,mode=min,inline-only=true,version=v0.2,builder-id=https://a/b,filename=p.json,reproducible=true,complete-materials=1"],
+            "",
+            "generator=docker/buildkit-syft-scanner:stable-1",
+        )
+        .unwrap();
+        assert!(request.sbom);
+        let provenance = request.provenance.unwrap();
+        assert_eq!(
+            (provenance.wanted.mode, provenance.wanted.version),
+            (ProvenanceMode::Min, ProvenanceVersion::V02)
+        );
+        assert!(provenance.inline_only && provenance.complete_materials);
+        assert!(provenance.wanted.reproducible);
+        assert_eq!(
+            (provenance.wanted.builder_id.as_str(), provenance.file_name.as_str()),
+            ("https://a/b", "p.json")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (attest, provenance, sbom, word) in [
+            ("sbom", "", "", "not `key=value`"),
+            ("mode=max", "", "", "type not specified"),
+            ("type=vex", "", "", "`vex`"),
+            ("type=sbom", "", "true", "duplicate attestation field sbom"),
+            ("", "mode=most", "", "`most`"),
+            ("", "version=v2", "", "`v2`"),
+            ("", "filename=../x", "", "without `/`"),
+            ("", "colour=red", "", "`colour` is not an option of type=provenance"),
+            ("", "capture-usage=true", "", "`capture-usage`"),
+            ("", "", "generator=me/scanner", "`generator=me/scanner`"),
+        ] {
+            let attest: Vec<&str> = [attest].into_iter().filter(|text| !text.is_empty()).collect();
+            let error = read(&attest, provenance, sbom).unwrap_err();
+            assert!(error.contains(word), "{attest:?} {provenance} {sbom}: {error}");
+        }
+    }
+}
