@@ -13,6 +13,7 @@ mod hostile;
 mod inline_cache;
 mod keys;
 mod other_readers;
+mod outputs;
 mod own_images;
 mod personalities;
 mod refusals;
