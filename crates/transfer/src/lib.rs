@@ -19,6 +19,7 @@ pub use graph::chain_text;
 pub use indexes::IndexSource;
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
+    write_locked_layout,
 };
 pub use progress::Meter;
 pub use upload::{LayerFormat, Target, Upload};
