@@ -8,13 +8,14 @@ use store::Privileges;
 
 use crate::args::Isolation;
 use crate::machine::chain;
+use crate::settings::Settings;
 
 /// The runtime, or in words why there is none.
 ///
 /// # Errors
 /// As said: a RUN will fail with it, and builds without one will not.
 pub fn start(
-    root: &Path,
+    settings: &Settings,
     kind: Privileges,
     standing: &Standing,
     wanted: Isolation,
@@ -28,10 +29,12 @@ pub fn start(
         Standing::Confined { reason } => missing.push(format!("no namespaces: {reason}")),
         Standing::Root | Standing::NamespaceRoot { .. } => {}
     }
-    let options =
-        RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: root.join("v1/runtime") };
+    let options = RuntimeOptions {
+        init_exe: "/proc/self/exe".into(),
+        state_dir: settings.root.join("v1/runtime"),
+    };
     let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
-    if missing.is_empty() && wanted != Isolation::Chroot {
+    if missing.is_empty() && matches!(wanted, Isolation::Auto | Isolation::Namespaces) {
         match runtime.probe().map_err(|error| chain(&error))? {
             runtime::Isolation::Unavailable { reason } => {
                 missing.push(format!("no namespaces: {reason}"));
@@ -39,7 +42,7 @@ pub fn start(
             found => return Ok(Arc::new(runtime.with_isolation(for_root(found, kind)))),
         }
     }
-    if wanted != Isolation::Namespaces {
+    if matches!(wanted, Isolation::Auto | Isolation::Chroot) {
         match runtime.probe_chroot().map_err(|error| chain(&error))? {
             runtime::Isolation::Unavailable { reason } => {
                 missing.push(format!("no chroot: {reason}"));
@@ -47,7 +50,33 @@ pub fn start(
             found => return Ok(Arc::new(runtime.with_isolation(found))),
         }
     }
+    if wanted == Isolation::InPlace || wanted == Isolation::Auto && settings.container_is_mine {
+        match in_place(&runtime, settings)? {
+            runtime::Isolation::Unavailable { reason } => {
+                missing.push(format!("no place: {reason}"));
+            }
+            found => return Ok(Arc::new(runtime.with_isolation(found))),
+        }
+    }
     Err(advise(&missing))
+}
+
+/// The place of the container that kiln runs in. Not that of a machine that somebody lives on.
+fn in_place(runtime: &Runtime, settings: &Settings) -> Result<runtime::Isolation, String> {
+    let marks = ["/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"];
+    let is_container = marks.iter().any(|mark| Path::new(mark).exists());
+    if !is_container && !settings.container_is_mine {
+        return Err(
+            "this does not look like a container, and `in-place` would move this machine's files; \
+                    KILN_CONTAINER_IS_MINE=1 says that it is one, and yours"
+                .into(),
+        );
+    }
+    let mut kept = Vec::new();
+    for path in [std::env::current_exe(), std::fs::canonicalize(&settings.root)] {
+        kept.push(path.map_err(|error| format!("finding kiln's own files: {error}"))?);
+    }
+    runtime.probe_in_place(kept).map_err(|error| chain(&error))
 }
 
 /// A root that was made where no overlay could be has layers that cannot be mounted.

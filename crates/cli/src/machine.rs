@@ -22,7 +22,8 @@ pub fn rise(settings: &Settings) -> Standing {
 /// As [`rise`], for a build with a wish: a root user that wants a plain folder stays what it is.
 pub fn rise_for(settings: &Settings, wanted: Isolation) -> Standing {
     let now = runtime::standing();
-    if wanted == Isolation::Chroot && matches!(now, Standing::Confined { .. }) {
+    let without_mounts = matches!(wanted, Isolation::Chroot | Isolation::InPlace);
+    if without_mounts && matches!(now, Standing::Confined { .. }) {
         return now;
     }
     let mut args: Vec<OsString> = std::env::args_os().collect();
@@ -75,7 +76,7 @@ pub fn host(
 ) -> Result<Host, String> {
     let store = open_store(settings, standing)?;
     Ok(Host {
-        runtime: isolation::start(&settings.root, store.privileges(), standing, wanted),
+        runtime: isolation::start(settings, store.privileges(), standing, wanted),
         store,
         client: client(settings, environment)?,
         events,

@@ -1,6 +1,7 @@
 //! What this machine lets a container have.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,11 @@ pub enum Isolation {
     },
     /// In a plain folder as its root.
     Chroot(ChrootCapabilities),
+    /// In place of the container that kiln itself runs in: its files are moved aside meanwhile.
+    InPlace {
+        /// What stays where it is, besides what is mounted: kiln's own files.
+        kept: Vec<PathBuf>,
+    },
     /// Not at all.
     Unavailable {
         /// What is missing, in words, with what grants it.
@@ -76,6 +82,9 @@ impl fmt::Display for Isolation {
                     Ok(()) => Ok(()),
                     Err(reason) => write!(f, ", without /proc and /sys: {reason}"),
                 }
+            }
+            Isolation::InPlace { .. } => {
+                f.write_str("in-place (the container's own files are aside meanwhile)")
             }
             Isolation::Unavailable { reason } => f.write_str(reason),
         }

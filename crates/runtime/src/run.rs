@@ -57,6 +57,10 @@ pub struct Runtime {
     probe: PathBuf,
     guard: Option<DeviceGuard>,
     isolation: Option<Isolation>,
+    /// What a container in place puts aside.
+    in_place: PathBuf,
+    /// Held by a container in place: there is one place.
+    place: tokio::sync::Mutex<()>,
 }
 
 /// How the process ended.
@@ -104,6 +108,9 @@ impl Runtime {
                 .and_then(|()| fs::canonicalize(&path))
                 .map_err(|source| Error::StateDir { path, source })
         };
+        let in_place = directory("in-place")?;
+        // What an earlier run was killed over is put back before anything else.
+        crate::init::in_place::recover(&in_place)?;
         Ok(Runtime {
             init,
             scratch: directory("scratch")?,
@@ -112,13 +119,15 @@ impl Runtime {
             probe: directory("probe")?,
             guard: DeviceGuard::new(),
             isolation: None,
+            in_place,
+            place: tokio::sync::Mutex::new(()),
         })
     }
 
     /// Runs containers in this way from now on. Without it they run in namespaces, on overlays.
     #[must_use]
     pub fn with_isolation(mut self, isolation: Isolation) -> Runtime {
-        if matches!(isolation, Isolation::Chroot(_)) {
+        if matches!(isolation, Isolation::Chroot(_) | Isolation::InPlace { .. }) {
             // Their root user could look into this process otherwise.
             sys::hide_from_others();
         }
@@ -169,6 +178,21 @@ impl Runtime {
         })
     }
 
+    /// Whether a container can have this one's place: root's rights on files and users, and a root that is on the same
+    /// mount as the state directory. `kept` are kiln's own files.
+    pub fn probe_in_place(&self, kept: Vec<PathBuf>) -> Result<Isolation, Error> {
+        let unavailable = |reason: &str| Ok(Isolation::Unavailable { reason: reason.into() });
+        if !crate::standing::has_file_rights() {
+            return unavailable("not root, or without its rights on files and users");
+        }
+        match crate::init::in_place::is_on_root(&self.in_place) {
+            Ok(true) => Ok(Isolation::InPlace { kept }),
+            _ => unavailable(
+                "kiln's root is on a volume, and not on the container's own disk (`--root`)",
+            ),
+        }
+    }
+
     /// Has something tried in a folder of its own, with these folders in it.
     fn ask_probe(
         &self,
@@ -217,6 +241,8 @@ impl Runtime {
         cancel: impl Future<Output = ()>,
     ) -> Result<Finished, Error> {
         check(container)?;
+        let is_in_place = matches!(self.isolation, Some(Isolation::InPlace { .. }));
+        let _place = if is_in_place { Some(self.place.lock().await) } else { None };
         let orders = encode(&Orders::Run(Box::new(self.orders(container)?)))?;
         let mut running = self.start(&container.root)?;
         let mut cancel = std::pin::pin!(cancel);
@@ -268,7 +294,12 @@ impl Runtime {
             (Some(Isolation::Chroot(found)), Some(aside)) => {
                 Way::Chroot { aside: aside.clone(), supervised: found.supervised.is_ok() }
             }
-            (Some(Isolation::Chroot(_)), None) => {
+            (Some(Isolation::InPlace { kept }), Some(aside)) => Way::InPlace {
+                aside: aside.clone(),
+                state: self.in_place.clone(),
+                kept: kept.clone(),
+            },
+            (Some(Isolation::Chroot(_) | Isolation::InPlace { .. }), None) => {
                 let reason = "a container without mounts needs a folder for what is put aside";
                 return Err(Error::Refused(reason.into()));
             }

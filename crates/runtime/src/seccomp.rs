@@ -34,8 +34,17 @@ pub const fn is_known_machine() -> bool {
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
 }
 
-/// The filter: `calls` are told, all others go on. Programs of another machine type (32 bit) are left alone.
-fn program(calls: &[i64]) -> Vec<libc::sock_filter> {
+/// What is done with which calls; all others go on.
+#[derive(Default)]
+pub struct Rules {
+    /// These are told.
+    pub told: Vec<i64>,
+    /// These seem to have been done.
+    pub dismissed: Vec<i64>,
+}
+
+/// The filter. Programs of another machine type (32 bit) are left alone.
+fn program(rules: &Rules) -> Vec<libc::sock_filter> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -45,7 +54,7 @@ fn program(calls: &[i64]) -> Vec<libc::sock_filter> {
     const ARGUMENTS: u32 = 16;
     const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let count = calls.len();
+    let count = rules.told.len();
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     let machine = AUDIT_ARCH;
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -67,8 +76,12 @@ fn program(calls: &[i64]) -> Vec<libc::sock_filter> {
             step(LOAD, 0, 0, CALL),
         ]);
     }
+    for call in &rules.dismissed {
+        steps.push(step(EQUALS, 0, 1, *call as u32));
+        steps.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO));
+    }
     // x32 calls have a bit of their own in the number, so none equals.
-    for (index, call) in calls.iter().enumerate() {
+    for (index, call) in rules.told.iter().enumerate() {
         steps.push(step(EQUALS, (count - index) as u8, 0, *call as u32));
     }
     steps.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
@@ -76,12 +89,12 @@ fn program(calls: &[i64]) -> Vec<libc::sock_filter> {
     steps
 }
 
-/// Has `calls` of this process, and of all that it will start, told to the descriptor that is returned. Takes away the
+/// Has calls of this process, and of all that it will start, told to the descriptor that is returned. Takes away the
 /// right to gain rights by executing a program.
-pub fn listen(calls: &[i64]) -> rustix::io::Result<OwnedFd> {
+pub fn listen(rules: &Rules) -> rustix::io::Result<OwnedFd> {
     const SET_MODE_FILTER: libc::c_long = 1;
     rustix::thread::set_no_new_privs(true)?;
-    let mut steps = program(calls);
+    let mut steps = program(rules);
     let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
     let load = |flags: libc::c_ulong| {
         // SAFETY: `filter` names `steps`, and both live across the call, which copies them.
@@ -198,16 +211,19 @@ mod tests {
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn the_filter_tells_what_is_listed_and_nothing_else() {
-        let steps = program(&[5, 9, 300]);
+        let rules = Rules { told: vec![5, 9, 300], dismissed: vec![7] };
+        let steps = program(&rules);
         for call in 0..400 {
-            let told = [5, 9, 300].contains(&call);
-            let expected =
-                if told { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
+            let expected = match call {
+                5 | 9 | 300 => libc::SECCOMP_RET_USER_NOTIF,
+                7 => libc::SECCOMP_RET_ERRNO,
+                _ => libc::SECCOMP_RET_ALLOW,
+            };
             assert_eq!(decide(&steps, AUDIT_ARCH, call, 0), expected, "{call}");
             assert_eq!(decide(&steps, 0x4000_0003, call, 0), libc::SECCOMP_RET_ALLOW);
         }
         let stat = libc::SYS_newfstatat;
-        let steps = program(&[stat]);
+        let steps = program(&Rules { told: vec![stat], ..Rules::default() });
         for (flags, expected) in
             [(0, libc::SECCOMP_RET_USER_NOTIF), (0x1900, libc::SECCOMP_RET_ALLOW)]
         {

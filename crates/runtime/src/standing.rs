@@ -55,7 +55,7 @@ pub fn standing() -> Standing {
 }
 
 /// Whether this process may do with files and users what a layer asks for.
-fn has_file_rights() -> bool {
+pub(crate) fn has_file_rights() -> bool {
     let needed = CapabilitySet::CHOWN
         | CapabilitySet::DAC_OVERRIDE
         | CapabilitySet::FOWNER

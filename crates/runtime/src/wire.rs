@@ -44,6 +44,15 @@ pub enum Way {
         /// Whether the kernel's folders are served.
         supervised: bool,
     },
+    /// In the place of the container that kiln runs in.
+    InPlace {
+        /// An empty folder on the same file system.
+        aside: PathBuf,
+        /// A folder for what has to be put back.
+        state: PathBuf,
+        /// What stays, besides what is mounted.
+        kept: Vec<PathBuf>,
+    },
 }
 
 /// A container and what it needs from the host.

@@ -178,7 +178,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "GROUP", help_heading = "What RUN sees")]
     pub cgroup_parent: Option<String>,
 
-    /// How a RUN is kept apart: auto, namespaces, chroot (a folder, where no mount is allowed) or none
+    /// How a RUN is kept apart: auto, namespaces, chroot (a folder, where no mount is allowed),
+    /// in-place (the container that kiln runs in lends its own files' place) or none
     #[arg(long, value_name = "WAY", help_heading = "What RUN sees")]
     pub isolation: Option<String>,
 

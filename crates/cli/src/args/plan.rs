@@ -50,6 +50,8 @@ pub enum Isolation {
     Namespaces,
     /// A plain folder as the root, or nothing.
     Chroot,
+    /// The container's own place, or nothing.
+    InPlace,
     /// Nothing: there is no RUN.
     None,
 }
@@ -311,8 +313,8 @@ pub fn isolation(flag: Option<&str>, settings: &Settings) -> Result<Isolation, S
         "namespaces" => Ok(Isolation::Namespaces),
         "chroot" => Ok(Isolation::Chroot),
         "none" => Ok(Isolation::None),
-        "in-place" => Err(format!("`{name}in-place` is not there yet; namespaces and chroot are")),
-        _ => Err(format!("`{name}{text}` is none of auto, namespaces, chroot, none")),
+        "in-place" => Ok(Isolation::InPlace),
+        _ => Err(format!("`{name}{text}` is none of auto, namespaces, chroot, in-place, none")),
     }
 }
 

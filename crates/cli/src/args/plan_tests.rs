@@ -140,7 +140,7 @@ fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
         ("build --provenance=mode=most /tmp", "`--provenance`"),
         ("build -m 1g /tmp", "`--memory`"),
         ("build --memory-swap -1 /tmp", "`--memory-swap`"),
-        ("build --isolation in-place /tmp", "not there yet"),
+        ("build --isolation hyperv /tmp", "none of auto, namespaces"),
         ("build --build-arg SOURCE_DATE_EPOCH=x /tmp", "SOURCE_DATE_EPOCH"),
         ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` is not there yet"),
         ("build --ssh default /tmp", "`--ssh`"),

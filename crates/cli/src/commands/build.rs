@@ -75,6 +75,7 @@ fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
         Isolation::Auto | Isolation::None => return Ok(()),
         Isolation::Namespaces => "namespaces",
         Isolation::Chroot => "chroot",
+        Isolation::InPlace => "in-place",
     };
     match &host.runtime {
         Err(reason) => Err(format!("`--isolation={name}` is not possible here: {reason}")),

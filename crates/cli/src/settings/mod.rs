@@ -51,6 +51,8 @@ pub struct Settings {
     pub style: Style,
     /// `KILN_ISOLATION`: where a RUN runs.
     pub isolation: Option<String>,
+    /// `KILN_CONTAINER_IS_MINE`: the container is here for kiln, which may work in place.
+    pub container_is_mine: bool,
     /// `DOCKER_DEFAULT_PLATFORM`: what builds are for; pulls take the first.
     pub default_platforms: Vec<Platform>,
     /// What was wrong in variables of little weight.
@@ -174,6 +176,9 @@ impl Settings {
             progress,
             style,
             isolation: environment.get("KILN_ISOLATION").map(str::to_owned),
+            container_is_mine: environment
+                .get("KILN_CONTAINER_IS_MINE")
+                .is_some_and(|text| text == "1"),
             default_platforms,
             warnings,
         })

@@ -7,6 +7,7 @@
 mod chroot;
 mod command;
 mod devices;
+pub(crate) mod in_place;
 mod mounts;
 mod overlay;
 pub(crate) mod privileges;
@@ -72,6 +73,10 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
                 let outside = Outside { control, signals: &signals, null: &null };
                 return chroot::run(run, aside, *supervised, outside);
             }
+            if let Way::InPlace { aside, state, kept } = &run.way {
+                let outside = Outside { control, signals: &signals, null: &null };
+                return in_place::run(run, aside, state, kept, outside);
+            }
         }
         Orders::ProbeChroot(directory) => {
             signals.restore();
@@ -95,7 +100,7 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
 }
 
 /// What the init process has to do with but the container.
-struct Outside<'a> {
+pub(crate) struct Outside<'a> {
     /// kiln.
     control: &'a mut UnixStream,
     /// Its children's ends.

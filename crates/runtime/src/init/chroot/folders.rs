@@ -35,9 +35,6 @@ const COPIED: [&str; 9] = [
     "devices",
 ];
 
-/// So many links into the kernel's folders are kept in mind; an image has two or three.
-const MOST_LINKS: usize = 4096;
-
 /// Makes `/dev`: the name of the folder, for [`Placer::place_own`].
 pub fn make_dev(placer: &mut Placer) -> Result<String, Failure> {
     let (dev, name) = placer.folder(0o755).step(|| "make `/dev`".into())?;
@@ -169,9 +166,7 @@ pub fn find_links(root: &OwnedFd, links: &mut Links) {
                 }
                 FileType::Symlink => {
                     let Ok(target) = readlinkat(&folder, name, Vec::new()) else { continue };
-                    if links.len() < MOST_LINKS {
-                        links.learn(&[&path[..], b"/", name].concat(), target.as_bytes());
-                    }
+                    links.learn(&[&path[..], b"/", name].concat(), target.as_bytes());
                 }
                 _ => {}
             }

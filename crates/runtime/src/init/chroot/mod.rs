@@ -22,13 +22,13 @@ use rustix::io::Errno;
 pub use self::children::Children;
 use self::place::Placer;
 pub use self::probe::probe;
-use self::supervisor::{Links, Supervisor};
+use self::supervisor::{Links, Mounted, Shown, Supervisor};
 use super::mounts::clean;
 use super::stage::{Prepared, become_and_execute, die_with_parent, prepare};
 use super::walk::{Missing, Place, Root, file_type};
 use super::{Never, Outside, devices, open_folder};
 use crate::container::{Container, Mount, MountKind, Network, RootSource};
-use crate::seccomp;
+use crate::seccomp::{self, Rules};
 use crate::sys::{self, Forked, SignalFd};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
@@ -41,19 +41,11 @@ pub fn run(
 ) -> Result<Report, Failure> {
     let Outside { control, signals, null } = outside;
     let container = &orders.container;
-    let RootSource::Directory(directory) = &container.root else {
-        return Err(Failure::plain(
-            FailureKind::Refused,
-            "a container without mounts needs a plain folder as its root",
-        ));
-    };
     refuse(container)?;
     sys::hide_from_others();
     rustix::process::umask(Mode::empty());
     let mut children = Children::adopt()?;
-    let mut root = open_folder(directory)
-        .and_then(Root::new)
-        .step(|| format!("open the root `{}`", directory.display()))?;
+    let (directory, mut root) = open_directory(container)?;
     let prepared = prepare(container, &mut root)?;
 
     let mut placer = Placer::new(aside)?;
@@ -90,7 +82,7 @@ pub fn run(
                 let proc = proc
                     .ok_or_else(|| Failure::new(FailureKind::Step, "open `/proc`", Errno::NOENT))?;
                 supervisor =
-                    Some(Supervisor::new(listener, directory, proc, links, &container.hostname));
+                    Some(Supervisor::new(listener, directory, proc, links, shown(container)));
             }
             let status = watch(pid, control, signals, supervisor.as_mut(), &mut children);
             // Before anything is taken out.
@@ -100,6 +92,29 @@ pub fn run(
             status.map(Report::Exited)
         }
     }
+}
+
+/// The folder that is a container's root.
+pub fn open_directory(container: &Container) -> Result<(&Path, Root), Failure> {
+    let RootSource::Directory(directory) = &container.root else {
+        return Err(Failure::plain(
+            FailureKind::Refused,
+            "a container without mounts needs a plain folder as its root",
+        ));
+    };
+    let root = open_folder(directory)
+        .and_then(Root::new)
+        .step(|| format!("open the root `{}`", directory.display()))?;
+    Ok((directory, root))
+}
+
+/// Puts what is to be mounted into a root where the machine's own `/proc`, `/sys` and `/dev` will be.
+pub fn fill_wanted(orders: &RunOrders, aside: &Path, root: &mut Root) -> Result<Placer, Failure> {
+    let mut placer = Placer::new(aside)?;
+    let mut filler = Filler { placer: &mut placer, root, orders, supervised: false };
+    let wanted = filler.wanted();
+    filler.fill_wanted(&wanted)?;
+    Ok(placer)
 }
 
 /// What cannot be had without namespaces.
@@ -131,11 +146,53 @@ fn become_command(
         rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
         // A root user can leave a root: what is outside is out of reach all the same.
         crate::landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
-        let listener = seccomp::listen(&supervisor::calls())
+        let listener = seccomp::listen(&rules(container))
             .step(|| "have the command's system calls told".into())?;
         supervisor::send_file(&socket, b"+", Some(&listener))
             .step(|| "hand the listener over".into())
     })
+}
+
+/// Which of a command's calls are whose.
+fn rules(container: &Container) -> Rules {
+    let mut told = supervisor::calls();
+    if container.mounts.iter().any(is_readonly) {
+        told.extend(supervisor::changing_calls());
+    }
+    Rules { told, dismissed: supervisor::syncing_calls() }
+}
+
+fn is_readonly(mount: &Mount) -> bool {
+    match &mount.kind {
+        MountKind::Bind { readonly, .. }
+        | MountKind::Overlay { readonly, .. }
+        | MountKind::Tmpfs { readonly, .. } => *readonly,
+        MountKind::File { .. } => true,
+    }
+}
+
+/// What the command takes for mounted.
+fn shown(container: &Container) -> Shown {
+    let usual = [
+        ("/", "overlay", false),
+        ("/proc", "proc", false),
+        ("/dev", "tmpfs", false),
+        ("/dev/pts", "devpts", false),
+        ("/dev/shm", "tmpfs", false),
+        ("/dev/mqueue", "mqueue", false),
+        ("/sys", "sysfs", true),
+    ];
+    let usual =
+        usual.map(|(target, kind, readonly)| Mounted { target: target.into(), kind, readonly });
+    let wanted = container.mounts.iter().map(|mount| Mounted {
+        target: clean(&mount.target),
+        kind: if let MountKind::Tmpfs { .. } = mount.kind { "tmpfs" } else { "overlay" },
+        readonly: is_readonly(mount),
+    });
+    Shown {
+        hostname: container.hostname.clone(),
+        mounted: usual.into_iter().chain(wanted).collect(),
+    }
 }
 
 /// Whether device files work here.
@@ -200,16 +257,15 @@ struct Filler<'a> {
     supervised: bool,
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
+    fn wanted(&self) -> Vec<(String, &'a Mount)> {
+        let mounts = self.orders.container.mounts.iter();
+        mounts.map(|mount| (clean(&mount.target), mount)).collect()
+    }
+
     /// Fills the root; what stands at `/proc`, if it is ours.
     fn fill(mut self) -> Result<Option<OwnedFd>, Failure> {
-        let wanted: Vec<(String, &Mount)> = self
-            .orders
-            .container
-            .mounts
-            .iter()
-            .map(|mount| (clean(&mount.target), mount))
-            .collect();
+        let wanted = self.wanted();
         let is_wanted = |target: &str| wanted.iter().any(|(wanted, _)| wanted == target);
         let mut proc = None;
         for target in ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts"] {
@@ -234,13 +290,18 @@ impl Filler<'_> {
                 proc = Some(place.file);
             }
         }
+        self.fill_wanted(&wanted)?;
+        Ok(proc)
+    }
+
+    fn fill_wanted(&mut self, wanted: &[(String, &Mount)]) -> Result<(), Failure> {
         for (place, (target, mount)) in wanted.iter().enumerate() {
             // The last of several counts.
             if !wanted[place + 1..].iter().any(|(later, _)| later == target) {
                 self.place_wanted(target, &mount.kind)?;
             }
         }
-        Ok(proc)
+        Ok(())
     }
 
     fn place_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use rustix::thread::CapabilitySet;
 
 use super::supervisor::{receive_file, send_file};
 use crate::probe::ChrootCapabilities;
-use crate::seccomp::{self, Answer};
+use crate::seccomp::{self, Answer, Rules};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Step};
 
@@ -91,7 +91,8 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
     let (ours, its) = UnixStream::pair().map_err(|_| failed("make a socket"))?;
     let child = || -> rustix::io::Result<()> {
         rustix::process::chroot(directory)?;
-        let listener = seccomp::listen(&super::supervisor::calls())?;
+        let listener =
+            seccomp::listen(&Rules { told: super::supervisor::calls(), ..Rules::default() })?;
         send_file(&its, b"+", Some(&listener))?;
         drop(listener);
         let mut text = String::new();

@@ -91,6 +91,10 @@ enum Wish {
     StatFs {
         buffer: u64,
     },
+    /// A change of the folder around, and with another path of the folder around that.
+    Change {
+        other: Option<(Option<i32>, u64)>,
+    },
     /// Attributes, of which the kernel's files have none.
     Attribute {
         follow: bool,
@@ -113,7 +117,7 @@ impl Wish {
             | Wish::Statx { follow, .. }
             | Wish::Attribute { follow }
             | Wish::Attributes { follow } => follow,
-            Wish::ReadLink { .. } | Wish::Link { .. } => false,
+            Wish::ReadLink { .. } | Wish::Link { .. } | Wish::Change { .. } => false,
             Wish::OpenHow { .. } | Wish::Access { .. } | Wish::Execute | Wish::StatFs { .. } => {
                 true
             }
@@ -154,6 +158,16 @@ impl Call {
                 return Some(here(0, Wish::ReadLink { buffer: args[1], size: args[2] }));
             }
             libc::SYS_symlink => return Some(here(1, Wish::Link { target: args[0] })),
+            libc::SYS_mkdir | libc::SYS_rmdir | libc::SYS_unlink | libc::SYS_mknod => {
+                return Some(here(0, Wish::Change { other: None }));
+            }
+            libc::SYS_creat => {
+                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+                return Some(here(0, Wish::Open { flags }));
+            }
+            libc::SYS_rename | libc::SYS_link => {
+                return Some(here(0, Wish::Change { other: Some((None, args[1])) }));
+            }
             _ => {}
         }
         Some(match call {
@@ -181,9 +195,54 @@ impl Call {
             libc::SYS_symlinkat => {
                 Call { folder: at(1), path: args[2], wish: Wish::Link { target: args[0] } }
             }
+            libc::SYS_mkdirat | libc::SYS_unlinkat | libc::SYS_mknodat => {
+                there(Wish::Change { other: None })
+            }
+            libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
+                there(Wish::Change { other: Some((at(2), args[3])) })
+            }
             _ => return None,
         })
     }
+}
+
+/// The calls that change folders: looked at where something must not be written to.
+pub fn changing_calls() -> Vec<i64> {
+    vec![
+        libc::SYS_mkdirat,
+        libc::SYS_unlinkat,
+        libc::SYS_mknodat,
+        libc::SYS_renameat2,
+        libc::SYS_linkat,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_renameat,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_mkdir,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rmdir,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_unlink,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_mknod,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rename,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_link,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_creat,
+    ]
+}
+
+/// The calls that wait for a disk. What a RUN leaves is stored, or done again: none of them is worth its time, as on an
+/// overlay that is mounted `volatile`.
+pub fn syncing_calls() -> Vec<i64> {
+    vec![
+        libc::SYS_fsync,
+        libc::SYS_fdatasync,
+        libc::SYS_sync,
+        libc::SYS_syncfs,
+        libc::SYS_sync_file_range,
+    ]
 }
 
 /// Answers calls.
@@ -197,8 +256,23 @@ pub struct Supervisor {
     callers: Callers,
     /// The program that the last call executed by a link in `/proc`, and when.
     executed: Option<(Vec<u8>, Instant)>,
+    shown: Shown,
+}
+
+/// What else the calls are to see.
+pub struct Shown {
     /// What the machine is called.
-    hostname: String,
+    pub hostname: String,
+    /// What seems to be mounted.
+    pub mounted: Vec<Mounted>,
+}
+
+/// Something that stands at a place as if it were mounted there.
+pub struct Mounted {
+    pub target: String,
+    /// The type of file system that it would be.
+    pub kind: &'static str,
+    pub readonly: bool,
 }
 
 impl Supervisor {
@@ -207,7 +281,7 @@ impl Supervisor {
         root: &Path,
         proc: OwnedFd,
         links: Links,
-        hostname: &str,
+        shown: Shown,
     ) -> Supervisor {
         let root = root.as_os_str().as_bytes().to_vec();
         Supervisor {
@@ -217,7 +291,7 @@ impl Supervisor {
             links,
             callers: Callers::default(),
             executed: None,
-            hostname: hostname.to_owned(),
+            shown,
         }
     }
 
@@ -248,7 +322,7 @@ impl Supervisor {
     fn decide(&mut self, told: &Notification) -> rustix::io::Result<Given> {
         let go_on = Ok(Given::Answer(Answer::GoOn));
         if told.call == libc::SYS_uname {
-            let names = sys::uname_as(&self.hostname)?;
+            let names = sys::uname_as(&self.shown.hostname)?;
             self.callers.write(told.tid, told.args[0], &names)?;
             return Ok(Given::Answer(Answer::Value(0)));
         }
@@ -261,6 +335,12 @@ impl Supervisor {
             return go_on;
         }
         let base = if path[0] == b'/' { Base::Root } else { self.base(told.tid, call.folder)? };
+        if self.must_not_write(told.tid, &call, &base, &path)? {
+            return Ok(Given::Answer(Answer::Fail(Errno::ROFS)));
+        }
+        if let Wish::Change { .. } = call.wish {
+            return go_on;
+        }
         if let Wish::Link { target } = call.wish {
             let target = self.callers.read_path(told.tid, target)?;
             if let Base::Folder(folder) = &base {
@@ -288,7 +368,8 @@ impl Supervisor {
             }
             call.wish = Wish::Open { flags: OFlags::from_bits_retain(number(0) as u32) };
         }
-        let Some(leads) = self.links.resolve(folder, &path, call.wish.follows()) else {
+        let is_link = |link: &[u8]| self.is_link(link);
+        let Some(leads) = self.links.resolve(folder, &path, call.wish.follows(), is_link) else {
             // Out of the kernel's folders: the caller's descriptor is of the machine's own.
             return if is_kernels { Ok(Given::Answer(Answer::Fail(Errno::ACCESS))) } else { go_on };
         };
@@ -309,9 +390,60 @@ impl Supervisor {
         let folder = self.callers.folder(tid, fd)?;
         Ok(match self.inside(&folder) {
             Some(inside) => Base::Folder(inside),
-            None if self.links.resolve(b"", &folder, true).is_some() => Base::Kernels(folder),
+            None if self.links.resolve(b"", &folder, true, |_| false).is_some() => {
+                Base::Kernels(folder)
+            }
             None => Base::Elsewhere,
         })
+    }
+
+    /// Whether a path of the root is a link now.
+    fn is_link(&self, path: &[u8]) -> bool {
+        let path = [&self.root[..], path].concat();
+        rustix::fs::readlinkat(rustix::fs::CWD, path, Vec::new()).is_ok()
+    }
+
+    /// Whether a call would write where it must not.
+    fn must_not_write(
+        &mut self,
+        tid: i32,
+        call: &Call,
+        base: &Base,
+        path: &[u8],
+    ) -> rustix::io::Result<bool> {
+        if !self.shown.mounted.iter().any(|mounted| mounted.readonly) {
+            return Ok(false);
+        }
+        let writes = match call.wish {
+            Wish::Open { flags } => {
+                flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)
+            }
+            Wish::Change { .. } | Wish::Link { .. } => true,
+            _ => false,
+        };
+        if !writes {
+            return Ok(false);
+        }
+        if self.is_readonly(base, path) {
+            return Ok(true);
+        }
+        let Wish::Change { other: Some((folder, address)) } = call.wish else { return Ok(false) };
+        let path = self.callers.read_path(tid, address)?;
+        let base = match path.first() {
+            Some(b'/') | None => Base::Root,
+            Some(_) => self.base(tid, folder)?,
+        };
+        Ok(self.is_readonly(&base, &path))
+    }
+
+    fn is_readonly(&self, base: &Base, path: &[u8]) -> bool {
+        let path = match base {
+            Base::Root => clean(b"", path),
+            Base::Folder(folder) => clean(folder, path),
+            Base::Kernels(_) | Base::Elsewhere => return false,
+        };
+        let mut readonly = self.shown.mounted.iter().filter(|mounted| mounted.readonly);
+        readonly.any(|mounted| is_at_or_below(&path, mounted.target.as_bytes()))
     }
 
     /// The path that a path of this process has in the root.

@@ -8,20 +8,20 @@ pub struct Links {
     pub devices: bool,
 }
 
+/// So many links are kept in mind; an image has two or three.
+const MOST_LINKS: usize = 4096;
+
 /// So many links are followed before a path counts as a loop, as in the kernel.
 const MOST_FOLLOWED: usize = 40;
 
 impl Links {
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
     /// Takes a link, by its whole path, if its target may lead there.
     pub fn learn(&mut self, path: &[u8], target: &[u8]) {
         let folder =
             path.iter().rposition(|byte| *byte == b'/').map_or(&b""[..], |end| &path[..end]);
         let leads = clean(folder, target);
-        if self.is_kernels(&leads) || self.find(&leads).is_some() {
+        if self.known.len() < MOST_LINKS && (self.is_kernels(&leads) || self.find(&leads).is_some())
+        {
             let path = clean(b"", path);
             self.known.retain(|(known, _)| *known != path);
             self.known.push((path, leads));
@@ -34,22 +34,29 @@ impl Links {
             || self.devices && DEVICES.contains(&path)
     }
 
-    fn find<'a>(&'a self, path: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        let found = self.known.iter().find(|(link, _)| is_at_or_below(path, link))?;
-        Some((&found.1, &path[found.0.len()..]))
+    /// A known link that a path is or goes through: the link, its target, and the rest of the path.
+    fn find<'a>(&'a self, path: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+        let (link, target) = self.known.iter().find(|(link, _)| is_at_or_below(path, link))?;
+        Some((link, target, &path[link.len()..]))
     }
 
     /// The path in the kernel's folders that a path of the container is; none if it is not there. `follow` says
-    /// whether a link at its end counts.
-    pub fn resolve(&self, base: &[u8], path: &[u8], follow: bool) -> Option<Vec<u8>> {
+    /// whether a link at its end counts, `is_link` whether a path still is one.
+    pub fn resolve(
+        &self,
+        base: &[u8],
+        path: &[u8],
+        follow: bool,
+        is_link: impl Fn(&[u8]) -> bool,
+    ) -> Option<Vec<u8>> {
         let follow = follow || path.last() == Some(&b'/');
         let mut leads = clean(base, path);
         for _ in 0..MOST_FOLLOWED {
             if self.is_kernels(&leads) {
                 return Some(leads);
             }
-            let (target, rest) = self.find(&leads)?;
-            if rest.is_empty() && !follow {
+            let (link, target, rest) = self.find(&leads)?;
+            if rest.is_empty() && !follow || !is_link(link) {
                 return None;
             }
             leads = clean(target, rest.strip_prefix(b"/").unwrap_or(rest));
@@ -102,13 +109,13 @@ mod tests {
     }
 
     fn resolve(base: &str, path: &str, follow: bool) -> Option<String> {
-        let found = links().resolve(base.as_bytes(), path.as_bytes(), follow)?;
+        let found = links().resolve(base.as_bytes(), path.as_bytes(), follow, |_| true)?;
         Some(String::from_utf8(found).unwrap())
     }
 
     #[test]
     fn paths_and_links_that_lead_to_the_kernels_folders() {
-        assert_eq!(links().len(), 4);
+        assert_eq!(links().known.len(), 4);
         for (base, path, expected) in [
             ("/", "/proc", "/proc"),
             ("/", "//proc/./self/../cpuinfo", "/proc/cpuinfo"),
@@ -126,6 +133,12 @@ mod tests {
         {
             assert_eq!(resolve(base, path, true), None, "{base} {path}");
         }
+    }
+
+    #[test]
+    fn a_link_that_is_one_no_more_leads_nowhere() {
+        assert_eq!(links().resolve(b"", b"/etc/mtab", true, |_| false), None);
+        assert!(links().resolve(b"", b"/proc/version", true, |_| false).is_some());
     }
 
     #[test]

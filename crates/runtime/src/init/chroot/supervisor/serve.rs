@@ -15,7 +15,9 @@ use rustix::io::Errno;
 use super::super::folders::{is_masked, list_processes};
 use super::callers::Rights;
 use super::paths::{clean, is_at_or_below};
-use super::{Answer, Caller, Given, Supervisor, Wish, bytes_of, descendants, descends_from};
+use super::{
+    Answer, Caller, Given, Mounted, Supervisor, Wish, bytes_of, descendants, descends_from,
+};
 
 /// How long a program may take from its call to execute a link in `/proc` to the kernel's reading of that link. Only
 /// waited for where another program is wanted next.
@@ -104,7 +106,7 @@ impl Supervisor {
                     _ => Ok(Given::Answer(Answer::Value(0))),
                 }
             }
-            Wish::OpenHow { .. } | Wish::Link { .. } => go_on(),
+            Wish::OpenHow { .. } | Wish::Link { .. } | Wish::Change { .. } => go_on(),
         }
     }
 
@@ -264,24 +266,31 @@ impl Supervisor {
         Ok(if is_kernels { text } else { b"/".to_vec() })
     }
 
-    /// What is mounted, as far as it is the root's business: processes with a root of their own are shown nothing.
+    /// What would be mounted: the kernel shows nothing to a process with a root of its own.
     fn mounts(&self, name: &str) -> rustix::io::Result<OwnedFd> {
-        let text = std::fs::read_to_string(format!("/proc/self/{name}")).map_err(|_| Errno::IO)?;
-        let place = if name == "mounts" { 1 } else { 4 };
-        let mut kept = String::new();
-        for line in text.lines() {
-            let target = line.split(' ').nth(place).unwrap_or_default();
-            let folders = ["/proc", "/sys", "/dev"];
-            if target == "/"
-                || folders.iter().any(|folder| is_at_or_below(target.as_bytes(), folder.as_bytes()))
-            {
-                kept.push_str(line);
-                kept.push('\n');
-            }
+        let mut text = String::new();
+        let numbered = name == "mountinfo";
+        for (place, mounted) in self.shown.mounted.iter().enumerate() {
+            let Mounted { target, kind, readonly } = mounted;
+            // As the kernel writes what would end a field.
+            let target = target.replace('\\', "\\134").replace(' ', "\\040").replace('\n', "\\012");
+            let mode = if *readonly { "ro" } else { "rw" };
+            let line = if numbered {
+                let above = if place == 0 { 0 } else { 1 };
+                format!(
+                    "{} {above} 0:{} / {target} {mode} - {kind} {kind} {mode}\n",
+                    place + 1,
+                    place + 1
+                )
+            } else {
+                format!("{kind} {target} {kind} {mode} 0 0\n")
+            };
+            text.push_str(&line);
         }
+        text.push_str(&machines_cgroups(name)?);
         let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
         let mut file = std::fs::File::from(file);
-        file.write_all(kept.as_bytes()).map_err(|_| Errno::IO)?;
+        file.write_all(text.as_bytes()).map_err(|_| Errno::IO)?;
         // Read-only, and from its beginning.
         let path = super::super::super::walk::fd_path(&file);
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -314,6 +323,15 @@ impl Supervisor {
         self.executed = Some((target, Instant::now()));
         go_on()
     }
+}
+
+/// The machine's control groups, by which language runtimes size themselves.
+fn machines_cgroups(name: &str) -> rustix::io::Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/self/{name}")).map_err(|_| Errno::IO)?;
+    let place = if name == "mounts" { 1 } else { 4 };
+    let target = |line: &str| line.split(' ').nth(place).unwrap_or_default().as_bytes().to_vec();
+    let is_cgroup = |line: &&str| is_at_or_below(&target(line), b"/sys/fs/cgroup");
+    Ok(text.lines().filter(is_cgroup).map(|line| format!("{line}\n")).collect())
 }
 
 fn go_on() -> rustix::io::Result<Given> {
