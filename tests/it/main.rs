@@ -4,6 +4,7 @@
 // A test that unwraps what is not there fails, which is what it is for.
 #![allow(clippy::unwrap_used)]
 
+mod ci;
 mod commands;
 mod conformance;
 mod contexts;
@@ -23,7 +24,6 @@ mod sources;
 mod ssh;
 mod static_binary;
 mod travel;
-mod unread_base;
 
 use std::path::{Path, PathBuf};
 

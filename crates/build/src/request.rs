@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attest::Provenance;
-use cache::PlaceSettings;
 use dockerfile::GitAddress;
 pub use execute::{SshAgent, SshKeys};
 use export::{Annotation, EpochChoice};
@@ -415,8 +414,6 @@ pub enum CacheFrom {
         /// The manifest, whatever the tag says.
         digest: Option<oci::Digest>,
     },
-    /// Neither in a registry nor in a folder.
-    Elsewhere(PlaceSettings),
 }
 
 /// Where to leave records.
@@ -453,8 +450,6 @@ pub enum CacheTarget {
         /// The tag in it.
         tag: String,
     },
-    /// Neither in a registry nor in a folder.
-    Elsewhere(PlaceSettings),
     /// In the config of the image itself.
     Inline,
 }

@@ -406,7 +406,6 @@ struct LayerText {
 enum PlaceText {
     Registry { host: String, path: String, insecure: bool },
     Layout(std::path::PathBuf),
-    Remote(String),
 }
 
 impl From<&Layer> for LayerText {
@@ -418,7 +417,6 @@ impl From<&Layer> for LayerText {
                 insecure: *insecure,
             },
             Place::Layout(folder) => PlaceText::Layout(folder.clone()),
-            Place::Remote(name) => PlaceText::Remote(name.to_string()),
         };
         Self {
             diff_id: layer.diff_id,
@@ -436,7 +434,6 @@ impl LayerText {
                 Place::Registry { repository: Repository::new(host, path), insecure }
             }
             PlaceText::Layout(folder) => Place::Layout(folder),
-            PlaceText::Remote(name) => Place::Remote(name.into()),
         };
         Layer {
             diff_id: self.diff_id,

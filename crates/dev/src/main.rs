@@ -6,6 +6,7 @@ mod bench;
 mod check_layers;
 mod conformance;
 mod demo;
+mod images;
 mod ordinary_user;
 mod packages;
 mod table;
@@ -34,6 +35,7 @@ const COMMANDS: &[Command] = &[
         "build the recorded images and compare  [--kiln FILE] [--verbose] [NAME…]",
         conformance::run,
     ),
+    ("images", "kiln's own images, as archives in target/images  [FOLDER]", images::run),
     (
         "check-layers",
         "compare the crates' dependencies with the table in Cargo.toml",

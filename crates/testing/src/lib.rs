@@ -6,7 +6,5 @@
 #![forbid(unsafe_code)]
 
 mod registry;
-mod server;
 
 pub use registry::{BearerRules, FakeRegistry, Seen, TlsFiles};
-pub use server::{Answer, Asked, FakeServer};

@@ -12,7 +12,6 @@ mod indexes;
 mod layout;
 mod memo;
 mod progress;
-mod remote;
 mod upload;
 
 pub use error::{Error, lost_layer};
@@ -20,11 +19,9 @@ pub use graph::chain_text;
 pub use indexes::IndexSource;
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
-    write_locked_layout,
 };
 pub use progress::Meter;
-pub use remote::{Remote, RemoteError, RemoteStream};
-pub use upload::{LayerFormat, RemoteUpload, Target, Upload};
+pub use upload::{LayerFormat, Target, Upload};
 
 use std::sync::{Arc, OnceLock};
 
@@ -34,7 +31,6 @@ use store::Store;
 use tokio::sync::Semaphore;
 
 use memo::Memo;
-use upload::SentTo;
 
 /// Moves layers. Cheap to clone.
 #[derive(Clone)]
@@ -46,8 +42,6 @@ struct Shared {
     store: Store,
     client: registry::Client,
     events: Events,
-    /// Places that are neither registries nor folders.
-    remotes: Vec<Arc<dyn Remote>>,
     /// Layers that are, or are being, unpacked.
     unpacked: Memo<Digest, ()>,
     /// Blobs that are, or are being, brought into the store.
@@ -55,7 +49,7 @@ struct Shared {
     /// Blobs that are, or are being, made of unpacked layers.
     made: Memo<(Digest, store::Compression), Descriptor>,
     /// Blobs that are, or are being, sent somewhere.
-    sent: Memo<(Digest, SentTo), ()>,
+    sent: Memo<(Digest, Target), ()>,
     /// How many layers come at the same time.
     lanes: Arc<Semaphore>,
     /// How many layers go at the same time. One that goes may have to come first: with the same
@@ -73,22 +67,11 @@ const LANES: usize = 6;
 impl Transfer {
     /// A mover between `store` and what `client` reaches.
     pub fn new(store: Store, client: registry::Client, events: Events) -> Self {
-        Self::with_remotes(store, client, events, Vec::new())
-    }
-
-    /// The same, which knows some other places too.
-    pub fn with_remotes(
-        store: Store,
-        client: registry::Client,
-        events: Events,
-        remotes: Vec<Arc<dyn Remote>>,
-    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 client,
                 events,
-                remotes,
                 unpacked: Memo::default(),
                 blobs: Memo::default(),
                 made: Memo::default(),
@@ -109,11 +92,6 @@ impl Transfer {
     /// Who is told what moves.
     pub fn events(&self) -> &Events {
         &self.shared.events
-    }
-
-    /// A place of [`store::Place::Remote`], if this build knows it.
-    pub(crate) fn remote(&self, name: &str) -> Option<&Arc<dyn Remote>> {
-        self.shared.remotes.iter().find(|remote| remote.name() == name)
     }
 
     /// The registry client.

@@ -5,7 +5,6 @@
 
 pub mod annotation;
 pub mod attest;
-pub mod bucket;
 pub mod cache;
 pub mod context;
 mod csv;

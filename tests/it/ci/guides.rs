@@ -1,0 +1,264 @@
+//! What the guides show is run as it stands, with names, addresses and passwords filled in.
+
+use fixtures::docker_registry::{PASSWORD, USER};
+use fixtures::guide;
+use saphyr::{LoadableYamlNode as _, Yaml};
+use tempfile::TempDir;
+
+use super::{Ci, steps};
+use crate::text;
+
+/// Files that other tests run.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("gitlab.md", ".gitlab-ci.yml"),
+    ("gitlab.md", ".gitlab-ci.yml (cache refs)"),
+    ("from-kaniko.md", ".gitlab-ci.yml"),
+];
+
+/// Files that are run here.
+const HERE: &[(&str, &str)] = &[
+    ("from-buildah.md", "build.sh"),
+    ("from-docker-in-docker.md", "build.sh"),
+    ("from-makisu.md", "build.sh"),
+    ("github-actions.md", ".github/workflows/build.yml"),
+    ("jenkins.md", "Jenkinsfile"),
+    ("kubernetes.md", "pod.yaml"),
+    ("kubernetes.md", "restricted-pod.yaml"),
+    ("tekton.md", "task.yaml"),
+];
+
+#[test]
+fn no_file_of_a_guide_is_left_out() {
+    let shown = guide::files();
+    let mut shown: Vec<_> = shown.iter().map(|file| (&*file.guide, &*file.name)).collect();
+    let mut known = [ELSEWHERE, HERE].concat();
+    shown.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(shown, known);
+}
+
+/// A container of a job.
+#[derive(Default)]
+struct Job {
+    target: &'static str,
+    environment: Vec<(String, String)>,
+    flags: Vec<String>,
+    command: Vec<String>,
+}
+
+impl Job {
+    /// A script, as `sh` gets it.
+    fn script(text: &str, environment: &[(&str, &str)]) -> Self {
+        Self {
+            target: "ci",
+            environment: environment.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+            flags: Vec::new(),
+            command: ["sh", "-euc", text].map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// Runs it in Docker's default profile; returns what it printed.
+    #[track_caller]
+    fn run(&self, ci: &Ci) -> String {
+        let config = tempfile::tempdir().unwrap();
+        ci.docker_config(config.path());
+        let mut args = vec!["run".to_owned(), "--rm".into(), "--network=host".into()];
+        for (name, value) in &self.environment {
+            args.extend(["--env".into(), format!("{name}={value}")]);
+        }
+        let project = text(ci.project.path());
+        args.push(format!("--volume={project}:/workspace"));
+        args.push("--workdir=/workspace".into());
+        for place in ["/docker-config", "/kaniko/.docker"] {
+            args.push(format!("--volume={}:{place}", text(config.path())));
+        }
+        args.extend(self.flags.clone());
+        args.push(format!("registry.example.com/kiln:{}", self.target));
+        args.extend(self.command.clone());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let run = ci.dockerd.docker(&args).expect_ok();
+        assert!(!run.stderr.contains(PASSWORD), "the password is in the log");
+        run.stderr + &run.stdout
+    }
+
+    /// Runs it in two containers: the second finds all in the cache.
+    #[track_caller]
+    fn warm_the_second_time(&self, ci: &Ci) {
+        let log = self.run(ci);
+        assert_eq!(steps(&log).1, 0, "{log}");
+        let log = self.run(ci);
+        let (steps, cached) = steps(&log);
+        assert!(steps >= 5 && cached == steps, "{cached} of {steps} cached\n{log}");
+    }
+}
+
+fn yaml(text: &str) -> Yaml<'_> {
+    Yaml::load_from_str(text).unwrap().remove(0)
+}
+
+fn string(node: &Yaml<'_>) -> String {
+    node.as_str()
+        .map(str::to_owned)
+        .or_else(|| node.as_integer().map(|number| number.to_string()))
+        .unwrap_or_else(|| panic!("{node:?} is no text"))
+}
+
+fn strings(node: Option<&Yaml<'_>>) -> Vec<String> {
+    node.and_then(Yaml::as_sequence).into_iter().flatten().map(string).collect()
+}
+
+/// `name` and `value` of a list.
+fn environment(node: Option<&Yaml<'_>>) -> Vec<(String, String)> {
+    let entries = node.and_then(Yaml::as_sequence).into_iter().flatten();
+    entries.map(|entry| (string(&entry["name"]), string(&entry["value"]))).collect()
+}
+
+#[test]
+fn github_actions() {
+    let Some(ci) = Ci::new("github_actions", "ci") else { return };
+    let file = guide::file("github-actions.md", ".github/workflows/build.yml");
+    let file = yaml(&file);
+    let steps = file["jobs"]["build"]["steps"].as_sequence().unwrap();
+    let build = steps.iter().find(|step| step.as_mapping_get("name").is_some()).unwrap();
+    let host = ci.registry.host();
+    let image = format!("{host}/team/app");
+    let environment = [
+        ("REGISTRY", host),
+        ("IMAGE", &image),
+        ("PASSWORD", PASSWORD),
+        ("GITHUB_ACTOR", USER),
+        ("GITHUB_SHA", "1234567"),
+    ];
+    Job::script(&string(&build["run"]), &environment).warm_the_second_time(&ci);
+    assert!(ci.has("team/app", "1234567"));
+}
+
+#[test]
+fn jenkins() {
+    let Some(ci) = Ci::new("jenkins", "ci") else { return };
+    let file = guide::file("jenkins.md", "Jenkinsfile");
+    let script = file.split("'''").nth(1).unwrap();
+    let host = ci.registry.host();
+    let image = format!("{host}/team/app");
+    let environment = [
+        ("REGISTRY", host),
+        ("IMAGE", &image),
+        ("LOGIN_USR", USER),
+        ("LOGIN_PSW", PASSWORD),
+        ("BUILD_NUMBER", "17"),
+    ];
+    Job::script(script, &environment).warm_the_second_time(&ci);
+    assert!(ci.has("team/app", "17"));
+}
+
+#[test]
+fn tekton() {
+    let Some(ci) = Ci::new("tekton", "ci") else { return };
+    let host = ci.registry.host();
+    let file = guide::file("tekton.md", "task.yaml")
+        .replace("$(params.IMAGE)", &format!("{host}/team/app:1"))
+        .replace("$(params.CACHE)", &format!("{host}/team/app:cache"))
+        .replace("$(results.IMAGE_DIGEST.path)", "/workspace/digest");
+    let file = yaml(&file);
+    let step = &file["spec"]["steps"][0];
+    let mut job = Job::script(&string(&step["script"]), &[]);
+    job.environment = environment(step.as_mapping_get("env"));
+    job.warm_the_second_time(&ci);
+    let digest = std::fs::read_to_string(ci.project.path().join("digest")).unwrap();
+    assert!(digest.starts_with("sha256:") && digest.len() == 71, "{digest:?}");
+    assert!(ci.has("team/app", &digest));
+}
+
+/// A pod's container, with what its security contexts take away.
+fn pod(ci: &Ci, name: &str) -> Job {
+    let text = guide::file("kubernetes.md", name)
+        .replace("registry.example.com/team", &format!("{}/team", ci.registry.host()));
+    let file = yaml(&text);
+    let pod = &file["spec"];
+    let container = &pod["containers"][0];
+    let image = string(&container["image"]);
+    let target = match image.strip_prefix("registry.example.com/kiln:") {
+        Some("ci") => "ci",
+        Some("executor") => "executor",
+        _ => panic!("`{image}` is no image of kiln"),
+    };
+    let mut flags = Vec::new();
+    if let Some(user) = pod
+        .as_mapping_get("securityContext")
+        .and_then(|context| context.as_mapping_get("runAsUser"))
+    {
+        flags.push(format!("--user={}", string(user)));
+    }
+    if let Some(context) = container.as_mapping_get("securityContext") {
+        if context["allowPrivilegeEscalation"].as_bool() == Some(false) {
+            flags.push("--security-opt=no-new-privileges".into());
+        }
+        let dropped = strings(context["capabilities"].as_mapping_get("drop"));
+        flags.extend(dropped.iter().map(|name| format!("--cap-drop={name}")));
+    }
+    let mut command = strings(container.as_mapping_get("command"));
+    if !command.is_empty() {
+        flags.push(format!("--entrypoint={}", command.remove(0)));
+    }
+    command.extend(strings(container.as_mapping_get("args")));
+    Job { target, environment: environment(container.as_mapping_get("env")), flags, command }
+}
+
+#[test]
+fn a_plain_pod() {
+    let Some(ci) = Ci::new("a_plain_pod", "executor") else { return };
+    pod(&ci, "pod.yaml").warm_the_second_time(&ci);
+    assert!(ci.has("team/app", "1"));
+}
+
+#[test]
+fn a_restricted_pod() {
+    let Some(ci) = Ci::new("a_restricted_pod", "ci") else { return };
+    ci.without_run();
+    pod(&ci, "restricted-pod.yaml").run(&ci);
+    assert!(ci.has("team/app", "1"));
+}
+
+/// Runs a script of a guide twice.
+fn script(
+    test: &str,
+    guide: &str,
+    more: &[(&str, &str)],
+    extra: impl FnOnce(&Ci) -> Option<TempDir>,
+) -> Option<Ci> {
+    let ci = Ci::new(test, "ci")?;
+    let host = ci.registry.host().to_owned();
+    let image = format!("{host}/team/app");
+    let mut environment = vec![
+        ("REGISTRY", host.as_str()),
+        ("USERNAME", USER),
+        ("PASSWORD", PASSWORD),
+        ("CI_REGISTRY", &host),
+        ("CI_REGISTRY_IMAGE", &image),
+        ("CI_REGISTRY_USER", USER),
+        ("CI_REGISTRY_PASSWORD", PASSWORD),
+        ("CI_COMMIT_SHA", "1234567"),
+    ];
+    environment.extend(more);
+    let mut job = Job::script(&guide::file(guide, "build.sh"), &environment);
+    let folder = extra(&ci);
+    if let Some(folder) = &folder {
+        let file = text(&folder.path().join("registry.yaml"));
+        job.flags.push(format!("--volume={file}:/registry.yaml"));
+    }
+    job.warm_the_second_time(&ci);
+    Some(ci)
+}
+
+#[test]
+fn docker_in_docker() {
+    let guide = "from-docker-in-docker.md";
+    let Some(ci) = script("docker_in_docker", guide, &[], |_| None) else { return };
+    assert!(ci.has("team/app", "1234567") && ci.has("team/app", "latest"));
+}
+
+#[test]
+fn buildah() {
+    let Some(ci) = script("buildah", "from-buildah.md", &[], |_| None) else { return };
+    assert!(ci.has("team/app", "1"));
+}
