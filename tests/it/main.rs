@@ -24,6 +24,7 @@ mod sources;
 mod ssh;
 mod static_binary;
 mod travel;
+mod unread_base;
 
 use std::path::{Path, PathBuf};
 

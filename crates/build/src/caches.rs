@@ -7,7 +7,7 @@ use cache::{
 };
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
-use oci::{Descriptor, Digest, Reference};
+use oci::{Descriptor, Digest};
 use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
@@ -29,13 +29,17 @@ pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Source> {
 }
 
 async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
-    let place = place_from(from);
-    let task =
-        host.events.task(format!("importing cache manifest from {}", place.name()), Vec::new());
+    let place = place_from(from, &host.client);
+    let name = place.as_ref().map_or_else(ToString::to_string, Place::name);
+    let task = host.events.task(format!("importing cache manifest from {name}"), Vec::new());
     host.events.send(task, TaskEvent::Started);
-    let imported = place.import(&host.client).await;
-    match imported {
-        Ok(imported) => {
+    let imported = async {
+        let place = place?;
+        let imported = place.import(&host.client).await?;
+        Ok::<_, cache::Error>((place, imported))
+    };
+    match imported.await {
+        Ok((place, imported)) => {
             host.events.send(task, TaskEvent::Done);
             let beside = place.beside(&host.client);
             Some(Source { from: from.clone(), imported: Arc::new(imported), beside })
@@ -43,7 +47,7 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
         // Before the first export there is nothing, and an image may have no cache: no fault.
         Err(error) if error.is_absent() || matches!(error, cache::Error::NoCache { .. }) => {
             let text = transfer::chain_text(&error);
-            let note = format!("nothing is cached from {}: {text}", place.name());
+            let note = format!("nothing is cached from {name}: {text}");
             host.events.send(task, TaskEvent::Warning(note.into()));
             host.events.send(task, TaskEvent::Done);
             None
@@ -71,7 +75,8 @@ pub(crate) async fn export(
     request: &Request,
     solved: &Solved,
 ) -> Result<Option<Descriptor>, Error> {
-    let places = request.cache_to.iter().filter_map(|to| Some((to, place_to(&to.target)?)));
+    let places =
+        request.cache_to.iter().filter_map(|to| Some((to, place_to(&to.target, &host.client)?)));
     let exports = places.map(|(to, place)| export_one(host, to, place, solved));
     let mut last = None;
     for exported in join_all(exports).await {
@@ -90,7 +95,7 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
     }
     solved.steps.retain(|step| step.inputs.is_empty() || step.output.is_some());
     let wanted = request.cache_to.iter().filter(|to| to.on_failure);
-    let places = wanted.filter_map(|to| Some((to, place_to(&to.target)?)));
+    let places = wanted.filter_map(|to| Some((to, place_to(&to.target, &host.client)?)));
     let exports = places.map(|(to, place)| export_one(host, to, place, &solved));
     // What is wrong with them was shown, and is not why the build failed.
     drop(join_all(exports).await);
@@ -101,18 +106,20 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
 async fn export_one(
     host: &Host,
     to: &CacheTo,
-    place: Place,
+    place: Result<Place, cache::Error>,
     solved: &Solved,
 ) -> Result<Option<Descriptor>, Error> {
-    let name = match &place {
-        Place::Registry(_) => "exporting cache to registry",
-        Place::Folder(_) => "exporting cache to client directory",
-    };
-    let target = place.name();
+    let name = place.as_ref().map_or("exporting cache", Place::export_name);
+    let target = place.as_ref().map_or_else(ToString::to_string, Place::name);
     let task = host.events.task(name, Vec::new());
     host.events.send(task, TaskEvent::Started);
-    match write(to, &place, solved, task).await {
-        Ok(exported) => {
+    let written = async {
+        let place = place?;
+        let exported = write(to, &place, solved, task).await?;
+        Ok::<_, cache::Error>((place, exported))
+    };
+    match written.await {
+        Ok((place, exported)) => {
             if let Some(beside) = place.beside(&host.client).filter(|_| !solved.facts.is_empty())
                 && let Err(error) = cache::explain::write_beside(&beside, &solved.facts).await
             {
@@ -158,10 +165,7 @@ async fn leave_beside(
     written: Digest,
 ) -> Result<(), cache::Error> {
     let Some(beside) = place.beside(&host.client) else { return Ok(()) };
-    let known = match &to.target {
-        CacheTarget::Registry { reference, .. } => known(solved, reference),
-        CacheTarget::Local { .. } | CacheTarget::Inline => None,
-    };
+    let known = known(solved, &to.target);
     let missed = solved.indexes.missed();
     if known.is_some_and(|known| known.manifest == written) && missed.is_empty() {
         return Ok(());
@@ -200,37 +204,50 @@ async fn write(
             (false, true) => Form::OciIndex,
             (false, false) => Form::DockerList,
         },
-        known: match &to.target {
-            CacheTarget::Registry { reference, .. } => known(solved, reference),
-            CacheTarget::Local { .. } | CacheTarget::Inline => None,
-        },
+        known: known(solved, &to.target),
         task: Some(task),
     };
     cache::write(&export, &solved.transfer, place, &request).await.map(Some)
 }
 
-pub(crate) fn place_from(from: &CacheFrom) -> Place {
-    match from.clone() {
+pub(crate) fn place_from(
+    from: &CacheFrom,
+    client: &registry::Client,
+) -> Result<Place, cache::Error> {
+    Ok(match from.clone() {
         CacheFrom::Registry { reference, insecure } => {
             Place::Registry(RegistryPlace { reference, insecure })
         }
         CacheFrom::Local { source, tag, digest } => {
             Place::Folder(FolderPlace { folder: source, tag, digest })
         }
-    }
+        CacheFrom::Elsewhere(settings) => Place::open(&settings, client)?,
+    })
 }
 
 /// A place; none for a cache that goes with the image.
-fn place_to(target: &CacheTarget) -> Option<Place> {
-    Some(match target.clone() {
+fn place_to(
+    target: &CacheTarget,
+    client: &registry::Client,
+) -> Option<Result<Place, cache::Error>> {
+    Some(Ok(match target.clone() {
         CacheTarget::Registry { reference, insecure } => {
             Place::Registry(RegistryPlace { reference, insecure })
         }
         CacheTarget::Local { destination, tag } => {
             Place::Folder(FolderPlace { folder: destination, tag, digest: None })
         }
+        CacheTarget::Elsewhere(settings) => return Some(Place::open(&settings, client)),
         CacheTarget::Inline => return None,
-    })
+    }))
+}
+
+/// Where layers can come from besides registries and folders.
+pub(crate) fn remotes(host: &Host, request: &Request) -> Vec<Arc<dyn transfer::Remote>> {
+    let from = request.cache_from.iter().map(|from| place_from(from, &host.client));
+    let to = request.cache_to.iter().filter_map(|to| place_to(&to.target, &host.client));
+    // One that is no place is said where it is read or written.
+    from.chain(to).filter_map(|place| place.ok()?.remote()).collect()
 }
 
 /// The cache that goes into the config of an image with these layers, where one was asked for.
@@ -263,9 +280,16 @@ pub(crate) fn inline(
     cache.ok()
 }
 
-/// What a reference held when this build read it.
-fn known(solved: &Solved, wanted: &Reference) -> Option<Arc<Imported>> {
-    let same = |(from, _): &&(CacheFrom, Arc<Imported>)| matches!(from, CacheFrom::Registry { reference, .. } if reference == wanted);
+/// What a place held when this build read it.
+fn known(solved: &Solved, wanted: &CacheTarget) -> Option<Arc<Imported>> {
+    let same = |(from, _): &&(CacheFrom, Arc<Imported>)| match (from, wanted) {
+        (
+            CacheFrom::Registry { reference, .. },
+            CacheTarget::Registry { reference: wanted, .. },
+        ) => reference == wanted,
+        (CacheFrom::Elsewhere(settings), CacheTarget::Elsewhere(wanted)) => settings == wanted,
+        _ => false,
+    };
     solved.sources.iter().find(same).map(|(_, imported)| imported.clone())
 }
 

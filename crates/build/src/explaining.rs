@@ -174,7 +174,7 @@ pub(crate) async fn known(host: &Host, request: &Request) -> FactBook {
 }
 
 fn beside(host: &Host, from: &CacheFrom) -> Option<Beside> {
-    caches::place_from(from).beside(&host.client)
+    caches::place_from(from, &host.client).ok()?.beside(&host.client)
 }
 
 /// The steps that must be found.

@@ -177,6 +177,10 @@ impl Job<'_> {
         self.say("exporting layers");
         self.say_documents(&documents);
         if output.store {
+            // What was pushed is in a registry.
+            if !output.push {
+                self.bring_remote_layers().await?;
+            }
             let mut kept = documents.clone();
             let pushed: &[Reference] = if output.push { names } else { &[] };
             for image in &mut kept.images {
@@ -217,6 +221,22 @@ impl Job<'_> {
             epoch: options.epoch,
             task: Some(self.task),
         }
+    }
+
+    /// Whoever uses a kept image later knows registries and folders, and no credentials of a
+    /// cache: what only such a cache has comes now.
+    async fn bring_remote_layers(&self) -> Result<(), Error> {
+        let is_remote = |place: &store::Place| matches!(place, store::Place::Remote(_));
+        let images = self.product.images.iter();
+        for layer in images.flat_map(|image| &image.image.layers) {
+            if !layer.places.is_empty() && layer.places.iter().all(is_remote) {
+                self.transfer
+                    .fetch_blob(layer, Some(self.task))
+                    .await
+                    .map_err(export::Error::from)?;
+            }
+        }
+        Ok(())
     }
 
     async fn archive(

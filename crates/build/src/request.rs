@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attest::Provenance;
+use cache::PlaceSettings;
 use dockerfile::GitAddress;
 pub use execute::{SshAgent, SshKeys};
 use export::{Annotation, EpochChoice};
@@ -414,6 +415,8 @@ pub enum CacheFrom {
         /// The manifest, whatever the tag says.
         digest: Option<oci::Digest>,
     },
+    /// Neither in a registry nor in a folder.
+    Elsewhere(PlaceSettings),
 }
 
 /// Where to leave records.
@@ -450,6 +453,8 @@ pub enum CacheTarget {
         /// The tag in it.
         tag: String,
     },
+    /// Neither in a registry nor in a folder.
+    Elsewhere(PlaceSettings),
     /// In the config of the image itself.
     Inline,
 }

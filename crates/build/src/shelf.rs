@@ -188,7 +188,7 @@ pub(crate) fn also_at(layers: &[Layer], names: &[Reference], insecure: bool) -> 
 fn layer_places(layer: &Layer) -> LayerPlaces {
     let folder = |place: &Place| match place {
         Place::Layout(folder) => Some(folder.clone()),
-        Place::Registry { .. } => None,
+        Place::Registry { .. } | Place::Remote(_) => None,
     };
     LayerPlaces {
         created: layer.created.clone(),
@@ -202,7 +202,7 @@ fn on_registry(place: &Place) -> Option<(String, String, bool)> {
         Place::Registry { repository, insecure } => {
             Some((repository.host().into(), repository.path().into(), *insecure))
         }
-        Place::Layout(_) => None,
+        Place::Layout(_) | Place::Remote(_) => None,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::error::Place;
 use crate::explaining::{self, Explained, Explaining};
 use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
-use crate::{Error, Host, Request};
+use crate::{Error, Host, Request, caches};
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
@@ -116,7 +116,12 @@ impl From<Error> for Unsolved {
 
 /// Makes an executor, and introduces its steps to progress.
 pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
-    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
+    let transfer = Transfer::with_remotes(
+        host.store.clone(),
+        host.client.clone(),
+        host.events.clone(),
+        caches::remotes(host, request),
+    );
     let of_step = introduce(host, parts.graph, parts.shown);
     let tasks = Tasks { events: host.events.clone(), of_step };
     let secrets = request.secrets.iter();

@@ -24,6 +24,22 @@ pub enum Error {
         /// Where.
         place: String,
     },
+    /// A place that is none, by what was said of it.
+    #[error("`{place}`: {what}")]
+    Settings {
+        /// Which.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A place did not give or take something. Nothing in it is secret.
+    #[error("`{place}`: {what}")]
+    Place {
+        /// Which.
+        place: String,
+        /// What was asked, and what it said.
+        what: String,
+    },
     /// A folder in the OCI layout could not be written.
     #[error(transparent)]
     Layout(#[from] transfer::LayoutError),

@@ -176,7 +176,7 @@ pub(crate) fn inline(
 }
 
 /// A record whose indexes begin elsewhere.
-fn moved(mut record: RecordEntry, first_layer: i64, first_record: i64) -> RecordEntry {
+pub(crate) fn moved(mut record: RecordEntry, first_layer: i64, first_record: i64) -> RecordEntry {
     for result in &mut record.layers {
         result.layer += first_layer;
     }

@@ -30,7 +30,10 @@ pub use import::Imported;
 #[cfg(fuzzing)]
 pub use import::read_hostile;
 pub use local::LocalRecords;
-pub use place::{FolderPlace, Form, INLINE_FIELD, Place, RegistryPlace, inline_cache};
+pub use place::{
+    BucketPlace, BucketSettings, Credentials, FolderPlace, Form, INLINE_FIELD, Place,
+    PlaceSettings, RegistryPlace, Service, inline_cache,
+};
 pub use prune::Pruned;
 pub use records::RecordSet;
 pub use write::{WriteRequest, write};

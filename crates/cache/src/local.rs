@@ -406,6 +406,7 @@ struct LayerText {
 enum PlaceText {
     Registry { host: String, path: String, insecure: bool },
     Layout(std::path::PathBuf),
+    Remote(String),
 }
 
 impl From<&Layer> for LayerText {
@@ -417,6 +418,7 @@ impl From<&Layer> for LayerText {
                 insecure: *insecure,
             },
             Place::Layout(folder) => PlaceText::Layout(folder.clone()),
+            Place::Remote(name) => PlaceText::Remote(name.to_string()),
         };
         Self {
             diff_id: layer.diff_id,
@@ -434,6 +436,7 @@ impl LayerText {
                 Place::Registry { repository: Repository::new(host, path), insecure }
             }
             PlaceText::Layout(folder) => Place::Layout(folder),
+            PlaceText::Remote(name) => Place::Remote(name.into()),
         };
         Layer {
             diff_id: self.diff_id,

@@ -103,11 +103,15 @@ impl Writer<'_> {
             if let Some(there) = cache
                 && !plan.is_changed()
                 && self.has_form(there)
+                && !self.place.forgets()
             {
                 return Ok(self.unchanged(there, notes, plan.records.len()));
             }
             let merged = self.merge(plan).await?;
             if there.digest == Some(merged.documents.descriptor.digest) {
+                if self.place.forgets() {
+                    self.place.put(self.transfer, &merged.contents, &merged.documents).await?;
+                }
                 return Ok(self.done(merged, notes));
             }
             self.place.prepare(self.transfer, &merged.documents).await?;

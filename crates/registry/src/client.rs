@@ -112,6 +112,23 @@ impl Client {
         }
     }
 
+    /// The HTTP client that this one would ask a URL with: its certificates and its proxy, no
+    /// redirects, nothing sent again. For other protocols over the same wires.
+    ///
+    /// # Errors
+    /// If the URL has no host, or the host's certificates or proxy cannot be used.
+    pub async fn wire(&self, url: &reqwest::Url) -> Result<reqwest::Client> {
+        self.pool().client(url, false).await
+    }
+
+    /// Counts what went over a [`Client::wire`].
+    pub fn count(&self, traffic: Stats) {
+        let counters = self.counters();
+        counters.requests.fetch_add(traffic.requests, Ordering::Relaxed);
+        counters.bytes_down.fetch_add(traffic.bytes_down, Ordering::Relaxed);
+        counters.bytes_up.fetch_add(traffic.bytes_up, Ordering::Relaxed);
+    }
+
     /// Whether a host is a registry that lets the user in, as `docker login` asks.
     ///
     /// # Errors

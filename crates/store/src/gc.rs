@@ -117,7 +117,7 @@ impl Store {
                 chosen.push(item);
             }
         }
-        let pruned = self.take_away(chosen, oldest)?;
+        let pruned = self.take_away(chosen, oldest, filter.all)?;
         self.forget_seen();
         Ok(pruned)
     }
@@ -153,15 +153,16 @@ impl Store {
         Ok(Usage { items })
     }
 
-    /// Moves items out of sight in one transaction, and removes them after it.
-    fn take_away(&self, chosen: Vec<UsedItem>, oldest: i64) -> Result<Pruned> {
+    /// Moves items out of sight in one transaction, and removes them after it. Unless `indexes` go
+    /// too, a layer's index stays: what copies files onto it needs no more of it.
+    fn take_away(&self, chosen: Vec<UsedItem>, oldest: i64, indexes: bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         let mut trash = Vec::new();
         let mut failed = None;
         self.db().with("prune", |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for item in chosen {
+            for mut item in chosen {
                 let (path, select, delete) = match item.kind {
                     ItemKind::Blob => (
                         self.blob_path(&item.digest),
@@ -169,7 +170,14 @@ impl Store {
                         "DELETE FROM blobs WHERE digest = ?1",
                     ),
                     ItemKind::Layer | ItemKind::Index => (
-                        self.layer_path(&item.digest),
+                        match indexes || item.kind == ItemKind::Index {
+                            true => self.layer_path(&item.digest),
+                            false => {
+                                let index = self.layer_path(&item.digest).join("index");
+                                item.bytes -= fs::metadata(index).map_or(0, |index| index.len());
+                                self.layer_folder(&item.digest)
+                            }
+                        },
                         "SELECT last_use FROM layers WHERE diff_id = ?1",
                         "DELETE FROM layers WHERE diff_id = ?1",
                     ),

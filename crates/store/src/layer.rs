@@ -1,6 +1,7 @@
 //! What is known of a layer without having its bytes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci::{Descriptor, Digest, Repository};
 
@@ -30,6 +31,9 @@ pub enum Place {
     },
     /// A folder in the OCI layout.
     Layout(PathBuf),
+    /// A cache of another kind (an object store, GitHub's cache), by a name without credentials:
+    /// who reads it has to know it already.
+    Remote(Arc<str>),
 }
 
 /// How layers are compressed.

@@ -6,5 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod registry;
+mod server;
 
 pub use registry::{BearerRules, FakeRegistry, Seen, TlsFiles};
+pub use server::{Answer, Asked, FakeServer};

@@ -33,6 +33,16 @@ pub enum Error {
         /// Why.
         source: registry::Error,
     },
+    /// Another place did not take it.
+    #[error("send layer `{digest}` to `{place}`")]
+    Send {
+        /// Which blob.
+        digest: Digest,
+        /// Where to.
+        place: String,
+        /// Why.
+        source: crate::RemoteError,
+    },
 }
 
 impl Error {

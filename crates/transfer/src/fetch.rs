@@ -228,6 +228,13 @@ impl Transfer {
                     Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
                 Box::pin(metered(stream.map(|chunk| chunk.map_err(io::Error::other)), meter))
             }
+            Source::Place(Place::Remote(name)) => {
+                let remote = self.remote(name).ok_or("this build was not told of it")?;
+                let stream = remote.open(&blob).await.map_err(|error| chain_text(&*error))?;
+                let meter =
+                    Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
+                Box::pin(metered(stream, meter))
+            }
         };
         Ok((stream, blob))
     }
@@ -289,6 +296,7 @@ impl std::fmt::Display for Source {
             Self::Here => f.write_str("this store"),
             Self::Place(Place::Registry { repository, .. }) => write!(f, "`{repository}`"),
             Self::Place(Place::Layout(folder)) => write!(f, "`{}`", folder.display()),
+            Self::Place(Place::Remote(name)) => write!(f, "`{name}`"),
         }
     }
 }

@@ -67,6 +67,21 @@ pub fn write_layout(
     added.map_err(|source| LayoutError { path, source })
 }
 
+/// As [`write_layout`], for who has locked the folder himself: a lock waits for every other one,
+/// those of the same process too. Blocks.
+///
+/// # Errors
+/// As [`write_layout`].
+pub fn write_locked_layout(
+    folder: &Path,
+    files: &[LayoutFile],
+    entries: Vec<Descriptor>,
+) -> Result<(), LayoutError> {
+    write_layout_files(folder, files)?;
+    let path = folder.join("index.json");
+    add_to_index(&path, entries).map_err(|source| LayoutError { path, source })
+}
+
 /// Writes files into a folder that `index.json` does not list yet. Blobs that are there stay as
 /// they are. Blocks.
 ///

@@ -12,6 +12,7 @@ mod indexes;
 mod layout;
 mod memo;
 mod progress;
+mod remote;
 mod upload;
 
 pub use error::{Error, lost_layer};
@@ -19,9 +20,11 @@ pub use graph::chain_text;
 pub use indexes::IndexSource;
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
+    write_locked_layout,
 };
 pub use progress::Meter;
-pub use upload::{LayerFormat, Target, Upload};
+pub use remote::{Remote, RemoteError, RemoteStream};
+pub use upload::{LayerFormat, RemoteUpload, Target, Upload};
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +34,7 @@ use store::Store;
 use tokio::sync::Semaphore;
 
 use memo::Memo;
+use upload::SentTo;
 
 /// Moves layers. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +46,8 @@ struct Shared {
     store: Store,
     client: registry::Client,
     events: Events,
+    /// Places that are neither registries nor folders.
+    remotes: Vec<Arc<dyn Remote>>,
     /// Layers that are, or are being, unpacked.
     unpacked: Memo<Digest, ()>,
     /// Blobs that are, or are being, brought into the store.
@@ -49,7 +55,7 @@ struct Shared {
     /// Blobs that are, or are being, made of unpacked layers.
     made: Memo<(Digest, store::Compression), Descriptor>,
     /// Blobs that are, or are being, sent somewhere.
-    sent: Memo<(Digest, Target), ()>,
+    sent: Memo<(Digest, SentTo), ()>,
     /// How many layers come at the same time.
     lanes: Arc<Semaphore>,
     /// How many layers go at the same time. One that goes may have to come first: with the same
@@ -67,11 +73,22 @@ const LANES: usize = 6;
 impl Transfer {
     /// A mover between `store` and what `client` reaches.
     pub fn new(store: Store, client: registry::Client, events: Events) -> Self {
+        Self::with_remotes(store, client, events, Vec::new())
+    }
+
+    /// The same, which knows some other places too.
+    pub fn with_remotes(
+        store: Store,
+        client: registry::Client,
+        events: Events,
+        remotes: Vec<Arc<dyn Remote>>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 client,
                 events,
+                remotes,
                 unpacked: Memo::default(),
                 blobs: Memo::default(),
                 made: Memo::default(),
@@ -92,6 +109,11 @@ impl Transfer {
     /// Who is told what moves.
     pub fn events(&self) -> &Events {
         &self.shared.events
+    }
+
+    /// A place of [`store::Place::Remote`], if this build knows it.
+    pub(crate) fn remote(&self, name: &str) -> Option<&Arc<dyn Remote>> {
+        self.shared.remotes.iter().find(|remote| remote.name() == name)
     }
 
     /// The registry client.

@@ -8,7 +8,7 @@ use registry::{BlobSource, Expect};
 use store::{Compression, Layer, Place};
 use tokio::io::AsyncSeekExt;
 
-use crate::{Error, Transfer, blocking};
+use crate::{Error, Meter, Remote, Transfer, blocking};
 
 /// A repository that layers are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,13 @@ pub struct Target {
     pub repository: Repository,
     /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
     pub insecure: bool,
+}
+
+/// Where a blob was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SentTo {
+    Repository(Target),
+    Remote(String),
 }
 
 /// How layers are to be written.
@@ -111,9 +118,54 @@ impl Transfer {
         let layer = as_blob(&chain[index], &descriptor);
         self.shared
             .sent
-            .get((descriptor.digest, to.target.clone()), || self.send(&layer, &descriptor, to))
+            .get((descriptor.digest, SentTo::Repository(to.target.clone())), || {
+                self.send(&layer, &descriptor, to)
+            })
             .await?;
         Ok(descriptor)
+    }
+
+    /// Makes sure that a remote has a layer, and says as what. What it has already is not sent.
+    ///
+    /// # Errors
+    /// As [`Transfer::blob`], and [`Error::Send`] if the remote does not take it.
+    pub async fn upload_to(
+        &self,
+        chain: &[Layer],
+        index: usize,
+        format: LayerFormat,
+        RemoteUpload { remote: to, task }: RemoteUpload<'_>,
+    ) -> Result<Descriptor, Error> {
+        let descriptor = self.describe(chain, index, format, task).await?;
+        let layer = as_blob(&chain[index], &descriptor);
+        let key = (descriptor.digest, SentTo::Remote(to.name().into()));
+        let send = || self.send_to(&layer, &descriptor, to, task);
+        self.shared.sent.get(key, send).await?;
+        Ok(descriptor)
+    }
+
+    async fn send_to(
+        &self,
+        layer: &Layer,
+        blob: &Descriptor,
+        to: &dyn Remote,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Send { digest: blob.digest, place: to.name().into(), source };
+        if to.has(blob).await.map_err(failed)? {
+            return Ok(());
+        }
+        self.fetch_blob(layer, task).await?;
+        let meter = Meter::start(
+            &self.shared.events,
+            task,
+            format!("writing layer {}", blob.digest),
+            blob.size,
+        );
+        to.put(blob, &self.store().blob_path(&blob.digest)).await.map_err(failed)?;
+        meter.add(blob.size);
+        meter.finish();
+        Ok(())
     }
 
     async fn send(
@@ -163,10 +215,19 @@ pub struct Upload<'a> {
     pub task: Option<TaskId>,
 }
 
+/// What remote a layer is sent to, and who shows it.
+#[derive(Clone, Copy)]
+pub struct RemoteUpload<'a> {
+    /// The remote.
+    pub remote: &'a dyn Remote,
+    /// The task that shows the bytes.
+    pub task: Option<TaskId>,
+}
+
 fn on_registry(place: &Place) -> Option<&Repository> {
     match place {
         Place::Registry { repository, .. } => Some(repository),
-        Place::Layout(_) => None,
+        Place::Layout(_) | Place::Remote(_) => None,
     }
 }
 

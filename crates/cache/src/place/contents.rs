@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use oci::{Annotations, Descriptor, Digest, Index, Manifest, media_type};
-use store::Layer;
+use store::{Layer, Place};
 
 use crate::Error;
-use crate::config::CacheConfig;
+use crate::config::{CacheConfig, LayerAnnotations};
+use crate::import::moved;
 
 /// The config of a cache, and what it needs to be told of its layers.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +40,74 @@ pub(crate) struct Documents {
     pub descriptor: Descriptor,
 }
 
+impl Contents {
+    /// Adds another cache to this one, beside what is there.
+    pub fn append(&mut self, other: Self) {
+        let first_layer = self.config.layers.len() as i64;
+        let first_record = self.config.records.len() as i64;
+        self.config.layers.extend(other.config.layers.into_iter().map(|mut layer| {
+            if layer.parent >= 0 {
+                layer.parent += first_layer;
+            }
+            layer
+        }));
+        let records = other.config.records.into_iter();
+        let records = records.map(|record| moved(record, first_layer, first_record));
+        self.config.records.extend(records);
+        self.layers.extend(other.layers);
+    }
+}
+
+/// What a config says where no manifest describes the layers. A layer of which it does not say
+/// what it is cannot be used.
+pub(crate) fn contents_of(mut config: CacheConfig, place: &Place) -> Contents {
+    let mut layers = HashMap::new();
+    for entry in &mut config.layers {
+        let Some(said) = entry.annotations.take() else { continue };
+        let Some(diff_id) = said.diff_id else { continue };
+        let kind = media_type::layer_to_oci(&said.media_type);
+        let layer = Layer {
+            diff_id,
+            blob: Some(Descriptor::new(kind, entry.blob, said.size)),
+            created: Some(said.created_at).filter(|time| !matches!(time.as_str(), "" | NO_TIME)),
+            places: vec![place.clone()],
+        };
+        layers.insert(entry.blob, layer);
+    }
+    Contents { config, layers }
+}
+
+/// How Go writes a time that is none.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A config in which each layer says what it is.
+///
+/// # Errors
+/// If nothing is known of a layer.
+pub(crate) fn annotated_config(contents: &Contents) -> Result<Vec<u8>, Error> {
+    let mut config = contents.config.clone();
+    for entry in &mut config.layers {
+        let layer = contents.layers.get(&entry.blob);
+        let known = layer.and_then(|layer| Some((layer, layer.blob.as_ref()?)));
+        let (layer, blob) = known
+            .ok_or_else(|| Error::Damaged(format!("nothing is known of layer `{}`", entry.blob)))?;
+        entry.annotations = Some(LayerAnnotations {
+            media_type: media_type::layer_to_oci(&blob.media_type).into(),
+            diff_id: Some(layer.diff_id),
+            size: blob.size,
+            created_at: layer.created.clone().unwrap_or_else(|| NO_TIME.into()),
+        });
+    }
+    Ok(config_bytes(&config))
+}
+
 impl Documents {
+    /// The config alone.
+    pub fn config(config: Vec<u8>) -> Self {
+        let descriptor = Descriptor::of(media_type::BUILDKIT_CACHE_CONFIG, &config);
+        Self { config, manifest: None, descriptor }
+    }
+
     /// A config and a manifest that names it and the layers.
     ///
     /// # Errors

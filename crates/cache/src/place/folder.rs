@@ -62,6 +62,7 @@ impl FolderPlace {
         .await
     }
 
+    /// Writes what the caller may write alone: he holds the folder.
     pub(super) async fn put(
         &self,
         store: &Store,
@@ -87,7 +88,7 @@ impl FolderPlace {
             entries.push(entry);
         }
         let folder = self.folder.clone();
-        transfer::blocking(move || transfer::write_layout(&folder, &files, entries)).await?;
+        transfer::blocking(move || transfer::write_locked_layout(&folder, &files, entries)).await?;
         Ok(())
     }
 }

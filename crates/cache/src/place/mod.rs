@@ -5,17 +5,22 @@
 //! anything is new), [`Place::send_layer`] brings the bytes of one layer, [`Place::put`] makes the
 //! new cache the one that is found.
 
+mod bucket;
 mod contents;
 mod folder;
 mod inline;
 mod registry;
+mod secret;
+mod wire;
 
 pub(crate) use contents::{Contents, Documents};
 
+pub use bucket::{BucketPlace, BucketSettings, Service};
 pub use contents::Form;
 pub use folder::FolderPlace;
 pub use inline::{INLINE_FIELD, inline_cache};
 pub use registry::RegistryPlace;
+pub use secret::Credentials;
 
 use graph::TaskId;
 use oci::Digest;
@@ -31,6 +36,15 @@ pub enum Place {
     Registry(RegistryPlace),
     /// A tag in a folder in the OCI layout.
     Folder(FolderPlace),
+    /// A name in an object store.
+    Bucket(BucketPlace),
+}
+
+/// How a place is reached that is neither a registry nor a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceSettings {
+    /// A name in an object store.
+    Bucket(BucketSettings),
 }
 
 /// A place that nobody else writes to until this goes.
@@ -49,11 +63,50 @@ pub(crate) struct Stored {
 }
 
 impl Place {
+    /// A place that is neither a registry nor a folder. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// If the settings contradict themselves.
+    pub fn open(settings: &PlaceSettings, client: &::registry::Client) -> Result<Self, Error> {
+        match settings {
+            PlaceSettings::Bucket(settings) => {
+                BucketPlace::new(settings.clone(), client).map(Self::Bucket)
+            }
+        }
+    }
+
+    /// What writing to it is called, in BuildKit's words.
+    pub fn export_name(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "exporting cache to registry",
+            Self::Folder(_) => "exporting cache to client directory",
+            Self::Bucket(place) => place.export_name(),
+        }
+    }
+
+    /// Whether rules of the place may remove what nobody wrote for long: then an export that has
+    /// nothing new to say still says it.
+    pub(crate) fn forgets(&self) -> bool {
+        match self {
+            Self::Registry(_) | Self::Folder(_) => false,
+            Self::Bucket(_) => true,
+        }
+    }
+
     /// How people call it.
     pub fn name(&self) -> String {
         match self {
             Self::Registry(place) => place.reference.to_string(),
             Self::Folder(place) => place.folder.display().to_string(),
+            Self::Bucket(place) => place.name().to_owned(),
+        }
+    }
+
+    /// Where its layers are, where that has to be made known to [`Transfer::with_remotes`].
+    pub fn remote(&self) -> Option<std::sync::Arc<dyn transfer::Remote>> {
+        match self {
+            Self::Registry(_) | Self::Folder(_) => None,
+            Self::Bucket(place) => Some(place.remote()),
         }
     }
 
@@ -62,6 +115,7 @@ impl Place {
         match self {
             Self::Registry(place) => Beside::of_registry(client, &place.reference, place.insecure),
             Self::Folder(place) => Some(Beside::of_folder(&place.folder, &place.tag)),
+            Self::Bucket(_) => None,
         }
     }
 
@@ -73,6 +127,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.read(client).await,
             Self::Folder(place) => place.read().await,
+            Self::Bucket(place) => place.read().await,
         }
     }
 
@@ -93,6 +148,7 @@ impl Place {
     pub(crate) fn documents(&self, contents: &Contents, form: Form) -> Result<Documents, Error> {
         match self {
             Self::Registry(_) | Self::Folder(_) => Documents::with_manifest(contents, form),
+            Self::Bucket(place) => place.documents(contents),
         }
     }
 
@@ -115,6 +171,11 @@ impl Place {
                 let to = transfer::Upload { target: &target, task };
                 transfer.upload(layers, top, format, to).await.map(drop)?;
             }
+            Self::Bucket(place) => {
+                let remote = place.remote();
+                let to = transfer::RemoteUpload { remote: &*remote, task };
+                transfer.upload_to(layers, top, format, to).await.map(drop)?;
+            }
             // `put` copies it from the store.
             Self::Folder(_) => transfer.blob(layers, top, format, task).await.map(drop)?,
         }
@@ -131,7 +192,9 @@ impl Place {
     ) -> Result<Option<Digest>, Error> {
         let digest = match self {
             Self::Registry(place) => place.digest(client).await,
-            Self::Folder(_) => self.read(client).await.map(|stored| stored.digest),
+            Self::Folder(_) | Self::Bucket(_) => {
+                self.read(client).await.map(|stored| stored.digest)
+            }
         };
         match digest {
             Ok(digest) => Ok(Some(digest)),
@@ -143,7 +206,7 @@ impl Place {
     /// Keeps other writers away until the guard goes, where a place can do that.
     pub(crate) async fn hold(&self) -> Option<Held> {
         match self {
-            Self::Registry(_) => None,
+            Self::Registry(_) | Self::Bucket(_) => None,
             Self::Folder(place) => place.hold().await,
         }
     }
@@ -160,7 +223,7 @@ impl Place {
     ) -> Result<(), Error> {
         match self {
             Self::Registry(place) => place.put_config(transfer.client(), documents).await,
-            Self::Folder(_) => Ok(()),
+            Self::Folder(_) | Self::Bucket(_) => Ok(()),
         }
     }
 
@@ -177,6 +240,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.put(transfer.client(), documents).await,
             Self::Folder(place) => place.put(transfer.store(), contents, documents).await,
+            Self::Bucket(place) => place.put(documents).await,
         }
     }
 }

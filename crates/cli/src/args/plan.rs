@@ -9,6 +9,7 @@ use graph::Network;
 use oci::{Platform, Reference};
 
 use super::build::BuildArgs;
+use super::compound::bucket::Surroundings;
 use super::compound::{annotation, attest, cache, context, limits, output, pairs, secret, ssh};
 use crate::progress::Mode;
 use crate::settings::{Environment, Proxies, Settings};
@@ -105,9 +106,10 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let presentation = presentation(args, &inputs, &outputs, warnings)?;
     // Standard input last: a flag that is wrong is said before anybody has to type.
     let file = args.file.as_deref().filter(|file| !file.is_empty());
+    let around = Surroundings { directory, environment: inputs.environment };
     let cache_from =
-        each("--cache-from", &args.cache_from, |text| cache::cache_from(text, directory))?;
-    let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, directory))?;
+        each("--cache-from", &args.cache_from, |text| cache::cache_from(text, around))?;
+    let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, around))?;
     let cache_to = with_inline(cache_to.into_iter().flatten().collect(), &build_args);
     let mut request = Request {
         target: args.target.clone().filter(|target| !target.is_empty()),

@@ -1,14 +1,16 @@
 //! `--cache-from` and `--cache-to`.
 
-use std::path::Path;
-
-use build::{CacheFrom, CacheMode, CacheTarget, CacheTo};
+use build::{CacheFrom, CacheMode, CacheTarget, CacheTo, PlaceSettings};
 use oci::Reference;
 
+use super::bucket::{self, Surroundings};
 use super::{Fields, fields, image_format};
 
+/// The kinds of cache that there are.
+const KINDS: &str = "registry, local, inline, s3, azblob, gcs";
+
 /// The kinds of cache that BuildKit has and kiln does not have yet.
-const NOT_YET: [&str; 3] = ["gha", "s3", "azblob"];
+const NOT_YET: [&str; 1] = ["gha"];
 
 /// A value: references alone, or fields with a type.
 enum Value {
@@ -45,8 +47,8 @@ fn take_reference(fields: &mut Fields) -> Result<Reference, String> {
 
 fn unknown_type(kind: &str) -> String {
     match NOT_YET.contains(&kind) {
-        true => format!("`type={kind}` is not there yet; registry, local and inline are"),
-        false => format!("`type={kind}` is none of registry, local, inline"),
+        true => format!("`type={kind}` is not there yet; {KINDS} are"),
+        false => format!("`type={kind}` is none of {KINDS}"),
     }
 }
 
@@ -54,7 +56,7 @@ fn unknown_type(kind: &str) -> String {
 ///
 /// # Errors
 /// A sentence that names what is wrong or not there yet.
-pub fn cache_from(text: &str, directory: &Path) -> Result<Vec<CacheFrom>, String> {
+pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, String> {
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let cache = |reference| CacheFrom::Registry { reference, insecure: false };
@@ -76,7 +78,19 @@ pub fn cache_from(text: &str, directory: &Path) -> Result<Vec<CacheFrom>, String
             let digest = digest.map(|text| text.parse().map_err(|error| format!("{error}")));
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
             fields.nothing_left("type=local", &["src", "tag", "digest"])?;
-            CacheFrom::Local { source: directory.join(source), tag, digest: digest.transpose()? }
+            CacheFrom::Local {
+                source: around.directory.join(source),
+                tag,
+                digest: digest.transpose()?,
+            }
+        }
+        "s3" | "azblob" | "gcs" => {
+            let settings = bucket::bucket(&kind, &mut fields, around)?;
+            // buildx passes the options of both directions to both.
+            fields.take("mode");
+            fields.take("ignore-error");
+            bucket::nothing_left(&kind, &fields)?;
+            CacheFrom::Elsewhere(PlaceSettings::Bucket(settings))
         }
         "inline" => {
             return Err("`type=inline`: a cache inside an image is read with \
@@ -105,7 +119,7 @@ const TO_REGISTRY: [&str; 10] = [
 ///
 /// # Errors
 /// A sentence that names what is wrong or not there yet.
-pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
+pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, String> {
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let caches = references.into_iter().map(|reference| {
@@ -131,11 +145,20 @@ pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
             let destination = destination.ok_or("`type=local` needs `dest`, a folder")?;
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
             fields.not_yet("reset", &["", "false", "0"])?;
-            CacheTarget::Local { destination: directory.join(destination), tag }
+            CacheTarget::Local { destination: around.directory.join(destination), tag }
+        }
+        "s3" | "azblob" | "gcs" => {
+            let settings = bucket::bucket(&kind, &mut fields, around)?;
+            CacheTarget::Elsewhere(PlaceSettings::Bucket(settings))
         }
         "inline" => return inline(&mut fields).map(|cache| vec![cache]),
         kind => return Err(unknown_type(kind)),
     };
+    if let CacheTarget::Elsewhere(_) = target {
+        let cache = without_format(target, &mut fields)?;
+        bucket::nothing_left(&kind, &fields)?;
+        return Ok(vec![cache]);
+    }
     let cache = options(target, &mut fields)?;
     match kind.as_str() {
         "local" => {
@@ -152,6 +175,22 @@ pub fn cache_to(text: &str, directory: &Path) -> Result<Vec<CacheTo>, String> {
         _ => fields.nothing_left("type=registry", &TO_REGISTRY)?,
     }
     Ok(vec![cache])
+}
+
+/// A place that has no say in how layers are written: BuildKit writes gzip there.
+fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
+    let mode = mode(fields)?;
+    let ignore_error = fields.take_boolean("ignore-error", false)?;
+    Ok(CacheTo { mode, ignore_error, ..options(target, &mut Fields::default())? })
+}
+
+fn mode(fields: &mut Fields) -> Result<CacheMode, String> {
+    match fields.take("mode").as_deref() {
+        None | Some("" | "min") => Ok(CacheMode::Min),
+        Some("max") => Ok(CacheMode::Max),
+        // BuildKit takes any other word for `min` without saying so.
+        Some(other) => Err(format!("`mode={other}` is neither min nor max")),
+    }
 }
 
 fn inline(fields: &mut Fields) -> Result<CacheTo, String> {
@@ -177,12 +216,7 @@ pub fn inline_cache() -> CacheTo {
 
 fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
     let format = image_format(fields, true)?;
-    let mode = match fields.take("mode").as_deref() {
-        None | Some("" | "min") => CacheMode::Min,
-        Some("max") => CacheMode::Max,
-        // BuildKit takes any other word for `min` without saying so.
-        Some(other) => return Err(format!("`mode={other}` is neither min nor max")),
-    };
+    let mode = mode(fields)?;
     // An image manifest has OCI's media types, so without them an index is the default.
     let image_manifest = fields.take_boolean("image-manifest", format.oci_mediatypes)?;
     if image_manifest && !format.oci_mediatypes {
@@ -195,14 +229,22 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> 
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::settings::Environment;
+
+    fn with<T>(read: impl FnOnce(Surroundings<'_>) -> T) -> T {
+        let environment = Environment::of(&[]);
+        read(Surroundings { directory: Path::new("/w"), environment: &environment })
+    }
 
     fn from(text: &str) -> Result<Vec<CacheFrom>, String> {
-        cache_from(text, Path::new("/w"))
+        with(|around| cache_from(text, around))
     }
 
     fn to(text: &str) -> Result<Vec<CacheTo>, String> {
-        cache_to(text, Path::new("/w"))
+        with(|around| cache_to(text, around))
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod annotation;
 pub mod attest;
+pub mod bucket;
 pub mod cache;
 pub mod context;
 mod csv;

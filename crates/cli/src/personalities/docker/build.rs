@@ -5,7 +5,7 @@ use build::Outcome;
 
 use super::{Context, WRONG_FLAG};
 use crate::args::BuildArgs;
-use crate::args::compound::{cache, fields};
+use crate::args::compound::fields;
 use crate::commands;
 use crate::personalities::{build_args, field};
 use crate::render::Report;
@@ -61,10 +61,8 @@ fn kept(output: &str) -> Option<String> {
 fn wants_inline_cache(args: &BuildArgs, context: &Context) -> bool {
     let reads_images = args.cache_from.iter().any(|cache| !cache.contains('='));
     let makes_image = args.output.is_empty();
-    let directory = std::path::Path::new("/");
-    let is_known = cache::cache_to("type=inline", directory).is_ok();
     let is_off = context.environment.get("BUILDKIT_INLINE_CACHE") == Some("0");
-    is_known && reads_images && makes_image && args.cache_to.is_empty() && !is_off
+    reads_images && makes_image && args.cache_to.is_empty() && !is_off
 }
 
 /// The last lines of the builder before BuildKit, which scripts look for.
