@@ -226,7 +226,7 @@ pub(crate) fn place_from(
 }
 
 /// A place; none for a cache that goes with the image.
-fn place_to(
+pub(crate) fn place_to(
     target: &CacheTarget,
     client: &registry::Client,
 ) -> Option<Result<Place, cache::Error>> {

@@ -23,6 +23,7 @@ mod pipeline;
 mod request;
 mod shelf;
 mod solving;
+pub mod upkeep;
 mod uploads;
 
 pub use archive::{LONGEST_HEAD, is_archive};

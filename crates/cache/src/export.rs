@@ -91,6 +91,11 @@ impl Export {
         Self { order: plan.order(), remade: made.collect(), plan, today: None }
     }
 
+    /// Records that another cache has.
+    pub(crate) fn of_plan(plan: Plan) -> Self {
+        Self { order: plan.order(), plan, remade: HashSet::new(), today: None }
+    }
+
     /// The same, as used on a day, counted from 1970: records that are never used make room.
     #[must_use]
     pub fn used_on(mut self, day: u32) -> Self {
@@ -129,7 +134,7 @@ impl Export {
                 digest: record.digest,
                 inputs: inputs.collect(),
                 output: output.and_then(|(id, created)| Some((chains.get(id)?, created.clone()))),
-                used: self.today,
+                used: self.today.or(record.used),
             });
         }
     }

@@ -20,6 +20,7 @@ mod place;
 mod plan;
 mod prune;
 mod records;
+pub mod upkeep;
 mod write;
 
 pub use beside::Beside;

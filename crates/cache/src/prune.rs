@@ -92,7 +92,7 @@ pub(crate) fn fit<E>(
     Ok(take_out(plan, &oldest[..low], &uses, blobs))
 }
 
-fn take_out(
+pub(crate) fn take_out(
     plan: &mut Plan,
     gone: &[usize],
     uses: &[Option<Day>],

@@ -20,9 +20,18 @@ const LISTED_LAYERS: usize = 1 << 18;
 #[derive(Debug)]
 pub struct RecordSet {
     name: Arc<str>,
+    writer: Option<String>,
     records: Vec<Record>,
     roots: HashMap<Digest, Vec<usize>>,
     children: HashMap<(usize, Digest, usize, Option<Digest>), Vec<usize>>,
+}
+
+/// A record without what it links to.
+pub(crate) struct Held<'a> {
+    pub(crate) digest: Digest,
+    /// The newest output, and when it was made.
+    pub(crate) output: Option<(&'a Chain, &'a str)>,
+    pub(crate) used: Option<Day>,
 }
 
 #[derive(Debug)]
@@ -55,6 +64,7 @@ impl RecordSet {
         let chains = chains(config, layers)?;
         let mut set = Self {
             name: name.into(),
+            writer: config.kiln.as_ref().map(|extra| extra.writer.clone()),
             records: Vec::with_capacity(config.records.len()),
             roots: HashMap::new(),
             children: HashMap::new(),
@@ -138,6 +148,24 @@ impl RecordSet {
         }
         plan.settle();
         plan
+    }
+
+    /// Who wrote it last, where that was kiln.
+    pub(crate) fn writer(&self) -> Option<&str> {
+        self.writer.as_deref()
+    }
+
+    /// All records, for people.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Held<'_>> {
+        self.records.iter().map(|record| Held {
+            digest: record.digest,
+            output: record
+                .results
+                .iter()
+                .max_by_key(|(_, created)| time(created))
+                .map(|(chain, created)| (chain, created.as_str())),
+            used: record.used,
+        })
     }
 
     /// How people call the cache.

@@ -243,7 +243,7 @@ struct Shape {
 
 /// What holds a cache together: none for a document that is no manifest at all, `Some(None)` for a
 /// manifest that is not a cache's.
-fn form_of(bytes: &[u8]) -> Option<Option<Form>> {
+pub(crate) fn form_of(bytes: &[u8]) -> Option<Option<Form>> {
     use oci::media_type as kinds;
     let shape: Shape = serde_json::from_slice(bytes).ok()?;
     let is_list = || shape.media_type.as_deref() == Some(kinds::DOCKER_MANIFEST_LIST);

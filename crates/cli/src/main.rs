@@ -105,6 +105,7 @@ fn dispatch(
         Command::Rmi(args) => commands::rmi::run(args, &store()?),
         Command::Inspect(args) => commands::inspect::run(args, &store()?),
         Command::History(args) => commands::history::run(args, &store()?),
+        Command::Cache(command) => commands::cache::run(command, environment, settings),
         Command::Du(args) => commands::du::run(args, &store()?),
         Command::Prune(args) => commands::prune::run(args, &store()?),
         Command::Completion(args) => terminal::print(&commands::completion::text(args)),

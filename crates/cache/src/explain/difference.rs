@@ -214,7 +214,15 @@ mod tests {
             parts.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let input = InputFact { name: base.into(), id: base.into(), ..InputFact::default() };
         let id = format!("{parts:?} {base}");
-        Fact { id, step: step.into(), kind: "run".into(), parts, inputs: vec![input], time: 1 }
+        Fact {
+            id,
+            record: String::new(),
+            step: step.into(),
+            kind: "run".into(),
+            parts,
+            inputs: vec![input],
+            time: 1,
+        }
     }
 
     fn copy(files: &[(&str, u32, u64, &str)]) -> Fact {
@@ -237,6 +245,7 @@ mod tests {
         let base = InputFact { name: "base".into(), id: "base".into(), ..InputFact::default() };
         Fact {
             id: content,
+            record: String::new(),
             step: "[2/3] COPY . .".into(),
             kind: "files".into(),
             parts: [("destination".to_owned(), "/app/".to_owned())].into(),

@@ -14,6 +14,9 @@ use super::parts;
 pub struct Fact {
     /// Names what was done to what: two steps with one name have one key.
     pub id: String,
+    /// The beginning of its record's digest.
+    #[serde(default)]
+    pub record: String,
     /// As progress shows it, `[build 2/5] RUN make`.
     pub step: String,
     /// What kind of operation, to compare like with like.
@@ -102,7 +105,11 @@ impl Fact {
             if !step.inputs.is_empty() {
                 let (kind, parts) = parts::of(step);
                 let step = step.name.clone();
-                facts.push((known.id, Self { id, step, kind: kind.into(), parts, inputs, time }));
+                let record = known.digests.first().map(|digest| short(*digest)).unwrap_or_default();
+                facts.push((
+                    known.id,
+                    Self { id, record, step, kind: kind.into(), parts, inputs, time },
+                ));
             }
         }
         facts

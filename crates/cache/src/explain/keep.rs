@@ -232,6 +232,7 @@ mod tests {
         };
         Fact {
             id: id.to_string(),
+            record: String::new(),
             step: format!("[{id}/9] COPY"),
             kind: "files".into(),
             parts: BTreeMap::new(),

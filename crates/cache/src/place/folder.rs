@@ -1,10 +1,11 @@
 //! A folder in the OCI layout, beside others that are there (interop reference, 1.3).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Digest, Index};
+use oci::{Descriptor, Digest, Index, Manifest, media_type};
 use store::{Place as BlobPlace, Store};
 use transfer::{LayoutContent, LayoutFile, REF_NAME};
 
@@ -62,6 +63,13 @@ impl FolderPlace {
         .await
     }
 
+    /// Removes blobs that no manifest of the folder names. Where one cannot be read, nothing is
+    /// removed.
+    pub(super) async fn sweep(&self) -> Result<(), Error> {
+        let folder = self.folder.clone();
+        transfer::blocking(move || sweep(&folder)).await
+    }
+
     /// Writes what the caller may write alone: he holds the folder.
     pub(super) async fn put(
         &self,
@@ -91,6 +99,42 @@ impl FolderPlace {
         transfer::blocking(move || transfer::write_locked_layout(&folder, &files, entries)).await?;
         Ok(())
     }
+}
+
+fn sweep(folder: &Path) -> Result<(), Error> {
+    let index: Index = parse(&read_file(&folder.join("index.json"))?, "index.json")?;
+    let mut named: HashSet<String> = HashSet::new();
+    let mut open: Vec<Descriptor> = index.manifests;
+    while let Some(descriptor) = open.pop() {
+        let is_new = named.insert(descriptor.digest.hex());
+        let kind = &descriptor.media_type;
+        let is_manifest =
+            [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST].contains(&kind.as_str());
+        let is_document = is_manifest || media_type::is_index(kind);
+        if !is_new || !is_document {
+            continue;
+        }
+        let bytes = read_blob(folder, descriptor.digest)?;
+        if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
+            let parts = manifest.layers.into_iter().chain([manifest.config]);
+            named.extend(parts.map(|part| part.digest.hex()));
+        } else {
+            open.extend(parse::<Index>(&bytes, "index")?.manifests);
+        }
+    }
+    let blobs = folder.join("blobs/sha256");
+    let failed =
+        |error: std::io::Error| Error::Folder { path: blobs.clone(), what: error.to_string() };
+    for entry in std::fs::read_dir(&blobs).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        // Others' temporary files have no such names.
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let is_blob = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_blob && !named.contains(&name) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn tagged(folder: &Path, tag: &str) -> Result<Digest, Error> {

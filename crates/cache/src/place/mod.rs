@@ -211,6 +211,18 @@ impl Place {
         }
     }
 
+    /// Removes blobs that nothing in the place names, where kiln is the one to do that. Only while
+    /// the place is held.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub(crate) async fn sweep(&self) -> Result<(), Error> {
+        match self {
+            Self::Registry(_) | Self::Bucket(_) => Ok(()),
+            Self::Folder(place) => place.sweep().await,
+        }
+    }
+
     /// Does what takes time of [`Place::put`]: the less passes between looking and writing, the
     /// less can come between.
     ///

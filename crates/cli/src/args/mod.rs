@@ -1,6 +1,7 @@
 //! The command line's grammar: commands and flags, as clap reads them.
 
 pub mod build;
+mod cache;
 mod call;
 pub mod compound;
 mod images;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use build::BuildArgs;
+pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
 pub use call::{Call, CallKind};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
@@ -84,6 +86,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Show the steps that made an image
     History(HistoryArgs),
+    /// Look after build caches elsewhere: list, verify, prune, copy, explain
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Show what takes how much disk
     Du(DuArgs),
     /// Remove what is not needed

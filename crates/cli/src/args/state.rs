@@ -49,7 +49,7 @@ pub struct PruneArgs {
 }
 
 /// A size; sizes of disks are decimal, as buildx reads them.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| "it is not a size, as 10gb".to_owned())?;

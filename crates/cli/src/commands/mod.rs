@@ -1,6 +1,7 @@
 //! The commands, one file each: what they ask, and what they print.
 
 pub mod build;
+pub mod cache;
 pub mod check;
 pub mod completion;
 pub mod du;
