@@ -22,6 +22,7 @@ const HERE: &[(&str, &str)] = &[
     ("from-makisu.md", "build.sh"),
     ("github-actions.md", ".github/workflows/build.yml"),
     ("jenkins.md", "Jenkinsfile"),
+    ("kubernetes.md", "openshift-pod.yaml"),
     ("kubernetes.md", "pod.yaml"),
     ("kubernetes.md", "restricted-pod.yaml"),
     ("tekton.md", "task.yaml"),
@@ -216,6 +217,30 @@ fn a_restricted_pod() {
     let Some(ci) = Ci::new("a_restricted_pod", "ci") else { return };
     ci.without_run();
     pod(&ci, "restricted-pod.yaml").run(&ci);
+    assert!(ci.has("team/app", "1"));
+}
+
+#[test]
+fn a_pod_of_openshift() {
+    let Some(ci) = Ci::new("a_pod_of_openshift", "ci") else { return };
+    ci.beside_kiln();
+    let mut job = pod(&ci, "openshift-pod.yaml");
+    // What CRI-O gives to root in a container.
+    job.flags.push("--cap-drop=ALL".into());
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FSETID",
+        "FOWNER",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "NET_BIND_SERVICE",
+        "KILL",
+    ] {
+        job.flags.push(format!("--cap-add={name}"));
+    }
+    job.warm_the_second_time(&ci);
     assert!(ci.has("team/app", "1"));
 }
 

@@ -51,6 +51,15 @@ CMD [\"cat\", \"/app/sorted\"]
         std::fs::write(self.project.path().join("Dockerfile"), text).unwrap();
     }
 
+    /// The same Dockerfile, but where a RUN may see kiln's binary (`in-place`).
+    fn beside_kiln(&self) {
+        let file = self.project.path().join("Dockerfile");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let hidden = " && test ! -e /usr/local/bin/kiln";
+        assert!(text.contains(hidden));
+        std::fs::write(&file, text.replace(hidden, "")).unwrap();
+    }
+
     /// Docker's configuration with the registry's password.
     fn docker_config(&self, folder: &Path) {
         use base64::Engine as _;
