@@ -71,7 +71,9 @@ impl Attested<'_> {
         for note in &found.notes {
             events.send(task, TaskEvent::Warning(note.as_str().into()));
         }
-        if self.bases.file.text.contains("BUILDKIT_SBOM_SCAN_") {
+        let mut arguments = self.request.build_args.iter();
+        if self.bases.file.text.contains(SCAN) || arguments.any(|(name, _)| name.starts_with(SCAN))
+        {
             let note = "BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT are not there yet: the result alone is scanned";
             events.send(task, TaskEvent::Warning(note.into()));
         }
@@ -259,6 +261,9 @@ impl Attested<'_> {
         .collect()
     }
 }
+
+/// What arguments begin with that ask BuildKit to scan more than the result.
+const SCAN: &str = "BUILDKIT_SBOM_SCAN_";
 
 /// A name that no other build has.
 fn invocation() -> String {

@@ -213,7 +213,7 @@ fn warnings(host: &Host, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
         .iter()
         .filter(|name| others.iter().all(|other| other.unused_build_args.contains(name)))
         .map(String::as_str)
-        .filter(|name| *name != MULTI_PLATFORM)
+        .filter(|name| *name != MULTI_PLATFORM && !name.starts_with("BUILDKIT_ATTEST_"))
         .collect();
     if !unused.is_empty() {
         let unused = unused.join(" ");

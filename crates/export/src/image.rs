@@ -76,7 +76,7 @@ impl Image {
     /// annotations.
     ///
     /// # Errors
-    /// If a layer cannot be compressed, or has no type in the format.
+    /// If a layer cannot be compressed.
     pub async fn manifest(
         &self,
         transfer: &Transfer,
@@ -87,7 +87,7 @@ impl Image {
         let mut layers = Vec::with_capacity(self.layers.len());
         for index in 0..self.layers.len() {
             let blob = transfer.describe(&self.layers, index, format.layers, task).await?;
-            layers.push(plain_descriptor(&blob, format.oci_mediatypes)?);
+            layers.push(plain_descriptor(&blob, format.oci_mediatypes));
         }
         let config = self.config_bytes();
         let (manifest_type, config_type) = match format.oci_mediatypes {
@@ -112,16 +112,12 @@ impl Image {
 }
 
 /// A layer as an image's manifest names it: without the annotations that only caches need.
-fn plain_descriptor(blob: &Descriptor, oci_mediatypes: bool) -> Result<Descriptor, Error> {
+fn plain_descriptor(blob: &Descriptor, oci_mediatypes: bool) -> Descriptor {
     let name = match oci_mediatypes {
         true => media_type::layer_to_oci(&blob.media_type),
         false => media_type::layer_to_docker(&blob.media_type),
     };
-    if !oci_mediatypes && name == media_type::OCI_LAYER_ZSTD {
-        let message = "Docker's media types have no zstd: use `oci-mediatypes=true`, or `compression=gzip,force-compression=true`";
-        return Err(Error::Format(message.into()));
-    }
-    Ok(Descriptor::new(name, blob.digest, blob.size))
+    Descriptor::new(name, blob.digest, blob.size)
 }
 
 fn clamp(time: &mut Option<String>, epoch: jiff::Timestamp) {

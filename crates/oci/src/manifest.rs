@@ -29,6 +29,8 @@ pub mod media_type {
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker layer under gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker layer under zstd, as containerd names it; no specification of Docker's has it.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// BuildKit's cache config.
     pub const BUILDKIT_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
     /// The config of an artifact that has none: `{}` (image-spec, manifest.md).
@@ -44,15 +46,18 @@ pub mod media_type {
         match media_type {
             DOCKER_LAYER => OCI_LAYER,
             DOCKER_LAYER_GZIP => OCI_LAYER_GZIP,
+            DOCKER_LAYER_ZSTD => OCI_LAYER_ZSTD,
             other => other,
         }
     }
 
-    /// The Docker name of a layer's type where there is one (zstd has none).
+    /// The Docker name of a layer's type where there is one. That of zstd is read by engines since
+    /// 23.0.
     pub fn layer_to_docker(media_type: &str) -> &str {
         match media_type {
             OCI_LAYER => DOCKER_LAYER,
             OCI_LAYER_GZIP => DOCKER_LAYER_GZIP,
+            OCI_LAYER_ZSTD => DOCKER_LAYER_ZSTD,
             other => other,
         }
     }
@@ -98,4 +103,21 @@ pub struct Index {
     /// Free annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::media_type::*;
+
+    #[test]
+    fn layers_have_two_names() {
+        for (docker, oci) in [
+            (DOCKER_LAYER, OCI_LAYER),
+            (DOCKER_LAYER_GZIP, OCI_LAYER_GZIP),
+            (DOCKER_LAYER_ZSTD, OCI_LAYER_ZSTD),
+            ("other", "other"),
+        ] {
+            assert_eq!((layer_to_oci(docker), layer_to_docker(oci)), (oci, docker));
+        }
+    }
 }

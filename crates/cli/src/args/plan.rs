@@ -157,6 +157,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
             &args.attest,
             args.provenance.as_deref(),
             args.sbom.as_deref(),
+            &build_args,
         )?,
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?

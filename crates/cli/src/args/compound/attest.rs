@@ -7,7 +7,10 @@ use super::{Fields, boolean, fields};
 /// BuildKit's scanner, which is what the built-in one stands for.
 const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
 
-/// Puts the values of the three flags together.
+/// A build argument that asks for an attestation: what follows is its type.
+const ARGUMENT: &str = "BUILDKIT_ATTEST_";
+
+/// Puts the values of the three flags, and of build arguments as `BUILDKIT_ATTEST_SBOM`, together.
 ///
 /// # Errors
 /// A sentence that names the flag, and what is wrong or not there.
@@ -15,6 +18,7 @@ pub fn attestations(
     attest: &[String],
     provenance: Option<&str>,
     sbom: Option<&str>,
+    build_args: &[(String, String)],
 ) -> Result<Attestations, String> {
     let mut attestations = Attestations::default();
     let mut seen: Vec<String> = Vec::new();
@@ -27,6 +31,17 @@ pub fn attestations(
         if seen.contains(&kind) {
             return Err(wrong(format!("duplicate attestation field {kind}")));
         }
+        add(&mut attestations, &kind, fields).map_err(wrong)?;
+        seen.push(kind);
+    }
+    for (name, value) in build_args {
+        let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
+        let wrong = |what: String| format!("`--build-arg {name}`: {what}");
+        if seen.contains(&kind) {
+            return Err(wrong(format!("duplicate attestation field {kind}")));
+        }
+        let parts = if value.is_empty() { Vec::new() } else { fields(value).map_err(wrong)? };
+        let fields = Fields::of(&parts).map_err(wrong)?;
         add(&mut attestations, &kind, fields).map_err(wrong)?;
         seen.push(kind);
     }
@@ -130,12 +145,12 @@ mod tests {
 
     fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, String> {
         let attest: Vec<String> = attest.iter().map(|text| (*text).to_owned()).collect();
-        attestations(&attest, Some(provenance), Some(sbom))
+        attestations(&attest, Some(provenance), Some(sbom), &[])
     }
 
     #[test]
     fn nothing_is_said_unless_it_is_asked_for() {
-        assert_eq!(attestations(&[], None, None), Ok(Attestations::default()));
+        assert_eq!(attestations(&[], None, None, &[]), Ok(Attestations::default()));
         assert_eq!(read(&[], "false", "0"), Ok(Attestations::default()));
         assert_eq!(
             read(&["type=sbom,disabled=true", "type=provenance,disabled=true"], "", ""),
@@ -166,6 +181,19 @@ mod tests {
             (provenance.wanted.builder_id.as_str(), provenance.file_name.as_str()),
             ("https://a/b", "p.json")
         );
+    }
+
+    #[test]
+    fn build_arguments_ask_too() {
+        let argument = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let asked = argument("BUILDKIT_ATTEST_PROVENANCE", "mode=min");
+        let all = attestations(&[], None, None, &asked).unwrap();
+        assert_eq!(all.provenance.unwrap().wanted.mode, ProvenanceMode::Min);
+        assert!(attestations(&[], None, None, &argument("BUILDKIT_ATTEST_SBOM", "")).unwrap().sbom);
+        let error = attestations(&[], None, Some("true"), &argument("BUILDKIT_ATTEST_SBOM", ""));
+        assert!(error.unwrap_err().contains("--build-arg BUILDKIT_ATTEST_SBOM"));
+        let error = attestations(&[], None, None, &argument("BUILDKIT_ATTEST_VEX", ""));
+        assert!(error.unwrap_err().contains("`vex`"));
     }
 
     #[test]
