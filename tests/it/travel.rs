@@ -1,21 +1,23 @@
-//! What travels beside a cache: layer indexes.
+//! What travels beside a cache: layer indexes, cache mounts.
 
 use std::path::Path;
 
 use fixtures::docker_registry::LogLine;
 use fixtures::{Access, DockerRegistry, Kiln, Run};
 
-use crate::{context_of, kiln, registry, text};
+use crate::{context_of, kiln, registry, root_or_skip, text};
 
 /// A machine that keeps nothing between builds, and a registry that counts.
 struct Job {
     kiln: Kiln,
     registry: DockerRegistry,
+    /// More options of `--cache-to`.
+    mounts: &'static str,
 }
 
 impl Job {
     fn new(test: &str) -> Option<Self> {
-        Some(Self { registry: registry(test, Access::Open)?, kiln: kiln() })
+        Some(Self { registry: registry(test, Access::Open)?, kiln: kiln(), mounts: "" })
     }
 
     /// Builds on an empty root, with a cache in the registry; the run, and what was asked.
@@ -29,13 +31,35 @@ impl Job {
             "--progress=plain".to_owned(),
             format!("--build-arg=REGISTRY={host}"),
             format!("--cache-from={cache}"),
-            format!("--cache-to={cache},mode=max"),
+            format!("--cache-to={cache},mode=max{}", self.mounts),
             format!("--tag={host}/app:latest"),
             "--push".to_owned(),
             text(context),
         ];
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         (self.kiln.run(args), self.registry.log().split_off(asked))
+    }
+}
+
+impl Job {
+    /// Digests of what is beside the cache under names that begin so.
+    fn blobs_beside(&self, kind: &str) -> Vec<String> {
+        let request = fixtures::http::Request {
+            method: "GET",
+            path: "/v2/app/manifests/cache.kiln",
+            media_type: "application/vnd.oci.image.manifest.v1+json",
+            ..Default::default()
+        };
+        let manifest = self.registry.send(&request).unwrap().body;
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let entries = manifest["layers"].as_array().unwrap().iter();
+        let of_kind = entries.filter(|entry| {
+            entry["annotations"]["vnd.kiln.name"].as_str().unwrap().starts_with(kind)
+        });
+        let found: Vec<_> =
+            of_kind.map(|entry| entry["digest"].as_str().unwrap().to_owned()).collect();
+        assert!(!found.is_empty(), "nothing is there: {manifest}");
+        found
     }
 }
 
@@ -73,17 +97,8 @@ fn a_damaged_index_costs_the_download_of_its_layer() {
     let Some(job) = Job::new("damaged_index") else { return };
     let context = context_of(&[("Dockerfile", COPIES), ("a.txt", "one")]);
     job.build(context.path(), &[]).0.expect_ok();
-    let request = fixtures::http::Request {
-        method: "GET",
-        path: "/v2/app/manifests/cache.kiln",
-        media_type: "application/vnd.oci.image.manifest.v1+json",
-        ..Default::default()
-    };
-    let manifest = job.registry.send(&request).unwrap().body;
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    for entry in manifest["layers"].as_array().unwrap() {
-        let file = job.registry.blob_file(entry["digest"].as_str().unwrap());
-        std::fs::write(file, "no index").unwrap();
+    for digest in job.blobs_beside("indexes/") {
+        std::fs::write(job.registry.blob_file(&digest), "no index").unwrap();
     }
     std::fs::write(context.path().join("a.txt"), "two").unwrap();
     let (run, asked) = job.build(context.path(), &[]);
@@ -96,4 +111,78 @@ fn a_damaged_index_costs_the_download_of_its_layer() {
     let (run, asked) = job.build(context.path(), &[]);
     run.expect_ok();
     assert_eq!(layer_bytes(&asked), 0, "{asked:#?}");
+}
+
+const MOUNT: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt .\n\
+    RUN --mount=type=cache,id=log,target=/log cat a.txt >>/log/lines; mkdir -p /log/kept; touch /log/kept/$(cat a.txt); \
+    echo \"lines: $(cat /log/lines | tr '\\n' ' ')\"; echo \"kept: $(ls /log/kept | tr '\\n' ' ')\"\n";
+
+/// Requests for what is beside the cache.
+fn beside(asked: &[LogLine]) -> usize {
+    asked.iter().filter(|line| line.path.contains("cache.kiln")).count()
+}
+
+#[test]
+fn a_cache_mount_goes_on_on_a_cold_machine() {
+    if !root_or_skip("travelling_mounts") {
+        return;
+    }
+    let Some(mut job) = Job::new("travelling_mounts") else { return };
+    job.mounts = ",mounts=true";
+    let context = context_of(&[("Dockerfile", MOUNT), ("a.txt", "one\n")]);
+    let mut lines = String::from("lines: ");
+    for word in ["one", "two", "three", "four"] {
+        std::fs::write(context.path().join("a.txt"), format!("{word}\n")).unwrap();
+        let run = job.build(context.path(), &[]).0.expect_ok();
+        lines.push_str(&format!("{word} "));
+        assert!(run.stderr.contains(&lines), "{word}: {}", run.stderr);
+        assert!(!run.stderr.contains("was not left"), "{}", run.stderr);
+    }
+
+    // Nothing of it moves where no command runs.
+    let (warm, asked) = job.build(context.path(), &[]);
+    warm.expect_ok();
+    assert_eq!(beside(&asked), 0, "{asked:#?}");
+
+    // Refused, it begins empty, and what is left replaces what was there.
+    let host = job.registry.host();
+    std::fs::write(context.path().join("a.txt"), "five\n").unwrap();
+    job.kiln.empty_root();
+    let cache = format!("type=registry,ref={host}/app:cache");
+    let run = job.kiln.run([
+        "build".to_owned(),
+        "--progress=plain".to_owned(),
+        format!("--build-arg=REGISTRY={host}"),
+        format!("--cache-from={cache},mounts=false"),
+        format!("--cache-to={cache},mode=max,mounts=true,mounts-max-size=1b"),
+        text(context.path()),
+    ]);
+    let run = run.expect_ok();
+    assert!(run.stderr.contains("lines: five"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("cache mount `/log` was not left: it has 5 bytes"),
+        "{}",
+        run.stderr
+    );
+    std::fs::write(context.path().join("a.txt"), "six\n").unwrap();
+    let run = job.build(context.path(), &[]).0.expect_ok();
+    assert!(run.stderr.contains(&format!("{lines}six")), "{}", run.stderr);
+}
+
+#[test]
+fn a_damaged_cache_mount_begins_empty() {
+    if !root_or_skip("damaged_mount") {
+        return;
+    }
+    let Some(mut job) = Job::new("damaged_mount") else { return };
+    job.mounts = ",mounts=true";
+    let context = context_of(&[("Dockerfile", MOUNT), ("a.txt", "one\n")]);
+    job.build(context.path(), &[]).0.expect_ok();
+    for digest in job.blobs_beside("mounts/") {
+        std::fs::write(job.registry.blob_file(&digest), "no layer").unwrap();
+    }
+    std::fs::write(context.path().join("a.txt"), "two\n").unwrap();
+    let run = job.build(context.path(), &[]).0.expect_ok();
+    assert!(run.stderr.contains("lines: two"), "{}", run.stderr);
+    assert!(run.stderr.contains("it begins empty"), "{}", run.stderr);
 }

@@ -12,7 +12,7 @@ use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
 use crate::solving::{Solved, Unsolved};
-use crate::{Error, Host, Request};
+use crate::{Error, Host, Request, mounts};
 
 /// A cache that was read, and where from.
 pub(crate) struct Source {
@@ -142,6 +142,9 @@ async fn export_one(
                         .send(task, TaskEvent::Log(graph::Stream::Err, text.as_bytes().into()));
                 }
             }
+            for note in mounts::leave(host, to, &place, solved).await {
+                host.events.send(task, TaskEvent::Warning(note.into()));
+            }
             host.events.send(task, TaskEvent::Done);
             Ok(exported.map(|exported| exported.descriptor))
         }
@@ -215,10 +218,10 @@ pub(crate) fn place_from(
     client: &registry::Client,
 ) -> Result<Place, cache::Error> {
     Ok(match from.clone() {
-        CacheFrom::Registry { reference, insecure } => {
+        CacheFrom::Registry { reference, insecure, .. } => {
             Place::Registry(RegistryPlace { reference, insecure })
         }
-        CacheFrom::Local { source, tag, digest } => {
+        CacheFrom::Local { source, tag, digest, .. } => {
             Place::Folder(FolderPlace { folder: source, tag, digest })
         }
         CacheFrom::Elsewhere(settings) => Place::open(&settings, client)?,

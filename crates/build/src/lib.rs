@@ -18,6 +18,7 @@ mod exports;
 mod host;
 pub mod images;
 mod layouts;
+mod mounts;
 mod outcome;
 mod pipeline;
 mod request;

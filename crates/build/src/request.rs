@@ -405,6 +405,8 @@ pub enum CacheFrom {
         reference: Reference,
         /// Whether plain HTTP or an unknown certificate is accepted.
         insecure: bool,
+        /// Whether cache mounts that are beside it may come from there.
+        mounts: bool,
     },
     /// A folder in the OCI layout.
     Local {
@@ -414,6 +416,8 @@ pub enum CacheFrom {
         tag: String,
         /// The manifest, whatever the tag says.
         digest: Option<oci::Digest>,
+        /// Whether cache mounts that are beside it may come from there.
+        mounts: bool,
     },
     /// Neither in a registry nor in a folder.
     Elsewhere(PlaceSettings),
@@ -434,6 +438,9 @@ pub struct CacheTo {
     pub image_manifest: bool,
     /// How layers are written.
     pub format: ImageFormat,
+    /// Whether the cache mounts that commands used are left beside it, each up to so many bytes of
+    /// files.
+    pub mounts: Option<u64>,
 }
 
 /// A place for records.

@@ -21,7 +21,7 @@ use crate::error::Place;
 use crate::explaining::{self, Explained, Explaining};
 use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
-use crate::{Error, Host, Request, caches};
+use crate::{Error, Host, Request, caches, mounts};
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
@@ -63,6 +63,11 @@ impl Solved {
             }
         }
         layers.into_iter().collect()
+    }
+
+    /// The cache mounts that commands have used.
+    pub(crate) fn used_mounts(&self) -> Vec<execute::UsedMount> {
+        self.executor.used_mounts()
     }
 
     /// Keeps what was learnt of the context's files.
@@ -163,6 +168,7 @@ pub(crate) async fn solve(
     let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
     let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
     let indexes = Arc::new(BesideIndexes::new(besides));
+    executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(imported)));
     let transfer = executor.transfer().clone().with_indexes(indexes.clone());
     let sources =
         imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();

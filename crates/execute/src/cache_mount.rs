@@ -7,9 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::BoxFuture;
 use graph::Sharing;
 use oci::Digest;
 use rustix::fs::{FlockOperation, flock};
+use store::Layer;
 
 /// More copies of one private cache mount than this are refused: something does not end.
 const COPIES: usize = 256;
@@ -44,6 +46,40 @@ pub struct CacheMount {
     _lock: File,
 }
 
+/// The place of a cache mount that is not here yet.
+#[derive(Debug)]
+pub struct ReservedMount {
+    path: PathBuf,
+    /// Released when dropped.
+    _lock: File,
+}
+
+impl ReservedMount {
+    /// Makes a folder on the same disk, with everything in it, the cache mount.
+    ///
+    /// # Errors
+    /// If it cannot be moved there.
+    pub fn fill(self, folder: &Path) -> io::Result<()> {
+        fs::rename(folder, &self.path)
+    }
+}
+
+/// Knows cache mounts that are not on this machine.
+pub trait MountSource: Send + Sync {
+    /// The layers that make a cache mount, from the bottom up, by its name; none where nobody has
+    /// it.
+    fn layers<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Vec<Layer>>;
+}
+
+/// A cache mount that a build has used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsedMount {
+    /// By which it is told from others, here and elsewhere.
+    pub name: String,
+    /// What the Dockerfile calls it.
+    pub id: String,
+}
+
 impl CacheMounts {
     /// Cache mounts in `root`, which is made when it is needed.
     pub fn new(root: PathBuf) -> Self {
@@ -70,6 +106,40 @@ impl CacheMounts {
                 }
                 Err(io::Error::other(format!("{COPIES} copies of it are in use")))
             }
+        }
+    }
+
+    /// Lets something be brought into the cache mount of a name before anybody uses it; none where
+    /// it is here already, or somebody is at it. Who wants to hold it waits until this is dropped.
+    ///
+    /// # Errors
+    /// If it cannot be locked.
+    pub fn reserve(&self, id: &str) -> io::Result<Option<ReservedMount>> {
+        let folder = self.root.join(Digest::of(id).hex());
+        fs::create_dir_all(&folder)?;
+        let lock = match lock_alone(&folder.join("0.lock")) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            result => result?,
+        };
+        let path = folder.join("0");
+        Ok((!path.exists()).then_some(ReservedMount { path, _lock: lock }))
+    }
+
+    /// Holds the cache mount of a name for reading it: nobody writes to it meanwhile. None where it
+    /// is not here, or somebody uses it.
+    ///
+    /// # Errors
+    /// If it cannot be locked.
+    pub fn hold_still(&self, id: &str) -> io::Result<Option<CacheMount>> {
+        let folder = self.root.join(Digest::of(id).hex());
+        let path = folder.join("0");
+        if !path.exists() {
+            return Ok(None);
+        }
+        match lock_alone(&folder.join("0.lock")) {
+            Ok(lock) => Ok(Some(CacheMount { path, fresh: false, _lock: lock })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -201,6 +271,25 @@ mod tests {
         let third = mounts.hold("a", Sharing::Private).unwrap();
         assert_eq!(third.path, path);
         assert!(!third.fresh);
+    }
+
+    #[test]
+    fn a_mount_is_brought_before_anybody_uses_it() {
+        let (folder, mounts) = mounts();
+        assert!(mounts.hold_still("a").unwrap().is_none());
+        let reserved = mounts.reserve("a").unwrap().unwrap();
+        assert!(mounts.reserve("a").unwrap().is_none());
+        let brought = folder.path().join("brought");
+        fs::create_dir(&brought).unwrap();
+        fs::write(brought.join("file"), "x").unwrap();
+        reserved.fill(&brought).unwrap();
+        let held = mounts.hold("a", Sharing::Locked).unwrap();
+        assert!(!held.fresh && held.path.join("file").exists());
+        assert!(mounts.reserve("a").unwrap().is_none());
+        assert!(mounts.hold_still("a").unwrap().is_none());
+        drop(held);
+        assert!(mounts.reserve("a").unwrap().is_none());
+        assert!(mounts.hold_still("a").unwrap().is_some());
     }
 
     #[test]

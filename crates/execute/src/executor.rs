@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::try_join_all;
 use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use transfer::Transfer;
 pub(crate) use transfer::blocking;
 
-use crate::cache_mount::CacheMounts;
+use crate::cache_mount::{CacheMounts, MountSource, UsedMount};
 use crate::files;
 use crate::image::Images;
 use crate::local::{self, Folders, Modes};
@@ -69,6 +69,8 @@ pub struct Executor {
     folders: Folders,
     trees: Arc<Trees>,
     cache_mounts: CacheMounts,
+    mount_source: OnceLock<Arc<dyn MountSource>>,
+    used_mounts: Mutex<BTreeSet<UsedMount>>,
     /// Contexts as layers, for commands that mount them, by the tree's address.
     context_chains: Mutex<Vec<ContextChain>>,
     /// What is known of contexts' files, kept when the build ends.
@@ -88,6 +90,8 @@ impl Executor {
         Self {
             trees: Arc::new(Trees::new(store.clone())),
             cache_mounts: CacheMounts::new(store.cache_mounts_folder()),
+            mount_source: OnceLock::new(),
+            used_mounts: Mutex::default(),
             folders,
             context_chains: Mutex::default(),
             memos: Mutex::default(),
@@ -143,6 +147,24 @@ impl Executor {
 
     pub(crate) fn now(&self) -> Time {
         self.settings.now
+    }
+
+    /// Lets cache mounts that are not here come from elsewhere. The first source stays.
+    pub fn bring_mounts_from(&self, source: Arc<dyn MountSource>) {
+        let _ = self.mount_source.set(source);
+    }
+
+    /// The cache mounts that commands have used so far.
+    pub fn used_mounts(&self) -> Vec<UsedMount> {
+        self.used_mounts.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(crate) fn note_mount(&self, mount: UsedMount) {
+        self.used_mounts.lock().unwrap_or_else(PoisonError::into_inner).insert(mount);
+    }
+
+    pub(crate) fn mount_source(&self) -> Option<&Arc<dyn MountSource>> {
+        self.mount_source.get()
     }
 
     pub(crate) fn cache_mounts(&self) -> &CacheMounts {

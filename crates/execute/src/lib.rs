@@ -23,7 +23,7 @@ mod sources;
 mod ssh;
 mod trees;
 
-pub use cache_mount::{CacheMounts, StoredMount};
+pub use cache_mount::{CacheMounts, MountSource, ReservedMount, StoredMount, UsedMount};
 pub use error::Error;
 pub use executor::{Executor, Lent, Settings};
 pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};

@@ -1,13 +1,14 @@
 //! What commands see besides their root: other steps' files, cache mounts, secrets, agents.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use graph::{Mount, MountKind, Sharing};
+use graph::{Mount, MountKind, Sharing, TaskEvent};
 use runtime::{FileContent, Overlay, Runtime, Writable};
 use store::{Chain, Privileges, ScratchFolder, WritableSnapshot};
 
-use crate::cache_mount::CacheMount;
+use crate::cache_mount::{CacheMount, UsedMount};
 use crate::executor::{Executor, blocking};
 use crate::ssh::{Forward, SocketOwner};
 use crate::{Error, Output};
@@ -70,10 +71,11 @@ impl<'a> Mounts<'a> {
     }
 
     async fn hold(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount, Error> {
+        let failed = |source| Error::CacheMount { id: id.to_owned(), source };
+        self.bring(name, id).await.map_err(failed)?;
+        self.executor.note_mount(UsedMount { name: name.to_owned(), id: id.to_owned() });
         let (mounts, name) = (self.executor.cache_mounts().clone(), name.to_owned());
-        blocking(move || mounts.hold(&name, sharing))
-            .await
-            .map_err(|source| Error::CacheMount { id: id.to_owned(), source })
+        blocking(move || mounts.hold(&name, sharing)).await.map_err(failed)
     }
 
     /// What a mount shows; nothing for an optional one that was not given.
@@ -213,6 +215,49 @@ impl<'a> Mounts<'a> {
         self.cache_mounts.push(cache_mount);
         make_subpath(&source, &subpath).map_err(failed)?;
         Ok(runtime::MountKind::Bind { source, subpath, readonly })
+    }
+}
+
+impl Mounts<'_> {
+    /// Brings a cache mount that is not here from where somebody has it. That it cannot be brought
+    /// costs a warning: it begins empty, as without a cache.
+    async fn bring(&self, name: &str, id: &str) -> std::io::Result<()> {
+        let Some(source) = self.executor.mount_source() else { return Ok(()) };
+        let (mounts, wanted) = (self.executor.cache_mounts().clone(), name.to_owned());
+        let Some(reserved) = blocking(move || mounts.reserve(&wanted)).await? else {
+            return Ok(());
+        };
+        let layers = source.layers(name).await;
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let events = self.executor.events();
+        let task = events.task(format!("importing cache mount {id}"), Vec::new());
+        events.send(task, TaskEvent::Started);
+        let called = id.to_owned();
+        let failed = move |source| Error::CacheMount { id: called.clone(), source };
+        let brought = async {
+            self.executor.transfer().unpack(&layers, Some(task)).await?;
+            let store = self.executor.store().clone();
+            blocking(move || {
+                let layers: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+                let scratch = store.scratch_folder()?;
+                // As a fresh one is made, whatever the umask and the scratch folder say.
+                let folder = scratch.path().join("mount");
+                std::fs::create_dir(&folder).map_err(&failed)?;
+                let mode = std::fs::Permissions::from_mode(0o755);
+                std::fs::set_permissions(&folder, mode).map_err(&failed)?;
+                store.checkout(&layers, &folder)?;
+                reserved.fill(&folder).map_err(failed)
+            })
+            .await
+        };
+        if let Err(error) = brought.await {
+            let text = format!("it begins empty: {}", transfer::chain_text(&error));
+            events.send(task, TaskEvent::Warning(text.into()));
+        }
+        events.send(task, TaskEvent::Done);
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ mod digest;
 mod entry;
 mod error;
 mod folder;
+mod folder_layer;
 mod folder_snapshot;
 mod gc;
 mod index;
@@ -38,6 +39,7 @@ pub use digest::{
 };
 pub use entry::{Entry, EntryKind, Time, Xattr};
 pub use error::{Error, Result};
+pub use folder_layer::FolderLayer;
 pub use folder_snapshot::FolderSnapshot;
 pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};

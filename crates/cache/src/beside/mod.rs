@@ -9,6 +9,7 @@ mod catalogue;
 mod folder;
 mod indexes;
 mod keeper;
+mod mounts;
 mod registry;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ pub use catalogue::{Catalogue, Entry};
 pub use folder::BesideFolder;
 pub use indexes::{BesideIndexes, keep_indexes};
 pub use keeper::{Content, Keeper};
+pub use mounts::{MountFolder, MountLeft, keep_mount, mount_layers};
 pub use registry::BesideRegistry;
 
 use crate::Error;

@@ -49,7 +49,7 @@ pub struct PruneCacheArgs {
     pub older_than: Option<u32>,
 
     /// Remove what was not used for longest until the layers have this size, as 10gb
-    #[arg(long, value_name = "BYTES", value_parser = super::state::size)]
+    #[arg(long, value_name = "BYTES", value_parser = super::disk_size)]
     pub max_size: Option<u64>,
 
     /// Keep so many records that were used last; alone, remove all others

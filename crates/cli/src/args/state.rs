@@ -32,11 +32,11 @@ pub struct PruneArgs {
     pub force: bool,
 
     /// Keep what was used last, up to this size, as 10gb
-    #[arg(long, value_name = "BYTES", value_parser = size, alias = "reserved-space", alias = "keep-storage")]
+    #[arg(long, value_name = "BYTES", value_parser = disk_size, alias = "reserved-space", alias = "keep-storage")]
     pub max_used_space: Option<u64>,
 
     /// Remove until this much of the disk is free
-    #[arg(long, value_name = "BYTES", value_parser = size)]
+    #[arg(long, value_name = "BYTES", value_parser = disk_size)]
     pub min_free_space: Option<u64>,
 
     /// Show each thing that is removed
@@ -49,7 +49,10 @@ pub struct PruneArgs {
 }
 
 /// A size; sizes of disks are decimal, as buildx reads them.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// If it is none.
+pub fn disk_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| "it is not a size, as 10gb".to_owned())?;
@@ -99,8 +102,8 @@ mod tests {
     fn sizes_of_disks_are_decimal() {
         for (text, bytes) in [("10gb", 10_000_000_000), ("1.5K", 1500), ("1MiB", 1 << 20), ("7", 7)]
         {
-            assert_eq!(size(text), Ok(bytes));
+            assert_eq!(disk_size(text), Ok(bytes));
         }
-        assert!(size("much").is_err() && size("1x").is_err() && size("").is_err());
+        assert!(disk_size("much").is_err() && disk_size("1x").is_err() && disk_size("").is_err());
     }
 }

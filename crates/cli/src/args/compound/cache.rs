@@ -5,6 +5,7 @@ use oci::Reference;
 
 use super::bucket::{self, Surroundings};
 use super::{Fields, fields, image_format};
+use crate::args::disk_size;
 
 /// The kinds of cache that there are.
 const KINDS: &str = "registry, local, inline, s3, azblob, gcs";
@@ -59,7 +60,8 @@ fn unknown_type(kind: &str) -> String {
 pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, String> {
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
-            let cache = |reference| CacheFrom::Registry { reference, insecure: false };
+            let cache =
+                |reference| CacheFrom::Registry { reference, insecure: false, mounts: true };
             return Ok(references.into_iter().map(cache).collect());
         }
         Value::Typed(kind, fields) => (kind, fields),
@@ -68,8 +70,9 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         "registry" => {
             let reference = take_reference(&mut fields)?;
             let insecure = fields.take_boolean("registry.insecure", false)?;
-            fields.nothing_left("type=registry", &["ref", "registry.insecure"])?;
-            CacheFrom::Registry { reference, insecure }
+            let mounts = fields.take_boolean("mounts", true)?;
+            fields.nothing_left("type=registry", &["ref", "registry.insecure", "mounts"])?;
+            CacheFrom::Registry { reference, insecure, mounts }
         }
         "local" => {
             let source = fields.take("src").filter(|path| !path.is_empty());
@@ -77,12 +80,10 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             let digest = fields.take("digest").filter(|digest| !digest.is_empty());
             let digest = digest.map(|text| text.parse().map_err(|error| format!("{error}")));
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            fields.nothing_left("type=local", &["src", "tag", "digest"])?;
-            CacheFrom::Local {
-                source: around.directory.join(source),
-                tag,
-                digest: digest.transpose()?,
-            }
+            let mounts = fields.take_boolean("mounts", true)?;
+            fields.nothing_left("type=local", &["src", "tag", "digest", "mounts"])?;
+            let source = around.directory.join(source);
+            CacheFrom::Local { source, tag, digest: digest.transpose()?, mounts }
         }
         "s3" | "azblob" | "gcs" => {
             let settings = bucket::bucket(&kind, &mut fields, around)?;
@@ -102,7 +103,7 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
     Ok(vec![cache])
 }
 
-const TO_REGISTRY: [&str; 10] = [
+const TO_REGISTRY: [&str; 12] = [
     "ref",
     "mode",
     "image-manifest",
@@ -113,7 +114,12 @@ const TO_REGISTRY: [&str; 10] = [
     "registry.insecure",
     "ignore-error",
     "on-failure",
+    "mounts",
+    "mounts-max-size",
 ];
+
+/// Cache mounts whose files are larger do not travel unless it is asked for, in bytes.
+const MOUNTS_MAX_SIZE: u64 = 1_000_000_000;
 
 /// Reads a value of `--cache-to`.
 ///
@@ -224,7 +230,22 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> 
     }
     let ignore_error = fields.take_boolean("ignore-error", false)?;
     let on_failure = fields.take_boolean("on-failure", true)?;
-    Ok(CacheTo { target, mode, ignore_error, on_failure, image_manifest, format })
+    let mounts = mounts(fields)?;
+    Ok(CacheTo { target, mode, ignore_error, on_failure, image_manifest, format, mounts })
+}
+
+/// Up to which size cache mounts are left beside the cache; none where they are not.
+fn mounts(fields: &mut Fields) -> Result<Option<u64>, String> {
+    let are_left = fields.take_boolean("mounts", false)?;
+    let size = fields.take("mounts-max-size").filter(|text| !text.is_empty());
+    let size = match size {
+        Some(text) if are_left => {
+            disk_size(&text).map_err(|error| format!("`mounts-max-size={text}`: {error}"))?
+        }
+        Some(_) => return Err("`mounts-max-size` says nothing without `mounts=true`".into()),
+        None => MOUNTS_MAX_SIZE,
+    };
+    Ok(are_left.then_some(size))
 }
 
 #[cfg(test)]
@@ -251,8 +272,10 @@ mod tests {
     fn a_bare_reference_is_a_registry() {
         let caches = from("host/a:cache,host/b").unwrap();
         assert_eq!(caches.len(), 2);
-        assert!(matches!(&caches[0], CacheFrom::Registry { reference, insecure: false }
-            if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache"));
+        assert!(
+            matches!(&caches[0], CacheFrom::Registry { reference, insecure: false, mounts: true }
+            if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache")
+        );
         assert!(
             matches!(&to("localhost/a").unwrap()[..], [cache] if cache.image_manifest && cache.mode == CacheMode::Min)
         );
@@ -272,8 +295,26 @@ mod tests {
         let caches = from("type=local,src=c,tag=x").unwrap();
         assert_eq!(
             caches,
-            [CacheFrom::Local { source: "/w/c".into(), tag: "x".into(), digest: None }]
+            [CacheFrom::Local {
+                source: "/w/c".into(),
+                tag: "x".into(),
+                digest: None,
+                mounts: true
+            }]
         );
+    }
+
+    #[test]
+    fn cache_mounts_travel_where_it_is_asked_for() {
+        let left = |text: &str| to(text).map(|caches| caches[0].mounts);
+        assert_eq!(left("type=local,dest=a"), Ok(None));
+        assert_eq!(left("type=local,dest=a,mounts=true"), Ok(Some(1_000_000_000)));
+        assert_eq!(left("type=registry,ref=a,mounts=1,mounts-max-size=5mb"), Ok(Some(5_000_000)));
+        assert!(left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().contains("without"));
+        assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
+        assert!(to("type=inline,mounts=true").is_err());
+        let from = from("type=registry,ref=a,mounts=false").unwrap();
+        assert!(matches!(from[..], [CacheFrom::Registry { mounts: false, .. }]));
     }
 
     #[test]
