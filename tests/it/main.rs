@@ -10,6 +10,7 @@ mod conformance;
 mod contexts;
 mod debian;
 mod diagnostics;
+mod garbage;
 mod hostile;
 mod inline_cache;
 mod keys;

@@ -205,6 +205,7 @@ impl<'a> Mounts<'a> {
         if cache_mount.fresh
             && let Some(chain) = seed
         {
+            self.say_ignored_owner(&chain, id)?;
             let (store, target) = (self.executor.store().clone(), cache_mount.path.clone());
             let layers: Vec<_> = chain.layers().iter().map(|layer| layer.diff_id).collect();
             blocking(move || store.checkout(&layers, &target)).await?;
@@ -219,6 +220,33 @@ impl<'a> Mounts<'a> {
 }
 
 impl Mounts<'_> {
+    /// Says that a cache mount does not begin with the owner that was asked for, where there is but
+    /// one user.
+    fn say_ignored_owner(&self, seed: &Chain, id: &str) -> Result<(), Error> {
+        let store = self.executor.store();
+        if !store.ignores_owners() {
+            return Ok(());
+        }
+        for layer in seed.layers() {
+            let index = store.index(&layer.diff_id)?;
+            let other = index.entries().iter().find(|entry| (entry.uid, entry.gid) != (0, 0));
+            if let Some(entry) = other {
+                let (uid, gid) = (entry.uid, entry.gid);
+                let events = self.executor.events();
+                let task = events.task(format!("cache mount {id}"), Vec::new());
+                events.send(task, TaskEvent::Started);
+                let text = format!(
+                    "it belongs to root, not to {uid}:{gid}: there is no other user here; with \
+                     entries in /etc/subuid and /etc/subgid there are"
+                );
+                events.send(task, TaskEvent::Warning(text.into()));
+                events.send(task, TaskEvent::Done);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Brings a cache mount that is not here from where somebody has it. That it cannot be brought
     /// costs a warning: it begins empty, as without a cache.
     async fn bring(&self, name: &str, id: &str) -> std::io::Result<()> {

@@ -58,6 +58,8 @@ pub struct PruneFilter {
     pub keep_bytes: Option<u64>,
     /// Also indexes, which are small and save downloads.
     pub all: bool,
+    /// Only what is of this kind.
+    pub only: Option<ItemKind>,
 }
 
 /// What was pruned.
@@ -90,6 +92,13 @@ impl Store {
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
+    /// Bytes of the store's file system.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        let base = &self.inner.base;
+        let about = rustix::fs::statvfs(base).map_err(Error::file("look at", base))?;
+        Ok(about.f_blocks.saturating_mul(about.f_frsize))
+    }
+
     /// Removes what is not in use, as far as the filter says.
     pub fn prune(&self, filter: PruneFilter) -> Result<Pruned> {
         self.prune_keeping(filter, &HashSet::new())
@@ -112,6 +121,7 @@ impl Store {
                 ItemKind::Layer => !layers.contains(&item.digest),
                 ItemKind::Index => filter.all,
             };
+            let is_kind = is_kind && filter.only.is_none_or(|only| only == item.kind);
             if !item.in_use && is_old && is_too_much && is_kind {
                 left -= item.bytes;
                 chosen.push(item);

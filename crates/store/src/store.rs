@@ -191,6 +191,11 @@ impl Store {
         self.inner.options.privileged
     }
 
+    /// Whether files whose owner does not exist here belong to whoever unpacks them.
+    pub fn ignores_owners(&self) -> bool {
+        self.inner.options.unmapped_owners == UnmappedOwners::Ignore
+    }
+
     /// Where a layer's unpacked folder is, if it is unpacked.
     pub fn layer_folder(&self, diff_id: &Digest) -> PathBuf {
         self.layer_path(diff_id).join("fs")

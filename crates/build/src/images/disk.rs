@@ -1,6 +1,7 @@
 //! What takes room, and how there is less of it.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use execute::{CacheMounts, StoredMount};
 use oci::{Digest, Reference};
@@ -60,6 +61,29 @@ pub struct PruneRequest {
     pub max_used: Option<u64>,
     /// Only until so many bytes of the disk are free.
     pub min_free: Option<u64>,
+    /// Only what fits.
+    pub filter: DiskFilter,
+}
+
+/// Some of what takes room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskFilter {
+    /// What was not used for so long.
+    pub unused_for: Option<Duration>,
+    /// What is of this kind.
+    pub kind: Option<DiskKind>,
+}
+
+impl DiskFilter {
+    /// Whether something fits; `now` is in milliseconds since 1970.
+    pub fn fits(&self, entry: &DiskEntry, now: i64) -> bool {
+        self.kind.is_none_or(|kind| kind == entry.kind) && self.is_old(entry.last_used, now)
+    }
+
+    fn is_old(&self, last_used: i64, now: i64) -> bool {
+        let millis = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        self.unused_for.is_none_or(|age| last_used <= now.saturating_sub(millis(age)))
+    }
 }
 
 /// Everything that takes room, what was used longest ago first.
@@ -99,16 +123,32 @@ pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, Ima
     }
     let filter = PruneFilter {
         keep_bytes: limit.map(|limit| limit.saturating_sub(mount_bytes)),
-        all: request.all,
-        ..PruneFilter::default()
+        all: request.all || request.filter.kind == Some(DiskKind::Index),
+        older_than: request.filter.unused_for,
+        only: match request.filter.kind {
+            None | Some(DiskKind::CacheMount) => None,
+            Some(DiskKind::Blob) => Some(ItemKind::Blob),
+            Some(DiskKind::Layer) => Some(ItemKind::Layer),
+            Some(DiskKind::Index) => Some(ItemKind::Index),
+        },
     };
-    let pruned = store.prune_keeping(filter, &layers)?;
+    let pruned = match request.filter.kind {
+        Some(DiskKind::CacheMount) => store::Pruned::default(),
+        _ => store.prune_keeping(filter, &layers)?,
+    };
     let nothing = (HashSet::new(), HashMap::new());
     let mut removed: Vec<DiskEntry> =
         pruned.items.iter().map(|item| entry(item, &nothing.0, &nothing.1)).collect();
 
     let mut left = (used + mount_bytes).saturating_sub(pruned.bytes);
-    for mount in stored_mounts.iter().filter(|_| request.all) {
+    let are_mounts_wanted = match request.filter.kind {
+        None => request.all,
+        kind => kind == Some(DiskKind::CacheMount),
+    };
+    let now = now();
+    let is_wanted =
+        |mount: &&StoredMount| are_mounts_wanted && request.filter.is_old(mount.last_use, now);
+    for mount in stored_mounts.iter().filter(is_wanted) {
         if limit.is_none_or(|limit| left > limit)
             && mounts.discard(mount, |folder| store.discard(folder).map_err(ImageError::from))?
         {
@@ -131,7 +171,12 @@ fn limit(store: &Store, request: PruneRequest, used: u64) -> Result<Option<u64>,
     })
 }
 
-fn mounts(store: &Store) -> CacheMounts {
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+pub(super) fn mounts(store: &Store) -> CacheMounts {
     CacheMounts::new(store.cache_mounts_folder())
 }
 
@@ -185,7 +230,7 @@ fn entry(
     }
 }
 
-fn mount_entry(mount: &StoredMount) -> DiskEntry {
+pub(super) fn mount_entry(mount: &StoredMount) -> DiskEntry {
     DiskEntry {
         id: mount.id.clone(),
         kind: DiskKind::CacheMount,

@@ -2,6 +2,7 @@
 //! registries, and the room they take.
 
 mod archive;
+mod collect;
 mod disk;
 mod error;
 mod names;
@@ -13,7 +14,8 @@ use store::Store;
 
 pub use crate::shelf::{Kept, KeptImage, find, list};
 pub use archive::{Loaded, Saved, load};
-pub use disk::{DiskEntry, DiskKind, PruneRequest, prune, usage};
+pub use collect::{CollectPolicy, Space, collect};
+pub use disk::{DiskEntry, DiskFilter, DiskKind, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use names::{Found, Removed, look_up, remove, tag};
 pub use pull::{PullRequest, Pulled};

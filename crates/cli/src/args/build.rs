@@ -123,6 +123,11 @@ pub struct BuildArgs {
     #[arg(long, value_name = "CACHE", help_heading = "Cache")]
     pub cache_to: Vec<String>,
 
+    /// After the build, remove what was used longest ago until kiln's state is no larger than this,
+    /// as 10gb (default: see `[gc]` in the configuration)
+    #[arg(long, value_name = "BYTES", value_parser = super::disk_size, help_heading = "Cache")]
+    pub keep_storage: Option<u64>,
+
     /// Run every step, whatever is known
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Cache")]
     pub no_cache: Option<bool>,

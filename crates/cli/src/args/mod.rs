@@ -22,7 +22,7 @@ pub use images::{
 };
 pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
-pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_size, refuse_filters};
+pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size, duration};
 
 const AFTER_HELP: &str = "\
 Examples:

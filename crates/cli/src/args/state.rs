@@ -1,5 +1,8 @@
 //! `du`, `prune`, `completion`.
 
+use std::time::Duration;
+
+use build::images::{DiskFilter, DiskKind};
 use clap::Args;
 
 /// `kiln du`.
@@ -14,8 +17,8 @@ pub struct DuArgs {
     #[arg(long, value_name = "FORMAT", allow_hyphen_values = true)]
     pub format: Option<String>,
 
-    /// buildx'; not there yet.
-    #[arg(long, hide = true)]
+    /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
+    #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }
 
@@ -39,12 +42,16 @@ pub struct PruneArgs {
     #[arg(long, value_name = "BYTES", value_parser = disk_size)]
     pub min_free_space: Option<u64>,
 
+    /// Remove only what was not used for so long, as 24h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub until: Option<Duration>,
+
     /// Show each thing that is removed
     #[arg(long)]
     pub verbose: bool,
 
-    /// buildx'; not there yet.
-    #[arg(long, hide = true)]
+    /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
+    #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }
 
@@ -70,15 +77,62 @@ pub fn disk_size(text: &str) -> Result<u64, String> {
     Ok((number * factor) as u64)
 }
 
-/// Refuses filters.
+/// A time as Go writes it, and days: `24h`, `1h30m`, `7d`.
 ///
 /// # Errors
-/// A sentence that names the filter.
-pub fn refuse_filters(filters: &[String]) -> Result<(), String> {
-    match filters.first() {
-        Some(filter) => Err(format!("`--filter {filter}`: filters are not there yet")),
-        None => Ok(()),
+/// If it is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "it is not a time, as 24h or 7d".to_owned();
+    let mut rest = text.trim();
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(digits);
+        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let factor = match &after[..unit] {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return Err(wrong()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| wrong())? * factor;
+        rest = &after[unit..];
     }
+    match text.trim().is_empty() {
+        true => Err(wrong()),
+        false => Duration::try_from_secs_f64(seconds).map_err(|_| wrong()),
+    }
+}
+
+/// Reads `--filter`.
+///
+/// # Errors
+/// A sentence that names the filter that is unknown or wrong.
+pub fn disk_filter(filters: &[String]) -> Result<DiskFilter, String> {
+    let mut filter = DiskFilter::default();
+    for text in filters {
+        let wrong = |what: &str| format!("`--filter {text}`: {what}");
+        // buildx compares with `==` too.
+        let (key, value) = text.split_once('=').ok_or_else(|| wrong("write KEY=VALUE"))?;
+        let value = value.trim_start_matches('=');
+        match key {
+            "until" | "unused-for" => {
+                filter.unused_for = Some(duration(value).map_err(|error| wrong(&error))?);
+            }
+            "type" => {
+                filter.kind = Some(match value {
+                    "blob" => DiskKind::Blob,
+                    "layer" | "regular" => DiskKind::Layer,
+                    "index" => DiskKind::Index,
+                    "cachemount" | "exec.cachemount" => DiskKind::CacheMount,
+                    _ => return Err(wrong("types are blob, layer, index and cachemount")),
+                });
+            }
+            _ => return Err(wrong("there are until=DURATION and type=TYPE")),
+        }
+    }
+    Ok(filter)
 }
 
 /// `kiln completion`.
@@ -105,5 +159,18 @@ mod tests {
             assert_eq!(disk_size(text), Ok(bytes));
         }
         assert!(disk_size("much").is_err() && disk_size("1x").is_err() && disk_size("").is_err());
+    }
+
+    #[test]
+    fn filters_are_read_or_refused_by_name() {
+        let read = |text: &str| disk_filter(&[text.to_owned()]);
+        let hours = |hours: u64| Some(Duration::from_secs(3600 * hours));
+        assert_eq!(read("until=24h").unwrap().unused_for, hours(24));
+        assert_eq!(read("unused-for=1d1h30m30m").unwrap().unused_for, hours(26));
+        assert_eq!(read("type==exec.cachemount").unwrap().kind, Some(DiskKind::CacheMount));
+        for wrong in ["until=24", "until=", "until=h", "type=frontend", "shared=true", "id~=x", "x"]
+        {
+            assert!(read(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
     }
 }

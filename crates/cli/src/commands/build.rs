@@ -3,16 +3,17 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 
+use build::images::{CollectPolicy, collect};
 use build::{Host, Outcome};
 use graph::Events;
 
 use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
-use crate::machine;
 use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
-use crate::settings::{Environment, Proxies, Settings, read_proxies};
+use crate::settings::{Environment, Proxies, Settings, collect_policy, keep, read_proxies};
 use crate::terminal::{self, say};
 use crate::threads;
+use crate::{human, machine};
 
 /// Builds, and shows it.
 ///
@@ -42,6 +43,8 @@ pub fn execute(
         say(&format!("WARNING: {warning}\n"));
     }
     let plain = !matches!(plan.presentation.progress, Mode::Auto | Mode::Tty);
+    let policy = collect_policy(environment)?;
+    let collect = args.keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = machine::host(settings, environment, &standing, wanted, shown.events())
         .and_then(|host| is_isolated(&host, wanted).map(|()| host));
@@ -59,12 +62,32 @@ pub fn execute(
     }
     let result =
         threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
+    let tidied = tidy(&host, collect);
     host.store.end();
     match result {
-        Ok(outcome) => shown.succeed(&outcome).map(|()| Some(outcome)),
+        Ok(outcome) => {
+            let result = shown.succeed(&outcome);
+            say(&tidied);
+            result.map(|()| Some(outcome))
+        }
         Err(error) => {
             shown.fail();
             Err(Report { plain, ..report(error) })
+        }
+    }
+}
+
+/// Removes what is not to stay; what is to be said of it. The build is what it is, whatever happens.
+fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
+    let Some(policy) = policy else { return String::new() };
+    match collect(&host.store, &policy) {
+        Ok(removed) if removed.is_empty() => String::new(),
+        Ok(removed) => {
+            let bytes = removed.iter().map(|entry| entry.size).sum();
+            format!("removed {} that was not used for long\n", human::size(bytes))
+        }
+        Err(error) => {
+            format!("WARNING: old build cache was not removed: {}\n", machine::chain(&error))
         }
     }
 }

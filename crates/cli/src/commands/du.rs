@@ -5,7 +5,7 @@ use serde_json::json;
 use store::Store;
 
 use super::{ago, json_lines, now, report};
-use crate::args::{DuArgs, ListFormat, list_format, refuse_filters};
+use crate::args::{DuArgs, ListFormat, disk_filter, list_format};
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
@@ -14,9 +14,10 @@ use crate::{human, terminal};
 /// # Errors
 /// If a flag is wrong or the store cannot be read.
 pub fn run(args: &DuArgs, store: &Store) -> Result<(), Report> {
-    refuse_filters(&args.filter)?;
+    let filter = disk_filter(&args.filter)?;
     let format = list_format(args.format.as_deref())?;
-    let entries = usage(store).map_err(|error| report(&error))?;
+    let mut entries = usage(store).map_err(|error| report(&error))?;
+    entries.retain(|entry| filter.fits(entry, 1000 * now()));
     terminal::print(&text(&entries, args, format, now()))
 }
 

@@ -4,7 +4,7 @@ use build::images::{DiskEntry, PruneRequest, prune};
 use store::Store;
 
 use super::report;
-use crate::args::{PruneArgs, refuse_filters};
+use crate::args::{PruneArgs, disk_filter};
 use crate::render::Report;
 use crate::{human, terminal};
 
@@ -13,7 +13,8 @@ use crate::{human, terminal};
 /// # Errors
 /// If a flag is wrong, there is no answer, or something cannot be removed.
 pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
-    refuse_filters(&args.filter)?;
+    let mut filter = disk_filter(&args.filter)?;
+    filter.unused_for = args.until.or(filter.unused_for);
     if let Some(question) = question(args) {
         match terminal::confirm(question)? {
             Some(answer) if is_yes(&answer) => (),
@@ -28,6 +29,7 @@ pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
         all: args.all,
         max_used: args.max_used_space,
         min_free: args.min_free_space,
+        filter,
     };
     let removed = prune(store, request).map_err(|error| report(&error))?;
     terminal::print(&text(&removed, args))

@@ -1,5 +1,6 @@
 //! What the environment says, typed. Nothing else in kiln reads the environment.
 
+mod config_file;
 mod docker_config;
 mod environment;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use oci::Platform;
 use store::tar::Limits;
 
+pub use config_file::{collect_policy, keep};
 pub use docker_config::{Proxies, read_proxies};
 pub use environment::Environment;
 

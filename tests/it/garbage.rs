@@ -1,0 +1,101 @@
+//! What takes room, and what is removed.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use fixtures::{Access, Kiln};
+use serde_json::Value;
+
+use crate::{context_of, kiln, registry, text};
+
+/// Bytes of the files below a folder, each counted once.
+fn bytes(folder: &Path, seen: &mut HashSet<u64>) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().unwrap();
+        match metadata.is_dir() {
+            true => bytes(&entry.path(), seen),
+            false if metadata.is_file() && seen.insert(metadata.ino()) => metadata.len(),
+            false => 0,
+        }
+    };
+    entries.map(size).sum()
+}
+
+fn listed(kiln: &Kiln, filter: &[&str]) -> Vec<Value> {
+    let run = kiln.run(["du", "--format=json"].iter().chain(filter)).expect_ok();
+    run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn sum(entries: &[Value]) -> u64 {
+    entries.iter().map(|entry| entry["Size"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn du_adds_up_and_prune_makes_it_less() {
+    let Some(registry) = registry("garbage", Access::Open) else { return };
+    let kiln = kiln();
+    let context = context_of(&[
+        (
+            "Dockerfile",
+            "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt /\n",
+        ),
+        ("a.txt", "one"),
+    ]);
+    let build = |more: &[&str]| {
+        let host = format!("--build-arg=REGISTRY={}", registry.host());
+        let args = [&host, "--output=type=cacheonly", &text(context.path())].map(str::to_owned);
+        let more = more.iter().map(|arg| (*arg).to_owned());
+        kiln.run(["build".to_owned()].into_iter().chain(args).chain(more)).expect_ok()
+    };
+    build(&[]);
+    let on_disk = |names: &[&str]| -> u64 {
+        let seen = &mut HashSet::new();
+        names.iter().map(|name| bytes(&kiln.root().join("v1").join(name), seen)).sum()
+    };
+    let entries = listed(&kiln, &[]);
+    assert_eq!(sum(&entries), on_disk(&["blobs", "layers", "mounts"]), "{entries:#?}");
+    let layers = listed(&kiln, &["--filter=type=layer"]);
+    let blobs = listed(&kiln, &["--filter=type=blob"]);
+    let indexes = listed(&kiln, &["--filter=type=index"]);
+    assert_eq!(sum(&layers) + sum(&blobs) + sum(&indexes), sum(&entries));
+    assert!(!layers.is_empty() && !blobs.is_empty());
+    assert_eq!(listed(&kiln, &["--filter=until=1h"]), [Value::Null; 0]);
+
+    // Nothing is that old; then all of it is.
+    kiln.run(["prune", "--force", "--all", "--until=1h"]).expect_ok();
+    assert_eq!(sum(&listed(&kiln, &[])), sum(&entries));
+    kiln.run(["prune", "--force", "--filter=type=layer"]).expect_ok();
+    assert_eq!(sum(&listed(&kiln, &[])), sum(&entries) - sum(&layers));
+    let refused = kiln.run(["prune", "--force", "--filter=shared=true"]);
+    assert!(refused.refused() && refused.stderr.contains("shared=true"), "{}", refused.stderr);
+
+    // A build that asks for it leaves no more than what it used itself.
+    build(&[]);
+    std::fs::write(context.path().join("a.txt"), "x".repeat(5000)).unwrap();
+    build(&[]);
+    let before = sum(&listed(&kiln, &[]));
+    std::fs::write(context.path().join("a.txt"), "three").unwrap();
+    let run = build(&["--keep-storage=1b"]);
+    assert!(run.stderr.contains("removed "), "{}", run.stderr);
+    assert!(sum(&listed(&kiln, &[])) < before);
+    // What is gone is made again.
+    std::fs::write(context.path().join("a.txt"), "x".repeat(5000)).unwrap();
+    build(&[]);
+    kiln.run(["prune", "--force", "--all"]).expect_ok();
+    assert_eq!(sum(&listed(&kiln, &[])), 0);
+    build(&[]);
+}
+
+#[test]
+fn a_wrong_configuration_is_named() {
+    let kiln = kiln();
+    let context = context_of(&[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "one")]);
+    let config = context.path().join("config.toml");
+    std::fs::write(&config, "[gc]\nmax-used-space = 'much'\n").unwrap();
+    let mut command = kiln.command(["build", "--output=type=cacheonly", &text(context.path())]);
+    command.env("KILN_CONFIG", &config);
+    let run = fixtures::kiln::finish(command, b"");
+    assert!(run.refused() && run.stderr.contains("gc.max-used-space"), "{}", run.stderr);
+}
