@@ -57,7 +57,8 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
             host.events.send(
                 task,
                 TaskEvent::Warning(
-                    format!("failed to import the cache, going on without it: {text}").into(),
+                    format!("failed to import the cache {name}, going on without it: {text}")
+                        .into(),
                 ),
             );
             host.events.send(task, TaskEvent::Failed(Failure::Error(text.into())));

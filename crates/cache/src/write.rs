@@ -26,6 +26,8 @@ use crate::{Error, Export, Exported};
 
 /// So often another writer may come between.
 const ATTEMPTS: u32 = 12;
+/// In so many first attempts, a registry that does not take the manifest is asked again.
+const REFUSALS: u32 = 3;
 /// A writer that saw the old cache writes within this, or within some times what writing takes.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -121,7 +123,17 @@ impl Writer<'_> {
                 there = self.read(&mut notes).await?;
                 continue;
             }
-            self.place.put(self.transfer, &merged.contents, &merged.documents).await?;
+            let put = self.place.put(self.transfer, &merged.contents, &merged.documents).await;
+            if let Err(error) = put {
+                // Registries can know nothing for a moment of a blob that others send too.
+                match error {
+                    Error::Registry(error) if attempt < REFUSALS && !error.is_unauthorized() => (),
+                    error => return Err(error),
+                }
+                tokio::time::sleep(pause(began.elapsed(), attempt)).await;
+                there = self.read(&mut notes).await?;
+                continue;
+            }
             if held.is_some() {
                 return Ok(self.done(merged, notes));
             }
