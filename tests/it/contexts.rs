@@ -4,7 +4,7 @@ use std::process::Command;
 
 use fixtures::tar::{self, Entry, Kind};
 use fixtures::web_server::Page;
-use fixtures::{Kiln, Run, WebServer};
+use fixtures::{Inetd, Kiln, Run, WebServer};
 
 use crate::repository::Repository;
 use crate::{context_of, kiln, stat, text};
@@ -24,13 +24,14 @@ impl Bench {
         self.server.put(path, Page { body: body.into(), ..Page::default() });
     }
 
-    /// Builds; `@` stands for the server's host.
+    /// Builds; `//@/` stands for the server's host.
     fn build(&self, args: &[&str], input: &[u8]) -> Run {
         // Files keep their times, also where the build has an epoch.
         let output = text(&self.place.path().join("out.tar"));
         let output = format!("--output=type=tar,source-date-epoch=,dest={output}");
         let metadata = format!("--metadata-file={}", text(&self.place.path().join("metadata")));
-        let args = args.iter().map(|arg| arg.replace('@', self.server.host()));
+        let host = format!("//{}/", self.server.host());
+        let args = args.iter().map(|arg| arg.replace("//@/", &host));
         let fixed = ["build", "--progress=plain", output.as_str(), metadata.as_str()];
         self.kiln.run_with_input(fixed.map(str::to_owned).into_iter().chain(args), input)
     }
@@ -188,19 +189,201 @@ fn repositories() {
     let keep = "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
     bench.build(&[keep, "http://@/r.git"], b"").expect_ok();
     assert!(bench.paths().contains(&"/all/.git/HEAD".to_owned()), "{:?}", bench.paths());
-    let epoch = "--build-arg=SOURCE_DATE_EPOCH=5";
     let committed: i64 = repository.run(&["log", "-1", "--format=%ct"]).parse().unwrap();
-    for (args, mtime) in [
-        (&["http://@/r.git?mtime=commit"][..], committed),
-        (&[epoch, "http://@/r.git?keep-git-dir=0"], committed),
-    ] {
-        bench.build(args, b"").expect_ok();
-        let files = bench.files();
-        let file = files.iter().find(|entry| entry.absolute() == "/all/run.sh").unwrap();
-        assert_eq!(file.mtime, mtime, "{args:?}");
-    }
+    // Times are no part of a key.
+    bench.build(&["--no-cache", "http://@/r.git?mtime=commit"], b"").expect_ok();
+    let files = bench.files();
+    let file = files.iter().find(|entry| entry.absolute() == "/all/run.sh").unwrap();
+    assert_eq!(file.mtime, committed);
 
     bench.refuses(&["http://@/r.git#none"], b"", &["build context", "does not contain ref none"]);
     bench.refuses(&["http://@/r.git?colour=red"], b"", &["unexpected query \"colour\""]);
     bench.refuses(&["-f", "none", "http://@/r.git"], b"", &["`none`"]);
+}
+
+/// `git daemon`; it ends when this is dropped.
+struct Daemon {
+    server: Inetd,
+    place: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(test: &str) -> Option<Self> {
+        let git = crate::program(test, "git")?;
+        let place = tempfile::tempdir().unwrap();
+        let base = place.path().to_owned();
+        let server = Inetd::start(move || {
+            let mut command = Command::new(&git);
+            command
+                .args(["daemon", "--inetd", "--export-all"])
+                .arg(format!("--base-path={}", base.display()))
+                .arg(&base)
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", "safe.directory")
+                .env("GIT_CONFIG_VALUE_0", "*")
+                .stderr(std::process::Stdio::null());
+            command
+        });
+        Some(Self { server, place })
+    }
+
+    /// Serves a repository under a name.
+    fn serve(&self, name: &str, repository: &Repository) {
+        let bare = self.place.path().join(name);
+        let _ = std::fs::remove_dir_all(&bare);
+        repository.run(&["clone", "-q", "--mirror", ".", &text(&bare)]);
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("git://{}/{path}", self.server.host())
+    }
+}
+
+#[test]
+fn repositories_by_everything_that_names_a_commit() {
+    let test = "repositories_by_everything_that_names_a_commit";
+    let (Some(daemon), Some(repository)) = (Daemon::start(test), Repository::new(test)) else {
+        return;
+    };
+    let Some(module) = Repository::new(test) else { return };
+    daemon.serve("module.git", &module);
+    let first = repository.run(&["rev-parse", "v1^{}"]);
+    std::fs::write(repository.work().join("Dockerfile"), DOCKERFILE).unwrap();
+    repository.run(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        &text(&module.work()),
+        "module",
+    ]);
+    let gitmodules = repository.work().join(".gitmodules");
+    let lines = std::fs::read_to_string(&gitmodules).unwrap();
+    let lines = lines.replace(&text(&module.work()), "../module.git");
+    std::fs::write(&gitmodules, lines).unwrap();
+    repository.commit();
+    repository.run(&["update-ref", "refs/pull/7/head", "HEAD"]);
+    let second = repository.run(&["rev-parse", "HEAD"]);
+    std::fs::write(repository.work().join("dir/a.txt"), "three\n").unwrap();
+    repository.commit();
+    daemon.serve("r.git", &repository);
+
+    let bench = Bench::new();
+    let a = |bench: &Bench| {
+        let files = bench.files();
+        let file = files.iter().find(|entry| entry.absolute() == "/all/dir/a.txt").unwrap();
+        file.kind.clone()
+    };
+    let kind = |text: &str| Kind::File(text.into());
+    for (end, expected) in [
+        ("", "three\n"),
+        ("#refs/heads/main", "three\n"),
+        ("#pull/7/head", "two\n"),
+        ("?ref=refs/pull/7/head", "two\n"),
+        (&format!("#{second}"), "two\n"),
+        (&format!("?commit={second}&fetch-by-commit=1&ref=nowhere"), "two\n"),
+        (&format!("?checksum={}&ref=refs/pull/7/head", &second[..10]), "two\n"),
+    ] {
+        bench.build(&[&daemon.url(&format!("r.git{end}"))], b"").expect_ok();
+        assert_eq!(a(&bench), kind(expected), "{end}");
+        assert!(bench.paths().contains(&"/all/module/run.sh".to_owned()), "{end}");
+    }
+    for (end, expected) in [("#v1", "one\n"), ("?tag=v1", "one\n"), (&format!("#{first}"), "one\n")]
+    {
+        let url = daemon.url(&format!("r.git{end}"));
+        bench.build(&["-f", "-", &url], DOCKERFILE.as_bytes()).expect_ok();
+        assert_eq!(a(&bench), kind(expected), "{end}");
+    }
+    bench.build(&[&daemon.url("r.git?submodules=0")], b"").expect_ok();
+    assert!(!bench.paths().iter().any(|path| path.starts_with("/all/module/")));
+
+    for (end, words) in [
+        ("?tag=nope", "does not contain ref refs/tags/nope"),
+        ("?commit=1234567&fetch-by-commit", "requires a full commit SHA"),
+        ("?fetch-by-commit&ref=main", "requires a checksum"),
+        (&format!("?ref=main&commit={first}"), "expected checksum to match"),
+        (&format!("#{}", "0".repeat(40)), "no commit 0000"),
+    ] {
+        bench.refuses(&[&daemon.url(&format!("r.git{end}"))], b"", &["build context", words]);
+    }
+    // A step that fails names its line.
+    let lines = format!("FROM scratch\nADD {} /x\n", daemon.url("r.git#nope"));
+    bench.refuses(&["-"], lines.as_bytes(), &["Dockerfile:2", "ADD git://", "ref nope"]);
+    let lines = "FROM scratch\n\nADD http://@/none /x\n".replace('@', bench.server.host());
+    bench.refuses(&["-"], lines.as_bytes(), &["Dockerfile:3", "ADD http", "404"]);
+}
+
+#[test]
+fn contexts_with_names() {
+    let test = "contexts_with_names";
+    let (Some(daemon), Some(repository)) = (Daemon::start(test), Repository::new(test)) else {
+        return;
+    };
+    daemon.serve("r.git", &repository);
+    let bench = Bench::new();
+    bench.put("/file", b"from the web\n");
+    let folder = context_of(&[("a", "a\n"), ("skip", "s\n"), (".dockerignore", "skip\n")]);
+    let lines = "FROM scratch AS replaced\nCOPY none /none\n\
+                 FROM base\nCOPY --from=folder . /folder/\nCOPY --from=web / /web/\n\
+                 COPY --from=repository dir /git/\nCOPY --from=replaced a /replaced\n";
+    let layout = bench.place.path().join("layout");
+    let base = context_of(&[("Dockerfile", "FROM scratch\nENV A=b\nCOPY f /f\n"), ("f", "f\n")]);
+    let output = format!("--output=type=oci,dest={},tar=false,name=base:1", text(&layout));
+    bench.kiln.run(["build", "--quiet", &output, &text(base.path())]).expect_ok();
+    let folder = text(folder.path());
+    let flags = |base: &str| {
+        [
+            ("base", base),
+            ("folder", &folder),
+            ("web", "http://@/file"),
+            ("repository", &daemon.url("r.git#v1")),
+            ("replaced", &folder),
+        ]
+        .map(|(name, value)| format!("--build-context={name}={value}"))
+    };
+    let build = |base: &str| {
+        let flags = flags(base);
+        let mut args: Vec<&str> = flags.iter().map(String::as_str).collect();
+        args.push("-");
+        bench.build(&args, lines.as_bytes())
+    };
+    let expected =
+        ["/f", "/folder/.dockerignore", "/folder/a", "/git/a.txt", "/replaced", "/web/context"];
+    let at = |rest: &str| format!("oci-layout://{}{rest}", text(&layout));
+    let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
+    let digest = index.split("\"digest\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    for base in [at(":1"), at(""), at(&format!("@{digest}")), at(&format!(":x@{digest}"))] {
+        build(&base).expect_ok();
+        assert_eq!(bench.paths(), expected, "{base}");
+    }
+    assert_eq!(bench.ran(), 0);
+    // The base by a name of the store, and by platform.
+    build("docker-image://base:1");
+    let other = "--build-context=base::linux/s390x=none-of-ours";
+    let run = bench.build(&[other, "-"], b"FROM base\n");
+    assert!(run.refused(), "{}", run.stderr);
+    let host = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let by_platform = format!("--build-context=base::linux/{host}={}", at(":1"));
+    let wrong = format!("--build-context=base={folder}");
+    bench.build(&[&by_platform, &wrong, "-"], b"FROM base\n").expect_ok();
+    assert_eq!(bench.paths(), ["/f"]);
+
+    for (value, words) in [
+        (
+            at("@sha256:0000000000000000000000000000000000000000000000000000000000000000"),
+            "blobs/sha256",
+        ),
+        ("http://@/none".to_owned(), "404"),
+        (daemon.url("r.git#nope"), "ref nope"),
+    ] {
+        let flag = format!("--build-context=x={value}");
+        let run = bench.build(&[&flag, "-"], b"FROM scratch\nCOPY --from=x / /\n");
+        assert!(run.refused() && run.stderr.contains(words), "{value}: {}", run.stderr);
+        assert!(run.stderr.contains("Dockerfile:2"), "{value}: {}", run.stderr);
+    }
 }

@@ -51,7 +51,7 @@ impl<'a> Loader<'a> {
         let source = match &request.context {
             Context::Folder(_) | Context::Empty => return Ok(None),
             Context::Git(git) => {
-                let context = dockerfile::Context::Git(self.git(git));
+                let context = dockerfile::Context::Git(repository(git, &request.build_args));
                 let output = if wanted { Some(self.load(&context).await?) } else { None };
                 return Ok(Some(Loaded { context, output, only: None }));
             }
@@ -111,21 +111,6 @@ impl<'a> Loader<'a> {
         let bytes = self.read(&output, "Dockerfile", TEXT_LIMIT + 1).await?;
         text_of(bytes.unwrap_or_default())
             .map_err(|source| Error::NoDockerfile { path: shown_url(url).into(), source })
-    }
-
-    /// A repository, with what build arguments say of it.
-    fn git(&self, git: &GitContext) -> graph::GitSource {
-        let mut source = git.source.clone();
-        let argument = |wanted: &str| {
-            let mut given = self.request.build_args.iter().rev();
-            given.find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-        };
-        source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(is_true);
-        let epoch = self.request.source_date_epoch.is_some();
-        if epoch && !git.has_mtime {
-            source.mtime = GitMtime::Commit;
-        }
-        source
     }
 
     /// Brings an archive that comes once into the store.
@@ -206,6 +191,20 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// A repository, with what build arguments say of it.
+fn repository(git: &GitContext, build_args: &[(String, String)]) -> graph::GitSource {
+    let argument = |wanted: &str| {
+        let mut given = build_args.iter().rev();
+        given.find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    };
+    let mut source = git.source.clone();
+    source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(is_true);
+    if !git.has_mtime && argument("SOURCE_DATE_EPOCH").is_some_and(|value| !value.is_empty()) {
+        source.mtime = GitMtime::Commit;
+    }
+    source
+}
+
 /// The names that a Dockerfile can have: BuildKit knows `dockerfile` for `Dockerfile` too.
 fn names(name: &str) -> Vec<String> {
     let (folder, base) = match name.rfind('/') {
@@ -224,6 +223,23 @@ fn is_true(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn build_arguments_of_repositories() {
+        let read = |address: &str, arguments: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let arguments: Vec<_> = arguments.iter().map(pair).collect();
+            repository(&GitContext::parse(address).unwrap().unwrap(), &arguments)
+        };
+        let keep = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+        assert!(read("git://h/r", &[(keep, "0"), (keep, "1")]).keep_git_dir);
+        assert!(!read("git://h/r", &[(keep, "1"), (keep, "no")]).keep_git_dir);
+        assert!(read("git://h/r?keep-git-dir=1", &[]).keep_git_dir);
+        let epoch = [("SOURCE_DATE_EPOCH", "5")];
+        assert_eq!(read("git://h/r", &[]).mtime, GitMtime::Checkout);
+        assert_eq!(read("git://h/r", &epoch).mtime, GitMtime::Commit);
+        assert_eq!(read("git://h/r?mtime=checkout", &epoch).mtime, GitMtime::Checkout);
+    }
 
     #[test]
     fn a_dockerfile_can_be_in_lower_case() {
