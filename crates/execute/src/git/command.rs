@@ -51,13 +51,16 @@ const UNWANTED: [&str; 27] = [
 
 /// Settings for each run. Transports that could run something are not named, so they are refused;
 /// folders are only for the caller, not for a repository's submodules.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 15] = [
     ("protocol.allow", "never"),
     ("protocol.http.allow", "always"),
     ("protocol.https.allow", "always"),
     ("protocol.git.allow", "always"),
     ("protocol.ssh.allow", "always"),
     ("protocol.file.allow", "user"),
+    // A server that says nothing for ten minutes is gone.
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "600"),
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("credential.helper", ""),
@@ -70,7 +73,7 @@ const SETTINGS: [(&str, &str); 13] = [
 /// How ssh is run, by a shell. What a host's key is must be what the caller knows of it, if he
 /// knows one; a new one is taken, as BuildKit takes it, and kept nowhere.
 const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new \
-    -o \"UserKnownHostsFile=$KILN_KNOWN_HOSTS\"";
+    -o ConnectTimeout=60 -o ServerAliveInterval=60 -o \"UserKnownHostsFile=$KILN_KNOWN_HOSTS\"";
 
 /// Files of known hosts as ssh reads them; it adds what is new to the first.
 fn known_hosts(file: Option<&Path>) -> String {

@@ -257,6 +257,17 @@ fn downloads_and_checkouts() {
         crate::git_record(&git(true), tag, "refs/tags/v1").to_string(),
         "sha256:8a25d00f4caca772ef57d31038e918db777f8a6d83f360a96df72c48b7e7120b"
     );
+    let commit = "a3847bbddf70ea4b4937e25649848042ad0f0fdc";
+    let source = graph::GitSource { mtime: graph::GitMtime::Commit, ..git(true) };
+    assert_eq!(
+        crate::git_record(&source, commit, "refs/heads/main").to_string(),
+        "sha256:dcdb63ac49d4534a4505ca3be6c170467c0a7548a46802d46917cd2e4e2aa308"
+    );
+    let source = graph::GitSource { keep_git_dir: false, ..source };
+    assert_eq!(
+        crate::git_record(&source, commit, "refs/heads/main").to_string(),
+        "sha256:c9008ee78f9a630a19a9ef6572e72371eacf197b392a8f1973a8b43e483b1eb5"
+    );
     for (name, safe) in [("a/b", "b"), (" x ", "x"), ("..", "download"), ("a\nb", "download")] {
         assert_eq!(crate::safe_file_name(name), safe);
     }
