@@ -254,7 +254,9 @@ async fn find(
     if let Some(NamedContext::OciLayout(layout)) = context {
         return layouts::find(images, layout, need).await;
     }
-    if !request.pull
+    // What another build of this call has made is here and nowhere else.
+    let is_made = matches!(context, Some(NamedContext::Kept(_)));
+    if (is_made || !request.pull)
         && let Some(image) = shelf::base(&host.store, &need.reference, &need.platform)
     {
         images.remember(&image);
@@ -296,7 +298,9 @@ fn dockerfile_request(
     asked.allow_security_insecure = request.allow_security_insecure;
     for (name, context) in &request.named_contexts {
         let context = match context {
-            NamedContext::Image(reference) => dockerfile::Context::Image(reference.clone()),
+            NamedContext::Image(reference) | NamedContext::Kept(reference) => {
+                dockerfile::Context::Image(reference.clone())
+            }
             NamedContext::Scratch => dockerfile::Context::Scratch,
             NamedContext::Git(source) => dockerfile::Context::Git(source.clone()),
             NamedContext::Http(url) => dockerfile::Context::Http(download_of(url)),

@@ -9,6 +9,7 @@ use store::Store;
 use crate::Traffic;
 
 /// What the caller lends to a build.
+#[derive(Clone)]
 pub struct Host {
     /// Where bytes live.
     pub store: Store,
@@ -20,7 +21,13 @@ pub struct Host {
     pub events: Events,
     /// Where a Docker engine listens (`DOCKER_HOST`); empty is the usual socket.
     pub engine: String,
+    /// What builds that run side by side make for each other.
+    pub work: Option<Work>,
 }
+
+/// Steps that several builds make once.
+#[derive(Clone, Default)]
+pub struct Work(pub(crate) solve::Shared<execute::Output>);
 
 impl Host {
     /// What went over the network since `before`.

@@ -22,6 +22,7 @@ mod mounts;
 mod outcome;
 mod pipeline;
 mod request;
+mod several;
 mod shelf;
 mod solving;
 pub mod upkeep;
@@ -35,9 +36,11 @@ pub use cache::{BucketSettings, Credentials, PlaceSettings, Service};
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use explaining::{Explained, Reason, explain};
-pub use host::Host;
+pub use host::{Host, Work};
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
+pub use several::{Job, JobError, build_all};
+
 pub use request::{
     ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,

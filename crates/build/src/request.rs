@@ -210,6 +210,8 @@ pub enum NamedContext {
     Folder(PathBuf),
     /// An image (`docker-image://`).
     Image(Reference),
+    /// An image of this machine, whether bases are asked for again or not.
+    Kept(Reference),
     /// Nothing (`docker-image://scratch`).
     Scratch,
     /// An image in a folder of the OCI layout (`oci-layout://`).

@@ -179,8 +179,11 @@ pub(crate) async fn solve(
 
     let results = bases.results();
     let uploads = Uploads::new(request, &transfer, graph, &results);
-    let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
+    let mut solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
         .on_made(|id, chain: &Chain| uploads.start(id, chain));
+    if let Some(work) = &host.work {
+        solver = solver.sharing(work.0.clone());
+    }
     let (outputs, steps, error) = match solver.solve_all(&results).await {
         Ok(solved) => (solved.output, solved.steps, None),
         Err(error) => (Vec::new(), solver.learned(&results), Some(error)),

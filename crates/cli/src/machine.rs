@@ -81,6 +81,7 @@ pub fn host(
         client: client(settings, environment)?,
         events,
         engine: settings.docker_host.clone().unwrap_or_default(),
+        work: None,
     })
 }
 

@@ -104,6 +104,19 @@ impl Events {
         Self::new(|_| ())
     }
 
+    /// The same events, with tasks that are called otherwise; their numbers stay apart.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let send = self.send.clone();
+        let renamed = move |mut event: Event| {
+            if let TaskEvent::Known(task) = &mut event.what {
+                task.name = name(&task.name).into();
+            }
+            send(event);
+        };
+        Self { send: Arc::new(renamed), next: self.next.clone() }
+    }
+
     /// Introduces a task.
     pub fn task(&self, name: impl Into<Arc<str>>, inputs: Vec<TaskId>) -> TaskId {
         let id = TaskId(self.next.fetch_add(1, Ordering::Relaxed));

@@ -23,4 +23,4 @@ pub use keys::{
     safe_file_name, step_key,
 };
 pub use report::Tasks;
-pub use solver::{SolveError, Solver};
+pub use solver::{Shared, SolveError, Solver};

@@ -49,7 +49,7 @@ pub struct Solver<'a, E: Executor, C> {
     cells: Vec<Cells<E>>,
     /// Shares one run between steps that turn out to have the same key. Whoever holds one of
     /// these cells waits for no other cell: a step can have the key of its own input.
-    made: Mutex<HashMap<Digest, Arc<OnceCell<E::Output>>>>,
+    made: Shared<E::Output>,
     runs: Semaphore,
     /// Jobs that were asked for and not begun.
     asked: Mutex<Vec<Job>>,
@@ -57,6 +57,21 @@ pub struct Solver<'a, E: Executor, C> {
     on_made: Option<OnMade<'a, E>>,
     /// Whether nothing is to run: only files that the user gives are looked at.
     surveys: AtomicBool,
+}
+
+/// What steps made, by their signatures: for one solver, or for several that run side by side.
+pub struct Shared<O>(Arc<Mutex<HashMap<Digest, Arc<OnceCell<O>>>>>);
+
+impl<O> Default for Shared<O> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<O> Clone for Shared<O> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 /// Called when a step made a chain.
@@ -116,13 +131,21 @@ where
             cache,
             tasks,
             cells,
-            made: Mutex::default(),
+            made: Shared::default(),
             runs: Semaphore::new(parallelism.max(1)),
             asked: Mutex::default(),
             was_asked: Notify::new(),
             on_made: None,
             surveys: AtomicBool::new(false),
         }
+    }
+
+    /// Shares what steps make with other solvers that have the same: whoever comes second waits.
+    /// Their executors must make outputs that serve all.
+    #[must_use]
+    pub fn sharing(mut self, made: Shared<E::Output>) -> Self {
+        self.made = made;
+        self
     }
 
     /// Calls `made` whenever a step has made a chain, before others use it.
@@ -326,6 +349,7 @@ where
         }
         let cell = self
             .made
+            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(self.signature(id))

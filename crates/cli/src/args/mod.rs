@@ -20,6 +20,8 @@ pub use call::{Call, CallKind};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
+#[cfg(test)]
+pub use other::described;
 pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
 pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size, duration};

@@ -134,6 +134,17 @@ impl OtherFlags {
     }
 }
 
+/// What becomes of a flag of the table that is given a value, for the documentation.
+#[cfg(test)]
+pub fn described(long: &str) -> Option<String> {
+    let row = ROWS.iter().find(|row| row.long == long)?;
+    Some(match (row.judge)(if row.is_switch { "true" } else { "1g" }) {
+        Accepted => "accepted".into(),
+        Warned(why) => format!("accepted with a note: {why}"),
+        Refused(why) => format!("refused: {why}"),
+    })
+}
+
 impl Args for OtherFlags {
     fn augment_args(command: Command) -> Command {
         ROWS.iter().fold(command, |command, row| {

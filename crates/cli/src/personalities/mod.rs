@@ -4,9 +4,14 @@
 //! Each is a thin module: tables of flags that are read into the words of `kiln build`, or into
 //! another of kiln's own commands. None has a way of its own to build.
 
+pub mod buildctl;
 pub mod docker;
+#[cfg(test)]
+mod docs;
 pub mod flags;
 pub mod kaniko;
+pub mod makisu;
+mod yaml;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -27,6 +32,10 @@ pub enum Tool {
     Executor,
     /// kaniko's `warmer`.
     Warmer,
+    /// `buildctl`, and `buildctl-daemonless.sh`.
+    Buildctl,
+    /// Makisu.
+    Makisu,
 }
 
 /// A call of another tool.
@@ -73,6 +82,8 @@ fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
         "docker" => (Tool::Docker, None),
         "buildx" | "docker-buildx" => (Tool::Docker, Some("buildx")),
         "executor" | "kaniko-executor" | "kaniko" => (Tool::Executor, None),
+        "buildctl" | "buildctl-daemonless.sh" => (Tool::Buildctl, None),
+        "makisu" => (Tool::Makisu, None),
         "warmer" | "kaniko-warmer" => (Tool::Warmer, None),
         _ => return None,
     })
@@ -117,6 +128,8 @@ pub fn run(invocation: Invocation) -> Result<(), Report> {
     match invocation.tool {
         Tool::Docker => docker::run(&invocation, environment),
         Tool::Executor => kaniko::run(&invocation, environment),
+        Tool::Buildctl => buildctl::run(&invocation, environment),
+        Tool::Makisu => makisu::run(&invocation, environment),
         Tool::Warmer => kaniko::run_warmer(&invocation, environment),
     }
 }

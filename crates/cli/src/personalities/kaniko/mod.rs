@@ -19,7 +19,7 @@ use crate::render::{Report, write_file};
 use crate::settings::{Environment, RegistrySetting, Settings};
 use crate::terminal;
 
-pub use rows::{EXECUTOR, WARMER};
+pub use rows::{EXECUTOR, WARMER, is_outside};
 pub use warmer::run as run_warmer;
 
 /// A build as kaniko was asked for it.

@@ -106,11 +106,15 @@ const OUTSIDE: [&str; 14] = [
     "/.dockerenv",
 ];
 
-fn ignore_path(path: &str) -> Verdict {
-    let is_outside = OUTSIDE.iter().any(|known| {
+/// Whether a path is of the container that a build runs in.
+pub fn is_outside(path: &str) -> bool {
+    OUTSIDE.iter().any(|known| {
         path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    match is_outside {
+    })
+}
+
+fn ignore_path(path: &str) -> Verdict {
+    match is_outside(path) {
         true => Verdict::Take,
         false => Verdict::Refuse(
             "what a RUN writes is in its layer: leave the flag out, and remove the path in the same RUN, or keep it out with `RUN --mount=type=tmpfs,target=PATH`",

@@ -1,0 +1,199 @@
+//! `docs/personalities.md` is made of the tables: `KILN_WRITE_DOCS=1 cargo test docs` writes it, and
+//! without the variable the test compares.
+
+use clap::CommandFactory as _;
+
+use super::docker::commands::{COMMANDS, Does};
+use super::flags::Row;
+use super::{buildctl, docker, kaniko, makisu};
+use crate::args::Cli;
+
+/// The flags of `docker build` and `docker buildx build`, hidden and deprecated ones included.
+const BUILD_FLAGS: &[&str] = &[
+    "add-host",
+    "allow",
+    "annotation",
+    "attest",
+    "build-arg",
+    "build-context",
+    "builder",
+    "cache-from",
+    "cache-to",
+    "call",
+    "cgroup-parent",
+    "check",
+    "compress",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-shares",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "debug",
+    "disable-content-trust",
+    "file",
+    "force-rm",
+    "iidfile",
+    "isolation",
+    "label",
+    "load",
+    "memory",
+    "memory-swap",
+    "metadata-file",
+    "network",
+    "no-cache",
+    "no-cache-filter",
+    "output",
+    "platform",
+    "policy",
+    "print",
+    "progress",
+    "provenance",
+    "pull",
+    "push",
+    "quiet",
+    "resource",
+    "rm",
+    "sbom",
+    "secret",
+    "security-opt",
+    "shm-size",
+    "squash",
+    "ssh",
+    "tag",
+    "target",
+    "ulimit",
+];
+
+const HEAD: &str = "\
+# Other tools' command lines
+
+kiln speaks the command lines of `docker` (with `docker buildx` and `bake`), kaniko (`executor`, `warmer`), Makisu and
+`buildctl` (also as `buildctl-daemonless.sh`). The name that it is started under chooses: make a link, or put the tool's
+name behind `kiln`:
+
+```
+ln -s /usr/local/bin/kiln /usr/local/bin/docker
+docker build -t app .
+kiln docker build -t app .        # the same
+kiln kaniko --context . --no-push
+```
+
+Each flag of each tool is honoured, accepted because it asks for what is the case anyway, accepted with a note on standard
+error, or refused with a sentence and a non-zero exit that says what works instead. None is ignored in silence. This page
+is made of the tables that the flags are read by; a test compares them.
+
+";
+
+const DOCKER: &str = "\
+## docker
+
+There is no engine. Images are kept in kiln's root, so that `docker push`, `tag`, `save` and a `FROM` find what
+`docker build` made in the same job; `--load` and `--output type=docker` keep it there too. `DOCKER_HOST` and the other
+settings of Docker-in-Docker change nothing. A build whose `--cache-from` names an image and that has no `--cache-to`
+leaves an inline cache in its image, so that the next machine finds it; a cache that is not there is a warning. With
+`DOCKER_BUILDKIT=0` the last lines are those of the old builder (`Successfully built …`). `--format` takes Go templates:
+fields, `json`, `index`, `join`, `split`, `range`, `if`, `with`, comparisons, `printf`. Exit codes are docker's: 125 for a
+flag that is not known, else 1.
+
+";
+
+fn flags_table(out: &mut String, title: &str, rows: &[Row]) {
+    out.push_str(&format!("### {title}\n\n| flag | what becomes of it |\n|---|---|\n"));
+    for row in rows {
+        let aliases: String = row.aliases.iter().map(|alias| format!(", `--{alias}`")).collect();
+        out.push_str(&format!("| `{}`{aliases} | {} |\n", row.spelling(), cell(&row.outcome())));
+    }
+    out.push('\n');
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+/// Everything but the table of `kiln build`'s flags, which changes with kiln.
+fn page() -> String {
+    let mut out = HEAD.to_owned();
+    out.push_str(DOCKER);
+    out.push_str("### Commands\n\n| command | what it does |\n|---|---|\n");
+    for row in COMMANDS {
+        let aliases: String =
+            row.aliases.iter().map(|alias| format!(", `docker {alias}`")).collect();
+        out.push_str(&format!("| `docker {}`{aliases} | {} |\n", row.path, cell(&row.outcome())));
+    }
+    out.push('\n');
+    flags_table(&mut out, "Before the command", docker::GLOBAL);
+    flags_table(&mut out, "Between `buildx` and its command", docker::BUILDX_GLOBAL);
+    for row in COMMANDS.iter().filter(|row| !row.flags.is_empty()) {
+        debug_assert!(matches!(row.does, Does::Own(..)));
+        flags_table(&mut out, &format!("`docker {}`", row.path), row.flags);
+    }
+    out.push_str("## kaniko\n\nImages, digests and names come out as with kaniko; the build leaves the files of the container around it as they are.\n\n");
+    flags_table(&mut out, "`executor`", kaniko::EXECUTOR);
+    flags_table(&mut out, "`warmer`", kaniko::WARMER);
+    out.push_str("## Makisu\n\n");
+    flags_table(&mut out, "Every command", makisu::GLOBAL);
+    flags_table(&mut out, "`makisu build`", makisu::BUILD);
+    flags_table(&mut out, "`makisu push`", makisu::PUSH);
+    flags_table(&mut out, "`makisu pull`", makisu::PULL);
+    out.push_str(
+        "`makisu diff` is refused with the line that shows the same.\n\n\
+         Of registry files, `security.tls.ca.cert`, `security.tls.ca.disabled`, `security.tls.client.{cert,key,disabled}` and\n\
+         `security.basic.{username,password,password_file}` are honoured; `concurrency`, `timeout`, the retries, `push_rate` and\n\
+         `push_chunk` are accepted with a note; a passphrase and `credsStore` are refused with what to do. The options of the first\n\
+         pattern that an image's name matches count; for other images of the host those of its first pattern.\n\n",
+    );
+    out.push_str("## buildctl\n\nThe build runs in this process: `--addr` is noted, `BUILDKITD_FLAGS` and `BUILDKIT_HOST` change nothing. `buildctl du`, `prune` and `debug workers` are there; what needs a daemon is refused.\n\n");
+    flags_table(&mut out, "Before the command", buildctl::GLOBAL);
+    flags_table(&mut out, "`buildctl build`", buildctl::BUILD);
+    out.push_str("### `--opt`\n\n| option | what becomes of it |\n|---|---|\n");
+    for (name, what) in buildctl::OPTIONS {
+        out.push_str(&format!("| `{name}` | {} |\n", cell(what)));
+    }
+    out.push('\n');
+    flags_table(&mut out, "`buildctl du`", buildctl::DU);
+    flags_table(&mut out, "`buildctl prune`", buildctl::PRUNE);
+    out
+}
+
+/// The flags of `docker build`, as kiln's own help has them.
+fn build_flags() -> String {
+    let mut out = "## Flags of `docker build`\n\nThose of `kiln build`, whose help says more:\n\n\
+        | flag | what becomes of it |\n|---|---|\n"
+        .to_owned();
+    let mut command = Cli::command();
+    command.build();
+    let build = command.find_subcommand("build").unwrap();
+    for name in BUILD_FLAGS {
+        let argument = build
+            .get_arguments()
+            .find(|argument| argument.get_long() == Some(name))
+            .unwrap_or_else(|| panic!("`kiln build` does not know `--{name}`"));
+        let what = match argument.is_hide_set() {
+            true => crate::args::described(name).unwrap_or_else(|| "accepted".into()),
+            false => argument.get_help().map(ToString::to_string).unwrap_or_default(),
+        };
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        let short = argument.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
+        out.push_str(&format!("| `{short}--{name}` | {} |\n", cell(&what)));
+    }
+    out
+}
+
+#[test]
+fn the_page_has_every_table() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/personalities.md");
+    if std::env::var_os("KILN_WRITE_DOCS").is_some() {
+        std::fs::write(file, page() + &build_flags()).unwrap();
+    }
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    let again = "write it again with `KILN_WRITE_DOCS=1 cargo test -p kiln docs`";
+    assert!(
+        written.starts_with(&page()),
+        "docs/personalities.md is not what the tables say: {again}"
+    );
+    // What becomes of them is `kiln build`'s own affair; that none is missing is this page's.
+    for name in BUILD_FLAGS {
+        assert!(written.contains(&format!("--{name}` |")), "`--{name}` is missing: {again}");
+    }
+    drop(build_flags());
+}

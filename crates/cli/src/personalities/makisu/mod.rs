@@ -1,0 +1,372 @@
+//! Makisu: `build`, `push`, `pull` and `version`.
+
+mod registry_config;
+mod rows;
+
+use std::fs::File;
+use std::path::Path;
+
+use build::images;
+use oci::Reference;
+
+use super::flags::{self, Given, Operands, Row};
+use super::{Invocation, build_args, field, helped, own_command, say_notes, usage, word};
+use crate::args::Command;
+use crate::commands;
+use crate::machine;
+use crate::render::Report;
+use crate::settings::{Environment, RegistrySetting, Settings};
+use crate::terminal;
+
+pub use rows::{BUILD, GLOBAL, PULL, PUSH};
+
+const ABOUT: &str = "makisu, spoken by kiln: builds a Dockerfile and pushes the image.";
+
+/// Does what `makisu` would.
+///
+/// # Errors
+/// What is wrong with a flag, the Dockerfile or a step.
+pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+    let before = read(GLOBAL, &invocation.words, Operands::End)?;
+    let (command, rest) = match before.operands.split_first() {
+        Some((command, rest)) if command != "help" && !before.help => (command.as_str(), rest),
+        _ => return helped(&flags::help("makisu build -t NAME CONTEXT", ABOUT, BUILD)),
+    };
+    // Flags of every command may come behind it too.
+    let (global, rest) = split(rest);
+    let global = [&invocation.words[..invocation.words.len() - before.operands.len()], &global];
+    let global = read(GLOBAL, &global.concat(), Operands::Anywhere)?;
+    say_notes(&global.notes);
+    match command {
+        "build" => build(&global, &rest, invocation, environment),
+        "push" => push(&rest, invocation, environment),
+        "pull" => pull(&rest, invocation, environment),
+        "version" => terminal::print(&commands::version::text()),
+        "diff" => Err(usage(
+            "`makisu diff` is not there: `kiln inspect A B` shows both configs, and `diffoscope` two archives of `kiln docker save`",
+            None,
+            1,
+        )),
+        other => Err(usage(
+            format!("`makisu {other}` is not there: there are build, push, pull and version"),
+            None,
+            1,
+        )),
+    }
+}
+
+fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, Report> {
+    flags::read(rows, words, operands).map_err(|error| usage(error, None, 1))
+}
+
+/// Takes the flags of every command out of the words behind a command.
+fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut global, mut own) = (Vec::new(), Vec::new());
+    let mut words = words.iter();
+    while let Some(text) = words.next() {
+        let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let is_flag = text.starts_with("--");
+        match GLOBAL.iter().find(|row| is_flag && row.name == name) {
+            None => own.push(text.clone()),
+            Some(row) => {
+                global.push(text.clone());
+                if !text.contains('=') && row.takes != flags::Takes::Switch {
+                    global.extend(words.next().cloned());
+                }
+            }
+        }
+    }
+    (global, own)
+}
+
+/// A build as Makisu was asked for it.
+#[derive(Debug, Default)]
+struct Plan {
+    words: Vec<String>,
+    registries: Vec<RegistrySetting>,
+    notes: Vec<String>,
+    docker_host: Option<String>,
+    storage: Option<String>,
+}
+
+fn build(
+    global: &Given,
+    words: &[String],
+    invocation: &Invocation,
+    mut environment: Environment,
+) -> Result<(), Report> {
+    let given = read(BUILD, words, Operands::Anywhere)?;
+    if given.help {
+        return helped(&flags::help("makisu build -t NAME CONTEXT", ABOUT, BUILD));
+    }
+    let plan = translate(global, given, &environment).map_err(|error| usage(error, None, 1))?;
+    say_notes(&plan.notes);
+    if let Some(host) = &plan.docker_host {
+        environment.set("DOCKER_HOST", host);
+    }
+    let args = build_args(plan.words, 1)?;
+    let mut settings = invocation.settings(&environment)?;
+    settings.registries.extend(plan.registries);
+    if let Some(storage) = plan.storage
+        && invocation.root.is_none()
+    {
+        settings.root = Path::new(&storage).join("kiln");
+    }
+    commands::build::run(&args, &environment, &settings)
+}
+
+/// How progress is shown.
+fn progress(global: &Given) -> Result<&'static str, String> {
+    let mode = match global.last("log-fmt") {
+        None => "auto",
+        Some("console") => "plain",
+        Some("json") => "rawjson",
+        Some(other) => return Err(format!("`--log-fmt={other}`: there are console and json")),
+    };
+    global.done()?;
+    match global.last("log-level") {
+        Some("error" | "fatal" | "panic") => Ok("none"),
+        None | Some("debug" | "info" | "warn") => Ok(mode),
+        Some(other) => Err(format!("`--log-level={other}`: there are debug, info, warn and error")),
+    }
+}
+
+/// The names that an image goes to: with each registry before the tag, and the replicas.
+fn names(given: &Given) -> Result<(String, Vec<String>), String> {
+    let tag = given.last("tag").ok_or("`--tag` is missing: give the image's name")?;
+    let reference: Reference = tag.parse().map_err(|error| format!("`--tag={tag}`: {error}"))?;
+    // The registry of the tag gives way to that of `--push`.
+    let path = reference.repository().path();
+    let path = match reference.repository().host() {
+        "docker.io" if !tag.contains("library/") => path.strip_prefix("library/").unwrap_or(path),
+        _ => path,
+    };
+    let version = reference.tag().unwrap_or("latest");
+    let mut names: Vec<String> = given
+        .all("push")
+        .into_iter()
+        .map(|registry| match registry {
+            "index.docker.io" | "docker.io" => format!("docker.io/{path}:{version}"),
+            registry => format!("{registry}/{path}:{version}"),
+        })
+        .collect();
+    names.extend(given.all("replica").into_iter().map(str::to_owned));
+    Ok((tag.to_owned(), names))
+}
+
+/// What `--registry-config` says of the registries of some names.
+fn registries(
+    given: &Given,
+    names: &[String],
+    environment: &Environment,
+) -> Result<(Vec<RegistrySetting>, Vec<String>), String> {
+    let Some(text) = given.last("registry-config") else { return Ok(Default::default()) };
+    let text = match text.trim_start().starts_with('{') {
+        true => text.to_owned(),
+        false => std::fs::read_to_string(text)
+            .map_err(|error| format!("`--registry-config`: reading `{text}`: {error}"))?,
+    };
+    let repositories = names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let repositories: Vec<(String, String)> = repositories
+        .map(|name| (name.repository().host().to_owned(), name.repository().path().to_owned()))
+        .collect();
+    registry_config::read(&text, environment, &repositories)
+}
+
+/// Makes words of `kiln build`.
+fn translate(global: &Given, given: Given, environment: &Environment) -> Result<Plan, String> {
+    let [context] = given.operands.as_slice() else {
+        return Err(format!("it takes one context, and not {}", given.operands.len()));
+    };
+    let (tag, pushed) = names(&given)?;
+    let (registries, mut notes) = registries(&given, &pushed, environment)?;
+    let mut words = vec![format!("--progress={}", progress(global)?)];
+    let shown: Vec<&str> = match pushed.is_empty() {
+        true => vec![&tag],
+        false => pushed.iter().map(String::as_str).collect(),
+    };
+    words.extend(shown.iter().map(|name| word("tag", name)));
+    // Relative to the context, as Makisu has it.
+    let file = Path::new(context).join(given.last("file").unwrap_or("Dockerfile"));
+    words.push(word("file", &file.to_string_lossy()));
+    words.extend(given.last("target").map(|stage| word("target", stage)));
+    for argument in given.all("build-arg") {
+        if !argument.contains('=') {
+            return Err(format!("`--build-arg={argument}`: it is not NAME=VALUE"));
+        }
+        words.push(word("build-arg", argument));
+    }
+    let compression = match given.last("compression") {
+        None | Some("default") => "",
+        Some("no") => ",compression=uncompressed",
+        Some("speed") => ",compression=gzip,compression-level=1",
+        Some("size") => ",compression=gzip,compression-level=9",
+        Some(other) => {
+            return Err(format!("`--compression={other}`: there are no, speed, size and default"));
+        }
+    };
+    words.push(format!("--output=type=image,push={}{compression}", !pushed.is_empty()));
+    if let Some(path) = given.last("dest") {
+        words.push(format!("--output=type=docker,{}{compression}", field("dest", path)));
+    }
+    words.extend(given.is_on("load", false).then(|| "--load".to_owned()));
+    words.extend(cache(&given)?);
+    words.push(context.clone());
+    let plan = Plan {
+        words,
+        registries,
+        docker_host: given.last("docker-host").map(str::to_owned),
+        storage: given.last("storage").map(str::to_owned),
+        notes: Vec::new(),
+    };
+    given.done()?;
+    notes.extend(given.notes);
+    Ok(Plan { notes, ..plan })
+}
+
+/// The cache that other machines share: redis, else HTTP, as Makisu chooses.
+fn cache(given: &Given) -> Result<Vec<String>, String> {
+    let redis = given.last("redis-cache-addr");
+    let http = given.last("http-cache-addr");
+    let (password, ttl) = (given.last("redis-cache-password"), given.last("redis-cache-ttl"));
+    let headers = given.all("http-cache-header");
+    let place = match (redis, http) {
+        (Some(address), _) => {
+            let mut place = vec!["type=redis".to_owned(), field("addr", address)];
+            place.extend(password.map(|password| field("password", password)));
+            place.extend(ttl.map(|ttl| field("ttl", ttl)));
+            place
+        }
+        (None, Some(address)) => {
+            let mut place = vec!["type=http".to_owned(), field("url", address)];
+            place.extend(headers.iter().map(|header| field("header", header)));
+            place
+        }
+        (None, None) => return Ok(Vec::new()),
+    };
+    let place = place.join(",");
+    Ok(vec![word("cache-from", &place), format!("--cache-to={place},mode=max,ignore-error=true")])
+}
+
+fn push(words: &[String], invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+    let given = read(PUSH, words, Operands::Anywhere)?;
+    if given.help {
+        return helped(&flags::help("makisu push -t NAME --push REGISTRY TAR", ABOUT, PUSH));
+    }
+    let [archive] = given.operands.as_slice() else {
+        return Err(usage("it takes one archive of `docker save`", None, 1));
+    };
+    let wrong = |error: String| usage(error, None, 1);
+    let (_, names) = names(&given).map_err(wrong)?;
+    let (registries, notes) = registries(&given, &names, &environment).map_err(wrong)?;
+    given.done()?;
+    say_notes(&notes);
+    if names.is_empty() {
+        return Err(usage("`--push` is missing: give the registry", None, 1));
+    }
+    let mut settings = invocation.settings(&environment)?;
+    settings.registries.extend(registries);
+    let store = machine::open_store(&settings, &machine::rise(&settings))?;
+    let file = File::open(archive).map_err(|error| format!("reading `{archive}`: {error}"))?;
+    let loaded = images::load(&store, file).map_err(|error| commands::report(&error))?;
+    let [image] = loaded.as_slice() else {
+        return Err(format!("`{archive}` has {} images, and not one", loaded.len()).into());
+    };
+    for name in &names {
+        let target: Reference = name.parse().map_err(|error| format!("`{name}`: {error}"))?;
+        images::tag(&store, &image.id.hex(), &target).map_err(|error| commands::report(&error))?;
+    }
+    drop(store);
+    for name in &names {
+        own(&["push".to_owned(), name.clone()], &environment, &settings)?;
+    }
+    Ok(())
+}
+
+fn pull(words: &[String], invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+    let given = read(PULL, words, Operands::Anywhere)?;
+    if given.help {
+        return helped(&flags::help("makisu pull IMAGE", ABOUT, PULL));
+    }
+    let [image] = given.operands.as_slice() else {
+        return Err(usage("it takes one image", None, 1));
+    };
+    let tag = given.last("tag").unwrap_or("latest");
+    let name = match given.last("registry").map(registry_config::canonical) {
+        None | Some("docker.io") => format!("docker.io/{image}:{tag}"),
+        Some(registry) => format!("{registry}/{image}:{tag}"),
+    };
+    given.done()?;
+    own(&["pull".to_owned(), name], &environment, &invocation.settings(&environment)?)
+}
+
+fn own(words: &[String], environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    let command: Command = own_command(words, 1)?;
+    crate::dispatch(&command, environment, settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::personalities::flags::testing::walk;
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let (global, rest) = split(&words);
+        let global = flags::read(GLOBAL, &global, Operands::Anywhere)?;
+        let given = flags::read(BUILD, &rest, Operands::Anywhere)?;
+        translate(&global, given, &Environment::default())
+    }
+
+    #[test]
+    fn every_flag_is_honoured_or_refused_by_name() {
+        walk(BUILD, |words| {
+            let mut words = words.to_vec();
+            words.extend(["--tag=app", "--redis-cache-addr=r", "."].map(str::to_owned));
+            let global = flags::read(GLOBAL, &[], Operands::Anywhere)?;
+            let given = flags::read(BUILD, &words, Operands::Anywhere)?;
+            translate(&global, given, &Environment::default()).map(|plan| plan.notes)
+        });
+        walk(GLOBAL, |words| {
+            let given = flags::read(GLOBAL, words, Operands::Anywhere)?;
+            given.last("log-level");
+            progress(&given).map(|_| given.notes)
+        });
+        walk(PUSH, |words| flags::read(PUSH, words, Operands::Anywhere).map(|given| given.notes));
+        walk(PULL, |words| flags::read(PULL, words, Operands::Anywhere).map(|given| given.notes));
+    }
+
+    #[test]
+    fn a_line_becomes_a_line_of_kiln() {
+        assert_eq!(
+            plan("--modifyfs=true -t r.old/team/app:1 --push r1:5000 --push r2 --replica r3/x:2 --log-fmt=console --dest /a.tar --compression=size src")
+                .unwrap().words.join(" "),
+            "--progress=plain --tag=r1:5000/team/app:1 --tag=r2/team/app:1 --tag=r3/x:2 --file=src/Dockerfile \
+             --output=type=image,push=true,compression=gzip,compression-level=9 \
+             --output=type=docker,dest=/a.tar,compression=gzip,compression-level=9 src"
+        );
+        let cached =
+            plan("-t app --redis-cache-addr redis:6379 --redis-cache-password=a,b .").unwrap();
+        let from = "--cache-from=type=redis,addr=redis:6379,\"password=a,b\"";
+        assert!(cached.words.contains(&from.to_owned()), "{:?}", cached.words);
+        assert!(plan("-t app .").unwrap().words.contains(&"--tag=app".to_owned()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, word) in [
+            (".", "`--tag` is missing"),
+            ("-t a", "one context"),
+            ("-t a . --commit=explicit", "`#!COMMIT` is a comment"),
+            ("-t a . --blacklist=/usr", "--mount=type=tmpfs"),
+            ("-t a . --build-arg=B", "not NAME=VALUE"),
+            ("-t a . --compression=lz4", "there are no, speed"),
+            ("-t a . --registry-config={\"r\":1}", "PATTERN: OPTIONS"),
+            ("-t a . --log-fmt=xml", "console and json"),
+            ("-t a . --frob", "unknown flag: --frob"),
+        ] {
+            let error = plan(line).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}
