@@ -212,3 +212,131 @@ fn executor_login(executor: &Kiln, host: &str) {
     let config = format!(r#"{{"auths": {{"{host}": {{"auth": "{login}"}}}}}}"#);
     std::fs::write(executor.home().join(".docker/config.json"), config).unwrap();
 }
+
+#[test]
+fn bake_builds_targets_side_by_side() {
+    let Some(registry) = registry("bake", Access::Open) else { return };
+    let ((docker, _folder), host) = (named("docker"), registry.host());
+    let base = format!("FROM {host}/library/busybox\nCOPY a.txt /shared\n");
+    let app = "FROM base\nARG WHO\nLABEL who=$WHO\n";
+    let file = format!(
+        "variable \"TAG\" {{ default = \"dev\" }}\n\
+         group \"default\" {{ targets = [\"app\", \"other\"] }}\n\
+         target \"base\" {{ dockerfile = \"base.Dockerfile\" }}\n\
+         target \"app\" {{\n  contexts = {{ base = \"target:base\" }}\n  args = {{ WHO = \"app\" }}\n  \
+         tags = [\"{host}/app:${{TAG}}\"]\n}}\n\
+         target \"other\" {{\n  inherits = [\"app\"]\n  args = {{ WHO = \"other\" }}\n  \
+         tags = [\"{host}/other:${{TAG}}\"]\n}}\n"
+    );
+    let context = context_of(&[
+        ("Dockerfile", app),
+        ("base.Dockerfile", base.as_str()),
+        ("a.txt", "alpha\n"),
+        ("docker-bake.hcl", file.as_str()),
+    ]);
+    let bake = |line: &[&str]| {
+        let mut words = vec!["buildx", "bake"];
+        words.extend(line);
+        let mut command = docker.command(words);
+        command.current_dir(context.path()).env("TAG", "v1");
+        fixtures::kiln::finish(command, b"")
+    };
+    let printed: Value =
+        serde_json::from_str(&bake(&["--print", "--push"]).expect_ok().stdout).unwrap();
+    assert_eq!(printed["target"]["app"]["tags"][0], format!("{host}/app:v1"));
+    assert_eq!(printed["target"]["base"]["output"][0]["type"], "cacheonly");
+
+    let metadata = docker.home().join("metadata.json");
+    let metadata = text(&metadata);
+    let run = bake(&["--push", "--metadata-file", &metadata, "--progress=plain"]).expect_ok();
+    assert!(run.stderr.contains("[app "), "{}", run.stderr);
+    let metadata: Value = serde_json::from_slice(&std::fs::read(metadata).unwrap()).unwrap();
+    for name in ["app", "other"] {
+        let manifest = registry.send(&fixtures::http::Request {
+            method: "GET",
+            path: &format!("/v2/{name}/manifests/v1"),
+            media_type: "application/vnd.oci.image.manifest.v1+json",
+            ..Default::default()
+        });
+        let digest = fixtures::digest(&manifest.unwrap().body);
+        assert_eq!(metadata[name]["containerimage.digest"], digest.as_str(), "{name}");
+    }
+    let inspect = |name: &str| {
+        let name = format!("{host}/{name}:v1");
+        docker.run(["inspect", "--format={{.Config.Labels.who}}", &name]).expect_ok().stdout
+    };
+    assert_eq!((inspect("app").as_str(), inspect("other").as_str()), ("app\n", "other\n"));
+    // What one target made for another has no name afterwards.
+    let listed = docker.run(["images", "--format", "{{.Repository}}"]).expect_ok().stdout;
+    assert!(!listed.contains("kiln.invalid"), "{listed}");
+
+    refuses(&bake(&["nope"]), 1, &["no group or target `nope`"]);
+    refuses(&bake(&["https://github.com/a/b.git"]), 1, &["clone the repository"]);
+    refuses(&bake(&["--frob"]), 125, &["unknown flag: --frob"]);
+}
+
+#[test]
+fn buildctl_without_a_daemon() {
+    let Some(registry) = registry("buildctl", Access::Open) else { return };
+    let ((buildctl, folder), host) = (named("buildctl-daemonless.sh"), registry.host());
+    let context = app(host);
+    let local = format!("context={}", context.path().display());
+    let dockerfile = format!("dockerfile={}", context.path().display());
+    let output = format!("type=image,name={host}/app:1,push=true");
+    let metadata = text(&folder.path().join("m.json"));
+    let line = ["build", "--frontend", "dockerfile.v0", "--local", &local, "--local", &dockerfile];
+    let line = [&line[..], &["--opt", "build-arg:A=1", "--output", &output]].concat();
+    let line = [&line[..], &["--metadata-file", &metadata]].concat();
+    let mut command = buildctl.command(line);
+    command.env("BUILDKITD_FLAGS", "--oci-worker-no-process-sandbox");
+    fixtures::kiln::finish(command, b"").expect_ok();
+    let metadata: Value = serde_json::from_slice(&std::fs::read(metadata).unwrap()).unwrap();
+    assert_eq!(metadata["image.name"], format!("{host}/app:1"));
+    let line =
+        ["build", "--frontend=dockerfile.v0", "--local", &local, "--output=type=docker,name=a"];
+    let archive = buildctl.command(line).output().unwrap();
+    assert!(archive.status.success() && archive.stdout.get(257..262) == Some(b"ustar"));
+    assert!(buildctl.run(["debug", "workers"]).expect_ok().stdout.starts_with("ID"));
+    buildctl.run(["du"]).expect_ok();
+    buildctl.run(["prune"]).expect_ok();
+    refuses(&buildctl.run(["build", "--frontend", "x.v0"]), 1, &["--frontend dockerfile.v0"]);
+    refuses(&buildctl.run(["dial-stdio"]), 1, &["needs a daemon"]);
+}
+
+#[test]
+fn makisu_builds_and_pushes() {
+    let Some(registry) = registry("makisu", Access::Password) else { return };
+    let ((makisu, folder), host) = (named("makisu"), registry.host());
+    let context = app(host);
+    let config = folder.path().join("registry.yaml");
+    let basic = format!("{{username: {USER}, password: $REGISTRY_PASSWORD}}");
+    let yaml = format!("\"{host}\":\n  \".*\":\n    security: {{basic: {basic}}}\n");
+    std::fs::write(&config, yaml).unwrap();
+    let (config, tar) = (text(&config), text(&folder.path().join("a.tar")));
+    let replica = format!("{host}/team/copy:2");
+    let run = |line: &[&str]| {
+        let mut command = makisu.command(line);
+        command.env("REGISTRY_PASSWORD", PASSWORD);
+        fixtures::kiln::finish(command, b"")
+    };
+    let context = text(context.path());
+    let line =
+        ["build", "--modifyfs=true", "--commit=implicit", "-t", "team/app:1", "--push", host];
+    let line = [&line[..], &["--replica", &replica, "--registry-config", &config]].concat();
+    let line = [&line[..], &["--build-arg", "A=1", "--dest", &tar, &context]].concat();
+    run(&line).expect_ok();
+    let names = ["push", "-t", "team/again:1", "--push", host, "--registry-config", &config, &tar];
+    run(&names).expect_ok();
+    for (name, tag) in [("team/app", "1"), ("team/copy", "2"), ("team/again", "1")] {
+        let found = registry.send(&fixtures::http::Request {
+            method: "GET",
+            path: &format!("/v2/{name}/manifests/{tag}"),
+            media_type: "application/vnd.oci.image.manifest.v1+json",
+            ..Default::default()
+        });
+        assert_eq!(found.unwrap().status, 200, "{name}");
+    }
+    refuses(&run(&["build", "-t", "a", "--commit=explicit", "."]), 1, &["`#!COMMIT` is a comment"]);
+    refuses(&run(&["diff", "a", "b"]), 1, &["kiln inspect"]);
+    assert!(run(&["version"]).expect_ok().stdout.starts_with("kiln "));
+}

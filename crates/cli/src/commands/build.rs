@@ -46,20 +46,13 @@ pub fn execute(
     let policy = collect_policy(environment)?;
     let collect = args.keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = machine::host(settings, environment, &standing, wanted, shown.events())
-        .and_then(|host| is_isolated(&host, wanted).map(|()| host));
-    let host = match host {
+    let host = match host(environment, settings, (&standing, wanted), &shown) {
         Ok(host) => host,
         Err(message) => {
             shown.fail();
             return Err(message.into());
         }
     };
-    if let Ok(runtime) = &host.runtime
-        && let Some(line) = crate::isolation::line(runtime, wanted)
-    {
-        shown.note(&line);
-    }
     let result =
         threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
     let tidied = tidy(&host, collect);
@@ -92,6 +85,26 @@ fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
     }
 }
 
+/// What builds need of this machine, with how commands are kept apart said once.
+///
+/// # Errors
+/// A sentence that says what is wrong, or that commands cannot be kept apart as it is wanted.
+pub fn host(
+    environment: &Environment,
+    settings: &Settings,
+    (standing, wanted): (&runtime::Standing, Isolation),
+    shown: &Shown,
+) -> Result<Host, String> {
+    let host = machine::host(settings, environment, standing, wanted, shown.events())?;
+    is_isolated(&host, wanted)?;
+    if let Ok(runtime) = &host.runtime
+        && let Some(line) = crate::isolation::line(runtime, wanted)
+    {
+        shown.note(&line);
+    }
+    Ok(host)
+}
+
 /// Whether commands can be kept apart as the user wants it.
 fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
     let name = match wanted {
@@ -107,7 +120,7 @@ fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
 }
 
 /// A failed build in words.
-pub(super) fn report(error: build::Error) -> Report {
+pub fn report(error: build::Error) -> Report {
     let message = machine::chain(&error);
     match error {
         build::Error::Canceled => threads::canceled(),
@@ -220,6 +233,37 @@ impl Shown {
             if presentation.prints_id {
                 terminal::print(&format!("{id}\n"))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The end of several builds that ended well: a file with the metadata of each.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn succeed_all(
+        self,
+        outcomes: &[(&str, &Outcome)],
+        metadata_file: Option<&Path>,
+    ) -> Result<(), Report> {
+        let shown = self.display.finish();
+        if matches!(self.presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
+            say(&render::warnings(&shown.warnings));
+            for (name, outcome) in outcomes {
+                for warning in &outcome.warnings {
+                    say(&format!("{name}: {warning}\n"));
+                }
+                say(&format!("{name}: {}", render::summary(outcome)));
+            }
+        }
+        if let Some(path) = metadata_file {
+            let all = outcomes.iter().map(|(name, outcome)| {
+                let metadata = serde_json::from_str(&render::metadata(outcome));
+                ((*name).to_owned(), metadata.unwrap_or_default())
+            });
+            let all: serde_json::Map<String, serde_json::Value> = all.collect();
+            let text = serde_json::to_string_pretty(&all).unwrap_or_default();
+            render::write_file(path, &text)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use clap::CommandFactory as _;
 
 use super::docker::commands::{COMMANDS, Does};
 use super::flags::Row;
-use super::{buildctl, docker, kaniko, makisu};
+use super::{bake, buildctl, docker, kaniko, makisu};
 use crate::args::Cli;
 
 /// The flags of `docker build` and `docker buildx build`, hidden and deprecated ones included.
@@ -97,6 +97,19 @@ flag that is not known, else 1.
 
 ";
 
+const BAKE: &str = "\
+## bake
+
+`docker buildx bake` (and `kiln bake`) reads HCL, JSON and compose files: variables with their types and validations,
+functions, `matrix`, `inherits`, groups, overrides by the environment, `--var` and `--set`, `--print`. Targets are built side
+by side, and a step that several have is run once. A context `target:NAME` is the image that the other target makes; its
+cache keys rest on that image's digest, where BuildKit's rest on the other target's steps. `--print` writes caches, outputs,
+secrets and SSH agents as objects. Of the functions of bake's library those are there that work on texts, numbers, lists and
+maps, regular expressions, JSON, base64, SHA-256 and times; another is refused by its name. Definitions from a repository or
+a URL, `policy` and `resources` are refused.
+
+";
+
 fn flags_table(out: &mut String, title: &str, rows: &[Row]) {
     out.push_str(&format!("### {title}\n\n| flag | what becomes of it |\n|---|---|\n"));
     for row in rows {
@@ -127,6 +140,8 @@ fn page() -> String {
         debug_assert!(matches!(row.does, Does::Own(..)));
         flags_table(&mut out, &format!("`docker {}`", row.path), row.flags);
     }
+    out.push_str(BAKE);
+    flags_table(&mut out, "`docker buildx bake`", bake::BAKE);
     out.push_str("## kaniko\n\nImages, digests and names come out as with kaniko; the build leaves the files of the container around it as they are.\n\n");
     flags_table(&mut out, "`executor`", kaniko::EXECUTOR);
     flags_table(&mut out, "`warmer`", kaniko::WARMER);

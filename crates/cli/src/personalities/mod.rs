@@ -4,6 +4,7 @@
 //! Each is a thin module: tables of flags that are read into the words of `kiln build`, or into
 //! another of kiln's own commands. None has a way of its own to build.
 
+pub mod bake;
 pub mod buildctl;
 pub mod docker;
 #[cfg(test)]
@@ -80,6 +81,7 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
 fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
     Some(match name {
         "docker" => (Tool::Docker, None),
+        "bake" => (Tool::Docker, Some("buildx")),
         "buildx" | "docker-buildx" => (Tool::Docker, Some("buildx")),
         "executor" | "kaniko-executor" | "kaniko" => (Tool::Executor, None),
         "buildctl" | "buildctl-daemonless.sh" => (Tool::Buildctl, None),

@@ -25,6 +25,8 @@ pub enum Does {
     Same(&'static str),
     /// Builds, with the flags of `kiln build`.
     Build,
+    /// Builds the targets of a definition.
+    Bake,
     /// Something of its own: a sentence, and the function.
     Own(&'static str, fn(&Given, &Context) -> Result<(), Report>),
     /// Nothing: the rest of a sentence that begins with the command.
@@ -74,6 +76,13 @@ fn driver(text: &str) -> Verdict {
 pub const COMMANDS: &[Row] = &[
     Row { path: "build", aliases: &["image build", "builder build", "builder b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
     Row { path: "buildx build", aliases: &["buildx b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
+    Row {
+        path: "buildx bake",
+        aliases: &["buildx f"],
+        does: Does::Bake,
+        operands: "[TARGET...]",
+        flags: &[],
+    },
     same("login", &[], "login"),
     same("logout", &[], "logout"),
     same("push", &["image push"], "push"),
@@ -304,6 +313,7 @@ impl Row {
         match self.does {
             Does::Same(own) => format!("as `kiln {own}`, with its flags"),
             Does::Build => "as `kiln build`, with its flags".into(),
+            Does::Bake => "builds the targets of bake and compose files, side by side".into(),
             Does::Own(about, _) => about.into(),
             Does::Refuse(why) => format!("refused: {why}"),
         }

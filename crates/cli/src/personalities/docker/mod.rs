@@ -10,11 +10,13 @@ pub mod commands;
 mod engine;
 mod prune;
 
+use super::bake;
 use super::flags::{self, Fate, Given, Operands, Row};
 use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::terminal;
+pub use build::adapt;
 use commands::{COMMANDS, Does};
 
 /// The version of docker's command line that is spoken, with kiln's own behind it.
@@ -149,6 +151,7 @@ fn perform(row: &'static commands::Row, words: &[String], context: &Context) -> 
             let command = own_command(&all, WRONG_FLAG)?;
             crate::dispatch(&command, environment, settings)
         }
+        Does::Bake => bake::run(words, context),
         Does::Build => build::run(words, row.path.starts_with("buildx"), context),
         Does::Refuse(_) => unreachable!("it was refused before"),
         Does::Own(about, perform) => {

@@ -1,0 +1,114 @@
+//! Builds the targets of a definition.
+
+use std::collections::BTreeMap;
+
+use build::{DockerfileSource, Job};
+
+use super::Resolved;
+use super::target::Target;
+use crate::args::isolation;
+use crate::commands::build as single;
+use crate::personalities::docker::{self, Context};
+use crate::personalities::{build_args, word};
+use crate::render::Report;
+use crate::{machine, threads};
+
+/// What is built, and how it is shown.
+pub struct Plan {
+    /// The targets.
+    pub resolved: Resolved,
+    /// `--progress`.
+    pub progress: Option<String>,
+    /// `--metadata-file`.
+    pub metadata_file: Option<String>,
+    /// `--allow`.
+    pub allow: Vec<String>,
+}
+
+/// Entitlements for files of this machine, which bake's own process can read anyway.
+fn is_of_files(entitlement: &str) -> bool {
+    entitlement.starts_with("fs") || entitlement == "ssh"
+}
+
+impl Plan {
+    fn words(&self, target: &Target) -> Vec<String> {
+        let mut words: Vec<String> = self
+            .allow
+            .iter()
+            .flat_map(|allow| allow.split(','))
+            .filter(|allow| !is_of_files(allow))
+            .map(|allow| word("allow", allow))
+            .collect();
+        words.extend(self.progress.as_deref().map(|mode| word("progress", mode)));
+        words.extend(target.words());
+        words
+    }
+}
+
+/// Builds all targets side by side.
+///
+/// # Errors
+/// The first that fails.
+pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
+    let (environment, settings) = (&context.environment, &context.settings);
+    let wanted = isolation(None, settings)?;
+    let standing = machine::rise_for(settings, wanted);
+    let names: Vec<&String> = plan.resolved.targets.keys().collect();
+    let places: BTreeMap<&str, usize> =
+        names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+    let (mut jobs, mut presentation) = (Vec::new(), None);
+    for (name, target) in &plan.resolved.targets {
+        let of_target = |mut report: Report| {
+            report.message = format!("target `{name}`: {}", report.message);
+            report
+        };
+        let mut args = build_args(plan.words(target), 1).map_err(of_target)?;
+        if args.other.call()?.is_some() {
+            single::run(&args, environment, settings).map_err(of_target)?;
+            continue;
+        }
+        docker::adapt(&mut args, context);
+        let prepared = single::prepare(&args, environment, settings).map_err(of_target)?;
+        let mut request = prepared.request;
+        if let Some(text) = target.inline() {
+            request.dockerfile = DockerfileSource::Text(text.into());
+        }
+        let contexts = target.links().into_iter();
+        let contexts = contexts.map(|(name, other)| (name, places[other.as_str()])).collect();
+        jobs.push(Job { name: name.clone(), request, contexts });
+        presentation.get_or_insert(prepared.presentation);
+    }
+    let Some(presentation) = presentation else { return Ok(()) };
+    if jobs.len() < names.len() {
+        return Err("some targets have a `call` and others have none: name them apart"
+            .to_owned()
+            .into());
+    }
+    let metadata_file = plan.metadata_file.as_deref().map(std::path::Path::new);
+    let work = async |host: &build::Host| build::build_all(host, &jobs).await;
+    let shown = single::Shown::begin(presentation, &settings.style)?;
+    let host = match single::host(environment, settings, (&standing, wanted), &shown) {
+        Ok(host) => host,
+        Err(message) => {
+            shown.fail();
+            return Err(message.into());
+        }
+    };
+    let result = threads::finish(work(&host))?;
+    host.store.end();
+    match result {
+        Some(Ok(outcomes)) => {
+            let named: Vec<_> = names.iter().map(|name| name.as_str()).zip(&outcomes).collect();
+            shown.succeed_all(&named, metadata_file)
+        }
+        Some(Err(failed)) => {
+            shown.fail();
+            let report = single::report(failed.error);
+            Err(Report { message: format!("target {}: {}", failed.name, report.message), ..report })
+        }
+        None => {
+            shown.fail();
+            Err(threads::canceled())
+        }
+    }
+}
