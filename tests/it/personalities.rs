@@ -340,3 +340,50 @@ fn makisu_builds_and_pushes() {
     refuses(&run(&["diff", "a", "b"]), 1, &["kiln inspect"]);
     assert!(run(&["version"]).expect_ok().stdout.starts_with("kiln "));
 }
+
+#[test]
+fn lists_of_images_are_made_in_registries() {
+    let Some(registry) = registry("lists", Access::Open) else { return };
+    let ((docker, folder), host) = (named("docker"), registry.host());
+    let context = app(host);
+    let (one, other) = (format!("{host}/team/one:1"), format!("{host}/team/other:1"));
+    for (name, value) in [(&one, "A=1"), (&other, "A=2")] {
+        let line = ["build", "--push", "--build-arg", value, "-t", name, &text(context.path())];
+        docker.run(line).expect_ok();
+    }
+    let list = format!("{host}/team/list:1");
+    docker.run(["manifest", "create", &list, &one]).expect_ok();
+    refuses(&docker.run(["manifest", "create", &list, &other]), 1, &["`--amend`"]);
+    docker.run(["manifest", "create", "--amend", &list, &other]).expect_ok();
+    docker.run(["manifest", "annotate", &list, &other, "--arch", "arm64"]).expect_ok();
+    let pushed = docker.run(["manifest", "push", "--purge", &list]).expect_ok();
+    let shown = docker.run(["manifest", "inspect", &list]).expect_ok();
+    let index: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
+    assert_eq!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    refuses(&docker.run(["manifest", "push", &list]), 1, &["docker manifest create"]);
+
+    let tagged = format!("{host}/team/list:2");
+    let line = ["buildx", "imagetools", "create", "-t", &tagged, &list];
+    docker.run(line).expect_ok();
+    let inspect = |name: &str| {
+        let line = ["buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}", name];
+        docker.run(line).expect_ok().stdout
+    };
+    assert_eq!((inspect(&list), inspect(&tagged)), (pushed.stdout.clone(), pushed.stdout));
+    // What the list's repository got with it can be fetched from there.
+    docker.run(["rmi", "-f", &one]).expect_ok();
+    docker.run(["pull", "-q", &list]).expect_ok();
+    refuses(&docker.run(["manifest", "inspect", &format!("{host}/no/such:1")]), 1, &["no/such"]);
+
+    // kaniko's archives are contexts.
+    let tar = text(&folder.path().join("context.tar"));
+    let made = std::process::Command::new("tar")
+        .args(["-cf", &tar, "-C", &text(context.path()), "."])
+        .status();
+    assert!(made.unwrap().success());
+    let line = ["kaniko", &format!("--context=tar://{tar}"), "--no-push"];
+    let kiln = Kiln::new(env!("CARGO_BIN_EXE_kiln"));
+    kiln.run(line).expect_ok();
+    refuses(&kiln.run(["kaniko", "--context=tar:///nope.tar", "--no-push"]), 1, &["/nope.tar"]);
+}

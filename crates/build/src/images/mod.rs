@@ -5,6 +5,7 @@ mod archive;
 mod collect;
 mod disk;
 mod error;
+mod lists;
 mod names;
 mod pull;
 mod push;
@@ -17,6 +18,7 @@ pub use archive::{Loaded, Saved, load};
 pub use collect::{CollectPolicy, Space, collect};
 pub use disk::{DiskEntry, DiskFilter, DiskKind, PruneRequest, prune, usage};
 pub use error::ImageError;
+pub use lists::{Member, index_bytes};
 pub use names::{Found, Removed, look_up, remove, tag};
 pub use pull::{PullRequest, Pulled};
 

@@ -1,6 +1,7 @@
 //! `kiln build`: what is around a build.
 
-use std::io::IsTerminal as _;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
 use build::images::{CollectPolicy, collect};
@@ -158,10 +159,31 @@ pub fn prepare(
         settings,
         proxies: &proxies,
         directory: &directory,
-        stdin: &mut || Box::new(std::io::stdin()),
+        stdin: &mut || input(settings),
         stdout_is_terminal: std::io::stdout().is_terminal(),
     };
     Ok(plan(args, inputs)?)
+}
+
+/// Standard input, or the file that is read instead.
+fn input(settings: &Settings) -> Box<dyn Read + Send> {
+    let Some(path) = &settings.input else { return Box::new(std::io::stdin()) };
+    match File::open(path) {
+        Ok(file) => Box::new(file),
+        Err(error) => {
+            let message = format!("`{}`: {error}", path.display());
+            Box::new(Unreadable(std::io::Error::new(error.kind(), message)))
+        }
+    }
+}
+
+/// A file that could not be opened: reading it says why.
+struct Unreadable(std::io::Error);
+
+impl Read for Unreadable {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::new(self.0.kind(), self.0.to_string()))
+    }
 }
 
 /// A build that is being shown.

@@ -41,6 +41,8 @@ pub struct Settings {
     pub mirrors: Vec<(String, String)>,
     /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
     pub insecure_registries: Vec<String>,
+    /// A file that is read instead of standard input.
+    pub input: Option<PathBuf>,
     /// What another tool's command line says of single registries.
     pub registries: Vec<RegistrySetting>,
     /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
@@ -172,6 +174,7 @@ impl Settings {
             )
             .map(str::to_owned)
             .collect(),
+            input: None,
             registries: Vec::new(),
             insecure: false,
             archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,

@@ -1,6 +1,6 @@
 //! The commands of docker's command line: one row each.
 
-use super::{Context, archives, builders, engine, prune};
+use super::{Context, archives, builders, engine, lists, prune};
 use crate::personalities::flags::{self, Fate, Given, Verdict};
 use crate::render::Report;
 
@@ -189,6 +189,85 @@ pub const COMMANDS: &[Row] = &[
             flags::Row::switch("use", Fate::Accepted("builds run in this process anyway")),
             NO_BUILDER,
         ],
+    },
+    Row {
+        path: "buildx imagetools create",
+        aliases: &[],
+        does: Does::Own("Makes an index of images that registries have", lists::create_tagged),
+        operands: "SOURCE...",
+        flags: &[
+            flags::Row::value("tag", "app:1", Fate::Honoured("its names; needed")).short('t'),
+            flags::Row::switch("append", Fate::Honoured("adds to what the first name has")),
+            flags::Row::switch("dry-run", Fate::Honoured("prints the index, and pushes nothing")),
+            flags::Row::value("file", "d.json", Fate::Refused("name the images themselves")).short('f'),
+            flags::Row::value("annotation", "index:a=b", Fate::Refused("an index is annotated where it is built: `kiln build --annotation`")),
+            flags::Row::value("metadata-file", "m.json", Fate::Refused("`docker buildx imagetools inspect` has the digest")),
+            flags::Row::value("platform", "linux/amd64", Fate::Refused("name the images of the platforms themselves")).short('p'),
+            flags::Row::switch("prefer-index", Fate::Accepted("the result is an index")),
+            flags::Row::value("progress", "plain", Fate::Accepted("progress is a line for each name")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "buildx imagetools inspect",
+        aliases: &[],
+        does: Does::Own("Shows what a registry has under a name", lists::inspect_remote),
+        operands: "NAME",
+        flags: &[
+            flags::Row::switch("raw", Fate::Honoured("prints the document itself")),
+            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template over `.Name` and `.Manifest`")),
+            NO_BUILDER,
+        ],
+    },
+    Row {
+        path: "manifest inspect",
+        aliases: &[],
+        does: Does::Own("Prints a manifest or index as its registry has it", lists::inspect_manifest),
+        operands: "[LIST] NAME",
+        flags: &[
+            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
+            flags::Row::switch("verbose", Fate::Refused("`docker buildx imagetools inspect` says more")).short('v'),
+        ],
+    },
+    Row {
+        path: "manifest create",
+        aliases: &[],
+        does: Does::Own("Begins a list of images, which `manifest push` pushes", lists::create),
+        operands: "LIST NAME...",
+        flags: &[
+            flags::Row::switch("amend", Fate::Honoured("goes on with a list that is there")).short('a'),
+            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
+        ],
+    },
+    Row {
+        path: "manifest annotate",
+        aliases: &[],
+        does: Does::Own("Says for which platform an image of a list is", lists::annotate),
+        operands: "LIST NAME",
+        flags: &[
+            flags::Row::value("arch", "arm64", Fate::Honoured("its architecture")),
+            flags::Row::value("os", "linux", Fate::Honoured("its system")),
+            flags::Row::value("variant", "v8", Fate::Honoured("its variant")),
+            flags::Row::value("os-version", "1", Fate::Refused("it is for Windows, and not there")),
+            flags::Row::value("os-features", "a", Fate::Refused("it is for Windows, and not there")),
+        ],
+    },
+    Row {
+        path: "manifest push",
+        aliases: &[],
+        does: Does::Own("Pushes a list, with the images that its repository lacks", lists::push),
+        operands: "LIST",
+        flags: &[
+            flags::Row::switch("purge", Fate::Honoured("forgets the list")).short('p'),
+            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
+        ],
+    },
+    Row {
+        path: "manifest rm",
+        aliases: &[],
+        does: Does::Own("Forgets lists", lists::forget),
+        operands: "LIST...",
+        flags: &[],
     },
     Row {
         path: "buildx use",

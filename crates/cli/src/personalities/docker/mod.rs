@@ -8,6 +8,7 @@ mod build;
 mod builders;
 pub mod commands;
 mod engine;
+mod lists;
 mod prune;
 
 use super::bake;

@@ -33,6 +33,8 @@ struct Plan {
     destinations: Vec<Reference>,
     notes: Vec<String>,
     cache_folder: Option<PathBuf>,
+    /// An archive that is the context.
+    input: Option<PathBuf>,
     kaniko_folder: PathBuf,
     is_debug: bool,
     /// Variables that secrets are made of.
@@ -93,6 +95,7 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     }
     let mut settings = invocation.settings(&environment)?;
     plan.registries.apply(&mut settings);
+    settings.input.clone_from(&plan.input);
     if let Some(root) = plan.cache_folder.as_deref().and_then(warmer::usable_root)
         && invocation.root.is_none()
     {
@@ -249,8 +252,8 @@ fn source(
         }
         Some("tar") if text == "tar://stdin" => no_sub("-".into(), sub, text)?,
         Some("tar") => {
-            let path = directory.join(text.trim_start_matches("tar://"));
-            no_sub(path.to_string_lossy().into_owned(), sub, text)?
+            plan.input = Some(directory.join(text.trim_start_matches("tar://")));
+            no_sub("-".into(), sub, text)?
         }
         Some("http" | "https") => no_sub(text.to_owned(), sub, text)?,
         Some("dir") | None => {
@@ -633,7 +636,7 @@ mod tests {
     fn contexts() {
         for (context, expected) in [
             ("tar://stdin", "-"),
-            ("tar://a.tar.gz", "/work/a.tar.gz"),
+            ("tar://a.tar.gz", "-"),
             ("git://github.com/a/b#refs/heads/main", "https://github.com/a/b.git#refs/heads/main"),
             ("git://github.com/a/b.git#main#abc", "https://github.com/a/b.git#abc"),
             (
