@@ -164,45 +164,41 @@ fn of_files(before: &[FileFact], after: &[FileFact]) -> Vec<Difference> {
     let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
     paths.sort();
     paths.dedup();
-    let mut differences: Vec<Difference> = paths
-        .into_iter()
-        .filter_map(|path| of_file(path, before.get(path), after.get(path)))
-        .collect();
-    if differences.len() > MOST_NAMED {
-        let more = differences.len() - MOST_NAMED;
-        differences.truncate(MOST_NAMED);
+    let differs = |path: &&String| !of_file(path, before.get(*path), after.get(*path)).is_empty();
+    paths.retain(differs);
+    let more = paths.len().saturating_sub(MOST_NAMED);
+    paths.truncate(MOST_NAMED);
+    let mut differences: Vec<Difference> =
+        paths.iter().flat_map(|path| of_file(path, before.get(*path), after.get(*path))).collect();
+    if more > 0 {
         differences.push(Difference::new(format!("{more} more files"), None, None));
     }
     differences
 }
 
-fn of_file(path: &str, before: Option<&FileFact>, after: Option<&FileFact>) -> Option<Difference> {
-    let (before, after) = match (before, after) {
-        (Some(before), Some(after)) => (before, after),
-        (before, after) => {
-            let size = |file: &FileFact| format!("{} bytes", file.size);
-            return Some(Difference {
-                what: format!("file {path}"),
-                before: before.map(size),
-                after: after.map(size),
-            });
-        }
+/// What differs of a file: its mode, its size, or else its digest, which is of mode and content.
+fn of_file(path: &str, before: Option<&FileFact>, after: Option<&FileFact>) -> Vec<Difference> {
+    let size = |file: &FileFact| format!("{} bytes", file.size);
+    let (Some(old), Some(new)) = (before, after) else {
+        let what = format!("file {path}");
+        return vec![Difference { what, before: before.map(size), after: after.map(size) }];
     };
-    let (mode, size) = (
-        |file: &FileFact| format!("{:04o}", file.mode),
-        |file: &FileFact| format!("{} bytes", file.size),
-    );
-    let (what, of): (&str, &dyn Fn(&FileFact) -> String) = if before.mode != after.mode {
-        ("mode", &mode)
-    } else if before.size != after.size {
-        ("size", &size)
-    } else if before.digest != after.digest {
-        ("digest", &|file: &FileFact| file.digest.clone())
-    } else {
-        return None;
+    let differs = |what: &str, of: &dyn Fn(&FileFact) -> String| Difference {
+        what: format!("file {path}: {what}"),
+        before: Some(of(old)),
+        after: Some(of(new)),
     };
-    let what = format!("file {path}: {what}");
-    Some(Difference { what, before: Some(of(before)), after: Some(of(after)) })
+    let mut differences = Vec::new();
+    if old.mode != new.mode {
+        differences.push(differs("mode", &|file| format!("{:04o}", file.mode)));
+    }
+    if old.size != new.size {
+        differences.push(differs("size", &size));
+    }
+    if differences.is_empty() && old.digest != new.digest {
+        differences.push(differs("digest", &|file| file.digest.clone()));
+    }
+    differences
 }
 
 #[cfg(test)]
@@ -287,6 +283,20 @@ mod tests {
             Fact { time: 2, ..run("[2/2] RUN make", &[("command", "make"), ("v", "2")], "base") };
         let now = run("[2/2] RUN make", &[("command", "make"), ("v", "3")], "base");
         assert_eq!(differences(why(&now, [&new, &old])), [r#"v: Some("2") Some("3")"#]);
+    }
+
+    #[test]
+    fn mode_and_size_of_a_file_are_both_named() {
+        let known = copy(&[("/a", 0o644, 5, "x"), ("/b", 0o644, 5, "x")]);
+        let now = copy(&[("/a", 0o600, 6, "y"), ("/b", 0o644, 5, "y")]);
+        assert_eq!(
+            differences(why(&now, [&known])),
+            [
+                r#"file /a: mode: Some("0644") Some("0600")"#,
+                r#"file /a: size: Some("5 bytes") Some("6 bytes")"#,
+                r#"file /b: digest: Some("x") Some("y")"#,
+            ]
+        );
     }
 
     #[test]
