@@ -85,7 +85,10 @@ impl Plan {
         }
         for (id, chain) in new.into_iter().rev() {
             match self.chain_at.get(&id) {
-                Some(&place) => self.chains[place] = chain,
+                Some(&place) => {
+                    self.chains[place] = chain;
+                    self.is_changed = true;
+                }
                 None => {
                     self.chain_at.insert(id, self.chains.len());
                     self.chains.push(chain);
@@ -235,12 +238,14 @@ impl Plan {
         }
         let Some((chain, created)) = new.output else { return };
         let Some(id) = chain.id() else { return };
-        let is_newer = match &self.records[at].output {
+        // The same output is nothing new, whenever it was made: two steps can make one layer, of
+        // which a cache says one time.
+        let replaces = match &self.records[at].output {
             None => true,
-            Some((_, there)) => time(&created) > time(there),
+            Some((known, there)) => *known != id && time(&created) > time(there),
         };
         self.keep_chain(chain, &HashSet::new());
-        if is_newer {
+        if replaces {
             self.records[at].output = Some((id, created));
             self.is_changed = true;
         }

@@ -55,11 +55,26 @@ fn what_is_there_already_changes_nothing() {
     root(&mut plan, "base");
     record(&mut plan, "run", &[(None, base)], "out", 5);
     record(&mut plan, "run", &[(None, base)], "older", 4);
+    // Two steps can make one layer, and a cache says one time of it.
+    record(&mut plan, "run", &[(None, base)], "out", 6);
     assert!(!plan.is_changed());
     let run = record(&mut plan, "run", &[(None, base)], "newer", 6);
     assert!(plan.is_changed());
     assert_eq!(output(&plan, run), chain(&["newer"]).id());
     assert_eq!(plan.chains().len(), 1, "the older layer is not needed");
+}
+
+#[test]
+fn a_layer_that_was_made_again_is_written_again() {
+    let mut plan = Plan::default();
+    let base = root(&mut plan, "base");
+    record(&mut plan, "run", &[(None, base)], "out", 5);
+    plan.settle();
+    let out = chain(&["out"]);
+    plan.keep_chain(&out, &HashSet::new());
+    assert!(!plan.is_changed());
+    plan.keep_chain(&out, &out.id().into_iter().collect());
+    assert!(plan.is_changed(), "what the cache has of it may be gone");
 }
 
 /// `fetch` makes something else each time, and `copy` reads it.
