@@ -142,7 +142,7 @@ fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
         ("build --memory-swap -1 /tmp", "`--memory-swap`"),
         ("build --isolation hyperv /tmp", "none of auto, namespaces"),
         ("build --build-arg SOURCE_DATE_EPOCH=x /tmp", "SOURCE_DATE_EPOCH"),
-        ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` is not there yet"),
+        ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` needs `region`"),
         ("build --ssh default /tmp", "`--ssh`"),
         ("build --no-such-flag /tmp", "--no-such-flag"),
         ("build --pull=perhaps /tmp", "neither true nor false"),
