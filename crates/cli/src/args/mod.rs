@@ -35,10 +35,49 @@ Examples:
 `kiln build --help` has more. `kiln buildx build`, `kiln image build` and `kiln builder build` are
 the same as `kiln build`.";
 
+/// The help of `kiln`, with its commands by what they are for.
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Build:
+  build, b    Build an image from a Dockerfile
+  bake        Build the targets of bake and compose files
+  check       Say what a Dockerfile should not do, without building it
+
+Images of this machine:
+  images      List the images that are here
+  inspect     Show an image's configuration as JSON
+  history     Show the steps that made an image
+  tag         Give an image another name
+  rmi         Remove images
+  save, load  Write images to an archive, read them from one
+
+Registries:
+  login       Log in to a registry
+  logout      Log out of a registry
+  push        Push an image to its registry
+  pull        Fetch an image from its registry
+
+Caches and disk:
+  cache       Look after build caches elsewhere: list, verify, prune, copy, explain
+  du          Show what takes how much disk
+  prune       Remove what is not needed
+
+Other tools' command lines (docs/personalities.md):
+  docker, buildx, buildctl, kaniko, warmer, makisu
+
+About kiln:
+  version     Show kiln's version
+  completion  Print a shell's completions of kiln
+
+{options}{after-help}";
+
 /// Builds container images from Dockerfiles: no daemon, and warm on a cold machine.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kiln", bin_name = "kiln", version = crate::commands::version::TEXT, after_help = AFTER_HELP)]
-#[command(disable_help_subcommand = true, infer_long_args = false)]
+#[command(disable_help_subcommand = true, infer_long_args = false, help_template = HELP)]
 pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
@@ -121,6 +160,15 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_a_group_of_the_help() {
+        for subcommand in Cli::command().get_subcommands().filter(|command| !command.is_hide_set())
+        {
+            let line = format!("\n  {}", subcommand.get_name());
+            assert!(HELP.contains(&line), "`{}` is in no group", subcommand.get_name());
+        }
     }
 
     #[test]
