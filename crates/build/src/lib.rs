@@ -32,7 +32,10 @@ pub use archive::{LONGEST_HEAD, is_archive};
 pub use attest::{Mode as ProvenanceMode, Provenance, Version as ProvenanceVersion};
 pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
-pub use cache::{BucketSettings, Credentials, PlaceSettings, Service};
+pub use cache::{
+    BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER,
+    MapSettings, MapStore, PlaceSettings, REDIS_PASSWORD, Service,
+};
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use explaining::{Explained, Reason, explain};

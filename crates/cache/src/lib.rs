@@ -32,8 +32,9 @@ pub use import::Imported;
 pub use import::read_hostile;
 pub use local::LocalRecords;
 pub use place::{
-    BucketPlace, BucketSettings, Credentials, FolderPlace, Form, INLINE_FIELD, Place,
-    PlaceSettings, RegistryPlace, Service, inline_cache,
+    BucketPlace, BucketSettings, Credentials, FolderPlace, Form, GITHUB_TOKEN, GithubPlace,
+    GithubSettings, GithubVersion, HTTP_HEADER, INLINE_FIELD, MapPlace, MapSettings, MapStore,
+    Place, PlaceSettings, REDIS_PASSWORD, RegistryPlace, Service, inline_cache,
 };
 pub use prune::Pruned;
 pub use records::RecordSet;

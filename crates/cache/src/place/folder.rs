@@ -58,7 +58,7 @@ impl FolderPlace {
             std::fs::create_dir_all(&folder).ok()?;
             let file = File::open(&folder).ok()?;
             file.lock().ok()?;
-            Some(Held(file))
+            Some(Held(Some(file)))
         })
         .await
     }

@@ -8,7 +8,9 @@
 mod bucket;
 mod contents;
 mod folder;
+mod github;
 mod inline;
+mod map;
 mod registry;
 mod secret;
 mod wire;
@@ -18,7 +20,9 @@ pub(crate) use contents::{Contents, Documents};
 pub use bucket::{BucketPlace, BucketSettings, Service};
 pub use contents::Form;
 pub use folder::FolderPlace;
+pub use github::{GITHUB_TOKEN, GithubPlace, GithubSettings, GithubVersion};
 pub use inline::{INLINE_FIELD, inline_cache};
+pub use map::{HTTP_HEADER, MapPlace, MapSettings, MapStore, REDIS_PASSWORD};
 pub use registry::RegistryPlace;
 pub use secret::Credentials;
 
@@ -38,6 +42,10 @@ pub enum Place {
     Folder(FolderPlace),
     /// A name in an object store.
     Bucket(BucketPlace),
+    /// A scope in GitHub's cache service.
+    Github(GithubPlace),
+    /// A map in a key-value store, with layers in a registry.
+    Map(MapPlace),
 }
 
 /// How a place is reached that is neither a registry nor a folder.
@@ -45,11 +53,15 @@ pub enum Place {
 pub enum PlaceSettings {
     /// A name in an object store.
     Bucket(BucketSettings),
+    /// A scope in GitHub's cache service.
+    Github(GithubSettings),
+    /// A map in a key-value store, with layers in a registry.
+    Map(MapSettings),
 }
 
 /// A place that nobody else writes to until this goes.
 #[derive(Debug)]
-pub(crate) struct Held(#[expect(dead_code, reason = "it is held")] std::fs::File);
+pub(crate) struct Held(#[expect(dead_code, reason = "it is held")] Option<std::fs::File>);
 
 /// A cache as a place holds it.
 #[derive(Debug)]
@@ -72,6 +84,10 @@ impl Place {
             PlaceSettings::Bucket(settings) => {
                 BucketPlace::new(settings.clone(), client).map(Self::Bucket)
             }
+            PlaceSettings::Github(settings) => {
+                GithubPlace::new(settings.clone(), client).map(Self::Github)
+            }
+            PlaceSettings::Map(settings) => Ok(Self::Map(MapPlace::new(settings.clone(), client))),
         }
     }
 
@@ -81,6 +97,8 @@ impl Place {
             Self::Registry(_) => "exporting cache to registry",
             Self::Folder(_) => "exporting cache to client directory",
             Self::Bucket(place) => place.export_name(),
+            Self::Github(_) => "exporting to GitHub Actions Cache",
+            Self::Map(_) => "exporting cache to key-value store",
         }
     }
 
@@ -89,7 +107,7 @@ impl Place {
     pub(crate) fn forgets(&self) -> bool {
         match self {
             Self::Registry(_) | Self::Folder(_) => false,
-            Self::Bucket(_) => true,
+            Self::Bucket(_) | Self::Github(_) | Self::Map(_) => true,
         }
     }
 
@@ -99,14 +117,17 @@ impl Place {
             Self::Registry(place) => place.reference.to_string(),
             Self::Folder(place) => place.folder.display().to_string(),
             Self::Bucket(place) => place.name().to_owned(),
+            Self::Github(place) => place.name().to_owned(),
+            Self::Map(place) => place.name(),
         }
     }
 
     /// Where its layers are, where that has to be made known to [`Transfer::with_remotes`].
     pub fn remote(&self) -> Option<std::sync::Arc<dyn transfer::Remote>> {
         match self {
-            Self::Registry(_) | Self::Folder(_) => None,
+            Self::Registry(_) | Self::Folder(_) | Self::Map(_) => None,
             Self::Bucket(place) => Some(place.remote()),
+            Self::Github(place) => Some(place.remote()),
         }
     }
 
@@ -115,7 +136,7 @@ impl Place {
         match self {
             Self::Registry(place) => Beside::of_registry(client, &place.reference, place.insecure),
             Self::Folder(place) => Some(Beside::of_folder(&place.folder, &place.tag)),
-            Self::Bucket(_) => None,
+            Self::Bucket(_) | Self::Github(_) | Self::Map(_) => None,
         }
     }
 
@@ -128,6 +149,8 @@ impl Place {
             Self::Registry(place) => place.read(client).await,
             Self::Folder(place) => place.read().await,
             Self::Bucket(place) => place.read().await,
+            Self::Github(place) => place.read().await,
+            Self::Map(place) => place.read().await,
         }
     }
 
@@ -149,6 +172,8 @@ impl Place {
         match self {
             Self::Registry(_) | Self::Folder(_) => Documents::with_manifest(contents, form),
             Self::Bucket(place) => place.documents(contents),
+            Self::Github(place) => place.documents(contents),
+            Self::Map(place) => Ok(place.documents(contents)),
         }
     }
 
@@ -167,14 +192,19 @@ impl Place {
         let Some(top) = layers.len().checked_sub(1) else { return Ok(()) };
         match self {
             Self::Registry(place) => {
-                let target = place.target();
-                let to = transfer::Upload { target: &target, task };
+                let to = transfer::Upload { target: &place.target(), task };
                 transfer.upload(layers, top, format, to).await.map(drop)?;
             }
-            Self::Bucket(place) => {
-                let remote = place.remote();
-                let to = transfer::RemoteUpload { remote: &*remote, task };
-                transfer.upload_to(layers, top, format, to).await.map(drop)?;
+            Self::Map(place) => {
+                let to = transfer::Upload { target: &place.target(), task };
+                transfer.upload(layers, top, format, to).await.map(drop)?;
+            }
+            Self::Bucket(_) | Self::Github(_) => {
+                let remote = self.remote();
+                if let Some(remote) = &remote {
+                    let to = transfer::RemoteUpload { remote: &**remote, task };
+                    transfer.upload_to(layers, top, format, to).await.map(drop)?;
+                }
             }
             // `put` copies it from the store.
             Self::Folder(_) => transfer.blob(layers, top, format, task).await.map(drop)?,
@@ -192,7 +222,7 @@ impl Place {
     ) -> Result<Option<Digest>, Error> {
         let digest = match self {
             Self::Registry(place) => place.digest(client).await,
-            Self::Folder(_) | Self::Bucket(_) => {
+            Self::Folder(_) | Self::Bucket(_) | Self::Github(_) | Self::Map(_) => {
                 self.read(client).await.map(|stored| stored.digest)
             }
         };
@@ -206,7 +236,9 @@ impl Place {
     /// Keeps other writers away until the guard goes, where a place can do that.
     pub(crate) async fn hold(&self) -> Option<Held> {
         match self {
-            Self::Registry(_) | Self::Bucket(_) => None,
+            Self::Registry(_) | Self::Bucket(_) | Self::Github(_) => None,
+            // Nobody overwrites what another wrote: there is nothing to hold.
+            Self::Map(_) => Some(Held(None)),
             Self::Folder(place) => place.hold().await,
         }
     }
@@ -218,7 +250,7 @@ impl Place {
     /// If something cannot be removed.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
         match self {
-            Self::Registry(_) | Self::Bucket(_) => Ok(()),
+            Self::Registry(_) | Self::Bucket(_) | Self::Github(_) | Self::Map(_) => Ok(()),
             Self::Folder(place) => place.sweep().await,
         }
     }
@@ -235,7 +267,7 @@ impl Place {
     ) -> Result<(), Error> {
         match self {
             Self::Registry(place) => place.put_config(transfer.client(), documents).await,
-            Self::Folder(_) | Self::Bucket(_) => Ok(()),
+            Self::Folder(_) | Self::Bucket(_) | Self::Github(_) | Self::Map(_) => Ok(()),
         }
     }
 
@@ -253,6 +285,8 @@ impl Place {
             Self::Registry(place) => place.put(transfer.client(), documents).await,
             Self::Folder(place) => place.put(transfer.store(), contents, documents).await,
             Self::Bucket(place) => place.put(documents).await,
+            Self::Github(place) => place.put(documents).await,
+            Self::Map(place) => place.put(contents).await,
         }
     }
 }

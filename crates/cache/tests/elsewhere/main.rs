@@ -5,7 +5,9 @@
 mod beside;
 mod buckets;
 mod forms;
+mod github;
 mod hostile;
+mod maps;
 mod merge;
 mod warm;
 mod world;

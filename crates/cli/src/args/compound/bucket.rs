@@ -19,7 +19,8 @@ pub struct Surroundings<'a> {
 }
 
 /// Options that all three have.
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 9] = [
+    "on-failure",
     "name",
     "prefix",
     "blobs_prefix",

@@ -4,14 +4,11 @@ use build::{CacheFrom, CacheMode, CacheTarget, CacheTo, PlaceSettings};
 use oci::Reference;
 
 use super::bucket::{self, Surroundings};
-use super::{Fields, fields, image_format};
+use super::{Fields, fields, image_format, service};
 use crate::args::disk_size;
 
 /// The kinds of cache that there are.
-const KINDS: &str = "registry, local, inline, s3, azblob, gcs";
-
-/// The kinds of cache that BuildKit has and kiln does not have yet.
-const NOT_YET: [&str; 1] = ["gha"];
+const KINDS: &str = "registry, local, inline, s3, azblob, gcs, gha, redis, http, kv-folder";
 
 /// A value: references alone, or fields with a type.
 enum Value {
@@ -47,10 +44,7 @@ fn take_reference(fields: &mut Fields) -> Result<Reference, String> {
 }
 
 fn unknown_type(kind: &str) -> String {
-    match NOT_YET.contains(&kind) {
-        true => format!("`type={kind}` is not there yet; {KINDS} are"),
-        false => format!("`type={kind}` is none of {KINDS}"),
-    }
+    format!("`type={kind}` is none of {KINDS}")
 }
 
 /// Reads a value of `--cache-from`; several references in one value are several caches.
@@ -92,6 +86,13 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             fields.take("ignore-error");
             bucket::nothing_left(&kind, &fields)?;
             CacheFrom::Elsewhere(PlaceSettings::Bucket(settings))
+        }
+        "gha" | "redis" | "http" | "kv-folder" => {
+            let settings = service::service(&kind, &mut fields, around)?;
+            fields.take("mode");
+            fields.take("ignore-error");
+            service::nothing_left(&kind, &fields)?;
+            CacheFrom::Elsewhere(settings)
         }
         "inline" => {
             return Err("`type=inline`: a cache inside an image is read with \
@@ -157,12 +158,18 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
             let settings = bucket::bucket(&kind, &mut fields, around)?;
             CacheTarget::Elsewhere(PlaceSettings::Bucket(settings))
         }
+        "gha" | "redis" | "http" | "kv-folder" => {
+            CacheTarget::Elsewhere(service::service(&kind, &mut fields, around)?)
+        }
         "inline" => return inline(&mut fields).map(|cache| vec![cache]),
         kind => return Err(unknown_type(kind)),
     };
     if let CacheTarget::Elsewhere(_) = target {
         let cache = without_format(target, &mut fields)?;
-        bucket::nothing_left(&kind, &fields)?;
+        match kind.as_str() {
+            "s3" | "azblob" | "gcs" => bucket::nothing_left(&kind, &fields)?,
+            kind => service::nothing_left(kind, &fields)?,
+        }
         return Ok(vec![cache]);
     }
     let cache = options(target, &mut fields)?;
@@ -187,7 +194,9 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
 fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
     let mode = mode(fields)?;
     let ignore_error = fields.take_boolean("ignore-error", false)?;
-    Ok(CacheTo { mode, ignore_error, ..options(target, &mut Fields::default())? })
+    let on_failure = fields.take_boolean("on-failure", true)?;
+    let other = options(target, &mut Fields::default())?;
+    Ok(CacheTo { mode, ignore_error, on_failure, ..other })
 }
 
 fn mode(fields: &mut Fields) -> Result<CacheMode, String> {
@@ -320,7 +329,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, word) in [
-            ("type=gha", "`type=gha` is not there yet"),
+            ("type=gha", "needs `url`"),
             ("type=inline", "`type=inline`: a cache inside an image"),
             ("type=tape", "none of registry, local, inline"),
             ("type=registry", "`ref`"),

@@ -90,6 +90,15 @@ impl Fields {
         keys.filter(|key| key.starts_with(start)).cloned().collect()
     }
 
+    /// Takes all values out whose keys begin so, with the rest of their keys.
+    pub fn take_all(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let (taken, left) =
+            std::mem::take(&mut self.0).into_iter().partition(|(key, _)| key.starts_with(prefix));
+        self.0 = left;
+        let taken: Vec<(String, String)> = taken;
+        taken.into_iter().map(|(key, value)| (key[prefix.len()..].to_owned(), value)).collect()
+    }
+
     /// Takes a truth value out.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod output;
 pub mod pairs;
 pub mod secret;
+pub mod service;
 pub mod ssh;
 
 pub use csv::{Fields, boolean, fields};

@@ -1,0 +1,173 @@
+//! Caches in key-value stores, with their layers in a registry.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cache::{
+    Credentials, Export, HTTP_HEADER, MapSettings, MapStore, Mode, Place, PlaceSettings,
+    REDIS_PASSWORD,
+};
+use oci::Repository;
+use testing::{Answer, FakeRegistry, FakeServer};
+
+use crate::world::{Machine, graph_with, request};
+
+const SECRET: &str = "not-so-secret";
+
+fn settings(registry: &FakeRegistry, store: MapStore, credential: &str) -> MapSettings {
+    MapSettings {
+        store,
+        name: "team".into(),
+        ttl: Duration::from_secs(3600),
+        repository: Repository::new(registry.host(), "layers"),
+        insecure: false,
+        credentials: Credentials::new([(credential.to_owned(), SECRET.to_owned())]),
+    }
+}
+
+async fn write(machine: &Machine, place: &Place, name: &str) {
+    let solved = machine.build_graph(graph_with(name), Vec::new()).await;
+    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+    let request = request(cache::Form::ImageManifest);
+    cache::write(&export, &machine.transfer, place, &request).await.unwrap();
+}
+
+/// Two builds share a map, and a third machine is warm for both.
+async fn there_and_back(registry: &FakeRegistry, settings: MapSettings) {
+    let first = Machine::new(registry);
+    let place =
+        Place::open(&PlaceSettings::Map(settings.clone()), first.transfer.client()).unwrap();
+    assert!(place.import(first.transfer.client()).await.unwrap_err().is_absent());
+    write(&first, &place, "finish one").await;
+    let second = Machine::new(registry);
+    let place =
+        Place::open(&PlaceSettings::Map(settings.clone()), second.transfer.client()).unwrap();
+    write(&second, &place, "finish two").await;
+
+    let third = Machine::new(registry);
+    for name in ["finish one", "finish two"] {
+        let imported = place.import(third.transfer.client()).await.unwrap();
+        let warm = third.build_graph(graph_with(name), vec![imported]).await;
+        assert_eq!(third.ran(), [""; 0], "{name}");
+        let layer = warm.output.top().unwrap().clone();
+        assert!(registry.has_blob("layers", layer.blob.as_ref().unwrap().digest));
+        third.transfer.fetch_blob(&layer, None).await.unwrap();
+    }
+    // What nobody used for long counts no more, and goes with the next write.
+    let short = PlaceSettings::Map(MapSettings { ttl: Duration::ZERO, ..settings });
+    let short = Place::open(&short, third.transfer.client()).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(short.import(third.transfer.client()).await.unwrap_err().is_absent());
+}
+
+#[tokio::test]
+async fn a_folder_keeps_a_map() {
+    let registry = FakeRegistry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let store = MapStore::Folder(folder.path().join("map"));
+    there_and_back(&registry, settings(&registry, store, "none")).await;
+    let files = std::fs::read_dir(folder.path().join("map/team")).unwrap();
+    let names: Vec<String> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() > 8);
+    for name in names {
+        assert!(name.len() == 66 && (name.starts_with("l.") || name.starts_with("r.")), "{name}");
+    }
+}
+
+/// A server that keeps what is put, for whoever has the header.
+fn kept() -> FakeServer {
+    let documents = Mutex::<BTreeMap<String, Bytes>>::default();
+    FakeServer::start(move |asked| {
+        if asked.headers.get("authorization").map(String::as_str) != Some(SECRET) {
+            return Answer { status: 401, ..Answer::text(format!("{asked:?}")) };
+        }
+        let mut documents = documents.lock().unwrap();
+        match asked.method.as_str() {
+            "PUT" => {
+                documents.insert(asked.target.clone(), asked.body.clone());
+                Answer::of(204)
+            }
+            _ => documents
+                .get(&asked.target)
+                .map_or(Answer::of(404), |body| Answer::text(body.clone())),
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_http_server_keeps_a_map() {
+    let registry = FakeRegistry::start();
+    let server = kept();
+    let store = MapStore::Http { url: format!("{}/kv", server.url()) };
+    let header = format!("{HTTP_HEADER}authorization");
+    there_and_back(&registry, settings(&registry, store.clone(), &header)).await;
+    // `kiln_cache_team_0`, as Makisu writes keys.
+    let first = "/kv/a2lsbl9jYWNoZV90ZWFtXzA=";
+    assert!(server.lines().contains(&format!("GET {first}")), "{:?}", server.lines());
+
+    let client = Machine::new(&registry).transfer.client().clone();
+    let wrong = settings(&registry, store, "another");
+    let place = Place::open(&PlaceSettings::Map(wrong), &client).unwrap();
+    let error = place.import(&client).await.unwrap_err().to_string();
+    assert!(error.contains("401") && !error.contains(SECRET), "{error}");
+}
+
+/// Debian's `redis-server`, gone when dropped.
+struct Redis {
+    child: Child,
+    address: String,
+}
+
+impl Redis {
+    fn start() -> Option<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "no", "--requirepass", SECRET])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = child else {
+            eprintln!("skipped: maps: no redis-server: `apt-get install redis-server`");
+            return None;
+        };
+        let redis = Self { child, address: format!("127.0.0.1:{port}") };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&redis.address).is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn redis_keeps_a_map() {
+    let Some(redis) = Redis::start() else { return };
+    let registry = FakeRegistry::start();
+    let store = MapStore::Redis { address: redis.address.clone(), database: 3, user: None };
+    there_and_back(&registry, settings(&registry, store.clone(), REDIS_PASSWORD)).await;
+    let client = Machine::new(&registry).transfer.client().clone();
+    let no_password = settings(&registry, store.clone(), "none");
+    let place = Place::open(&PlaceSettings::Map(no_password), &client).unwrap();
+    let error = place.import(&client).await.unwrap_err().to_string();
+    assert!(error.contains("NOAUTH"), "{error}");
+    drop(redis);
+    let place =
+        Place::open(&PlaceSettings::Map(settings(&registry, store, REDIS_PASSWORD)), &client);
+    let error = place.unwrap().import(&client).await.unwrap_err().to_string();
+    assert!(error.contains("refused") && !error.contains(SECRET), "{error}");
+}
