@@ -143,9 +143,13 @@ fn missing(bases: &Bases, step: &Step, path: &str) -> Option<String> {
         _ => "the named context",
     };
     Some(match nearest(folder, path) {
-        Some(near) if near == path => {
-            format!("`{path}` is there, and a link that leads to nothing in {place}")
-        }
+        Some(near) if near == path => match folder.join(path).exists() {
+            false => format!("`{path}` is there, and a link that leads to nothing in {place}"),
+            true => format!(
+                "`{path}` is there: --parents takes what is in a folder, as `{path}/*`, and goes \
+                 through no link; --exclude may leave it out"
+            ),
+        },
         Some(near) => format!("did you mean {near}?"),
         None => format!("{place} is `{}`, and paths start there", folder.display()),
     })

@@ -1,5 +1,7 @@
 //! How the text behind a keyword is cut into words.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::error::Error;
@@ -100,7 +102,9 @@ pub(crate) fn json_array(text: &str) -> Result<Option<Vec<String>>, Error> {
     if !text.starts_with('[') {
         return Ok(None);
     }
-    let Ok(values) = serde_json::from_str::<Vec<Value>>(text) else { return Ok(None) };
+    let Ok(values) = serde_json::from_str::<Vec<Value>>(&whole_characters(text)) else {
+        return Ok(None);
+    };
     let words = values.into_iter().map(|value| match value {
         Value::String(text) => Ok(text),
         _ => Err(Error::new(
@@ -110,6 +114,35 @@ pub(crate) fn json_array(text: &str) -> Result<Option<Vec<String>>, Error> {
         .hint("put double quotes around every word of the array")),
     });
     words.collect::<Result<_, _>>().map(Some)
+}
+
+/// A JSON text whose halves of surrogate pairs that stand alone are U+FFFD, as Go reads them.
+fn whole_characters(text: &str) -> Cow<'_, str> {
+    const ESCAPE: usize = "\\uXXXX".len();
+    let unit = |at: usize| {
+        let digits = text.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        at += match (unit(at), unit(at + ESCAPE)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str(&text[copied..at]);
+                out.push('\u{fffd}');
+                copied = at + ESCAPE;
+                ESCAPE
+            }
+            // The backslash and what it escapes.
+            _ => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    match copied {
+        0 => Cow::Borrowed(text),
+        _ => Cow::Owned(out + &text[copied..]),
+    }
 }
 
 #[cfg(test)]
@@ -142,5 +175,19 @@ mod tests {
         assert_eq!(json_array(r#"["a"] b"#).unwrap(), None);
         assert_eq!(json_array("[]").unwrap(), Some(vec![]));
         assert!(json_array(r#"["a", 1]"#).is_err());
+    }
+
+    #[test]
+    fn halves_of_characters_are_replaced() {
+        for (text, word) in [
+            (r#"["\ud83d\ude00é"]"#, "😀é"),
+            (r#"["\ud800x\uDFFF"]"#, "\u{fffd}x\u{fffd}"),
+            (r#"["\ud800\ud83d\ude00"]"#, "\u{fffd}😀"),
+            (r#"["\\ud800\u0041"]"#, "\\ud800A"),
+        ] {
+            assert_eq!(json_array(text).unwrap(), Some(vec![word.into()]), "{text}");
+        }
+        assert_eq!(json_array(r#"["\ud8"]"#).unwrap(), None);
+        assert_eq!(json_array("[\"\\").unwrap(), None);
     }
 }

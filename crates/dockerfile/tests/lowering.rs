@@ -355,6 +355,21 @@ fn refusals_have_lines_and_suggestions() {
              do what needs one outside of the build)",
         ),
         (
+            "FROM x\nRUN --mount=type=tmpfs,target=/t,source=a b",
+            2,
+            "a tmpfs begins empty: `/a` is not in it (leave source= out, or write type=bind)",
+        ),
+        (
+            "FROM x\nRUN --mount=type=secret,id=a,target=b/.. c",
+            2,
+            "invalid mount target \"/\" (name a folder with target=)",
+        ),
+        (
+            "FROM x\nRUN --mount=type=ssh,target=/ c",
+            2,
+            "invalid mount target \"/\" (name a folder with target=)",
+        ),
+        (
             "FROM x AS a\nCOPY --from=b /a /a\nFROM a AS b\nCOPY --from=a / /",
             4,
             "circular dependency detected on stage: a (a stage can read only what is built before it)",

@@ -67,7 +67,10 @@ impl Executor {
             .collect();
         for mount in run.mounts.iter().filter(|mount| mount.target != "/") {
             if let Some(kind) = mounts.mount(mount).await? {
-                container.mounts.push(runtime::Mount { target: mount.target.clone(), kind });
+                // A secret's or agent's target is as written, also in the key: runc takes it from
+                // the root, not from the working directory.
+                let target = format!("/{}", mount.target.trim_start_matches('/'));
+                container.mounts.push(runtime::Mount { target, kind });
             }
         }
 

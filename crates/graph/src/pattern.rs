@@ -5,6 +5,7 @@
 //! that way (`[!a]` is a class of two, `[*]` is no star). So it is done here too, for the small
 //! part of the language that such expressions have.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A pattern that no path can be compared with.
@@ -431,8 +432,27 @@ enum Item {
     Many(Atom),
     /// `(.*/)?`
     Directories,
-    /// `^`, which moby does not escape.
+    /// `^`, which moby does not escape, and `\A`.
     Start,
+    /// `\z`
+    End,
+    /// `\b`, between a letter, digit or `_` and something else, or with `false` `\B`: not there.
+    Boundary(bool),
+}
+
+/// What is beside a position in a path.
+#[derive(Clone, Copy)]
+struct Place {
+    start: bool,
+    before: Option<char>,
+    after: Option<char>,
+}
+
+impl Place {
+    fn is_boundary(self) -> bool {
+        let is_word = |char: Option<char>| char.is_some_and(|char| WORD.fits(char));
+        is_word(self.before) != is_word(self.after)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -442,8 +462,14 @@ enum Atom {
     Any,
     Class {
         negated: bool,
-        ranges: Vec<(char, char)>,
+        ranges: Cow<'static, [(char, char)]>,
     },
+}
+
+const WORD: Atom = ascii_class(&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')], false);
+
+const fn ascii_class(ranges: &'static [(char, char)], negated: bool) -> Atom {
+    Atom::Class { negated, ranges: Cow::Borrowed(ranges) }
 }
 
 impl Atom {
@@ -456,6 +482,34 @@ impl Atom {
             }
         }
     }
+}
+
+/// What a character after a backslash means. Letters are commands of Go's expression language,
+/// which moby lets through: `bin\Debug` is `bin`, something that is no digit, and `ebug`.
+fn escaped_item(escaped: char) -> Option<Item> {
+    const DIGIT: &[(char, char)] = &[('0', '9')];
+    const SPACE: &[(char, char)] = &[('\t', '\n'), ('\x0c', '\r'), (' ', ' ')];
+    Some(Item::One(match escaped {
+        'A' => return Some(Item::Start),
+        'z' => return Some(Item::End),
+        'b' | 'B' => return Some(Item::Boundary(escaped == 'b')),
+        'd' | 'D' => ascii_class(DIGIT, escaped == 'D'),
+        's' | 'S' => ascii_class(SPACE, escaped == 'S'),
+        'w' => WORD,
+        'W' => match WORD {
+            Atom::Class { ranges, .. } => Atom::Class { negated: true, ranges },
+            atom => atom,
+        },
+        'a' => Atom::Char('\x07'),
+        'f' => Atom::Char('\x0c'),
+        't' => Atom::Char('\t'),
+        'n' => Atom::Char('\n'),
+        'r' => Atom::Char('\r'),
+        'v' => Atom::Char('\x0b'),
+        // `\p{…}`, `\Q…\E` and numbers: nobody writes them in a path pattern.
+        _ if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() => return None,
+        escaped => Atom::Char(escaped),
+    }))
 }
 
 impl Expression {
@@ -477,12 +531,14 @@ impl Expression {
                 }
                 '\\' => {
                     let escaped = rest.chars().next()?;
-                    // Letters and digits after `\` are commands of the expression language.
-                    if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() {
-                        return None;
-                    }
                     rest = &rest[escaped.len_utf8()..];
-                    Atom::Char(escaped)
+                    match escaped_item(escaped)? {
+                        Item::One(atom) => atom,
+                        item => {
+                            items.push(item);
+                            continue;
+                        }
+                    }
                 }
                 '[' => {
                     let (class, after) = parse_class(rest)?;
@@ -504,6 +560,10 @@ impl Expression {
 
     /// Takes the fixed beginning and end out of the items: most paths already differ there.
     fn with_literal_ends(mut items: Vec<Item>) -> Self {
+        // These look at what is beside them.
+        if items.iter().any(|item| matches!(item, Item::Boundary(_) | Item::End)) {
+            return Self { items, ..Self::default() };
+        }
         let literal = |item: &Item| match item {
             Item::One(Atom::Char(char)) if *char != '\u{fffd}' => Some(*char),
             _ => None,
@@ -526,9 +586,13 @@ impl Expression {
     fn matches_middle(&self, mut text: &[u8]) -> bool {
         let mut states = vec![false; self.items.len() + 1];
         let mut next = states.clone();
-        self.enter(&mut states, 0, self.prefix.is_empty());
+        let first = next_char(text).map(|(char, _)| char);
+        let start = Place { start: self.prefix.is_empty(), before: None, after: first };
+        self.enter(&mut states, 0, start);
         while let Some((char, length)) = next_char(text) {
             text = &text[length..];
+            let after = next_char(text).map(|(char, _)| char);
+            let place = Place { start: false, before: Some(char), after };
             next.fill(false);
             let mut alive = false;
             for (state, item) in self.items.iter().enumerate() {
@@ -536,12 +600,12 @@ impl Expression {
                     continue;
                 }
                 match item {
-                    Item::One(atom) if atom.fits(char) => self.enter(&mut next, state + 1, false),
-                    Item::Many(atom) if atom.fits(char) => self.enter(&mut next, state, false),
+                    Item::One(atom) if atom.fits(char) => self.enter(&mut next, state + 1, place),
+                    Item::Many(atom) if atom.fits(char) => self.enter(&mut next, state, place),
                     Item::Directories if char != '\n' => {
                         next[state] = true;
                         if char == '/' {
-                            self.enter(&mut next, state + 1, false);
+                            self.enter(&mut next, state + 1, place);
                         }
                     }
                     _ => continue,
@@ -557,12 +621,14 @@ impl Expression {
     }
 
     /// Marks a state, and those that are reached from it without a character.
-    fn enter(&self, states: &mut [bool], mut state: usize, at_start: bool) {
+    fn enter(&self, states: &mut [bool], mut state: usize, place: Place) {
         loop {
             states[state] = true;
             match self.items.get(state) {
                 Some(Item::Many(_) | Item::Directories) => {}
-                Some(Item::Start) if at_start => {}
+                Some(Item::Start) if place.start => {}
+                Some(Item::End) if place.after.is_none() => {}
+                Some(Item::Boundary(wanted)) if place.is_boundary() == *wanted => {}
                 _ => return,
             }
             state += 1;
@@ -582,7 +648,7 @@ fn parse_class(text: &str) -> Option<(Atom, &str)> {
             return None;
         }
         let low = match chars.next()? {
-            ']' if !first => return Some((Atom::Class { negated, ranges }, chars.as_str())),
+            ']' if !first => return Some((Atom::Class { negated, ranges: ranges.into() }, chars.as_str())),
             '\\' => escaped_in_class(&mut chars)?,
             char => char,
         };

@@ -75,6 +75,14 @@ fn bind(target: String) -> Mount {
     }
 }
 
+/// Nothing can be mounted over everything.
+fn refuse_root(target: &str) -> Result<(), Error> {
+    match path::join("/", target).as_str() {
+        "/" => Err(Error::new("invalid mount target \"/\"").hint("name a folder with target=")),
+        _ => Ok(()),
+    }
+}
+
 impl Lowerer<'_> {
     /// Adds what `--mount` asks for; secrets that become variables are handed back.
     pub(super) fn add_mounts(
@@ -98,10 +106,7 @@ impl Lowerer<'_> {
             }
             let added = match options.kind {
                 Type::Secret => self.add_secret(command, options, mounts),
-                Type::Ssh => {
-                    self.add_agent(command, options, mounts);
-                    Ok(None)
-                }
+                Type::Ssh => self.add_agent(command, options, mounts).map(|()| None),
                 Type::Bind | Type::Cache | Type::Tmpfs => {
                     self.add_files(stage, source, options, mounts).map(|()| None)
                 }
@@ -133,10 +138,12 @@ impl Lowerer<'_> {
             true => options.target.clone(),
             false => path::join(&self.states[stage].cwd, &options.target),
         };
-        if path::clean(&target) == "/" {
-            return Err(Error::new("invalid mount target \"/\"").hint("name a folder with target="));
-        }
+        refuse_root(&target)?;
         let selected = path::join("/", &options.source);
+        if options.kind == Type::Tmpfs && selected != "/" {
+            return Err(Error::new(format!("a tmpfs begins empty: `{selected}` is not in it"))
+                .hint("leave source= out, or write type=bind"));
+        }
         let mut selector = selected.clone();
         if selected == "/" && options.has_attributes() {
             step = Some(self.cache_folder(stage, &options, step));
@@ -210,6 +217,7 @@ impl Lowerer<'_> {
             (target, _) => Some(target.to_owned()),
         };
         if let Some(target) = target {
+            refuse_root(&target)?;
             let kind = MountKind::Secret {
                 id: id.clone(),
                 uid: options.uid.unwrap_or_default(),
@@ -225,11 +233,17 @@ impl Lowerer<'_> {
         Ok(options.env.map(|name| SecretEnv { id, name, optional }))
     }
 
-    fn add_agent(&mut self, command: &Command<'_>, options: MountOptions, mounts: &mut Mounts) {
+    fn add_agent(
+        &mut self,
+        command: &Command<'_>,
+        options: MountOptions,
+        mounts: &mut Mounts,
+    ) -> Result<(), Error> {
         let target = match options.target.as_str() {
             "" => format!("/run/buildkit/ssh_agent.{}", mounts.agents.len()),
             target => target.to_owned(),
         };
+        refuse_root(&target)?;
         let id = match options.id.as_str() {
             "" => "default".to_owned(),
             id => id.to_owned(),
@@ -245,5 +259,6 @@ impl Lowerer<'_> {
             optional: !options.required,
         };
         mounts.agents.push(Mount { kind, ..bind(target) });
+        Ok(())
     }
 }

@@ -110,8 +110,30 @@ fn single_patterns() {
     ] {
         assert_eq!(one(pattern, path), expected, "{pattern} {path}");
     }
-    for pattern in ["[", "a[", "!", "[z-a]", "a\\d*"] {
+    for pattern in ["[", "a[", "!", "[z-a]", "a\\e*"] {
         assert!(PatternMatcher::new(&[pattern]).is_err(), "{pattern}");
+    }
+}
+
+#[test]
+fn letters_after_a_backslash_are_gos() {
+    for (pattern, path, matches) in [
+        (r"bin\Debug", "binDebug", true),
+        (r"bin\Debug", "bin/ebug", true),
+        (r"bin\Debug", "bin1ebug", false),
+        (r"a\b", "a", true),
+        (r"a\b", "ab", false),
+        (r"a\b*", "a.c", true),
+        (r"a\b*", "ac", false),
+        (r"a\B*", "ac", true),
+        (r"\w?", "_-", true),
+        (r"\w?", "-_", false),
+        (r"\W\d\s\S", "-1 x", true),
+        (r"\Aa\z", "a", true),
+        (r"\Aa\zb", "ab", false),
+        (r"**/obj\b", "x/obj", true),
+    ] {
+        assert_eq!(one(pattern, path), matches, "{pattern} {path}");
     }
 }
 
