@@ -15,6 +15,7 @@ mod garbage;
 mod hostile;
 mod inline_cache;
 mod keys;
+mod mounts;
 mod other_readers;
 mod outputs;
 mod own_images;

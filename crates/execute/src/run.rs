@@ -1,7 +1,7 @@
 //! RUN: a command in a container, and the layer that it leaves.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
@@ -67,9 +67,9 @@ impl Executor {
             .collect();
         for mount in run.mounts.iter().filter(|mount| mount.target != "/") {
             if let Some(kind) = mounts.mount(mount).await? {
-                // A secret's or agent's target is as written, also in the key: runc takes it from
-                // the root, not from the working directory.
-                let target = format!("/{}", mount.target.trim_start_matches('/'));
+                // A secret's or agent's target is as it was written, also in the key.
+                let target = Path::new(&run.cwd).join(&mount.target);
+                let target = target.to_string_lossy().into_owned();
                 container.mounts.push(runtime::Mount { target, kind });
             }
         }

@@ -648,7 +648,9 @@ fn parse_class(text: &str) -> Option<(Atom, &str)> {
             return None;
         }
         let low = match chars.next()? {
-            ']' if !first => return Some((Atom::Class { negated, ranges: ranges.into() }, chars.as_str())),
+            ']' if !first => {
+                return Some((Atom::Class { negated, ranges: ranges.into() }, chars.as_str()));
+            }
             '\\' => escaped_in_class(&mut chars)?,
             char => char,
         };

@@ -75,14 +75,6 @@ fn bind(target: String) -> Mount {
     }
 }
 
-/// Nothing can be mounted over everything.
-fn refuse_root(target: &str) -> Result<(), Error> {
-    match path::join("/", target).as_str() {
-        "/" => Err(Error::new("invalid mount target \"/\"").hint("name a folder with target=")),
-        _ => Ok(()),
-    }
-}
-
 impl Lowerer<'_> {
     /// Adds what `--mount` asks for; secrets that become variables are handed back.
     pub(super) fn add_mounts(
@@ -104,9 +96,20 @@ impl Lowerer<'_> {
                 .word(options.from)
                 .hint("move that stage up"));
             }
+            let has_default = matches!(options.kind, Type::Secret | Type::Ssh);
+            if !(has_default && options.target.is_empty())
+                && path::clean(&self.mount_target(stage, &options)) == "/"
+            {
+                return Err(Error::new("invalid mount target \"/\"")
+                    .word(&text.text)
+                    .hint("name a folder with target="));
+            }
             let added = match options.kind {
                 Type::Secret => self.add_secret(command, options, mounts),
-                Type::Ssh => self.add_agent(command, options, mounts).map(|()| None),
+                Type::Ssh => {
+                    self.add_agent(command, options, mounts);
+                    Ok(None)
+                }
                 Type::Bind | Type::Cache | Type::Tmpfs => {
                     self.add_files(stage, source, options, mounts).map(|()| None)
                 }
@@ -114,6 +117,14 @@ impl Lowerer<'_> {
             secret_env.extend(added.map_err(|error| error.word(&text.text))?);
         }
         Ok(secret_env)
+    }
+
+    /// Where a mount is, from the root; as it is written where that is so already.
+    fn mount_target(&self, stage: usize, options: &MountOptions) -> String {
+        match options.target.starts_with('/') {
+            true => options.target.clone(),
+            false => path::join(&self.states[stage].cwd, &options.target),
+        }
     }
 
     fn add_files(
@@ -134,11 +145,6 @@ impl Lowerer<'_> {
             Type::Cache => self.cache_kind(&options),
             _ => MountKind::Bind,
         };
-        let target = match options.target.starts_with('/') {
-            true => options.target.clone(),
-            false => path::join(&self.states[stage].cwd, &options.target),
-        };
-        refuse_root(&target)?;
         let selected = path::join("/", &options.source);
         if options.kind == Type::Tmpfs && selected != "/" {
             return Err(Error::new(format!("a tmpfs begins empty: `{selected}` is not in it"))
@@ -154,6 +160,7 @@ impl Lowerer<'_> {
             (_, true) => self.note_context_path(&selected),
             _ => self.note_stage_path(source, &selected),
         }
+        let target = self.mount_target(stage, &options);
         let mount = Mount { selector, readonly: options.readonly, kind, ..bind(target) };
         mounts.files.push((step, mount));
         Ok(())
@@ -217,7 +224,6 @@ impl Lowerer<'_> {
             (target, _) => Some(target.to_owned()),
         };
         if let Some(target) = target {
-            refuse_root(&target)?;
             let kind = MountKind::Secret {
                 id: id.clone(),
                 uid: options.uid.unwrap_or_default(),
@@ -233,17 +239,11 @@ impl Lowerer<'_> {
         Ok(options.env.map(|name| SecretEnv { id, name, optional }))
     }
 
-    fn add_agent(
-        &mut self,
-        command: &Command<'_>,
-        options: MountOptions,
-        mounts: &mut Mounts,
-    ) -> Result<(), Error> {
+    fn add_agent(&mut self, command: &Command<'_>, options: MountOptions, mounts: &mut Mounts) {
         let target = match options.target.as_str() {
             "" => format!("/run/buildkit/ssh_agent.{}", mounts.agents.len()),
             target => target.to_owned(),
         };
-        refuse_root(&target)?;
         let id = match options.id.as_str() {
             "" => "default".to_owned(),
             id => id.to_owned(),
@@ -259,6 +259,5 @@ impl Lowerer<'_> {
             optional: !options.required,
         };
         mounts.agents.push(Mount { kind, ..bind(target) });
-        Ok(())
     }
 }
