@@ -36,7 +36,15 @@ pub(super) fn resolve(
             }
         }
     }
-    Ok(Some(ids))
+    Ok(Some((made(ids.0), made(ids.1))))
+}
+
+/// -1 leaves the owner as it is (chown(2)), which for what was just made is root.
+fn made(id: u32) -> u32 {
+    match id {
+        u32::MAX => 0,
+        id => id,
+    }
 }
 
 /// The line of a name.

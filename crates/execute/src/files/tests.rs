@@ -249,6 +249,10 @@ fn owner_and_mode_are_for_made_parents_too() {
         place.copy(octal, &Tree::new()).unwrap(),
         ["m/ 600 3:3 now", "m/n/ 600 3:3 now", "m/n/t 4600 3:3 old"]
     );
+    // chown(2) takes -1 for "as it is".
+    let unchanged = Some(Owner { user: Some(OwnerName::Id(u32::MAX)), group: None });
+    let unchanged = CopyAction { owner: unchanged, ..from_to("/a", "/t") };
+    assert_eq!(place.copy(unchanged, &Tree::new()).unwrap(), ["t 644 0:0 old"]);
     let symbolic =
         CopyAction { owner, mode: Some(ChmodMode::Symbolic("go=".into())), ..from_to("/d", "/m") };
     assert_eq!(

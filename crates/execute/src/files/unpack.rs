@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use store::tar::{Mode, TarReader};
@@ -100,19 +101,24 @@ impl Spool<'_> {
                 self.file.insert(file).clone()
             }
         };
+        let offset = self.end;
+        self.end += size;
         let mut buffer = vec![0; 64 << 10];
-        let mut left = size;
-        while left > 0 {
-            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut at = offset;
+        while at < self.end {
+            let wanted =
+                usize::try_from(self.end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
             let read = content.read(&mut buffer[..wanted])?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            (&*file).write_all(&buffer[..read])?;
-            left -= read as u64;
+            // Zeros stay a hole: a small archive must not fill a disk with them.
+            if buffer[..read].iter().any(|byte| *byte != 0) {
+                file.write_all_at(&buffer[..read], at)?;
+            }
+            at += read as u64;
         }
-        let offset = self.end;
-        self.end += size;
+        file.set_len(self.end)?;
         Ok(Content::Slice { file, offset })
     }
 }
@@ -252,4 +258,37 @@ fn set_header(node: &mut Node, entry: &Entry, owner: Option<Ids>) {
 /// moby takes times before 1970 for none.
 fn bounded(time: Time) -> Time {
     if time.seconds < 0 { Time::default() } else { time }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn zeros_take_no_room() {
+        let place = tempfile::tempdir().unwrap();
+        let options = store::OpenOptions::new(store::Privileges::None);
+        let store = Store::open(place.path(), options).unwrap();
+        let mut spool = Spool { store: &store, file: None, end: 0 };
+        let mut first = vec![0; 5 << 20];
+        first[3 << 20] = b'x';
+        let read = |content: &Content, size: usize| {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut content.open(size as u64, &store).unwrap(), &mut bytes)
+                .unwrap();
+            bytes
+        };
+        let zeros = vec![0; 1 << 20];
+        for bytes in [&first[..], b"small", &zeros] {
+            let content = spool.keep(bytes.len() as u64, &mut &*bytes).unwrap();
+            assert!(read(&content, bytes.len()) == bytes, "{} bytes", bytes.len());
+        }
+        let metadata = spool.file.unwrap().metadata().unwrap();
+        assert_eq!(metadata.len(), (6 << 20) + 5);
+        assert!(metadata.blocks() * 512 <= 256 << 10, "{} blocks", metadata.blocks());
+        let short = Spool { store: &store, file: None, end: 0 }.keep(2, &mut &b"1"[..]);
+        assert_eq!(short.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
