@@ -337,8 +337,92 @@ fn makisu_builds_and_pushes() {
         assert_eq!(found.unwrap().status, 200, "{name}");
     }
     refuses(&run(&["build", "-t", "a", "--commit=explicit", "."]), 1, &["`#!COMMIT` is a comment"]);
-    refuses(&run(&["diff", "a", "b"]), 1, &["kiln inspect"]);
+    refuses(&run(&["diff", "a"]), 1, &["it takes two images"]);
     assert!(run(&["version"]).expect_ok().stdout.starts_with("kiln "));
+}
+
+/// Debian's `redis-server` with a password, gone when dropped.
+struct Redis {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Redis {
+    fn start(test: &str) -> Option<Self> {
+        let program = crate::program(test, "redis-server")?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = std::process::Command::new(program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--requirepass", PASSWORD])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let redis = Self { child, address: format!("127.0.0.1:{port}") };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::net::TcpStream::connect(&redis.address).is_err() {
+            assert!(std::time::Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn makisu_shares_a_cache_in_redis() {
+    let Some(redis) = Redis::start("makisu_redis") else { return };
+    let Some(registry) = registry("makisu_redis", Access::Open) else { return };
+    let context = app(registry.host());
+    let folder = text(context.path());
+    let cache = ["--redis-cache-addr", &redis.address, "--redis-cache-password", PASSWORD];
+    let line = ["build", "-t", "team/app:1", "--push", registry.host(), "--log-fmt=console"];
+    let line = [&line[..], &cache, &["--redis-cache-ttl=1h", &folder]].concat();
+    // Each has a state of its own, which is empty.
+    for cached in [false, true] {
+        let (makisu, _folder) = named("makisu");
+        let run = makisu.run(&line).expect_ok();
+        assert_eq!(run.stderr.contains(" CACHED\n"), cached, "{}", run.stderr);
+        assert!(!run.stderr.contains(PASSWORD), "the password is in the log");
+    }
+}
+
+#[test]
+fn makisu_shows_the_files_of_images() {
+    let Some(registry) = registry("makisu_files", Access::Open) else { return };
+    let ((makisu, folder), host) = (named("makisu"), registry.host());
+    let context = app(host);
+    let path = text(context.path());
+    let build = |tag: &str, argument: &str| {
+        let line = ["build", "-t", tag, "--push", host, "--build-arg", argument, &path];
+        makisu.run(line).expect_ok();
+    };
+    build("team/app:1", "A=1");
+    let one = std::fs::read_to_string(context.path().join("Dockerfile")).unwrap();
+    let other =
+        one + "RUN rm a.txt && echo beta > b.txt && chmod 700 /etc && echo >> /etc/passwd\n";
+    std::fs::write(context.path().join("Dockerfile"), other).unwrap();
+    build("team/app:2", "A=2");
+    // One whose state is empty has both from the registry.
+    let (elsewhere, _folder) = named("makisu");
+    let names = [format!("{host}/team/app:1"), format!("{host}/team/app:2")];
+    let shown = elsewhere.run(["diff", &names[0], &names[1]]).expect_ok().stdout;
+    let labels = r#"~ config.config.Labels.a: "1" -> "2""#;
+    for line in [labels, "- /a.txt", "+ /b.txt", "~ /etc: mode", "~ /etc/passwd: content"] {
+        assert!(shown.lines().any(|shown| shown == line), "no `{line}` in\n{shown}");
+    }
+    assert!(!shown.contains("~ /bin"), "{shown}");
+    assert_eq!(elsewhere.run(["diff", &names[0], &names[0]]).expect_ok().stdout, "");
+    let files = folder.path().join("files");
+    let pull = ["pull", "--registry", host, "--tag=2", "--extract", &text(&files), "team/app"];
+    makisu.run(pull).expect_ok();
+    assert_eq!(std::fs::read_to_string(files.join("b.txt")).unwrap(), "beta\n");
+    assert!(!files.join("a.txt").exists() && files.join("bin/sh").exists());
 }
 
 #[test]

@@ -55,6 +55,12 @@ pub enum ImageError {
     /// A registry did not take it.
     #[error(transparent)]
     Push(Box<export::Error>),
+    /// Its files could not be written.
+    #[error(transparent)]
+    Files(Box<export::Error>),
+    /// Files of two images could not be read to compare them.
+    #[error("read files of the images")]
+    CompareFiles(#[source] std::io::Error),
     /// An archive cannot be read or written, or is none of an image.
     #[error("{0}")]
     Archive(String),

@@ -79,7 +79,10 @@ pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> 
 }
 
 /// Runs work that moves an image, and shows it.
-fn carry<T>(
+///
+/// # Errors
+/// The work's, or that it was canceled.
+pub fn carry<T>(
     (environment, settings): (&Environment, &Settings),
     store: Store,
     quiet: bool,

@@ -150,8 +150,10 @@ fn page() -> String {
     flags_table(&mut out, "`makisu build`", makisu::BUILD);
     flags_table(&mut out, "`makisu push`", makisu::PUSH);
     flags_table(&mut out, "`makisu pull`", makisu::PULL);
+    flags_table(&mut out, "`makisu diff`", makisu::DIFF);
     out.push_str(
-        "`makisu diff` is refused with the line that shows the same.\n\n\
+        "`makisu diff` compares images that are here by their names or IDs, and pulls those that are not. It prints a line for each\n\
+         value of the configs and each path: `+` only the second has it, `-` only the first, `~` it differs, and in what.\n\n\
          Of registry files, `security.tls.ca.cert`, `security.tls.ca.disabled`, `security.tls.client.{cert,key,disabled}` and\n\
          `security.basic.{username,password,password_file}` are honoured; `concurrency`, `timeout`, the retries, `push_rate` and\n\
          `push_chunk` are accepted with a note; a passphrase and `credsStore` are refused with what to do. The options of the first\n\

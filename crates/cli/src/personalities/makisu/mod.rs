@@ -1,6 +1,8 @@
-//! Makisu: `build`, `push`, `pull` and `version`.
+//! Makisu: `build`, `push`, `pull`, `diff` and `version`.
 
+mod files;
 mod registry_config;
+mod remote_cache;
 mod rows;
 
 use std::fs::File;
@@ -15,10 +17,10 @@ use crate::args::Command;
 use crate::commands;
 use crate::machine;
 use crate::render::Report;
-use crate::settings::{Environment, RegistrySetting, Settings};
+use crate::settings::{Environment, Hidden, RegistrySetting, Settings};
 use crate::terminal;
 
-pub use rows::{BUILD, GLOBAL, PULL, PUSH};
+pub use rows::{BUILD, DIFF, GLOBAL, PULL, PUSH};
 
 const ABOUT: &str = "makisu, spoken by kiln: builds a Dockerfile and pushes the image.";
 
@@ -42,13 +44,9 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
         "push" => push(&rest, invocation, environment),
         "pull" => pull(&rest, invocation, environment),
         "version" => terminal::print(&commands::version::text()),
-        "diff" => Err(usage(
-            "`makisu diff` is not there: `kiln inspect A B` shows both configs, and `diffoscope` two archives of `kiln docker save`",
-            None,
-            1,
-        )),
+        "diff" => files::diff(&rest, invocation, &environment),
         other => Err(usage(
-            format!("`makisu {other}` is not there: there are build, push, pull and version"),
+            format!("`makisu {other}` is not there: there are build, push, pull, diff and version"),
             None,
             1,
         )),
@@ -87,6 +85,8 @@ struct Plan {
     notes: Vec<String>,
     docker_host: Option<String>,
     storage: Option<String>,
+    /// Variables that the cache's secrets are read from.
+    secrets: Vec<(String, Hidden)>,
 }
 
 fn build(
@@ -103,6 +103,9 @@ fn build(
     say_notes(&plan.notes);
     if let Some(host) = &plan.docker_host {
         environment.set("DOCKER_HOST", host);
+    }
+    for (name, value) in &plan.secrets {
+        environment.set(name, value.expose());
     }
     let args = build_args(plan.words, 1)?;
     let mut settings = invocation.settings(&environment)?;
@@ -210,42 +213,21 @@ fn translate(global: &Given, given: Given, environment: &Environment) -> Result<
         words.push(format!("--output=type=docker,{}{compression}", field("dest", path)));
     }
     words.extend(given.is_on("load", false).then(|| "--load".to_owned()));
-    words.extend(cache(&given)?);
+    let remote = remote_cache::read(&given, &pushed)?;
+    words.extend(remote.words);
+    notes.extend(remote.notes);
     words.push(context.clone());
     let plan = Plan {
         words,
         registries,
         docker_host: given.last("docker-host").map(str::to_owned),
         storage: given.last("storage").map(str::to_owned),
+        secrets: remote.secrets,
         notes: Vec::new(),
     };
     given.done()?;
     notes.extend(given.notes);
     Ok(Plan { notes, ..plan })
-}
-
-/// The cache that other machines share: redis, else HTTP, as Makisu chooses.
-fn cache(given: &Given) -> Result<Vec<String>, String> {
-    let redis = given.last("redis-cache-addr");
-    let http = given.last("http-cache-addr");
-    let (password, ttl) = (given.last("redis-cache-password"), given.last("redis-cache-ttl"));
-    let headers = given.all("http-cache-header");
-    let place = match (redis, http) {
-        (Some(address), _) => {
-            let mut place = vec!["type=redis".to_owned(), field("addr", address)];
-            place.extend(password.map(|password| field("password", password)));
-            place.extend(ttl.map(|ttl| field("ttl", ttl)));
-            place
-        }
-        (None, Some(address)) => {
-            let mut place = vec!["type=http".to_owned(), field("url", address)];
-            place.extend(headers.iter().map(|header| field("header", header)));
-            place
-        }
-        (None, None) => return Ok(Vec::new()),
-    };
-    let place = place.join(",");
-    Ok(vec![word("cache-from", &place), format!("--cache-to={place},mode=max,ignore-error=true")])
 }
 
 fn push(words: &[String], invocation: &Invocation, environment: Environment) -> Result<(), Report> {
@@ -296,8 +278,11 @@ fn pull(words: &[String], invocation: &Invocation, environment: Environment) -> 
         None | Some("docker.io") => format!("docker.io/{image}:{tag}"),
         Some(registry) => format!("{registry}/{image}:{tag}"),
     };
+    let folder = given.last("extract").map(Path::new);
     given.done()?;
-    own(&["pull".to_owned(), name], &environment, &invocation.settings(&environment)?)
+    let settings = invocation.settings(&environment)?;
+    own(&["pull".to_owned(), name.clone()], &environment, &settings)?;
+    folder.map_or(Ok(()), |folder| files::extract(&name, folder, &environment, &settings))
 }
 
 fn own(words: &[String], environment: &Environment, settings: &Settings) -> Result<(), Report> {
@@ -322,7 +307,7 @@ mod tests {
     fn every_flag_is_honoured_or_refused_by_name() {
         walk(BUILD, |words| {
             let mut words = words.to_vec();
-            words.extend(["--tag=app", "--redis-cache-addr=r", "."].map(str::to_owned));
+            words.extend(["--tag=app", "--push=r", "--redis-cache-addr=r", "."].map(str::to_owned));
             let global = flags::read(GLOBAL, &[], Operands::Anywhere)?;
             let given = flags::read(BUILD, &words, Operands::Anywhere)?;
             translate(&global, given, &Environment::default()).map(|plan| plan.notes)
@@ -333,6 +318,7 @@ mod tests {
             progress(&given).map(|_| given.notes)
         });
         walk(PUSH, |words| flags::read(PUSH, words, Operands::Anywhere).map(|given| given.notes));
+        walk(DIFF, |words| flags::read(DIFF, words, Operands::Anywhere).map(|given| given.notes));
         walk(PULL, |words| flags::read(PULL, words, Operands::Anywhere).map(|given| given.notes));
     }
 
@@ -345,10 +331,21 @@ mod tests {
              --output=type=image,push=true,compression=gzip,compression-level=9 \
              --output=type=docker,dest=/a.tar,compression=gzip,compression-level=9 src"
         );
-        let cached =
-            plan("-t app --redis-cache-addr redis:6379 --redis-cache-password=a,b .").unwrap();
-        let from = "--cache-from=type=redis,addr=redis:6379,\"password=a,b\"";
-        assert!(cached.words.contains(&from.to_owned()), "{:?}", cached.words);
+        let redis = plan("-t app --push r --redis-cache-addr redis --redis-cache-password=hush --redis-cache-ttl=1h --http-cache-addr=kv .").unwrap();
+        let place =
+            "type=redis,addr=redis,password-env=KILN_MAKISU_REDIS_PASSWORD,ttl=1h,ref=r/app:latest";
+        assert!(redis.words.contains(&format!("--cache-from={place}")), "{:?}", redis.words);
+        let to = format!("--cache-to={place},mode=max,ignore-error=true");
+        assert!(redis.words.contains(&to), "{:?}", redis.words);
+        assert!(redis.notes.iter().any(|note| note.contains("--http-cache-addr")));
+        assert_eq!(redis.secrets[0].1.expose(), "hush");
+        assert!(!format!("{redis:?}").contains("hush"));
+        let http = plan("-t app --push r --http-cache-addr kv:80 --http-cache-header=X-Key:hush .");
+        let http = http.unwrap();
+        let place = "type=http,url=http://kv:80,header-X-Key-env=KILN_MAKISU_HTTP_HEADER_0,ref=r/app:latest";
+        assert!(http.words.contains(&format!("--cache-from={place}")), "{:?}", http.words);
+        assert_eq!(http.secrets[0].1.expose(), "hush");
+        assert!(!format!("{http:?}").contains("hush"));
         assert!(plan("-t app .").unwrap().words.contains(&"--tag=app".to_owned()));
     }
 
@@ -363,6 +360,9 @@ mod tests {
             ("-t a . --compression=lz4", "there are no, speed"),
             ("-t a . --registry-config={\"r\":1}", "PATTERN: OPTIONS"),
             ("-t a . --log-fmt=xml", "console and json"),
+            ("-t a . --redis-cache-addr=r", "`--redis-cache-addr` needs `--push`"),
+            ("-t a . --push r --redis-cache-addr=r --redis-cache-ttl=x", "`--redis-cache-ttl=x`"),
+            ("-t a . --push r --http-cache-addr=r --http-cache-header=hush", "NAME:VALUE"),
             ("-t a . --frob", "unknown flag: --frob"),
         ] {
             let error = plan(line).unwrap_err();

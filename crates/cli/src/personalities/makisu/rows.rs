@@ -113,7 +113,7 @@ pub const BUILD: &[Row] = &[
         "redis-cache-addr",
         "redis:6379",
         Fate::Honoured(
-            "a cache of `type=redis`, with BuildKit's keys; Makisu's own entries are not read",
+            "a cache of `type=redis`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
         ),
     ),
     Row::value("redis-cache-password", "p", Fate::Honoured("its password")),
@@ -122,7 +122,7 @@ pub const BUILD: &[Row] = &[
         "http-cache-addr",
         "http://cache",
         Fate::Honoured(
-            "a cache of `type=http`, with BuildKit's keys; Makisu's own entries are not read",
+            "a cache of `type=http`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
         ),
     ),
     Row::value("http-cache-header", "Authorization:x", Fate::Honoured("a header of its requests")),
@@ -167,6 +167,14 @@ pub const PULL: &[Row] = &[
     Row::value(
         "extract",
         "rootfs",
-        Fate::Refused("an image's files are written by `echo FROM IMAGE | kiln build -o DIR -`"),
+        Fate::Honoured("writes the image's files into this folder; what is there stays"),
     ),
 ];
+
+/// The flags of `diff`.
+pub const DIFF: &[Row] = &[Row::switch(
+    "ignoreModTime",
+    Fate::Honoured(
+        "whether times of files do not count (true); `--ignoreModTime=false` shows them",
+    ),
+)];
