@@ -3,7 +3,6 @@
 use fixtures::docker_registry::{PASSWORD, USER};
 use fixtures::guide;
 use saphyr::{LoadableYamlNode as _, Yaml};
-use tempfile::TempDir;
 
 use super::{Ci, steps};
 use crate::text;
@@ -20,6 +19,7 @@ const HERE: &[(&str, &str)] = &[
     ("from-buildah.md", "build.sh"),
     ("from-docker-in-docker.md", "build.sh"),
     ("from-makisu.md", "build.sh"),
+    ("from-makisu.md", "registry.yaml"),
     ("github-actions.md", ".github/workflows/build.yml"),
     ("jenkins.md", "Jenkinsfile"),
     ("kubernetes.md", "openshift-pod.yaml"),
@@ -244,46 +244,87 @@ fn a_pod_of_openshift() {
     assert!(ci.has("team/app", "1"));
 }
 
-/// Runs a script of a guide twice.
-fn script(
-    test: &str,
-    guide: &str,
-    more: &[(&str, &str)],
-    extra: impl FnOnce(&Ci) -> Option<TempDir>,
-) -> Option<Ci> {
-    let ci = Ci::new(test, "ci")?;
-    let host = ci.registry.host().to_owned();
+/// A script of a guide, with what a job of GitLab has in its environment.
+fn script(ci: &Ci, guide: &str, more: &[(&str, &str)]) -> Job {
+    let host = ci.registry.host();
     let image = format!("{host}/team/app");
     let mut environment = vec![
-        ("REGISTRY", host.as_str()),
+        ("REGISTRY", host),
         ("USERNAME", USER),
         ("PASSWORD", PASSWORD),
-        ("CI_REGISTRY", &host),
+        ("CI_REGISTRY", host),
         ("CI_REGISTRY_IMAGE", &image),
         ("CI_REGISTRY_USER", USER),
         ("CI_REGISTRY_PASSWORD", PASSWORD),
         ("CI_COMMIT_SHA", "1234567"),
     ];
     environment.extend(more);
-    let mut job = Job::script(&guide::file(guide, "build.sh"), &environment);
-    let folder = extra(&ci);
-    if let Some(folder) = &folder {
-        let file = text(&folder.path().join("registry.yaml"));
-        job.flags.push(format!("--volume={file}:/registry.yaml"));
-    }
-    job.warm_the_second_time(&ci);
-    Some(ci)
+    Job::script(&guide::file(guide, "build.sh"), &environment)
 }
 
 #[test]
 fn docker_in_docker() {
-    let guide = "from-docker-in-docker.md";
-    let Some(ci) = script("docker_in_docker", guide, &[], |_| None) else { return };
+    let Some(ci) = Ci::new("docker_in_docker", "ci") else { return };
+    script(&ci, "from-docker-in-docker.md", &[]).warm_the_second_time(&ci);
     assert!(ci.has("team/app", "1234567") && ci.has("team/app", "latest"));
 }
 
 #[test]
 fn buildah() {
-    let Some(ci) = script("buildah", "from-buildah.md", &[], |_| None) else { return };
+    let Some(ci) = Ci::new("buildah", "ci") else { return };
+    script(&ci, "from-buildah.md", &[]).warm_the_second_time(&ci);
+    assert!(ci.has("team/app", "1"));
+}
+
+/// Debian's `redis-server` on a free port, gone when dropped.
+struct Redis {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Redis {
+    fn start(test: &str) -> Option<Self> {
+        let program = crate::program(test, "redis-server")?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = std::process::Command::new(program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let redis = Self { child, address: format!("127.0.0.1:{port}") };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::net::TcpStream::connect(&redis.address).is_err() {
+            assert!(std::time::Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn makisu() {
+    let Some(redis) = Redis::start("makisu") else { return };
+    let Some(ci) = Ci::new("makisu", "ci") else { return };
+    let config = tempfile::tempdir().unwrap();
+    let file = guide::file("from-makisu.md", "registry.yaml")
+        .replace("registry.example.com", &format!("\"{}\"", ci.registry.host()));
+    std::fs::write(config.path().join("registry.yaml"), file).unwrap();
+    std::fs::write(config.path().join("password"), PASSWORD).unwrap();
+    let mut job = script(&ci, "from-makisu.md", &[("REDIS", &redis.address)]);
+    // Its own file says who may use the registry.
+    job.environment.push(("DOCKER_CONFIG".into(), "/nowhere".into()));
+    for (name, place) in
+        [("registry.yaml", "/registry.yaml"), ("password", "/run/secrets/registry")]
+    {
+        job.flags.push(format!("--volume={}:{place}", text(&config.path().join(name))));
+    }
+    job.warm_the_second_time(&ci);
     assert!(ci.has("team/app", "1"));
 }
