@@ -16,6 +16,7 @@ mod hostile;
 mod inline_cache;
 mod keys;
 mod mounts;
+mod object_store;
 mod other_readers;
 mod outputs;
 mod own_images;

@@ -304,7 +304,7 @@ mod tests {
             ("[build 2/5] RUN make", "RUN test", false),
             ("[2/5] RUN make", "2", true),
             ("[2/5] RUN make", "5", false),
-            ("[2/5] RUN make", "", true),
+            ("[2/5] RUN make", "", false),
             ("[stage-1 2/5] COPY a:1 b", "COPY a:1", true),
         ] {
             assert_eq!(is_named(step, name), expected, "{step} {name}");

@@ -115,11 +115,14 @@ impl Export {
         order::contents(&self.plan, &blobs)
     }
 
-    /// Adds the records to those that are there. What changed, the plan says.
-    pub(crate) fn add_to(&self, there: &mut Plan) {
+    /// Adds the records to those that are there. What changed, the plan says. `anew` replaces
+    /// layers that this build made although they were there: what is known of them may be wrong.
+    pub(crate) fn add_to(&self, there: &mut Plan, anew: bool) {
         let mut at = vec![0; self.plan.records.len()];
+        let none = HashSet::new();
+        let remade = if anew { &self.remade } else { &none };
         for chain in self.plan.chains() {
-            there.keep_chain(&chain, &self.remade);
+            there.keep_chain(&chain, remade);
         }
         let chains: HashMap<Digest, Chain> =
             self.plan.chains().into_iter().filter_map(|chain| Some((chain.id()?, chain))).collect();

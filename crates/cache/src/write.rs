@@ -101,7 +101,8 @@ impl Writer<'_> {
         for attempt in 0..ATTEMPTS {
             let cache = there.cache.as_ref();
             let mut plan = cache.map(|cache| cache.records.plan()).unwrap_or_default();
-            self.export.add_to(&mut plan);
+            // What was made again is sent at the first attempt; with others it would go to and fro.
+            self.export.add_to(&mut plan, attempt == 0);
             if let Some(there) = cache
                 && !plan.is_changed()
                 && self.has_form(there)

@@ -30,6 +30,9 @@ pub const SSH: Needed = ("ssh", "openssh-client");
 /// The other end of it.
 pub const SSHD: Needed = ("sshd", "openssh-server");
 
+/// A key-value store for caches.
+pub const REDIS: Needed = ("redis-server", "redis-server");
+
 /// Installs what is missing where this is root and there is apt-get.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ pub fn run(_: &[String]) -> Result<(), String> {
         packages::MMDEBSTRAP,
         packages::DOCKERD,
         packages::RSYNC,
+        packages::REDIS,
     ];
     if let Err(error) = packages::need(&wanted) {
         eprintln!("{error}\nwithout them some tests skip");

@@ -137,9 +137,9 @@ mod tests {
             file.find(LineRange { first: 2, last: 4 }, word, last)
                 .map(|span| (span.start, &file.text[span.start..span.end]))
         };
-        assert_eq!(find("a", false), Some((32, "a")));
+        assert_eq!(find("a", false), Some((31, "a")));
         assert_eq!(find("--a", true), Some((11, "--a")));
-        assert_eq!(find("b", false), Some((30, "b")));
+        assert_eq!(find("b", false), Some((29, "b")));
         assert_eq!(find("x", false), None);
         assert_eq!(find(" ", false), None);
         assert_eq!(find("UN", false), Some((8, "UN")));
