@@ -11,6 +11,7 @@ mod conformance;
 mod contexts;
 mod debian;
 mod diagnostics;
+mod environments;
 mod garbage;
 mod hostile;
 mod inline_cache;

@@ -215,6 +215,55 @@ pub fn uname_as(hostname: &str) -> rustix::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Another user's ids for access to files, until it is dropped. For a process with one thread, and root's capabilities.
+pub struct FileRights {
+    uid: u32,
+    gid: u32,
+    groups: Option<Vec<rustix::process::Gid>>,
+}
+
+impl FileRights {
+    /// Takes ids on; without `groups` the other groups stay this process's.
+    pub fn take(uid: u32, gid: u32, groups: Option<&[u32]>) -> rustix::io::Result<FileRights> {
+        let mut before = FileRights { uid: 0, gid: 0, groups: None };
+        if let Some(groups) = groups {
+            before.groups = Some(rustix::process::getgroups()?);
+            let groups: Vec<_> =
+                groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+            rustix::thread::set_thread_groups(&groups)?;
+        }
+        before.gid = set_file_gid(gid);
+        before.uid = set_file_uid(uid);
+        // The calls tell no failure; what is no id changes nothing and tells what is.
+        if (set_file_uid(u32::MAX), set_file_gid(u32::MAX)) != (uid, gid) {
+            return Err(Errno::PERM);
+        }
+        Ok(before)
+    }
+}
+
+impl Drop for FileRights {
+    fn drop(&mut self) {
+        // The user first: root's capabilities come back with it.
+        set_file_uid(self.uid);
+        set_file_gid(self.gid);
+        if let Some(groups) = &self.groups {
+            // It could be done a moment ago.
+            let _ = rustix::thread::set_thread_groups(groups);
+        }
+    }
+}
+
+fn set_file_uid(uid: u32) -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setfsuid(uid) as u32 }
+}
+
+fn set_file_gid(gid: u32) -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setfsgid(gid) as u32 }
+}
+
 /// A structure that the kernel fills in a caller's memory.
 pub trait KernelStructure {
     /// Its bytes, as the kernel lays them out.

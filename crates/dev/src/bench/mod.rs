@@ -1,5 +1,6 @@
 //! kiln beside its peers: the same work, the same registry, empty state for every run.
 
+mod calls;
 mod measure;
 mod peers;
 mod projects;
@@ -14,6 +15,9 @@ use crate::{packages, tools};
 use measure::Measurement;
 use peers::Tool;
 use projects::Project;
+
+/// What `--only` calls the cost of a system call.
+const CALLS: &str = "calls";
 
 pub fn run(args: &[String]) -> Result<(), String> {
     let mut args = args.to_vec();
@@ -37,11 +41,12 @@ pub fn run(args: &[String]) -> Result<(), String> {
     };
     let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
     let projects = Project::NAMES;
-    if let Some(unknown) =
-        only.iter().find(|word| !names.contains(word) && !projects.contains(word))
+    if let Some(unknown) = only
+        .iter()
+        .find(|word| !names.contains(word) && !projects.contains(word) && **word != CALLS)
     {
         return Err(format!(
-            "`{unknown}` is neither of {} nor of {}",
+            "`{unknown}` is neither of {}, {CALLS} nor of {}",
             projects.join(", "),
             names.join(", ")
         ));
@@ -49,7 +54,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
     println!("works: {}; tools: {}; median of {runs}\n", projects.join(", "), names.join(", "));
     let known = names.clone();
     tools.retain(|tool| wanted(tool.name(), &known));
-    for name in projects.iter().filter(|name| wanted(name, projects)) {
+    let projects_wanted = only != [CALLS];
+    for name in projects.iter().filter(|name| projects_wanted && wanted(name, projects)) {
         let project = Project::make(name, place.path())?;
         let mut results = Results::default();
         for tool in &mut tools {
@@ -63,7 +69,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
         results.print();
         project.remove();
     }
-    Ok(())
+    let is_wanted = only.is_empty() || only.contains(&CALLS);
+    if is_wanted { calls::run(runs) } else { Ok(()) }
 }
 
 /// Measurements by work and tool.

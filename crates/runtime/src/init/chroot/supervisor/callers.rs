@@ -1,35 +1,31 @@
 //! Looking into the processes that are supervised: their memory, folders, ids.
 //!
-//! The kernel lets a process without CAP_SYS_PTRACE look into one of the same user and group only. So for each other
-//! user there is a helper: a fork of this process that has become that user and opens what it is told to.
+//! The kernel lets a process without CAP_SYS_PTRACE look into one of the same user and group only, and goes by the ids for
+//! file access (ptrace(2), PTRACE_MODE_FSCREDS). So this process takes on a caller's for the moment of a look: setfsuid(2).
+//! It stays an ancestor of all of them, which is what Yama asks for.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use rustix::process::{Gid, Uid};
 
-use crate::sys::{self, Forked};
+use crate::sys::FileRights;
 
 /// The longest path of a system call, with its zero.
 pub const LONGEST_PATH: usize = 4096;
 
 /// So many threads' memories are kept open.
 const MOST_MEMORIES: usize = 256;
-
-/// So many users have a helper at once.
-const MOST_HELPERS: usize = 32;
 
 /// Whose rights a process has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,20 +72,6 @@ impl Caller {
 #[derive(Default)]
 pub struct Callers {
     memories: HashMap<i32, File>,
-    helpers: HashMap<Rights, Helper>,
-}
-
-/// A process that acts with somebody's rights.
-struct Helper {
-    pid: i32,
-    socket: OwnedFd,
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // Whoever watches over all children waits for it.
-        sys::kill(self.pid, libc::SIGKILL);
-    }
 }
 
 impl Callers {
@@ -167,12 +149,15 @@ impl Callers {
         Ok(found.into_bytes())
     }
 
-    /// Opens something of a thread's, as itself or else with the thread's rights.
+    /// Opens something of a thread's, as itself or else with the thread's ids.
     fn open_for(&mut self, tid: i32, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         match openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::ACCESS | Errno::PERM) => {
                 let rights = Caller::find(tid)?.rights;
-                self.open_as(&rights, path, flags)
+                let as_caller = FileRights::take(rights.uid, rights.gid, None)?;
+                let opened = openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+                drop(as_caller);
+                opened
             }
             result => result,
         }
@@ -180,96 +165,30 @@ impl Callers {
 
     /// Opens a path of this machine with somebody's rights.
     pub fn open_as(
-        &mut self,
+        &self,
         rights: &Rights,
         path: &Path,
         flags: OFlags,
     ) -> rustix::io::Result<OwnedFd> {
-        if rights.uid == 0 {
-            return openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
-        }
-        self.ask(rights, Order::Open, flags.bits(), path)?.ok_or(Errno::IO)
+        let _as_caller = rights.take()?;
+        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// Whether somebody may do something with a path of this machine.
-    pub fn access_as(&mut self, rights: &Rights, path: &Path, mode: u32) -> rustix::io::Result<()> {
-        if rights.uid == 0 {
-            return accessat(CWD, path, Access::from_bits_truncate(mode), AtFlags::EACCESS);
-        }
-        self.ask(rights, Order::Access, mode, path).map(drop)
-    }
-
-    fn ask(
-        &mut self,
-        rights: &Rights,
-        order: Order,
-        number: u32,
-        path: &Path,
-    ) -> rustix::io::Result<Option<OwnedFd>> {
-        if !self.helpers.contains_key(rights) {
-            if self.helpers.len() >= MOST_HELPERS {
-                self.helpers.clear();
-            }
-            let helper = start_helper(rights)?;
-            self.helpers.insert(rights.clone(), helper);
-        }
-        let helper = &self.helpers.get(rights).ok_or(Errno::IO)?.socket;
-        let mut message = vec![order as u8];
-        message.extend(number.to_le_bytes());
-        message.extend(path.as_os_str().as_bytes());
-        let result = send(helper, &message, None).and_then(|()| receive(helper));
-        let Ok(Some((answer, file))) = result else {
-            self.helpers.remove(rights);
-            return Err(Errno::IO);
-        };
-        let errno = answer.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes));
-        if errno == 0 { Ok(file) } else { Err(Errno::from_raw_os_error(errno)) }
+    pub fn access_as(&self, rights: &Rights, path: &Path, mode: u32) -> rustix::io::Result<()> {
+        let _as_caller = rights.take()?;
+        accessat(CWD, path, Access::from_bits_truncate(mode), AtFlags::EACCESS)
     }
 }
 
-/// What a helper can do.
-#[derive(Clone, Copy)]
-enum Order {
-    Open = 1,
-    Access = 2,
-}
-
-/// Forks a process that becomes somebody and opens files until its socket ends.
-fn start_helper(rights: &Rights) -> rustix::io::Result<Helper> {
-    let (ours, its) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    match sys::fork(None)? {
-        Forked::Parent(pid) => Ok(Helper { pid, socket: ours }),
-        Forked::Child => {
-            drop(ours);
-            std::process::exit(i32::from(help(rights, &its).is_err()));
+impl Rights {
+    /// Takes them on, unless they are root's.
+    fn take(&self) -> rustix::io::Result<Option<FileRights>> {
+        if self.uid == 0 {
+            return Ok(None);
         }
+        FileRights::take(self.uid, self.gid, Some(&self.groups)).map(Some)
     }
-}
-
-fn help(rights: &Rights, socket: &OwnedFd) -> rustix::io::Result<()> {
-    let groups: Vec<_> = rights.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-    let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
-    rustix::thread::set_thread_groups(&groups)?;
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    while let Some((message, _)) = receive(socket)? {
-        let Some((head, path)) = message.split_first_chunk::<5>() else { break };
-        let number = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        let result = if head[0] == Order::Open as u8 {
-            openat(CWD, path, OFlags::from_bits_retain(number) | OFlags::CLOEXEC, Mode::empty())
-                .map(Some)
-        } else {
-            accessat(CWD, path, Access::from_bits_truncate(number), AtFlags::EACCESS).map(|()| None)
-        };
-        match result {
-            Ok(file) => send(socket, &0_i32.to_le_bytes(), file.as_ref())?,
-            Err(errno) => send(socket, &errno.raw_os_error().to_le_bytes(), None)?,
-        }
-    }
-    Ok(())
 }
 
 /// Sends a message, and a descriptor with it.
@@ -308,6 +227,8 @@ pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Vec<u8>, Option<
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
 
     #[test]
