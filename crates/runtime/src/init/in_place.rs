@@ -5,6 +5,7 @@
 //! journal, locked by this process: whoever finds one that nobody holds puts the container's files back.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -69,23 +70,37 @@ pub fn run(
     }
 }
 
-/// What has been moved where: the journal.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Moved {
-    /// Folders that stay because something in them does, the upper ones first, relative to `/`.
+/// How far an exchange has come. What stands in the shared folders is the container's own in the first and the last of
+/// these, and the image's in the second: so in those two only what is aside may be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    /// The container's own files go aside.
+    Leaving,
+    /// They are all aside; the image's come, are there, or go.
+    Inside,
+    /// The image's are all gone; the container's own come back.
+    Returning,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Journal {
+    phase: Phase,
+    /// Folders that stay because something in them does, the upper ones first, below the top.
     shared: Vec<PathBuf>,
-    /// What stays, and is nobody's to move.
+    /// What stays, and is nobody's to move, below the top.
     fixed: BTreeSet<PathBuf>,
 }
 
 /// The container's files are aside, and the root's in their place.
 struct Exchange {
+    /// `/`.
+    top: PathBuf,
     root: PathBuf,
-    /// Where the container's own files are.
-    own: PathBuf,
-    journal: PathBuf,
+    /// Where the container's own files, the journal and its lock are.
+    state: PathBuf,
+    journal: Journal,
     _lock: File,
-    moved: Moved,
 }
 
 impl Exchange {
@@ -98,48 +113,66 @@ impl Exchange {
             )
         };
         let fixed = fixed(kept).map_err(|error| failed("read what is mounted", &error))?;
-        let own = state.join("own");
-        fs::create_dir_all(&own).map_err(|error| failed("make a folder aside", &error))?;
-        let journal = state.join("journal");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&journal)
-            .map_err(|error| failed("open the journal", &error))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .step(|| "lock the container's `/` (another kiln works in place)".into())?;
-        let shared = shared(&fixed);
-        let moved = Moved { shared, fixed };
-        let text = serde_json::to_vec(&moved).unwrap_or_default();
-        fs::write(&journal, text).map_err(|error| failed("write the journal", &error))?;
-        let exchange = Exchange { root: root.to_owned(), own, journal, _lock: lock, moved };
-        let entered = exchange.enter();
-        if let Err(error) = entered {
-            let _ = exchange.end();
-            return Err(failed(
-                "exchange the container's files (is kiln's root on the container's own disk?)",
+        Exchange::begin_at(Path::new("/"), root, state, fixed).map_err(|error| {
+            failed(
+                "exchange the container's files (is kiln's root on the container's own disk, and no other kiln \
+                 working in place?)",
                 &error,
-            ));
-        }
-        Ok(exchange)
+            )
+        })
     }
 
-    fn enter(&self) -> io::Result<()> {
-        for folder in &self.moved.shared {
-            let here = Path::new("/").join(folder);
-            make_like(&self.own.join(folder), &here)?;
-            for name in self.movable(&here)? {
-                move_entry(&here.join(&name), &self.own.join(folder).join(&name))?;
+    fn begin_at(
+        top: &Path,
+        root: &Path,
+        state: &Path,
+        fixed: BTreeSet<PathBuf>,
+    ) -> io::Result<Exchange> {
+        let lock = lock(state)?;
+        recover_locked(top, state)?;
+        fs::create_dir_all(state.join(OWN))?;
+        let journal = Journal { phase: Phase::Leaving, shared: shared(&fixed), fixed };
+        let (top, root, state) = (top.to_owned(), root.to_owned(), state.to_owned());
+        let mut exchange = Exchange { top, root, state, journal, _lock: lock };
+        exchange.journal.write(&exchange.state)?;
+        let begun = exchange.put_aside().and_then(|()| {
+            exchange.journal.enter(Phase::Inside, &exchange.state)?;
+            exchange.bring_in()
+        });
+        match begun {
+            Ok(()) => Ok(exchange),
+            Err(error) => {
+                // What cannot be put back now is put back by the next kiln.
+                let _ = put_back(&exchange.journal, &exchange.top, &exchange.state, &exchange.root);
+                Err(error)
             }
         }
-        for folder in &self.moved.shared {
-            let (here, there) = (Path::new("/").join(folder), self.root.join(folder));
+    }
+
+    /// The container's own files go aside.
+    fn put_aside(&self) -> io::Result<()> {
+        let own = self.state.join(OWN);
+        for folder in &self.journal.shared {
+            let here = self.top.join(folder);
+            let header = Header::of(&here)?;
+            let aside = own.join(folder);
+            make_folder(&aside)?;
+            for name in self.journal.movable(&self.top, folder)? {
+                move_entry(&here.join(&name), &aside.join(&name))?;
+            }
+            header.give(&aside)?;
+        }
+        Ok(())
+    }
+
+    /// The image's files come.
+    fn bring_in(&self) -> io::Result<()> {
+        for folder in &self.journal.shared {
+            let (here, there) = (self.top.join(folder), self.root.join(folder));
             if !is_folder(&there) {
                 continue;
             }
-            take_header(&here, &there)?;
+            let header = Header::of(&there)?;
             for entry in fs::read_dir(&there)? {
                 let name = entry?.file_name();
                 // What is fixed hides what the root has there.
@@ -147,15 +180,14 @@ impl Exchange {
                     move_entry(&there.join(&name), &here.join(&name))?;
                 }
             }
+            header.give(&here)?;
         }
         Ok(())
     }
 
     /// Puts everything back.
     fn end(self) -> Result<(), Failure> {
-        let result = leave(&self.moved, &self.own, &self.root);
-        let result = result.and_then(|()| fs::remove_file(&self.journal));
-        result.map_err(|error| {
+        put_back(&self.journal, &self.top, &self.state, &self.root).map_err(|error| {
             Failure::new(
                 FailureKind::Step,
                 "put the container's own files back",
@@ -163,63 +195,115 @@ impl Exchange {
             )
         })
     }
-
-    /// The names in a shared folder that are not fixed.
-    fn movable(&self, folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-        movable(&self.moved, folder)
-    }
 }
 
-fn movable(moved: &Moved, folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let path = folder.join(&name);
-        let relative = path.strip_prefix("/").unwrap_or(&path);
-        if !moved.fixed.contains(&path) && !moved.shared.iter().any(|shared| shared == relative) {
-            names.push(name);
-        }
+impl Journal {
+    /// Makes it what is found after a kill, or after the machine's end: whole, and on the disk.
+    fn write(&self, state: &Path) -> io::Result<()> {
+        let part = state.join("journal.part");
+        let mut file = File::create(&part)?;
+        io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        fs::rename(&part, state.join(JOURNAL))?;
+        File::open(state)?.sync_all()
     }
-    Ok(names)
-}
 
-/// Moves what is in the shared folders into `root`, and what is in `own` back. Goes on after a failure: what can be put
-/// back is.
-fn leave(moved: &Moved, own: &Path, root: &Path) -> io::Result<()> {
-    let mut result = Ok(());
-    for folder in &moved.shared {
-        let (here, there) = (Path::new("/").join(folder), root.join(folder));
-        let names = movable(moved, &here)?;
-        if !names.is_empty() && !is_folder(&there) {
-            make_like(&there, &here)?;
-        }
-        for name in names {
-            let moved = move_entry(&here.join(&name), &there.join(&name));
-            result = result.and(moved);
-        }
-        if is_folder(&there) {
-            result = result.and(take_header(&there, &here));
-        }
+    fn enter(&mut self, phase: Phase, state: &Path) -> io::Result<()> {
+        self.phase = phase;
+        self.write(state)
     }
-    for folder in &moved.shared {
-        let (here, there) = (Path::new("/").join(folder), own.join(folder));
-        if !is_folder(&there) {
-            continue;
-        }
-        for entry in fs::read_dir(&there)? {
+
+    /// The names in a shared folder that neither stay nor are shared themselves.
+    fn movable(&self, top: &Path, folder: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(top.join(folder))? {
             let name = entry?.file_name();
-            if !moved.shared.contains(&folder.join(&name)) {
-                let moved = move_entry(&there.join(&name), &here.join(&name));
-                result = result.and(moved);
+            let path = folder.join(&name);
+            if !self.fixed.contains(&path) && !self.shared.contains(&path) {
+                names.push(name);
             }
         }
-        result = result.and(take_header(&here, &there));
+        Ok(names)
     }
-    if result.is_ok() {
-        fs::remove_dir_all(own)?;
+}
+
+/// Ends an exchange, wherever it has come to: the image's files, if it is they that are there, go to `root`, and the
+/// container's own come back. Goes on after a failure, and tells the first: what can be put back is.
+fn put_back(journal: &Journal, top: &Path, state: &Path, root: &Path) -> io::Result<()> {
+    let mut journal = journal.clone();
+    let mut result = Ok(());
+    if journal.phase == Phase::Inside {
+        result = send_out(&journal, top, root);
+        if journal.enter(Phase::Returning, state).is_err() {
+            // The disk is full: better nothing to go by than what is no longer true.
+            fs::remove_file(state.join(JOURNAL))?;
+        }
+    }
+    bring_back(&journal, top, &state.join(OWN))?;
+    match fs::remove_file(state.join(JOURNAL)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => result,
+    }
+}
+
+/// The image's files go.
+fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
+    let mut result = Ok(());
+    for folder in &journal.shared {
+        let (here, there) = (top.join(folder), root.join(folder));
+        let sent = || -> io::Result<()> {
+            let header = Header::of(&here)?;
+            let names = journal.movable(top, folder)?;
+            if names.is_empty() && !is_folder(&there) {
+                return Ok(());
+            }
+            make_folder(&there)?;
+            let mut moved = Ok(());
+            for name in names {
+                moved = moved.and(move_entry(&here.join(&name), &there.join(&name)));
+            }
+            moved.and(header.give(&there))
+        };
+        result = result.and(sent());
     }
     result
 }
+
+/// The container's own files come back. Nothing that is in the shared folders goes.
+fn bring_back(journal: &Journal, top: &Path, own: &Path) -> io::Result<()> {
+    let mut result = Ok(());
+    for folder in &journal.shared {
+        let (here, there) = (top.join(folder), own.join(folder));
+        if !is_folder(&there) {
+            continue;
+        }
+        let brought = || -> io::Result<()> {
+            let header = Header::of(&there)?;
+            let mut moved = Ok(());
+            for entry in fs::read_dir(&there)? {
+                let name = entry?.file_name();
+                if !journal.shared.contains(&folder.join(&name)) {
+                    moved = moved.and(move_entry(&there.join(&name), &here.join(&name)));
+                }
+            }
+            moved.and(header.give(&here))
+        };
+        result = result.and(brought());
+    }
+    result?;
+    // Nothing but the shared folders, now empty: what is not is the container's, and is kept.
+    for folder in journal.shared.iter().rev().map(|folder| own.join(folder)) {
+        if is_folder(&folder) {
+            fs::remove_dir(folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's own files, in the state's folder.
+const OWN: &str = "own";
+/// How far the exchange has come, in the state's folder; none when all is in its place.
+const JOURNAL: &str = "journal";
 
 /// Puts a container's own files back that a killed process has left aside in `state`; what stands in their place is
 /// removed. Nothing where there is nothing, or where the process is alive.
@@ -228,20 +312,33 @@ fn leave(moved: &Moved, own: &Path, root: &Path) -> io::Result<()> {
 /// If something cannot be moved.
 pub fn recover(state: &Path) -> Result<(), Error> {
     let failed = |source| Error::StateDir { path: state.to_owned(), source };
-    let journal = state.join("journal");
-    let Ok(lock) = File::options().read(true).write(true).open(&journal) else { return Ok(()) };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if !state.join(JOURNAL).exists() {
         return Ok(());
     }
-    let Ok(moved) = serde_json::from_slice::<Moved>(&fs::read(&journal).map_err(failed)?) else {
-        // Written before anything is moved.
-        return fs::remove_file(&journal).map_err(failed);
+    match lock(state) {
+        Ok(_lock) => recover_locked(Path::new("/"), state).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn recover_locked(top: &Path, state: &Path) -> io::Result<()> {
+    let text = match fs::read(state.join(JOURNAL)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
     };
+    let journal: Journal = serde_json::from_slice(&text)?;
     let trash = state.join("trash");
-    fs::create_dir_all(&trash).map_err(failed)?;
-    leave(&moved, &state.join("own"), &trash).map_err(failed)?;
-    fs::remove_dir_all(&trash).map_err(failed)?;
-    fs::remove_file(&journal).map_err(failed)
+    fs::create_dir_all(&trash)?;
+    put_back(&journal, top, state, &trash)?;
+    fs::remove_dir_all(&trash)
+}
+
+/// Held by the process that works in place.
+fn lock(state: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).truncate(false).write(true).open(state.join("lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
 }
 
 /// Whether a folder is on the mount that is `/`: only then can files be moved between the two.
@@ -253,11 +350,13 @@ pub fn is_on_root(folder: &Path) -> rustix::io::Result<bool> {
     Ok(mount(folder)? == mount(Path::new("/"))?)
 }
 
-/// Mount points but the root's own, and what is to be kept.
+/// Mount points but the root's own, and what is to be kept: below the root.
 fn fixed(kept: &[PathBuf]) -> io::Result<BTreeSet<PathBuf>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     let targets = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(targets.filter(|target| target != Path::new("/")).chain(kept.iter().cloned()).collect())
+    let paths = targets.chain(kept.iter().cloned());
+    let below = paths.filter_map(|path| path.strip_prefix("/").map(Path::to_owned).ok());
+    Ok(below.filter(|path| !path.as_os_str().is_empty()).collect())
 }
 
 /// A path as the kernel writes it: blanks and the like in octal.
@@ -282,19 +381,14 @@ fn unescape(text: &str) -> PathBuf {
     std::ffi::OsString::from_vec(bytes).into()
 }
 
-/// The folders around what is fixed, `/` (an empty path) first, each before what is in it. Nothing below what is fixed
-/// itself.
+/// The folders around what is fixed, the top (an empty path) first, each before what is in it. Nothing below what is
+/// fixed itself.
 fn shared(fixed: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     let mut found = BTreeSet::from([PathBuf::new()]);
     for path in fixed {
-        let is_below = path.ancestors().skip(1).any(|above| fixed.contains(above));
-        if is_below {
-            continue;
-        }
-        for above in path.ancestors().skip(1) {
-            if let Ok(relative) = above.strip_prefix("/") {
-                found.insert(relative.to_owned());
-            }
+        let around = || path.ancestors().skip(1);
+        if !around().any(|above| fixed.contains(above)) {
+            found.extend(around().map(Path::to_owned));
         }
     }
     let mut found: Vec<_> = found.into_iter().collect();
@@ -306,41 +400,59 @@ fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
-/// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only.
+/// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only, and
+/// one that a killed process has moved half is there already: then what is in it is moved.
 fn move_entry(from: &Path, to: &Path) -> io::Result<()> {
+    use io::ErrorKind::{AlreadyExists, CrossesDevices, DirectoryNotEmpty};
     match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices && is_folder(from) => {}
+        Err(error)
+            if matches!(error.kind(), CrossesDevices | DirectoryNotEmpty | AlreadyExists)
+                && is_folder(from) => {}
         result => return result,
     }
-    make_like(to, from)?;
+    let header = Header::of(from)?;
+    make_folder(to)?;
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
         move_entry(&from.join(&name), &to.join(&name))?;
     }
-    take_header(to, from)?;
+    header.give(to)?;
     fs::remove_dir(from)
 }
 
-/// Makes a folder, if it is missing, with the header of another one.
-fn make_like(path: &Path, other: &Path) -> io::Result<()> {
-    if !is_folder(path) {
-        if let Some(above) = path.parent() {
-            fs::create_dir_all(above)?;
-        }
-        fs::create_dir(path)?;
-    }
-    take_header(path, other)
+/// Makes a folder that may be there, with those around it.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if is_folder(path) { Ok(()) } else { fs::create_dir_all(path) }
 }
 
-/// Gives a folder another one's owner, mode and times.
-fn take_header(path: &Path, other: &Path) -> io::Result<()> {
-    let found = other.symlink_metadata()?;
-    let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-    chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(found.mode() & 0o7777))?;
-    let times =
-        fs::FileTimes::new().set_accessed(found.accessed()?).set_modified(found.modified()?);
-    File::open(path)?.set_times(times)
+/// A folder's owner, mode and times, which change while it is emptied.
+struct Header {
+    owner: (Uid, Gid),
+    mode: u32,
+    times: fs::FileTimes,
+}
+
+impl Header {
+    fn of(folder: &Path) -> io::Result<Header> {
+        let found = folder.symlink_metadata()?;
+        if !found.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        Ok(Header {
+            owner: (Uid::from_raw(found.uid()), Gid::from_raw(found.gid())),
+            mode: found.mode() & 0o7777,
+            times: fs::FileTimes::new()
+                .set_accessed(found.accessed()?)
+                .set_modified(found.modified()?),
+        })
+    }
+
+    fn give(&self, folder: &Path) -> io::Result<()> {
+        let (uid, gid) = self.owner;
+        chownat(CWD, folder, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(self.mode))?;
+        File::open(folder)?.set_times(self.times)
+    }
 }
 
 #[cfg(test)]
@@ -349,7 +461,7 @@ mod tests {
 
     #[test]
     fn the_folders_around_what_stays_are_shared() {
-        let fixed = ["/proc", "/proc/sys", "/etc/hosts", "/var/lib/kiln", "/etc/a b"];
+        let fixed = ["proc", "proc/sys", "etc/hosts", "var/lib/kiln", "etc/a b"];
         let fixed: BTreeSet<PathBuf> = fixed.iter().map(PathBuf::from).collect();
         let found: Vec<_> = shared(&fixed);
         assert_eq!(found, ["", "etc", "var", "var/lib"].map(PathBuf::from));
@@ -357,16 +469,169 @@ mod tests {
         assert_eq!(unescape("/c\\d"), Path::new("/c\\d"));
     }
 
+    /// A container with files of its own, an image's root, and a folder that stays and has kiln's state.
+    struct World {
+        folder: tempfile::TempDir,
+        own: Vec<String>,
+        image: Vec<String>,
+    }
+
+    impl World {
+        fn new() -> World {
+            let folder = tempfile::tempdir().unwrap();
+            for (path, text) in [
+                ("top/bin/sh", "own"),
+                ("top/bin/deep/er", "own"),
+                ("top/etc/hosts", "mounted"),
+                ("top/etc/passwd", "own"),
+                ("top/var/lib/other", "own"),
+                ("top/kept/file", "kept"),
+                ("root/bin/sh", "image"),
+                ("root/bin/deep/image", "image"),
+                ("root/etc/hosts", "hidden"),
+                ("root/etc/passwd", "image"),
+                ("root/usr/x", "image"),
+            ] {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let mut world = World { own: Vec::new(), image: Vec::new(), folder };
+            fs::create_dir_all(world.state()).unwrap();
+            (world.own, world.image) = (files(&world.top()), files(&world.root()));
+            world
+        }
+
+        fn top(&self) -> PathBuf {
+            self.folder.path().join("top")
+        }
+
+        fn root(&self) -> PathBuf {
+            self.folder.path().join("root")
+        }
+
+        fn state(&self) -> PathBuf {
+            self.top().join("var/lib/kiln")
+        }
+
+        fn begin(&self) -> Exchange {
+            let fixed = ["etc/hosts", "kept", "var/lib/kiln"].map(PathBuf::from).into();
+            Exchange::begin_at(&self.top(), &self.root(), &self.state(), fixed).unwrap()
+        }
+
+        /// An exchange that has come as far as `phase`, with nothing of it done yet.
+        fn killed_in(&self, phase: Phase) -> Exchange {
+            let mut exchange = self.begin();
+            if phase != Phase::Inside {
+                send_out(&exchange.journal, &self.top(), &self.root()).unwrap();
+                let own = self.state().join(OWN);
+                if phase == Phase::Leaving {
+                    bring_back(&exchange.journal, &self.top(), &own).unwrap();
+                    fs::create_dir_all(&own).unwrap();
+                }
+            }
+            exchange.journal.enter(phase, &self.state()).unwrap();
+            exchange
+        }
+
+        fn recovers(&self, exchange: Exchange) {
+            drop(exchange);
+            let _lock = lock(&self.state()).unwrap();
+            recover_locked(&self.top(), &self.state()).unwrap();
+            assert_eq!(files(&self.top()), self.own);
+            assert!(!self.state().join(JOURNAL).exists() && !self.state().join("trash").exists());
+        }
+    }
+
+    /// All files below a folder with their contents, without kiln's state.
+    fn files(folder: &Path) -> Vec<String> {
+        fn visit(folder: &Path, top: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.ends_with("var/lib/kiln") {
+                    continue;
+                }
+                if path.is_dir() {
+                    visit(&path, top, found);
+                } else {
+                    let text = fs::read_to_string(&path).unwrap();
+                    found.push(format!("{} {text}", path.strip_prefix(top).unwrap().display()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        visit(folder, folder, &mut found);
+        found.sort();
+        found
+    }
+
     #[test]
-    fn what_was_moved_goes_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        fs::write(from.join("file"), "x").unwrap();
-        move_entry(&from, &to).unwrap();
-        assert!(!from.exists());
-        assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "x");
-        // Nothing of a journal that is not there.
-        recover(folder.path()).unwrap();
+    fn an_exchange_goes_there_and_back() {
+        let world = World::new();
+        let exchange = world.begin();
+        assert_eq!(
+            files(&world.top()),
+            [
+                "bin/deep/image image",
+                "bin/sh image",
+                "etc/hosts mounted",
+                "etc/passwd image",
+                "kept/file kept",
+                "usr/x image"
+            ]
+        );
+        fs::write(world.top().join("etc/new"), "made").unwrap();
+        fs::write(world.top().join("var/lib/made"), "made").unwrap();
+        exchange.end().unwrap();
+        assert_eq!(files(&world.top()), world.own);
+        let mut expected = world.image.clone();
+        expected.extend(["etc/new made".to_owned(), "var/lib/made made".to_owned()]);
+        expected.sort();
+        assert_eq!(files(&world.root()), expected);
+    }
+
+    #[test]
+    fn own_files_that_had_not_left_yet_stay() {
+        let world = World::new();
+        let exchange = world.killed_in(Phase::Leaving);
+        let own = world.state().join(OWN);
+        // One folder has gone, of another half.
+        fs::create_dir_all(own.join("bin/deep")).unwrap();
+        fs::rename(world.top().join("bin/deep/er"), own.join("bin/deep/er")).unwrap();
+        fs::create_dir_all(own.join("etc")).unwrap();
+        fs::rename(world.top().join("etc/passwd"), own.join("etc/passwd")).unwrap();
+        world.recovers(exchange);
+        assert_eq!(files(&world.root()), world.image);
+    }
+
+    #[test]
+    fn an_images_files_are_removed_and_the_own_come_back() {
+        let world = World::new();
+        let exchange = world.killed_in(Phase::Inside);
+        // Some have gone out already.
+        fs::remove_dir_all(world.top().join("usr")).unwrap();
+        world.recovers(exchange);
+    }
+
+    #[test]
+    fn own_files_that_are_back_already_stay() {
+        let world = World::new();
+        let exchange = world.killed_in(Phase::Returning);
+        let own = world.state().join(OWN);
+        fs::create_dir_all(world.top().join("bin/deep")).unwrap();
+        fs::rename(own.join("bin/deep/er"), world.top().join("bin/deep/er")).unwrap();
+        fs::rename(own.join("etc/passwd"), world.top().join("etc/passwd")).unwrap();
+        world.recovers(exchange);
+        assert_eq!(files(&world.root()), world.image);
+    }
+
+    #[test]
+    fn one_works_in_place_at_a_time() {
+        let world = World::new();
+        let exchange = world.begin();
+        let again =
+            Exchange::begin_at(&world.top(), &world.root(), &world.state(), BTreeSet::new());
+        assert!(again.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        exchange.end().unwrap();
     }
 }
