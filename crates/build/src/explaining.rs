@@ -206,21 +206,25 @@ pub(crate) fn required(graph: &Graph, wanted: &[Required]) -> Result<BTreeSet<St
     Ok(required)
 }
 
-/// Whether a step, as `[build 2/5] RUN make`, is of a stage, has a number in it, or begins so.
+/// Whether a step, as `[build 2/5] RUN make` or `[linux/arm64 build  2/12] RUN make`, is of a stage, has a
+/// number in it, or begins so.
 fn is_named(step: &str, name: &str) -> bool {
     let Some((place, text)) = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else {
         return step.starts_with(name);
     };
-    let (stage, number) = place.rsplit_once(' ').unwrap_or(("", place));
-    let number = number.split('/').next().unwrap_or_default();
-    let (wanted_stage, wanted_number) = match name.rsplit_once(':') {
-        Some((stage, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (stage, number)
-        }
-        _ if name.bytes().all(|byte| byte.is_ascii_digit()) => ("", name),
-        _ => return (!stage.is_empty() && stage == name) || text.starts_with(name),
-    };
-    (stage, number) == (wanted_stage, wanted_number)
+    if !name.is_empty() && text.starts_with(name) {
+        return true;
+    }
+    let mut words = place.split_whitespace().rev();
+    let number = words.next().and_then(|place| place.split('/').next()).unwrap_or_default();
+    // A platform may stand before the stage.
+    let stage = words.next().filter(|word| !word.contains('/')).unwrap_or_default();
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once(':') {
+        Some(wanted) if is_number(wanted.1) => (stage, number) == wanted,
+        _ if is_number(name) => (stage, number) == ("", name),
+        _ => stage == name,
+    }
 }
 
 /// Looks a build up in its caches without building: the steps that would run, and why. Of what
@@ -306,6 +310,10 @@ mod tests {
             ("[2/5] RUN make", "5", false),
             ("[2/5] RUN make", "", false),
             ("[stage-1 2/5] COPY a:1 b", "COPY a:1", true),
+            ("[build  2/12] RUN make", "build:2", true),
+            ("[linux/arm64 build 2/5] RUN make", "build", true),
+            ("[linux/arm64 build 2/5] RUN make", "build:2", true),
+            ("[linux/arm64 2/5] RUN make", "2", true),
         ] {
             assert_eq!(is_named(step, name), expected, "{step} {name}");
         }
