@@ -113,6 +113,54 @@ fn a_damaged_index_costs_the_download_of_its_layer() {
     assert_eq!(layer_bytes(&asked), 0, "{asked:#?}");
 }
 
+const LARGE: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:latest AS build\nCOPY large /out/\n\
+    FROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt /\nCOPY --from=build /out/program /srv/\n";
+
+/// Bytes that do not compress.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+#[test]
+fn one_file_of_a_large_layer_is_read_without_the_rest() {
+    for compression in ["gzip", "zstd"] {
+        let Some(mut job) = Job::new("one_file_of_a_large_layer") else { return };
+        job.mounts = if compression == "zstd" { ",compression=zstd" } else { "" };
+        let context = context_of(&[("Dockerfile", LARGE), ("a.txt", "one")]);
+        let large = context.path().join("large");
+        std::fs::create_dir(&large).unwrap();
+        for (name, bytes) in
+            [("data", &noise(20 << 20)[..]), ("program", b"#!/bin/sh\n"), ("zeros", &[0; 1 << 20])]
+        {
+            std::fs::write(large.join(name), bytes).unwrap();
+        }
+        job.build(context.path(), &[]).0.expect_ok();
+
+        std::fs::write(context.path().join("a.txt"), "two").unwrap();
+        let out = context.path().join("out");
+        let local = format!("--output=type=local,dest={}", text(&out));
+        let (changed, asked) = job.build(context.path(), &[&local]);
+        let changed = changed.expect_ok();
+        let read = layer_bytes(&asked);
+        // The base comes whole, for the folder.
+        assert!(read < 8 << 20, "{compression}: {read} {asked:#?}\n{}", changed.stderr);
+        assert_eq!(std::fs::read(out.join("srv/program")).unwrap(), b"#!/bin/sh\n");
+
+        // All of it is wanted: it comes in one piece.
+        let all = LARGE.replace("/out/program", "/out");
+        std::fs::write(context.path().join("Dockerfile"), all).unwrap();
+        let (_, asked) = job.build(context.path(), &[]);
+        assert!(layer_bytes(&asked) > 20 << 20, "{compression}: {asked:#?}");
+    }
+}
+
 const MOUNT: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt .\n\
     RUN --mount=type=cache,id=log,target=/log cat a.txt >>/log/lines; mkdir -p /log/kept; touch /log/kept/$(cat a.txt); \
     echo \"lines: $(cat /log/lines | tr '\\n' ' ')\"; echo \"kept: $(ls /log/kept | tr '\\n' ' ')\"\n";

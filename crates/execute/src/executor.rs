@@ -5,12 +5,13 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use futures_util::future::try_join_all;
 use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
 use solve::{Fetch, Tasks};
-use store::{Chain, Compression, ContextMemo, DigestError, ListedFile, Store, Time, Tree};
+use store::{
+    Chain, Compression, ContextMemo, DigestError, LayerPaths, ListedFile, Store, Time, Tree,
+};
 use tokio::sync::OnceCell;
 use transfer::Transfer;
 pub(crate) use transfer::blocking;
@@ -207,7 +208,7 @@ impl Executor {
         let wanted = files::contents_needed(op, &trees)?;
         for input in inputs {
             if let Output::Chain(chain) = input {
-                self.fetch_layers(chain, &wanted, None).await?;
+                self.fetch_files(chain, &wanted, None).await?;
             }
         }
         let (store, op) = (self.store().clone(), op.clone());
@@ -256,20 +257,17 @@ impl Executor {
         Ok(self.settings.transfer.indexes(&chain.layers(), task).await?)
     }
 
-    /// Brings some layers of a chain here, unpacked.
-    pub(crate) async fn fetch_layers(
+    /// Brings files of a chain's layers here.
+    pub(crate) async fn fetch_files(
         &self,
         chain: &Chain,
-        wanted: &[Digest],
+        wanted: &LayerPaths,
         task: Option<TaskId>,
     ) -> Result<(), Error> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let layers = chain.layers();
-        let wanted = (0..layers.len()).filter(|index| wanted.contains(&layers[*index].diff_id));
-        let unpacked = wanted.map(|index| self.settings.transfer.unpack_at(&layers, index, task));
-        Ok(try_join_all(unpacked).await.map(drop)?)
+        Ok(self.settings.transfer.fetch_files(&chain.layers(), wanted, task).await?)
     }
 
     /// Files of a context as one layer, unpacked: for commands that mount them.
@@ -352,8 +350,8 @@ impl solve::Executor for Executor {
                     .nth(fetch.input)
                     .and_then(|input| input.content);
                 let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
-                let wanted = store::content_layers(&*self.trees.tree(chain)?, &query)?;
-                self.fetch_layers(chain, &wanted, task).await
+                let wanted = store::content_files(&*self.trees.tree(chain)?, &query)?;
+                self.fetch_files(chain, &wanted, task).await
             }
             _ => Ok(()),
         }
@@ -386,8 +384,8 @@ impl solve::Executor for Executor {
                 }
                 self.fetch_indexes(chain, self.task(id)).await?;
                 let tree = self.trees.tree(chain)?;
-                let wanted = store::content_layers(&tree, &query)?;
-                self.fetch_layers(chain, &wanted, self.task(id)).await?;
+                let wanted = store::content_files(&tree, &query)?;
+                self.fetch_files(chain, &wanted, self.task(id)).await?;
                 // What was found by an index that nothing proves is not remembered for others.
                 let was_lent = chain.layers().iter().any(|layer| store.was_lent(&layer.diff_id));
                 Ok(blocking(move || match was_lent {

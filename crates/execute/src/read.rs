@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use store::LayerPaths;
 use store::tree::NodeKind;
 
 use crate::executor::{Executor, blocking};
@@ -27,10 +28,11 @@ impl Executor {
         let NodeKind::File { size, content, .. } = &node.kind else {
             return Err(unreadable("it is not a file".into()));
         };
-        if let (store::tree::Content::Layer { diff_id, .. }, Output::Chain(chain)) =
+        if let (store::tree::Content::Layer { diff_id, path }, Output::Chain(chain)) =
             (content, output)
         {
-            self.fetch_layers(chain, &[**diff_id], None).await?;
+            let wanted = LayerPaths::from([(**diff_id, [path.clone()].into())]);
+            self.fetch_files(chain, &wanted, None).await?;
         }
         let (content, size, store) = (content.clone(), *size, self.store().clone());
         let read = blocking(move || {

@@ -1,6 +1,8 @@
 //! Blobs from a registry.
 
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -75,6 +77,32 @@ impl Client {
         }
     }
 
+    /// A part of a blob, which its digest does not prove: whoever asks has to know what should come.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if the registry gives no parts; else as [`Client::blob`].
+    pub async fn blob_part(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<Bytes> {
+        let asked = format!("bytes={}-{}", part.start, part.end.saturating_sub(1));
+        let answer = self
+            .first(repository.host(), async |endpoint: Arc<Endpoint>| {
+                let mut ask = blob_ask(&endpoint, repository, descriptor.digest);
+                ask.headers.extend(HeaderValue::from_str(&asked).ok().map(|range| (RANGE, range)));
+                let answer = self.call_well(&ask, &Payload::EMPTY).await?;
+                let is_part = answer.status() == StatusCode::PARTIAL_CONTENT;
+                if !is_part || starts_at(&answer) != Some(part.start) {
+                    return Err(ask.protocol("it sent another part than was asked for"));
+                }
+                Ok(answer)
+            })
+            .await?;
+        answer.bytes(part.end - part.start, &format!("part of blob {}", descriptor.digest)).await
+    }
+
     async fn blob_at(
         &self,
         endpoint: &Endpoint,
@@ -82,16 +110,7 @@ impl Client {
         digest: Digest,
         offset: u64,
     ) -> Result<Answer> {
-        let path = endpoint.path(repository);
-        let mut ask = Ask {
-            endpoint,
-            repository,
-            method: Method::GET,
-            target: Target::Path(format!("{path}/blobs/{digest}")),
-            scopes: Scopes::pull(path),
-            headers: HeaderMap::new(),
-            what: format!("blob {digest} of `{repository}`"),
-        };
+        let mut ask = blob_ask(endpoint, repository, digest);
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
             ask.headers.extend(range.ok().map(|range| (RANGE, range)));
@@ -101,6 +120,20 @@ impl Client {
             return Err(ask.protocol("it sent another part than was asked for"));
         }
         Ok(answer)
+    }
+}
+
+/// Asks for a blob.
+fn blob_ask<'a>(endpoint: &'a Endpoint, repository: &'a Repository, digest: Digest) -> Ask<'a> {
+    let path = endpoint.path(repository);
+    Ask {
+        endpoint,
+        repository,
+        method: Method::GET,
+        target: Target::Path(format!("{path}/blobs/{digest}")),
+        scopes: Scopes::pull(path),
+        headers: HeaderMap::new(),
+        what: format!("blob {digest} of `{repository}`"),
     }
 }
 
@@ -173,7 +206,7 @@ impl Download {
     async fn open(&mut self) -> Result<()> {
         let (client, repository) = (self.client.clone(), self.repository.clone());
         let (digest, offset) = (self.descriptor.digest, self.offset);
-        let ask = async |endpoint: std::sync::Arc<Endpoint>| {
+        let ask = async |endpoint: Arc<Endpoint>| {
             client.blob_at(&endpoint, &repository, digest, offset).await
         };
         let origin = client.origin(repository.host())?;

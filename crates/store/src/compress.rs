@@ -1,5 +1,9 @@
 //! Compression of layers on all cores. The bytes depend on the content, the kind and the level
 //! alone: not on the number of cores, nor on how the content was cut into writes.
+//!
+//! Content is cut into blocks that are compressed each on its own, one after the other in the blob:
+//! so they can be made at the same time, and one can be read without those before it (see
+//! [`SeekTable`](crate::SeekTable)).
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -8,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use flate2::{Compress, Crc, FlushCompress, Status};
-use oci::media_type;
+use oci::{Digest, media_type};
 
 use crate::Compression;
+use crate::seek::Block;
 
 /// Level of gzip where none is asked for. Measured on /usr with zlib-rs, whose levels are those of
 /// zlib-ng: against 6 it takes a quarter less time and two to three percent more room.
@@ -18,12 +23,10 @@ const GZIP_LEVEL: u32 = 3;
 /// Level of zstd where none is asked for: zstd's own default.
 const ZSTD_LEVEL: u32 = 3;
 /// What one worker compresses at a time. Larger blocks lose less at the seams, smaller ones keep
-/// all cores busy sooner.
-const GZIP_BLOCK: usize = 512 << 10;
-/// How far back deflate refers.
-const WINDOW: usize = 32 << 10;
-/// Content below this size is compressed by zstd without its worker threads.
-const ZSTD_SMALL: usize = 1 << 20;
+/// all cores busy sooner, and leave less to read for one file. Deflate looks back 32 KiB.
+const GZIP_BLOCK: usize = 1 << 20;
+/// zstd looks back 2 MiB at its default level.
+const ZSTD_BLOCK: usize = 4 << 20;
 
 impl Compression {
     /// The OCI media type of a layer that is compressed so.
@@ -50,8 +53,7 @@ pub struct Encoder<W: Write>(Kind<W>);
 
 enum Kind<W: Write> {
     Plain(W),
-    Gzip(Box<Gzip<W>>),
-    Zstd(Box<Zstd<W>>),
+    Blocks(Box<Blocks<W>>),
 }
 
 impl<W: Write> Encoder<W> {
@@ -64,31 +66,25 @@ impl<W: Write> Encoder<W> {
 
     /// Starts, on so many threads (one: on the thread that writes).
     pub fn with_threads(out: W, compression: Compression, threads: usize) -> io::Result<Self> {
-        Ok(Self(match compression {
-            Compression::None => Kind::Plain(out),
-            Compression::Gzip(level) => {
-                let level = level.unwrap_or(GZIP_LEVEL).min(9);
-                Kind::Gzip(Box::new(Gzip::new(out, level, threads)?))
-            }
-            Compression::Zstd(level) => {
-                let level = match level.unwrap_or(ZSTD_LEVEL).min(22) {
-                    0 => ZSTD_LEVEL,
-                    level => level,
-                };
-                Kind::Zstd(Box::new(Zstd::new(out, level, threads)))
-            }
+        Ok(Self(match Format::of(compression) {
+            None => Kind::Plain(out),
+            Some(format) => Kind::Blocks(Box::new(Blocks::new(out, format, threads)?)),
         }))
     }
 
     /// Writes what is left and gives back what it was written to.
     pub fn finish(self) -> io::Result<W> {
+        self.finish_blocks().map(|(out, _)| out)
+    }
+
+    /// As [`Self::finish`], with the blocks that were written.
+    pub(crate) fn finish_blocks(self) -> io::Result<(W, Written)> {
         match self.0 {
             Kind::Plain(mut out) => {
                 out.flush()?;
-                Ok(out)
+                Ok((out, Written::default()))
             }
-            Kind::Gzip(gzip) => gzip.finish(),
-            Kind::Zstd(zstd) => zstd.finish(),
+            Kind::Blocks(blocks) => blocks.finish(),
         }
     }
 }
@@ -97,8 +93,7 @@ impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Kind::Plain(out) => out.write(bytes),
-            Kind::Gzip(gzip) => gzip.write(bytes),
-            Kind::Zstd(zstd) => zstd.write(bytes),
+            Kind::Blocks(blocks) => blocks.write(bytes),
         }
     }
 
@@ -108,66 +103,109 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// gzip as pigz writes it: blocks are compressed on their own, each with the last 32 KiB before it
-/// as its dictionary, and end at a byte's border (sync flush), so that together they are one
-/// member that any gzip reads.
-struct Gzip<W> {
+/// The blocks of what was written; none where it was not compressed.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Bytes of content in each block but the last.
+    pub(crate) block_size: u64,
+    /// Bytes before the first block.
+    pub(crate) start: u64,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// How a block is compressed, with the level.
+#[derive(Clone, Copy)]
+enum Format {
+    Gzip(u32),
+    Zstd(i32),
+}
+
+impl Format {
+    fn of(compression: Compression) -> Option<Self> {
+        match compression {
+            Compression::None => None,
+            Compression::Gzip(level) => Some(Self::Gzip(level.unwrap_or(GZIP_LEVEL).min(9))),
+            Compression::Zstd(level) => Some(Self::Zstd(match level.unwrap_or(ZSTD_LEVEL) {
+                0 => ZSTD_LEVEL as i32,
+                level => level.min(22) as i32,
+            })),
+        }
+    }
+
+    fn block_size(self) -> usize {
+        match self {
+            Self::Gzip(_) => GZIP_BLOCK,
+            Self::Zstd(_) => ZSTD_BLOCK,
+        }
+    }
+
+    /// What comes before the first block. RFC 1952: no name, no time; "unknown" system, as Go
+    /// writes it.
+    fn start(self) -> &'static [u8] {
+        match self {
+            Self::Gzip(_) => &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255],
+            Self::Zstd(_) => &[],
+        }
+    }
+}
+
+/// Writes blocks. In gzip each ends at a byte's border (sync flush), as pigz does it, so that
+/// together they are one member that any gzip reads; in zstd each is a frame.
+struct Blocks<W> {
     out: W,
-    level: u32,
+    format: Format,
     threads: usize,
     block: Vec<u8>,
-    /// The block before, for its end.
-    before: Arc<Vec<u8>>,
     crc: Crc,
     /// Started with the second block.
     workers: Option<Workers>,
     /// Compressed blocks that are on their way, in order.
     pending: VecDeque<Receiver<io::Result<Done>>>,
+    written: Vec<Block>,
 }
 
 struct Job {
-    block: Arc<Vec<u8>>,
-    before: Arc<Vec<u8>>,
-    level: u32,
+    block: Vec<u8>,
+    format: Format,
     last: bool,
 }
 
 struct Done {
     compressed: Vec<u8>,
+    digest: Digest,
     crc: Crc,
 }
 
-impl<W: Write> Gzip<W> {
-    fn new(mut out: W, level: u32, threads: usize) -> io::Result<Self> {
-        // RFC 1952: no name, no time; "unknown" system, as Go writes it.
-        out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
+impl<W: Write> Blocks<W> {
+    fn new(mut out: W, format: Format, threads: usize) -> io::Result<Self> {
+        out.write_all(format.start())?;
         Ok(Self {
             out,
-            level,
+            format,
             threads,
             block: Vec::new(),
-            before: Arc::default(),
             crc: Crc::new(),
             workers: None,
             pending: VecDeque::new(),
+            written: Vec::new(),
         })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let size = self.format.block_size();
         // A full block is sent off only when more follows: the last one must be marked.
-        if self.block.len() == GZIP_BLOCK {
+        if self.block.len() == size {
             self.send(false)?;
         }
-        let count = bytes.len().min(GZIP_BLOCK - self.block.len());
+        let count = bytes.len().min(size - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
     fn send(&mut self, last: bool) -> io::Result<()> {
-        let next = if last { Vec::new() } else { Vec::with_capacity(GZIP_BLOCK) };
-        let block = Arc::new(std::mem::replace(&mut self.block, next));
-        let before = std::mem::replace(&mut self.before, Arc::clone(&block));
-        let job = Job { block, before, level: self.level, last };
+        let size = if last { 0 } else { self.format.block_size() };
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(size));
+        let job = Job { block, format: self.format, last };
         let alone = self.threads < 2 || (last && self.workers.is_none());
         if alone {
             let done = job.run()?;
@@ -176,7 +214,7 @@ impl<W: Write> Gzip<W> {
         let threads = self.threads;
         let workers = self.workers.get_or_insert_with(|| Workers::start(threads));
         self.pending.push_back(workers.send(job)?);
-        while self.pending.len() > 2 * self.threads {
+        while self.pending.len() > self.threads + 1 {
             self.take_first()?;
         }
         Ok(())
@@ -190,31 +228,50 @@ impl<W: Write> Gzip<W> {
 
     fn take(&mut self, done: &Done) -> io::Result<()> {
         self.crc.combine(&done.crc);
+        let size = done.compressed.len() as u64;
+        self.written.push(Block { size, digest: done.digest });
         self.out.write_all(&done.compressed)
     }
 
-    fn finish(mut self) -> io::Result<W> {
+    fn finish(mut self) -> io::Result<(W, Written)> {
         self.send(true)?;
         while !self.pending.is_empty() {
             self.take_first()?;
         }
-        self.out.write_all(&self.crc.sum().to_le_bytes())?;
-        self.out.write_all(&self.crc.amount().to_le_bytes())?;
+        if let Format::Gzip(_) = self.format {
+            self.out.write_all(&self.crc.sum().to_le_bytes())?;
+            self.out.write_all(&self.crc.amount().to_le_bytes())?;
+        }
         self.out.flush()?;
-        Ok(self.out)
+        let written = Written {
+            block_size: self.format.block_size() as u64,
+            start: self.format.start().len() as u64,
+            blocks: self.written,
+        };
+        Ok((self.out, written))
     }
 }
 
 impl Job {
     fn run(&self) -> io::Result<Done> {
         let mut crc = Crc::new();
-        crc.update(&self.block);
-        let level = if is_dense(&self.block) { 0 } else { self.level };
+        let compressed = match self.format {
+            Format::Gzip(level) => {
+                crc.update(&self.block);
+                self.deflate(level)?
+            }
+            Format::Zstd(level) => {
+                let mut zstd = zstd::bulk::Compressor::new(level)?;
+                zstd.include_checksum(true)?;
+                zstd.compress(&self.block)?
+            }
+        };
+        Ok(Done { digest: Digest::of(&compressed), compressed, crc })
+    }
+
+    fn deflate(&self, level: u32) -> io::Result<Vec<u8>> {
+        let level = if is_dense(&self.block) { 0 } else { level };
         let mut deflate = Compress::new(flate2::Compression::new(level), false);
-        let dictionary = &self.before[self.before.len().saturating_sub(WINDOW)..];
-        if !dictionary.is_empty() {
-            deflate.set_dictionary(dictionary).map_err(io::Error::other)?;
-        }
         let flush = if self.last { FlushCompress::Finish } else { FlushCompress::Sync };
         let mut compressed = Vec::with_capacity(self.block.len() / 2 + 1024);
         loop {
@@ -229,7 +286,7 @@ impl Job {
                 _ => all_read && !self.last && compressed.len() < compressed.capacity(),
             };
             if done {
-                return Ok(Done { compressed, crc });
+                return Ok(compressed);
             }
             compressed.reserve(64 << 10);
         }
@@ -287,7 +344,7 @@ struct Workers {
 
 impl Workers {
     fn start(threads: usize) -> Self {
-        let (jobs, queue) = sync_channel::<(Job, Sender<io::Result<Done>>)>(2 * threads);
+        let (jobs, queue) = sync_channel::<(Job, Sender<io::Result<Done>>)>(threads + 1);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
@@ -311,79 +368,6 @@ impl Workers {
             .map_err(|_| io::Error::other("no thread to compress on can be started"))?;
         Ok(result)
     }
-}
-
-/// zstd, with its own worker threads for content that is not small. Its output is the same for any
-/// number of workers, but another without them: only the size decides which it is.
-struct Zstd<W: Write> {
-    level: i32,
-    threads: u32,
-    state: ZstdState<W>,
-}
-
-enum ZstdState<W: Write> {
-    /// Not yet known to be large.
-    Small(W, Vec<u8>),
-    Large(zstd::stream::write::Encoder<'static, W>),
-    Failed,
-}
-
-impl<W: Write> Zstd<W> {
-    fn new(out: W, level: u32, threads: usize) -> Self {
-        let threads = u32::try_from(threads).unwrap_or(1).max(1);
-        Self { level: level as i32, threads, state: ZstdState::Small(out, Vec::new()) }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.state {
-            ZstdState::Small(_, buffer) if buffer.len() < ZSTD_SMALL => {
-                let count = bytes.len().min(ZSTD_SMALL - buffer.len());
-                buffer.extend_from_slice(&bytes[..count]);
-                Ok(count)
-            }
-            ZstdState::Small(..) => {
-                let state = std::mem::replace(&mut self.state, ZstdState::Failed);
-                if let ZstdState::Small(out, buffer) = state {
-                    let mut encoder = self.encoder(out)?;
-                    encoder.multithread(self.threads)?;
-                    encoder.write_all(&buffer)?;
-                    self.state = ZstdState::Large(encoder);
-                }
-                self.write(bytes)
-            }
-            ZstdState::Large(encoder) => encoder.write(bytes),
-            ZstdState::Failed => Err(failed()),
-        }
-    }
-
-    fn encoder(&self, out: W) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
-        let mut encoder = zstd::stream::write::Encoder::new(out, self.level)?;
-        encoder.include_checksum(true)?;
-        Ok(encoder)
-    }
-
-    fn finish(mut self) -> io::Result<W> {
-        match std::mem::replace(&mut self.state, ZstdState::Failed) {
-            ZstdState::Small(out, buffer) => {
-                let mut encoder = self.encoder(out)?;
-                encoder.set_pledged_src_size(Some(buffer.len() as u64))?;
-                encoder.write_all(&buffer)?;
-                finish_zstd(encoder)
-            }
-            ZstdState::Large(encoder) => finish_zstd(encoder),
-            ZstdState::Failed => Err(failed()),
-        }
-    }
-}
-
-fn finish_zstd<W: Write>(encoder: zstd::stream::write::Encoder<'static, W>) -> io::Result<W> {
-    let mut out = encoder.finish()?;
-    out.flush()?;
-    Ok(out)
-}
-
-fn failed() -> io::Error {
-    io::Error::other("the zstd encoder failed before")
 }
 
 #[cfg(test)]
@@ -414,7 +398,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_writes_the_same_bytes() {
-        for size in [0, 1, GZIP_BLOCK, GZIP_BLOCK + 1, ZSTD_SMALL, ZSTD_SMALL + 1, 5 << 20] {
+        for size in [0, 1, GZIP_BLOCK, GZIP_BLOCK + 1, ZSTD_BLOCK, ZSTD_BLOCK + 1, 9 << 20] {
             let data = sample(size);
             for compression in
                 [Compression::Gzip(None), Compression::Gzip(Some(9)), Compression::Zstd(None)]
@@ -447,7 +431,7 @@ mod tests {
         let dense = noise(3 << 20);
         assert!(is_dense(&dense[..GZIP_BLOCK]) && !is_dense(&sample(GZIP_BLOCK)));
         // The same noise again and again compresses well; its bytes alone do not show it.
-        let repeated = noise(1000).repeat(600);
+        let repeated = noise(1000).repeat(1200);
         assert!(!is_dense(&repeated));
         let mixed = [dense.clone(), sample(2 << 20), repeated, dense.clone()].concat();
         let compressed = compress(&mixed, Compression::Gzip(None), 3, 99_999);

@@ -65,6 +65,38 @@ impl Codec {
             Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
         })
     }
+
+    /// What is in a block as [`Encoder`](crate::Encoder) makes them, of at most so many bytes.
+    pub(crate) fn decode_block(self, compressed: &[u8], most: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip => inflate(compressed, most),
+            Self::Zstd => zstd::bulk::decompress(compressed, most),
+            _ => Err(io::Error::other("it has no blocks")),
+        }
+    }
+}
+
+/// What is in a part of a gzip member that ends at a byte's border.
+fn inflate(compressed: &[u8], most: usize) -> io::Result<Vec<u8>> {
+    let mut inflate = flate2::Decompress::new(false);
+    // One byte more shows that it is too long.
+    let mut plain = Vec::with_capacity(most + 1);
+    loop {
+        let read = inflate.total_in() as usize;
+        let status = inflate.decompress_vec(
+            &compressed[read..],
+            &mut plain,
+            flate2::FlushDecompress::None,
+        )?;
+        let all_read = inflate.total_in() as usize == compressed.len();
+        match status {
+            _ if plain.len() > most => return Err(io::Error::other("a block is too long")),
+            flate2::Status::StreamEnd => return Ok(plain),
+            _ if all_read => return Ok(plain),
+            flate2::Status::Ok => {}
+            flate2::Status::BufError => return Err(io::Error::other("a block makes no progress")),
+        }
+    }
 }
 
 /// Decompresses a stream by its first bytes: gzip (also of several members), zstd, bzip2, xz; any

@@ -8,11 +8,10 @@ mod listing;
 mod memo;
 mod select;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{ContentQuery, PatternError};
 use oci::{Digest, Hasher};
@@ -62,20 +61,23 @@ pub fn content_digest(
     Ok(Digest::of(digests.join("\0")))
 }
 
-/// The layers that must be unpacked before [`content_digest`] can be asked.
+/// Files of layers: paths as indexes have them, by the layer's diffID.
+pub type LayerPaths = BTreeMap<Digest, BTreeSet<Arc<[u8]>>>;
+
+/// The files of layers that must be here before [`content_digest`] can be asked.
 ///
 /// # Errors
 /// If a path is not there.
-pub fn content_layers(tree: &Tree, query: &ContentQuery) -> Result<Vec<Digest>, DigestError> {
-    let mut layers = BTreeSet::new();
+pub fn content_files(tree: &Tree, query: &ContentQuery) -> Result<LayerPaths, DigestError> {
+    let mut files = LayerPaths::new();
     for choice in select::select(tree, query)? {
         choice.nodes(&mut |node| {
-            if let NodeKind::File { content: Content::Layer { diff_id, .. }, .. } = &node.kind {
-                layers.insert(**diff_id);
+            if let NodeKind::File { content: Content::Layer { diff_id, path }, .. } = &node.kind {
+                files.entry(**diff_id).or_default().insert(path.clone());
             }
         });
     }
-    Ok(layers.into_iter().collect())
+    Ok(files)
 }
 
 fn is_local(tree: &Tree) -> bool {

@@ -95,6 +95,9 @@ pub enum Error {
         /// How long that was.
         actual_size: u64,
     },
+    /// A part of a blob is not what the layer's index says.
+    #[error("a part of blob `{0}` is not what the layer's index says")]
+    WrongBlock(Digest),
     /// A layer's archive is not what its diffID says.
     #[error("layer has diffID `{actual}`, not `{expected}`")]
     LayerMismatch {

@@ -4,10 +4,12 @@
 use std::cmp::Ordering;
 use std::io::Read as _;
 
-use crate::{Entry, EntryKind, Time};
+use oci::{Descriptor, Digest};
+
+use crate::{Entry, EntryKind, SeekTable, Time};
 
 /// First bytes of an encoded index; the last one is the version of the encoding.
-const MAGIC: &[u8; 5] = b"KLIX\x01";
+const MAGIC: &[u8; 5] = b"KLIX\x02";
 /// Bounds for what comes from elsewhere. A layer of the largest images that are in use has some
 /// hundred thousand entries.
 const MAX_ENTRIES: u64 = 2_000_000;
@@ -15,11 +17,14 @@ const MAX_PAYLOAD: u64 = 256 << 20;
 /// What Linux allows in one call; also a bound for the depth of a tree.
 const MAX_PATH: usize = 4096;
 const MAX_XATTRS: u64 = 1024;
+/// A layer is seldom compressed in more than two ways.
+const MAX_SEEK_TABLES: usize = 4;
 
 /// The headers of a layer's entries, in order: see [`Entry`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayerIndex {
     entries: Vec<Entry>,
+    seek_tables: Vec<SeekTable>,
 }
 
 /// Why bytes are not a layer index.
@@ -67,7 +72,29 @@ impl LayerIndex {
             entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
             entries = merge_same_paths(entries);
         }
-        Self { entries }
+        Self { entries, seek_tables: Vec::new() }
+    }
+
+    /// With the blocks of one more blob that kiln made of these entries.
+    #[must_use]
+    pub(crate) fn with_seek_table(mut self, seek_table: SeekTable) -> Self {
+        if self.seek_tables.len() < MAX_SEEK_TABLES {
+            self.seek_tables.push(seek_table);
+        }
+        self
+    }
+
+    /// The blocks of a blob of the layer, where they are known. Such a blob's archive is laid out as
+    /// [`TarWriter`] does it.
+    ///
+    /// [`TarWriter`]: crate::tar::TarWriter
+    pub fn seek_table(&self, blob: &Descriptor) -> Option<&SeekTable> {
+        self.seek_tables.iter().find(|table| table.is_of(blob))
+    }
+
+    /// Whether there are blocks of any blob.
+    pub(crate) fn has_seek_tables(&self) -> bool {
+        !self.seek_tables.is_empty()
     }
 
     /// The entries, in order.
@@ -96,6 +123,10 @@ impl LayerIndex {
         for entry in &self.entries {
             put_entry(&mut payload, entry, &last);
             last = Last::of(entry);
+        }
+        put_number(&mut payload, self.seek_tables.len() as u64);
+        for seek_table in &self.seek_tables {
+            seek_table.encode(&mut payload);
         }
         let mut bytes = MAGIC.to_vec();
         bytes.extend(
@@ -132,10 +163,16 @@ impl LayerIndex {
             let entry = reader.entry(entries.last())?;
             entries.push(entry);
         }
-        if !reader.0.is_empty() {
-            return Err(IndexError::Damaged("something follows its last entry"));
+        let count = reader.number()?;
+        if count > MAX_SEEK_TABLES as u64 {
+            return Err(IndexError::Damaged("it has too many seek tables"));
         }
-        Ok(Self { entries })
+        let seek_tables =
+            (0..count).map(|_| SeekTable::read(&mut reader)).collect::<Result<_, _>>()?;
+        if !reader.0.is_empty() {
+            return Err(IndexError::Damaged("something follows its end"));
+        }
+        Ok(Self { entries, seek_tables })
     }
 }
 
@@ -267,7 +304,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// LEB128.
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -275,10 +312,18 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is left to be read of an encoded index.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn number(&mut self) -> Result<u64, IndexError> {
+    pub(crate) fn digest(&mut self) -> Result<Digest, IndexError> {
+        let (bytes, rest) =
+            self.0.split_first_chunk().ok_or(IndexError::Damaged("it ends early"))?;
+        self.0 = rest;
+        Ok(Digest::from_bytes(*bytes))
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, IndexError> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first().ok_or(IndexError::Damaged("it ends early"))?;
@@ -389,6 +434,8 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::Written;
+    use crate::seek::Block;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
         Entry {
@@ -453,6 +500,12 @@ mod tests {
         let bytes = index.encode();
         assert_eq!(bytes, index.encode());
         assert_eq!(LayerIndex::decode(&bytes).unwrap(), index);
+        let blob = Descriptor::new("", Digest::of("blob"), 8 << 20);
+        let block = Block { size: 4 << 20, digest: Digest::of("block") };
+        let written = Written { block_size: 4 << 20, start: 10, blocks: vec![block; 2] };
+        let table = SeekTable::of(&blob, written);
+        let index = index.with_seek_table(table.unwrap());
+        assert_eq!(LayerIndex::decode(&index.encode()).unwrap(), index);
         let empty = LayerIndex::default();
         assert_eq!(LayerIndex::decode(&empty.encode()).unwrap(), empty);
     }

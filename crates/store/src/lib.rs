@@ -20,6 +20,8 @@ mod gc;
 mod index;
 mod layer;
 mod pack;
+mod partial;
+mod seek;
 mod snapshot;
 mod spool;
 mod store;
@@ -34,7 +36,7 @@ pub use compress::Encoder;
 pub use db::{Db, NamedImage};
 pub use decompress::open_decoder;
 pub use digest::{
-    ContextMemo, DigestError, DigestMemo, ListedFile, content_digest, content_layers,
+    ContextMemo, DigestError, DigestMemo, LayerPaths, ListedFile, content_digest, content_files,
     content_listing, known_content_digest, memoised_content_digest,
 };
 pub use entry::{Entry, EntryKind, Time, Xattr};
@@ -45,6 +47,8 @@ pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
 pub use index::{IndexError, LayerIndex, compare_paths, is_entry_path};
 pub use layer::{Compression, Layer, Place};
 pub use pack::LayerWriter;
+pub use partial::Part;
+pub use seek::{BlockRange, SeekTable};
 pub use snapshot::WritableSnapshot;
 pub use spool::ScratchFolder;
 pub use store::{OpenOptions, Privileges, Store, UnmappedOwners};

@@ -11,7 +11,8 @@ use crate::decompress::Codec;
 use crate::error::shown;
 use crate::tar::TarWriter;
 use crate::{
-    Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, compare_paths,
+    Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, SeekTable, Store,
+    compare_paths,
 };
 
 impl Store {
@@ -98,8 +99,23 @@ impl Store {
         if actual != *diff_id {
             return Err(Error::LayerMismatch { expected: *diff_id, actual });
         }
-        let (digest, size) = out.finish().map_err(failed)?.commit(None)?;
-        Ok(Descriptor::new(compression.media_type(), digest, size))
+        let (blob, seek_table) = finish_blob(out, compression)?;
+        let index = self.own_index(diff_id).ok();
+        // One with a seek table is of an archive as kiln lays it out.
+        if let Some(index) = index.filter(|index| index.has_seek_tables()) {
+            self.add_seek_table(diff_id, &index, seek_table)?;
+        }
+        Ok(blob)
+    }
+
+    fn add_seek_table(
+        &self,
+        diff_id: &Digest,
+        index: &LayerIndex,
+        seek_table: Option<SeekTable>,
+    ) -> Result<()> {
+        let Some(seek_table) = seek_table else { return Ok(()) };
+        self.put_index(diff_id, &index.clone().with_seek_table(seek_table))
     }
 
     fn compress_folder(&self, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
@@ -119,8 +135,9 @@ impl Store {
         if actual != *diff_id {
             return Err(Error::NotReproducible(*diff_id));
         }
-        let (digest, size) = finish_blob(out)?;
-        Ok(Descriptor::new(compression.media_type(), digest, size))
+        let (blob, seek_table) = finish_blob(out, compression)?;
+        self.add_seek_table(diff_id, &index, seek_table)?;
+        Ok(blob)
     }
 }
 
@@ -163,18 +180,28 @@ impl LayerWriter {
     pub fn finish(self) -> Result<Layer> {
         let Self { store, compression, archive, entries } = self;
         let (diff_id, out) = archive.finish()?.finish();
-        let (digest, size) = finish_blob(out)?;
-        let blob = Descriptor::new(compression.media_type(), digest, size);
-        store.put_index(&diff_id, &LayerIndex::from_entries(entries))?;
+        let (blob, seek_table) = finish_blob(out, compression)?;
+        let mut index = LayerIndex::from_entries(entries);
+        if let Some(seek_table) = seek_table {
+            index = index.with_seek_table(seek_table);
+        }
+        store.put_index(&diff_id, &index)?;
         store.db().put_blob_of(&diff_id, &compression.kind(), &blob)?;
         Ok(Layer { diff_id, blob: Some(blob), created: None, places: Vec::new() })
     }
 }
 
-fn finish_blob(out: Encoder<BlobWriter>) -> Result<(Digest, u64)> {
-    let blob =
-        out.finish().map_err(|source| Error::WriteArchive { path: String::new(), source })?;
-    blob.commit(None)
+fn finish_blob(
+    out: Encoder<BlobWriter>,
+    compression: Compression,
+) -> Result<(Descriptor, Option<SeekTable>)> {
+    let (blob, written) = out
+        .finish_blocks()
+        .map_err(|source| Error::WriteArchive { path: String::new(), source })?;
+    let (digest, size) = blob.commit(None)?;
+    let blob = Descriptor::new(compression.media_type(), digest, size);
+    let seek_table = SeekTable::of(&blob, written);
+    Ok((blob, seek_table))
 }
 
 /// Hashes what goes through it.

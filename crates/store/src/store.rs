@@ -21,6 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::db::{Db, Table, now};
 use crate::folder::open_root;
 use crate::folder_snapshot::IdleFolder;
+use crate::partial::Parts;
 use crate::tar::Limits;
 use crate::{Error, LayerIndex, Result};
 
@@ -90,6 +91,8 @@ pub(crate) struct Inner {
     pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
     /// Indexes that somebody else made, for this process only.
     lent: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
+    /// Files of layers that are not unpacked, for this process only.
+    pub(crate) parts: Parts,
 }
 
 /// That this process uses the store: a locked file in `run/` with the time of its start, and a
@@ -147,6 +150,7 @@ impl Store {
             indexes: Mutex::default(),
             idle_folders: Mutex::default(),
             lent: Mutex::default(),
+            parts: Parts::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -263,11 +267,14 @@ impl Store {
         Ok(index)
     }
 
-    /// Keeps a layer's index, which must come from the layer's own bytes.
+    /// Keeps a layer's index, which must come from the layer's own bytes. One with seek
+    /// tables takes the place of another; one without leaves it.
     pub fn put_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<()> {
         let folder = self.layer_path(diff_id);
         let path = folder.join("index");
-        if !path.exists() {
+        let is_known = !index.has_seek_tables() && path.exists();
+        let known = if is_known { self.own_index(diff_id).ok() } else { None };
+        if known.is_none() {
             let bytes = index.encode();
             let part = self.temporary("index");
             fs::write(&part, &bytes).map_err(Error::file("write", &part))?;
@@ -283,7 +290,8 @@ impl Store {
             result.map_err(Error::file("write", &path))?;
         }
         self.note_index(diff_id)?;
-        lock(&self.inner.indexes).insert(*diff_id, Arc::new(index.clone()));
+        let index = known.unwrap_or_else(|| Arc::new(index.clone()));
+        lock(&self.inner.indexes).insert(*diff_id, index);
         Ok(())
     }
 

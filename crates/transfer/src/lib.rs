@@ -11,6 +11,7 @@ mod fetch;
 mod indexes;
 mod layout;
 mod memo;
+mod parts;
 mod progress;
 mod remote;
 mod upload;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 
@@ -25,6 +26,15 @@ pub trait Remote: Send + Sync {
     /// Begins to read a blob. Nothing is checked here: whoever reads does.
     fn open<'a>(&'a self, blob: &'a Descriptor)
     -> BoxFuture<'a, Result<RemoteStream, RemoteError>>;
+
+    /// Reads a part of a blob, where it can. As in [`Remote::open`], nothing is checked.
+    fn part<'a>(
+        &'a self,
+        _blob: &'a Descriptor,
+        _range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Bytes, RemoteError>> {
+        Box::pin(async { Err("it gives no parts of blobs".into()) })
+    }
 
     /// Whether it has a blob, of the right size; then it will have it for a while.
     fn has<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<bool, RemoteError>>;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::io::Read as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,7 +11,11 @@ use graph::{Event, Events, TaskEvent};
 use oci::{Descriptor, Repository, media_type};
 use registry::{Client, RetryPolicy, Settings};
 use store::tar::TarWriter;
-use store::{Compression, Entry, EntryKind, Layer, OpenOptions, Place, Privileges, Store, Time};
+use store::tree::LayerFiles;
+use store::{
+    Compression, Entry, EntryKind, Layer, LayerIndex, LayerPaths, OpenOptions, Place, Privileges,
+    Store, Time,
+};
 use testing::FakeRegistry;
 use transfer::{Error, LayerFormat, Target, Transfer, Upload};
 
@@ -272,6 +277,86 @@ async fn a_layer_in_another_format_is_another_blob() {
     let kept = world.transfer.blob(std::slice::from_ref(&layer), 0, forced, None).await.unwrap();
     assert_eq!(kept, descriptor);
     assert_eq!(world.upload(&layer, AS_IT_IS, "app").await, layer.blob.unwrap());
+}
+
+/// A layer of `small` and of much else, as kiln writes it, and a world that knows its index only.
+fn large_layer() -> (World, Layer) {
+    let writing = World::new();
+    let mut writer = writing.store().layer_writer(Compression::Gzip(None)).unwrap();
+    let mut noise = vec![0; 6 << 20];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for byte in &mut noise {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte = state as u8;
+    }
+    for (path, content) in [("large", &noise[..]), ("small", b"content"), ("tall", &noise)] {
+        let entry = Entry {
+            path: path.as_bytes().into(),
+            kind: EntryKind::File { size: content.len() as u64 },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        writer.append(&entry, Some(&mut &content[..])).unwrap();
+    }
+    let made = writer.finish().unwrap();
+    let world = World::new();
+    let blob = writing.store().read_blob(&made.blob.as_ref().unwrap().digest).unwrap();
+    world.registry.put_blob("app", blob);
+    let index = writing.store().index(&made.diff_id).unwrap().encode();
+    world.store().lend_index(&made.diff_id, LayerIndex::decode(&index).unwrap());
+    let layer = Layer { places: vec![world.place("app")], ..made };
+    (world, layer)
+}
+
+async fn small(world: &World, layer: &Layer) -> Result<String, Error> {
+    let wanted = LayerPaths::from([(layer.diff_id, [(*b"small").into()].into())]);
+    world.transfer.fetch_files(std::slice::from_ref(layer), &wanted, None).await?;
+    let files: &dyn LayerFiles = world.store();
+    let mut text = String::new();
+    files.open_file(&layer.diff_id, b"small").unwrap().read_to_string(&mut text).unwrap();
+    Ok(text)
+}
+
+#[tokio::test]
+async fn a_file_of_a_large_layer_comes_without_the_rest() {
+    let (world, layer) = large_layer();
+    assert_eq!(small(&world, &layer).await.unwrap(), "content");
+    assert!(!world.store().is_unpacked(&layer.diff_id).unwrap());
+    let seen = world.registry.seen();
+    let ranges: Vec<_> = seen.iter().filter_map(|seen| seen.range.as_deref()).collect();
+    let [range] = ranges[..] else { panic!("{seen:?}") };
+    let (from, to) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let size = to.parse::<u64>().unwrap() - from.parse::<u64>().unwrap();
+    assert!(size < 2 << 20, "{range}");
+    // The second time it is here.
+    assert_eq!(small(&world, &layer).await.unwrap(), "content");
+    assert_eq!(world.registry.requests().len(), seen.len());
+    // A command needs the whole layer.
+    world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
+    assert_eq!(world.content(&layer, "small"), "content");
+}
+
+#[tokio::test]
+async fn where_no_part_can_be_had_the_layer_comes_whole() {
+    let (world, layer) = large_layer();
+    world.registry.ignore_ranges();
+    assert_eq!(small(&world, &layer).await.unwrap(), "content");
+    assert!(world.store().is_unpacked(&layer.diff_id).unwrap());
+
+    let (world, layer) = large_layer();
+    world.registry.cut_blob_after(1000);
+    assert_eq!(small(&world, &layer).await.unwrap(), "content");
+    assert!(world.store().is_unpacked(&layer.diff_id).unwrap());
+
+    // Other bytes than those of the digest are nothing, in parts as a whole.
+    let (world, layer) = large_layer();
+    world.registry.lie_about_digest();
+    assert!(matches!(small(&world, &layer).await, Err(Error::Lost { .. })));
 }
 
 #[tokio::test]

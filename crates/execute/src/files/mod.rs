@@ -13,13 +13,11 @@ mod unpack;
 mod world;
 mod write;
 
-use std::collections::BTreeSet;
 use std::io;
 
 use graph::{Action, ActionKind, FilesOp, Node as Input, OwnerName, PatternError};
-use oci::Digest;
 use store::tree::{Content, Node, NodeKind, RootHeader, Tree, TreeError};
-use store::{Compression, Layer, Store, Time};
+use store::{Compression, Layer, LayerPaths, Store, Time};
 
 use world::World;
 
@@ -112,8 +110,7 @@ pub struct FilesOutput {
 }
 
 impl FilesRunner<'_> {
-    /// Runs an operation on its inputs' trees. Layers that [`contents_needed`] names must be
-    /// unpacked.
+    /// Runs an operation on its inputs' trees. Files that [`contents_needed`] names must be here.
     ///
     /// # Errors
     /// If BuildKit would refuse it, or reading or writing fails.
@@ -132,22 +129,22 @@ impl FilesRunner<'_> {
     }
 }
 
-/// The layers that must be unpacked for [`FilesRunner::run`]: those that files are copied from
-/// or names are looked up in.
+/// The files of layers that must be here for [`FilesRunner::run`]: those that are copied, and those
+/// that names are looked up in.
 ///
 /// # Errors
 /// If the operation will be refused.
-pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<Vec<Digest>, FilesError> {
+pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<LayerPaths, FilesError> {
     if op.actions.iter().all(|action| reads_no_layer(action, inputs)) {
-        return Ok(Vec::new());
+        return Ok(LayerPaths::new());
     }
-    let mut needed = NeededContents { layers: BTreeSet::new() };
+    let mut needed = NeededContents::default();
     let played = play(op, inputs, Time::default(), &mut needed)?;
     let base = played.base.and_then(|base| inputs.get(base));
     for change in difference::difference(base, &played.world) {
         needed.note(change.node());
     }
-    Ok(needed.layers.into_iter().collect())
+    Ok(needed.files)
 }
 
 /// Whether an action plainly reads no layer: a copy from the context, or something made, with no
@@ -193,19 +190,20 @@ impl Contents for StoreContents<'_> {
     }
 }
 
+#[derive(Default)]
 struct NeededContents {
-    layers: BTreeSet<Digest>,
+    files: LayerPaths,
 }
 
 impl NeededContents {
     fn note(&mut self, node: Option<&Node>) {
         if let Some(Node {
-            kind: NodeKind::File { content: Content::Layer { diff_id, .. }, size, .. },
+            kind: NodeKind::File { content: Content::Layer { diff_id, path }, size, .. },
             ..
         }) = node
             && *size > 0
         {
-            self.layers.insert(**diff_id);
+            self.files.entry(**diff_id).or_default().insert(path.clone());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use graph::{ActionKind, ChmodMode, CopyAction, Owner, OwnerName};
+use oci::Digest;
 use store::{Entry, EntryKind, LayerIndex, OpenOptions, Privileges, walk_context};
 
 use super::*;
@@ -490,10 +491,10 @@ fn only_the_layers_of_what_is_copied_are_needed() {
         let op = one(ActionKind::Copy(Box::new(action)));
         contents_needed(&op, &[stage.clone(), stage.clone()]).unwrap()
     };
-    assert_eq!(needed(copy.clone()), [Digest::of("one")]);
+    let file = |layer: &str, path: &str| (Digest::of(layer), [path.as_bytes().into()].into());
+    assert_eq!(needed(copy.clone()), LayerPaths::from([file("one", "out/app")]));
     let user = Some(OwnerName::Name { name: "ann".into(), input: Input::Input(0) });
-    let mut both = vec![Digest::of("one"), Digest::of("names")];
-    both.sort();
+    let both = LayerPaths::from([file("one", "out/app"), file("names", "etc/passwd")]);
     assert_eq!(needed(CopyAction { owner: Some(Owner { user, group: None }), ..copy }), both);
 }
 

@@ -131,12 +131,12 @@ fn layer_file(path: &str, size: u64) -> Entry {
 struct Contents(tempfile::TempDir, Vec<(&'static str, &'static str)>);
 
 impl LayerFiles for Contents {
-    fn open_file(&self, _: &Digest, path: &[u8]) -> io::Result<fs::File> {
+    fn open_file(&self, _: &Digest, path: &[u8]) -> io::Result<Box<dyn io::Read + Send>> {
         let path = String::from_utf8_lossy(path);
         let (_, content) = self.1.iter().find(|(name, _)| *name == path).unwrap();
         let file = self.0.path().join(path.replace('/', "_"));
         fs::write(&file, content)?;
-        fs::File::open(file)
+        Ok(Box::new(fs::File::open(file)?))
     }
 }
 
@@ -151,7 +151,8 @@ fn layers() {
         Tree::from_layers([(Digest::of("x"), LayerIndex::from_entries(vec![entry]))]).unwrap();
     let digest = content_digest(&tree, &ContentQuery::default(), &contents).unwrap();
     assert_eq!(digest.hex()[..8], *"d5114be2");
-    assert_eq!(content_layers(&tree, &ContentQuery::default()).unwrap(), [Digest::of("x")]);
+    let files = content_files(&tree, &ContentQuery::default()).unwrap();
+    assert_eq!(files, LayerPaths::from([(Digest::of("x"), [Arc::from(*b"SCRIPT")].into())]));
 }
 
 #[test]

@@ -9,4 +9,6 @@ mod writer;
 pub use reader::{Content, Limits, Mode, TarReader};
 pub use writer::TarWriter;
 
+pub(crate) use format::padding;
 pub(crate) use reader::content_failed;
+pub(crate) use writer::header_size;

@@ -66,6 +66,14 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
+/// How many bytes come before an entry's content.
+///
+/// # Errors
+/// Where it cannot be in an archive.
+pub(crate) fn header_size(entry: &Entry) -> Result<u64> {
+    Ok(Header::of(entry)?.encode(entry)?.len() as u64)
+}
+
 /// An entry as header fields.
 struct Header {
     name: Vec<u8>,

@@ -50,20 +50,23 @@ pub trait LayerFiles: Sync {
     /// Opens a regular file of a layer, by its path in the layer's index.
     ///
     /// # Errors
-    /// If the layer is not unpacked here or has no such file.
-    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File>;
+    /// If the file is not here or there is no such file.
+    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<Box<dyn Read + Send>>;
 }
 
 /// For trees in which no file is in a layer.
 impl LayerFiles for () {
-    fn open_file(&self, diff_id: &Digest, _: &[u8]) -> io::Result<File> {
+    fn open_file(&self, diff_id: &Digest, _: &[u8]) -> io::Result<Box<dyn Read + Send>> {
         Err(io::Error::other(format!("layer `{diff_id}` is not here")))
     }
 }
 
 impl LayerFiles for crate::Store {
-    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File> {
-        Self::open_file(self, diff_id, path)
+    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
+        match self.part_file(diff_id, path) {
+            Some(file) => Ok(Box::new(file)),
+            None => Ok(Box::new(Self::open_file(self, diff_id, path)?)),
+        }
     }
 }
 
@@ -194,12 +197,10 @@ impl Content {
     /// If the file or its layer is not there.
     pub fn open(&self, size: u64, layers: &dyn LayerFiles) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
-            Self::Layer { diff_id, path } => Box::new(layers.open_file(diff_id, path)?),
+            Self::Layer { diff_id, path } => layers.open_file(diff_id, path)?,
             Self::Host(file) => Box::new(file.open()?),
             Self::Bytes(bytes) => Box::new(io::Cursor::new(bytes.clone())),
-            Self::Slice { file, offset } => {
-                Box::new(Slice { file: file.clone(), offset: *offset, left: size })
-            }
+            Self::Slice { file, offset } => Box::new(Slice::new(file.clone(), *offset, size)),
         })
     }
 
@@ -214,10 +215,17 @@ impl Content {
     }
 }
 
-struct Slice {
+/// A part of an open file.
+pub(crate) struct Slice {
     file: Arc<File>,
     offset: u64,
     left: u64,
+}
+
+impl Slice {
+    pub(crate) fn new(file: Arc<File>, offset: u64, size: u64) -> Self {
+        Self { file, offset, left: size }
+    }
 }
 
 impl Read for Slice {

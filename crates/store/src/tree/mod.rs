@@ -11,6 +11,7 @@ mod resolve;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use content::Slice;
 pub use content::{Content, ContentId, HostFile, HostRoot, LayerFiles};
 
 use crate::{Entry, EntryKind, Time};

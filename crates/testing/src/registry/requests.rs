@@ -140,9 +140,13 @@ fn send_blob(state: &mut State, request: &Incoming, bytes: Bytes) -> Reply {
     let bytes = if state.faults.lie { lie(&bytes) } else { bytes };
     let size = bytes.len();
     let from = request.range.as_deref().filter(|_| !state.faults.ignore_ranges);
-    let from: Option<usize> =
-        from.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let part = bytes.slice(from.unwrap_or(0).min(size)..);
+    let range: Option<(usize, usize)> = from.and_then(|range| {
+        let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+        let end = if to.is_empty() { size } else { to.parse::<usize>().ok()? + 1 };
+        Some((from.parse().ok()?, end.min(size)))
+    });
+    let (from, end) = range.unwrap_or((0, size));
+    let part = bytes.slice(from.min(end)..end);
     let cut = match request.method.as_str() {
         "GET" => state.faults.cut_downloads.pop_front(),
         _ => None,
@@ -151,9 +155,9 @@ fn send_blob(state: &mut State, request: &Incoming, bytes: Bytes) -> Reply {
         Some(cut) => Response::new(broken(part, cut)),
         None => sized(request, part),
     };
-    if let Some(from) = from {
+    if range.is_some() {
         *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-        reply = with(reply, CONTENT_RANGE, &format!("bytes {from}-{}/{size}", size - 1));
+        reply = with(reply, CONTENT_RANGE, &format!("bytes {from}-{}/{size}", end - 1));
     }
     reply
 }

@@ -4,6 +4,7 @@
 mod settings;
 mod touch;
 
+use std::ops::Range;
 use std::path::Path as File;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -248,6 +249,17 @@ impl Remote for Bucket {
                 .into_stream()
                 .map(move |chunk| chunk.map_err(|error| hidden.hide(&graph::chain_text(&error))));
             Ok(Box::pin(watched(self.client.clone(), stream)) as RemoteStream)
+        })
+    }
+
+    fn part<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Bytes, RemoteError>> {
+        Box::pin(async {
+            let path = self.blob(blob)?;
+            self.store.get_range(&path, range).await.map_err(|error| self.told(&error))
         })
     }
 
