@@ -243,7 +243,8 @@ fn mount_record(mount: &Mount) -> MountRecord<'_> {
         }
         MountKind::Tmpfs { size } => MountRecord {
             mount_type: 4,
-            tmpfs: (*size != 0).then_some(TmpfsRecord { size: *size }),
+            // An object also without a size, unlike what has nothing to say elsewhere.
+            tmpfs: Some(TmpfsRecord { size: *size }),
             ..record
         },
         MountKind::Secret { id, uid, gid, mode, optional } => MountRecord {

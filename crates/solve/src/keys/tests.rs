@@ -110,6 +110,23 @@ fn run_with_mounts() {
     assert_eq!(key.inputs[1].content.as_ref().unwrap().paths[0].path, "/a");
 }
 
+/// As in a cache that BuildKit exported.
+#[test]
+fn run_with_a_tmpfs_that_has_no_size() {
+    let tmpfs = Mount {
+        target: "/t".into(),
+        input: None,
+        output: false,
+        kind: MountKind::Tmpfs { size: 0 },
+        ..root()
+    };
+    assert_key(
+        run("echo x > /x", vec![root(), tmpfs]),
+        1,
+        "fdc65a6bb86fff4b8ef58b667970d7b23d9de02485684a7061873584fe835540",
+    );
+}
+
 #[test]
 fn copies_of_files() {
     let key = assert_key(
