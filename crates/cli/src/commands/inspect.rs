@@ -2,7 +2,8 @@
 
 use build::images::{Kept, look_up};
 use oci::{Digest, ImageConfig, Reference};
-use serde_json::{Value, json};
+use serde::Serialize as _;
+use serde_json::{Map, Value, json};
 use store::Store;
 
 use super::listing::RowFormat;
@@ -28,7 +29,7 @@ pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
     let printed = match &format {
         RowFormat::Table | RowFormat::Json => text(&found, format == RowFormat::Json),
         format => {
-            let values: Vec<Value> = found.iter().map(value).collect();
+            let values: Vec<Value> = found.iter().map(|image| typed(value(image))).collect();
             format.lines(&values)?.unwrap_or_default()
         }
     };
@@ -66,13 +67,70 @@ pub fn text(images: &[InspectedImage], compact: bool) -> String {
     let values: Vec<Value> = images.iter().map(value).collect();
     let text = match compact {
         true => serde_json::to_string(&values),
-        false => serde_json::to_string_pretty(&values),
+        false => indented(&values),
     };
     text.unwrap_or_default() + "\n"
 }
 
+/// As docker indents: scripts without `jq` count blanks.
+fn indented(values: &[Value]) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    values.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What docker shows of a config even where an image does not have it, and Go's type of it.
+const CONFIG: [(&str, Kind); 9] = [
+    ("User", Kind::Text),
+    ("ExposedPorts", Kind::Map),
+    ("Env", Kind::List),
+    ("Cmd", Kind::List),
+    ("Volumes", Kind::Map),
+    ("WorkingDir", Kind::Text),
+    ("Entrypoint", Kind::List),
+    ("OnBuild", Kind::List),
+    ("Labels", Kind::Map),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    List,
+    Map,
+}
+
+/// A config with all of [`CONFIG`].
+fn whole(config: Value) -> Value {
+    let mut config = match config {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    for (name, kind) in CONFIG {
+        let empty = if matches!(kind, Kind::Text) { Value::from("") } else { Value::Null };
+        config.entry(name).or_insert(empty);
+    }
+    Value::Object(config)
+}
+
+/// The same for templates: Go prints a list that is not there as `[]`, and a map as `map[]`.
+fn typed(mut image: Value) -> Value {
+    for (name, kind) in CONFIG {
+        let field = &mut image["Config"][name];
+        if field.is_null() {
+            *field = match kind {
+                Kind::Text => "".into(),
+                Kind::List => Value::Array(Vec::new()),
+                Kind::Map => Value::Object(Map::new()),
+            };
+        }
+    }
+    image
+}
+
 fn value(image: &InspectedImage) -> Value {
     let config = &image.config;
+    let comment = config.history.last().map(|step| step.comment.clone()).unwrap_or_default();
     let names = image.names.iter().filter(|name| name.tag().is_some());
     let digests = image
         .names
@@ -85,13 +143,16 @@ fn value(image: &InspectedImage) -> Value {
         "Id": image.config_digest,
         "RepoTags": names.map(Reference::familiar).collect::<Vec<_>>(),
         "RepoDigests": digests,
+        "Parent": "",
+        "Comment": comment,
+        "DockerVersion": "",
         "Created": config.created,
         "Author": config.author,
         "Architecture": config.architecture,
         "Variant": config.variant,
         "Os": config.os,
         "Size": image.size,
-        "Config": config.config,
+        "Config": whole(serde_json::to_value(&config.config).unwrap_or_default()),
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
     })
 }
@@ -100,20 +161,35 @@ fn value(image: &InspectedImage) -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_shape_is_dockers() {
+    fn image() -> InspectedImage {
         let config: ImageConfig = serde_json::from_str(
             r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=1"]},"rootfs":{"type":"layers","diff_ids":[]}}"#,
         )
         .unwrap();
-        let image = InspectedImage {
+        InspectedImage {
             names: vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()],
             digest: Digest::of("m"),
             config_digest: Digest::of("c"),
             config,
             size: 7,
-        };
-        let value: Value = serde_json::from_str(&text(&[image], true)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_an_image_does_not_have_is_empty() {
+        let value = value(&image());
+        assert_eq!(value["Config"]["User"], "");
+        assert_eq!(value["Config"]["Entrypoint"], Value::Null);
+        assert_eq!(value["DockerVersion"], "");
+        let template = "{{.Config.Entrypoint}}{{.Config.Labels}}{{.Config.User}}{{.Comment}}";
+        let template = crate::render::Template::parse(template).unwrap();
+        assert_eq!(template.render(&typed(value)).as_deref(), Ok("[]map[]"));
+    }
+
+    #[test]
+    fn the_shape_is_dockers() {
+        assert!(text(&[image()], false).starts_with("[\n    {\n        \"Id\": \"sha256:"));
+        let value: Value = serde_json::from_str(&text(&[image()], true)).unwrap();
         assert_eq!(value[0]["RepoTags"], json!(["app:1", "app:2"]));
         assert_eq!(value[0]["RepoDigests"], json!([format!("app@{}", Digest::of("m"))]));
         assert_eq!(value[0]["Config"]["Env"][0], "A=1");

@@ -1,28 +1,55 @@
 //! Go templates as docker's `--format` takes them, over JSON values: the part that scripts use.
 //!
-//! Fields, `index`, `json`, `join`, `range`, `if`, `with`, comparisons, `printf`. What else Go has
-//! (variables, nested templates) is refused by name.
+//! Fields, variables, `index`, `json`, `join`, `range`, `if`, `with`, comparisons, `printf`. What
+//! else Go has (nested templates, `break`) is refused by name.
+//!
+//! Scripts write the names of Go's fields (`.Manifest.MediaType`), where documents have those of
+//! JSON (`mediaType`, `diff_ids`): a name that is not there is looked for without its case and
+//! underscores.
 
 use serde_json::Value;
 
 /// A template that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Template(Vec<Node>);
+pub struct Template {
+    nodes: Vec<Node>,
+    /// Whether `json` writes lines.
+    is_indented: bool,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Text(String),
     Print(Expression),
-    If(Expression, Vec<Node>, Vec<Node>),
-    With(Expression, Vec<Node>, Vec<Node>),
-    Range(Expression, Vec<Node>, Vec<Node>),
+    /// `{{$x := …}}`; for `=` the variable has to be there.
+    Assign(String, Expression, bool),
+    If(Condition, Vec<Node>, Vec<Node>),
+    With(Condition, Vec<Node>, Vec<Node>),
+    Range(Condition, Vec<Node>, Vec<Node>),
+}
+
+/// What a block depends on, with the variables that it declares (`range $key, $value := .Map`).
+#[derive(Clone, Debug, PartialEq)]
+struct Condition {
+    variables: Vec<String>,
+    expression: Expression,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Root {
+    /// The value at hand.
+    Here,
+    /// `$`, the whole.
+    Top,
+    /// `$x`.
+    Variable(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Expression {
-    /// `.A.B`, from the value at hand (or `$`, the whole).
+    /// `.A.B`.
     Path {
-        from_top: bool,
+        root: Root,
         fields: Vec<String>,
     },
     /// `(…).A`.
@@ -43,9 +70,14 @@ impl Template {
         let mut parser = Parser { pieces: pieces(text)?, at: 0 };
         let (nodes, end) = parser.nodes(0)?;
         match end {
-            None => Ok(Self(nodes)),
+            None => Ok(Self { nodes, is_indented: false }),
             Some(word) => Err(format!("`{{{{{word}}}}}` has no beginning")),
         }
+    }
+
+    /// The same, with a `json` that writes lines, as buildx has it.
+    pub fn indented(self) -> Self {
+        Self { is_indented: true, ..self }
     }
 
     /// The text for a value.
@@ -54,8 +86,39 @@ impl Template {
     /// A sentence that names the field that is not there.
     pub fn render(&self, value: &Value) -> Result<String, String> {
         let mut out = String::new();
-        write(&self.0, value, value, &mut out)?;
+        let variables = Vec::new();
+        let mut scope = Scope { top: value, variables, is_indented: self.is_indented };
+        write(&self.nodes, value, &mut scope, &mut out)?;
         Ok(out)
+    }
+}
+
+/// What names stand for: the whole, and the variables, the innermost last.
+struct Scope<'v> {
+    top: &'v Value,
+    variables: Vec<(String, Value)>,
+    is_indented: bool,
+}
+
+impl Scope<'_> {
+    fn variable(&self, name: &str) -> Result<&Value, String> {
+        let found = self.variables.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value).ok_or_else(|| format!("there is no variable `${name}`"))
+    }
+
+    /// Runs a block whose variables end with it.
+    fn block(
+        &mut self,
+        variables: Vec<(String, Value)>,
+        nodes: &[Node],
+        value: &Value,
+        out: &mut String,
+    ) -> Result<(), String> {
+        let before = self.variables.len();
+        self.variables.extend(variables);
+        let result = write(nodes, value, self, out);
+        self.variables.truncate(before);
+        result
     }
 }
 
@@ -67,8 +130,8 @@ enum Piece {
 fn pieces(text: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     // Docker's command line turns these two into what they mean.
-    let text = text.replace("\\t", "\t").replace("\\n", "\n");
-    let mut rest = text.as_str();
+    let plain = |text: &str| Piece::Text(text.replace("\\t", "\t").replace("\\n", "\n"));
+    let mut rest = text;
     let mut trims = false;
     while let Some((before, after)) = rest.split_once("{{") {
         let (action, next) =
@@ -80,13 +143,13 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         }
         trims = action.ends_with(" -");
         let action = action.strip_suffix(" -").unwrap_or(action).trim();
-        pieces.push(Piece::Text(before.into()));
+        pieces.push(plain(before));
         if !action.starts_with("/*") {
             pieces.push(Piece::Action(action.into()));
         }
         rest = next;
     }
-    pieces.push(Piece::Text(if trims { rest.trim_start() } else { rest }.into()));
+    pieces.push(plain(if trims { rest.trim_start() } else { rest }));
     Ok(pieces)
 }
 
@@ -116,32 +179,71 @@ impl Parser {
             let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((&action, ""));
             match word {
                 "end" | "else" => return Ok((nodes, Some(action))),
-                "if" | "with" | "range" => {
-                    let condition = expression(rest)?;
-                    let (body, end) = self.nodes(depth + 1)?;
-                    let (other, end) = match end.as_deref() {
-                        Some("else") => self.nodes(depth + 1)?,
-                        _ => (Vec::new(), end),
-                    };
-                    match end.as_deref() {
-                        Some("end") => {}
-                        Some(other) => return Err(format!("`{{{{{other}}}}}` is not there yet")),
-                        None => return Err(format!("`{{{{{action}}}}}` has no `{{{{end}}}}`")),
-                    }
-                    nodes.push(match word {
-                        "if" => Node::If(condition, body, other),
-                        "with" => Node::With(condition, body, other),
-                        _ => Node::Range(condition, body, other),
-                    });
-                }
+                "if" | "with" | "range" => nodes.push(self.block(word, rest, depth)?),
                 "define" | "template" | "block" | "break" | "continue" => {
                     return Err(format!("`{{{{{word}}}}}` is not there yet"));
                 }
-                _ => nodes.push(Node::Print(expression(&action)?)),
+                _ => nodes.push(match declaration(&action) {
+                    Some((names, value, declares)) if names.len() == 1 => {
+                        Node::Assign(names.concat(), expression(value)?, declares)
+                    }
+                    Some(_) => return Err(format!("`{action}`: only `range` has two variables")),
+                    None => Node::Print(expression(&action)?),
+                }),
             }
         }
         Ok((nodes, None))
     }
+
+    /// A block up to its `end`; `word` is what it begins with, and `text` what follows.
+    fn block(&mut self, word: &str, text: &str, depth: usize) -> Result<Node, String> {
+        let condition = condition(text)?;
+        let (body, end) = self.nodes(depth + 1)?;
+        let end = end.ok_or_else(|| format!("`{{{{{word} {text}}}}}` has no `{{{{end}}}}`"))?;
+        let other = match end.split_once(char::is_whitespace) {
+            Some(("else", next)) => match next.trim().split_once(char::is_whitespace) {
+                // What is behind `else` shares the `end`.
+                Some((inner @ ("if" | "with"), rest)) => {
+                    vec![self.block(inner, rest, depth + 1)?]
+                }
+                _ => return Err(format!("`{{{{{end}}}}}` is not there yet")),
+            },
+            _ if end == "else" => match self.nodes(depth + 1)? {
+                (other, Some(end)) if end == "end" => other,
+                (_, Some(end)) => return Err(format!("`{{{{{end}}}}}` comes behind `else`")),
+                (_, None) => return Err(format!("`{{{{{word} {text}}}}}` has no `{{{{end}}}}`")),
+            },
+            _ => Vec::new(),
+        };
+        Ok(match word {
+            "if" => Node::If(condition, body, other),
+            "with" => Node::With(condition, body, other),
+            _ => Node::Range(condition, body, other),
+        })
+    }
+}
+
+/// `$a := …`, `$a, $b := …` or `$a = …`: the names, the rest, and whether it declares them.
+fn declaration(text: &str) -> Option<(Vec<String>, &str, bool)> {
+    let (left, right) = text.split_once('=')?;
+    let (left, declares) = left.strip_suffix(':').map_or((left, false), |left| (left, true));
+    let names: Option<Vec<String>> = left
+        .split(',')
+        .map(|name| {
+            let name = name.trim().strip_prefix('$')?;
+            let is_word = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+            (is_word && !name.is_empty()).then(|| name.to_owned())
+        })
+        .collect();
+    Some((names?, right, declares))
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    let (variables, text) = match declaration(text) {
+        Some((names, rest, true)) => (names, rest),
+        _ => (Vec::new(), text),
+    };
+    Ok(Condition { variables, expression: expression(text)? })
 }
 
 /// A pipeline: what comes before `|` is the last argument of what comes behind it.
@@ -170,7 +272,7 @@ fn pipeline(tokens: &mut Vec<String>, depth: usize) -> Result<Expression, String
             let operand = operand(&token, tokens, depth)?;
             match operand {
                 // A field right behind a bracket belongs to it.
-                Expression::Path { from_top: false, fields }
+                Expression::Path { root: Root::Here, fields }
                     if token.starts_with('.') && operands.last().is_some_and(is_bracket) =>
                 {
                     let inner = operands.pop().map(|(inner, _)| inner);
@@ -217,11 +319,12 @@ fn operand(token: &str, tokens: &mut Vec<String>, depth: usize) -> Result<Expres
                 _ => Err("a bracket is not closed".into()),
             }
         }
-        '.' => Ok(Expression::Path { from_top: false, fields: fields(token) }),
-        '$' if token == "$" || token.starts_with("$.") => {
-            Ok(Expression::Path { from_top: true, fields: fields(&token[1..]) })
+        '.' => Ok(Expression::Path { root: Root::Here, fields: fields(token) }),
+        '$' => {
+            let (name, path) = token[1..].split_at(token.find('.').unwrap_or(token.len()) - 1);
+            let root = if name.is_empty() { Root::Top } else { Root::Variable(name.into()) };
+            Ok(Expression::Path { root, fields: fields(path) })
         }
-        '$' => Err(format!("`{token}`: variables are not there yet")),
         '"' => serde_json::from_str(token)
             .map(Expression::Literal)
             .map_err(|_| format!("{token} is not a text")),
@@ -273,36 +376,53 @@ fn quoted(text: &str) -> Option<usize> {
     None
 }
 
-fn write(nodes: &[Node], value: &Value, top: &Value, out: &mut String) -> Result<(), String> {
+fn write(
+    nodes: &[Node],
+    value: &Value,
+    scope: &mut Scope<'_>,
+    out: &mut String,
+) -> Result<(), String> {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
-            Node::Print(expression) => out.push_str(&shown(&evaluate(expression, value, top)?)),
+            Node::Print(expression) => out.push_str(&shown(&evaluate(expression, value, scope)?)),
+            Node::Assign(name, expression, declares) => {
+                let found = evaluate(expression, value, scope)?;
+                if *declares {
+                    scope.variables.push((name.clone(), found));
+                    continue;
+                }
+                scope.variable(name)?;
+                let known = scope.variables.iter_mut().rev().find(|(known, _)| known == name);
+                if let Some((_, old)) = known {
+                    *old = found;
+                }
+            }
             Node::If(condition, body, other) => {
-                let body = if truth(&evaluate(condition, value, top)?) { body } else { other };
-                write(body, value, top, out)?;
+                let found = evaluate(&condition.expression, value, scope)?;
+                let nodes = if truth(&found) { body } else { other };
+                scope.block(condition.bound([found]), nodes, value, out)?;
             }
             Node::With(condition, body, other) => {
-                let found = evaluate(condition, value, top)?;
+                let found = evaluate(&condition.expression, value, scope)?;
+                let bound = condition.bound([found.clone()]);
                 match truth(&found) {
-                    true => write(body, &found, top, out)?,
-                    false => write(other, value, top, out)?,
+                    true => scope.block(bound, body, &found, out)?,
+                    false => scope.block(bound, other, value, out)?,
                 }
             }
-            Node::Range(list, body, other) => {
-                let items: Vec<Value> = match evaluate(list, value, top)? {
-                    Value::Array(items) => items,
-                    Value::Object(map) => map.into_iter().map(|(_, item)| item).collect(),
-                    Value::Null => Vec::new(),
-                    other => {
-                        return Err(format!("`range` over `{}`, which is no list", shown(&other)));
-                    }
-                };
+            Node::Range(condition, body, other) => {
+                let items = entries(evaluate(&condition.expression, value, scope)?)?;
                 if items.is_empty() {
-                    write(other, value, top, out)?;
+                    scope.block(Vec::new(), other, value, out)?;
                 }
-                for item in &items {
-                    write(body, item, top, out)?;
+                for (key, item) in items {
+                    // One variable is the value, two are the key and the value.
+                    let bound = match condition.variables.len() {
+                        2 => condition.bound([key, item.clone()]),
+                        _ => condition.bound([item.clone()]),
+                    };
+                    scope.block(bound, body, &item, out)?;
                 }
             }
         }
@@ -310,19 +430,51 @@ fn write(nodes: &[Node], value: &Value, top: &Value, out: &mut String) -> Result
     Ok(())
 }
 
-fn evaluate(expression: &Expression, value: &Value, top: &Value) -> Result<Value, String> {
+impl Condition {
+    fn bound<const N: usize>(&self, values: [Value; N]) -> Vec<(String, Value)> {
+        self.variables.iter().cloned().zip(values).collect()
+    }
+}
+
+/// What `range` goes over: items by their number, or by their keys in order.
+fn entries(value: Value) -> Result<Vec<(Value, Value)>, String> {
+    Ok(match value {
+        Value::Array(items) => {
+            items.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect()
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+            entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+            entries.into_iter().map(|(key, item)| (key.into(), item)).collect()
+        }
+        Value::Null => Vec::new(),
+        other => return Err(format!("`range` over `{}`, which is no list", shown(&other))),
+    })
+}
+
+fn evaluate(expression: &Expression, value: &Value, scope: &Scope<'_>) -> Result<Value, String> {
     match expression {
         Expression::Literal(value) => Ok(value.clone()),
-        Expression::Path { from_top, fields } => {
-            follow(if *from_top { top } else { value }, fields)
+        Expression::Path { root, fields } => {
+            let from = match root {
+                Root::Here => value,
+                Root::Top => scope.top,
+                Root::Variable(name) => scope.variable(name)?,
+            };
+            follow(from, fields)
         }
-        Expression::Field(inner, fields) => follow(&evaluate(inner, value, top)?, fields),
+        Expression::Field(inner, fields) => follow(&evaluate(inner, value, scope)?, fields),
         Expression::Call(name, arguments) => {
             let arguments: Vec<Value> = arguments
                 .iter()
-                .map(|argument| evaluate(argument, value, top))
+                .map(|argument| evaluate(argument, value, scope))
                 .collect::<Result<_, _>>()?;
-            call(name, &arguments)
+            match (name.as_str(), arguments.as_slice()) {
+                ("json", [only]) if scope.is_indented => {
+                    Ok(serde_json::to_string_pretty(only).unwrap_or_default().into())
+                }
+                _ => call(name, &arguments),
+            }
         }
     }
 }
@@ -331,7 +483,7 @@ fn follow(value: &Value, fields: &[String]) -> Result<Value, String> {
     let mut value = value;
     for field in fields {
         value = match value {
-            Value::Object(map) => match map.get(field) {
+            Value::Object(map) => match map.get(field).or_else(|| by_go_name(map, field)) {
                 Some(value) => value,
                 None => {
                     let known: Vec<&str> = map.keys().map(String::as_str).collect();
@@ -343,6 +495,13 @@ fn follow(value: &Value, fields: &[String]) -> Result<Value, String> {
         };
     }
     Ok(value.clone())
+}
+
+/// What Go calls `DiffIDs` is `diff_ids` in JSON.
+fn by_go_name<'m>(map: &'m serde_json::Map<String, Value>, field: &str) -> Option<&'m Value> {
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    let field = plain(field);
+    map.iter().find(|(name, _)| plain(name) == field).map(|(_, value)| value)
 }
 
 fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
@@ -395,6 +554,16 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             let length = arguments.get(1).and_then(Value::as_u64).unwrap_or(0);
             text(0).chars().take(usize::try_from(length).unwrap_or(0)).collect::<String>().into()
         }
+        "pad" => {
+            let count = |index: usize| {
+                let count = arguments.get(index).and_then(Value::as_u64).unwrap_or(0);
+                " ".repeat(usize::try_from(count.min(1024)).unwrap_or(0))
+            };
+            match text(0) {
+                empty if empty.is_empty() => empty.into(),
+                text => [count(1), text, count(2)].concat().into(),
+            }
+        }
         "not" => Value::Bool(!arguments.first().is_some_and(truth)),
         "and" => arguments
             .iter()
@@ -437,26 +606,39 @@ fn item(value: &Value, key: &Value) -> Result<Value, String> {
 fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut arguments = arguments.iter();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some('%') => out.push('%'),
-            Some('s' | 'v' | 'd') => out.push_str(&arguments.next().map(shown).unwrap_or_default()),
-            Some('q') => {
-                let text = arguments.next().map(shown).unwrap_or_default();
-                out.push_str(&Value::String(text).to_string());
-            }
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let end = after.find(|c: char| !c.is_ascii_digit() && !"-.".contains(c));
+        let (layout, verb) = after.split_at(end.unwrap_or(after.len()));
+        let mut letters = verb.chars();
+        let text = match letters.next() {
+            Some('%') => "%".to_owned(),
+            Some('s' | 'v' | 'd' | 't') => arguments.next().map(shown).unwrap_or_default(),
+            Some('q') => Value::String(arguments.next().map(shown).unwrap_or_default()).to_string(),
             other => {
                 let verb = other.map(String::from).unwrap_or_default();
-                return Err(format!("`printf`: `%{verb}` is not there; %s, %v, %d and %q are"));
+                return Err(format!("`printf`: `%{verb}` is not there; %s, %v, %d, %t and %q are"));
             }
-        }
+        };
+        out.push_str(&laid_out(&text, layout)?);
+        rest = letters.as_str();
     }
-    Ok(out)
+    Ok(out + rest)
+}
+
+/// A text by what stands between `%` and the letter: `-20`, `8`, `.12`.
+fn laid_out(text: &str, layout: &str) -> Result<String, String> {
+    let wrong = || format!("`printf`: `%{layout}` is not there");
+    let number = |text: &str| match text {
+        "" => Ok(None),
+        text => text.parse::<u16>().map(|number| Some(usize::from(number))).map_err(|_| wrong()),
+    };
+    let (left, layout) = layout.strip_prefix('-').map_or((false, layout), |rest| (true, rest));
+    let (width, precision) = layout.split_once('.').unwrap_or((layout, ""));
+    let cut: String = text.chars().take(number(precision)?.unwrap_or(usize::MAX)).collect();
+    let width = number(width)?.unwrap_or(0);
+    Ok(if left { format!("{cut:<width$}") } else { format!("{cut:>width$}") })
 }
 
 fn truth(value: &Value) -> bool {
@@ -522,6 +704,19 @@ mod tests {
             ("a {{- .Size -}} b", "a12b"),
             ("{{$.Id}}{{len .RepoTags}}", "sha256:aa2"),
             ("{{(index .RepoTags 0) | upper}}", "A:1"),
+            ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}} {{end}}", "org.x/y=z "),
+            ("{{range $i,$tag:=.RepoTags}}{{if $i}}, {{end}}{{$tag}}{{end}}", "a:1, b:2"),
+            ("{{range $tag := .RepoTags}}{{$tag}}{{$.Size}} {{end}}", "a:112 b:212 "),
+            (
+                "{{$size := .Size}}{{with .Config}}{{$size}}{{$size = .User}}{{end}}[{{$size}}]",
+                "12[]",
+            ),
+            ("{{with $c := .Config}}{{len $c.Env}}{{end}}", "1"),
+            ("{{if .Config.User}}u{{else if eq .Size 12}}twelve{{else}}-{{end}}", "twelve"),
+            ("{{range .RepoTags}}{{.}}{{\"\\n\"}}{{end}}", "a:1\nb:2\n"),
+            ("{{.ID}} {{.config.labels}}", "sha256:aa map[org.x/y:z]"),
+            ("{{printf \"%-5s|%5s|%.4s\" \"a\" \"b\" .Id}}", "a    |    b|sha2"),
+            ("{{pad \"a\" 1 2}}|", " a  |"),
         ] {
             assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
         }
@@ -536,7 +731,10 @@ mod tests {
             ("{{end}}", "has no beginning"),
             ("{{index .RepoTags 7}}", "no item 7"),
             ("{{frob .Id}}", "no function `frob`"),
-            ("{{$x := 1}}", "variables"),
+            ("{{$x}}", "no variable `$x`"),
+            ("{{with $x := .Id}}{{end}}{{$x}}", "no variable `$x`"),
+            ("{{$x, $y := .Config}}", "only `range`"),
+            ("{{if .Id}}a{{else}}b{{else}}c{{end}}", "behind `else`"),
             ("{{template \"x\"}}", "not there yet"),
             ("{{(.Id}}", "not closed"),
         ] {
