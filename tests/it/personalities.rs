@@ -56,6 +56,14 @@ fn docker_in_a_job() {
     let digest = docker.run(["inspect", "--format={{index .RepoDigests 0}}", &latest]).expect_ok();
     assert!(digest.stdout.starts_with(&format!("{host}/team/app@sha256:")), "{}", digest.stdout);
 
+    let line = ["inspect", "--type=image", "-f", "{{.Config.User}}{{.Config.Entrypoint}}", &latest];
+    assert_eq!(docker.run(line).expect_ok().stdout, "[]\n");
+    let labels = "{{range $key, $value := .Config.Labels}}{{$key}}={{$value}};{{end}}";
+    assert_eq!(docker.run(["inspect", "-f", labels, &latest]).expect_ok().stdout, "a=;\n");
+    // What is too young stays.
+    docker.run(["image", "prune", "-af", "--filter", "until=24h"]).expect_ok();
+    assert!(!docker.run(["images", "-q", &latest]).expect_ok().stdout.is_empty());
+
     // An image of this job is a base of the next.
     let next = context_of(&[("Dockerfile", &format!("FROM {latest}\nLABEL b=c\n"))]);
     let built = docker.run(["build", "-q", "-t", "next", &text(next.path())]).expect_ok();
@@ -79,9 +87,13 @@ fn docker_says_what_is_not_there() {
     let (docker, _folder) = named("docker");
     refuses(&docker.run(["run", "--rm", "alpine"]), 1, &["`docker run` needs an engine", "RUN"]);
     refuses(&docker.run(["compose", "up"]), 1, &["`docker buildx bake -f compose.yaml`"]);
+    let line = ["run", "--privileged", "--rm", "tonistiigi/binfmt", "--install", "all"];
+    refuses(&docker.run(line), 1, &["binfmt_misc", "`FROM --platform=$BUILDPLATFORM`"]);
+    refuses(&docker.run(["pull", "-a", "x"]), 1, &["`--all-tags`"]);
+    refuses(&docker.run(["build"]), 1, &["<PATH|URL|->"]);
     refuses(&docker.run(["frobnicate"]), 1, &["unknown command: docker frobnicate"]);
     refuses(&docker.run(["image", "frobnicate"]), 1, &["unknown command: docker image frobnicate"]);
-    refuses(&docker.run(["build", "--frob", "."]), 125, &["--frob"]);
+    refuses(&docker.run(["build", "--frob", "."]), 125, &["unknown flag: --frob"]);
     refuses(&docker.run(["info", "--frob"]), 125, &["unknown flag: --frob"]);
     refuses(&docker.run(["buildx", "create", "--driver", "kubernetes"]), 1, &["not in pods"]);
     refuses(&docker.run(["version", "--format", "{{.Nope}}"]), 1, &["there is no `.Nope`"]);
@@ -105,7 +117,18 @@ fn docker_answers_what_scripts_ask() {
     );
     assert_eq!(said(&["buildx", "ls", "--format", "{{.Name}}"]), "default\n");
     said(&["buildx", "rm", "mine"]);
-    said(&["context", "create", "tls"]);
+    assert_eq!(said(&["context", "create", "tls", "--docker", "host=tcp://x:1"]), "tls\n");
+    assert_eq!(said(&["context", "use", "tls"]), "tls\n");
+    assert_eq!(said(&["context", "show"]), "default\n");
+    assert_eq!(said(&["context", "ls", "--format", "{{.Name}}"]), "default\n");
+    assert!(said(&["context", "ls"]).contains("default *"));
+    assert_eq!(said(&["context", "inspect", "-f", "{{.Endpoints.docker.Host}}"]), "\n");
+    for what in ["container", "volume", "network"] {
+        said(&[what, "prune", "-f", "--filter", "until=24h"]);
+    }
+    said(&["image", "prune", "-af", "--filter", "until=24h", "--filter", "label!=keep"]);
+    said(&["system", "prune", "-af", "--volumes", "--filter", "until=24h"]);
+    assert_eq!(said(&["version", "-f", "{{.Server.APIVersion}}"]), "1.50\n");
     assert!(said(&["system", "df"]).starts_with("TYPE"));
     assert!(said(&["buildx", "create", "--help"]).contains("--driver-opt"));
     assert!(said(&["--help"]).contains("buildx inspect"));
@@ -439,15 +462,24 @@ fn lists_of_images_are_made_in_registries() {
     docker.run(["manifest", "create", &list, &one]).expect_ok();
     refuses(&docker.run(["manifest", "create", &list, &other]), 1, &["`--amend`"]);
     docker.run(["manifest", "create", "--amend", &list, &other]).expect_ok();
-    docker.run(["manifest", "annotate", &list, &other, "--arch", "arm64"]).expect_ok();
+    let line = ["manifest", "annotate", &list, &other, "--arch", "arm64", "--variant", "v8"];
+    docker.run(line).expect_ok();
     let pushed = docker.run(["manifest", "push", "--purge", &list]).expect_ok();
     let shown = docker.run(["manifest", "inspect", &list]).expect_ok();
     let index: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
     assert_eq!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    assert_eq!(index["manifests"][1]["platform"]["variant"], "v8");
+    let shown = docker.run(["manifest", "inspect", "-v", &list]).expect_ok();
+    let verbose: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(verbose[0]["Descriptor"], index["manifests"][0]);
+    assert!(verbose[1]["OCIManifest"]["layers"].is_array() && verbose[1]["Raw"].is_string());
+    let nothing = format!("{host}/team/list:nope");
+    refuses(&docker.run(["manifest", "inspect", &nothing]), 1, &["no such manifest: "]);
     refuses(&docker.run(["manifest", "push", &list]), 1, &["docker manifest create"]);
 
     let tagged = format!("{host}/team/list:2");
+    imagetools(&docker, host, &list);
     let line = ["buildx", "imagetools", "create", "-t", &tagged, &list];
     docker.run(line).expect_ok();
     let inspect = |name: &str| {
@@ -470,4 +502,39 @@ fn lists_of_images_are_made_in_registries() {
     let kiln = Kiln::new(env!("CARGO_BIN_EXE_kiln"));
     kiln.run(line).expect_ok();
     refuses(&kiln.run(["kaniko", "--context=tar:///nope.tar", "--no-push"]), 1, &["/nope.tar"]);
+}
+
+/// What `imagetools` makes of a list with images for amd64 and arm64.
+fn imagetools(docker: &Kiln, host: &str, list: &str) {
+    let run =
+        |words: &[&str]| docker.run([&["buildx", "imagetools"], words].concat()).expect_ok().stdout;
+    let made = format!("{host}/team/made:1");
+    let file = text(&docker.home().join("made.json"));
+    let note =
+        ["--annotation", "index:a=b", "--annotation", "manifest-descriptor[linux/arm64]:c=d"];
+    let line =
+        ["create", "-t", &made, "--metadata-file", &file, "-p", "linux/amd64,linux/arm64/v8"];
+    run(&[&line[..], &note, &[list]].concat());
+    let index: Value = serde_json::from_str(&run(&["inspect", "--raw", &made])).unwrap();
+    assert_eq!(index["annotations"]["a"], "b");
+    assert_eq!(index["manifests"][1]["annotations"]["c"], "d");
+    let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let digest = run(&["inspect", "--format", "{{println .Manifest.Digest}}", &made]);
+    assert_eq!(written["containerimage.descriptor"]["digest"], digest.trim_end());
+
+    let one = format!("{host}/team/alone:1");
+    let of_amd = index["manifests"][0]["digest"].as_str().unwrap();
+    // A digest is one in the repository of the name.
+    let part = format!("{host}/team/made:amd");
+    run(&["create", "--prefer-index=false", "-t", &part, of_amd]);
+    run(&["create", "--prefer-index=false", "-t", &one, "-p", "linux/amd64", list]);
+    assert_eq!(run(&["inspect", "--format", "{{.Manifest.Digest}}", &one]).trim_end(), of_amd);
+    let labels = ["inspect", "--format", "{{.Image.Config.Labels}} {{json .SBOM}}"];
+    assert_eq!(run(&[&labels[..], &[&one]].concat()), "map[a:1] {}\n");
+    let labels = ["inspect", "--format", "{{(index .Image \"linux/amd64\").Config.Labels.a}}"];
+    assert_eq!(run(&[&labels[..], &[list]].concat()), "1\n");
+    let words = ["buildx", "imagetools", "create", "--dry-run", "-p", "linux/s390x", list];
+    refuses(&docker.run(words), 1, &["`--platform`"]);
+    let words = ["buildx", "imagetools", "create", "--dry-run", "--annotation", "a=b", list];
+    refuses(&docker.run(words), 1, &["`index:KEY=VALUE`"]);
 }

@@ -42,8 +42,8 @@ pub struct ImagesArgs {
     #[arg(short, long, hide = true)]
     pub all: bool,
 
-    /// Docker's; not there yet.
-    #[arg(short, long, hide = true)]
+    /// Only images that fit: dangling=, reference=, label=, before=, since= or until=
+    #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }
 
@@ -101,6 +101,7 @@ pub struct RmiArgs {
 
 /// `kiln inspect`.
 #[derive(Args, Clone, Debug)]
+#[command(args_override_self = true)]
 pub struct InspectArgs {
     /// Images: names, or IDs or their beginnings
     #[arg(required = true, value_name = "IMAGE")]
@@ -109,6 +110,14 @@ pub struct InspectArgs {
     /// `json` for all on one line
     #[arg(short, long, value_name = "FORMAT", allow_hyphen_values = true)]
     pub format: Option<String>,
+
+    /// Docker's; there are images and nothing else.
+    #[arg(long, hide = true, value_name = "TYPE", value_parser = ["", "image"])]
+    pub r#type: Option<String>,
+
+    /// Docker's; it adds sizes of containers.
+    #[arg(short, long, hide = true)]
+    pub size: bool,
 }
 
 /// `kiln history`.

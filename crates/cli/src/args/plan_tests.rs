@@ -138,8 +138,6 @@ fn what_is_wrong_or_missing_is_one_sentence_with_the_flag() {
         ("build --allow device=gpu /tmp", "`--allow device=gpu`"),
         ("build --attest type=vex /tmp", "`--attest`"),
         ("build --provenance=mode=most /tmp", "`--provenance`"),
-        ("build -m 1g /tmp", "`--memory`"),
-        ("build --memory-swap -1 /tmp", "`--memory-swap`"),
         ("build --isolation hyperv /tmp", "none of auto, namespaces"),
         ("build --build-arg SOURCE_DATE_EPOCH=x /tmp", "SOURCE_DATE_EPOCH"),
         ("build --cache-to type=s3,bucket=b /tmp", "`--cache-to`: `type=s3` needs `region`"),

@@ -98,6 +98,10 @@ pub struct PullArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
+    /// Docker's; one tag is pulled at a time.
+    #[arg(short, long, hide = true)]
+    pub all_tags: bool,
+
     /// Accept plain HTTP and certificates that nobody vouches for
     #[arg(long)]
     pub insecure: bool,

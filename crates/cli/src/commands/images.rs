@@ -102,11 +102,19 @@ fn values(rows: &[ImageRow], whole: bool, now: i64) -> Vec<Value> {
         let [repository, tag, digest, id, since, size] = cells(row, whole, now);
         json!({
             "Repository": repository, "Tag": tag, "Digest": digest, "ID": id,
-            "CreatedAt": row.created, "CreatedSince": since, "Size": size, "VirtualSize": size,
+            "CreatedAt": row.created.as_deref().map_or("N/A".into(), plain_time), "CreatedSince": since, "Size": size, "VirtualSize": size,
             "Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A",
         })
     };
     rows.iter().map(value).collect()
+}
+
+/// A time as Go prints it: `2024-01-01 00:00:00 +0000 UTC`.
+fn plain_time(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => time.to_owned(),
+    }
 }
 
 fn cells(row: &ImageRow, whole: bool, now: i64) -> [String; 6] {
@@ -128,16 +136,24 @@ fn cells(row: &ImageRow, whole: bool, now: i64) -> [String; 6] {
 
 /// `--filter`.
 #[derive(Debug, Default)]
-struct Filters {
+pub struct Filters {
     dangling: Option<bool>,
     references: Vec<String>,
     labels: Vec<String>,
+    /// `label!=`.
+    no_labels: Vec<String>,
     before: Option<String>,
     since: Option<String>,
+    /// Made before this time, in seconds since 1970.
+    until: Option<i64>,
 }
 
 impl Filters {
-    fn read(texts: &[String]) -> Result<Self, String> {
+    /// Reads `--filter`.
+    ///
+    /// # Errors
+    /// A sentence that names the filter that is unknown or wrong.
+    pub fn read(texts: &[String]) -> Result<Self, String> {
         let mut filters = Self::default();
         for text in texts {
             let (key, value) = text
@@ -152,11 +168,17 @@ impl Filters {
                 }
                 "reference" => filters.references.push(value.into()),
                 "label" => filters.labels.push(value.into()),
+                "label!" => filters.no_labels.push(value.into()),
+                "until" => {
+                    filters.until = Some(moment(value).ok_or_else(|| {
+                        format!("`--filter {text}`: it is not a time, as 24h or 2026-01-31")
+                    })?);
+                }
                 "before" => filters.before = Some(value.into()),
                 "since" => filters.since = Some(value.into()),
                 _ => {
                     return Err(format!(
-                        "`--filter {text}`: there are dangling, reference, label, before and since"
+                        "`--filter {text}`: there are dangling, reference, label, before, since and until"
                     ));
                 }
             }
@@ -164,8 +186,16 @@ impl Filters {
         Ok(filters)
     }
 
+    /// Whether images with names, or without, were asked for.
+    pub fn dangling(&self) -> Option<bool> {
+        self.dangling
+    }
+
     /// The images that are wanted for what they are.
-    fn apply<'i>(&self, images: &'i [Kept]) -> Result<Vec<&'i Kept>, Report> {
+    ///
+    /// # Errors
+    /// If an image that was named is not here.
+    pub fn apply<'i>(&self, images: &'i [Kept]) -> Result<Vec<&'i Kept>, Report> {
         let made = |text: &Option<String>| -> Result<Option<i64>, Report> {
             let Some(text) = text else { return Ok(None) };
             let named = |image: &&Kept| {
@@ -186,7 +216,9 @@ impl Filters {
             .filter(|image| self.dangling.is_none_or(|wanted| wanted == image.names.is_empty()))
             .filter(|image| before.is_none_or(|limit| created(image) < Some(limit)))
             .filter(|image| since.is_none_or(|limit| created(image) > Some(limit)))
+            .filter(|image| self.until.is_none_or(|limit| created(image) < Some(limit)))
             .filter(|image| self.labels.iter().all(|label| has_label(image, label)))
+            .filter(|image| !self.no_labels.iter().any(|label| has_label(image, label)))
             .collect())
     }
 
@@ -201,6 +233,18 @@ impl Filters {
         };
         self.references.is_empty() || self.references.iter().any(matches)
     }
+}
+
+/// A time as docker's `until` takes it: how long ago, a date, a time, or seconds since 1970.
+fn moment(text: &str) -> Option<i64> {
+    if let Ok(ago) = crate::args::duration(text) {
+        return Some(now() - i64::try_from(ago.as_secs()).ok()?);
+    }
+    let date = || {
+        let time = text.parse::<jiff::civil::DateTime>().ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    };
+    text.parse().ok().or_else(|| seconds(text)).or_else(date)
 }
 
 fn has_label(image: &Kept, wanted: &str) -> bool {
@@ -254,7 +298,9 @@ mod tests {
         );
         let quiet = ImagesArgs { quiet: true, ..ImagesArgs::default() };
         assert_eq!(text(&rows(), &quiet, now), "ca978112ca1b\n3e23e8160039\n");
-        assert_eq!(values(&rows(), false, now)[0]["Repository"], "app");
+        let values = values(&rows(), false, now);
+        assert_eq!(values[0]["Repository"], "app");
+        assert_eq!(values[0]["CreatedAt"], "2024-01-01 00:00:00 +0000 UTC");
         let digests = ImagesArgs { digests: true, no_trunc: true, ..ImagesArgs::default() };
         assert!(text(&rows(), &digests, now).contains("sha256:ca978112"));
     }
@@ -276,8 +322,18 @@ mod tests {
             let filters = Filters::read(&[format!("reference={filter}")]).unwrap();
             assert_eq!(rows.iter().filter(|row| filters.wants(row)).count(), count, "{filter}");
         }
-        for (filter, word) in [("x", "NAME=VALUE"), ("dangling=x", "neither"), ("a=b", "there are")]
-        {
+        let until = |text: &str| Filters::read(&[format!("until={text}")]).unwrap().until.unwrap();
+        assert_eq!(until("2024-01-01"), 1_704_067_200);
+        assert_eq!(until("2024-01-01T00:00:01Z"), 1_704_067_201);
+        assert_eq!(until("1704067202"), 1_704_067_202);
+        assert!((now() - until("24h") - 86_400).abs() < 10);
+        assert_eq!(Filters::read(&["label!=a=b".into()]).unwrap().no_labels, ["a=b"]);
+        for (filter, word) in [
+            ("x", "NAME=VALUE"),
+            ("dangling=x", "neither"),
+            ("a=b", "there are"),
+            ("until=x", "not a time"),
+        ] {
             assert!(Filters::read(&[filter.to_owned()]).unwrap_err().contains(word), "{filter}");
         }
     }

@@ -67,6 +67,9 @@ fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
 /// If a flag is wrong, or the registry does not give the image.
 pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     judge_content_trust(args.disable_content_trust.as_deref())?;
+    if args.all_tags {
+        return Err("`--all-tags`: one tag is pulled at a time: name it".to_owned().into());
+    }
     let store = machine::open_store(settings, &machine::rise(settings))?;
     let request = PullRequest {
         name: args.image.clone(),

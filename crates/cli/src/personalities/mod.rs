@@ -177,18 +177,35 @@ pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
             Err(Report { code: Some(0), ..Report::default() })
         }
         Err(error) => {
-            let text = error.to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-            let (message, hint) = match text.split_once("\n\nUsage:") {
-                Some((message, usage)) => {
-                    let usage = usage.split("\n\n").next().unwrap_or_default().trim();
-                    (message, Some(format!("usage: {usage}")))
-                }
-                None => (text, None),
-            };
-            Err(usage(message.replace('\n', " "), hint, code))
+            // Docker's line tells flags that are not known from all other mistakes.
+            let is_unknown = error.kind() == clap::error::ErrorKind::UnknownArgument;
+            let (message, hint) = refused(&error);
+            Err(usage(message, hint, if is_unknown { code } else { 1 }))
         }
     }
+}
+
+/// What clap says of a command line, in one line, and the usage as a hint.
+fn refused(error: &clap::Error) -> (String, Option<String>) {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    let (message, hint) = match text.split_once("\n\nUsage:") {
+        Some((message, usage)) => {
+            let usage = usage.split("\n\n").next().unwrap_or_default().trim();
+            (message, Some(format!("usage: {usage}")))
+        }
+        None => (text, None),
+    };
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && word.starts_with('-')
+    {
+        return (format!("unknown flag: {word}"), hint);
+    }
+    // Its tips are for shells, and stand on lines of their own.
+    let message = message.split("\n\n").next().unwrap_or_default();
+    (message.split_whitespace().collect::<Vec<_>>().join(" "), hint)
 }
 
 /// Reads the words of `kiln build`, without the command itself.

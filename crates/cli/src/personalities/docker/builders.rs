@@ -1,8 +1,9 @@
 //! Builders of buildx: there is one, this process, whatever it is called.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, engine, one};
+use crate::commands::listing::RowFormat;
 use crate::personalities::flags::Given;
 use crate::personalities::usage;
 use crate::render::{Report, Template, table};
@@ -26,6 +27,79 @@ pub fn create(given: &Given, _: &Context) -> Result<(), Report> {
 /// None.
 pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
     Ok(())
+}
+
+/// The one context, as docker shows it.
+const ENDPOINT: &str = "this process";
+
+/// `context ls`.
+///
+/// # Errors
+/// If the template is wrong.
+pub fn contexts(given: &Given, _: &Context) -> Result<(), Report> {
+    if given.is_on("quiet", false) {
+        return terminal::print("default\n");
+    }
+    let about = "builds run in this process";
+    let row = json!({
+        "Name": "default", "Description": about, "DockerEndpoint": ENDPOINT, "Current": true,
+        "Error": "", "ContextType": "moby",
+    });
+    let format = RowFormat::read(given.last("format"))?;
+    let text = match format.lines(&[row])? {
+        Some(text) => text,
+        None => table(
+            ["NAME", "DESCRIPTION", "DOCKER ENDPOINT", "ERROR"],
+            &[["default *".into(), about.into(), ENDPOINT.into(), String::new()]],
+        ),
+    };
+    terminal::print(&text)
+}
+
+/// `context show`.
+///
+/// # Errors
+/// If it cannot be printed.
+pub fn context_name(_: &Given, _: &Context) -> Result<(), Report> {
+    terminal::print("default\n")
+}
+
+/// `context inspect`.
+///
+/// # Errors
+/// If the template is wrong.
+pub fn inspect_context(given: &Given, context: &Context) -> Result<(), Report> {
+    let names = match given.operands.as_slice() {
+        [] => vec!["default".to_owned()],
+        names => names.to_vec(),
+    };
+    let host = context.environment.get("DOCKER_HOST").unwrap_or_default();
+    let values: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            json!({
+                "Name": name, "Metadata": {},
+                "Endpoints": { "docker": { "Host": host, "SkipTLSVerify": false } },
+                "TLSMaterial": {}, "Storage": { "MetadataPath": "", "TLSPath": "" },
+            })
+        })
+        .collect();
+    let text = match given.last("format") {
+        None | Some("json") => serde_json::to_string_pretty(&values).unwrap_or_default() + "\n",
+        Some(_) => RowFormat::read(given.last("format"))?.lines(&values)?.unwrap_or_default(),
+    };
+    terminal::print(&text)
+}
+
+/// `context create`, `use` and the like: what docker prints of them, which scripts catch.
+///
+/// # Errors
+/// If there is no name.
+pub fn name_context(given: &Given, _: &Context) -> Result<(), Report> {
+    let Some(name) = given.operands.first() else {
+        return Err(usage("it takes the name of a context", None, 1));
+    };
+    terminal::print(&format!("{name}\n"))
 }
 
 /// `buildx version`.

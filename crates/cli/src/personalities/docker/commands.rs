@@ -1,6 +1,6 @@
 //! The commands of docker's command line: one row each.
 
-use super::{Context, archives, builders, engine, lists, prune};
+use super::{Context, archives, builders, engine, imagetools, lists, prune};
 use crate::personalities::flags::{self, Fate, Given, Verdict};
 use crate::render::Report;
 
@@ -57,10 +57,18 @@ const FORCE: flags::Row = flags::Row::switch("force", Fate::Honoured("does not a
 const FILTER: flags::Row = flags::Row::value(
     "filter",
     "until=24h",
-    Fate::Refused(
-        "filters are not there yet; leave it out, and everything that is not needed goes",
-    ),
+    Fate::Honoured("only what fits: `until=24h` or a time, `label=a=b`, `label!=a`"),
 );
+
+/// `prune` of what there is none of: pipelines clean up before they build.
+const fn none_to_prune(path: &'static str, about: &'static str) -> Row {
+    const FLAGS: &[flags::Row] = &[
+        flags::Row::switch("force", Fate::Accepted("nothing is asked")).short('f'),
+        flags::Row::switch("all", Fate::Accepted("there are none")).short('a'),
+        flags::Row::value("filter", "until=24h", Fate::Accepted("there are none")),
+    ];
+    Row { path, aliases: &[], does: Does::Own(about, prune::nothing), operands: "", flags: FLAGS }
+}
 
 fn driver(text: &str) -> Verdict {
     match text {
@@ -124,6 +132,9 @@ pub const COMMANDS: &[Row] = &[
             FILTER,
         ],
     },
+    none_to_prune("container prune", "Does nothing: there are no containers"),
+    none_to_prune("volume prune", "Does nothing: there are no volumes"),
+    none_to_prune("network prune", "Does nothing: there are no networks"),
     same("builder prune", &["buildx prune"], "prune"),
     same("buildx du", &["builder du"], "du"),
     Row {
@@ -193,17 +204,17 @@ pub const COMMANDS: &[Row] = &[
     Row {
         path: "buildx imagetools create",
         aliases: &[],
-        does: Does::Own("Makes an index of images that registries have", lists::create_tagged),
+        does: Does::Own("Makes an index of images that registries have", imagetools::create),
         operands: "SOURCE...",
         flags: &[
             flags::Row::value("tag", "app:1", Fate::Honoured("its names; needed")).short('t'),
             flags::Row::switch("append", Fate::Honoured("adds to what the first name has")),
             flags::Row::switch("dry-run", Fate::Honoured("prints the index, and pushes nothing")),
-            flags::Row::value("file", "d.json", Fate::Refused("name the images themselves")).short('f'),
-            flags::Row::value("annotation", "index:a=b", Fate::Refused("an index is annotated where it is built: `kiln build --annotation`")),
-            flags::Row::value("metadata-file", "m.json", Fate::Refused("`docker buildx imagetools inspect` has the digest")),
-            flags::Row::value("platform", "linux/amd64", Fate::Refused("name the images of the platforms themselves")).short('p'),
-            flags::Row::switch("prefer-index", Fate::Accepted("the result is an index")),
+            flags::Row::value("file", "d.json", Fate::Honoured("a descriptor of an image, in the repository of the name")).short('f'),
+            flags::Row::value("annotation", "index:a=b", Fate::Honoured("`index:KEY=VALUE`, or `manifest-descriptor[PLATFORM]:KEY=VALUE`")),
+            flags::Row::value("metadata-file", "m.json", Fate::Honoured("writes the index' digest and name to a file, as JSON")),
+            flags::Row::value("platform", "linux/amd64", Fate::Honoured("only images for these, and what attests to them")).short('p'),
+            flags::Row::switch("prefer-index", Fate::Honoured("`=false`: one image alone is copied as it is, and no index is made")),
             flags::Row::value("progress", "plain", Fate::Accepted("progress is a line for each name")),
             NO_BUILDER,
         ],
@@ -211,11 +222,11 @@ pub const COMMANDS: &[Row] = &[
     Row {
         path: "buildx imagetools inspect",
         aliases: &[],
-        does: Does::Own("Shows what a registry has under a name", lists::inspect_remote),
+        does: Does::Own("Shows what a registry has under a name", imagetools::inspect),
         operands: "NAME",
         flags: &[
             flags::Row::switch("raw", Fate::Honoured("prints the document itself")),
-            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template over `.Name` and `.Manifest`")),
+            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template over `.Name`, `.Manifest`, `.Image`, `.Provenance` and `.SBOM`")),
             NO_BUILDER,
         ],
     },
@@ -226,7 +237,7 @@ pub const COMMANDS: &[Row] = &[
         operands: "[LIST] NAME",
         flags: &[
             flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
-            flags::Row::switch("verbose", Fate::Refused("`docker buildx imagetools inspect` says more")).short('v'),
+            flags::Row::switch("verbose", Fate::Honoured("names, descriptors and manifests of all images")).short('v'),
         ],
     },
     Row {
@@ -322,13 +333,45 @@ pub const COMMANDS: &[Row] = &[
     },
     Row {
         path: "context",
-        aliases: &["context create", "context use", "context rm", "context update"],
-        does: Does::Own("Does nothing: builds run in this process, whatever the context", builders::nothing),
-        operands: "...",
+        aliases: &["context ls", "context list"],
+        does: Does::Own("Lists the one context: this process", builders::contexts),
+        operands: "",
+        flags: &[
+            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")),
+            flags::Row::switch("quiet", Fate::Honoured("prints the name alone")).short('q'),
+        ],
+    },
+    Row {
+        path: "context show",
+        aliases: &[],
+        does: Does::Own("Prints the one context's name", builders::context_name),
+        operands: "",
+        flags: &[],
+    },
+    Row {
+        path: "context inspect",
+        aliases: &[],
+        does: Does::Own("Shows the one context: this process", builders::inspect_context),
+        operands: "[NAME...]",
+        flags: &[FORMAT],
+    },
+    Row {
+        path: "context create",
+        aliases: &["context update", "context import"],
+        does: Does::Own("Prints the name: builds run in this process, whatever the context", builders::name_context),
+        operands: "NAME",
         flags: &[
             flags::Row::value("description", "x", Fate::Accepted("it changes nothing")),
             flags::Row::value("docker", "host=tcp://docker:2376", Fate::Accepted("it changes nothing")),
             flags::Row::value("from", "x", Fate::Accepted("it changes nothing")),
+        ],
+    },
+    Row {
+        path: "context use",
+        aliases: &["context rm", "context remove"],
+        does: Does::Own("Prints the name: builds run in this process, whatever the context", builders::name_context),
+        operands: "NAME",
+        flags: &[
             flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
         ],
     },

@@ -97,8 +97,13 @@ pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     let (machine, host) = (text(uname.machine()), text(uname.nodename()));
     let insecure: Vec<&String> = settings.insecure_registries.iter().collect();
+    let client = json!({
+        "Version": VERSION, "Context": "default", "Debug": false,
+        "Plugins": [{ "Name": "buildx", "Version": BUILDX, "Vendor": "kiln" }],
+    });
     let value = json!({
-        "ID": "kiln", "Name": host, "ServerVersion": VERSION, "Driver": "kiln",
+        "ID": "kiln", "Name": host, "ServerVersion": VERSION, "Driver": "kiln", "DriverStatus": [],
+        "LoggingDriver": "none",
         "Containers": 0, "ContainersRunning": 0, "ContainersPaused": 0, "ContainersStopped": 0,
         "Images": count, "OSType": "linux", "OperatingSystem": "kiln", "Architecture": machine,
         "KernelVersion": kernel(), "NCPU": processors, "MemTotal": memory,
@@ -107,11 +112,12 @@ pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
         "SecurityOptions": [], "Warnings": [], "CgroupDriver": "none", "CgroupVersion": "2",
         "DefaultRuntime": "kiln", "Plugins": {}, "Swarm": { "LocalNodeState": "inactive" },
         "RegistryConfig": { "InsecureRegistryCIDRs": insecure, "Mirrors": [] },
-        "ClientInfo": { "Version": VERSION, "Context": "default", "Debug": false, "Plugins": [] },
+        "ClientInfo": client,
     });
     print(given, &value, || {
         format!(
-            "Client: kiln {}\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n\n\
+            "Client: kiln {}\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n \
+             Plugins:\n  buildx: Docker Buildx, spoken by kiln\n    Version:  {BUILDX}\n\n\
              Server:\n Containers: 0\n Images: {count}\n Server Version: {VERSION}\n \
              Storage Driver: kiln\n Operating System: none needed\n OSType: linux\n \
              Architecture: {machine}\n CPUs: {processors}\n Total Memory: {}\n Name: {host}\n \

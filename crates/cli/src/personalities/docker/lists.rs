@@ -1,21 +1,22 @@
-//! `docker manifest …` and `docker buildx imagetools …`: lists of images that registries have.
+//! `docker manifest …`: lists of images that are begun here and pushed.
 
 use std::path::PathBuf;
 
-use build::images::{ImageError, Member, Porter, index_bytes};
+use base64::Engine as _;
+use build::images::{ImageError, IndexContent, Member, Porter};
 use graph::Events;
-use oci::{Descriptor, Index, Platform, Reference, media_type};
+use oci::{Descriptor, Platform, Reference, media_type};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Context, one};
 use crate::personalities::flags::Given;
 use crate::personalities::usage;
-use crate::render::{Report, Template, write_file};
+use crate::render::{Report, write_file};
 use crate::{commands, machine, terminal, threads};
 
 /// Runs work that talks to registries.
-fn carry<T>(
+pub(super) fn carry<T>(
     context: &Context,
     insecure: bool,
     work: impl AsyncFnOnce(&Porter) -> Result<T, ImageError>,
@@ -30,92 +31,8 @@ fn carry<T>(
     result?.ok_or_else(threads::canceled)?.map_err(|error| commands::report(&error))
 }
 
-fn reference(text: &str) -> Result<Reference, Report> {
+pub(super) fn reference(text: &str) -> Result<Reference, Report> {
     Ok(text.parse().map_err(|error| format!("`{text}`: {error}"))?)
-}
-
-/// `buildx imagetools create`.
-///
-/// # Errors
-/// If there is no name, or a registry refuses.
-pub fn create_tagged(given: &Given, context: &Context) -> Result<(), Report> {
-    let names: Vec<Reference> =
-        given.all("tag").into_iter().map(reference).collect::<Result<_, _>>()?;
-    let is_dry = given.is_on("dry-run", false);
-    let appends = given.is_on("append", false);
-    if names.is_empty() && (!is_dry || appends) {
-        return Err(usage("`--tag` is missing: give the name of the index", None, 1));
-    }
-    if given.operands.is_empty() {
-        return Err(usage("it takes the names of images", None, 1));
-    }
-    let mut sources: Vec<Reference> =
-        names.first().filter(|_| appends).cloned().into_iter().collect();
-    for text in &given.operands {
-        sources.push(reference(text)?);
-    }
-    let text = carry(context, false, async |porter| {
-        let mut members = Vec::new();
-        for source in &sources {
-            members.extend(porter.members(source).await?);
-        }
-        match is_dry {
-            true => Ok(String::from_utf8_lossy(&index_bytes(&members)).into_owned() + "\n"),
-            false => {
-                let index = porter.publish(&members, &names).await?;
-                Ok(names.iter().map(|name| format!("{name}@{}\n", index.digest)).collect())
-            }
-        }
-    })?;
-    terminal::print(&text)
-}
-
-/// `buildx imagetools inspect`.
-///
-/// # Errors
-/// If the registry does not have it.
-pub fn inspect_remote(given: &Given, context: &Context) -> Result<(), Report> {
-    let name = reference(one(given, "one name")?)?;
-    let (descriptor, bytes) = carry(context, false, async |porter| porter.look(&name).await)?;
-    if given.is_on("raw", false) {
-        return terminal::print(&String::from_utf8_lossy(&bytes));
-    }
-    if let Some(format) = given.last("format") {
-        let format = if format == "json" { "{{json .}}" } else { format };
-        let mut manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if let Value::Object(map) = &mut manifest {
-            map.insert("digest".into(), json!(descriptor.digest));
-            map.insert("size".into(), json!(descriptor.size));
-            map.insert("mediaType".into(), json!(descriptor.media_type));
-            // Go's names of the fields that scripts ask for.
-            map.insert("Digest".into(), json!(descriptor.digest));
-            map.insert("MediaType".into(), json!(descriptor.media_type));
-        }
-        let value = json!({
-            "Name": name.to_string(), "Manifest": manifest, "name": name.to_string(), "manifest": manifest,
-        });
-        let text = Template::parse(format).and_then(|template| template.render(&value));
-        let text = text.map_err(|error| format!("`--format`: {error}"))?;
-        return terminal::print(&format!("{text}\n"));
-    }
-    let mut text = format!(
-        "Name:      {name}\nMediaType: {}\nDigest:    {}\n",
-        descriptor.media_type, descriptor.digest
-    );
-    if media_type::is_index(&descriptor.media_type)
-        && let Ok(index) = serde_json::from_slice::<Index>(&bytes)
-    {
-        text.push_str("\nManifests:\n");
-        for manifest in &index.manifests {
-            let one = name.with_digest(manifest.digest);
-            text.push_str(&format!("  Name:      {one}\n  MediaType: {}\n", manifest.media_type));
-            if let Some(platform) = &manifest.platform {
-                text.push_str(&format!("  Platform:  {platform}\n"));
-            }
-            text.push('\n');
-        }
-    }
-    terminal::print(&text)
 }
 
 /// `manifest inspect`.
@@ -131,13 +48,46 @@ pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> 
     if given.operands.len() == 1
         && let Ok(list) = List::read(&name, context)
     {
-        let bytes = index_bytes(&list.members());
+        let bytes = list.content().bytes();
         return terminal::print(&(String::from_utf8_lossy(&bytes).into_owned() + "\n"));
     }
-    let (_, bytes) = carry(context, insecure, async |porter| porter.look(&name).await)?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{name}: its manifest cannot be read: {error}"))?;
+    let value = carry(context, insecure, async |porter| match given.is_on("verbose", false) {
+        false => Ok(json_of(&porter.look(&name).await?.1)),
+        true => verbose(porter, &name).await,
+    });
+    let value = value.map_err(|mut report| {
+        // What scripts look for, to tell a missing image from a registry that fails.
+        if report.message.contains("MANIFEST_UNKNOWN") || report.message.contains("NAME_UNKNOWN") {
+            report.message = format!("no such manifest: {name}");
+        }
+        report
+    })?;
     terminal::print(&(serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"))
+}
+
+fn json_of(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// `manifest inspect --verbose`: an image, or a list of those of an index.
+async fn verbose(porter: &Porter, name: &Reference) -> Result<Value, ImageError> {
+    let (root, _) = porter.look(name).await?;
+    let mut images = Vec::new();
+    for member in porter.members(name).await? {
+        let one = name.with_digest(member.descriptor.digest);
+        let (_, bytes) = porter.look(&one).await?;
+        let is_docker = member.descriptor.media_type == media_type::DOCKER_MANIFEST;
+        let kind = if is_docker { "SchemaV2Manifest" } else { "OCIManifest" };
+        let shown = if root.digest == member.descriptor.digest { name } else { &one };
+        images.push(json!({
+            "Ref": shown.to_string(), "Descriptor": member.descriptor,
+            "Raw": base64::engine::general_purpose::STANDARD.encode(&bytes), kind: json_of(&bytes),
+        }));
+    }
+    Ok(match media_type::is_index(&root.media_type) {
+        true => images.into(),
+        false => images.pop().unwrap_or_default(),
+    })
 }
 
 /// A list that was begun: it lies beside docker's configuration until it is pushed.
@@ -181,13 +131,14 @@ impl List {
         Ok(write_file(&file, &serde_json::to_string(self).unwrap_or_default())?)
     }
 
-    fn members(&self) -> Vec<Member> {
+    fn content(&self) -> IndexContent {
         let member = |listed: &Listed| {
             let source: Reference = listed.source.parse().ok()?;
             let repository = source.repository().clone();
             Some(Member { repository, descriptor: listed.descriptor.clone() })
         };
-        self.images.iter().filter_map(member).collect()
+        let members = self.images.iter().filter_map(member).collect();
+        IndexContent { members, ..IndexContent::default() }
     }
 }
 
@@ -255,8 +206,10 @@ pub fn annotate(given: &Given, context: &Context) -> Result<(), Report> {
         let own = keeps.then_some(own);
         let variant = given.last("variant").or(own);
         let text = [Some(os), Some(arch), variant].into_iter().flatten().collect::<Vec<_>>();
-        let platform = text.join("/").parse().map_err(|error| format!("{error}"))?;
-        listed.descriptor.platform = Some(platform);
+        let known: Platform = text.join("/").parse().map_err(|error| format!("{error}"))?;
+        // A variant is kept as it is written: `v8` is usual beside arm64, which means the same.
+        let variant = variant.unwrap_or_default().to_owned();
+        listed.descriptor.platform = Some(Platform { variant, ..known });
         changed = true;
     }
     match changed {
@@ -275,9 +228,9 @@ pub fn push(given: &Given, context: &Context) -> Result<(), Report> {
     let insecure = given.is_on("insecure", false);
     let purges = given.is_on("purge", false);
     let name = reference(one(given, "one list")?)?;
-    let members = List::read(&name, context)?.members();
+    let content = List::read(&name, context)?.content();
     let index = carry(context, insecure, async |porter| {
-        porter.publish(&members, std::slice::from_ref(&name)).await
+        porter.publish(&content, std::slice::from_ref(&name)).await
     })?;
     if purges {
         drop(std::fs::remove_file(List::file(&name, context)?));

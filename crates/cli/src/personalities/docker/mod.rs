@@ -8,6 +8,7 @@ mod build;
 mod builders;
 pub mod commands;
 mod engine;
+mod imagetools;
 mod lists;
 mod prune;
 
@@ -122,11 +123,26 @@ fn command(given: &Given, invocation: &Invocation, environment: Environment) -> 
         None => return Err(unknown(&words[0])),
     };
     if let Does::Refuse(why) = row.does {
+        let why = if row.path == "run" && registers_handlers(rest) { HANDLERS } else { why };
         return Err(usage(format!("`docker {}` {why}", row.path), None, 1));
     }
     let settings = invocation.settings(&environment)?;
     let context = Context { environment, settings };
     perform(row, rest, &context)
+}
+
+/// What pipelines run an image for before they build for other processors.
+const HANDLERS: &str = "needs an engine, and kiln starts no containers. Handlers for other \
+    processors are the host's: register them there once (binfmt_misc). Leave the line out where \
+    the host has them, and where only stages with `FROM --platform=$BUILDPLATFORM` have a RUN";
+
+/// Whether an image that registers handlers is run: `tonistiigi/binfmt`, `…/qemu-user-static`.
+fn registers_handlers(words: &[String]) -> bool {
+    words.iter().any(|word| {
+        let last = word.rsplit('/').next().unwrap_or_default();
+        let name = last.split([':', '@']).next().unwrap_or_default();
+        word.contains('/') && ["binfmt", "qemu-user-static"].contains(&name)
+    })
 }
 
 /// The command of some words: the longest path that they begin with.
@@ -215,6 +231,16 @@ mod tests {
                 flags::read(row.flags, words, Operands::Anywhere).map(|given| given.notes)
             });
         }
+    }
+
+    #[test]
+    fn images_that_register_handlers_are_known() {
+        let run = |line: &str| {
+            registers_handlers(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert!(run("--privileged --rm tonistiigi/binfmt:qemu-v8.1.5 --install all"));
+        assert!(run("--rm --privileged multiarch/qemu-user-static --reset -p yes"));
+        assert!(!run("--rm alpine cat /proc/sys/fs/binfmt_misc/status"));
     }
 
     #[test]

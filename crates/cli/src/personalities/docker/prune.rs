@@ -7,6 +7,8 @@ use oci::Digest;
 use store::Store;
 
 use super::Context;
+use crate::args::disk_filter;
+use crate::commands::images::Filters;
 use crate::personalities::flags::Given;
 use crate::render::Report;
 use crate::{commands, human, machine, terminal};
@@ -32,13 +34,15 @@ fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
 /// # Errors
 /// If there is nobody to ask, or the store cannot be changed.
 pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
-    let all = given.is_on("all", false);
+    let filters = Filters::read(&texts(given))?;
+    // As docker has it, `dangling=false` is `--all`.
+    let all = given.is_on("all", false) || filters.dangling() == Some(false);
     let what = if all { "all images" } else { "all images without a name" };
     if !is_wanted(given, what)? {
         return Ok(());
     }
     let store = machine::open_store(&context.settings, &machine::rise(&context.settings))?;
-    let text = remove(&store, all)?;
+    let text = remove(&store, all, &filters)?;
     // What the images had goes with the next prune of the build cache.
     terminal::print(&format!("{text}Total reclaimed space: 0B\n"))
 }
@@ -49,6 +53,10 @@ pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
 /// As [`images`].
 pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
     let all = given.is_on("all", false);
+    let texts = texts(given);
+    let filters = Filters::read(&texts)?;
+    let unused_for = texts.iter().filter(|text| text.starts_with("until"));
+    let filter = disk_filter(&unused_for.cloned().collect::<Vec<_>>())?;
     let what = match all {
         true => "all images and all build cache",
         false => "all images without a name, and build cache that no image needs",
@@ -57,22 +65,38 @@ pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
         return Ok(());
     }
     let store = machine::open_store(&context.settings, &machine::rise(&context.settings))?;
-    let text = remove(&store, all)?;
-    let request = PruneRequest { all, ..PruneRequest::default() };
+    let text = remove(&store, all, &filters)?;
+    // Build cache has no labels, and goes by when it was used last.
+    if texts.iter().any(|text| text.starts_with("label")) {
+        return terminal::print(&format!("{text}Total reclaimed space: 0B\n"));
+    }
+    let request = PruneRequest { all, filter, ..PruneRequest::default() };
     let removed = images::prune(&store, request).map_err(|error| machine::chain(&error))?;
     let sum: u64 = removed.iter().map(|entry| entry.size).sum();
     terminal::print(&format!("{text}Total reclaimed space: {}\n", human::size(sum)))
 }
 
+/// `container prune`, `volume prune` and `network prune`: there are none of them.
+///
+/// # Errors
+/// If it cannot be printed.
+pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
+    terminal::print("Total reclaimed space: 0B\n")
+}
+
+fn texts(given: &Given) -> Vec<String> {
+    given.all("filter").into_iter().map(str::to_owned).collect()
+}
+
 /// Removes images; hands back docker's lines.
-fn remove(store: &Store, all: bool) -> Result<String, Report> {
+fn remove(store: &Store, all: bool, filters: &Filters) -> Result<String, Report> {
     let failed = |error: &dyn std::error::Error| Report::from(machine::chain(error));
     let mut text = String::new();
     let images = images::list(store).map_err(|error| failed(&error))?;
     // The same config can be in an image that has names.
     let named: BTreeSet<Digest> =
         images.iter().filter(|image| !image.names.is_empty()).map(|image| image.id).collect();
-    for image in &images {
+    for image in filters.apply(&images)? {
         if !all && named.contains(&image.id) {
             continue;
         }
