@@ -1,7 +1,8 @@
 //! Keeping a process, and all that it starts, inside a folder: Landlock (kernel 5.19 for renames between folders).
 //!
 //! It restricts what is opened by path from then on, whatever root the process makes itself; it also keeps the process
-//! from tracing those outside. Descriptors that it has or is given stay usable.
+//! from tracing those outside, and from sending them signals (kernel 6.12). Descriptors that it has or is given stay
+//! usable.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -12,15 +13,28 @@ use crate::sys::check;
 const ALL: u64 = (1 << 14) - 1;
 /// Cut to a length: since the third version.
 const TRUNCATE: u64 = 1 << 14;
+/// Connections to abstract sockets, and signals, of those outside: since the sixth version.
+const SCOPED: u64 = 0b11;
+
+/// What there is of it here: none is 0.
+pub fn version() -> i64 {
+    const VERSION: libc::c_ulong = 1;
+    // SAFETY: with this flag the call reads no memory.
+    let version = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
+    });
+    version.unwrap_or(0)
+}
 
 /// Keeps this process inside `folder`, as far as this kernel can. It must have given up new privileges.
 pub fn confine_to(folder: impl AsFd) -> rustix::io::Result<()> {
-    const VERSION: libc::c_ulong = 1;
     const PATH_BENEATH: libc::c_int = 1;
 
     #[repr(C)]
     struct Ruleset {
         files: u64,
+        network: u64,
+        scoped: u64,
     }
     #[repr(C, packed)]
     struct Beneath {
@@ -28,22 +42,18 @@ pub fn confine_to(folder: impl AsFd) -> rustix::io::Result<()> {
         folder: i32,
     }
 
-    // SAFETY: with this flag the call reads no memory.
-    let version = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
-    });
     // Without it, or with the first version, which forbids every move between folders, there is nothing to be had.
-    let Ok(version @ 2..) = version else { return Ok(()) };
+    let version @ 2.. = version() else { return Ok(()) };
     let files = if version >= 3 { ALL | TRUNCATE } else { ALL };
-    let ruleset = Ruleset { files };
-    // SAFETY: the structure is laid out as the kernel's first version of it, whose size is passed.
+    let (scoped, size) = match version {
+        6.. => (SCOPED, size_of::<Ruleset>()),
+        // The structure began with one field.
+        _ => (0, size_of::<u64>()),
+    };
+    let ruleset = Ruleset { files, network: 0, scoped };
+    // SAFETY: the structure is laid out as the kernel's, and so much of it is passed as the kernel's version has.
     let set = check(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const ruleset,
-            size_of::<Ruleset>(),
-            0,
-        )
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0)
     })?;
     // SAFETY: the kernel just made this descriptor for us.
     let set = unsafe { OwnedFd::from_raw_fd(set as i32) };

@@ -39,6 +39,9 @@ pub struct ChrootCapabilities {
     pub devices: bool,
     /// Whether `/proc` and `/sys` can be served, or what failed.
     pub supervised: Result<(), String>,
+    /// The version of Landlock, 0 where there is none: the second keeps a command in its folder, the sixth also its
+    /// signals.
+    pub landlock: i64,
 }
 
 /// What a probing process could do in namespaces.

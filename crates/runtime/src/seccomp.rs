@@ -109,9 +109,15 @@ pub fn listen(rules: &Rules) -> rustix::io::Result<OwnedFd> {
         Err(Errno::INVAL) => load(listener)?,
         result => result?,
     };
+    // Who calls waits at once for who answers, and the other way round: on one processor neither has to wake another up.
+    // SAFETY: the request takes a number. A kernel before 6.6 does not know it.
+    unsafe { libc::ioctl(fd as i32, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
+
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`.
+const SYNC_WAKE_UP: u64 = 1;
 
 /// The next call that waits; none if it was given up meanwhile.
 pub fn receive(listener: impl AsFd) -> rustix::io::Result<Option<Notification>> {

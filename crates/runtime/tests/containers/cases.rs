@@ -12,7 +12,7 @@ use crate::fixture::Fixture;
 
 /// A case that cannot be tried says why.
 type Outcome = Result<(), String>;
-type Case = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+pub type Case = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
 macro_rules! cases {
     ($($group:ident::$name:ident)*) => {
@@ -59,8 +59,16 @@ pub const ALL: &[(&str, Case)] = cases![
     process::refusals
     lifetime::concurrent_runs
     process::large_output
+];
+
+/// Those that need neither namespaces nor mounts.
+pub const IN_FOLDERS: &[(&str, Case)] = cases![
     chroot::a_folder_has_the_kernels_files
     chroot::another_user_has_them_too
+    chroot::links_of_processes_lead_where_they_say
+    chroot::a_command_signals_nobody_outside
+    chroot::a_link_gives_no_rights
+    chroot::what_a_descriptor_is_of_can_be_changed
     chroot::what_is_moved_in_is_moved_out
     chroot::a_folder_that_was_moved_away_comes_back
     chroot::a_cancelled_command_in_a_folder_leaves_nothing

@@ -1,4 +1,5 @@
-//! Containers for real: as root in this process, and once more as an ordinary user in a user namespace.
+//! Containers for real: as root in this process, once more as an ordinary user in a user namespace, and those in plain
+//! folders as the root user of an ordinary container.
 //!
 //! Has its own `main` because the test binary is also the containers' init process.
 
@@ -18,6 +19,9 @@ use runtime::{
 
 /// Makes this process the second pass.
 const AS_USER: &str = "--as-user";
+
+/// Makes this process what root is in an ordinary container.
+const CONFINED: &str = "--confined";
 
 /// Makes this process run one container that does not end, with the folder that follows.
 const HOLD: &str = "--hold";
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
             now => run_all(&now, &args),
         };
     }
+    if args.iter().any(|arg| arg == CONFINED) {
+        confine();
+        return run_cases("confined root", cases::IN_FOLDERS, &args, &Fixture::new(false, false));
+    }
     match standing() {
         Standing::User { reason } => {
             skip_all("root", &reason);
@@ -50,9 +58,52 @@ fn main() -> ExitCode {
             if first != ExitCode::SUCCESS {
                 return first;
             }
+            let second = again_confined();
+            if second != ExitCode::SUCCESS {
+                return second;
+            }
             again_as_user(Some(USER))
         }
     }
+}
+
+/// Leaves this process the capabilities that `docker run` gives.
+fn confine() {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    let docker = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FSETID
+        | CapabilitySet::FOWNER
+        | CapabilitySet::MKNOD
+        | CapabilitySet::NET_RAW
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::SYS_CHROOT
+        | CapabilitySet::KILL
+        | CapabilitySet::AUDIT_WRITE;
+    let present = rustix::thread::capabilities(None).unwrap().permitted;
+    for bit in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if !docker.contains(capability)
+            && rustix::thread::remove_capability_from_bounding_set(capability).is_err()
+        {
+            break;
+        }
+    }
+    let left = docker & present;
+    let sets =
+        CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+/// Runs this binary with fewer capabilities.
+fn again_confined() -> ExitCode {
+    let mut command = Command::new("/proc/self/exe");
+    let status = command.arg(CONFINED).args(std::env::args().skip(1)).status().unwrap();
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn skip_all(what: &str, reason: &str) -> ExitCode {
@@ -98,20 +149,33 @@ fn run_all(now: &Standing, args: &[String]) -> ExitCode {
     if !std::path::Path::new(fixture::BUSYBOX).exists() {
         return skip_all(what, "there is no static busybox at /bin/busybox");
     }
-    let filter = args.iter().find(|arg| !arg.starts_with('-'));
-    let executor =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if args.iter().any(|arg| arg == "--bench") {
-        executor.block_on(bench::trivial_runs(&fixture));
+        executor().block_on(bench::trivial_runs(&fixture));
         return ExitCode::SUCCESS;
     }
+    let all = [cases::ALL, cases::IN_FOLDERS].concat();
+    run_cases(what, &all, args, &fixture)
+}
+
+fn executor() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn run_cases(
+    what: &str,
+    cases: &[(&str, cases::Case)],
+    args: &[String],
+    fixture: &Fixture,
+) -> ExitCode {
+    let filter = args.iter().find(|arg| !arg.starts_with('-'));
+    let executor = executor();
     let mut failed = 0;
-    for (name, case) in cases::ALL {
+    for (name, case) in cases {
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            executor.block_on(case(&fixture))
+            executor.block_on(case(fixture))
         }));
         match outcome {
             Ok(Ok(())) => println!("test {what}: {name} ... ok"),

@@ -81,8 +81,12 @@ pub fn run(
             if supervised && let Ok(Some((_, Some(listener)))) = supervisor::receive_file(&ours) {
                 let proc = proc
                     .ok_or_else(|| Failure::new(FailureKind::Step, "open `/proc`", Errno::NOENT))?;
+                let top = root.top().try_clone();
+                let top = top
+                    .map_err(|_| Failure::new(FailureKind::Step, "open the root", Errno::MFILE))?;
+                let root = (directory, top);
                 supervisor =
-                    Some(Supervisor::new(listener, directory, proc, links, shown(container)));
+                    Some(Supervisor::new(listener, root, proc, links, shown(container, pid)));
             }
             let status = watch(pid, control, signals, supervisor.as_mut(), &mut children);
             // Before anything is taken out.
@@ -172,7 +176,7 @@ fn is_readonly(mount: &Mount) -> bool {
 }
 
 /// What the command takes for mounted.
-fn shown(container: &Container) -> Shown {
+fn shown(container: &Container, first: i32) -> Shown {
     let usual = [
         ("/", "overlay", false),
         ("/proc", "proc", false),
@@ -190,6 +194,7 @@ fn shown(container: &Container) -> Shown {
         readonly: is_readonly(mount),
     });
     Shown {
+        first,
         hostname: container.hostname.clone(),
         mounted: usual.into_iter().chain(wanted).collect(),
     }

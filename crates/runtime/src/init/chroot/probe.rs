@@ -53,7 +53,7 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
     } else {
         Err("this type of machine is not known".into())
     };
-    Ok(ChrootCapabilities { devices, supervised })
+    Ok(ChrootCapabilities { devices, supervised, landlock: crate::landlock::version() })
 }
 
 /// Changes the root and the user, in a process that is lost for anything else.

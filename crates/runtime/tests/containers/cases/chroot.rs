@@ -1,6 +1,7 @@
 //! Commands in a plain folder, without namespaces or mounts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -31,6 +32,8 @@ impl Plain {
         };
         found.supervised.clone()?;
         let folder = fixture.folder();
+        // As kiln's own root can be: of no other user's reach.
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
         let (root, aside) = (folder.join("root"), folder.join("aside"));
         let copied = Command::new("cp").arg("-a").args([&fixture.base, &root]).status().unwrap();
         assert!(copied.success());
@@ -79,7 +82,8 @@ pub async fn a_folder_has_the_kernels_files(fixture: &Fixture) -> Outcome {
         ls /proc | grep -qx cpuinfo
         ls /proc | grep -qx $$
         ls -l /proc/self/fd >/dev/null
-        test ! -e /proc/1/status
+        test ! -e /proc/$PPID/status
+        test \"$(stat -L -c %i /proc/1/root)\" = \"$(stat -c %i /)\" && grep -q ^sh /proc/1/comm
         test -d /proc/self/task && test -r /proc/cpuinfo && test ! -e /proc/nothing
         (cd /proc && cat version) | grep -q Linux
         test $(cat ../proc/self/comm) = cat
@@ -105,10 +109,103 @@ pub async fn another_user_has_them_too(fixture: &Fixture) -> Outcome {
     let mut container = plain.shell(
         "id -u; grep '^Uid:' /proc/self/status; ls /proc/self/fd >/dev/null
          (cd /proc/self && true); cd /proc && cat self/comm
-         if cat /proc/1/environ 2>/dev/null; then exit 1; fi",
+         if cat /proc/$PPID/environ 2>/dev/null; then exit 1; fi
+         tr '\\0' '\\n' </proc/1/environ | grep -c PATH=",
     );
     container.user = Some("ann".into());
-    assert_eq!(plain.says(&container).await, "500\nUid:\t500\t500\t500\t500\ncat\n");
+    assert_eq!(plain.says(&container).await, "500\nUid:\t500\t500\t500\t500\ncat\n1\n");
+    Ok(())
+}
+
+pub async fn links_of_processes_lead_where_they_say(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    // A slash means what the link leads to; what is no link says so.
+    let script = "
+        cd /tmp
+        readlink /proc/self/cwd
+        realpath /proc/self/exe
+        stat -c %F /proc/self /proc/self/
+        ls /proc/self/ | grep -x status
+        echo text >file; exec 5<file; rm file
+        readlink /proc/self/fd/5; cat /proc/self/fd/5
+        exec 6</etc; head -n1 /proc/self/fd/6/passwd | cut -d: -f1
+        echo made >/proc/self/root/tmp/made; stat -c %a made; cat /proc/self/root/tmp/made; rm made
+        cat /proc/sys/kernel/hostname
+        exec 7</bin/busybox; /proc/self/fd/7 2>&1 | grep -o 'applet not'
+        cp /bin/busybox gone; exec 8<gone; rm gone; /dev/fd/8 2>&1 | grep -o 'applet not'
+        cd /sys/kernel && ls | grep -x mm && cd ../../proc/self && cat comm && cd fd && ls | grep -x 0
+    ";
+    let expected = [
+        "/tmp",
+        "/bin/busybox",
+        "symbolic link",
+        "directory",
+        "status",
+        "/tmp/file (deleted)",
+        "text",
+        "root",
+        "644",
+        "made",
+        "buildkitsandbox",
+        // What busybox says to a name that it does not know.
+        "applet not",
+        "applet not",
+        "mm",
+        "cat",
+        "0",
+    ];
+    for user in ["root", "ann"] {
+        let mut container = plain.shell(script);
+        container.user = Some(user.into());
+        let said = plain.says(&container).await;
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{user}");
+    }
+    Ok(())
+}
+
+pub async fn a_command_signals_nobody_outside(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let Some(Isolation::Chroot(found)) = plain.runtime.isolation() else { panic!() };
+    if found.landlock < 6 {
+        return Err(format!("Landlock {} does not keep signals in", found.landlock));
+    }
+    // Only asked: signal 0 is sent to nobody.
+    let script =
+        "sleep 1000 & kill -0 $! && echo own; kill -0 $PPID 2>/dev/null && echo others; true";
+    assert_eq!(plain.says(&plain.shell(script)).await, "own\n");
+    Ok(())
+}
+
+pub async fn a_link_gives_no_rights(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let secret = plain.root.join("etc/secret");
+    fs::write(&secret, "s3cret").unwrap();
+    fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+    let mut container = plain.shell(
+        "for file in /proc/self/root/etc/secret /proc/self/cwd/etc/secret; do
+            if cat $file; then exit 1; fi
+            if chmod 666 $file; then exit 2; fi
+            if chown ann $file; then exit 3; fi
+            if echo x >$file; then exit 4; fi
+         done 2>/dev/null
+         if touch /proc/self/root/etc/new 2>/dev/null; then exit 5; fi
+         if chmod 777 /proc/version 2>/dev/null; then exit 6; fi",
+    );
+    container.user = Some("ann".into());
+    plain.says(&container).await;
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    Ok(())
+}
+
+pub async fn what_a_descriptor_is_of_can_be_changed(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let script = "
+        chmod 666 /dev/stdout; chown ann /dev/stdout
+        echo x >/tmp/file; exec 5</tmp/file
+        chmod 4711 /proc/self/fd/5; chown 500:600 /proc/self/fd/5; stat -c '%a %u:%g' /tmp/file
+        chmod 4711 /dev/fd/5; stat -c '%a %u:%g' /tmp/file
+    ";
+    assert_eq!(plain.says(&plain.shell(script)).await, "711 500:600\n4711 500:600\n");
     Ok(())
 }
 

@@ -12,20 +12,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use super::super::super::walk::fd_path;
 use crate::sys::FileRights;
 
 /// The longest path of a system call, with its zero.
 pub const LONGEST_PATH: usize = 4096;
 
 /// So many threads' memories are kept open.
-const MOST_MEMORIES: usize = 256;
+const MOST_MEMORIES: usize = 512;
+
+/// Longest value of an extended attribute, and longest list of their names.
+pub const LARGEST_ATTRIBUTE: usize = 65536;
 
 /// Whose rights a process has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +44,8 @@ pub struct Rights {
 pub struct Caller {
     /// Its process.
     pub process: i32,
+    /// What its new files do not get.
+    pub umask: u32,
     pub rights: Rights,
 }
 
@@ -56,9 +62,11 @@ impl Caller {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
         };
+        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
         // Real, effective, saved, of the file system: the second is what counts.
         Some(Caller {
             process: i32::try_from(*numbers("Tgid:")?.first()?).ok()?,
+            umask: u32::from_str_radix(umask.trim(), 8).ok()?,
             rights: Rights {
                 uid: *numbers("Uid:")?.get(1)?,
                 gid: *numbers("Gid:")?.get(1)?,
@@ -71,7 +79,16 @@ impl Caller {
 /// Ways into supervised processes.
 #[derive(Default)]
 pub struct Callers {
-    memories: HashMap<i32, File>,
+    memories: HashMap<i32, Memory>,
+    /// Whose rights opened something last.
+    last: Option<(u32, u32)>,
+}
+
+/// A thread's memory. It stays open when the thread changes its user, which hides it from then on.
+struct Memory {
+    file: File,
+    /// Where something was read.
+    address: u64,
 }
 
 impl Callers {
@@ -102,29 +119,64 @@ impl Callers {
     /// Some bytes of a thread's memory: as many as there are, up to the first page that is not there.
     pub fn read(&mut self, tid: i32, address: u64, bytes: &mut [u8]) -> rustix::io::Result<usize> {
         if let Some(memory) = self.memories.get(&tid)
-            && let Ok(count) = memory.read_at(bytes, address)
+            && let Ok(count) = memory.file.read_at(bytes, address)
             && count > 0
         {
             return Ok(count);
         }
         // The thread of that number may be another one, or have executed another program.
-        let memory = self.open_memory(tid)?;
-        let count = memory.read_at(bytes, address).map_err(|_| Errno::FAULT)?;
+        let file = match self.open_memory(tid) {
+            Err(Errno::ACCESS | Errno::PERM) => return self.read_of_parent(tid, address, bytes),
+            file => file?,
+        };
+        let count = file.read_at(bytes, address).map_err(|_| Errno::FAULT)?;
         if self.memories.len() >= MOST_MEMORIES {
-            self.memories.clear();
+            self.memories.retain(|_, memory| memory.is_alive());
+            if self.memories.len() >= MOST_MEMORIES {
+                self.memories.clear();
+            }
         }
-        self.memories.insert(tid, memory);
+        self.memories.insert(tid, Memory { file, address });
         Ok(count)
     }
 
-    /// Puts bytes into a thread's memory.
+    /// The same of the process that a thread's came of. The kernel hides the memory of one whose parent has changed its
+    /// user, as `apt-get` does, until it executes something. Up to then it has what its parent had.
+    fn read_of_parent(
+        &self,
+        tid: i32,
+        address: u64,
+        bytes: &mut [u8],
+    ) -> rustix::io::Result<usize> {
+        let process = Caller::find(tid)?.process;
+        let parent = super::parent_of(process).and_then(|parent| self.memories.get(&parent));
+        parent.ok_or(Errno::ACCESS)?.file.read_at(bytes, address).map_err(|_| Errno::FAULT)
+    }
+
+    /// So many bytes of a thread's memory.
+    pub fn read_all(&mut self, tid: i32, address: u64, size: u64) -> rustix::io::Result<Vec<u8>> {
+        let size = usize::try_from(size).ok().filter(|size| *size <= LARGEST_ATTRIBUTE);
+        let mut bytes = vec![0; size.ok_or(Errno::TOOBIG)?];
+        if !bytes.is_empty() && self.read(tid, address, &mut bytes)? != bytes.len() {
+            return Err(Errno::FAULT);
+        }
+        Ok(bytes)
+    }
+
+    /// Puts bytes into a thread's memory, which has been read from.
     pub fn write(&mut self, tid: i32, address: u64, bytes: &[u8]) -> rustix::io::Result<()> {
+        if let Some(memory) = self.memories.get(&tid)
+            && memory.file.write_all_at(bytes, address).is_ok()
+        {
+            return Ok(());
+        }
         let memory = self.open_memory(tid)?;
         memory.write_all_at(bytes, address).map_err(|_| Errno::FAULT)
     }
 
-    /// After a thread has begun to execute another program.
-    pub fn forget_memory(&mut self, tid: i32) {
+    /// When a thread begins to execute another program. It may share its memory with its parent until then, and have one
+    /// of its own afterwards.
+    pub fn begin_execution(&mut self, tid: i32) {
         self.memories.remove(&tid);
     }
 
@@ -139,10 +191,11 @@ impl Callers {
             Some(fd) => format!("/proc/{tid}/fd/{fd}"),
             None => format!("/proc/{tid}/cwd"),
         };
+        // Opened, it can be asked where it is without any rights.
         let found = match readlinkat(CWD, &path, Vec::new()) {
             Err(Errno::ACCESS | Errno::PERM) => {
                 let opened = self.open_for(tid, path.as_ref(), OFlags::PATH)?;
-                readlinkat(CWD, super::super::super::walk::fd_path(&opened), Vec::new())?
+                readlinkat(CWD, fd_path(&opened), Vec::new())?
             }
             result => result?,
         };
@@ -151,39 +204,38 @@ impl Callers {
 
     /// Opens something of a thread's, as itself or else with the thread's ids.
     fn open_for(&mut self, tid: i32, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        match openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::ACCESS | Errno::PERM) => {
-                let rights = Caller::find(tid)?.rights;
-                let as_caller = FileRights::take(rights.uid, rights.gid, None)?;
-                let opened = openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
-                drop(as_caller);
-                opened
-            }
-            result => result,
+        let open = || openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+        let open_as = |(uid, gid): (u32, u32)| {
+            let _as_caller = FileRights::take(uid, gid, None)?;
+            open()
+        };
+        match open() {
+            Err(Errno::ACCESS | Errno::PERM) => {}
+            result => return result,
         }
+        // Most that a command starts have one user.
+        if let Some(last) = self.last
+            && let Ok(opened) = open_as(last)
+        {
+            return Ok(opened);
+        }
+        let rights = Caller::find(tid)?.rights;
+        let opened = open_as((rights.uid, rights.gid))?;
+        self.last = Some((rights.uid, rights.gid));
+        Ok(opened)
     }
+}
 
-    /// Opens a path of this machine with somebody's rights.
-    pub fn open_as(
-        &self,
-        rights: &Rights,
-        path: &Path,
-        flags: OFlags,
-    ) -> rustix::io::Result<OwnedFd> {
-        let _as_caller = rights.take()?;
-        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-    }
-
-    /// Whether somebody may do something with a path of this machine.
-    pub fn access_as(&self, rights: &Rights, path: &Path, mode: u32) -> rustix::io::Result<()> {
-        let _as_caller = rights.take()?;
-        accessat(CWD, path, Access::from_bits_truncate(mode), AtFlags::EACCESS)
+impl Memory {
+    /// Whether the program still runs.
+    fn is_alive(&self) -> bool {
+        self.file.read_at(&mut [0], self.address).is_ok_and(|count| count > 0)
     }
 }
 
 impl Rights {
     /// Takes them on, unless they are root's.
-    fn take(&self) -> rustix::io::Result<Option<FileRights>> {
+    pub fn take(&self) -> rustix::io::Result<Option<FileRights>> {
         if self.uid == 0 {
             return Ok(None);
         }
@@ -233,10 +285,9 @@ mod tests {
 
     #[test]
     fn a_callers_effective_ids_are_read() {
-        let status =
-            "Name:\tx\nTgid:\t12\nPid:\t13\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
+        let status = "Name:\tx\nUmask:\t0022\nTgid:\t12\nPid:\t13\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
         let rights = Rights { uid: 2, gid: 6, groups: vec![9, 10] };
-        assert_eq!(Caller::parse(status), Some(Caller { process: 12, rights }));
+        assert_eq!(Caller::parse(status), Some(Caller { process: 12, umask: 0o22, rights }));
         assert_eq!(Caller::parse("Tgid:\t12\n"), None);
     }
 
