@@ -82,11 +82,14 @@ struct Cells<E: Executor> {
     key: StepKey,
     /// The digests of a source, once its executor gave them.
     source: OnceLock<Vec<Digest>>,
+    /// What keys alone find, and the files that the user gives.
+    keyed: SetOnce<Arc<Known<E::Chain>>>,
+    /// What contents find too.
     known: SetOnce<Arc<Known<E::Chain>>>,
     /// An output that the step made because no record's could be used.
     ran: SetOnce<E::Output>,
-    /// Whether the two were asked for.
-    asked: [AtomicBool; 2],
+    /// Whether the three were asked for.
+    asked: [AtomicBool; 3],
     /// Records of this machine that were saved for it.
     saved: Mutex<Vec<RecordId>>,
     /// For each input that counts by content, its content's record.
@@ -103,6 +106,8 @@ struct Cells<E: Executor> {
 /// What a step can be asked.
 #[derive(Clone, Copy, Debug)]
 enum Job {
+    /// What records are there, as far as nothing has to be made to tell?
+    LookUpKeys(StepId),
     /// What records are there?
     LookUp(StepId),
     /// What is made where none can be used?
@@ -224,8 +229,9 @@ where
 
     fn ask(&self, job: Job) {
         let (id, question) = match job {
-            Job::LookUp(id) => (id, 0),
-            Job::Run(id) => (id, 1),
+            Job::LookUpKeys(id) => (id, 0),
+            Job::LookUp(id) => (id, 1),
+            Job::Run(id) => (id, 2),
         };
         if !self.cells(id).asked[question].swap(true, Ordering::Relaxed) {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(job);
@@ -236,6 +242,7 @@ where
     async fn work(&self, job: Job) -> Result<(), E> {
         // Each job is asked for once, so its cell is empty.
         match job {
+            Job::LookUpKeys(id) => drop(self.cells(id).keyed.set(self.look_up_keys(id).await?)),
             Job::LookUp(id) => drop(self.cells(id).known.set(self.look_up(id).await?)),
             Job::Run(id) => drop(self.cells(id).ran.set(self.run_now(id).await?)),
         }
@@ -363,7 +370,7 @@ where
             Ok(output)
         };
         let output = cell.get_or_try_init(make).await?.clone();
-        let records = self.cells(id).known.get().map(|known| &known.records);
+        let records = self.cells(id).best_known().map(|known| &known.records);
         self.save(id, self.executor.chain_of(&output), records);
         Ok(output)
     }
@@ -403,11 +410,8 @@ where
     fn facts(&self, id: StepId) -> StepFacts<E::Chain> {
         let cells = self.cells(id);
         let ran = cells.ran.get();
-        let found = cells
-            .known
-            .get()
-            .and_then(|known| self.usable(id, known).map(|(_, found)| found.clone()));
-        let known = cells.known.get();
+        let known = cells.best_known();
+        let found = known.and_then(|known| self.usable(id, known).map(|(_, found)| found.clone()));
         let records = known.map(|known| self.informants(id, known, found.as_ref()));
         let (output, cached) = match (ran, found) {
             (Some(output), _) => (self.executor.chain_of(output), None),
@@ -494,11 +498,17 @@ impl<E: Executor> Cells<E> {
         self.source.get().unwrap_or(&self.key.digests)
     }
 
+    /// What is known so far: of a step that nobody asked for more than its keys, those.
+    fn best_known(&self) -> Option<&Arc<Known<E::Chain>>> {
+        self.known.get().or_else(|| self.keyed.get())
+    }
+
     fn new(key: StepKey) -> Self {
         let contents = key.inputs.iter().map(|_| OnceCell::new()).collect();
         Self {
             key,
             source: OnceLock::new(),
+            keyed: SetOnce::new(),
             known: SetOnce::new(),
             ran: SetOnce::new(),
             asked: Default::default(),

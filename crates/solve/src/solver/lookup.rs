@@ -11,7 +11,7 @@ use graph::{Operation, StepId};
 use jiff::Timestamp;
 use oci::Digest;
 
-use super::{Job, Result, Solver};
+use super::{Job, Result, SolveError, Solver};
 use crate::{
     Cache, Executor, Found, InputFacts, Link, NewRecord, RecordId, StepKey, content_record,
 };
@@ -22,6 +22,14 @@ pub(super) struct Known<C> {
     pub(super) records: BTreeSet<RecordId>,
     /// Their outputs, newest first.
     pub(super) found: Vec<(RecordId, Found<C>)>,
+}
+
+/// Why keys find no record of a step.
+enum NoLink<F> {
+    /// None leads there from one of its inputs.
+    None,
+    /// A file of the user's cannot be read.
+    Failed(F),
 }
 
 impl<E, C> Solver<'_, E, C>
@@ -35,30 +43,82 @@ where
         self.cells(id).known.wait().await.clone()
     }
 
+    /// What records there are for a step, as far as nothing has to be made to tell.
+    async fn keyed(&self, id: StepId) -> Arc<Known<E::Chain>> {
+        self.ask(Job::LookUpKeys(id));
+        self.cells(id).keyed.wait().await.clone()
+    }
+
+    /// What records there are by keys alone. A record without a result leads on to those above, so
+    /// a result that has all it stands on by key is found before anybody computes a content.
+    pub(super) async fn look_up_keys(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
+        let step = self.graph.step(id);
+        if step.inputs.is_empty() {
+            return self.look_up_source(id).await.map(Arc::new);
+        }
+        let linked = (0..step.inputs.len()).map(|index| self.linked_by_key(id, index));
+        let known = match try_join_all(linked).await {
+            Ok(linked) => {
+                let records = intersection(&linked);
+                let found = self.found(&records);
+                Known { records, found }
+            }
+            Err(NoLink::None) => Known { records: BTreeSet::new(), found: Vec::new() },
+            Err(NoLink::Failed(error)) => return Err(error),
+        };
+        if !known.records.is_empty() {
+            self.keep(id, &known);
+        }
+        Ok(Arc::new(known))
+    }
+
+    async fn linked_by_key(
+        &self,
+        id: StepId,
+        index: usize,
+    ) -> std::result::Result<BTreeSet<RecordId>, NoLink<SolveError<E::Error>>> {
+        let (input, key) = (self.graph.step(id).inputs[index], &self.cells(id).key);
+        let mut linked = BTreeSet::new();
+        if self.offers_keys(input) {
+            let parents = self.keyed(input).await;
+            let parents = parents.records.iter().copied();
+            linked = self.links(key, index, parents, key.inputs[index].selector);
+        }
+        if linked.is_empty() && self.is_at_hand(input) {
+            self.learn_content(id, index).await.map_err(NoLink::Failed)?;
+            linked = self.linked_by_content(id, index);
+        }
+        // Who waits for the other inputs need not: no record can match.
+        if linked.is_empty() { Err(NoLink::None) } else { Ok(linked) }
+    }
+
+    async fn look_up_source(&self, id: StepId) -> Result<Known<E::Chain>, E> {
+        self.ask_source(id).await?;
+        let digests = self.cells(id).digests();
+        let mut records: BTreeSet<RecordId> =
+            digests.iter().flat_map(|digest| self.cache.roots(*digest)).collect();
+        // Roots are made when they are asked for: others link to them.
+        for digest in digests {
+            records.insert(self.cache.save(NewRecord {
+                digest: *digest,
+                inputs: Vec::new(),
+                output: None,
+            }));
+        }
+        Ok(Known { records, found: Vec::new() })
+    }
+
     pub(super) async fn look_up(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
         let step = self.graph.step(id);
         let key = &self.cells(id).key;
-        if step.inputs.is_empty() {
-            self.ask_source(id).await?;
-            let digests = self.cells(id).digests();
-            let mut records: BTreeSet<RecordId> =
-                digests.iter().flat_map(|digest| self.cache.roots(*digest)).collect();
-            // Roots are made when they are asked for: others link to them.
-            for digest in digests {
-                records.insert(self.cache.save(NewRecord {
-                    digest: *digest,
-                    inputs: Vec::new(),
-                    output: None,
-                }));
-            }
-            return Ok(Arc::new(Known { records, found: Vec::new() }));
+        let keyed = self.keyed(id).await;
+        if step.inputs.is_empty() || !keyed.found.is_empty() && !step.ignore_cache {
+            return Ok(keyed);
         }
         let linked_of = |index: usize| async move {
             let input = step.inputs[index];
             let known = self.known(input).await;
-            // What stands on a step that has to run again is known by what that step makes now, if
-            // at all (BuildKit, `solver/edge.go`: an edge that ignores the cache offers no keys).
-            let is_offered = !self.graph.step(input).ignore_cache;
+            let is_offered = self.offers_keys(input);
             let parents = known.records.iter().copied().filter(|_| is_offered);
             let linked = self.links(key, index, parents, key.inputs[index].selector);
             if linked.is_empty() || step.ignore_cache {
@@ -74,14 +134,7 @@ where
         if found.is_empty() || step.ignore_cache {
             self.learn_contents(id).await?;
             for (index, linked) in linked.iter_mut().enumerate() {
-                if let Some(content) = self.cells(id).contents[index].get() {
-                    linked.extend(self.links(
-                        key,
-                        index,
-                        self.cache.roots(*content).into_iter(),
-                        None,
-                    ));
-                }
+                linked.extend(self.linked_by_content(id, index));
             }
             records = intersection(&linked);
             found = self.found(&records);
@@ -89,6 +142,24 @@ where
         let known = Known { records, found };
         self.keep(id, &known);
         Ok(Arc::new(known))
+    }
+
+    /// What stands on a step that has to run again is known by what that step makes now, if at all
+    /// (BuildKit, `solver/edge.go`: an edge that ignores the cache offers no keys).
+    fn offers_keys(&self, id: StepId) -> bool {
+        !self.graph.step(id).ignore_cache
+    }
+
+    /// Files that the user gives: nothing has to be made or moved to read them.
+    fn is_at_hand(&self, id: StepId) -> bool {
+        matches!(self.graph.step(id).operation, Operation::Local(_))
+    }
+
+    /// Records that an input's content leads to, if that is known.
+    fn linked_by_content(&self, id: StepId, index: usize) -> BTreeSet<RecordId> {
+        let cells = self.cells(id);
+        let roots = cells.contents[index].get().map(|content| self.cache.roots(*content));
+        self.links(&cells.key, index, roots.into_iter().flatten(), None)
     }
 
     fn links(
@@ -193,8 +264,7 @@ where
         let cells = self.cells(id);
         let Some(query) = &cells.key.inputs[index].content else { return Ok(()) };
         let input = step.inputs[index];
-        let is_at_hand = matches!(self.graph.step(input).operation, Operation::Local(_));
-        if self.surveys.load(Ordering::Relaxed) && !is_at_hand {
+        if self.surveys.load(Ordering::Relaxed) && !self.is_at_hand(input) {
             return Ok(());
         }
         let content = |output: E::Output| {
@@ -243,7 +313,7 @@ where
     /// Records of a step that this machine has, found or made.
     fn local_records(&self, id: StepId) -> BTreeSet<RecordId> {
         let cells = self.cells(id);
-        let known = cells.known.get().into_iter().flat_map(|known| known.records.iter().copied());
+        let known = cells.best_known().into_iter().flat_map(|known| known.records.iter().copied());
         let saved = cells.saved.lock().unwrap_or_else(PoisonError::into_inner);
         known.chain(saved.iter().copied()).filter(|record| record.is_local()).collect()
     }

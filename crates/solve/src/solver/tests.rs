@@ -115,6 +115,26 @@ fn records_without_results_lead_to_those_above() {
     }
 }
 
+/// A cache with `mode=min`, or an inline one, has the last stage's results alone.
+#[test]
+fn stages_without_results_are_not_made_again_for_their_contents() {
+    let (mut graph, copied) = copied("make");
+    let compiled = run(&mut graph, "compile", copied);
+    let files = context(&mut graph, "context");
+    let mounted = copy(&mut graph, "/src", Some(compiled), files);
+    let target = copy(&mut graph, "/program", None, mounted);
+    let cache = Memory::default();
+    let cold = build(&graph, target, &Toys::default(), &cache);
+    cache.keep_only(&[cold.output()]);
+    let warm = build(&graph, target, &Toys::default(), &cache);
+    assert_eq!(warm.counts.runs, ["context"]);
+    assert_eq!(warm.output(), cold.output());
+    // A change in the last stage does not make them needless.
+    let changed = copy(&mut graph, "/other", None, mounted);
+    let built = build(&graph, changed, &Toys::default(), &cache);
+    assert_eq!(built.counts.runs.last().unwrap(), "copy /other");
+}
+
 #[test]
 fn lookup_goes_on_after_a_miss() {
     let cache = Memory::default();
