@@ -92,7 +92,7 @@ There is no engine. Images are kept in kiln's root, so that `docker push`, `tag`
 settings of Docker-in-Docker change nothing. A build whose `--cache-from` names an image and that has no `--cache-to`
 leaves an inline cache in its image, so that the next machine finds it; a cache that is not there is a warning. With
 `DOCKER_BUILDKIT=0` the last lines are those of the old builder (`Successfully built …`). `--format` takes Go templates:
-fields, `json`, `index`, `join`, `split`, `range`, `if`, `with`, comparisons, `printf`. Exit codes are docker's: 125 for a
+fields, variables, `json`, `index`, `join`, `split`, `range`, `if`, `with`, comparisons, `printf`. Exit codes are docker's: 125 for a
 flag that is not known, else 1.
 
 ";
@@ -101,12 +101,13 @@ const BAKE: &str = "\
 ## bake
 
 `docker buildx bake` (and `kiln bake`) reads HCL, JSON and compose files: variables with their types and validations,
-functions, `matrix`, `inherits`, groups, overrides by the environment, `--var` and `--set`, `--print`. Targets are built side
-by side, and a step that several have is run once. A context `target:NAME` is the image that the other target makes; its
+functions, `matrix`, `inherits`, groups, `target.NAME.ATTRIBUTE`, overrides by the environment, `--var` and `--set`,
+`--print`. Compose files know `.env`, `extends` and `include`; several are put together. An attribute that is not known
+changes nothing, which is said. Targets are built side by side, and a step that several have is run once. A context `target:NAME` is the image that the other target makes; its
 cache keys rest on that image's digest, where BuildKit's rest on the other target's steps. `--print` writes caches, outputs,
 secrets and SSH agents as objects. Of the functions of bake's library those are there that work on texts, numbers, lists and
-maps, regular expressions, JSON, base64, SHA-256 and times; another is refused by its name. Definitions from a repository or
-a URL, `policy` and `resources` are refused.
+maps, regular expressions, versions, CSV, JSON, base64, digests and times; another (networks, UUIDs, RSA, bcrypt) is
+refused by its name. Definitions from a repository or a URL and `policy` are refused; `resources` is noted.
 
 ";
 

@@ -285,6 +285,26 @@ impl Names for Definition {
     fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
     }
+
+    fn attribute(&self, kind: &str, block: &str, name: &str) -> Result<Value, String> {
+        let blocks = if kind == "target" { &self.targets } else { &self.groups };
+        let found = blocks.iter().rev().filter(|known| known.name == block);
+        let mut attributes = found.flat_map(|known| &known.attributes);
+        let path = format!("{kind}.{block}.{name}");
+        let (_, value) = attributes
+            .find(|(own, _)| own == name)
+            .ok_or_else(|| format!("there is no `{path}`"))?;
+        if !self.asked.borrow_mut().insert(path.clone()) {
+            return Err(format!("`{path}` stands on itself"));
+        }
+        let value = Scope::new(self, Vec::new()).evaluate(value);
+        self.asked.borrow_mut().remove(&path);
+        value
+    }
+
+    fn home(&self) -> Option<String> {
+        self.environment.raw("HOME").map(str::to_owned)
+    }
 }
 
 /// A variable's text as a value: of its type, or that of its default.

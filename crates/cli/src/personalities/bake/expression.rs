@@ -40,6 +40,15 @@ pub trait Names {
 
     /// A function of the definition.
     fn function(&self, name: &str) -> Option<&Function>;
+
+    /// What another block says: `target.app.tags`.
+    ///
+    /// # Errors
+    /// A sentence, if there is no such block or attribute, or its expression is wrong.
+    fn attribute(&self, kind: &str, block: &str, name: &str) -> Result<Value, String>;
+
+    /// The caller's home.
+    fn home(&self) -> Option<String>;
 }
 
 /// Where an expression is evaluated.
@@ -161,6 +170,15 @@ impl<'n> Scope<'n> {
     }
 
     fn traversal(&self, traversal: &Traversal) -> Result<Value, String> {
+        if let Expression::Variable(root) = &traversal.expr
+            && matches!(root.as_str(), "target" | "group")
+            && !self.locals.borrow().iter().any(|(own, _)| own == root.as_str())
+            && let [TraversalOperator::GetAttr(block), TraversalOperator::GetAttr(name), rest @ ..] =
+                traversal.operators.as_slice()
+        {
+            let start = self.names.attribute(root, block, name)?;
+            return self.follow(start, rest);
+        }
         let start = self.evaluate(&traversal.expr)?;
         self.follow(start, &traversal.operators)
     }
@@ -248,6 +266,10 @@ impl<'n> Scope<'n> {
                 return Ok(Value::Bool(
                     call.args.iter().all(|argument| self.evaluate(argument).is_ok()),
                 ));
+            }
+            "homedir" => {
+                let home = self.names.home();
+                return home.map(Value::String).ok_or_else(|| "`homedir`: HOME is not set".into());
             }
             _ => {}
         }
@@ -457,6 +479,14 @@ impl Names for Nothing {
     }
 
     fn function(&self, _: &str) -> Option<&Function> {
+        None
+    }
+
+    fn attribute(&self, _: &str, _: &str, name: &str) -> Result<Value, String> {
+        Err(format!("there is no `{name}`"))
+    }
+
+    fn home(&self) -> Option<String> {
         None
     }
 }

@@ -1,8 +1,10 @@
 //! The functions that bake's expressions can call: those of its standard library that
 //! definitions use.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA512};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::Digest as _;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -192,46 +194,58 @@ fn substr(arguments: &[Value]) -> Result<Value, String> {
         .into())
 }
 
-/// `%s`, `%d`, `%v`, `%q`, `%%`, with a width for numbers (`%03d`).
+/// `%s`, `%d`, `%v`, `%q`, `%t`, `%x`, `%f`, `%%`, with what stands between: `%-8s`, `%03d`, `%.2f`.
 fn format(arguments: &[Value]) -> Result<Value, String> {
     let form = text_at(arguments, 0)?;
     let mut values = arguments[1..].iter();
     let mut out = String::new();
-    let mut letters = form.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push(letter);
-            continue;
-        }
-        let mut width = String::new();
-        let verb = loop {
-            match letters.next() {
-                Some(digit) if digit.is_ascii_digit() && width.len() < 3 => width.push(digit),
-                verb => break verb,
-            }
-        };
+    let mut rest = form.as_str();
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let end = after.find(|c: char| !c.is_ascii_digit() && !"-.+".contains(c));
+        let (layout, verb) = after.split_at(end.unwrap_or(after.len()));
+        let mut letters = verb.chars();
+        let verb = letters.next();
+        rest = letters.as_str();
         if verb == Some('%') {
             out.push('%');
             continue;
         }
         let value = values.next().ok_or("there are fewer values than places")?;
-        let shown = match verb {
-            Some('s' | 'v' | 'd') if value.is_array() || value.is_object() => value.to_string(),
-            Some('s' | 'v') => text(value)?,
-            Some('d') => text(&from_f64(number(value)?.trunc()))?,
-            Some('q') => Value::String(text(value)?).to_string(),
-            other => {
-                let verb = other.map(String::from).unwrap_or_default();
-                return Err(format!("`%{verb}` is not there; %s, %d, %v and %q are"));
-            }
-        };
-        let zeros = width.starts_with('0');
-        let width: usize = width.parse().unwrap_or(0);
-        let pad = width.saturating_sub(shown.chars().count());
-        out.extend(std::iter::repeat_n(if zeros { '0' } else { ' ' }, pad));
-        out.push_str(&shown);
+        out.push_str(&placed(value, layout, verb)?);
     }
-    Ok(out.into())
+    Ok((out + rest).into())
+}
+
+/// A value at a place of a format.
+fn placed(value: &Value, layout: &str, verb: Option<char>) -> Result<String, String> {
+    let is_left = layout.contains('-');
+    let plain = layout.trim_start_matches(['-', '+']);
+    let (width, precision) = plain.split_once('.').unwrap_or((plain, ""));
+    let count = |text: &str| text.parse::<u16>().ok().map(|count| usize::from(count.min(1000)));
+    let precision = count(precision);
+    let whole = || Ok::<_, String>(number(value)?.trunc());
+    let shown = match verb {
+        Some('s' | 'v' | 'd') if value.is_array() || value.is_object() => value.to_string(),
+        Some('s' | 'v') => text(value)?,
+        Some('d') => text(&from_f64(whole()?))?,
+        Some('x') => format!("{:x}", whole()? as i64),
+        Some('f') => format!("{:.*}", precision.unwrap_or(6), number(value)?),
+        Some('t') => boolean(value)?.to_string(),
+        Some('q') => Value::String(text(value)?).to_string(),
+        other => {
+            let verb = other.map(String::from).unwrap_or_default();
+            return Err(format!("`%{verb}` is not there; %s, %d, %v, %q, %t, %x and %f are"));
+        }
+    };
+    let shown = match (verb, precision) {
+        (Some('s' | 'v'), Some(most)) => shown.chars().take(most).collect(),
+        _ => shown,
+    };
+    let fill = if width.starts_with('0') && !is_left { "0" } else { " " };
+    let pad = count(width).unwrap_or(0).saturating_sub(shown.chars().count());
+    let pad = fill.repeat(pad);
+    Ok(if is_left { shown + &pad } else { pad + &shown })
 }
 
 fn format_list(arguments: &[Value]) -> Result<Value, String> {
@@ -327,6 +341,9 @@ fn numbers(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
         }
         "divide" => two(|a, b| a / b),
         "modulo" => two(|a, b| a % b),
+        "log" => {
+            number_at(arguments, 0).and_then(|n| Ok(from_f64(n.log(number_at(arguments, 1)?))))
+        }
         "pow" => two(f64::powf),
         "min" => best(f64::min),
         "max" => best(f64::max),
@@ -456,6 +473,17 @@ fn collections(name: &str, arguments: &[Value]) -> Option<Result<Value, String>>
             let everywhere = |item: &&Value| others.iter().all(|other| other.contains(item));
             Ok(items.iter().filter(everywhere).cloned().collect())
         }),
+        "setsymmetricdifference" => symmetric_difference(arguments),
+        "sethaselement" => list_at(arguments, 0).and_then(|items| {
+            let wanted = argument(arguments, 1)?;
+            Ok(items.iter().any(|item| is_equal(item, wanted)).into())
+        }),
+        "setproduct" => product(arguments),
+        "indexof" => list_at(arguments, 0).and_then(|items| {
+            let wanted = argument(arguments, 1)?;
+            let at = items.iter().position(|item| is_equal(item, wanted));
+            at.map(Value::from).ok_or_else(|| "the list does not have it".into())
+        }),
         "setsubtract" => list_at(arguments, 0).and_then(|items| {
             let other = list_at(arguments, 1)?;
             Ok(items.iter().filter(|item| !other.contains(item)).cloned().collect())
@@ -499,6 +527,31 @@ fn collections(name: &str, arguments: &[Value]) -> Option<Result<Value, String>>
     })
 }
 
+/// What one of two lists has, and the other does not.
+fn symmetric_difference(arguments: &[Value]) -> Result<Value, String> {
+    let (one, other) = (list_at(arguments, 0)?, list_at(arguments, 1)?);
+    let lacks = |items: &[Value], item: &Value| !items.iter().any(|known| is_equal(known, item));
+    let first = one.iter().filter(|item| lacks(other, item));
+    let second = other.iter().filter(|item| lacks(one, item));
+    Ok(first.chain(second).cloned().collect())
+}
+
+/// All combinations of items of some lists.
+fn product(arguments: &[Value]) -> Result<Value, String> {
+    let mut all = vec![Vec::new()];
+    for at in 0..arguments.len() {
+        let items = list_at(arguments, at)?;
+        if all.len().saturating_mul(items.len()) > 10_000 {
+            return Err("there are too many combinations".into());
+        }
+        let longer = all.iter().flat_map(|known: &Vec<Value>| {
+            items.iter().map(|item| [known.as_slice(), std::slice::from_ref(item)].concat())
+        });
+        all = longer.collect();
+    }
+    Ok(all.into_iter().map(Value::Array).collect())
+}
+
 fn flatten(items: &[Value], flat: &mut Vec<Value>) {
     for item in items {
         match item {
@@ -535,9 +588,116 @@ fn encodings(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
         }),
         "timestamp" => Ok(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()),
         "formattimestamp" | "formatdate" => format_date(arguments),
-        "homedir" => Err("it differs from machine to machine: use a variable".into()),
+        "timeadd" => time_add(arguments),
+        "md5" => text_at(arguments, 0).map(|text| hex(&md5::Md5::digest(text)).into()),
+        "sha1" => text_at(arguments, 0).map(|text| digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).into()),
+        "sha512" => text_at(arguments, 0).map(|text| digest(&SHA512, &text).into()),
+        "csvdecode" => text_at(arguments, 0).and_then(|text| csv(&text)),
+        "semvercmp" => semver(arguments),
         _ => return None,
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest(algorithm: &'static aws_lc_rs::digest::Algorithm, text: &str) -> String {
+    hex(aws_lc_rs::digest::digest(algorithm, text.as_bytes()).as_ref())
+}
+
+/// Lines under their headings, as maps.
+fn csv(text: &str) -> Result<Value, String> {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let read = crate::args::compound::fields;
+    let names = read(lines.next().ok_or("it has no line of headings")?)?;
+    let row = |line: &str| -> Result<Value, String> {
+        let values = read(line)?;
+        if values.len() != names.len() {
+            return Err(format!("`{line}` has {} fields, and not {}", values.len(), names.len()));
+        }
+        let pairs = names.iter().cloned().zip(values.into_iter().map(Value::String));
+        Ok(Value::Object(pairs.collect()))
+    };
+    lines.map(row).collect::<Result<_, _>>().map(Value::Array)
+}
+
+/// The numbers of a version, and its words behind `-`; what is behind `+` does not count.
+fn version(text: &str) -> Result<(Vec<u64>, Vec<String>), String> {
+    let plain = text.strip_prefix('v').unwrap_or(text);
+    let plain = plain.split('+').next().unwrap_or_default();
+    let (numbers, words) = plain.split_once('-').unwrap_or((plain, ""));
+    let numbers: Vec<u64> = numbers
+        .split('.')
+        .map(|number| number.parse().map_err(|_| format!("`{text}` is no version as 1.2.3")))
+        .collect::<Result<_, _>>()?;
+    let words = words.split('.').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    Ok((numbers, words))
+}
+
+/// Whether a version fits a constraint: `>= 1.2, < 2`, parts joined by commas or blanks.
+fn semver(arguments: &[Value]) -> Result<Value, String> {
+    let (own, constraint) = (text_at(arguments, 0)?, text_at(arguments, 1)?);
+    let own = version(&own)?;
+    let mut fits = true;
+    let joined = constraint.replace(',', " ");
+    let mut words = joined.split_whitespace();
+    while let Some(word) = words.next() {
+        let at = word.find(|c: char| !"<>=!".contains(c)).unwrap_or(word.len());
+        let (sign, text) = word.split_at(at);
+        let text = if text.is_empty() { words.next().unwrap_or_default() } else { text };
+        let bound = version(text)?;
+        let order = compare(&own, &bound);
+        // A candidate is no release: only a bound that is a candidate too lets it in.
+        fits &= own.1.is_empty() || !bound.1.is_empty() || sign == "!=";
+        fits &= match sign {
+            "" | "=" => order.is_eq(),
+            "!=" => order.is_ne(),
+            ">" => order.is_gt(),
+            ">=" => order.is_ge(),
+            "<" => order.is_lt(),
+            "<=" => order.is_le(),
+            other => return Err(format!("`{other}` is none of =, !=, >, >=, < and <=")),
+        };
+    }
+    Ok(Value::Bool(fits))
+}
+
+fn compare(one: &(Vec<u64>, Vec<String>), other: &(Vec<u64>, Vec<String>)) -> std::cmp::Ordering {
+    let number = |of: &(Vec<u64>, Vec<String>), at: usize| of.0.get(at).copied().unwrap_or(0);
+    let longest = one.0.len().max(other.0.len());
+    let numbers = (0..longest).map(|at| number(one, at).cmp(&number(other, at)));
+    let words = || match (one.1.is_empty(), other.1.is_empty()) {
+        // A version without words is the finished one.
+        (true, false) => std::cmp::Ordering::Greater,
+        (false, true) => std::cmp::Ordering::Less,
+        _ => {
+            let pairs = one.1.iter().zip(&other.1).map(|(a, b)| {
+                match (a.parse::<u64>(), b.parse::<u64>()) {
+                    (Ok(a), Ok(b)) => a.cmp(&b),
+                    (Ok(_), Err(_)) => std::cmp::Ordering::Less,
+                    (Err(_), Ok(_)) => std::cmp::Ordering::Greater,
+                    _ => a.cmp(b),
+                }
+            });
+            let first = pairs.into_iter().find(|order| order.is_ne());
+            first.unwrap_or_else(|| one.1.len().cmp(&other.1.len()))
+        }
+    };
+    numbers.into_iter().find(|order| order.is_ne()).unwrap_or_else(words)
+}
+
+/// A time and a duration as Go writes it, which may be negative.
+fn time_add(arguments: &[Value]) -> Result<Value, String> {
+    let (time, added) = (text_at(arguments, 0)?, text_at(arguments, 1)?);
+    let time: jiff::Timestamp =
+        time.parse().map_err(|_| format!("`{time}` is no time as 2024-01-31T12:00:00Z"))?;
+    let (negative, text) =
+        added.strip_prefix('-').map_or((false, added.as_str()), |rest| (true, rest));
+    let span = crate::args::duration(text).map_err(|error| format!("`{added}`: {error}"))?;
+    let moved = if negative { time.checked_sub(span) } else { time.checked_add(span) };
+    let moved = moved.map_err(|_| format!("`{added}` leads out of the calendar"))?;
+    Ok(moved.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into())
 }
 
 /// HCL's own letters: `YYYY-MM-DD'T'hh:mm:ssZ`.
@@ -598,6 +758,11 @@ mod tests {
             ("split", json!([",", "a,b"]), json!(["a", "b"])),
             ("join", json!([",", ["a", 1]]), json!("a,1")),
             ("format", json!(["%s:%03d%%", "a", 7]), json!("a:007%")),
+            (
+                "format",
+                json!(["%5.2f|%-3s|%x|%t|%.1s", 1.5, "a", 255, true, "xyz"]),
+                json!(" 1.50|a  |ff|true|x"),
+            ),
             ("formatlist", json!(["%s-%s", "x", ["a", "b"]]), json!(["x-a", "x-b"])),
             ("substr", json!(["abcdef", -3, 2]), json!("de")),
             ("trimprefix", json!(["v1", "v"]), json!("1")),
@@ -622,6 +787,18 @@ mod tests {
             ("slice", json!([["a", "b", "c"], 1, 3]), json!(["b", "c"])),
             ("coalesce", json!(["", null, "x"]), json!("x")),
             ("base64decode", json!(["YQ=="]), json!("a")),
+            ("md5", json!(["a"]), json!("0cc175b9c0f1b6a831c399e269772661")),
+            ("sha1", json!(["a"]), json!("86f7e437faa5a7fce15d1ddcb9eaeaea377667b8")),
+            ("csvdecode", json!(["a,b\n1,\"x,y\"\n"]), json!([{"a": "1", "b": "x,y"}])),
+            ("semvercmp", json!(["1.2.3", ">= 1.2, <2"]), json!(true)),
+            ("semvercmp", json!(["1.2.3-rc.10", "> 1.2.3-rc.9"]), json!(true)),
+            ("semvercmp", json!(["v1.2.3-rc.1", ">=1.2.3"]), json!(false)),
+            ("timeadd", json!(["2020-01-01T00:00:00Z", "-1h30m"]), json!("2019-12-31T22:30:00Z")),
+            ("setproduct", json!([["a"], ["b", "c"]]), json!([["a", "b"], ["a", "c"]])),
+            ("setsymmetricdifference", json!([["a", "b"], ["b", "c"]]), json!(["a", "c"])),
+            ("sethaselement", json!([["a"], "a"]), json!(true)),
+            ("indexof", json!([["a", "b"], "b"]), json!(1)),
+            ("log", json!([8, 2]), json!(3)),
             ("jsonencode", json!([{"a": [1]}]), json!("{\"a\":[1]}")),
             (
                 "formatdate",

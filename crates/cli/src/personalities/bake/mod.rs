@@ -53,6 +53,7 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
     say_notes(&given.notes);
     let wrong = |error: String| usage(error, None, 1);
     let loaded = load(&given, &context.environment).map_err(wrong)?;
+    say_notes(&loaded.notes);
     if let Some(list) = given.last("list") {
         return terminal::print(&listed(list, &loaded).map_err(wrong)?);
     }
@@ -80,6 +81,8 @@ struct Loaded {
     targets: BTreeMap<String, Evaluated>,
     /// Names of targets in the order of the files.
     order: Vec<String>,
+    /// What changes nothing.
+    notes: Vec<String>,
 }
 
 /// A target before its parents.
@@ -127,15 +130,13 @@ fn load(given: &Given, environment: &Environment) -> Result<Loaded, String> {
             "`{remote}`: definitions from elsewhere are not read: clone the repository, and run bake in it"
         ));
     }
-    let mut services = Vec::new();
+    let mut services = compose::Project::new(environment);
     for file in &files {
         let text = read(file)?;
         let failed = |error: String| format!("`{file}`: {error}");
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
         match extension {
-            Some("yaml" | "yml") => {
-                services.extend(compose::targets(&text, environment).map_err(failed)?);
-            }
+            Some("yaml" | "yml") => services.add(&text).map_err(failed)?,
             Some("json") => loaded.definition.add_json(&text).map_err(failed)?,
             Some("hcl") => loaded.definition.add_hcl(&text).map_err(failed)?,
             _ if text.trim_start().starts_with('{') => {
@@ -144,12 +145,14 @@ fn load(given: &Given, environment: &Environment) -> Result<Loaded, String> {
             _ => loaded.definition.add_hcl(&text).map_err(failed)?,
         }
     }
+    let is_project = services.has_files();
+    let services = services.targets()?;
     let names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
     for (name, target) in services {
         loaded.say(name, Evaluated { inherits: Vec::new(), target });
     }
     loaded.evaluate()?;
-    if !names.is_empty() && !loaded.groups.contains_key("default") {
+    if is_project && !loaded.groups.contains_key("default") {
         loaded.groups.insert("default".into(), names);
     }
     Ok(loaded)
@@ -243,15 +246,27 @@ impl Loaded {
                 (Some(_), None) => return Err("`name` is for targets with a `matrix`".into()),
                 _ => block.name.clone(),
             };
+            is_name(&name)?;
             let mut evaluated = Evaluated::default();
             for (key, value) in &block.attributes {
                 let value = match key.as_str() {
                     "matrix" | "name" => continue,
+                    key if key != "inherits" && !Target::is_known(key) => {
+                        self.notes.push(format!(
+                            "target `{}`: there is no attribute `{key}`: it changes nothing",
+                            block.name
+                        ));
+                        continue;
+                    }
                     _ => definition
                         .evaluate(value, locals)
                         .map_err(|error| format!("`{key}`: {error}"))?,
                 };
                 match key.as_str() {
+                    "resources" => self.notes.push(format!(
+                        "target `{}`: `resources`: no limit is set: steps have those of the job that kiln runs in",
+                        block.name
+                    )),
                     "inherits" => evaluated.inherits = names(&value)?,
                     key => evaluated.target.set(key, value)?,
                 }
@@ -279,7 +294,7 @@ impl Loaded {
             return Err(format!("targets inherit from each other: {} → {name}", path.join(" → ")));
         }
         path.push(name.into());
-        let mut target = Target::new();
+        let mut target = Target::default();
         for parent in &own.inherits {
             target.merge(&self.target(parent, overrides, path)?);
         }
@@ -325,6 +340,15 @@ impl Loaded {
             }
             _ => Err(format!("there is no group or target `{name}`; there are {}", self.known())),
         }
+    }
+}
+
+/// Names that buildx takes too.
+fn is_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    match !name.is_empty() && name.chars().all(fits) {
+        true => Ok(()),
+        false => Err(format!("`{name}` is no name: letters, digits, `_` and `-` make one")),
     }
 }
 
@@ -384,7 +408,7 @@ fn overrides(given: &Given, environment: &Environment) -> Result<Vec<Override>, 
         }
     }
     for text in given.all("set") {
-        let change = Override::read(text, environment)?;
+        let Some(change) = Override::read(text, environment)? else { continue };
         // Several values of a list in one line are all of its values.
         let same = all.iter_mut().find(|known| {
             (&known.pattern, &known.key, &known.sub) == (&change.pattern, &change.key, &change.sub)
@@ -423,8 +447,9 @@ fn overrides(given: &Given, environment: &Environment) -> Result<Vec<Override>, 
 }
 
 impl Override {
-    /// Reads `TARGET.KEY[.SUB]=VALUE`, or with `+=`.
-    fn read(text: &str, environment: &Environment) -> Result<Self, String> {
+    /// Reads `TARGET.KEY[.SUB]=VALUE`, or with `+=`; none where the environment is to say the value,
+    /// and does not.
+    fn read(text: &str, environment: &Environment) -> Result<Option<Self>, String> {
         let said = format!("--set {text}");
         let wrong = || format!("`{said}`: it is not TARGET.KEY=VALUE");
         let (place, value) = match text.split_once('=') {
@@ -471,27 +496,28 @@ impl Override {
             // An argument without a value has the environment's.
             (None, true) => match sub.as_deref().and_then(|name| environment.raw(name)) {
                 Some(value) => value.to_owned(),
-                None => {
-                    return Err(format!("`{said}`: it has no value, and the environment has none"));
-                }
+                None => return Ok(None),
             },
             (None, false) => return Err(wrong()),
         };
         let value = match is_list {
             true if value.is_empty() => json!([]),
-            true if key == "platforms" => value.split(',').map(str::trim).collect(),
             true => json!([value]),
             false => json!(value),
         };
-        Ok(Self { said, pattern: pattern.into(), key: key.into(), sub, value, appends })
+        // To these, buildx adds whatever is said.
+        let appends = appends || matches!(key, "annotations" | "attest" | "entitlements");
+        Ok(Some(Self { said, pattern: pattern.into(), key: key.into(), sub, value, appends }))
     }
 
     fn apply(&self, target: &mut Target) -> Result<(), String> {
         match (self.key.as_str(), &self.sub) {
             ("push" | "load", _) => {
                 let is_on = expression::boolean(&self.value)?;
-                if is_on {
-                    push_or_load(target, &self.key);
+                match self.key.as_str() {
+                    "push" => push(target, is_on),
+                    _ if is_on => load_too(target),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -507,7 +533,7 @@ impl Override {
                 target.set(key, self.value.clone())?;
                 let added = target.get(key).cloned();
                 if let (Some(Value::Array(mut all)), Some(Value::Array(added))) = (before, added) {
-                    all.extend(added);
+                    target::add(key, &mut all, added);
                     *target.entry(key, json!([])) = Value::Array(all);
                 }
                 Ok(())
@@ -517,29 +543,34 @@ impl Override {
     }
 }
 
-/// `--push` pushes the images that are made, or makes one; `--load` loads one.
-fn push_or_load(target: &mut Target, what: &str) {
+fn kind(output: &Value) -> &str {
+    output["type"].as_str().unwrap_or_default()
+}
+
+/// `--push` pushes the images that are made, or makes one where nothing but an image for an engine
+/// is asked for: files stay files. `--set *.push=false` pushes none.
+fn push(target: &mut Target, is_on: bool) {
     let Value::Array(outputs) = target.entry("output", json!([])) else { return };
-    let kind = |output: &Value| output["type"].as_str().unwrap_or_default().to_owned();
-    match what {
-        "push" => {
-            let mut is_pushed = false;
-            for output in outputs.iter_mut() {
-                if matches!(kind(output).as_str(), "image" | "registry") {
-                    output["push"] = "true".into();
-                    is_pushed = true;
-                }
-            }
-            if !is_pushed {
-                outputs.push(json!({ "type": "image", "push": "true" }));
-            }
-        }
-        _ => {
-            let loads = |output: &Value| kind(output) == "docker" && output.get("dest").is_none();
-            if !outputs.iter().any(loads) {
-                outputs.push(json!({ "type": "docker" }));
-            }
-        }
+    if !is_on {
+        outputs.retain(|output| kind(output) != "registry");
+    }
+    for output in outputs.iter_mut().filter(|output| kind(output) == "image") {
+        output["push"] = is_on.to_string().into();
+    }
+    if is_on && outputs.iter().all(|output| kind(output) == "docker") {
+        outputs.push(json!({ "type": "image", "push": "true" }));
+    }
+}
+
+/// `--load` keeps an image too, unless files are asked for.
+fn load_too(target: &mut Target) {
+    let Value::Array(outputs) = target.entry("output", json!([])) else { return };
+    let is_file = |output: &Value| match kind(output) {
+        "docker" => output.get("dest").is_none(),
+        other => !matches!(other, "image" | "registry" | "oci"),
+    };
+    if !outputs.iter().any(is_file) {
+        outputs.push(json!({ "type": "docker" }));
     }
 }
 
@@ -579,13 +610,15 @@ fn resolve(loaded: &Loaded, wanted: &[String], overrides: &[Override]) -> Result
             groups.extend(members.iter().cloned());
         }
     }
-    resolved.groups.insert("default".into(), shown);
+    let shown: BTreeSet<String> = shown.into_iter().collect();
+    resolved.groups.insert("default".into(), shown.into_iter().collect());
     let asked: BTreeSet<String> = found.iter().cloned().collect();
     while let Some(name) = found.pop() {
         if resolved.targets.contains_key(&name) {
             continue;
         }
         let mut target = loaded.target(&name, overrides, &mut Vec::new())?;
+        target.complete();
         if !asked.contains(&name) {
             // It is built for another target alone.
             target.set("output", json!(["type=cacheonly"]))?;

@@ -63,13 +63,25 @@ const ATTRIBUTES: &[(&str, Kind, Merge)] = &[
 pub struct Target(Map<String, Value>);
 
 impl Target {
-    /// A target without anything but what every one has.
-    pub fn new() -> Self {
-        Self(
-            [("context".into(), json!(".")), ("dockerfile".into(), json!("Dockerfile"))]
-                .into_iter()
-                .collect(),
-        )
+    /// Says what every target has, where nothing was said of it.
+    pub fn complete(&mut self) {
+        for (name, value) in [("context", "."), ("dockerfile", "Dockerfile")] {
+            self.0.entry(name).or_insert_with(|| value.into());
+        }
+        // The host's network is asked for by itself, and allowed like an entitlement.
+        if self.text("network") == Some("host") {
+            let Value::Array(allowed) = self.entry("entitlements", json!([])) else { return };
+            if !allowed.iter().any(|known| known == "network.host") {
+                allowed.push("network.host".into());
+            }
+        }
+    }
+
+    /// Whether there is such an attribute.
+    pub fn is_known(name: &str) -> bool {
+        let name = long_name(name);
+        matches!(name, "policy" | "resources")
+            || ATTRIBUTES.iter().any(|(known, ..)| *known == name)
     }
 
     /// Says an attribute.
@@ -77,12 +89,7 @@ impl Target {
     /// # Errors
     /// A sentence if there is no such attribute, or the value is of another kind.
     pub fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
-        let name = match name {
-            "secrets" => "secret",
-            "outputs" => "output",
-            "platform" => "platforms",
-            name => name,
-        };
+        let name = long_name(name);
         if matches!(name, "policy" | "resources") {
             return Err(format!("`{name}` is not there; leave it out"));
         }
@@ -103,9 +110,7 @@ impl Target {
             let rule = ATTRIBUTES.iter().find(|(known, ..)| known == name).map(|(.., rule)| *rule);
             match (rule, self.0.get_mut(name), value) {
                 (Some(Merge::Append), Some(Value::Array(own)), Value::Array(more)) => {
-                    own.extend(
-                        more.iter().filter(|item| !own.contains(item)).cloned().collect::<Vec<_>>(),
-                    );
+                    add(name, own, more.clone());
                 }
                 (Some(Merge::Keys), Some(Value::Object(own)), Value::Object(more)) => {
                     own.extend(more.clone());
@@ -152,7 +157,7 @@ impl Target {
             // No call is a build.
             let is_build = *name == "call" && value == "build";
             if !is_empty && !is_build {
-                map.insert((*name).into(), value.clone());
+                map.insert((*name).into(), escaped(value));
             }
         }
         Value::Object(map)
@@ -196,11 +201,7 @@ impl Target {
         }
         for (flag, name) in [("build-arg", "args"), ("label", "labels")] {
             for (key, value) in self.pairs(name) {
-                words.push(match value {
-                    Some(value) => format!("--{flag}={key}={value}"),
-                    // Without a value, that of the environment.
-                    None => word(flag, &key),
-                });
+                words.extend(value.map(|value| format!("--{flag}={key}={value}")));
             }
         }
         for (key, value) in self.pairs("extra-hosts") {
@@ -251,6 +252,51 @@ impl Target {
     }
 }
 
+/// The name of an attribute that has another one.
+fn long_name(name: &str) -> &str {
+    match name {
+        "secrets" => "secret",
+        "outputs" => "output",
+        "platform" => "platforms",
+        name => name,
+    }
+}
+
+/// Adds to a list what it lacks; of attestations, the last one of a type counts.
+pub fn add(name: &str, list: &mut Vec<Value>, more: Vec<Value>) {
+    for item in more {
+        if name == "attest" {
+            list.retain(|known| known["type"] != item["type"]);
+        }
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}
+
+/// Texts as a definition has them, so that what is printed can be read again.
+fn escaped(value: &Value) -> Value {
+    match value {
+        Value::String(text) => text.replace("${", "$${").replace("%{", "%%{").into(),
+        Value::Array(items) => items.iter().map(escaped).collect(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), escaped(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// What is said twice is said once.
+fn distinct(items: impl IntoIterator<Item = Value>) -> Value {
+    let mut kept: Vec<Value> = Vec::new();
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    Value::Array(kept)
+}
+
 fn read(name: &str, kind: Kind, value: Value) -> Result<Value, String> {
     let list = |value: Value| match value {
         Value::Array(items) => Ok(items),
@@ -263,17 +309,16 @@ fn read(name: &str, kind: Kind, value: Value) -> Result<Value, String> {
             let items = list(value)?.into_iter().filter(|item| !item.is_null());
             let texts: Vec<String> = items.map(|item| text(&item)).collect::<Result<_, _>>()?;
             // A name that is empty is none, so that a condition can leave one out.
-            texts.into_iter().filter(|text| !text.is_empty()).map(Value::String).collect()
+            distinct(texts.into_iter().filter(|text| !text.is_empty()).map(Value::String))
         }
         Kind::Map => match value {
             Value::Object(map) => {
                 let mut read = Map::new();
                 for (key, value) in map {
-                    let value = match value {
-                        Value::Null => Value::Null,
-                        value => Value::String(text(&value)?),
-                    };
-                    read.insert(key, value);
+                    // What is null says nothing, and hides nothing that a parent says.
+                    if !value.is_null() {
+                        read.insert(key, Value::String(text(&value)?));
+                    }
                 }
                 Value::Object(read)
             }
@@ -298,7 +343,7 @@ fn read(name: &str, kind: Kind, value: Value) -> Result<Value, String> {
                     other => return Err(format!("`{other}` is neither text nor map")),
                 }
             }
-            Value::Array(read)
+            distinct(read)
         }
     })
 }
@@ -360,15 +405,15 @@ mod tests {
             ("output", json!(["type=docker"])),
         ]);
         base.merge(&target(&[
-            ("tags", json!(["b", ""])),
-            ("args", json!({"B": "3", "C": null})),
-            ("cache-from", json!(["type=local,src=x"])),
+            ("tags", json!(["b", "", "b"])),
+            ("args", json!({"A": null, "B": "3", "C": null})),
+            ("cache-from", json!(["type=local,src=x", "type=local,src=x"])),
             ("output", json!([{"type": "image", "push": true}])),
         ]));
         assert_eq!(
             base.printed(),
             json!({
-                "args": {"A": "1", "B": "3", "C": null}, "tags": ["b"],
+                "args": {"A": "1", "B": "3"}, "tags": ["b"],
                 "cache-from": [{"type": "registry", "ref": "r/a"}, {"type": "local", "src": "x"}],
                 "output": [{"type": "image", "push": "true"}],
             })
@@ -379,12 +424,13 @@ mod tests {
 
     #[test]
     fn a_target_is_a_line_of_kiln() {
-        let mut all = Target::new();
+        let mut all = Target::default();
         all.merge(&target(&[
             ("context", json!("src/")),
             ("dockerfile", json!("app.Dockerfile")),
             ("contexts", json!({"base": "docker-image://x", "other": "target:other"})),
             ("args", json!({"A": "b=c", "E": null})),
+            ("network", json!("host")),
             ("secret", json!(["id=a,env=A"])),
             ("ssh", json!(["default"])),
             ("platforms", json!(["linux/amd64"])),
@@ -392,11 +438,12 @@ mod tests {
             ("extra-hosts", json!({"db": "10.0.0.1"})),
             ("output", json!(["out"])),
         ]));
+        all.complete();
         assert_eq!(
             all.words().join(" "),
-            "--file=src/app.Dockerfile --build-context=base=docker-image://x --build-arg=A=b=c --build-arg=E \
-             --add-host=db=10.0.0.1 --platform=linux/amd64 --secret=id=a,env=A --output=type=local,dest=out \
-             --ssh=default --no-cache=true src/"
+            "--file=src/app.Dockerfile --build-context=base=docker-image://x --build-arg=A=b=c \
+             --add-host=db=10.0.0.1 --platform=linux/amd64 --allow=network.host --secret=id=a,env=A --output=type=local,dest=out \
+             --ssh=default --network=host --no-cache=true src/"
         );
         assert_eq!(all.links(), [("other".to_owned(), "other".to_owned())]);
     }

@@ -77,7 +77,7 @@ fn a_definition_is_printed_as_buildx_prints_it() {
             },
             "target": {
                 "app": {
-                    "context": ".", "dockerfile": "Dockerfile", "args": {"VERSION": "v1", "EXTRA": null},
+                    "context": ".", "dockerfile": "Dockerfile", "args": {"VERSION": "v1"},
                     "tags": ["r.example.com/app:v1", "app:latest"],
                     "cache-from": [{"type": "registry", "ref": "app:cache"}],
                     "target": "run", "platforms": ["linux/amd64"], "output": [{"type": "docker"}],
@@ -117,11 +117,73 @@ fn overrides_count_last() {
     ];
     let app = &print(FILE, &["app"], &flags, &[]).unwrap()["target"]["app"];
     assert_eq!(app["args"]["VERSION"], "9");
-    assert_eq!(app["platforms"], json!(["linux/arm64", "linux/amd64"]));
+    assert_eq!(app["platforms"], json!(["linux/arm64,linux/amd64"]));
     assert_eq!(app["tags"], json!(["a", "b"]));
     assert_eq!(app["cache-from"][1], json!({"type": "local", "src": "c"}));
     assert_eq!(app["no-cache"], json!(true));
     assert_eq!(app["output"], json!([{"type": "docker"}, {"type": "image", "push": "true"}]));
+}
+
+#[test]
+fn parents_say_only_what_they_say() {
+    let text = r#"
+        target "base" {
+          context = "src"
+          dockerfile = "base.Dockerfile"
+          args = { A = "1", B = "2" }
+          tags = ["b", "a", "b"]
+        }
+        target "platforms" {
+          args = { A = null }
+          network = "host"
+        }
+        target "app" {
+          inherits = ["base", "platforms"]
+          labels = { from = target.base.context }
+          colour = "red"
+        }
+        group "default" { targets = ["base", "app", "base"] }"#;
+    let all = print(text, &[], &["--set=app.args.X"], &[]).unwrap();
+    assert_eq!(all["group"]["default"]["targets"], json!(["app", "base"]));
+    assert_eq!(
+        all["target"]["app"],
+        json!({
+            "context": "src", "dockerfile": "base.Dockerfile", "args": {"A": "1", "B": "2"},
+            "labels": {"from": "src"}, "tags": ["b", "a"], "network": "host",
+            "entitlements": ["network.host"],
+        })
+    );
+    let notes = loaded(text, &[]).unwrap().notes;
+    assert_eq!(notes, ["target `app`: there is no attribute `colour`: it changes nothing"]);
+}
+
+#[test]
+fn push_and_load_leave_files_files() {
+    let outputs = |output: &str, flags: &[&str]| {
+        let text = format!("target \"a\" {{\n output = [{output}]\n}}");
+        print(&text, &["a"], flags, &[]).unwrap()["target"]["a"]["output"].clone()
+    };
+    let local = json!([{"type": "local", "dest": "o"}]);
+    assert_eq!(outputs("\"o\"", &["--push"]), local);
+    assert_eq!(outputs("\"o\"", &["--load"]), local);
+    assert_eq!(outputs("", &["--push"]), json!([{"type": "image", "push": "true"}]));
+    assert_eq!(outputs("\"type=registry\"", &["--push"]), json!([{"type": "registry"}]));
+    assert_eq!(outputs("\"type=registry\"", &["--set=a.push=false"]), Value::Null);
+    let image = outputs("\"type=image,push=true\"", &["--set=a.push=false", "--load"]);
+    assert_eq!(image, json!([{"type": "image", "push": "false"}, {"type": "docker"}]));
+}
+
+#[test]
+fn attestations_are_one_of_each_type() {
+    let text =
+        "target \"a\" {\n attest = [\"type=provenance,mode=max\"]\n args = { A = \"$${B}\" }\n}";
+    let flags = ["--provenance=mode=min", "--sbom=true", "--set=a.attest=type=sbom,generator=x"];
+    let all = print(text, &["a"], &flags, &[]).unwrap();
+    let attest = &all["target"]["a"]["attest"];
+    assert_eq!(attest, &json!([{"type": "provenance", "mode": "min"}, {"type": "sbom"}]));
+    // What is printed can be read again.
+    assert_eq!(all["target"]["a"]["args"]["A"], "$${B}");
+    assert_eq!(print(&all.to_string(), &["a"], &[], &[]).unwrap(), all);
 }
 
 #[test]
@@ -143,7 +205,8 @@ fn what_is_wrong_is_named() {
     for (text, targets, flags, word) in [
         ("target \"a\" {}", &["b"][..], &[][..], "no group or target `b`; there are a"),
         ("target \"a\" {}", &[], &[], "no group or target `default`"),
-        ("target \"a\" { colour = 1 }", &["a"], &[], "target `a`: there is no attribute `colour`"),
+        ("target \"a b\" {}", &["a b"], &[], "`a b` is no name"),
+        ("target \"a\" { args = { X = target.b.tags } }", &["a"], &[], "no `target.b.tags`"),
         (
             "target \"a\" { tags = [nope] }",
             &["a"],
