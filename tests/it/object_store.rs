@@ -96,4 +96,36 @@ fn a_bucket_is_warm_for_the_next_machine() {
     let warm = build();
     assert!(warm.stderr.contains("12 steps cached, none ran"), "{}", warm.stderr);
     assert!(!format!("{}{}", cold.stderr, warm.stderr).contains(SECRET));
+    a_context_in_a_bucket(&moto, place.path());
+}
+
+/// kaniko's `--context=s3://…`.
+fn a_context_in_a_bucket(moto: &Moto, place: &Path) {
+    let context =
+        crate::context_of(&[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "a\n")]);
+    let archive = place.join("context.tar.gz");
+    let (file, folder) = (text(&archive), text(context.path()));
+    let made = Command::new("tar").args(["-czf", &file, "-C", &folder, "."]).status();
+    assert!(made.unwrap().success());
+    let bytes = std::fs::read(&archive).unwrap();
+    let path = "/team-cache/jobs/context.tar.gz";
+    let request =
+        fixtures::http::Request { method: "PUT", path, body: &bytes, ..Default::default() };
+    assert_eq!(fixtures::http::send(&moto.address, &request).unwrap().status, 200);
+    let kiln = kiln();
+    let tar = kiln.home().join("image.tar");
+    let build = |object: &str| {
+        let context = format!("--context=s3://team-cache/{object}");
+        let path = format!("--tar-path={}", text(&tar));
+        let mut command = kiln.command(["kaniko", &context, "--no-push", "-d", "app", &path]);
+        command.env("AWS_ACCESS_KEY_ID", "kiln").env("AWS_SECRET_ACCESS_KEY", SECRET);
+        command.env("S3_ENDPOINT", format!("http://{}", moto.address));
+        command.env("S3_FORCE_PATH_STYLE", "true");
+        fixtures::kiln::finish(command, b"")
+    };
+    build("jobs/context.tar.gz").expect_ok();
+    assert!(tar.is_file());
+    let missing = build("jobs/other.tar.gz");
+    assert_eq!(missing.code, Some(1), "{}", missing.stderr);
+    assert!(missing.stderr.contains("jobs/other.tar.gz"), "{}", missing.stderr);
 }

@@ -16,7 +16,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use oci::{Descriptor, Digest};
 use store::Place as BlobPlace;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use transfer::{Remote, RemoteError, RemoteStream};
 
@@ -87,6 +87,26 @@ impl BucketPlace {
         }
     }
 
+    /// Fetches an object into a file.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be written.
+    pub async fn fetch(&self, key: &str, file: &mut tokio::fs::File) -> Result<(), Error> {
+        let path = Path::parse(key).map_err(|error| Error::Settings {
+            place: self.0.name.clone(),
+            what: error.to_string(),
+        })?;
+        let failed = |error| self.0.failed(format!("read `{path}`"), &error);
+        let mut stream = self.0.store.get(&path).await.map_err(failed)?.into_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(failed)?;
+            let stats = registry::Stats { bytes_down: chunk.len() as u64, ..Default::default() };
+            self.0.client.count(stats);
+            file.write_all(&chunk).await.map_err(|error| self.0.unwritten(&error))?;
+        }
+        file.flush().await.map_err(|error| self.0.unwritten(&error))
+    }
+
     /// Where its layers are.
     pub fn remote(&self) -> Arc<dyn Remote> {
         self.0.clone()
@@ -131,6 +151,10 @@ impl Bucket {
     fn manifest(&self, name: &str) -> Result<Path, Error> {
         let path = self.settings.manifest(name);
         path.map_err(|what| Error::Settings { place: self.name.clone(), what })
+    }
+
+    fn unwritten(&self, error: &std::io::Error) -> Error {
+        Error::Place { place: self.name.clone(), what: format!("write what came: {error}") }
     }
 
     fn failed(&self, what: String, error: &object_store::Error) -> Error {

@@ -4,6 +4,7 @@
 //! kaniko; the build does not touch the files of the container around it, and the cache is
 //! BuildKit's (one tag) instead of an image per step.
 
+mod bucket;
 mod rows;
 mod warmer;
 
@@ -35,6 +36,8 @@ struct Plan {
     cache_folder: Option<PathBuf>,
     /// An archive that is the context.
     input: Option<PathBuf>,
+    /// The same in an object store.
+    object: Option<bucket::Object>,
     kaniko_folder: PathBuf,
     is_debug: bool,
     /// Variables that secrets are made of.
@@ -101,6 +104,13 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     {
         settings.root = root;
     }
+    let fetched = match &plan.object {
+        Some(object) => Some(object.fetch(&environment, &settings)?),
+        None => None,
+    };
+    if let Some(fetched) = &fetched {
+        settings.input = Some(fetched.path().to_owned());
+    }
     let args = build_args(plan.words.clone(), 1)?;
     let outcome =
         commands::build::execute(&args, &environment, &settings).map_err(|mut report| {
@@ -154,7 +164,13 @@ fn translate(
             }
         }
     }
-    for (flag, own) in [("target", "target"), ("custom-platform", "platform"), ("label", "label")] {
+    for (flag, own) in [
+        ("target", "target"),
+        ("custom-platform", "platform"),
+        ("label", "label"),
+        ("annotation", "annotation"),
+        ("secret", "secret"),
+    ] {
         plan.words.extend(given.all(flag).into_iter().map(|value| word(own, value)));
     }
     // kaniko asks the registry for a base's digest in every build.
@@ -233,17 +249,10 @@ fn source(
         .into_iter()
         .flat_map(|text| text.split(','))
         .find_map(|option| option.strip_prefix("branch="));
-    let is_blob = text.contains(".blob.core.windows.net/");
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    let fetched = |command: &str| {
-        Err(format!(
-            "`--context={text}`: contexts in object stores are not fetched: use `{command} | executor --context tar://stdin …`"
-        ))
-    };
+    plan.object = bucket::Object::of(text, environment, directory)?;
     let context = match scheme {
-        Some("s3") => return fetched(&format!("aws s3 cp {text} -")),
-        Some("gs") => return fetched(&format!("gcloud storage cat {text}")),
-        Some("https") if is_blob => return fetched(&format!("curl -sSf '{text}'")),
+        _ if plan.object.is_some() => no_sub("-".into(), sub, text)?,
         Some("git") => {
             let (words, variables) = git_secrets(environment);
             plan.words.extend(words);
@@ -263,7 +272,7 @@ fn source(
         }
         Some(other) => {
             return Err(format!(
-                "`--context={text}`: `{other}://` is none of dir, tar, git, https"
+                "`--context={text}`: `{other}://` is none of dir, tar, git, https, s3, gs"
             ));
         }
     };
@@ -337,6 +346,12 @@ fn outputs(given: &Given, environment: &Environment, plan: &mut Plan) -> Result<
     if let Some(level) = given.last("compression-level").filter(|level| *level != "-1") {
         options.push(field("compression-level", level));
     }
+    match given.last("image-format") {
+        None => {}
+        Some("oci") => options.push("oci-mediatypes=true".into()),
+        Some("docker") => options.push("oci-mediatypes=false".into()),
+        Some(other) => return Err(format!("`--image-format={other}`: there are oci and docker")),
+    }
     if given.is_on("reproducible", false) {
         plan.words.push("--build-arg=SOURCE_DATE_EPOCH=0".into());
         options.push("rewrite-timestamp=true".into());
@@ -356,14 +371,19 @@ fn outputs(given: &Given, environment: &Environment, plan: &mut Plan) -> Result<
     if given.last("tar-path").is_some() && plan.destinations.is_empty() {
         return Err("`--tar-path` needs `--destination`, the image's name in the archive".into());
     }
-    if push && (given.is_on("insecure", false) || given.is_on("skip-tls-verify", false)) {
+    // Without a push there is nothing that they could be for.
+    if is_insecure(given) && push {
         let hosts = plan.destinations.iter().map(|name| name.repository().host().to_owned());
         plan.registries.insecure.extend(hosts);
-    } else {
-        // Nothing is pushed that they could be for.
-        let _ = (given.has("insecure"), given.has("skip-tls-verify"));
     }
     Ok(())
+}
+
+/// Whether registries that are written to may be insecure, by either flag.
+fn is_insecure(given: &Given) -> bool {
+    // Both are read: what nobody reads has no meaning.
+    let flags = ["insecure", "skip-tls-verify"].map(|flag| given.is_on(flag, false));
+    flags.contains(&true)
 }
 
 /// `--cache` and what belongs to it.
@@ -405,7 +425,7 @@ fn cache(given: &Given, context: &str, plan: &mut Plan) -> Result<(), String> {
         None => {
             let reference = format!("{repository}:{tag}");
             let place = ["type=registry".to_owned(), field("ref", &reference)].join(",");
-            if given.is_on("insecure", false) || given.is_on("skip-tls-verify", false) {
+            if is_insecure(given) {
                 let reference: Reference = reference
                     .parse()
                     .map_err(|error| format!("`--cache-repo={repository}`: {error}"))?;
@@ -454,8 +474,9 @@ fn seconds(text: &str) -> Result<i64, String> {
 impl Registries {
     fn read(given: &Given, environment: &Environment) -> Result<Self, String> {
         let mut own = Self {
-            all_insecure: given.is_on("insecure-pull", false)
-                || given.is_on("skip-tls-verify-pull", false),
+            all_insecure: ["insecure-pull", "skip-tls-verify-pull"]
+                .map(|flag| given.is_on(flag, false))
+                .contains(&true),
             ..Self::default()
         };
         // Reads both, whatever the first says.
@@ -637,6 +658,8 @@ mod tests {
         for (context, expected) in [
             ("tar://stdin", "-"),
             ("tar://a.tar.gz", "-"),
+            ("gs://bucket/a.tar.gz", "-"),
+            ("https://a.blob.core.windows.net/c/k", "https://a.blob.core.windows.net/c/k"),
             ("git://github.com/a/b#refs/heads/main", "https://github.com/a/b.git#refs/heads/main"),
             ("git://github.com/a/b.git#main#abc", "https://github.com/a/b.git#abc"),
             (
@@ -653,12 +676,7 @@ mod tests {
                 "{context}"
             );
         }
-        for (context, word) in [
-            ("s3://b/k.tar.gz", "`aws s3 cp s3://b/k.tar.gz - | executor"),
-            ("gs://b/k", "gcloud storage cat"),
-            ("https://a.blob.core.windows.net/c/k", "curl"),
-            ("ftp://x", "none of dir"),
-        ] {
+        for (context, word) in [("s3://b/k.tar.gz", "AWS_REGION"), ("ftp://x", "none of dir")] {
             let error = planned(&format!("-d app --context={context}"), &Environment::default());
             assert!(error.unwrap_err().contains(word), "{context}");
         }
@@ -684,6 +702,20 @@ mod tests {
     }
 
     #[test]
+    fn flags_that_are_honoured_go_together() {
+        let switches: Vec<String> = EXECUTOR
+            .iter()
+            .filter(|row| row.takes == flags::Takes::Switch)
+            .filter(|row| matches!(row.fate, flags::Fate::Honoured(_)))
+            .map(|row| format!("--{}", row.name))
+            .filter(|flag| flag != "--no-push")
+            .collect();
+        let line = format!("-d r:5000/a {}", switches.join(" "));
+        planned(&line, &Environment::default()).unwrap();
+        planned(&format!("{line} --no-push"), &Environment::default()).unwrap();
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, word) in [
             ("--cache", "`--destination` is missing"),
@@ -695,6 +727,7 @@ mod tests {
             ("-d a --snapshoot", "unknown flag: --snapshoot"),
             ("-d a --digest-file=https://x", "curl"),
             ("-d a --log-format=xml", "there are text"),
+            ("-d a --image-format=x", "there are oci and docker"),
             ("-d a --cache-run-layers=false", "--no-cache-filter"),
             ("-d a --git=insecure-skip-tls=true", "always checked"),
         ] {

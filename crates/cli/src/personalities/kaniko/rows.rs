@@ -150,7 +150,7 @@ fn file_or_url(path: &str) -> Verdict {
 /// The executor's flags.
 pub const EXECUTOR: &[Row] = &[
     Row::value("dockerfile", "Dockerfile", Fate::Honoured("a path from here, else in the context; a URL")).short('f'),
-    Row::value("context", ".", Fate::Honoured("a folder (`dir://`), `tar://FILE`, `tar://stdin`, `git://`, `https://….tar.gz`; `s3://`, `gs://` and Azure are refused with the line that fetches them")).short('c'),
+    Row::value("context", ".", Fate::Honoured("a folder (`dir://`), `tar://FILE`, `tar://stdin`, `git://`, `https://….tar.gz`, `s3://` (also S3_ENDPOINT and S3_FORCE_PATH_STYLE), `gs://`, Azure's addresses")).short('c'),
     Row::value("context-sub-path", "sub", Fate::Honoured("a folder of the context")),
     Row::value("bucket", "b", Fate::Refused("give the whole address: `--context gs://BUCKET/FILE.tar.gz`")).short('b'),
     Row::value("git", "branch=main", Fate::Judged("`branch=`: honoured; `single-branch`, `recurse-submodules`, `depth`: accepted; `insecure-skip-tls`: refused", super::git_option)),
@@ -159,6 +159,11 @@ pub const EXECUTOR: &[Row] = &[
     Row::switch("skip-unused-stages", Fate::Accepted("stages that are not needed are never built")),
     PLATFORM,
     Row::value("label", "a=b", Fate::Honoured("metadata of the image")),
+    Row::value("annotation", "a=b", Fate::Honoured("an annotation of the image, as kaniko's forks have it")),
+    Row::value("secret", "id=a,src=f", Fate::Honoured("a secret for `RUN --mount=type=secret`, as kaniko's forks have it")),
+    Row::value("image-format", "oci", Fate::Honoured("oci or docker, as kaniko's forks have it")),
+    Row::switch("pre-cleanup", Fate::Accepted("a build leaves this container's files as they are")),
+    Row::switch("preserve-context", Fate::Accepted("a build leaves this container's files as they are")),
     Row::value("destination", "r.example.com/app", Fate::Honoured("names of the image; each is pushed")).short('d'),
     Row::switch("no-push", Fate::Honoured("pushes nothing; the image is kept in kiln's root. Also KANIKO_NO_PUSH")),
     Row::switch("no-push-cache", Fate::Honoured("reads the cache, and leaves nothing there")),
