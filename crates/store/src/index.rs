@@ -135,6 +135,13 @@ impl LayerIndex {
         bytes
     }
 
+    /// Whether a file begins as an index of this version does.
+    pub(crate) fn is_in(path: &std::path::Path) -> bool {
+        let mut start = [0; MAGIC.len()];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && start == *MAGIC
+    }
+
     /// Reads what [`Self::encode`] wrote. Nothing is believed: sizes are bounded, paths are
     /// checked and their order is.
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {

@@ -210,7 +210,7 @@ impl Store {
         if !self.layer_folder(diff_id).is_dir() {
             return Ok(false);
         }
-        if self.use_item(Table::Layers, diff_id)? {
+        if self.has_own_index(diff_id) && self.use_item(Table::Layers, diff_id)? {
             return Ok(true);
         }
         let Some(size) = self.check_layer(diff_id)? else {
@@ -229,8 +229,9 @@ impl Store {
 
     /// Whether a layer's index is here that was made of the layer's own bytes.
     pub fn has_own_index(&self, diff_id: &Digest) -> bool {
+        // One that another version of kiln wrote is none: the layer is read again.
         lock(&self.inner.indexes).contains_key(diff_id)
-            || self.layer_path(diff_id).join("index").exists()
+            || LayerIndex::is_in(&self.layer_path(diff_id).join("index"))
     }
 
     /// A layer's index; its own if that is here, else a lent one.

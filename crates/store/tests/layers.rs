@@ -368,6 +368,23 @@ fn a_written_layer_is_the_same_however_it_comes() {
 }
 
 #[test]
+fn an_index_of_another_version_is_none() {
+    let fixture = Fixture::plain();
+    let entries = [file("a", "one")];
+    let diff_id = fixture.unpack(&entries, &[]).unwrap();
+    let layer = fixture.store.layer_folder(&diff_id);
+    let index = layer.parent().unwrap().join("index");
+    fs::write(&index, b"KLIX\x01 what an older kiln wrote").unwrap();
+    // The next process reads the layer again.
+    let root = fixture.folder.path().join("root");
+    let store = Store::open(&root, OpenOptions::new(Privileges::None)).unwrap();
+    assert!(!store.has_index(&diff_id) && !store.is_unpacked(&diff_id).unwrap());
+    let next = Fixture { store, ..fixture };
+    assert_eq!(next.unpack(&entries, &[]).unwrap(), diff_id);
+    assert_eq!(next.paths(&diff_id), ["a"]);
+}
+
+#[test]
 fn a_commit_has_what_was_changed() {
     let Some(fixture) = Fixture::root() else { return };
     let base = fixture
