@@ -266,7 +266,11 @@ impl Download {
             };
             let host = answer.host.clone();
             self.answer = None;
-            if !self.retry.pause(None).await {
+            let goes_on = match &broken {
+                Some(error) => self.retry.pause_after(error).await,
+                None => self.retry.pause(None).await,
+            };
+            if !goes_on {
                 return Err(broken.unwrap_or_else(|| self.size_error(&host, self.offset)));
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use oci::{Digest, Repository};
 use reqwest::Method;
@@ -29,6 +30,8 @@ struct Shared {
     /// Mirrors of a host and, last, the host itself; apart for insecure use.
     endpoints: Mutex<HashMap<(String, bool), Endpoints>>,
     presence: Mutex<HashMap<(Repository, Digest), PresenceCell>>,
+    /// Hosts that said nothing when they were asked last.
+    silent: Mutex<BTreeSet<String>>,
 }
 
 /// Where the requests for a host go, in the order in which they are asked.
@@ -83,6 +86,7 @@ impl Client {
             counters: Arc::default(),
             endpoints: Mutex::default(),
             presence: Mutex::default(),
+            silent: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), insecure: Arc::default() })
     }
@@ -100,6 +104,23 @@ impl Client {
         let mut insecure = BTreeSet::clone(&self.insecure);
         insecure.insert(host.into());
         Self { shared: self.shared.clone(), insecure: Arc::new(insecure) }
+    }
+
+    /// How long a host may take to begin an answer: less where it said nothing before, so that a
+    /// build that can go on without it does not wait as long for each thing that it would have had.
+    pub(crate) fn patience(&self, host: &str) -> Duration {
+        let timeouts = self.settings().timeouts;
+        let silent = self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent.contains(host) { timeouts.idle_again.min(timeouts.idle) } else { timeouts.idle }
+    }
+
+    pub(crate) fn note_silence(&self, host: &str, is_silent: bool) {
+        let mut silent = self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_silent {
+            silent.insert(host.to_owned());
+        } else {
+            silent.remove(host);
+        }
     }
 
     /// What this client and its clones did so far.
@@ -208,5 +229,23 @@ impl Client {
     pub(crate) fn presence(&self, repository: &Repository, digest: Digest) -> PresenceCell {
         let mut presence = self.shared.presence.lock().unwrap_or_else(PoisonError::into_inner);
         presence.entry((repository.clone(), digest)).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_with_a_silent_host_is_shorter_until_it_answers() {
+        let client = Client::new(Settings::default()).unwrap();
+        let timeouts = Settings::default().timeouts;
+        client.note_silence("a", true);
+        assert_eq!(
+            (client.patience("a"), client.patience("b")),
+            (timeouts.idle_again, timeouts.idle)
+        );
+        client.note_silence("a", false);
+        assert_eq!(client.patience("a"), timeouts.idle);
     }
 }

@@ -241,8 +241,12 @@ impl Client {
             counters.bytes_up.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         let timeouts = self.settings().timeouts;
-        let commit = if is_read { timeouts.idle } else { timeouts.commit };
+        let commit = match is_read {
+            true => self.patience(&host),
+            false => timeouts.commit,
+        };
         let response = watch(client.execute(request), payload, timeouts.idle, commit).await;
+        self.note_silence(&host, response.is_err());
         let response = response.map_err(|waited| Error::silent(&host, waited))?;
         let response = response.map_err(|source| Error::reach(&host, source))?;
         Ok(Answer { response, host, own, idle: timeouts.idle, counters })
@@ -264,7 +268,7 @@ async fn insist<F: Future<Output = Result<Answer>>>(
                 answer.drain().await;
             }
             Err(error) if error.is_passing() => {
-                if !retry.pause(None).await {
+                if !retry.pause_after(&error).await {
                     return Err(error);
                 }
             }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use crate::Error;
+
 /// How often and how soon a request is sent again that failed for a passing reason: a broken
 /// connection, 408, 429, or a fault of the server.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,15 @@ impl Retry {
     /// Bytes came through: failures before them no longer count.
     pub(crate) fn progressed(&mut self) {
         self.failed = 0;
+    }
+
+    /// Waits before the next attempt after an error. Somebody who said nothing for long counts as
+    /// much as half of all attempts: whoever waits for him has waited enough after two.
+    pub(crate) async fn pause_after(&mut self, error: &Error) -> bool {
+        if matches!(error, Error::Silent { .. }) {
+            self.failed += self.policy.attempts.div_ceil(2).saturating_sub(1);
+        }
+        self.pause(None).await
     }
 
     /// Waits before the next attempt, as long as the server `asked` if it did; false if there is

@@ -44,6 +44,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until an answer begins, or the next bytes of one.
     pub idle: Duration,
+    /// Until an answer of a host begins that said nothing the last time.
+    pub idle_again: Duration,
     /// Until a registry says that it took what it was sent; it may copy gigabytes meanwhile.
     pub commit: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            idle_again: Duration::from_secs(15),
             commit: Duration::from_secs(300),
         }
     }

@@ -176,7 +176,11 @@ impl<S: BlobSource> Upload<'_, S> {
             if session.is_none() && self.is_there().await {
                 return Ok(());
             }
-            if !retry.pause(asked).await {
+            let goes_on = match asked {
+                Some(_) => retry.pause(asked).await,
+                None => retry.pause_after(&error).await,
+            };
+            if !goes_on {
                 return Err(error);
             }
         }

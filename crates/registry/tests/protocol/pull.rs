@@ -233,3 +233,26 @@ async fn downloads_run_side_by_side() {
     let pulled = futures_util::future::try_join_all(pulls).await.unwrap();
     assert!(pulled == blobs);
 }
+
+/// Whoever waits for a host that says nothing is not to wait as often as for one that answers.
+#[tokio::test]
+async fn a_host_that_says_nothing_is_asked_twice() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let mut settings = settings();
+    settings.timeouts.idle = std::time::Duration::from_millis(50);
+    settings.retry.attempts = 5;
+    let client = registry::Client::new(settings).unwrap().with_insecure(&host);
+    let reference = format!("{host}/a:v1").parse().unwrap();
+    let asked = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            held.push(connection);
+        }
+        held.len()
+    });
+    let error = client.resolve(&reference).await.unwrap_err();
+    assert!(matches!(error, Error::Silent { .. }), "{error}");
+    assert_eq!(client.stats().requests, 2);
+    asked.abort();
+}
