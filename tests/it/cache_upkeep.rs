@@ -144,7 +144,7 @@ fn a_miss_is_explained() {
             "    environment variable V: 1 → 2\n",
             "    file /src/a: size: 2 bytes → 7 bytes\n",
             "    file /src/b: mode: 0644 → 0600\n",
-            "    stands on [stage-1 2/4] COPY src /src, which ran\n",
+            "    stands on [stage-1 2/4] COPY src /src, which is not cached\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }

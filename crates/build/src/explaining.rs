@@ -277,7 +277,7 @@ impl Reason {
             Self::NotKept => vec![
                 "was made before with the same key, but what it made is in none of the caches (mode=min, pruned, or never exported)".into(),
             ],
-            Self::StandsOn(step) => vec![format!("stands on {step}, which ran")],
+            Self::StandsOn(step) => vec![format!("stands on {step}, which is not cached")],
             Self::Differs(differences) => differences.iter().map(line).collect(),
         }
     }

@@ -344,9 +344,9 @@ where
 
     async fn run_now(&self, id: StepId) -> Result<E::Output, E> {
         let step = self.graph.step(id);
-        if let Some(source) = self.executor.refuses(id) {
-            self.tasks.start(id).failed(&chain_text(&source));
-            return Err(SolveError { step: id, source });
+        if let Some((step, source)) = self.refused(id) {
+            self.tasks.start(step).failed(&chain_text(&source));
+            return Err(SolveError { step, source });
         }
         let fetched = (0..step.inputs.len()).map(|input| self.fetched(id, input));
         let inputs = try_join_all(fetched).await?;
@@ -373,6 +373,22 @@ where
         let records = self.cells(id).best_known().map(|known| &known.records);
         self.save(id, self.executor.chain_of(&output), records);
         Ok(output)
+    }
+
+    /// If a step may not run: the lowest of those that would have to, and may not. It is the one to
+    /// tell of, the others would run because of it.
+    fn refused(&self, id: StepId) -> Option<(StepId, E::Error)> {
+        self.executor.refuses(id)?;
+        let is_missing = |id: &StepId| {
+            let known = self.cells(*id).best_known();
+            known.is_some_and(|known| self.usable(*id, known).is_none())
+        };
+        let (mut missing, mut open) = (BTreeSet::from([id]), vec![id]);
+        while let Some(id) = open.pop() {
+            let inputs = self.graph.step(id).inputs.iter().copied();
+            open.extend(inputs.filter(is_missing).filter(|input| missing.insert(*input)));
+        }
+        missing.into_iter().find_map(|id| Some((id, self.executor.refuses(id)?)))
     }
 
     async fn execute(

@@ -178,7 +178,10 @@ fn of_files(before: &[FileFact], after: &[FileFact]) -> Vec<Difference> {
 
 /// What differs of a file: its mode, its size, or else its digest, which is of mode and content.
 fn of_file(path: &str, before: Option<&FileFact>, after: Option<&FileFact>) -> Vec<Difference> {
-    let size = |file: &FileFact| format!("{} bytes", file.size);
+    let size = |file: &FileFact| match file.size {
+        1 => "1 byte".to_owned(),
+        size => format!("{size} bytes"),
+    };
     let (Some(old), Some(new)) = (before, after) else {
         let what = format!("file {path}");
         return vec![Difference { what, before: before.map(size), after: after.map(size) }];

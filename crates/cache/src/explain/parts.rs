@@ -117,9 +117,10 @@ fn of_files(files: &FilesOp, parts: &mut Parts) {
                 add(parts, &numbered("inline file"), &text);
             }
             ActionKind::MakeDir { path, mode, owner: whose, timestamp, .. } => {
-                let whose = whose.as_ref().map(owner).unwrap_or_default();
+                let whose = whose.as_ref().map(|whose| format!(" {}", owner(whose)));
+                let whose = whose.unwrap_or_default();
                 let time = timestamp.map(|time| format!(" at {time}")).unwrap_or_default();
-                add(parts, &numbered("folder"), &format!("{path} {mode:04o} {whose}{time}"));
+                add(parts, &numbered("folder"), &format!("{path} {mode:04o}{whose}{time}"));
             }
         }
     }

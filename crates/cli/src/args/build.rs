@@ -114,12 +114,13 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub metadata_file: Option<PathBuf>,
 
-    /// Where earlier results are: an image, or type=registry|local with ref= or src=
+    /// Where earlier results are: an image, or type=registry,ref=…, type=local,src=…, or one of s3,
+    /// azblob, gcs, gha, redis, http and kv-folder with its options
     #[arg(long, value_name = "CACHE", help_heading = "Cache")]
     pub cache_from: Vec<String>,
 
-    /// Where to leave results: an image, or type=registry|local with ref= or dest=, mode=max,
-    /// compression=, ignore-error=, on-failure=…
+    /// Where to leave results: as --cache-from (local has dest=), or type=inline; with mode=max,
+    /// compression=, ignore-error=, on-failure=, mounts=true…
     #[arg(long, value_name = "CACHE", help_heading = "Cache")]
     pub cache_to: Vec<String>,
 

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(
             explained(&steps, false),
             "Why 2 steps ran:\n  [2/3] COPY . .\n    nothing is known of a step like it\n  \
-             [3/3] RUN make\n    stands on [2/3] COPY . ., which ran\n"
+             [3/3] RUN make\n    stands on [2/3] COPY . ., which is not cached\n"
         );
         assert_eq!(explained(&[], true), "Every step would be cached.\n");
     }

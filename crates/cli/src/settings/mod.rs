@@ -156,11 +156,14 @@ impl Settings {
             })
             .collect::<Result<_, String>>()?;
         let (style, warnings) = style(environment);
+        let place = match root {
+            Some(root) => root.to_owned(),
+            None => default_root(environment, is_superuser)?,
+        };
         Ok(Self {
-            root: match root {
-                Some(root) => root.to_owned(),
-                None => default_root(environment, is_superuser)?,
-            },
+            // Commands run where another folder is the working one.
+            root: std::path::absolute(&place)
+                .map_err(|error| format!("the root `{}`: {error}", place.display()))?,
             root_is_given: root.is_some(),
             docker_config: path("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))),
             docker_auth_config: environment.get("DOCKER_AUTH_CONFIG").map(Hidden::new),
@@ -301,6 +304,10 @@ mod tests {
             Path::new("/x/kiln")
         );
         assert_eq!(read(&[("KILN_ROOT", "/k")]).unwrap().root, Path::new("/k"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(read(&[("KILN_ROOT", "k/root")]).unwrap().root, here.join("k/root"));
+        let root = Settings::read(&Environment::of(&[]), Some(Path::new("r")), false).unwrap().root;
+        assert_eq!(root, here.join("r"));
         assert!(read(&[]).unwrap_err().contains("HOME"));
     }
 

@@ -370,6 +370,24 @@ fn a_failure_names_its_step_and_ends_the_others() {
 }
 
 #[test]
+fn of_steps_that_may_not_run_the_lowest_is_told() {
+    let cache = Memory::default();
+    let (mut graph, cached) = copied("make");
+    build(&graph, cached, &Toys::default(), &cache);
+    let changed = run(&mut graph, "changed", cached);
+    let files = merge(&mut graph, &[changed]);
+    let target = run(&mut graph, "more", files);
+    let refused = |steps: &[StepId]| {
+        let toys = Toys { refused: steps.iter().copied().collect(), ..Toys::default() };
+        let built = build(&graph, target, &toys, &cache);
+        (built.result.map(drop).unwrap_err().step, built.counts.runs)
+    };
+    // What is cached need not run, and so is not refused.
+    assert_eq!(refused(&[cached, changed, target]), (changed, Vec::new()));
+    assert_eq!(refused(&[target]), (target, Vec::new()));
+}
+
+#[test]
 fn a_long_chain_needs_little_stack() {
     let cache = Memory::default();
     let mut graph = Graph::new();

@@ -114,6 +114,8 @@ pub(super) struct Toys {
     pub failing: BTreeSet<String>,
     /// Steps that never end.
     pub endless: BTreeSet<String>,
+    /// Steps that may not run.
+    pub refused: BTreeSet<StepId>,
 }
 
 impl Toys {
@@ -138,6 +140,10 @@ impl Executor for Toys {
     type Output = String;
     type Chain = String;
     type Error = ToyError;
+
+    fn refuses(&self, id: StepId) -> Option<ToyError> {
+        self.refused.contains(&id).then_some(ToyError::Failed)
+    }
 
     async fn run(&self, _: StepId, step: &Step, inputs: Vec<String>) -> Result<String, ToyError> {
         self.counts.lock().unwrap().runs.push(step.name.clone());
