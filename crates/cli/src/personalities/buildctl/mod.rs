@@ -42,6 +42,7 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
             let mut words = vec!["du".to_owned()];
             words.extend(given.is_on("verbose", false).then(|| "--verbose".to_owned()));
             words.extend(given.last("format").map(|format| word("format", format)));
+            words.extend(given.all("filter").into_iter().map(|filter| word("filter", filter)));
             own(&words, invocation, &environment)
         }
         ("prune", rest) => {
@@ -112,6 +113,8 @@ fn prune(given: &Given) -> Result<Vec<String>, String> {
             words.push(format!("--{own}={megabytes}mb"));
         }
     }
+    words.extend(given.last("keep-duration").map(|time| word("until", time)));
+    words.extend(given.all("filter").into_iter().map(|filter| word("filter", filter)));
     given.done()?;
     Ok(words)
 }
@@ -317,6 +320,14 @@ impl Places {
                 Some(false) => {}
                 _ => return wrong("several platforms make an index anyway; leave it out".into()),
             },
+            // `kiln build` says what becomes of them.
+            "memory" => self.push("memory", value),
+            "memswap" => self.push("memory-swap", value),
+            "cpushares" => self.push("cpu-shares", value),
+            "cpuperiod" => self.push("cpu-period", value),
+            "cpuquota" => self.push("cpu-quota", value),
+            "cpusetcpus" => self.push("cpuset-cpus", value),
+            "cpusetmems" => self.push("cpuset-mems", value),
             "hostname" => {
                 return wrong(
                     "a step's host name is BuildKit's, and part of its key; leave it out".into(),

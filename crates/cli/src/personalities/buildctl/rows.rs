@@ -128,8 +128,7 @@ pub const BUILD: &[Row] = &[
 /// The flags of `du`.
 pub const DU: &[Row] = &[
     Row::switch("verbose", Fate::Honoured("shows more of each entry")).short('v'),
-    Row::value("filter", "x", Fate::Refused("filters are not there; `--verbose` has all entries"))
-        .short('f'),
+    Row::value("filter", "type==regular", Fate::Honoured("as `kiln du --filter`")).short('f'),
     Row::value("format", "json", Fate::Honoured("a table, or json")),
 ];
 
@@ -146,17 +145,8 @@ pub const PRUNE: &[Row] = &[
         "10000",
         Fate::Honoured("megabytes of the disk that shall be free"),
     ),
-    Row::value(
-        "keep-duration",
-        "24h",
-        Fate::Refused("there is `--keep-storage`, a size in megabytes"),
-    ),
-    Row::value(
-        "filter",
-        "x",
-        Fate::Refused("filters are not there; without, everything that is not needed goes"),
-    )
-    .short('f'),
+    Row::value("keep-duration", "24h", Fate::Honoured("only what was not used for so long")),
+    Row::value("filter", "type==regular", Fate::Honoured("as `kiln prune --filter`")).short('f'),
     Row::switch("verbose", Fate::Honoured("shows what is removed")).short('v'),
 ];
 
@@ -181,6 +171,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("shm-size", "the size of /dev/shm"),
     ("ulimit", "limits, `NAME=SOFT:HARD,…`"),
     ("cgroup-parent", "the control group of steps"),
+    ("memory", "noted: steps have the limits of the job that kiln runs in; also memswap, cpu…"),
     ("cache-imports", "caches, as the JSON that buildx sends"),
     ("cache-from", "caches, as references"),
     ("requestid", "a question instead of a build, as `kiln build --call`"),

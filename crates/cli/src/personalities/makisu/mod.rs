@@ -126,12 +126,15 @@ fn progress(global: &Given) -> Result<&'static str, String> {
         Some("json") => "rawjson",
         Some(other) => return Err(format!("`--log-fmt={other}`: there are console and json")),
     };
+    let mode = match global.last("log-level") {
+        Some("error" | "fatal" | "panic") => "none",
+        None | Some("debug" | "info" | "warn") => mode,
+        Some(other) => {
+            return Err(format!("`--log-level={other}`: there are debug, info, warn and error"));
+        }
+    };
     global.done()?;
-    match global.last("log-level") {
-        Some("error" | "fatal" | "panic") => Ok("none"),
-        None | Some("debug" | "info" | "warn") => Ok(mode),
-        Some(other) => Err(format!("`--log-level={other}`: there are debug, info, warn and error")),
-    }
+    Ok(mode)
 }
 
 /// The names that an image goes to: with each registry before the tag, and the replicas.
@@ -314,7 +317,6 @@ mod tests {
         });
         walk(GLOBAL, |words| {
             let given = flags::read(GLOBAL, words, Operands::Anywhere)?;
-            given.last("log-level");
             progress(&given).map(|_| given.notes)
         });
         walk(PUSH, |words| flags::read(PUSH, words, Operands::Anywhere).map(|given| given.notes));
