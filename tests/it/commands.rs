@@ -183,6 +183,26 @@ fn what_was_pulled_is_there_without_its_registry() {
 }
 
 #[test]
+fn help_is_a_word_too() {
+    let kiln = kiln();
+    for (asked, flag) in
+        [(&["help", "build"][..], ["build", "--help"]), (&["help", "bake"], ["bake", "--help"])]
+    {
+        assert_eq!(kiln.run(asked).expect_ok().stdout, kiln.run(flag).expect_ok().stdout);
+    }
+    assert!(kiln.run(["help"]).expect_ok().stdout.contains("Images of this machine:"));
+}
+
+#[test]
+fn a_root_that_cannot_be_written_says_what_to_do() {
+    let kiln = kiln();
+    let mut command = kiln.command(["images"]);
+    command.env("KILN_ROOT", "/proc/kiln");
+    let run = fixtures::kiln::finish(command, b"");
+    refuses(&run, &["/proc/kiln", "KILN_ROOT names another folder"]);
+}
+
+#[test]
 fn unknown_images() {
     let Some(registry) = registry("unknown_images", Access::Open) else { return };
     let kiln = kiln();

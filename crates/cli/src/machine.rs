@@ -51,7 +51,8 @@ pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, Str
         // Who can mount can also do without.
         Some(Privileges::Chroot) if most != Privileges::None => Privileges::Chroot,
         None if matches!(most, Privileges::Root | Privileges::UserNamespace) => {
-            let can_mark = Store::can_mark(&settings.root, most).map_err(|error| chain(&error))?;
+            let can_mark =
+                Store::can_mark(&settings.root, most).map_err(|error| unusable(&error))?;
             if can_mark { most } else { Privileges::Chroot }
         }
         _ => most,
@@ -60,7 +61,23 @@ pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, Str
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
     let limits = settings.archive_limits;
     Store::open(&settings.root, OpenOptions { privileged, unmapped_owners, limits })
-        .map_err(|error| chain(&error))
+        .map_err(|error| unusable(&error))
+}
+
+/// Why a root cannot be used, and what to do where it is a folder that cannot be written.
+fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let is_place = causes.any(|cause| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let kinds = [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem];
+        kind.is_some_and(|kind| kinds.contains(&kind))
+    });
+    let text = chain(error);
+    match is_place {
+        true => format!("{text}; kiln keeps its state there: KILN_ROOT names another folder"),
+        false => text,
+    }
 }
 
 /// What a build needs of this machine.

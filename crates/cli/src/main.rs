@@ -30,13 +30,13 @@ use settings::{Environment, Settings};
 fn main() -> ExitCode {
     // A container's init process is this binary too.
     runtime::init_if_asked();
-    let words: Vec<OsString> = std::env::args_os().collect();
+    let words = with_help(std::env::args_os().collect());
     let (result, is_debug) = match personalities::choose(&words) {
         Some(invocation) => {
             let is_debug = invocation.is_debug;
             (personalities::run(invocation), is_debug)
         }
-        None => match Cli::try_parse() {
+        None => match Cli::try_parse_from(words) {
             Ok(cli) => {
                 let is_debug = cli.global.debug;
                 (run(cli), is_debug)
@@ -63,6 +63,15 @@ fn main() -> ExitCode {
             ExitCode::from(report.exit_code())
         }
     }
+}
+
+/// `kiln help build` is `kiln build --help`, for what other tools have too.
+fn with_help(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") && personalities::choose(&words).is_none() {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 fn run(cli: Cli) -> Result<(), Report> {
