@@ -30,6 +30,7 @@ use settings::{Environment, Settings};
 fn main() -> ExitCode {
     // A container's init process is this binary too.
     runtime::init_if_asked();
+    runtime::share_heaps();
     let words = with_help(std::env::args_os().collect());
     let (result, is_debug) = match personalities::choose(&words) {
         Some(invocation) => {

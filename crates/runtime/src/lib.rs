@@ -41,3 +41,4 @@ pub use init::init_if_asked;
 pub use probe::{ADVICE, Capabilities, ChrootCapabilities, Isolation};
 pub use run::{Exit, Finished, Runtime, RuntimeOptions};
 pub use standing::{Standing, become_namespace_root, standing};
+pub use sys::share_heaps;

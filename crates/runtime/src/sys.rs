@@ -194,6 +194,13 @@ pub fn hide_from_others() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
+/// Has all threads of this process share two heaps. glibc gives each thread one of its own up to eight for a core, and
+/// what is free in one serves no other: measured, a sixth of the memory of a build. Before the first thread.
+pub fn share_heaps() {
+    // SAFETY: no memory is involved, and one thread only.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}
+
 /// What `uname` says, with another name of the machine: the kernel's bytes.
 pub fn uname_as(hostname: &str) -> rustix::io::Result<Vec<u8>> {
     const FIELD: usize = 65;
