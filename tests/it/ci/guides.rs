@@ -120,7 +120,9 @@ fn github_actions() {
     let file = guide::file("github-actions.md", ".github/workflows/build.yml");
     let file = yaml(&file);
     let steps = file["jobs"]["build"]["steps"].as_sequence().unwrap();
-    let build = steps.iter().find(|step| step.as_mapping_get("name").is_some()).unwrap();
+    let is_build =
+        |step: &&Yaml<'_>| step.as_mapping_get("name").is_some_and(|n| string(n) == "Build");
+    let build = steps.iter().find(is_build).unwrap();
     let host = ci.registry.host();
     let image = format!("{host}/team/app");
     let environment = [
