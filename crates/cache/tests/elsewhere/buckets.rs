@@ -121,9 +121,42 @@ async fn azure_keeps_a_cache_played() {
     let server = FakeServer::of_objects();
     there_and_back(&server, azure(&server.url())).await;
     let asked = server.asked();
-    let put = asked.iter().find(|asked| asked.method == "PUT").unwrap();
-    assert_eq!(put.headers["x-ms-blob-type"], "BlockBlob");
-    assert!(put.headers["authorization"].starts_with("SharedKey account:"));
+    let is_put = |asked: &&testing::Asked| asked.method == "PUT";
+    let puts: Vec<_> = asked.iter().filter(is_put).collect();
+    // The container was not there.
+    assert_eq!(puts[0].target, "/bucket?restype=container");
+    let of_containers = asked.iter().filter(|asked| asked.target == puts[0].target).count();
+    assert_eq!(of_containers, 2, "it is asked for once, and made once");
+    assert_eq!(puts[1].headers["x-ms-blob-type"], "BlockBlob");
+    for put in puts {
+        assert!(put.headers["authorization"].starts_with("SharedKey account:"));
+    }
+}
+
+#[tokio::test]
+async fn azures_container_is_made_only_where_it_is_missing_played() {
+    for (there, made, expected) in [(403, 201, ""), (404, 409, ""), (404, 403, "no container")] {
+        let server = FakeServer::start(move |asked| {
+            let is_container = asked.target.contains("restype=container");
+            Answer::of(match (is_container, asked.method.as_str()) {
+                (true, "GET") => there,
+                (true, _) => made,
+                (false, "GET" | "HEAD") => 404,
+                (false, _) => 201,
+            })
+        });
+        let registry = FakeRegistry::start();
+        let machine = Machine::new(&registry);
+        let solved = machine.build(Vec::new()).await;
+        let settings = PlaceSettings::Bucket(azure(&server.url()));
+        let place = Place::open(&settings, machine.transfer.client()).unwrap();
+        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+        let request = request(cache::Form::ImageManifest);
+        let written = cache::write(&export, &machine.transfer, &place, &request).await;
+        let text = written.err().map(|error| graph::chain_text(&error)).unwrap_or_default();
+        // A server that keeps nothing is found out, but only after the container.
+        assert_eq!(text.contains("no container"), !expected.is_empty(), "{there} {made}: {text}");
+    }
 }
 
 /// Against a server that plays Google Cloud Storage (its XML interface).

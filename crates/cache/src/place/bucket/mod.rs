@@ -1,6 +1,7 @@
 //! An object store: S3, Azure, Google. One object for each layer, by its digest, and one for the
 //! config, in which each layer says what it is (BuildKit `cache/remotecache/{s3,azblob}`).
 
+mod container;
 mod settings;
 mod touch;
 
@@ -17,7 +18,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMul
 use oci::{Descriptor, Digest};
 use store::Place as BlobPlace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use transfer::{Remote, RemoteError, RemoteStream};
 
 pub use settings::{BucketSettings, Service};
@@ -45,6 +46,9 @@ struct Bucket {
     client: registry::Client,
     store: Arc<dyn ObjectStore>,
     s3: Option<Arc<object_store::aws::AmazonS3>>,
+    azure: Option<Arc<object_store::azure::MicrosoftAzure>>,
+    /// Whether the container is there to be written to; unset until asked.
+    container: OnceCell<()>,
     /// How many layers go at the same time.
     lanes: Semaphore,
 }
@@ -69,6 +73,8 @@ impl BucketPlace {
             client: client.clone(),
             store: opened.store,
             s3: opened.s3,
+            azure: opened.azure,
+            container: OnceCell::new(),
             lanes: Semaphore::new(settings.parallelism.max(1)),
             settings,
         })))
@@ -138,6 +144,11 @@ impl BucketPlace {
 
     pub(super) async fn put(&self, documents: &Documents) -> Result<(), Error> {
         let bytes = Bytes::from(documents.config.clone());
+        let ready = self.0.make_container().await;
+        ready.map_err(|error| Error::Place {
+            place: self.0.name.clone(),
+            what: error.to_string(),
+        })?;
         for name in &self.0.settings.names {
             let path = self.0.manifest(name)?;
             let put = self.0.store.put(&path, PutPayload::from_bytes(bytes.clone())).await;
@@ -218,6 +229,13 @@ impl Bucket {
         }
     }
 
+    async fn make_container(&self) -> Result<(), RemoteError> {
+        let Some(azure) = &self.azure else { return Ok(()) };
+        let (settings, client) = (&self.settings, &self.client);
+        let container = container::Container { azure, settings, client };
+        self.container.get_or_try_init(|| container.ensure()).await.map(drop)
+    }
+
     async fn put_small(&self, path: &Path, file: &File) -> Result<(), RemoteError> {
         let bytes = tokio::fs::read(file).await?;
         let put = self.store.put(path, PutPayload::from(bytes)).await;
@@ -283,7 +301,11 @@ impl Remote for Bucket {
     ) -> BoxFuture<'a, Result<Bytes, RemoteError>> {
         Box::pin(async {
             let path = self.blob(blob)?;
-            self.store.get_range(&path, range).await.map_err(|error| self.told(&error))
+            let part = self.store.get_range(&path, range).await;
+            let part = part.map_err(|error| self.told(&error))?;
+            let stats = registry::Stats { bytes_down: part.len() as u64, ..Default::default() };
+            self.client.count(stats);
+            Ok(part)
         })
     }
 
@@ -310,6 +332,7 @@ impl Remote for Bucket {
         Box::pin(async move {
             let _lane = self.lanes.acquire().await?;
             let path = self.blob(blob)?;
+            self.make_container().await?;
             match blob.size <= PART {
                 true => self.put_small(&path, file).await,
                 false => self.put_parts(&path, file, blob.size).await,

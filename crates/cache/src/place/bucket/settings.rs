@@ -152,7 +152,7 @@ impl BucketSettings {
                 }
                 let builder = builder.with_virtual_hosted_style_request(is_virtual);
                 let store = Arc::new(builder.build().map_err(failed)?);
-                Ok(Opened { store: store.clone(), s3: Some(store) })
+                Ok(Opened { store: store.clone(), s3: Some(store), azure: None })
             }
             Service::Azure { account_url, account } => {
                 let mut builder = MicrosoftAzureBuilder::new()
@@ -167,8 +167,8 @@ impl BucketSettings {
                         builder = builder.with_config(key, value);
                     }
                 }
-                let store = builder.build().map_err(failed)?;
-                Ok(Opened { store: Arc::new(store), s3: None })
+                let store = Arc::new(builder.build().map_err(failed)?);
+                Ok(Opened { store: store.clone(), s3: None, azure: Some(store) })
             }
             Service::Google { endpoint } => {
                 let mut builder = GoogleCloudStorageBuilder::new()
@@ -184,16 +184,18 @@ impl BucketSettings {
                     builder = builder.with_base_url(endpoint.trim_end_matches('/'));
                 }
                 let store = builder.build().map_err(failed)?;
-                Ok(Opened { store: Arc::new(store), s3: None })
+                Ok(Opened { store: Arc::new(store), s3: None, azure: None })
             }
         }
     }
 }
 
-/// A client of an object store; apart, where it is of S3, for what the library has no word for.
+/// A client of an object store; apart, where it is of S3 or Azure, for what the library has no word
+/// for.
 pub(super) struct Opened {
     pub store: Arc<dyn ObjectStore>,
     pub s3: Option<Arc<object_store::aws::AmazonS3>>,
+    pub azure: Option<Arc<object_store::azure::MicrosoftAzure>>,
 }
 
 fn with_bucket(endpoint: &str, bucket: &str) -> Result<String, String> {
