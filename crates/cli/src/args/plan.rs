@@ -86,13 +86,33 @@ fn each<T>(
     of(flag, values.iter().map(read).collect())
 }
 
+/// Caches without those that mean nothing here; that they are left out is a warning.
+fn in_place(
+    flag: &str,
+    values: &[String],
+    around: Surroundings<'_>,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
+    let is_kept = |text: &&String| match cache::out_of_place(text, around) {
+        Some(why) => {
+            warnings.push(format!("`{flag}` is left out: {why}"));
+            false
+        }
+        None => true,
+    };
+    values.iter().filter(is_kept).cloned().collect()
+}
+
 /// Makes a request of flags.
 ///
 /// # Errors
 /// A sentence that names the flag, and what is wrong or not there yet.
 pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
-    let warnings = args.other.judge()?;
+    let mut warnings = args.other.judge()?;
     let directory = inputs.directory;
+    let around = Surroundings { directory, environment: inputs.environment };
+    let from = in_place("--cache-from", &args.cache_from, around, &mut warnings);
+    let to = in_place("--cache-to", &args.cache_to, around, &mut warnings);
     let tags = tags(&args.tag)?;
     let outputs = outputs(args, &inputs, !tags.is_empty())?;
     let build_args =
@@ -106,10 +126,8 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let presentation = presentation(args, &inputs, &outputs, warnings)?;
     // Standard input last: a flag that is wrong is said before anybody has to type.
     let file = args.file.as_deref().filter(|file| !file.is_empty());
-    let around = Surroundings { directory, environment: inputs.environment };
-    let cache_from =
-        each("--cache-from", &args.cache_from, |text| cache::cache_from(text, around))?;
-    let cache_to = each("--cache-to", &args.cache_to, |text| cache::cache_to(text, around))?;
+    let cache_from = each("--cache-from", &from, |text| cache::cache_from(text, around))?;
+    let cache_to = each("--cache-to", &to, |text| cache::cache_to(text, around))?;
     let cache_to = with_inline(cache_to.into_iter().flatten().collect(), &build_args);
     let mut request = Request {
         target: args.target.clone().filter(|target| !target.is_empty()),

@@ -60,6 +60,10 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         }
         Value::Typed(kind, fields) => (kind, fields),
     };
+    // buildx passes the options of both directions to both, and BuildKit looks at its own.
+    for option in EXPORT_ALONE {
+        fields.take(option);
+    }
     let cache = match kind.as_str() {
         "registry" => {
             let reference = take_reference(&mut fields)?;
@@ -81,16 +85,11 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         }
         "s3" | "azblob" | "gcs" => {
             let settings = bucket::bucket(&kind, &mut fields, around)?;
-            // buildx passes the options of both directions to both.
-            fields.take("mode");
-            fields.take("ignore-error");
             bucket::nothing_left(&kind, &fields)?;
             CacheFrom::Elsewhere(PlaceSettings::Bucket(settings))
         }
         "gha" | "redis" | "http" | "kv-folder" => {
             let settings = service::service(&kind, &mut fields, around)?;
-            fields.take("mode");
-            fields.take("ignore-error");
             service::nothing_left(&kind, &fields)?;
             CacheFrom::Elsewhere(settings)
         }
@@ -102,6 +101,29 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         kind => return Err(unknown_type(kind)),
     };
     Ok(vec![cache])
+}
+
+/// What only whoever writes a cache looks at.
+const EXPORT_ALONE: [&str; 8] = [
+    "mode",
+    "image-manifest",
+    "oci-mediatypes",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "ignore-error",
+    "on-failure",
+];
+
+/// Why a value of `--cache-from` or `--cache-to` means nothing here, where that is no fault of whoever
+/// gave it: GitHub's cache outside of GitHub. buildx leaves it out too, without a word.
+pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<String> {
+    match value(text) {
+        Ok(Value::Typed(kind, mut fields)) if kind == "gha" => {
+            service::outside_github(&mut fields, around)
+        }
+        _ => None,
+    }
 }
 
 const TO_REGISTRY: [&str; 12] = [
@@ -327,6 +349,30 @@ mod tests {
     }
 
     #[test]
+    fn one_text_serves_both_directions() {
+        let read =
+            from("type=registry,ref=a,mode=max,compression=zstd,image-manifest=true").unwrap();
+        assert_eq!(read, from("type=registry,ref=a").unwrap());
+        assert!(from("type=local,src=a,mode=max,ignore-error=true").is_ok());
+    }
+
+    #[test]
+    fn githubs_cache_is_out_of_place_elsewhere() {
+        let with = |pairs: &[(&str, &str)], text: &str| {
+            let environment = Environment::of(pairs);
+            let directory = std::path::Path::new("/w");
+            out_of_place(text, Surroundings { directory, environment: &environment })
+        };
+        let runner =
+            [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "https://cache.example.com/")];
+        assert!(with(&[], "type=gha,scope=main").unwrap().contains("ACTIONS_RESULTS_URL"));
+        assert!(with(&runner[1..], "type=gha").unwrap().contains("ACTIONS_RUNTIME_TOKEN"));
+        assert_eq!(with(&runner, "type=gha"), None);
+        assert_eq!(with(&[], "type=gha,token=t,url=https://cache.example.com/"), None);
+        assert_eq!(with(&[], "type=s3,bucket=b"), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, word) in [
             ("type=gha", "needs `url`"),
@@ -336,7 +382,7 @@ mod tests {
             ("ref=x", "`type` is missing"),
             ("type=local", "needs `src`"),
             ("type=local,src=a,digest=x", "digest"),
-            ("type=registry,ref=a,mode=max", "`mode` is not an option"),
+            ("type=registry,ref=a,dest=b", "`dest` is not an option"),
             ("", "empty"),
         ] {
             let error = from(text).unwrap_err();

@@ -70,6 +70,22 @@ fn given(fields: &mut Fields, key: &str) -> Option<String> {
     fields.take(key).filter(|value| !value.is_empty())
 }
 
+const NO_URL: &str = "`type=gha` needs `url`, or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)";
+const NO_TOKEN: &str = "`type=gha` needs `token`, or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)";
+
+/// What is missing where GitHub's cache service is named and nothing says where it is.
+pub fn outside_github(fields: &mut Fields, around: Surroundings<'_>) -> Option<String> {
+    let mut has = |keys: [&str; 2], variables: [&str; 2]| {
+        keys.iter().any(|key| given(fields, key).is_some())
+            || variables.iter().any(|name| around.variable(name).is_some())
+    };
+    if !has(["url", "url_v2"], ["ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"]) {
+        return Some(NO_URL.into());
+    }
+    let has_token = has(["token", "token"], [GITHUB_TOKEN, GITHUB_TOKEN]);
+    (!has_token).then(|| NO_TOKEN.into())
+}
+
 fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSettings, String> {
     let wants_two = around.variable("ACTIONS_CACHE_SERVICE_V2");
     let wants_two = wants_two.is_some_and(|text| boolean(&text) == Some(true));
@@ -87,7 +103,7 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
     let (url, version) = match (of_two, of_one) {
         (Some(url), _) if version != Some(GithubVersion::One) => (url, Some(GithubVersion::Two)),
         (_, Some(url)) => (url, version),
-        _ => return Err("`type=gha` needs `url`, or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)".into()),
+        _ => return Err(NO_URL.into()),
     };
     let version = version.unwrap_or_else(|| {
         match url.contains("results-receiver.actions.githubusercontent.com") {
@@ -96,7 +112,7 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
         }
     });
     let token = given(fields, "token").or_else(|| around.variable(GITHUB_TOKEN));
-    let token = token.ok_or("`type=gha` needs `token`, or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)")?;
+    let token = token.ok_or(NO_TOKEN)?;
     let timeout = match given(fields, "timeout") {
         Some(text) => duration("timeout", &text)?,
         None => GITHUB_TIMEOUT,
