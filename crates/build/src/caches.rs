@@ -146,6 +146,12 @@ async fn export_one(
             for note in mounts::leave(host, to, &place, solved).await {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
+            if let CacheTarget::Local { reset: true, .. } = to.target
+                && let Err(error) = place.tidy().await
+            {
+                let text = format!("old blobs stay: {}", transfer::chain_text(&error));
+                host.events.send(task, TaskEvent::Warning(text.into()));
+            }
             host.events.send(task, TaskEvent::Done);
             Ok(exported.map(|exported| exported.descriptor))
         }
@@ -238,7 +244,7 @@ pub(crate) fn place_to(
         CacheTarget::Registry { reference, insecure } => {
             Place::Registry(RegistryPlace { reference, insecure })
         }
-        CacheTarget::Local { destination, tag } => {
+        CacheTarget::Local { destination, tag, .. } => {
             Place::Folder(FolderPlace { folder: destination, tag, digest: None })
         }
         CacheTarget::Elsewhere(settings) => return Some(Place::open(&settings, client)),

@@ -461,6 +461,8 @@ pub enum CacheTarget {
         destination: PathBuf,
         /// The tag in it.
         tag: String,
+        /// Whether blobs go that nothing in it names any more.
+        reset: bool,
     },
     /// Neither in a registry nor in a folder.
     Elsewhere(PlaceSettings),

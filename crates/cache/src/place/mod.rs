@@ -255,6 +255,18 @@ impl Place {
         }
     }
 
+    /// Removes what nothing in the place names any more; where kiln is not the one to do that,
+    /// nothing.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        match self.hold().await {
+            Some(_held) => self.sweep().await,
+            None => Ok(()),
+        }
+    }
+
     /// Does what takes time of [`Place::put`]: the less passes between looking and writing, the
     /// less can come between.
     ///

@@ -60,6 +60,11 @@ async fn a_folder_holds_caches_side_by_side() {
         assert_eq!(read("none", Some(digest)).await.unwrap().manifest, digest);
     }
     assert!(read("none", None).await.unwrap_err().is_absent());
+    // Tidied, it has what its tags name, and nothing else.
+    let stray = folder.join("blobs/sha256").join(oci::Digest::of("stray").hex());
+    std::fs::write(&stray, "stray").unwrap();
+    place("max", None).tidy().await.unwrap();
+    assert!(!stray.exists());
     let other = Machine::new(&registry);
     other.build(vec![read("min", None).await.unwrap()]).await;
     assert_eq!(other.ran(), [""; 0]);

@@ -173,8 +173,8 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
             let destination = fields.take("dest").filter(|path| !path.is_empty());
             let destination = destination.ok_or("`type=local` needs `dest`, a folder")?;
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            fields.not_yet("reset", &["", "false", "0"])?;
-            CacheTarget::Local { destination: around.directory.join(destination), tag }
+            let reset = fields.take_boolean("reset", false)?;
+            CacheTarget::Local { destination: around.directory.join(destination), tag, reset }
         }
         "s3" | "azblob" | "gcs" => {
             let settings = bucket::bucket(&kind, &mut fields, around)?;
@@ -197,7 +197,7 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
     let cache = options(target, &mut fields)?;
     match kind.as_str() {
         "local" => {
-            let known: Vec<&str> = ["dest", "tag"]
+            let known: Vec<&str> = ["dest", "tag", "reset"]
                 .into_iter()
                 .chain(
                     TO_REGISTRY
@@ -322,6 +322,8 @@ mod tests {
         assert!(cache.mode == CacheMode::Max && cache.ignore_error && !cache.image_manifest);
         assert!(cache.on_failure && !to("localhost/a").unwrap().is_empty());
         assert!(!to("type=local,dest=c,on-failure=false").unwrap()[0].on_failure);
+        let reset = to("type=local,dest=c,reset=true").unwrap();
+        assert!(matches!(reset[0].target, CacheTarget::Local { reset: true, .. }));
         assert!(!to("type=local,dest=c,oci-mediatypes=false").unwrap()[0].image_manifest);
         let caches = from("type=local,src=c,tag=x").unwrap();
         assert_eq!(
@@ -391,7 +393,6 @@ mod tests {
         for (text, word) in [
             ("type=inline,mode=max", "`mode=max`: an inline cache"),
             ("type=inline,ref=x", "`ref` is not an option of type=inline"),
-            ("type=local,dest=a,reset=true", "`reset=true` is not there yet"),
             ("type=registry,ref=a,mode=some", "neither min nor max"),
             (
                 "type=registry,ref=a,image-manifest=true,oci-mediatypes=false",
