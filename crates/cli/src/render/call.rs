@@ -176,11 +176,27 @@ fn insert(map: &mut Map<String, Value>, name: &str, value: &str) {
     }
 }
 
+/// One range for each line, as BuildKit gives them.
 fn location(lines: LineRange) -> Value {
-    json!({ "ranges": [{ "start": { "line": lines.first }, "end": { "line": lines.last } }] })
+    let place = |line: u32| json!({ "line": line });
+    let range = |line: u32| json!({ "start": place(line), "end": place(line) });
+    json!({ "ranges": (lines.first..=lines.last).map(range).collect::<Vec<_>>() })
 }
 
 fn pretty(map: Map<String, Value>) -> String {
     let text = serde_json::to_string_pretty(&Value::Object(map)).unwrap_or_default();
     format!("{text}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_is_a_range() {
+        let line = |line: u32| json!({ "start": { "line": line }, "end": { "line": line } });
+        let ranges = |first, last| location(LineRange { first, last })["ranges"].clone();
+        assert_eq!(ranges(2, 2), json!([line(2)]));
+        assert_eq!(ranges(2, 4), json!([line(2), line(3), line(4)]));
+    }
 }
