@@ -17,7 +17,7 @@ use transfer::Transfer;
 pub(crate) use transfer::blocking;
 
 use crate::cache_mount::{CacheMounts, MountSource, UsedMount};
-use crate::files;
+use crate::files::{self, Times};
 use crate::image::Images;
 use crate::local::{self, Folders, Modes};
 use crate::sources::Sources;
@@ -215,7 +215,8 @@ impl Executor {
         let (now, compression, created) =
             (self.settings.now, self.settings.compression, Some(self.now_text()));
         let work = move || {
-            files::FilesRunner { store: &store, now, compression, created }.run(&op, &trees)
+            files::FilesRunner { store: &store, now, times: Times::Seconds, compression, created }
+                .run(&op, &trees)
         };
         let made = blocking(work).await?;
         let base = match made.base {
@@ -289,6 +290,7 @@ impl Executor {
                 let runner = files::FilesRunner {
                     store: &store,
                     now: Time::default(),
+                    times: Times::Exact,
                     compression: Compression::None,
                     created: None,
                 };

@@ -1,8 +1,8 @@
 //! A build context as a tree: what BuildKit's client would send of a folder.
 //!
 //! Headers as `lstat` shows them, but all owned by root; extended attributes are left out (in
-//! BuildKit they do not reach the image either), sockets too. The rules for directories are
-//! those of fsutil's filter: one that is not excluded itself is there even if all in it is
+//! BuildKit they do not reach the image either), and a socket is sent as an empty file. The rules
+//! for directories are those of fsutil's filter: one that is not excluded itself is there even if all in it is
 //! excluded; an excluded one is there if something in it is taken back by a `!` pattern.
 
 mod follow;
@@ -277,9 +277,6 @@ impl Walker {
         name: &CStr,
         kind: FileType,
     ) -> Result<Option<Found>, Errno> {
-        if kind == FileType::Socket {
-            return Ok(None);
-        }
         let path = join(&task.path, name.to_bytes());
         // Most of what is excluded need not be looked at.
         if kind != FileType::Directory && kind != FileType::Unknown && self.skips_leaf(task, &path)
@@ -337,6 +334,9 @@ impl Walker {
             }
             FileType::BlockDevice => {
                 NodeKind::BlockDevice { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }
+            }
+            FileType::Socket => {
+                NodeKind::File { size: 0, linked: false, content: Content::Bytes(Arc::default()) }
             }
             _ => return Ok(None),
         };

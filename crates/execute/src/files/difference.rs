@@ -171,8 +171,11 @@ impl Change<'_> {
     }
 }
 
+/// Whether a node needs no entry for its header. Of a directory the time alone is no change, as
+/// in the layers that BuildKit writes; of others seconds count: the base may know no more.
 fn same_header(old: &Node, new: &Node) -> bool {
-    (old.mode, old.uid, old.gid, old.mtime) == (new.mode, new.uid, new.gid, new.mtime)
+    (old.mode, old.uid, old.gid) == (new.mode, new.uid, new.gid)
+        && (new.is_directory() || old.mtime.seconds == new.mtime.seconds)
         && old.xattrs == new.xattrs
 }
 

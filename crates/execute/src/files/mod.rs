@@ -94,10 +94,21 @@ pub struct FilesRunner<'a> {
     pub store: &'a Store,
     /// The time of what is made.
     pub now: Time,
+    /// What the layer says of the times of what is copied.
+    pub times: Times,
     /// How the new layer is compressed.
     pub compression: Compression,
     /// What the new layer says of its making, RFC 3339.
     pub created: Option<String>,
+}
+
+/// How exact the times in a layer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Whole seconds, as in the layers that BuildKit writes.
+    Seconds,
+    /// As they were found: for files that a RUN sees and no image has.
+    Exact,
 }
 
 /// What a file operation leaves.
@@ -120,8 +131,11 @@ impl FilesRunner<'_> {
         let base = played.base.and_then(|base| inputs.get(base));
         let changes = difference::difference(base, &played.world);
         let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
-        write::write(&changes, self.store, &mut |entry, content| {
-            writer.append(entry, content).map_err(FilesError::Write)
+        write::write(&changes, self.store, &mut |mut entry, content| {
+            if self.times == Times::Seconds {
+                entry.mtime.nanos = 0;
+            }
+            writer.append(&entry, content).map_err(FilesError::Write)
         })?;
         let mut layer = writer.finish().map_err(FilesError::Write)?;
         layer.created = self.created.clone();

@@ -69,6 +69,7 @@ impl Place {
         let runner = FilesRunner {
             store: &self.store,
             now: NOW,
+            times: Times::Seconds,
             compression: Compression::None,
             created: None,
         };
@@ -496,6 +497,55 @@ fn only_the_layers_of_what_is_copied_are_needed() {
     let user = Some(OwnerName::Name { name: "ann".into(), input: Input::Input(0) });
     let both = LayerPaths::from([file("one", "out/app"), file("names", "etc/passwd")]);
     assert_eq!(needed(CopyAction { owner: Some(Owner { user, group: None }), ..copy }), both);
+}
+
+#[test]
+fn times_are_whole_seconds_unless_a_run_alone_sees_them() {
+    let place = Place::new().with(&["d/", "f"]);
+    let mut tree = place.tree();
+    for path in ["d", "f"] {
+        let time = Time { nanos: 999_999_999, ..OLD };
+        tree.get_mut(path.as_bytes()).unwrap().mtime = time;
+    }
+    let op = one(ActionKind::Copy(Box::new(from_to("/", "/"))));
+    let times = |times| {
+        let runner = FilesRunner {
+            store: &place.store,
+            now: NOW,
+            times,
+            compression: Compression::None,
+            created: None,
+        };
+        let output = runner.run(&op, &[Tree::new(), tree.clone()]).unwrap();
+        let index = place.store.index(&output.layer.diff_id).unwrap();
+        index.entries().iter().map(|entry| entry.mtime).collect::<Vec<_>>()
+    };
+    assert_eq!(times(Times::Seconds), [OLD, OLD]);
+    assert_eq!(times(Times::Exact)[0].nanos, 999_999_999);
+}
+
+#[test]
+fn a_folder_of_another_time_is_no_change() {
+    let place = Place::new().with(&["d/", "d/sub/"]);
+    let below = base(&[("d", EntryKind::Directory), ("d/sub", EntryKind::Directory)]);
+    let lines = place.copy(from_to("/d", "/d"), &below).unwrap();
+    // `d` was there and keeps its header; what is in it gets the source's.
+    assert_eq!(lines, ["d/ 750 7:8 old", "d/sub/ 755 0:0 old"]);
+    let below = Tree::from_layers([(
+        Digest::of("base"),
+        LayerIndex::from_entries(vec![Entry {
+            path: b"d".as_slice().into(),
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: NOW,
+            xattrs: Vec::new(),
+        }]),
+    )])
+    .unwrap();
+    let place = Place::new().with(&["d/"]);
+    assert_eq!(place.copy(from_to("/", "/"), &below).unwrap(), Vec::<String>::new());
 }
 
 #[test]

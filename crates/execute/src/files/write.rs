@@ -16,8 +16,7 @@ const AHEAD: usize = 64;
 const WORTH_A_THREAD: usize = 16;
 
 /// Takes an entry with its content.
-pub(super) type Append<'a> =
-    dyn FnMut(&Entry, Option<&mut dyn Read>) -> Result<(), FilesError> + 'a;
+pub(super) type Append<'a> = dyn FnMut(Entry, Option<&mut dyn Read>) -> Result<(), FilesError> + 'a;
 
 /// Content that was read or opened ahead.
 enum Ahead {
@@ -99,9 +98,9 @@ fn append_one(
     append: &mut Append<'_>,
 ) -> Result<(), FilesError> {
     let entry = change.to_entry();
-    let Some((size, _)) = file(change) else { return append(&entry, None) };
+    let Some((size, _)) = file(change) else { return append(entry, None) };
     match fetch()? {
-        Ahead::Read(bytes) => append(&entry, Some(&mut bytes.as_slice())),
-        Ahead::Open(reader) => append(&entry, Some(&mut reader.take(size))),
+        Ahead::Read(bytes) => append(entry, Some(&mut bytes.as_slice())),
+        Ahead::Open(reader) => append(entry, Some(&mut reader.take(size))),
     }
 }

@@ -69,9 +69,12 @@ fn headers_are_the_disks_but_the_owner() {
     fs::remove_file(folder.path().join("gone")).unwrap();
     symlink("no/where", folder.path().join("l")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
+    fs::set_permissions(folder.path().join("s"), fs::Permissions::from_mode(0o750)).unwrap();
     let tree = walk_context(folder.path(), &[], &[]).unwrap();
     assert_eq!(tree.root_header(), crate::tree::RootHeader::Unsent);
-    assert!(tree.get(b"s").is_none());
+    let socket = tree.get(b"s").unwrap();
+    assert!(matches!(socket.kind, NodeKind::File { size: 0, linked: false, .. }));
+    assert_eq!(socket.mode, 0o750);
     let file = tree.get(b"f").unwrap();
     assert_eq!((file.mode, file.uid, file.gid), (0o4640, 0, 0));
     let id = |path: &str| match &tree.get(path.as_bytes()).unwrap().kind {
