@@ -50,6 +50,33 @@ fn misspelt_words() {
 }
 
 #[test]
+fn patterns_that_cannot_be_read() {
+    let refused = |ignore: &str, dockerfile: &str| {
+        let files = [("Dockerfile", dockerfile), (".dockerignore", ignore), ("f", "")];
+        let context = context_of(&files);
+        let run = kiln().run(["build", "--progress", "quiet", &text(context.path())]);
+        assert!(run.refused(), "{ignore}: exit code {:?}\n{}", run.code, run.stderr);
+        run.stderr
+    };
+    let stderr = refused("a\n[b\n", "FROM scratch\nCOPY f /\n");
+    assert!(stderr.contains("`[b` is not a valid pattern"), "{stderr}");
+    assert!(stderr.contains("hint: `[b` is a line of the .dockerignore"), "{stderr}");
+    let stderr = refused("a\n", "FROM scratch\nCOPY [b /\n");
+    assert!(stderr.contains("hint: it is a source of COPY"), "{stderr}");
+}
+
+#[test]
+fn links_that_lead_out_of_sight() {
+    let files =
+        [("Dockerfile", "FROM scratch\nCOPY --exclude=x l /\n"), (".dockerignore", "a"), ("a", "")];
+    let context = context_of(&files);
+    std::os::unix::fs::symlink("a", context.path().join("l")).unwrap();
+    let run = kiln().run(["build", "--progress", "quiet", &text(context.path())]);
+    assert!(run.refused(), "exit code {:?}\n{}", run.code, run.stderr);
+    assert!(run.stderr.contains("hint: `l` is a link that leads to nothing"), "{}", run.stderr);
+}
+
+#[test]
 fn wrong_values() {
     says(
         "FROM scratch\nRUN --mount=type=cache,target=/c,sharing=always \\\n  true\n",

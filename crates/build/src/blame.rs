@@ -6,7 +6,7 @@ use std::path::Path;
 use execute::Error;
 use execute::files::FilesError;
 use graph::{LineRange, LocalSource, Operation, PatternMatcher, Span, Step};
-use store::DigestError;
+use store::{DigestError, WalkError};
 
 use crate::bases::Bases;
 
@@ -50,6 +50,7 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
         Error::Layer(_) | Error::Store(_) if is_limit(error) => {
             Blame { span: None, hint: hint(LIMIT) }
         }
+        Error::Context(WalkError::Pattern(_)) => Blame { span: None, hint: wrong_pattern(step) },
         Error::NoSecret { id } => Blame {
             span: word(id),
             hint: Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
@@ -143,15 +144,31 @@ fn missing(bases: &Bases, step: &Step, path: &str) -> Option<String> {
         _ => "the named context",
     };
     Some(match nearest(folder, path) {
-        Some(near) if near == path => match folder.join(path).exists() {
-            false => format!("`{path}` is there, and a link that leads to nothing in {place}"),
+        Some(near) if near == path => match folder.join(path).is_symlink() {
             true => format!(
+                "`{path}` is a link that leads to nothing in {place}, or to what its \
+                 .dockerignore leaves out"
+            ),
+            false => format!(
                 "`{path}` is there: --parents takes what is in a folder, as `{path}/*`, and goes \
                  through no link; --exclude may leave it out"
             ),
         },
         Some(near) => format!("did you mean {near}?"),
         None => format!("{place} is `{}`, and paths start there", folder.display()),
+    })
+}
+
+/// Where a pattern stands that cannot be read.
+fn wrong_pattern(step: &Step) -> Option<String> {
+    let Operation::Local(source) = &step.operation else { return None };
+    let is_wrong = |pattern: &&String| PatternMatcher::new(&[pattern.as_str()]).is_err();
+    Some(match source.excludes.iter().find(is_wrong) {
+        Some(pattern) => format!(
+            "`{pattern}` is a line of the .dockerignore: a `[` needs its `]`, a `!` what it takes \
+             back, and `\\` in front of `[`, `*`, `?` or `\\` stands for the character itself"
+        ),
+        None => "it is a source of COPY, ADD or a mount: `\\[` stands for a bracket itself".into(),
     })
 }
 

@@ -144,6 +144,9 @@ fn options_leave_rules_aside() {
     let mut request = request();
     request.build_args = vec![("BUILDKIT_DOCKERFILE_CHECK".into(), "skip=all".into())];
     assert!(check_with("FROM x\nENV a=$b\n", &request).findings.is_empty());
+    request.build_args[0].1 = "skp=all".into();
+    let error = check_with("FROM x\n", &request).error.expect("an option that is none");
+    assert_eq!(error.message, "BUILDKIT_DOCKERFILE_CHECK: invalid check option \"skp\"");
 }
 
 #[test]

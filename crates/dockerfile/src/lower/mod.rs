@@ -203,7 +203,11 @@ impl<'a> Lowerer<'a> {
             return Err(Error { lines, ..directives::foreign_syntax(value) });
         }
         if let Some(options) = self.behavioural("BUILDKIT_DOCKERFILE_CHECK") {
-            self.checks = Reporter::new(CheckOptions::parse(&options)?);
+            let options = CheckOptions::parse(&options).map_err(|error| Error {
+                message: format!("BUILDKIT_DOCKERFILE_CHECK: {}", error.message),
+                ..error
+            })?;
+            self.checks = Reporter::new(options);
         }
         Ok(())
     }
