@@ -549,6 +549,30 @@ fn a_folder_of_another_time_is_no_change() {
 }
 
 #[test]
+fn made_directories_inherit_the_group() {
+    let mut below = base(&[("shared", EntryKind::Directory)]);
+    below.get_mut(b"shared").unwrap().mode = 0o2750;
+    let place = Place::new().with(&["f"]);
+    let lines = place.copy(from_to("/f", "/shared/a/b/"), &below).unwrap();
+    assert_eq!(
+        lines,
+        [
+            "shared/ 2750 7:8 now",
+            "shared/a/ 2755 0:8 now",
+            "shared/a/b/ 2755 0:8 now",
+            "shared/a/b/f 644 0:0 old"
+        ]
+    );
+    let owner = Some(Owner { user: Some(OwnerName::Id(5)), group: Some(OwnerName::Id(6)) });
+    let lines = place.copy(CopyAction { owner, ..from_to("/f", "/shared/a/") }, &below).unwrap();
+    assert_eq!(lines[1], "shared/a/ 2755 5:6 now");
+    // What is copied has a header of its own.
+    let place = Place::new().with(&["d/", "d/f"]);
+    let lines = place.copy(from_to("/", "/shared/"), &below).unwrap();
+    assert_eq!(lines[1], "shared/d/ 755 0:0 old");
+}
+
+#[test]
 fn many_files_come_in_order() {
     let place = Place::new();
     for number in 0..200 {

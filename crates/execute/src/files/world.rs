@@ -12,6 +12,9 @@ use super::{FilesError, display};
 /// User and group.
 pub(super) type Ids = (u32, u32);
 
+/// The set-group-ID bit.
+const SET_GROUP: u32 = 0o2000;
+
 /// A tree, and what a disk would know beside it.
 #[derive(Clone)]
 pub(super) struct World {
@@ -74,7 +77,8 @@ impl World {
         }
     }
 
-    /// Makes one directory where nothing is.
+    /// Makes one directory where nothing is. As `mkdir` has it, one in a directory with the
+    /// set-group-ID bit gets the bit and, unless an owner is asked for, the group.
     pub(super) fn make_directory(
         &mut self,
         path: &[u8],
@@ -83,7 +87,9 @@ impl World {
         time: Option<Time>,
     ) -> Result<(), FilesError> {
         let mut node = Node::directory(mode, time.unwrap_or(self.now));
-        (node.uid, node.gid) = owner.unwrap_or((0, 0));
+        let heir = self.tree.get(split_last(path).0).filter(|parent| parent.mode & SET_GROUP != 0);
+        node.mode |= heir.map_or(0, |_| SET_GROUP);
+        (node.uid, node.gid) = owner.unwrap_or((0, heir.map_or(0, |parent| parent.gid)));
         self.put(path, node)
     }
 
