@@ -1,5 +1,7 @@
 //! "Did you mean …?"
 
+use std::borrow::Cow;
+
 /// Names further away than this are no suggestions.
 const TOO_FAR: usize = 3;
 
@@ -9,14 +11,18 @@ pub(crate) fn search<'a>(
     options: impl IntoIterator<Item = &'a str>,
     case_sensitive: bool,
 ) -> Option<String> {
-    let fold = |text: &str| if case_sensitive { text.to_owned() } else { text.to_lowercase() };
-    let wanted = fold(value);
+    let wanted = fold(value, case_sensitive);
+    let length = wanted.chars().count();
     let mut best = None;
     let mut distance = TOO_FAR;
     for option in options {
-        let folded = fold(option);
+        let folded = fold(option, case_sensitive);
         if folded == wanted {
             return None;
+        }
+        // Each character more or less is a step away: there may be thousands of variables.
+        if folded.chars().count().abs_diff(length) >= distance {
+            continue;
         }
         let found = levenshtein(&wanted, &folded);
         if found < distance {
@@ -36,6 +42,13 @@ pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> O
     let options: Vec<&str> = options.into_iter().collect();
     let same = options.iter().find(|option| option.eq_ignore_ascii_case(value));
     same.map(|option| (*option).to_owned()).or_else(|| search(value, options, true))
+}
+
+fn fold(text: &str, case_sensitive: bool) -> Cow<'_, str> {
+    match case_sensitive {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.to_lowercase()),
+    }
 }
 
 fn levenshtein(one: &str, other: &str) -> usize {

@@ -197,13 +197,16 @@ fn proxy_field<'p>(proxy: &'p mut ProxyEnv, name: &str) -> Option<&'p mut String
 
 /// The text of a RUN in the history: declared arguments with their values, then the command.
 pub(super) fn run_text(state: &State<'_>, env: &Env, words: &[String]) -> String {
-    let values: HashMap<&str, &str> = env.iter().collect();
+    // A map is worth its making for many arguments only.
+    let many = state.args.len() > 16;
+    let values: HashMap<&str, &str> = if many { env.iter().collect() } else { HashMap::new() };
+    let value_of = |name| if many { values.get(name).copied() } else { env.get(name) };
     let mut parts = Vec::new();
     if !state.args.is_empty() {
         parts.push(format!("|{}", state.args.len()));
     }
     for (name, value) in &state.args {
-        let value = values.get(name.as_str()).copied().or(value.as_deref()).unwrap_or_default();
+        let value = value_of(name.as_str()).or(value.as_deref()).unwrap_or_default();
         parts.push(format!("{name}={value}"));
     }
     parts.extend_from_slice(words);
