@@ -481,8 +481,13 @@ fn evaluate(expression: &Expression, value: &Value, scope: &Scope<'_>) -> Result
 
 fn follow(value: &Value, fields: &[String]) -> Result<Value, String> {
     let mut value = value;
-    for field in fields {
+    for (at, field) in fields.iter().enumerate() {
+        let before = at.checked_sub(1).map(|before| fields[before].as_str());
         value = match value {
+            // A key that a map of anything does not have is no mistake.
+            Value::Object(map) if matches!(before, Some("Labels" | "Annotations")) => {
+                map.get(field).unwrap_or(&Value::Null)
+            }
             Value::Object(map) => match map.get(field).or_else(|| by_go_name(map, field)) {
                 Some(value) => value,
                 None => {
@@ -655,7 +660,7 @@ fn truth(value: &Value) -> bool {
 /// A value as Go prints it.
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => "<nil>".into(),
+        Value::Null => "<no value>".into(),
         Value::String(text) => text.clone(),
         Value::Array(items) => {
             format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" "))
@@ -714,6 +719,7 @@ mod tests {
             ("{{with $c := .Config}}{{len $c.Env}}{{end}}", "1"),
             ("{{if .Config.User}}u{{else if eq .Size 12}}twelve{{else}}-{{end}}", "twelve"),
             ("{{range .RepoTags}}{{.}}{{\"\\n\"}}{{end}}", "a:1\nb:2\n"),
+            ("{{.Config.Labels.nope}}{{if .Config.Labels.nope}}x{{end}}", "<no value>"),
             ("{{.ID}} {{.config.labels}}", "sha256:aa map[org.x/y:z]"),
             ("{{printf \"%-5s|%5s|%.4s\" \"a\" \"b\" .Id}}", "a    |    b|sha2"),
             ("{{pad \"a\" 1 2}}|", " a  |"),
