@@ -71,7 +71,7 @@ pub(crate) fn check(
             return Err(Error::Format(message.into()));
         }
         if on_index && !is_index {
-            let message = "index annotations not supported for single platform export: an image for one platform without attestations has no index";
+            let message = "index annotations not supported for single platform export: an image for one platform without attestations has no index: annotate the manifest, or add `--provenance=true`, which makes one";
             return Err(Error::Format(message.into()));
         }
     }

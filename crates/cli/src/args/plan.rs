@@ -109,6 +109,7 @@ fn in_place(
 /// A sentence that names the flag, and what is wrong or not there yet.
 pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     let mut warnings = args.other.judge()?;
+    warnings.extend(cache::notes(&args.cache_to));
     let directory = inputs.directory;
     let around = Surroundings { directory, environment: inputs.environment };
     let from = in_place("--cache-from", &args.cache_from, around, &mut warnings);

@@ -231,19 +231,27 @@ fn mode(fields: &mut Fields) -> Result<CacheMode, String> {
 }
 
 fn inline(fields: &mut Fields) -> Result<CacheTo, String> {
-    match fields.take("mode").as_deref() {
-        None | Some("" | "min") => (),
-        Some(mode) => {
-            return Err(format!(
-                "`mode={mode}`: an inline cache has the layers of its image and no others; \
-                 add `type=registry,ref=…,mode={mode}` for more"
-            ));
-        }
-    }
+    // What asks for more gets as much, which `notes` says: pipelines have it, since BuildKit takes it.
+    mode(fields)?;
     let cache = options(CacheTarget::Inline, &mut Fields::of(&[])?)?;
     let ignore_error = fields.take_boolean("ignore-error", false)?;
     fields.nothing_left("type=inline", &["mode", "ignore-error"])?;
     Ok(CacheTo { ignore_error, ..cache })
+}
+
+/// What changes nothing in values of `--cache-to`.
+pub fn notes(texts: &[String]) -> Vec<String> {
+    let asks_for_more = |text: &&String| {
+        let parts = super::fields(text).unwrap_or_default();
+        ["type=inline", "mode=max"].iter().all(|wanted| parts.iter().any(|part| part == wanted))
+    };
+    let note = |text: &String| {
+        format!(
+            "`--cache-to {text}`: an inline cache has the layers of its image and no others, \
+             whatever the mode: add `type=registry,ref=…,mode=max` for more"
+        )
+    };
+    texts.iter().filter(asks_for_more).map(note).collect()
 }
 
 /// `type=inline` as the build argument `BUILDKIT_INLINE_CACHE` asks for it.
@@ -346,6 +354,10 @@ mod tests {
         assert!(left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().contains("without"));
         assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
         assert!(to("type=inline,mounts=true").is_err());
+        assert!(to("type=inline,mode=max").is_ok());
+        let texts = ["type=inline,mode=max", "type=inline", "type=local,dest=a,mode=max"];
+        let notes = notes(&texts.map(str::to_owned));
+        assert!(notes.len() == 1 && notes[0].contains("whatever the mode"), "{notes:?}");
         let from = from("type=registry,ref=a,mounts=false").unwrap();
         assert!(matches!(from[..], [CacheFrom::Registry { mounts: false, .. }]));
     }
@@ -391,7 +403,7 @@ mod tests {
             assert!(error.contains(word), "{text}: {error}");
         }
         for (text, word) in [
-            ("type=inline,mode=max", "`mode=max`: an inline cache"),
+            ("type=inline,mode=most", "neither min nor max"),
             ("type=inline,ref=x", "`ref` is not an option of type=inline"),
             ("type=registry,ref=a,mode=some", "neither min nor max"),
             (
