@@ -222,9 +222,10 @@ impl Store {
         Ok(self.layer_folder(diff_id).is_dir())
     }
 
-    /// Whether a layer's index is here, be it a [lent](Self::lend_index) one.
+    /// Whether a layer's index is here, be it a [lent](Self::lend_index) one. It is read, so that
+    /// it stays here for this process whatever others prune.
     pub fn has_index(&self, diff_id: &Digest) -> bool {
-        self.has_own_index(diff_id) || self.was_lent(diff_id)
+        self.index(diff_id).is_ok()
     }
 
     /// Whether a layer's index is here that was made of the layer's own bytes.

@@ -148,6 +148,17 @@ fn prune_keeps_what_a_running_process_may_use() {
 }
 
 #[test]
+fn an_index_that_was_found_can_be_read_whatever_others_prune() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = one_file_layer(&open(folder.path()));
+    let running = open(folder.path());
+    assert!(running.has_index(&layer));
+    // As by a prune that chose it before it was found.
+    fs::remove_dir_all(folder.path().join("v1/layers").join(layer.hex())).unwrap();
+    assert!(running.index(&layer).is_ok());
+}
+
+#[test]
 fn prune_keeps_images_with_names_and_as_much_as_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
