@@ -7,7 +7,7 @@ use fixtures::{Access, Kiln, Run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{context_of, registry, text};
+use crate::{context_of, kiln, registry, text};
 
 /// A kiln that is started under another name; the folder has the name in it.
 fn named(name: &str) -> (Kiln, TempDir) {
@@ -293,6 +293,15 @@ fn bake_builds_targets_side_by_side() {
     let listed = docker.run(["images", "--format", "{{.Repository}}"]).expect_ok().stdout;
     assert!(!listed.contains("kiln.invalid"), "{listed}");
 
+    let inline = "target \"inline\" { dockerfile-inline = \"FROM scratch\" }";
+    std::fs::write(context.path().join("inline.hcl"), inline).unwrap();
+    bake(&["-f", "docker-bake.hcl", "-f", "inline.hcl", "app", "inline", "--check"]).expect_ok();
+    // kiln has the command too.
+    let mut own = kiln().command(["bake", "--print", "app"]);
+    own.current_dir(context.path()).env("TAG", "v2");
+    let printed = fixtures::kiln::finish(own, b"").expect_ok().stdout;
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed["target"]["app"]["tags"][0], format!("{host}/app:v2"));
     refuses(&bake(&["nope"]), 1, &["no group or target `nope`"]);
     refuses(&bake(&["https://github.com/a/b.git"]), 1, &["clone the repository"]);
     refuses(&bake(&["--frob"]), 125, &["unknown flag: --frob"]);

@@ -3,7 +3,7 @@
 use graph::SourceFile;
 
 use super::build::{Shown, prepare, report};
-use crate::args::{BuildArgs, Call, CallKind, Isolation};
+use crate::args::{BuildArgs, BuildPlan, Call, CallKind, Isolation};
 use crate::machine;
 use crate::render::{self, Excerpt, Look, Report};
 use crate::settings::{self, Environment, Settings};
@@ -20,8 +20,21 @@ pub fn run(
     environment: &Environment,
     settings: &Settings,
 ) -> Result<(), Report> {
+    machine::rise(settings);
+    ask(prepare(args, environment, settings)?, call, environment, settings)
+}
+
+/// The same for a build that was planned.
+///
+/// # Errors
+/// As [`run`].
+pub fn ask(
+    plan: BuildPlan,
+    call: Call,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
     let standing = machine::rise(settings);
-    let plan = prepare(args, environment, settings)?;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = machine::host(settings, environment, &standing, Isolation::None, shown.events());
     let host = match host {

@@ -61,11 +61,17 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
         rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (root, is_debug) = take_globals(&mut words, tool(name).is_some());
     let (tool, before) = match tool(name) {
-        Some(found) => found,
+        Some(found) => {
+            // Started as `bake`, it is `buildx bake`.
+            words.splice(0..0, (name == "bake").then(|| name.to_owned()));
+            found
+        }
         None => {
             let first = words.first()?;
             let found = tool(first).or_else(|| family(first))?;
-            words.remove(0);
+            if first != "bake" {
+                words.remove(0);
+            }
             found
         }
     };
@@ -256,6 +262,8 @@ mod tests {
             ("/kaniko/executor --root=/r -d x", Tool::Executor, "-d x"),
             ("kiln kaniko -d x", Tool::Executor, "-d x"),
             ("kiln image ls", Tool::Docker, "image ls"),
+            ("kiln bake --print app", Tool::Docker, "buildx bake --print app"),
+            ("/bin/bake app", Tool::Docker, "buildx bake app"),
             ("./anything save x", Tool::Docker, "save x"),
         ] {
             assert_eq!(chosen(line), Some((tool, words.into())), "{line}");

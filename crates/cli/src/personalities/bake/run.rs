@@ -7,7 +7,7 @@ use build::{DockerfileSource, Job};
 use super::Resolved;
 use super::target::Target;
 use crate::args::isolation;
-use crate::commands::build as single;
+use crate::commands::{build as single, check};
 use crate::personalities::docker::{self, Context};
 use crate::personalities::{build_args, word};
 use crate::render::Report;
@@ -63,16 +63,23 @@ pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
             report
         };
         let mut args = build_args(plan.words(target), 1).map_err(of_target)?;
-        if args.other.call()?.is_some() {
-            single::run(&args, environment, settings).map_err(of_target)?;
-            continue;
+        let call = args.other.call()?;
+        if call.is_some() {
+            // Nothing is built, so another target's image is only a name that is not asked for
+            // elsewhere: a folder that nobody reads.
+            let links = target.links().into_iter();
+            args.build_context.extend(links.map(|(name, _)| format!("{name}=.")));
         }
         docker::adapt(&mut args, context);
-        let prepared = single::prepare(&args, environment, settings).map_err(of_target)?;
-        let mut request = prepared.request;
+        let mut prepared = single::prepare(&args, environment, settings).map_err(of_target)?;
         if let Some(text) = target.inline() {
-            request.dockerfile = DockerfileSource::Text(text.into());
+            prepared.request.dockerfile = DockerfileSource::Text(text.into());
         }
+        if let Some(call) = call {
+            check::ask(prepared, call, environment, settings).map_err(of_target)?;
+            continue;
+        }
+        let request = prepared.request;
         let contexts = target.links().into_iter();
         let contexts = contexts.map(|(name, other)| (name, places[other.as_str()])).collect();
         jobs.push(Job { name: name.clone(), request, contexts });
