@@ -1,13 +1,14 @@
 //! The files of results: in a folder, or as an archive.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry as HashEntry;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use graph::TaskId;
 use oci::{Digest, Hasher, Platform};
 use store::tar::TarWriter;
-use store::tree::NodeKind;
+use store::tree::{ContentId, NodeKind};
 use store::{Entry, EntryKind, Layer, Store, Time, Tree};
 use transfer::{Transfer, blocking};
 
@@ -216,12 +217,13 @@ impl PlatformFiles {
         store: &Store,
         tar: &mut TarWriter<impl Write>,
     ) -> Result<(), Error> {
+        let place = |path: Box<[u8]>| match (self.folder.as_bytes(), &*path) {
+            ([], _) => path,
+            (folder, []) => folder.into(),
+            (folder, path) => [folder, b"/", path].concat().into(),
+        };
         let mut member = |mut entry: Entry, content: &mut dyn Read| {
-            entry.path = match (self.folder.as_bytes(), &*entry.path) {
-                ([], _) => entry.path,
-                (folder, []) => folder.into(),
-                (folder, path) => [folder, b"/", path].concat().into(),
-            };
+            entry.path = place(entry.path);
             entry.mtime = self.time.unwrap_or(entry.mtime);
             tar.append(&entry, content)
         };
@@ -229,11 +231,24 @@ impl PlatformFiles {
             member(header(b"", EntryKind::Directory, 0o755), &mut io::empty())?;
         }
         let mut result = Ok(());
+        let mut first_names: HashMap<ContentId, Box<[u8]>> = HashMap::new();
         tree.walk(|path, node| {
             if result.is_err() || path.is_empty() {
                 return;
             }
-            let entry = node.to_entry(path);
+            let mut entry = node.to_entry(path);
+            if let NodeKind::File { content, linked: true, .. } = &node.kind {
+                match first_names.entry(content.id()) {
+                    HashEntry::Occupied(first) => {
+                        entry.kind = EntryKind::HardLink { target: place(first.get().clone()) };
+                        result = member(entry, &mut io::empty()).map_err(Error::from);
+                        return;
+                    }
+                    HashEntry::Vacant(new) => {
+                        new.insert(path.into());
+                    }
+                }
+            }
             result = match &node.kind {
                 NodeKind::File { size, content, .. } => content
                     .open(*size, store)

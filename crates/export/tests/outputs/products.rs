@@ -260,6 +260,42 @@ async fn files_of_platforms_have_folders_of_their_own() {
 }
 
 #[tokio::test]
+async fn names_of_one_file_stay_that_in_an_archive() {
+    let world = World::new();
+    let mut image = world.image();
+    let mut writer = world.transfer.store().layer_writer(store::Compression::None).unwrap();
+    let kinds = [
+        ("one", EntryKind::File { size: 4 }),
+        ("two", EntryKind::HardLink { target: b"one".as_slice().into() }),
+    ];
+    for (path, kind) in kinds {
+        let entry = Entry {
+            path: path.as_bytes().into(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        let mut content = &b"text"[..];
+        let content = (path == "one").then_some(&mut content as &mut dyn std::io::Read);
+        writer.append(&entry, content).unwrap();
+    }
+    image.layers = vec![writer.finish().unwrap()];
+    let several = product_for(&["linux/amd64", "linux/arm/v7"], image);
+    let out = Kept::default();
+    write_tar(&world.transfer, &files(&several, None), out.clone()).await.unwrap();
+    let archive = out.0.lock().unwrap();
+    let links: Vec<&str> = archive
+        .chunks(512)
+        .filter(|header| header.starts_with(b"linux_") && header[156] == b'1')
+        .map(|header| std::str::from_utf8(&header[157..257]).unwrap().trim_end_matches('\0'))
+        .collect();
+    assert_eq!(links, ["linux_amd64/one", "linux_arm_v7/one"]);
+}
+
+#[tokio::test]
 async fn statements_about_files_are_files_beside_them() {
     let world = World::new();
     let product = attested(&world);
