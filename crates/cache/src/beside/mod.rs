@@ -31,6 +31,9 @@ use crate::Error;
 
 /// So often a change is made anew on what another writer left.
 const ATTEMPTS: usize = 6;
+/// In so many first attempts, a place that does not take what is written is asked again: registries
+/// can stumble over writers that come at once.
+const REFUSALS: usize = 3;
 
 /// The artifact beside one cache. Cheap to clone.
 #[derive(Clone)]
@@ -151,7 +154,7 @@ impl Beside {
         let keeper = &self.shared.keeper;
         let mut there = self.read().await?;
         let mut sent: Vec<Digest> = Vec::new();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let change = change(&there);
             if change.is_empty() {
                 return Ok(Arc::new(there));
@@ -169,7 +172,14 @@ impl Beside {
             }
             let mut next = there;
             next.apply(described, &forget, &used, now());
-            keeper.write(next.document().into()).await?;
+            match keeper.write(next.document().into()).await {
+                Err(Error::Registry(error)) if attempt < REFUSALS && !error.is_unauthorized() => {
+                    sent.clear();
+                    there = self.read().await?;
+                    continue;
+                }
+                result => result?,
+            }
             let back = self.read().await?;
             if back.has_all_of(&next, &forget) {
                 return Ok(Arc::new(back));

@@ -63,6 +63,28 @@ async fn entries_in_a_registry_come_back_when_they_are_asked_for() {
 }
 
 #[tokio::test]
+async fn a_registry_that_refuses_once_is_asked_again() {
+    let registry = FakeRegistry::start();
+    let machine = Machine::new(&registry);
+    let cache = reference(&registry, "app:cache");
+    let beside = Beside::of_registry(machine.transfer.client(), &cache, false).unwrap();
+    beside.update(puts("a/1", "one")).await.unwrap();
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let forget = |_: &Catalogue| {
+        if !refused.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            registry.fail_next(1, 400, &[]);
+        }
+        Change { forget: vec!["a/1".into()], ..Change::default() }
+    };
+    assert!(beside.update(forget).await.unwrap().is_empty());
+    let refuse = |_: &Catalogue| {
+        registry.fail_next(1, 401, &[]);
+        Change { put: vec![put("a/2", "two")], ..Change::default() }
+    };
+    assert!(beside.update(refuse).await.is_err(), "who may not write is not to insist");
+}
+
+#[tokio::test]
 async fn entries_in_a_folder_come_back_beside_its_caches() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new");
