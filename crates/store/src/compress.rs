@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use flate2::{Compress, Crc, FlushCompress, Status};
-use oci::{Digest, media_type};
+use oci::{Digest, Hasher, media_type};
 
 use crate::Compression;
 use crate::seek::Block;
@@ -27,6 +27,8 @@ const ZSTD_LEVEL: u32 = 3;
 const GZIP_BLOCK: usize = 1 << 20;
 /// zstd looks back 2 MiB at its default level.
 const ZSTD_BLOCK: usize = 4 << 20;
+/// What is checked at a time of content that is not compressed.
+const PLAIN_BLOCK: usize = 1 << 20;
 
 impl Compression {
     /// The OCI media type of a layer that is compressed so.
@@ -52,7 +54,7 @@ impl Compression {
 pub struct Encoder<W: Write>(Kind<W>);
 
 enum Kind<W: Write> {
-    Plain(W),
+    Plain(Plain<W>),
     Blocks(Box<Blocks<W>>),
 }
 
@@ -67,7 +69,7 @@ impl<W: Write> Encoder<W> {
     /// Starts, on so many threads (one: on the thread that writes).
     pub fn with_threads(out: W, compression: Compression, threads: usize) -> io::Result<Self> {
         Ok(Self(match Format::of(compression) {
-            None => Kind::Plain(out),
+            None => Kind::Plain(Plain::new(out)),
             Some(format) => Kind::Blocks(Box::new(Blocks::new(out, format, threads)?)),
         }))
     }
@@ -80,10 +82,7 @@ impl<W: Write> Encoder<W> {
     /// As [`Self::finish`], with the blocks that were written.
     pub(crate) fn finish_blocks(self) -> io::Result<(W, Written)> {
         match self.0 {
-            Kind::Plain(mut out) => {
-                out.flush()?;
-                Ok((out, Written::default()))
-            }
+            Kind::Plain(plain) => plain.finish(),
             Kind::Blocks(blocks) => blocks.finish(),
         }
     }
@@ -92,7 +91,7 @@ impl<W: Write> Encoder<W> {
 impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Kind::Plain(out) => out.write(bytes),
+            Kind::Plain(plain) => plain.write(bytes),
             Kind::Blocks(blocks) => blocks.write(bytes),
         }
     }
@@ -103,14 +102,55 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// The blocks of what was written; none where it was not compressed.
-#[derive(Debug, Default)]
+/// The blocks of what was written.
+#[derive(Debug)]
 pub(crate) struct Written {
     /// Bytes of content in each block but the last.
     pub(crate) block_size: u64,
     /// Bytes before the first block.
     pub(crate) start: u64,
     pub(crate) blocks: Vec<Block>,
+}
+
+/// Writes content as it is, and notes the digests of its blocks.
+struct Plain<W> {
+    out: W,
+    hasher: Hasher,
+    /// Bytes of the block that has begun.
+    size: usize,
+    written: Vec<Block>,
+}
+
+impl<W: Write> Plain<W> {
+    fn new(out: W) -> Self {
+        Self { out, hasher: Hasher::new(), size: 0, written: Vec::new() }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PLAIN_BLOCK - self.size);
+        let count = self.out.write(&bytes[..count])?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count;
+        if self.size == PLAIN_BLOCK {
+            self.end_block();
+        }
+        Ok(count)
+    }
+
+    fn end_block(&mut self) {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        let size = std::mem::take(&mut self.size) as u64;
+        self.written.push(Block { size, digest });
+    }
+
+    fn finish(mut self) -> io::Result<(W, Written)> {
+        if self.size > 0 {
+            self.end_block();
+        }
+        self.out.flush()?;
+        let blocks = self.written;
+        Ok((self.out, Written { block_size: PLAIN_BLOCK as u64, start: 0, blocks }))
+    }
 }
 
 /// How a block is compressed, with the level.

@@ -71,6 +71,7 @@ impl Codec {
         match self {
             Self::Gzip => inflate(compressed, most),
             Self::Zstd => zstd::bulk::decompress(compressed, most),
+            Self::Plain if compressed.len() <= most => Ok(compressed.to_vec()),
             _ => Err(io::Error::other("it has no blocks")),
         }
     }

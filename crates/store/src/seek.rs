@@ -1,4 +1,4 @@
-//! Where in a compressed layer its blocks begin, so that some of its files can be read without the
+//! Where in a layer's blob its blocks begin, so that some of its files can be read without the
 //! rest: by ranges of the blob, wherever it is.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ const WORTH_A_TABLE: u64 = 4 << 20;
 const MAX_BLOCKS: u64 = 1 << 18;
 const MAX_BLOCK: u64 = 16 << 20;
 
-/// The blocks of a blob that kiln compressed, each of which can be read on its own.
+/// The blocks of a blob that kiln wrote, each of which can be read on its own.
 ///
 /// What a table from elsewhere says is checked as far as that is possible: blocks against the digests in
 /// it. That the blocks are those of the blob only the whole blob would prove.
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_part_is_read_without_the_rest() {
         let content = content(14 << 20);
-        for compression in [Compression::Gzip(None), Compression::Zstd(None)] {
+        for compression in [Compression::None, Compression::Gzip(None), Compression::Zstd(None)] {
             let (bytes, blob, table) = written(compression, &content);
             assert!(table.is_of(&blob));
             for wanted in [0..1, 5_000_000..5_000_100, 1_048_575..9_000_000, 14_680_063..14_680_064]
