@@ -99,6 +99,8 @@ fn docker_says_what_is_not_there() {
     refuses(&docker.run(["version", "--format", "{{.Nope}}"]), 1, &["there is no `.Nope`"]);
     refuses(&docker.run(["save", "nothing", "-o", "x.tar"]), 1, &["No such image: nothing"]);
     refuses(&docker.run_with_input(["load"], b"no archive"), 1, &["archive"]);
+    let alone = b"FROM scratch\nCOPY a.txt /\n";
+    refuses(&docker.run_with_input(["build", "-"], alone), 1, &["`build -f - . < Dockerfile`"]);
 }
 
 #[test]

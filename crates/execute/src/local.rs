@@ -23,10 +23,12 @@ impl Folders {
         modes: Modes,
     ) -> Result<Walked, Error> {
         let Some(folder) = self.0.get(&source.name) else {
-            return Err(Error::Unsupported(format!(
-                "there is no build context `{}`: give the path of a folder",
-                source.name
-            )));
+            return Err(Error::Unsupported(match source.name.as_str() {
+                "context" => "there are no files to copy from: the Dockerfile came alone; give a \
+                     folder too, as in `build -f - . < Dockerfile`"
+                    .into(),
+                name => format!("there is no build context `{name}`: give the path of a folder"),
+            }));
         };
         let mut tree = walk_context(folder, &source.excludes, &source.follow_paths)?;
         if modes == Modes::Normalized {
