@@ -118,7 +118,9 @@ fn docker_answers_what_scripts_ask() {
         said(&["buildx", "inspect", "--bootstrap", "mine"]).contains("Status:           running")
     );
     assert_eq!(said(&["buildx", "ls", "--format", "{{.Name}}"]), "default\n");
-    said(&["buildx", "rm", "mine"]);
+    said(&["buildx", "du", "--builder", "mine", "--timeout=20s"]);
+    said(&["buildx", "prune", "--builder=mine", "-af", "--filter", "until=24h"]);
+    said(&["buildx", "rm", "mine", "--timeout", "20s"]);
     assert_eq!(said(&["context", "create", "tls", "--docker", "host=tcp://x:1"]), "tls\n");
     assert_eq!(said(&["context", "use", "tls"]), "tls\n");
     assert_eq!(said(&["context", "show"]), "default\n");

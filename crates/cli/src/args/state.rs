@@ -20,6 +20,14 @@ pub struct DuArgs {
     /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
+
+    /// buildx'; builds run in this process, whichever builder.
+    #[arg(long, hide = true)]
+    pub builder: Option<String>,
+
+    /// buildx'; there is nothing to wait for.
+    #[arg(long, hide = true)]
+    pub timeout: Option<String>,
 }
 
 /// `kiln prune`.
@@ -53,6 +61,14 @@ pub struct PruneArgs {
     /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
+
+    /// buildx'; builds run in this process, whichever builder.
+    #[arg(long, hide = true)]
+    pub builder: Option<String>,
+
+    /// buildx'; there is nothing to wait for.
+    #[arg(long, hide = true)]
+    pub timeout: Option<String>,
 }
 
 /// A size; sizes of disks are decimal, as buildx reads them.

@@ -138,13 +138,18 @@ pub const PRUNE: &[Row] = &[
         "all",
         Fate::Honoured("cache mounts too, and what images can be unpacked again from"),
     ),
-    Row::value("keep-storage", "10000", Fate::Honoured("megabytes that may stay"))
-        .alias(&["max-used-space", "reserved-space"]),
+    Row::value("keep-storage", "10000", Fate::Honoured("megabytes that may stay")).alias(&[
+        "keep-storage-min",
+        "max-used-space",
+        "reserved-space",
+    ]),
     Row::value(
         "min-free-space",
         "10000",
         Fate::Honoured("megabytes of the disk that shall be free"),
-    ),
+    )
+    .alias(&["free-storage"]),
+    Row::value("format", "json", Fate::Refused("`--verbose` shows what is removed")),
     Row::value("keep-duration", "24h", Fate::Honoured("only what was not used for so long")),
     Row::value("filter", "type==regular", Fate::Honoured("as `kiln prune --filter`")).short('f'),
     Row::switch("verbose", Fate::Honoured("shows what is removed")).short('v'),

@@ -53,6 +53,8 @@ const NO_BUILDER: flags::Row = flags::Row::value(
     "mine",
     Fate::Accepted("builds run in this process, whichever builder"),
 );
+const NO_WAIT: flags::Row =
+    flags::Row::value("timeout", "20s", Fate::Accepted("there is nothing to wait for"));
 const FORCE: flags::Row = flags::Row::switch("force", Fate::Honoured("does not ask")).short('f');
 const FILTER: flags::Row = flags::Row::value(
     "filter",
@@ -299,6 +301,8 @@ pub const COMMANDS: &[Row] = &[
         flags: &[
             flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")),
             flags::Row::switch("no-trunc", Fate::Accepted("nothing is cut")),
+            NO_WAIT,
+            NO_BUILDER,
         ],
     },
     Row {
@@ -308,6 +312,7 @@ pub const COMMANDS: &[Row] = &[
         operands: "[NAME]",
         flags: &[
             flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
+            NO_WAIT,
             NO_BUILDER,
         ],
     },
@@ -321,6 +326,7 @@ pub const COMMANDS: &[Row] = &[
             flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
             flags::Row::switch("keep-daemon", Fate::Accepted("it changes nothing")),
             flags::Row::switch("keep-state", Fate::Accepted("state stays until `docker buildx prune`")),
+            NO_WAIT,
             NO_BUILDER,
         ],
     },
