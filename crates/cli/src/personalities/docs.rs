@@ -93,7 +93,8 @@ settings of Docker-in-Docker change nothing. A build whose `--cache-from` names 
 leaves an inline cache in its image, so that the next machine finds it; a cache that is not there is a warning. With
 `DOCKER_BUILDKIT=0` the last lines are those of the old builder (`Successfully built …`). `--format` takes Go templates:
 fields, variables, `json`, `index`, `join`, `split`, `range`, `if`, `with`, comparisons, `printf`. Exit codes are docker's: 125 for a
-flag that is not known, else 1.
+flag that is not known, else 1. Sizes of images are those of their layers as they are sent: compressed, where an
+engine shows them unpacked.
 
 ";
 

@@ -75,8 +75,14 @@ impl Object {
             options.extend(s3_options(environment));
         }
         let mut fields = Fields::of(&options)?;
-        let settings = bucket(kind, &mut fields, Surroundings { directory, environment })
-            .map_err(|error| format!("`--context={context}`: {error}"))?;
+        let settings = bucket(kind, &mut fields, Surroundings { directory, environment }).map_err(
+            |error| match error.contains("`region`") {
+                true => {
+                    format!("`--context={context}`: set AWS_REGION to the region of the bucket")
+                }
+                false => format!("`--context={context}`: {error}"),
+            },
+        )?;
         Ok(Some(Self { settings, key: key.to_owned() }))
     }
 
