@@ -9,18 +9,24 @@ mod memo;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{ContentQuery, PatternError};
 use oci::{Digest, Hasher};
+use rustix::fs::{fgetxattr, flistxattr};
+use rustix::io::Errno;
 
 pub use listing::{ListedFile, content_listing};
 pub use memo::{ContextMemo, DigestMemo, known_content_digest, memoised_content_digest};
 use select::{Choice, Chosen};
 
 use crate::tree::{Content, HostFile, LayerFiles, Node, NodeKind, RootHeader, Tree, TreeError};
+
+/// The kernel's limit for a list of names, and for a value.
+const MOST_OF_ATTRIBUTES: usize = 64 << 10;
 
 /// Why a tree has no content digest.
 #[derive(Debug, thiserror::Error)]
@@ -253,13 +259,8 @@ fn hash_file(
     buffer: &mut [u8],
 ) -> Result<Digest, DigestError> {
     let NodeKind::File { size, content, .. } = &node.kind else { return Ok(Digest::of("")) };
-    let mut hasher = Hasher::new();
-    hasher.update(header_text(node, local));
-    if *size > 0 {
-        read_all(content, *size, layers, buffer, |bytes| hasher.update(bytes))
-            .map_err(|source| DigestError::Read { path: content_name(content), source })?;
-    }
-    let digest = hasher.finish();
+    let digest = hash_content(header_text(node, local), content, *size, layers, buffer)
+        .map_err(|source| DigestError::Read { path: content_name(content), source })?;
     if let Some(file) = host_file(node) {
         // Another thread can only have come to the same result.
         let _ = file.digest.set(digest);
@@ -267,14 +268,71 @@ fn hash_file(
     Ok(digest)
 }
 
-fn read_all(
+fn hash_content(
+    mut header: Vec<u8>,
     content: &Content,
     size: u64,
     layers: &dyn LayerFiles,
     buffer: &mut [u8],
+) -> io::Result<Digest> {
+    let mut reader: Box<dyn Read> = match content {
+        // Of the user's files attributes count, and do not come along (BuildKit's client sends
+        // them, and its copy leaves them).
+        Content::Host(file) => match file.open() {
+            Ok(file) => {
+                header.extend(attributes_text(&file));
+                Box::new(file)
+            }
+            Err(_) if size == 0 => Box::new(io::empty()),
+            Err(error) => return Err(error),
+        },
+        content if size > 0 => content.open(size, layers)?,
+        _ => Box::new(io::empty()),
+    };
+    let mut hasher = Hasher::new();
+    hasher.update(header);
+    read_all(&mut *reader, size, buffer, |bytes| hasher.update(bytes))?;
+    Ok(hasher.finish())
+}
+
+/// What is hashed of an open file's extended attributes. Who cannot read one goes without it, as
+/// BuildKit's client does.
+fn attributes_text(file: &File) -> Vec<u8> {
+    let mut names = vec![0; 1024];
+    let listed = match flistxattr(file, &mut names[..]) {
+        Err(Errno::RANGE) => {
+            names.resize(MOST_OF_ATTRIBUTES, 0);
+            flistxattr(file, &mut names[..])
+        }
+        listed => listed,
+    };
+    names.truncate(listed.unwrap_or(0));
+    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
+    names.retain(|name| !name.is_empty() && is_hashed(name) && !name.starts_with(b"com.apple."));
+    names.sort_unstable();
+    let mut text = Vec::new();
+    for name in names {
+        let mut value = vec![0; MOST_OF_ATTRIBUTES];
+        if let Ok(size) = fgetxattr(file, name, &mut value[..]) {
+            text.extend_from_slice(name);
+            text.extend_from_slice(&value[..size]);
+        }
+    }
+    text
+}
+
+/// Whether an attribute counts: labels and lists of a machine do not.
+fn is_hashed(name: &[u8]) -> bool {
+    let hidden = name.starts_with(b"security.") || name.starts_with(b"system.");
+    !hidden || name == b"security.capability"
+}
+
+fn read_all(
+    reader: &mut dyn Read,
+    size: u64,
+    buffer: &mut [u8],
     mut take: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let mut reader = content.open(size, layers)?;
     let mut left = size;
     while left > 0 {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
@@ -320,8 +378,7 @@ fn header_text(node: &Node, local: bool) -> Vec<u8> {
     text.extend_from_slice(target);
     text.extend_from_slice(format!("unamegnamedevmajor{major}devminor{minor}").as_bytes());
     for (name, value) in node.xattrs.as_deref().unwrap_or_default() {
-        let hidden = name.starts_with(b"security.") || name.starts_with(b"system.");
-        if !hidden || **name == *b"security.capability" {
+        if is_hashed(name) {
             text.extend_from_slice(name);
             text.extend_from_slice(value);
         }

@@ -242,3 +242,27 @@ fn only_old_files_are_remembered() {
     ContextMemo::load(&second, &memo).unwrap();
     assert_eq!(content_digest(&second, &query, &()).unwrap(), digest, "it was not read again");
 }
+
+/// As in a cache that BuildKit exported: attributes of the user's files count.
+#[test]
+fn attributes_of_a_context_count() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    let file = folder.path().join("d/u");
+    for (name, text) in [("d/u", "u"), ("d/cap", "c")] {
+        fs::write(folder.path().join(name), text).unwrap();
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(folder.path().join(name), mode).unwrap();
+    }
+    fs::set_permissions(folder.path().join("d"), fs::Permissions::from_mode(0o755)).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&file, "user.note", b"hello", flags).is_err() {
+        println!("skipped: attributes_of_a_context_count: no attributes in the temporary folder");
+        return;
+    }
+    let tree = walk_context(folder.path(), &[], &[]).unwrap();
+    let query = ContentQuery { paths: vec![plain("/d")] };
+    let content = content_digest(&tree, &query, &()).unwrap();
+    let record = Digest::of(format!("{content}@-1"));
+    assert_eq!(record.hex(), "ad35b55bce178d96725d2464d61624b222a8fd3918f053b540b508e597ca12b9");
+}
