@@ -35,6 +35,10 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
                 format!("`{path}` is a folder there: remove it first, or choose another path");
             Blame { span: None, hint: Some(hint) }
         }
+        Error::Files(FilesError::NameTooLong(_)) => Blame {
+            span: None,
+            hint: hint("a name has at most 255 bytes, a path or what a link says 4095"),
+        },
         Error::Files(FilesError::OwnerWithoutBase(name)) => Blame {
             span: word(name),
             hint: hint("write the owner as numbers, or leave --link out"),

@@ -75,6 +75,9 @@ pub enum FilesError {
         /// The reason.
         source: io::Error,
     },
+    /// No disk takes such a name.
+    #[error("{0}: file name too long")]
+    NameTooLong(String),
     /// An archive that began well.
     #[error("unpack `{path}`: {source}")]
     Unpack {

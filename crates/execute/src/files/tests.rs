@@ -573,6 +573,19 @@ fn made_directories_inherit_the_group() {
 }
 
 #[test]
+fn names_that_no_disk_takes_are_refused() {
+    let place = Place::new().with(&["f"]);
+    let copy = |path: &str| place.copy(from_to("/f", path), &Tree::new());
+    assert_eq!(copy(&format!("/{}", "n".repeat(255))).unwrap().len(), 1);
+    assert_eq!(copy(&"/a".repeat(200)).unwrap().len(), 200);
+    let long = ["/".to_owned() + &"n".repeat(256), "/a".repeat(2_048), "/a".repeat(20_000) + "/"];
+    for path in long {
+        let error = copy(&path).unwrap_err().to_string();
+        assert!(error.ends_with(": file name too long"), "{error}");
+    }
+}
+
+#[test]
 fn many_files_come_in_order() {
     let place = Place::new();
     for number in 0..200 {

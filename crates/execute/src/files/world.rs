@@ -12,6 +12,23 @@ use super::{FilesError, display};
 /// User and group.
 pub(super) type Ids = (u32, u32);
 
+/// What Linux takes: bytes of a path with its first `/`, and of a name.
+const LONGEST_PATH: usize = 4095;
+const LONGEST_NAME: usize = 255;
+
+/// A layer with longer names could be unpacked nowhere.
+fn fits(path: &[u8]) -> Result<(), FilesError> {
+    let is_long = |name: &[u8]| name.len() > LONGEST_NAME;
+    match path.len() >= LONGEST_PATH || path.split(|byte| *byte == b'/').any(is_long) {
+        true => Err(too_long(path)),
+        false => Ok(()),
+    }
+}
+
+fn too_long(path: &[u8]) -> FilesError {
+    FilesError::NameTooLong(display(path))
+}
+
 /// The set-group-ID bit.
 const SET_GROUP: u32 = 0o2000;
 
@@ -57,6 +74,12 @@ impl World {
 
     /// Puts a node at a path whose parent exists.
     pub(super) fn put(&mut self, path: &[u8], node: Node) -> Result<(), FilesError> {
+        fits(path)?;
+        if let NodeKind::Symlink { target } = &node.kind
+            && target.len() > LONGEST_PATH
+        {
+            return Err(too_long(path));
+        }
         let now = self.now;
         let (parent, name) = split_last(path);
         let parent = self.tree.get_mut(parent).filter(|parent| parent.is_directory());
@@ -102,6 +125,7 @@ impl World {
         owner: Option<Ids>,
         time: Option<Time>,
     ) -> Result<(), FilesError> {
+        fits(path)?;
         let mut made = Vec::new();
         for name in store::tree::components(path) {
             made = join(&made, name);
