@@ -1,11 +1,20 @@
-//! `examples/debian`: apt-get and pip in RUN, on a base that mmdebstrap makes. Needs the network.
+//! Real programs in RUN, on a base that mmdebstrap makes: `examples/debian` here, and `tests/it/programs` in each of the
+//! containers that jobs get. Needs the network.
 
+use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use fixtures::Access;
+use fixtures::http::Request;
+use fixtures::tar::{self, Kind};
+use fixtures::{Access, DockerRegistry, Dockerd, Kiln};
+use serde_json::Value;
 
+use crate::environments::{ENVIRONMENTS, Environment, Way, run};
+use crate::own_images::dockerd_with;
 use crate::{copy_of, kiln, program, registry, root_or_skip, text};
 
 /// Where Debian's packages come from.
@@ -13,13 +22,17 @@ const MIRROR: &str = "deb.debian.org:80";
 /// Authorities that this machine trusts; a proxy's may be among them, and pip must believe it.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// The files of a layer, each in one line.
+type Files = BTreeMap<String, String>;
+
 fn is_reachable() -> bool {
     let Ok(mut addresses) = MIRROR.to_socket_addrs() else { return false };
     addresses.any(|address| TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_ok())
 }
 
+/// One test, because the base takes a minute.
 #[test]
-fn apt_get_and_pip() {
+fn apt_get_pip_and_npm() {
     if !root_or_skip("debian") {
         return;
     }
@@ -45,19 +58,30 @@ fn apt_get_and_pip() {
     }
     std::fs::write(base.join("authorities"), std::fs::read(AUTHORITIES).unwrap_or_default())
         .unwrap();
-    let dockerfile = format!(
-        "FROM scratch\nADD rootfs.tar /\nCOPY authorities {AUTHORITIES}\nENV PIP_CERT={AUTHORITIES}\nCMD [\"bash\"]\n"
-    );
-    std::fs::write(base.join("Dockerfile"), dockerfile).unwrap();
-
     let kiln = kiln();
-    let host = registry.host();
-    let reference = format!("{host}/library/debian:bookworm-slim");
-    kiln.run(["build", "--progress", "plain", "-t", &reference, "--push", &text(&base)])
-        .expect_ok();
-    let example = place.path().join("debian");
+    put_base(&kiln, &registry, &base, ("debian", "library/debian:bookworm-slim"));
+    example(&kiln, registry.host(), place.path());
+    if let Some(dockerd) = dockerd_with("debian", "ci") {
+        put_base(&kiln, &registry, &base, ("tools", "library/tools:latest"));
+        same_files_everywhere(&kiln, &registry, &dockerd, place.path());
+    }
+}
+
+/// Makes an image that others begin with.
+fn put_base(kiln: &Kiln, registry: &DockerRegistry, base: &Path, (target, name): (&str, &str)) {
+    let dockerfile = text(&fixtures::source_tree().join("tests/it/programs/base.Dockerfile"));
+    let reference = format!("{}/{name}", registry.host());
+    let authorities = format!("AUTHORITIES={AUTHORITIES}");
+    let what = ["--target", target, "--file", &dockerfile, "--build-arg", &authorities];
+    let context = text(base);
+    let args = [&["build", "--tag", &reference, "--push"], &what[..], &[&context]].concat();
+    kiln.run(args).expect_ok();
+}
+
+fn example(kiln: &Kiln, host: &str, place: &Path) {
+    let example = place.join("debian");
     copy_of("examples/debian", &example);
-    let out = place.path().join("out");
+    let out = place.join("report");
     let output = format!("type=local,dest={}", text(&out));
     let argument = format!("REGISTRY={host}");
     let args = [
@@ -73,4 +97,104 @@ fn apt_get_and_pip() {
     kiln.run(args).expect_ok();
     let report = std::fs::read_to_string(out.join("srv/report.html")).unwrap();
     assert!(report.contains("<td>kettle</td>"), "{report}");
+}
+
+/// apt-get with the scripts of its packages, pip and npm, as root and as another user.
+fn same_files_everywhere(kiln: &Kiln, registry: &DockerRegistry, dockerd: &Dockerd, place: &Path) {
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    open(place, 0o755);
+    std::fs::create_dir(place.join("out")).unwrap();
+    open(&place.join("out"), 0o777);
+    let programs = place.join("programs");
+    copy_of("tests/it/programs", &programs);
+    let arguments = arguments(registry, "users", "here");
+    kiln.run(arguments.iter().chain([&text(&programs)])).expect_ok();
+    let expected = layers(registry, "here");
+    assert!(expected.len() > 8, "{} layers", expected.len());
+
+    for environment in ENVIRONMENTS.iter().filter(|environment| environment.way != Way::None) {
+        let letter = environment.letter;
+        let found = in_container(registry, dockerd, place, environment);
+        // Where there is one user, it is about those programs that need no other.
+        let wanted = match environment.way {
+            Way::OneUser => &expected[..found.len()],
+            _ => &expected[..],
+        };
+        assert!(found.len() > 5 && found.len() == wanted.len(), "{letter}: {}", found.len());
+        for (number, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+            let both = found.keys().chain(wanted.keys());
+            let other = both.filter(|path| found.get(*path) != wanted.get(*path));
+            let other: Vec<_> =
+                other.map(|path| (path, found.get(path), wanted.get(path))).take(20).collect();
+            assert!(other.is_empty(), "{letter}: layer {number}: {other:#?}");
+        }
+    }
+}
+
+fn arguments(registry: &DockerRegistry, target: &str, name: &str) -> Vec<String> {
+    let host = registry.host();
+    vec![
+        "build".into(),
+        "--progress=plain".into(),
+        format!("--build-arg=REGISTRY={host}"),
+        format!("--target={target}"),
+        format!("--tag={host}/{name}"),
+        "--push".into(),
+    ]
+}
+
+/// What the layers have that are built in a container.
+fn in_container(
+    registry: &DockerRegistry,
+    dockerd: &Dockerd,
+    place: &Path,
+    environment: &Environment,
+) -> Vec<Files> {
+    let letter = environment.letter;
+    let name = letter.to_lowercase();
+    // One of them has a volume, and so overlays; the others are on the container's own disk.
+    let root = if letter == "B" { "/out/kiln" } else { "/tmp/kiln" };
+    let (target, more) = match environment.way {
+        Way::OneUser => ("programs", "'--build-arg=APT_GET=apt-get -o APT::Sandbox::User=root'"),
+        _ => ("users", ""),
+    };
+    let arguments = arguments(registry, target, &name).join(" ");
+    let script = format!("mkdir -p $HOME; kiln --root {root} {arguments} {more} /project/programs");
+    let run = run(dockerd, place, environment, &script).expect_ok();
+    // What apt-get says where it gets no terminal.
+    assert!(!run.stderr.contains("Can not write log"), "{letter}: {}", run.stderr);
+    layers(registry, &name)
+}
+
+/// What the layers of an image in the registry have, without times, but for those that all begin with.
+fn layers(registry: &DockerRegistry, repository: &str) -> Vec<Files> {
+    let base = digests(registry, "library/tools");
+    let own = digests(registry, repository).split_off(base.len());
+    let read = |digest: &String| {
+        let bytes = std::fs::read(registry.blob_file(digest)).unwrap();
+        let entries = tar::read(&fixtures::image::decompress(&bytes).unwrap()).unwrap();
+        entries.iter().map(|entry| (entry.absolute(), shown(entry))).collect()
+    };
+    own.iter().map(read).collect()
+}
+
+fn digests(registry: &DockerRegistry, repository: &str) -> Vec<String> {
+    let path = format!("/v2/{repository}/manifests/latest");
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let request = Request { method: "GET", path: &path, media_type, ..Request::default() };
+    let response = registry.send(&request).unwrap();
+    assert_eq!(response.status, 200, "{repository}");
+    let manifest: Value = serde_json::from_slice(&response.body).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+fn shown(entry: &tar::Entry) -> String {
+    let kind = match &entry.kind {
+        Kind::File(bytes) => fixtures::digest(bytes),
+        other => format!("{other:?}"),
+    };
+    format!("{kind} {:o} {}:{} {:?}", entry.mode, entry.uid, entry.gid, entry.xattrs)
 }

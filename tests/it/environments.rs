@@ -1,5 +1,5 @@
 //! Containers as jobs get them: which way a RUN runs in each, and that it leaves the same files. The table of
-//! `docs/environments.md`.
+//! `docs/environments.md`. What real programs leave there is in `debian`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -11,14 +11,14 @@ use crate::own_images::dockerd_with;
 use crate::{kiln, registry, text};
 
 /// A container, as `docker run` starts it, and what is possible in it.
-struct Environment {
-    letter: &'static str,
+pub struct Environment {
+    pub letter: &'static str,
     flags: &'static [&'static str],
-    way: Way,
+    pub way: Way,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+pub enum Way {
     Namespaces,
     /// With one user.
     OneUser,
@@ -40,7 +40,7 @@ const CRI_O: &[&str] = &[
     "--cap-add=KILL",
 ];
 
-const ENVIRONMENTS: &[Environment] = &[
+pub const ENVIRONMENTS: &[Environment] = &[
     Environment { letter: "A", flags: &[], way: Way::Chroot },
     // What counts of `--privileged`, which a machine without all capabilities cannot give.
     Environment {
@@ -116,7 +116,8 @@ fn listed(archive: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn run(dockerd: &Dockerd, place: &Path, environment: &Environment, script: &str) -> Run {
+/// Runs a script in an environment, with the folders of `place` under `/project`, and `out` of it to be written to.
+pub fn run(dockerd: &Dockerd, place: &Path, environment: &Environment, script: &str) -> Run {
     let project = format!("{}:/project:ro", text(place));
     let out = format!("{}:/out", text(&place.join("out")));
     let mut args = vec!["run", "--rm", "--network=host", "--env=HOME=/tmp/home", "--volume"];
