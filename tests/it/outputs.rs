@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fixtures::http::Request;
-use fixtures::image::Layout;
+use fixtures::image::{Layout, Tree};
 use fixtures::{Access, DockerRegistry, Kiln};
 use serde_json::{Value, json};
 
@@ -289,4 +289,56 @@ fn a_command_for_another_processor_says_what_it_needs() {
     {
         assert!(run.stderr.contains(word), "no `{word}` in\n{}", run.stderr);
     }
+}
+
+/// Changes of all kinds, one on the other.
+const MANY: &str = "FROM scratch AS base\nCOPY old/ /old/\nCOPY a.txt /replaced\n\
+    FROM busybox\nCOPY --from=base / /\nRUN rm -r /old/d && mkdir /old/d && echo new >/old/d/new #!COMMIT\n\
+    COPY a.txt /old/d/ #!commit\nENV A=1\nRUN rm /replaced && mkdir /replaced && ln /old/d/a.txt /old/link && chmod 4711 /old/d/new\n\
+    RUN rm /old/keep && rm /bin/wget && touch /last\n";
+
+#[test]
+fn steps_can_share_a_layer() {
+    if !root_or_skip("steps_can_share_a_layer") {
+        return;
+    }
+    let Some(registry) = registry("steps_can_share_a_layer", Access::Open) else { return };
+    let base = format!("busybox=docker-image://{}/library/busybox", registry.host());
+    let context =
+        context_of(&[("Dockerfile", MANY), ("a.txt", "a\n"), ("old/d/x", "x"), ("old/keep", "k")]);
+    let kiln = kiln();
+    let built = |layers: &str| {
+        let flags = ["--build-context", &base, "--layers", layers];
+        let (_, layout) = layout(&kiln, context.path(), &flags);
+        layout.image().unwrap()
+    };
+    let each = built("unmarked");
+    let tree = |image: &fixtures::image::Image| Tree::of(&image.layers).unwrap();
+    let expected = tree(&each);
+    assert_eq!(each.layers.len(), 6);
+    for (layers, count) in [("marked", 4), ("one", 2)] {
+        if layers == "one" {
+            let plain = MANY.replace(" #!COMMIT", "").replace(" #!commit", "");
+            std::fs::write(context.path().join("Dockerfile"), plain).unwrap();
+        }
+        let image = built(layers);
+        assert_eq!(image.layers.len(), count, "{layers}");
+        let entries = image.config["history"].as_array().unwrap();
+        let with_layer = entries.iter().filter(|entry| entry["empty_layer"] != true).count();
+        assert_eq!((entries.len(), with_layer), (7, count), "{layers}");
+        let found = tree(&image);
+        assert_eq!(shown(&found), shown(&expected), "{layers}");
+        assert_eq!(found.hard_links(), expected.hard_links(), "{layers}");
+    }
+    let run = kiln.run(["build", "--layers", "two", &text(context.path())]);
+    assert!(run.refused() && run.stderr.contains("`two` is none of each"), "{}", run.stderr);
+}
+
+/// Paths with kind, mode and content; times of folders are those of whoever touched them last.
+fn shown(tree: &Tree) -> Vec<String> {
+    let entries = tree.entries.iter();
+    let line = |(path, entry): (&String, &fixtures::tar::Entry)| {
+        format!("{path} {:o} {}:{} {:?}", entry.mode, entry.uid, entry.gid, entry.kind)
+    };
+    entries.map(line).collect()
 }

@@ -372,7 +372,17 @@ fn makisu_builds_and_pushes() {
         });
         assert_eq!(found.unwrap().status, 200, "{name}");
     }
-    refuses(&run(&["build", "-t", "a", "--commit=explicit", "."]), 1, &["`#!COMMIT` is a comment"]);
+    let dockerfile = "FROM scratch\nCOPY a.txt /one #!COMMIT\nCOPY a.txt /two\nCOPY a.txt /three\n";
+    let marked = crate::context_of(&[("Dockerfile", dockerfile), ("a.txt", "a")]);
+    for (commit, layers) in [("explicit", 2), ("implicit", 3)] {
+        let commit = format!("--commit={commit}");
+        run(&["build", &commit, "-t", "a", "--dest", &tar, &text(marked.path())]).expect_ok();
+        let archive = fixtures::tar::read(&std::fs::read(&tar).unwrap()).unwrap();
+        let manifest = archive.iter().find(|entry| entry.absolute() == "/manifest.json").unwrap();
+        let fixtures::tar::Kind::File(manifest) = &manifest.kind else { panic!("no file") };
+        let manifest: serde_json::Value = serde_json::from_slice(manifest).unwrap();
+        assert_eq!(manifest[0]["Layers"].as_array().unwrap().len(), layers, "{commit}");
+    }
     refuses(&run(&["diff", "a"]), 1, &["it takes two images"]);
     assert!(run(&["version"]).expect_ok().stdout.starts_with("kiln "));
 }

@@ -26,6 +26,8 @@ pub(crate) struct Bases {
     /// Folders by the names of contexts.
     pub folders: BTreeMap<String, PathBuf>,
     pub file: SourceFile,
+    /// Its lines after which a layer of the image ends.
+    pub marked: Vec<u32>,
     /// What came from servers.
     pub sources: Arc<Sources>,
     /// What progress has shown already.
@@ -125,6 +127,7 @@ pub(crate) async fn lower(
         images,
         folders,
         file: opened.dockerfile.clone(),
+        marked: opened.marked.clone(),
         sources: opened.sources.clone(),
         shown: opened.shown.clone(),
         warnings,

@@ -10,7 +10,7 @@ use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest};
 use store::Chain;
 
-use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Output};
+use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
 use crate::{Error, Host, Request, mounts};
 
@@ -274,7 +274,11 @@ pub(crate) fn inline(
     host.events.send(task, TaskEvent::Started);
     let is_image =
         |output: &Output| matches!(output, Output::Image(_) | Output::Oci(_) | Output::Docker(_));
+    let is_folded = matches!(request.layers, Layers::One | Layers::Marked);
     let cache = match request.outputs.iter().any(is_image) {
+        true if is_folded => Err(
+            "the image has not the layers of its steps, so it got no inline cache: use another --cache-to",
+        ),
         true => {
             let keys = graph.steps().map(|(_, step)| solve::step_key(step));
             let old = keys.filter_map(|key| Some((*key.digests.first()?, key.old?))).collect();

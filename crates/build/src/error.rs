@@ -49,6 +49,9 @@ pub enum Error {
     /// The result could not be exported.
     #[error(transparent)]
     Export(#[from] export::Error),
+    /// Layers of several steps could not become one.
+    #[error("put layers together")]
+    Fold(#[source] execute::Error),
     /// Records could not be left.
     #[error("export cache to {target}: {message}")]
     CacheExport {

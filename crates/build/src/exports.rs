@@ -15,6 +15,7 @@ use transfer::{LayerFormat, Meter, Transfer};
 
 use crate::attestations::Attested;
 use crate::bases::{Bases, PlatformTarget};
+use crate::folding;
 use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
 };
@@ -35,6 +36,7 @@ pub(crate) async fn product(
     let mut images = Vec::with_capacity(bases.targets.len());
     for (target, chain) in bases.targets.iter().zip(&solved.chains) {
         let mut image = image(target, chain);
+        folding::fold(request, bases, solved, (target, chain), &mut image).await?;
         if let Some(cache) = caches::inline(host, request, &bases.graph, (solved, chain)) {
             image.config.other.insert(cache::INLINE_FIELD.into(), cache.into());
         }
@@ -104,6 +106,7 @@ pub(crate) fn lost_layer(error: &Error) -> Option<Digest> {
     match error {
         Error::Export(export::Error::Layer(error)) => transfer::lost_layer(error),
         Error::Export(error) => transfer::lost_layer(error),
+        Error::Fold(error) => transfer::lost_layer(error),
         Error::CacheExport { lost, .. } => *lost,
         _ => None,
     }

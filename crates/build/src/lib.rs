@@ -15,6 +15,7 @@ mod context;
 mod error;
 mod explaining;
 mod exports;
+mod folding;
 mod host;
 pub mod images;
 mod layouts;
@@ -49,6 +50,6 @@ pub use several::{Job, JobError, build_all};
 pub use request::{
     ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, NamedContext, NoCache, OciLayout, Output, ProvenanceRequest, Request, Required,
-    Secret, SshAgent, SshKeys, TarOutput, Upload,
+    ImageOutput, Layers, NamedContext, NoCache, OciLayout, Output, ProvenanceRequest, Request,
+    Required, Secret, SshAgent, SshKeys, TarOutput, Upload,
 };

@@ -73,6 +73,22 @@ pub struct Request {
     pub normalize_modes: bool,
     /// What is said of the images.
     pub attestations: Attestations,
+    /// How many layers the images get.
+    pub layers: Layers,
+}
+
+/// The layers that an image gets. Whatever they are, each step is cached on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layers {
+    /// One for each step, as with BuildKit.
+    #[default]
+    Each,
+    /// One for all steps that stand on the base.
+    One,
+    /// One for the steps up to each that ends with `#!COMMIT`, and one for those after the last.
+    Marked,
+    /// One for each step, in a Dockerfile in which `#!COMMIT` is a comment.
+    Unmarked,
 }
 
 /// Steps that must be found in a cache.

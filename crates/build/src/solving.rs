@@ -11,7 +11,7 @@ use execute::{Executor, Images, Lent, Modes, Output, Sources};
 use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
-use store::{Chain, Compression, Time};
+use store::{Chain, Compression, Layer, Time};
 use transfer::Transfer;
 
 use crate::bases::{Bases, PlatformTarget};
@@ -63,6 +63,11 @@ impl Solved {
             }
         }
         layers.into_iter().collect()
+    }
+
+    /// One layer of those that a chain has above another.
+    pub(crate) async fn fold(&self, below: &Chain, chain: &Chain) -> Result<Layer, Error> {
+        self.executor.fold(below, chain, None).await.map_err(Error::Fold)
     }
 
     /// The cache mounts that commands have used.

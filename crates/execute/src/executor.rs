@@ -10,7 +10,7 @@ use oci::Digest;
 use runtime::Runtime;
 use solve::{Fetch, Tasks};
 use store::{
-    Chain, Compression, ContextMemo, DigestError, LayerPaths, ListedFile, Store, Time, Tree,
+    Chain, Compression, ContextMemo, DigestError, Layer, LayerPaths, ListedFile, Store, Time, Tree,
 };
 use tokio::sync::OnceCell;
 use transfer::Transfer;
@@ -224,6 +224,29 @@ impl Executor {
             None => Chain::new(),
         };
         Ok(Output::Chain(base.with(made.layer)))
+    }
+
+    /// One layer of those that a chain has above another.
+    ///
+    /// # Errors
+    /// If a layer is nowhere, or the new one cannot be written.
+    pub async fn fold(
+        &self,
+        below: &Chain,
+        chain: &Chain,
+        task: Option<TaskId>,
+    ) -> Result<Layer, Error> {
+        self.fetch_indexes(chain, task).await?;
+        let (base, tree) = (self.trees.tree(below)?, self.trees.tree(chain)?);
+        self.fetch_files(chain, &files::fold_needed(&base, &tree), task).await?;
+        let (store, compression) = (self.store().clone(), self.settings.compression);
+        let created = chain.top().and_then(|layer| layer.created.clone());
+        let work = move || {
+            let now = Time::default();
+            files::FilesRunner { store: &store, now, times: Times::Seconds, compression, created }
+                .fold(&base, &tree)
+        };
+        Ok(blocking(work).await?)
     }
 
     /// What the layers of a chain show, all of whose indexes are here.

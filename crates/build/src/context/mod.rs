@@ -14,7 +14,8 @@ use std::sync::Arc;
 use execute::Sources;
 use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
 
-use crate::request::{Context, DockerfileSource, Request};
+use crate::folding::take_marks;
+use crate::request::{Context, DockerfileSource, Layers, Request};
 use crate::{Error, Host};
 use remote::{Loaded, Loader};
 pub(crate) use text::folder_excludes;
@@ -24,6 +25,8 @@ use text::{default_dockerfile, excludes, read_text};
 pub(crate) struct Opened {
     /// The Dockerfile.
     pub dockerfile: SourceFile,
+    /// Its lines after which a layer of the image ends, where it says so.
+    pub marked: Vec<u32>,
     /// The task that read it.
     pub definition: TaskId,
     /// Patterns of the ignore file, in order.
@@ -69,8 +72,13 @@ pub(crate) async fn open(host: &Host, request: &Request) -> Result<Opened, Error
         Some(loaded) => loaded.context,
         None => dockerfile::Context::Local { name: "context".into(), excludes: Vec::new() },
     };
+    let (dockerfile, marked) = match request.layers {
+        Layers::Marked | Layers::Unmarked => take_marks(&read.file),
+        Layers::Each | Layers::One => (read.file, Vec::new()),
+    };
     Ok(Opened {
-        dockerfile: read.file,
+        dockerfile,
+        marked,
         definition: read.task,
         excludes,
         context,

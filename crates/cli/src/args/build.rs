@@ -106,6 +106,12 @@ pub struct BuildArgs {
     #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = "Output")]
     pub label: Vec<String>,
 
+    /// How many layers the image gets: `each` step makes one (the default), `one` for all of them, or
+    /// `marked`: one for the steps up to each line that ends with `#!COMMIT`. Steps are cached one by
+    /// one in any case
+    #[arg(long, value_name = "WHICH", help_heading = "Output")]
+    pub layers: Option<String>,
+
     /// Write the image's ID to a file
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub iidfile: Option<PathBuf>,

@@ -65,7 +65,7 @@ const ROWS: &[Row] = &[
         off(
             text,
             Warned(
-                "it changes nothing, as with BuildKit; squash with a stage: COPY --from=build / /",
+                "it changes nothing, as with BuildKit; `kiln build --layers=one` makes one layer",
             ),
         )
     }),

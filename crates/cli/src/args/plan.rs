@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::{Attestations, CacheTarget, CacheTo, Context, NoCache, Output, Request, Required};
+use build::{
+    Attestations, CacheTarget, CacheTo, Context, Layers, NoCache, Output, Request, Required,
+};
 use graph::Network;
 use oci::{Platform, Reference};
 
@@ -178,6 +180,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
             args.sbom.as_deref(),
             &build_args,
         )?,
+        layers: of("--layers", layers(args.layers.as_deref()))?,
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?
     };
@@ -188,6 +191,17 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         request.ssh.insert("default".into(), agent);
     }
     Ok(BuildPlan { request, presentation })
+}
+
+fn layers(text: Option<&str>) -> Result<Layers, String> {
+    match text {
+        None | Some("" | "each") => Ok(Layers::Each),
+        Some("one") => Ok(Layers::One),
+        Some("marked") => Ok(Layers::Marked),
+        // For files that were written for Makisu.
+        Some("unmarked") => Ok(Layers::Unmarked),
+        Some(other) => Err(format!("`{other}` is none of each, one and marked")),
+    }
 }
 
 fn required(text: &str) -> Result<Required, String> {
@@ -233,6 +247,7 @@ fn from_context(
         source_date_epoch: None,
         explain: false,
         require_cached: Vec::new(),
+        layers: Layers::default(),
         normalize_modes: false,
         attestations: Attestations::default(),
     })

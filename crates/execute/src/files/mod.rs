@@ -132,9 +132,22 @@ impl FilesRunner<'_> {
         let mut contents = StoreContents { store: self.store };
         let played = play(op, inputs, self.now, &mut contents)?;
         let base = played.base.and_then(|base| inputs.get(base));
-        let changes = difference::difference(base, &played.world);
+        let layer = self.write(&difference::difference(base, &played.world))?;
+        Ok(FilesOutput { base: played.base, layer })
+    }
+
+    /// Writes what a tree has beside the one below it as one layer: that of all steps between the
+    /// two. Files that [`fold_needed`] names must be here.
+    ///
+    /// # Errors
+    /// If reading or writing fails.
+    pub fn fold(&self, below: &Tree, tree: &Tree) -> Result<Layer, FilesError> {
+        self.write(&difference::difference(Some(below), &World::found(tree)))
+    }
+
+    fn write(&self, changes: &[difference::Change<'_>]) -> Result<Layer, FilesError> {
         let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
-        write::write(&changes, self.store, &mut |mut entry, content| {
+        write::write(changes, self.store, &mut |mut entry, content| {
             if self.times == Times::Seconds {
                 entry.mtime.nanos = 0;
             }
@@ -142,8 +155,17 @@ impl FilesRunner<'_> {
         })?;
         let mut layer = writer.finish().map_err(FilesError::Write)?;
         layer.created = self.created.clone();
-        Ok(FilesOutput { base: played.base, layer })
+        Ok(layer)
     }
+}
+
+/// The files of layers that must be here for [`FilesRunner::fold`].
+pub fn fold_needed(below: &Tree, tree: &Tree) -> LayerPaths {
+    let mut needed = NeededContents::default();
+    for change in difference::difference(Some(below), &World::found(tree)) {
+        needed.note(change.node());
+    }
+    needed.files
 }
 
 /// The files of layers that must be here for [`FilesRunner::run`]: those that are copied, and those

@@ -48,6 +48,19 @@ impl World {
         Self { tree, now, links: HashMap::new(), groups: 0 }
     }
 
+    /// A tree that is there, in which names of one file stay names of one file.
+    pub(super) fn found(tree: &Tree) -> Self {
+        let mut world = Self::new(tree.clone(), Time::default());
+        let mut groups = HashMap::new();
+        tree.walk(|path, node| {
+            if let NodeKind::File { linked: true, content, .. } = &node.kind {
+                let next = groups.len();
+                world.links.insert(path.to_vec(), *groups.entry(content.id()).or_insert(next));
+            }
+        });
+        world
+    }
+
     /// A number for a file with several names.
     pub(super) fn new_group(&mut self) -> usize {
         self.groups += 1;

@@ -352,6 +352,9 @@ fn outputs(given: &Given, environment: &Environment, plan: &mut Plan) -> Result<
         Some("docker") => options.push("oci-mediatypes=false".into()),
         Some(other) => return Err(format!("`--image-format={other}`: there are oci and docker")),
     }
+    if given.is_on("single-snapshot", false) {
+        plan.words.push("--layers=one".into());
+    }
     if given.is_on("reproducible", false) {
         plan.words.push("--build-arg=SOURCE_DATE_EPOCH=0".into());
         options.push("rewrite-timestamp=true".into());
@@ -721,7 +724,6 @@ mod tests {
             ("--cache", "`--destination` is missing"),
             ("--no-push --cache", "needs `--cache-repo`"),
             ("--no-push --tar-path=a", "needs `--destination`"),
-            ("-d a --single-snapshot", "COPY --from=build / /"),
             ("-d a --ignore-path=/usr/lib", "--mount=type=tmpfs"),
             ("-d a --cache true", "`true` belongs to no flag"),
             ("-d a --snapshoot", "unknown flag: --snapshoot"),

@@ -180,7 +180,7 @@ pub const EXECUTOR: &[Row] = &[
     Row::switch("force-build-metadata", Fate::Accepted("the history has every instruction anyway")),
     Row::switch("cleanup", Fate::Accepted("a build leaves this container's files as they are")),
     Row::value("snapshot-mode", "redo", Fate::Noted(SAME_FILES)).alias(&["snapshotMode"]),
-    Row::switch("single-snapshot", Fate::Refused("each step makes a layer, so that each can be cached: leave it out; for one layer end the Dockerfile in `FROM scratch` and `COPY --from=build / /`")),
+    Row::switch("single-snapshot", Fate::Honoured("one layer on the base; steps are cached one by one all the same")),
     Row::switch("use-new-run", Fate::Noted(SAME_FILES)),
     Row::value("ignore-path", "/product_uuid", Fate::Judged("accepted for what is of the container around the build, which is in no layer; other paths: refused", ignore_path)),
     Row::switch("ignore-var-run", Fate::Judged("accepted: what is of the container around the build is in no layer", var_run)).alias(&["whitelist-var-run"]),

@@ -211,6 +211,11 @@ fn translate(global: &Given, given: Given, environment: &Environment) -> Result<
             return Err(format!("`--compression={other}`: there are no, speed, size and default"));
         }
     };
+    words.push(match given.last("commit") {
+        None | Some("implicit") => "--layers=unmarked".into(),
+        Some("explicit") => "--layers=marked".into(),
+        Some(other) => return Err(format!("`--commit={other}`: there are implicit and explicit")),
+    });
     words.push(format!("--output=type=image,push={}{compression}", !pushed.is_empty()));
     if let Some(path) = given.last("dest") {
         words.push(format!("--output=type=docker,{}{compression}", field("dest", path)));
@@ -329,7 +334,7 @@ mod tests {
         assert_eq!(
             plan("--modifyfs=true -t r.old/team/app:1 --push r1:5000 --push r2 --replica r3/x:2 --log-fmt=console --dest /a.tar --compression=size src")
                 .unwrap().words.join(" "),
-            "--progress=plain --tag=r1:5000/team/app:1 --tag=r2/team/app:1 --tag=r3/x:2 --file=src/Dockerfile \
+            "--progress=plain --tag=r1:5000/team/app:1 --tag=r2/team/app:1 --tag=r3/x:2 --file=src/Dockerfile --layers=unmarked \
              --output=type=image,push=true,compression=gzip,compression-level=9 \
              --output=type=docker,dest=/a.tar,compression=gzip,compression-level=9 src"
         );
@@ -349,6 +354,12 @@ mod tests {
         assert_eq!(http.secrets[0].1.expose(), "hush");
         assert!(!format!("{http:?}").contains("hush"));
         assert!(plan("-t app .").unwrap().words.contains(&"--tag=app".to_owned()));
+        for (line, layers) in
+            [("-t app .", "unmarked"), ("-t app --commit=explicit .", "marked")]
+        {
+            let words = plan(line).unwrap().words;
+            assert!(words.contains(&format!("--layers={layers}")), "{line}");
+        }
     }
 
     #[test]
@@ -356,7 +367,7 @@ mod tests {
         for (line, word) in [
             (".", "`--tag` is missing"),
             ("-t a", "one context"),
-            ("-t a . --commit=explicit", "`#!COMMIT` is a comment"),
+            ("-t a . --commit=often", "there are implicit and explicit"),
             ("-t a . --blacklist=/usr", "--mount=type=tmpfs"),
             ("-t a . --build-arg=B", "not NAME=VALUE"),
             ("-t a . --compression=lz4", "there are no, speed"),

@@ -3,16 +3,6 @@
 use crate::personalities::flags::{Fate, Row, Verdict};
 use crate::personalities::kaniko::is_outside;
 
-fn commit(text: &str) -> Verdict {
-    match text {
-        "explicit" => Verdict::Refuse(
-            "each step makes a layer, so that each is cached, and `#!COMMIT` is a comment: leave it out; for fewer layers write fewer RUNs, or end in a stage with `COPY --from=build`",
-        ),
-        "implicit" => Verdict::Take,
-        _ => Verdict::Refuse("there is implicit: a layer for each step"),
-    }
-}
-
 fn blacklist(path: &str) -> Verdict {
     match is_outside(path) {
         true => Verdict::Take,
@@ -91,9 +81,8 @@ pub const BUILD: &[Row] = &[
     Row::value(
         "commit",
         "implicit",
-        Fate::Judged(
-            "implicit: a layer for each step; explicit: refused, as `#!COMMIT` has no meaning",
-            commit,
+        Fate::Honoured(
+            "implicit: a layer for each step; explicit: one up to each `#!COMMIT`, and one at the end. Each step is cached in both",
         ),
     ),
     Row::value(
