@@ -354,9 +354,7 @@ mod tests {
         assert_eq!(http.secrets[0].1.expose(), "hush");
         assert!(!format!("{http:?}").contains("hush"));
         assert!(plan("-t app .").unwrap().words.contains(&"--tag=app".to_owned()));
-        for (line, layers) in
-            [("-t app .", "unmarked"), ("-t app --commit=explicit .", "marked")]
-        {
+        for (line, layers) in [("-t app .", "unmarked"), ("-t app --commit=explicit .", "marked")] {
             let words = plan(line).unwrap().words;
             assert!(words.contains(&format!("--layers={layers}")), "{line}");
         }
