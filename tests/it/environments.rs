@@ -101,14 +101,24 @@ fn project(place: &Path, name: &str, dockerfile: &str, host: &str) {
     std::fs::write(folder.join("Dockerfile"), dockerfile.replace("REGISTRY", host)).unwrap();
 }
 
-/// What an archive holds, without times.
+/// What an archive holds, without times. A file is a file by whatever name: an overlay breaks hard links of lower layers,
+/// a plain folder does not.
 fn listed(archive: &Path) -> BTreeMap<String, String> {
     let entries = fixtures::tar::read(&std::fs::read(archive).unwrap()).unwrap();
-    let entries = entries.iter();
+    let mut files = BTreeMap::new();
+    for entry in &entries {
+        if let fixtures::tar::Kind::File(bytes) = &entry.kind {
+            files.insert(entry.absolute(), fixtures::digest(bytes));
+        }
+    }
     entries
+        .iter()
         .map(|entry| {
             let kind = match &entry.kind {
-                fixtures::tar::Kind::File(bytes) => fixtures::digest(bytes),
+                fixtures::tar::Kind::File(_) => files[&entry.absolute()].clone(),
+                fixtures::tar::Kind::HardLink(target) => {
+                    files[&fixtures::tar::absolute(target)].clone()
+                }
                 other => format!("{other:?}"),
             };
             (entry.absolute(), format!("{kind} {:o} {}:{}", entry.mode, entry.uid, entry.gid))

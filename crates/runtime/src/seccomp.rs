@@ -11,10 +11,10 @@ use crate::sys::check;
 
 /// What the kernel calls this machine.
 #[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
+pub(crate) const AUDIT_ARCH: u32 = 0xC000_003E;
 /// What the kernel calls this machine.
 #[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
+pub(crate) const AUDIT_ARCH: u32 = 0xC000_00B7;
 
 /// A call that waits for its answer.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@
 mod chroot;
 mod command;
 mod devices;
+mod filter;
 pub(crate) mod in_place;
 mod mounts;
 mod overlay;

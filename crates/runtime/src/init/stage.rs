@@ -16,7 +16,7 @@ use super::command::Command;
 use super::mounts::{self, Surroundings};
 use super::overlay::{Under, mount_overlay};
 use super::walk::{Missing, Root, fd_path, file_type};
-use super::{Never, open_folder, privileges};
+use super::{Never, filter, open_folder, privileges};
 use crate::container::{Container, Network, Overlay, RootSource, Security, Writable};
 use crate::identity::{Identity, home};
 use crate::probe::Capabilities;
@@ -38,6 +38,10 @@ pub fn become_command(orders: &RunOrders, control: &mut UnixStream) -> Result<Ne
         tell(control, &Report::Stubs(stubs))
     })?;
     pivot(root)?;
+    if container.security == Security::Sandbox {
+        // While this process may: a filter of somebody without rights would keep programs from gaining any.
+        filter::take_calls().step(|| "take system calls from the command".into())?;
+    }
     become_and_execute(container, prepared, || Ok(()))
 }
 

@@ -44,6 +44,7 @@ pub const ALL: &[(&str, Case)] = cases![
     process::no_network
     process::limits
     process::capabilities
+    process::filtered_calls
     mounts::devices_of_the_host
     process::insecure
     lifetime::cancel_kills_the_tree

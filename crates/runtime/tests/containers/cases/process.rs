@@ -200,6 +200,19 @@ pub async fn capabilities(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
+pub async fn filtered_calls(fixture: &Fixture) -> Outcome {
+    // Not `NoNewPrivs`: programs with the set-user-ID bit gain what they gain.
+    let script = "grep Seccomp: /proc/self/status | awk '{print $2}'
+        unshare -U true 2>/dev/null || echo refused; mount -t tmpfs none /tmp 2>/dev/null || echo refused";
+    assert_eq!(fixture.says(&fixture.shell(script)).await, "2\nrefused\nrefused\n");
+    let mut container = fixture.shell("grep Seccomp: /proc/self/status | awk '{print $2}'");
+    container.security = Security::Insecure;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).unwrap().trim();
+    assert_eq!(fixture.says(&container).await, format!("{own}\n"));
+    Ok(())
+}
+
 pub async fn insecure(fixture: &Fixture) -> Outcome {
     let script =
         "grep CapEff /proc/self/status | awk '{print $2}'; mount -t tmpfs none /tmp && echo mounted
