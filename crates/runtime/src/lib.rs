@@ -17,6 +17,7 @@
 //!
 //! Not done: seccomp profiles and resource limits by cgroup.
 
+mod bpf;
 mod cgroup;
 mod container;
 mod error;

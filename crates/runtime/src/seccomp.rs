@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::bpf::{ARGUMENTS, CALL, EQUALS, HAS, LOAD, MACHINE, RETURN, step};
 use crate::sys::check;
 
 /// What the kernel calls this machine.
@@ -45,15 +46,6 @@ pub struct Rules {
 
 /// The filter. Programs of another machine type (32 bit) are left alone.
 fn program(rules: &Rules) -> Vec<libc::sock_filter> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // Places in `seccomp_data`.
-    const CALL: u32 = 0;
-    const MACHINE: u32 = 4;
-    const ARGUMENTS: u32 = 16;
-    const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let count = rules.told.len();
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     let machine = AUDIT_ARCH;
@@ -190,29 +182,7 @@ pub fn waits(listener: impl AsFd, id: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What the kernel would do with a call.
-    fn decide(steps: &[libc::sock_filter], machine: u32, call: u32, flags: u32) -> u32 {
-        let (mut at, mut loaded) = (0, 0);
-        let arguments = flags;
-        loop {
-            let step = steps[at];
-            at += 1;
-            match u32::from(step.code) {
-                0x20 => {
-                    loaded = match step.k {
-                        0 => call,
-                        4 => machine,
-                        _ => arguments,
-                    }
-                }
-                0x45 => at += usize::from(if loaded & step.k != 0 { step.jt } else { step.jf }),
-                0x15 => at += usize::from(if loaded == step.k { step.jt } else { step.jf }),
-                0x06 => return step.k,
-                code => panic!("{code}"),
-            }
-        }
-    }
+    use crate::bpf::decide;
 
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

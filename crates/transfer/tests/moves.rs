@@ -85,18 +85,22 @@ fn layer(archive: &[u8], places: Vec<Place>) -> Layer {
     Layer { diff_id: blob.digest, blob: Some(blob), created: None, places }
 }
 
+fn entry(path: &str, kind: EntryKind) -> Entry {
+    Entry {
+        path: path.as_bytes().into(),
+        kind,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default(),
+        xattrs: Vec::new(),
+    }
+}
+
 fn archive(entries: &[(&str, EntryKind, &str)]) -> Vec<u8> {
     let mut writer = TarWriter::new(Vec::new());
     for (path, kind, content) in entries {
-        let entry = Entry {
-            path: path.as_bytes().into(),
-            kind: kind.clone(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        };
+        let entry = entry(path, kind.clone());
         writer.append(&entry, &mut content.as_bytes()).unwrap();
     }
     writer.finish().unwrap()
@@ -292,15 +296,7 @@ fn large_layer() -> (World, Layer) {
         *byte = state as u8;
     }
     for (path, content) in [("large", &noise[..]), ("small", b"content"), ("tall", &noise)] {
-        let entry = Entry {
-            path: path.as_bytes().into(),
-            kind: EntryKind::File { size: content.len() as u64 },
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        };
+        let entry = entry(path, EntryKind::File { size: content.len() as u64 });
         writer.append(&entry, Some(&mut &content[..])).unwrap();
     }
     let made = writer.finish().unwrap();
@@ -363,15 +359,7 @@ async fn where_no_part_can_be_had_the_layer_comes_whole() {
 async fn a_layer_that_was_compressed_later_is_found_when_its_folder_is_gone() {
     let world = World::new();
     let mut writer = world.store().layer_writer(Compression::Zstd(None)).unwrap();
-    let entry = Entry {
-        path: b"a"[..].into(),
-        kind: EntryKind::File { size: 7 },
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: Time::default(),
-        xattrs: Vec::new(),
-    };
+    let entry = entry("a", EntryKind::File { size: 7 });
     writer.append(&entry, Some(&mut &b"content"[..])).unwrap();
     let made = writer.finish().unwrap();
     let unknown = Layer { blob: None, ..made.clone() };

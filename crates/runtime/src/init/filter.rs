@@ -4,6 +4,7 @@
 
 use rustix::io::Errno;
 
+use crate::bpf::{ARGUMENTS, AT_LEAST, CALL, EQUALS, HAS, LOAD, MACHINE, RETURN, step};
 use crate::seccomp::AUDIT_ARCH;
 use crate::sys::check;
 
@@ -111,20 +112,6 @@ pub fn take_calls() -> rustix::io::Result<()> {
     }
 }
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-/// Places in `seccomp_data`.
-const CALL: u32 = 0;
-const MACHINE: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
-
-const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt, jf, k }
-}
-
 const fn fail(errno: i32) -> libc::sock_filter {
     step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
 }
@@ -150,7 +137,7 @@ fn add_table(steps: &mut Vec<libc::sock_filter>, table: &Table, first: &[libc::s
     own.extend([step(EQUALS, 0, 1, table.clone3 as u32), fail(libc::ENOSYS)]);
     own.extend([
         step(EQUALS, 0, 3, table.clone as u32),
-        step(LOAD, 0, 0, FIRST_ARGUMENT),
+        step(LOAD, 0, 0, ARGUMENTS),
         step(HAS, (2 + table.refused.len()) as u8, 0, NEW_NAMESPACES),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]);
@@ -167,29 +154,8 @@ fn add_table(steps: &mut Vec<libc::sock_filter>, table: &Table, first: &[libc::s
 mod tests {
     use super::*;
 
-    /// What the kernel would do with a call.
     fn decide(machine: u32, call: u32, argument: u32) -> u32 {
-        let steps = program();
-        let (mut at, mut loaded) = (0, 0);
-        loop {
-            let step = steps[at];
-            at += 1;
-            let jump = |is_so: bool| usize::from(if is_so { step.jt } else { step.jf });
-            match step.code {
-                LOAD => {
-                    loaded = match step.k {
-                        CALL => call,
-                        MACHINE => machine,
-                        _ => argument,
-                    }
-                }
-                EQUALS => at += jump(loaded == step.k),
-                AT_LEAST => at += jump(loaded >= step.k),
-                HAS => at += jump(loaded & step.k != 0),
-                RETURN => return step.k,
-                code => panic!("{code}"),
-            }
-        }
+        crate::bpf::decide(&program(), machine, call, argument)
     }
 
     const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;

@@ -1,0 +1,49 @@
+//! The language of filters of system calls, as far as it is used here (kernel, `linux/filter.h` and `linux/seccomp.h`).
+
+/// Loads a word of `seccomp_data`.
+pub const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+/// Jumps by whether what is loaded equals a number.
+pub const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+/// Jumps by whether it is as large as a number, or larger.
+pub const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+/// Jumps by whether it has one of some bits.
+pub const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+/// Ends with an answer.
+pub const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// Where in `seccomp_data` the call's number is.
+pub const CALL: u32 = 0;
+/// Where the kind of machine is.
+pub const MACHINE: u32 = 4;
+/// Where the arguments begin; each has eight bytes, its lower half first on the machines that are known here.
+pub const ARGUMENTS: u32 = 16;
+
+/// An instruction: how far to jump if so, how far if not, and its number.
+pub const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+/// What the kernel would answer to a call.
+#[cfg(test)]
+pub fn decide(steps: &[libc::sock_filter], machine: u32, call: u32, argument: u32) -> u32 {
+    let (mut at, mut loaded) = (0, 0);
+    loop {
+        let step = steps[at];
+        at += 1;
+        let jump = |is_so: bool| usize::from(if is_so { step.jt } else { step.jf });
+        match step.code {
+            LOAD => {
+                loaded = match step.k {
+                    CALL => call,
+                    MACHINE => machine,
+                    _ => argument,
+                }
+            }
+            EQUALS => at += jump(loaded == step.k),
+            AT_LEAST => at += jump(loaded >= step.k),
+            HAS => at += jump(loaded & step.k != 0),
+            RETURN => return step.k,
+            code => panic!("{code}"),
+        }
+    }
+}
