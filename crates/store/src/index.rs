@@ -501,17 +501,20 @@ mod tests {
         assert!(index.get(b"usr/b").is_none());
     }
 
+    fn with_blocks(index: LayerIndex) -> LayerIndex {
+        let blob = Descriptor::new("", Digest::of("blob"), 8 << 20);
+        let block = Block { size: 4 << 20, digest: Digest::of("block") };
+        let written = Written { block_size: 4 << 20, start: 10, blocks: vec![block; 2] };
+        index.with_seek_table(SeekTable::of(&blob, written).unwrap())
+    }
+
     #[test]
     fn an_index_reads_as_it_writes() {
         let index = sample();
         let bytes = index.encode();
         assert_eq!(bytes, index.encode());
         assert_eq!(LayerIndex::decode(&bytes).unwrap(), index);
-        let blob = Descriptor::new("", Digest::of("blob"), 8 << 20);
-        let block = Block { size: 4 << 20, digest: Digest::of("block") };
-        let written = Written { block_size: 4 << 20, start: 10, blocks: vec![block; 2] };
-        let table = SeekTable::of(&blob, written);
-        let index = index.with_seek_table(table.unwrap());
+        let index = with_blocks(index);
         assert_eq!(LayerIndex::decode(&index.encode()).unwrap(), index);
         let empty = LayerIndex::default();
         assert_eq!(LayerIndex::decode(&empty.encode()).unwrap(), empty);
@@ -546,7 +549,7 @@ mod tests {
         };
         assert!(LayerIndex::decode(&encode(&payload)).is_err());
 
-        let index = sample();
+        let index = with_blocks(sample());
         let whole = zstd::bulk::decompress(&index.encode()[MAGIC.len()..], 1 << 20).unwrap();
         for length in 0..whole.len() {
             assert!(LayerIndex::decode(&encode(&whole[..length])).is_err());
