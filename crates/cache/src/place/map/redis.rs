@@ -1,5 +1,5 @@
 //! A map in Redis: one hash, `kiln:<name>`, with a field for each entry. The few commands that it
-//! takes are spoken here (RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/).
+//! takes are spoken here (RESP2, <https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
 use std::io;
 

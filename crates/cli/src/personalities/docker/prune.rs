@@ -50,7 +50,7 @@ pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
 /// `system prune`.
 ///
 /// # Errors
-/// As [`images`].
+/// As [`images()`].
 pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
     let all = given.is_on("all", false);
     let texts = texts(given);
