@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::Digest as _;
 
 /// The SHA-256 of some bytes, written `sha256:<64 hex digits>` (image-spec, descriptor.md).
 ///
@@ -23,7 +23,7 @@ pub struct DigestError {
 impl Digest {
     /// Hashes bytes that are in memory.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
-        Self(sha2::Sha256::digest(bytes.as_ref()).into())
+        Self(array(&digest(&SHA256, bytes.as_ref())))
     }
 
     /// A digest from its 32 bytes.
@@ -103,8 +103,21 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Hashes bytes that come in pieces.
-#[derive(Clone, Default)]
-pub struct Hasher(sha2::Sha256);
+///
+/// Uses AWS-LC, which has code for AVX, SHA-NI and Arm and picks the best for the processor: without
+/// SHA-NI it is about twice as fast as portable code.
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+fn array(digest: &aws_lc_rs::digest::Digest) -> [u8; 32] {
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
 
 impl Hasher {
     /// A hasher that has seen nothing.
@@ -119,7 +132,7 @@ impl Hasher {
 
     /// The digest of all pieces.
     pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+        Digest(array(&self.0.finish()))
     }
 }
 
