@@ -31,6 +31,8 @@ pub use import::Imported;
 #[cfg(fuzzing)]
 pub use import::read_hostile;
 pub use local::LocalRecords;
+#[cfg(fuzzing)]
+pub use place::read_hostile_map;
 pub use place::{
     BucketPlace, BucketSettings, Credentials, FolderPlace, Form, GITHUB_TOKEN, GithubPlace,
     GithubSettings, GithubVersion, HTTP_HEADER, INLINE_FIELD, MapPlace, MapSettings, MapStore,

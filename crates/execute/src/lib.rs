@@ -10,6 +10,8 @@ mod cache_mount;
 mod error;
 mod executor;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod git;
 mod http;
 mod image;

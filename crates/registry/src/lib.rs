@@ -28,6 +28,8 @@ mod config_file;
 mod credentials;
 mod error;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod helper;
 mod hosts;
 mod http;

@@ -22,6 +22,8 @@ mod cgroup;
 mod container;
 mod error;
 mod etc;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod init;
 mod landlock;

@@ -22,6 +22,8 @@ pub use contents::Form;
 pub use folder::FolderPlace;
 pub use github::{GITHUB_TOKEN, GithubPlace, GithubSettings, GithubVersion};
 pub use inline::{INLINE_FIELD, inline_cache};
+#[cfg(fuzzing)]
+pub use map::read_hostile_map;
 pub use map::{HTTP_HEADER, MapPlace, MapSettings, MapStore, REDIS_PASSWORD};
 pub use registry::RegistryPlace;
 pub use secret::Credentials;

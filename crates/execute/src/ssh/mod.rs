@@ -4,6 +4,8 @@
 
 mod der;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod key;
 mod keyring;
 mod pem;

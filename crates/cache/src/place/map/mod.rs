@@ -159,6 +159,21 @@ impl MapPlace {
 /// Keys and values as a store has them.
 type Raw = BTreeMap<String, Vec<u8>>;
 
+/// Reads a map as a Redis server's reply, and the cache that its entries are, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn read_hostile_map(reply: &[u8]) {
+    redis::read_hostile(reply);
+    let (key, value) = reply.split_at(reply.len().min(8));
+    let key = String::from_utf8_lossy(key).into_owned();
+    let values = value.split(|byte| *byte == b'\n').enumerate();
+    let raw = values.map(|(number, value)| (format!("{key}{number}"), value.to_vec())).collect();
+    let entries = Entries::parse(raw);
+    let place = BlobPlace::Layout("/layout".into());
+    let contents = entries.contents(&place);
+    let again = Entries::of(&contents, 0).contents(&place);
+    assert!(again.config.records.len() <= contents.config.records.len());
+}
+
 /// How much a map may hold.
 const LIMIT: u64 = CONFIG_LIMIT;
 /// How long a store may take to answer.

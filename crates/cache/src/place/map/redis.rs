@@ -1,9 +1,7 @@
 //! A map in Redis: one hash, `kiln:<name>`, with a field for each entry. The few commands that it
 //! takes are spoken here (RESP2, <https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
-use std::io;
-
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::entries::Entries;
@@ -99,41 +97,98 @@ impl Connection {
             command.extend_from_slice(b"\r\n");
         }
         self.0.get_mut().write_all(&command).await.map_err(|error| error.to_string())?;
-        let mut left = LIMIT;
-        let line = self.line().await?;
-        match line.split_at_checked(1) {
-            Some(("+" | ":", _)) => Ok(Reply::Fine),
-            Some(("-", error)) => Err(error.to_owned()),
-            Some(("*", count)) => {
-                let count: usize = count.parse().map_err(|_| "a damaged answer".to_owned())?;
-                let mut parts = Vec::new();
-                for _ in 0..count {
-                    parts.push(self.bulk(&mut left).await?);
-                }
-                Ok(Reply::Many(parts))
+        reply(&mut self.0).await
+    }
+}
+
+/// Reads a reply; an error reply is an error.
+async fn reply(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Reply, String> {
+    let line = line(stream).await?;
+    match line.split_at_checked(1) {
+        Some(("+" | ":", _)) => Ok(Reply::Fine),
+        Some(("-", error)) => Err(error.to_owned()),
+        Some(("*", count)) => {
+            let count: usize = count.parse().map_err(|_| "a damaged answer".to_owned())?;
+            let mut left = LIMIT;
+            let mut parts = Vec::new();
+            for _ in 0..count {
+                parts.push(bulk(stream, &mut left).await?);
             }
-            _ => Err("an answer of another kind".into()),
+            Ok(Reply::Many(parts))
+        }
+        _ => Err("an answer of another kind".into()),
+    }
+}
+
+/// Reads a bulk string. Its bytes, and some for each string, are taken from what is `left`.
+async fn bulk(stream: &mut (impl AsyncBufRead + Unpin), left: &mut u64) -> Result<Vec<u8>, String> {
+    let line = line(stream).await?;
+    let length = line.strip_prefix('$').and_then(|length| length.parse::<u64>().ok());
+    let length = length.ok_or("a damaged answer")?;
+    let rest = left.checked_sub(length.saturating_add(16));
+    *left = rest.ok_or_else(|| format!("it is larger than {} MiB", LIMIT >> 20))?;
+    // Grows with what arrives: a length alone costs no memory.
+    let mut bytes = Vec::new();
+    let read = stream.take(length + 2).read_to_end(&mut bytes).await;
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 != length + 2 || !bytes.ends_with(b"\r\n") {
+        return Err("a damaged answer".into());
+    }
+    bytes.truncate(bytes.len() - 2);
+    Ok(bytes)
+}
+
+async fn line(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<String, String> {
+    let mut line = Vec::new();
+    let read = stream.take(4096).read_until(b'\n', &mut line).await;
+    read.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&line);
+    text.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| "a damaged answer".into())
+}
+
+/// Reads a map from a server's reply, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn read_hostile(mut reply_bytes: &[u8]) {
+    use futures_util::FutureExt as _;
+    let reply = reply(&mut reply_bytes).now_or_never().expect("a slice never waits");
+    if let Ok(Reply::Many(parts)) = reply {
+        assert!(parts.iter().map(Vec::len).sum::<usize>() as u64 <= LIMIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        match reply(&mut bytes).await? {
+            Reply::Fine => Ok(Vec::new()),
+            Reply::Many(parts) => Ok(parts),
         }
     }
 
-    async fn bulk(&mut self, left: &mut u64) -> Result<Vec<u8>, String> {
-        let line = self.line().await?;
-        let length = line.strip_prefix('$').and_then(|length| length.parse::<u64>().ok());
-        let length = length.ok_or("a damaged answer")?;
-        *left = left
-            .checked_sub(length + 16)
-            .ok_or_else(|| format!("it is larger than {} MiB", LIMIT >> 20))?;
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0) + 2];
-        self.0.read_exact(&mut bytes).await.map_err(|error: io::Error| error.to_string())?;
-        bytes.truncate(bytes.len() - 2);
-        Ok(bytes)
+    #[tokio::test]
+    async fn replies_are_read() {
+        assert_eq!(read(b"+OK\r\n").await, Ok(Vec::new()));
+        assert_eq!(read(b"*2\r\n$1\r\na\r\n$0\r\n\r\n").await, Ok(vec![b"a".to_vec(), Vec::new()]));
+        assert_eq!(read(b"-NOAUTH first\r\n").await, Err("NOAUTH first".into()));
     }
 
-    async fn line(&mut self) -> Result<String, String> {
-        let mut line = Vec::new();
-        let mut limited = (&mut self.0).take(4096);
-        limited.read_until(b'\n', &mut line).await.map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&line);
-        text.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| "a damaged answer".into())
+    #[tokio::test]
+    async fn damaged_replies_are_refused() {
+        let too_large = format!("*1\r\n${}\r\n", u64::MAX);
+        for bytes in [
+            "",
+            "*",
+            "*1\r\n",
+            "*x\r\n",
+            "*1\r\n$-1\r\n",
+            "*1\r\n$3\r\na\r\n",
+            "*1\r\n$1\r\nabc",
+            "*1\r\n$18446744073709551600\r\n",
+            &too_large,
+        ] {
+            assert!(read(bytes.as_bytes()).await.is_err(), "{bytes:?}");
+        }
     }
 }
