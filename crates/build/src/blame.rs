@@ -77,6 +77,13 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
                 "make the group (RUN groupadd {group}), or give its number to USER"
             )),
         },
+        Error::ExitCode { refused_root: true, .. } => Blame {
+            span: word("chroot").or_else(|| word("installroot")),
+            hint: hint(
+                "it asked for another root (chroot), which no RUN has with --isolation=chroot: see \
+                 docs/environments.md for where it can",
+            ),
+        },
         Error::ExitCode { code: 127, .. } => Blame {
             span: None,
             hint: hint("127 says that a command was not found: is it installed in this stage?"),

@@ -122,7 +122,7 @@ impl CacheMounts {
             result => result?,
         };
         let path = folder.join("0");
-        Ok((!path.exists()).then_some(ReservedMount { path, _lock: lock }))
+        Ok((!is_folder(&path)?).then_some(ReservedMount { path, _lock: lock }))
     }
 
     /// Holds the cache mount of a name for reading it: nobody writes to it meanwhile. None where it
@@ -133,11 +133,14 @@ impl CacheMounts {
     pub fn hold_still(&self, id: &str) -> io::Result<Option<CacheMount>> {
         let folder = self.root.join(Digest::of(id).hex());
         let path = folder.join("0");
-        if !path.exists() {
+        if path.symlink_metadata().is_err() {
             return Ok(None);
         }
         match lock_alone(&folder.join("0.lock")) {
-            Ok(lock) => Ok(Some(CacheMount { path, fresh: false, _lock: lock })),
+            Ok(lock) if is_folder(&path)? => {
+                Ok(Some(CacheMount { path, fresh: false, _lock: lock }))
+            }
+            Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
@@ -234,10 +237,31 @@ fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<Cac
     let path = folder.join(copy.to_string());
     let fresh = match fs::create_dir(&path) {
         Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !is_folder(&path)? => {
+            match fs::create_dir(&path) {
+                // Another holder was as quick.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                result => result.map(|()| true)?,
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         Err(error) => return Err(error),
     };
     Ok(CacheMount { path, fresh, _lock: lock })
+}
+
+/// Whether a mount's folder is there. A link or a file in its place was not put there by kiln: it is removed, and never
+/// followed. For who holds the lock.
+fn is_folder(path: &Path) -> io::Result<bool> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(false),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +314,33 @@ mod tests {
         drop(held);
         assert!(mounts.reserve("a").unwrap().is_none());
         assert!(mounts.hold_still("a").unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_no_folder_is_no_cache_mount() {
+        let (folder, mounts) = mounts();
+        let outer = folder.path().join("outer");
+        fs::create_dir(&outer).unwrap();
+        fs::write(outer.join("credentials"), "s3cret").unwrap();
+        let path = mounts.hold("a", Sharing::Locked).unwrap().path;
+        let replace = |with: &dyn Fn()| {
+            drop(fs::remove_dir(&path));
+            with();
+        };
+        let link = || std::os::unix::fs::symlink(&outer, &path).unwrap();
+        let file = || fs::write(&path, "x").unwrap();
+        for with in [&link as &dyn Fn(), &file] {
+            replace(with);
+            assert!(mounts.hold_still("a").unwrap().is_none());
+            replace(with);
+            assert!(mounts.reserve("a").unwrap().is_some());
+            for sharing in [Sharing::Shared, Sharing::Locked, Sharing::Private] {
+                replace(with);
+                let held = mounts.hold("a", sharing).unwrap();
+                assert!(held.fresh && fs::read_dir(&held.path).unwrap().next().is_none());
+            }
+        }
+        assert_eq!(fs::read_to_string(outer.join("credentials")).unwrap(), "s3cret");
     }
 
     #[test]

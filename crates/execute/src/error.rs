@@ -12,6 +12,8 @@ pub enum Error {
         command: String,
         /// What it returned.
         code: i32,
+        /// Whether it wanted another root, which it could not have.
+        refused_root: bool,
     },
     /// The command was ended by a signal.
     #[error("process {command:?} did not complete successfully: {signal}")]

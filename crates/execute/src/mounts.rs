@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use graph::{Mount, MountKind, Sharing, TaskEvent};
 use runtime::{FileContent, Overlay, Runtime, Writable};
@@ -214,7 +213,9 @@ impl<'a> Mounts<'a> {
         let source = cache_mount.path.clone();
         let readonly = mount.readonly;
         self.cache_mounts.push(cache_mount);
-        make_subpath(&source, &subpath).map_err(failed)?;
+        // Made where it was never used, and inside the mount, whatever links earlier commands have left in it.
+        let (folder, below) = (source.clone(), subpath.clone());
+        blocking(move || runtime::make_folders(&folder, &below)).await.map_err(failed)?;
         Ok(runtime::MountKind::Bind { source, subpath, readonly })
     }
 }
@@ -286,17 +287,5 @@ impl Mounts<'_> {
         }
         events.send(task, TaskEvent::Done);
         Ok(())
-    }
-}
-
-/// The folder of a cache mount that is mounted: made where it was never used.
-fn make_subpath(folder: &Path, subpath: &str) -> std::io::Result<()> {
-    if subpath.is_empty() || subpath.split('/').any(|part| part == "..") {
-        return Ok(());
-    }
-    let path = folder.join(subpath);
-    match path.symlink_metadata() {
-        Ok(_) => Ok(()),
-        Err(_) => std::fs::create_dir_all(path),
     }
 }

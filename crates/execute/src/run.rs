@@ -133,7 +133,10 @@ impl Executor {
                 .iter()
                 .map(|stub| stub.trim_matches('/').as_bytes().into())
                 .collect()),
-            Exit::Code(code) => Err(Error::ExitCode { command, code }),
+            Exit::Code(code) => {
+                let refused_root = finished.refused_root;
+                Err(Error::ExitCode { command, code, refused_root })
+            }
             Exit::Signal(signal) => Err(Error::Signal { command, signal: signal_text(signal) }),
         }
     }

@@ -15,7 +15,7 @@
 //! - paths inside the root are resolved inside the root, component by component, symbolic links included;
 //! - mount points made here are removed from the upper directory after the run.
 //!
-//! Not done: seccomp profiles and resource limits by cgroup.
+//! Not done: resource limits by cgroup.
 
 mod bpf;
 mod cgroup;
@@ -41,6 +41,7 @@ pub use container::{
 pub use error::Error;
 pub use identity::{IdMapping, IdRange};
 pub use init::init_if_asked;
+pub use init::walk::make_folders;
 pub use probe::{ADVICE, Capabilities, ChrootCapabilities, Isolation};
 pub use run::{Exit, Finished, Runtime, RuntimeOptions};
 pub use standing::{Standing, become_namespace_root, standing};

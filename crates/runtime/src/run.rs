@@ -95,6 +95,8 @@ pub struct Finished {
     /// Mount points that were made for it, as paths from the root, parents first. They have been removed from the
     /// upper directory, except for folders in which the process has left something.
     pub stubs: Vec<String>,
+    /// Whether one of its processes wanted another root, which a plain folder's cannot have.
+    pub refused_root: bool,
 }
 
 impl Runtime {
@@ -224,7 +226,7 @@ impl Runtime {
             match report {
                 Report::Failed(failure) => return Ok(Err(failure)),
                 Report::Probed(_) | Report::ProbedChroot(_) => return Ok(Ok(report)),
-                Report::Stubs(_) | Report::Exited(_) => {}
+                Report::Stubs(_) | Report::RefusedRoot | Report::Exited(_) => {}
             }
         }
         Err(Error::InitDied)
@@ -279,11 +281,13 @@ impl Runtime {
                 }
             }
         }
-        let (stubs, end) = running.grave.bury();
+        let Told { stubs, refused_root, end } = running.grave.bury();
         match end {
             _ if cancelled => Err(Error::Cancelled),
             Some(Report::Failed(failure)) => Err(failure.into()),
-            Some(Report::Exited(status)) => Ok(Finished { exit: exit(status), stubs }),
+            Some(Report::Exited(status)) => {
+                Ok(Finished { exit: exit(status), stubs, refused_root })
+            }
             _ => Err(Error::InitDied),
         }
     }
@@ -402,10 +406,21 @@ struct Grave {
     work: Option<PathBuf>,
 }
 
+/// What the init process has told.
+#[derive(Default)]
+struct Told {
+    /// Mount points that were made.
+    stubs: Vec<String>,
+    refused_root: bool,
+    /// How it ended.
+    end: Option<Report>,
+}
+
 impl Grave {
-    /// Waits and removes. Gives the mount points and the last report.
-    fn bury(&mut self) -> (Vec<String>, Option<Report>) {
-        let Some(mut child) = self.child.take() else { return (Vec::new(), None) };
+    /// Waits and removes.
+    fn bury(&mut self) -> Told {
+        let mut told = Told::default();
+        let Some(mut child) = self.child.take() else { return told };
         let _ = self.line.shutdown(Shutdown::Write);
         if !ends_within(&child, BURIAL) {
             let _ = child.kill();
@@ -414,23 +429,23 @@ impl Grave {
         // What was sent and not read yet; the descriptor does not block.
         let _ = self.line.read_to_end(&mut self.inbox);
 
-        let (mut stubs, mut end) = (Vec::new(), None);
         while let Ok(Some(report)) = take_frame(&mut self.inbox) {
             match report {
-                Report::Stubs(made) => stubs = made,
+                Report::Stubs(made) => told.stubs = made,
+                Report::RefusedRoot => told.refused_root = true,
                 // A failure before the command comes ahead of the exit of the process that met it.
-                Report::Exited(_) if matches!(end, Some(Report::Failed(_))) => {}
-                report => end = Some(report),
+                Report::Exited(_) if matches!(told.end, Some(Report::Failed(_))) => {}
+                report => told.end = Some(report),
             }
         }
         if let Some(changes) = &self.changes {
-            remove_stubs(changes, &stubs);
+            remove_stubs(changes, &told.stubs);
         }
         if let Some(work) = &self.work {
             // A mark of `volatile`, which would forbid using the directories again.
             let _ = fs::remove_dir_all(work.join("work/incompat"));
         }
-        (stubs, end)
+        told
     }
 }
 

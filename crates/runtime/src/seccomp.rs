@@ -17,6 +17,15 @@ pub(crate) const AUDIT_ARCH: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 pub(crate) const AUDIT_ARCH: u32 = 0xC000_00B7;
 
+/// What the kernel calls this machine when it runs 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const COMPAT_MACHINE: u32 = 0x4000_0003;
+/// What the kernel calls this machine when it runs 32-bit programs.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const COMPAT_MACHINE: u32 = 0x4000_0028;
+/// `chroot` of 32-bit programs, on x86 and ARM alike.
+pub(crate) const COMPAT_CHROOT: i64 = 61;
+
 /// A call that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Notification {
@@ -24,7 +33,7 @@ pub struct Notification {
     pub id: u64,
     /// The calling thread.
     pub tid: i32,
-    /// The call's number.
+    /// The call's number; of a 32-bit program's calls only `chroot` is told, with its usual number.
     pub call: i64,
     /// Its arguments.
     pub args: [u64; 6],
@@ -40,20 +49,33 @@ pub const fn is_known_machine() -> bool {
 pub struct Rules {
     /// These are told.
     pub told: Vec<i64>,
+    /// These are told where their first argument is the number.
+    pub told_with: Vec<(i64, u32)>,
     /// These seem to have been done.
     pub dismissed: Vec<i64>,
 }
 
-/// The filter. Programs of another machine type (32 bit) are left alone.
+/// The filter. Programs of another machine type (32 bit) are left alone, but when they change their root.
 fn program(rules: &Rules) -> Vec<libc::sock_filter> {
     let count = rules.told.len();
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     let machine = AUDIT_ARCH;
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let machine = 0;
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    let compat = COMPAT_MACHINE;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let compat = 0;
+    let tells_chroot = rules.told.contains(&libc::SYS_chroot);
+    let compat_chroot =
+        if tells_chroot { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
     let mut steps = vec![
         step(LOAD, 0, 0, MACHINE),
-        step(EQUALS, 1, 0, machine),
+        step(EQUALS, 5, 0, machine),
+        step(EQUALS, 0, 3, compat),
+        step(LOAD, 0, 0, CALL),
+        step(EQUALS, 0, 1, COMPAT_CHROOT as u32),
+        step(RETURN, 0, 0, compat_chroot),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
         step(LOAD, 0, 0, CALL),
     ];
@@ -65,6 +87,15 @@ fn program(rules: &Rules) -> Vec<libc::sock_filter> {
             step(LOAD, 0, 0, ARGUMENTS + 8 * argument),
             step(HAS, 0, 1, libc::AT_EMPTY_PATH as u32),
             step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+            step(LOAD, 0, 0, CALL),
+        ]);
+    }
+    for (call, first) in &rules.told_with {
+        steps.extend([
+            step(EQUALS, 0, 4, *call as u32),
+            step(LOAD, 0, 0, ARGUMENTS),
+            step(EQUALS, 0, 1, *first),
+            step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
             step(LOAD, 0, 0, CALL),
         ]);
     }
@@ -121,7 +152,11 @@ pub fn receive(listener: impl AsFd) -> rustix::io::Result<Option<Notification>> 
         Ok(_) => Ok(Some(Notification {
             id: told.id,
             tid: told.pid as i32,
-            call: told.data.nr.into(),
+            call: match told.data.arch {
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+                COMPAT_MACHINE => libc::SYS_chroot,
+                _ => told.data.nr.into(),
+            },
             args: told.data.args,
         })),
         Err(Errno::NOENT | Errno::INTR) => Ok(None),
@@ -187,7 +222,7 @@ mod tests {
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn the_filter_tells_what_is_listed_and_nothing_else() {
-        let rules = Rules { told: vec![5, 9, 300], dismissed: vec![7] };
+        let rules = Rules { told: vec![5, 9, 300], told_with: vec![(8, 2)], dismissed: vec![7] };
         let steps = program(&rules);
         for call in 0..400 {
             let expected = match call {
@@ -196,7 +231,15 @@ mod tests {
                 _ => libc::SECCOMP_RET_ALLOW,
             };
             assert_eq!(decide(&steps, AUDIT_ARCH, call, 0), expected, "{call}");
-            assert_eq!(decide(&steps, 0x4000_0003, call, 0), libc::SECCOMP_RET_ALLOW);
+            assert_eq!(decide(&steps, COMPAT_MACHINE, call, 0), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(decide(&steps, AUDIT_ARCH, 8, 2), libc::SECCOMP_RET_USER_NOTIF);
+        let steps = program(&Rules { told: vec![libc::SYS_chroot], ..Rules::default() });
+        for (call, expected) in [
+            (COMPAT_CHROOT as u32, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_chroot as u32, libc::SECCOMP_RET_ALLOW),
+        ] {
+            assert_eq!(decide(&steps, COMPAT_MACHINE, call, 0), expected, "32 bit {call}");
         }
         let stat = libc::SYS_newfstatat;
         let steps = program(&Rules { told: vec![stat], ..Rules::default() });

@@ -222,6 +222,15 @@ pub fn uname_as(hostname: &str) -> rustix::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The number of the terminal whose master this is; none for anything else.
+pub fn terminal_number(file: impl AsFd) -> Option<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes one such number.
+    let told =
+        check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) });
+    told.ok().map(|_| number)
+}
+
 /// Another user's ids for access to files, until it is dropped. For a process with one thread, and root's capabilities.
 pub struct FileRights {
     uid: u32,

@@ -83,6 +83,8 @@ pub enum Report {
     Stubs(Vec<String>),
     /// The process could not be started.
     Failed(Failure),
+    /// A process wanted another root and did not get it. Comes before the end.
+    RefusedRoot,
     /// The process ended with this wait status.
     Exited(i32),
     /// What a probe found.

@@ -13,7 +13,7 @@ mod mounts;
 mod overlay;
 pub(crate) mod privileges;
 mod stage;
-mod walk;
+pub(crate) mod walk;
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
@@ -176,6 +176,15 @@ fn watch(pid: i32, control: &UnixStream, signals: &SignalFd) -> Result<Report, F
 
 /// What the pid 1 returns when it became the command: nothing.
 type Never = Infallible;
+
+/// Opens what is to be mounted as a path: a file, folder or socket. A link in its place is somebody else's work.
+fn open_source(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let source = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    match walk::file_type(&source)? {
+        rustix::fs::FileType::Symlink => Err(Errno::LOOP),
+        _ => Ok(source),
+    }
+}
 
 /// Opens a folder as a path.
 fn open_folder(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {

@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
 use super::overlay::{Under, mount_overlay};
 use super::walk::{Missing, Place, Root, fd_path};
-use super::{devices, open_folder};
+use super::{devices, open_folder, open_source};
 use crate::container::{Mount, MountKind};
 use crate::sys::{self, MountAttributes};
 use crate::wire::{Failure, FailureKind, RunOrders, Step};
@@ -222,11 +222,15 @@ impl Mounter<'_> {
             .step(|| format!("mount at `{target}`"))
     }
 
-    /// A fresh `/proc`, or the host's where the kernel refuses one because the host's is partly hidden itself.
+    /// A fresh `/proc`, or the host's where the kernel refuses one because the host's is partly hidden itself. That one
+    /// has the job's processes in it, some of whose files any user of the same id may write to: it is read-only.
     fn mount_proc(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
         refuse_link(self.root, target)?;
         if let Err(failure) = self.mount_fresh(target, "proc", flags, "") {
-            self.bind(target, "/proc", &MountAttributes::NONE, true).map_err(|_| failure)?;
+            let sandbox = self.surroundings.sandbox;
+            let attributes =
+                if sandbox { MountAttributes::READONLY } else { MountAttributes::NONE };
+            self.bind(target, "/proc", &attributes, true).map_err(|_| failure)?;
             self.bound_proc = true;
         }
         Ok(())
@@ -272,7 +276,7 @@ impl Mounter<'_> {
         match kind {
             MountKind::Bind { source, subpath, readonly } => {
                 let missing = || Failure::plain(FailureKind::MountSource, source.to_string_lossy());
-                let fd = open_folder(source).map_err(|_| missing())?;
+                let fd = open_source(source).map_err(|_| missing())?;
                 self.bind_below(target, fd, subpath, &attributes(readonly, nodev))
             }
             MountKind::Overlay { overlay, subpath, readonly } => {

@@ -114,6 +114,23 @@ fn drop_bounds(present: CapabilitySet) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes the right to change its root from this process, and from all that come after it: where a plain folder is the
+/// root, the way out of a second one leads past the first.
+pub fn give_up_chroot() -> Result<(), Failure> {
+    let held = rustix::thread::capabilities(None).step(|| "read the capabilities".into())?;
+    let without = |set: CapabilitySet| set.difference(CapabilitySet::SYS_CHROOT);
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        rustix::thread::remove_capability_from_bounding_set(CapabilitySet::SYS_CHROOT)
+            .step(|| "drop capabilities".into())?;
+    }
+    let sets = CapabilitySets {
+        effective: without(held.effective),
+        permitted: without(held.permitted),
+        inheritable: without(held.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets).step(|| "drop capabilities".into())
+}
+
 fn set_groups(identity: &Identity) -> Result<(), Failure> {
     let groups: Vec<_> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match rustix::thread::set_thread_groups(&groups) {

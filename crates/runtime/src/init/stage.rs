@@ -40,7 +40,8 @@ pub fn become_command(orders: &RunOrders, control: &mut UnixStream) -> Result<Ne
     pivot(root)?;
     if container.security == Security::Sandbox {
         // While this process may: a filter of somebody without rights would keep programs from gaining any.
-        filter::take_calls().step(|| "take system calls from the command".into())?;
+        filter::take_calls(filter::Apart::Namespaces)
+            .step(|| "take system calls from the command".into())?;
     }
     become_and_execute(container, prepared, || Ok(()))
 }

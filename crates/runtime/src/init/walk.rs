@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, openat, readlinkat, statx,
-    utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, openat, readlinkat,
+    statx, utimensat,
 };
 use rustix::io::Errno;
 
@@ -157,6 +159,20 @@ impl Root {
     }
 }
 
+/// Makes the folders of a path below `top`, as far as they are missing, for this process's user. Links lead nowhere out of
+/// `top`, also while somebody changes it.
+///
+/// # Errors
+/// If `top` is no folder itself, or something on the way is none.
+pub fn make_folders(top: &Path, path: &str) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = openat(CWD, top, flags, Mode::empty())?;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let missing = Missing::Owned(uid.as_raw(), gid.as_raw());
+    // It may be a file: a mount of one is none of ours.
+    Root::new(top)?.find(path, missing).map(drop).map_err(io::Error::from)
+}
+
 fn components(path: &[u8]) -> impl Iterator<Item = OsString> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
@@ -179,20 +195,62 @@ fn make(
     }
     if let Missing::Owned(uid, gid) = missing {
         let (uid, gid) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
-        rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    } else {
-        let times = Timestamps {
-            last_access: rustix::fs::Timespec {
-                tv_sec: before.st_atime as _,
-                tv_nsec: before.st_atime_nsec as _,
-            },
-            last_modification: rustix::fs::Timespec {
-                tv_sec: before.st_mtime as _,
-                tv_nsec: before.st_mtime_nsec as _,
-            },
-        };
-        // Fails on mounts without times, where none are lost.
-        let _ = utimensat(folder, ".", &times, AtFlags::empty());
+        let made = open_path(folder, name)?;
+        rustix::fs::chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        if file_type(&made)? == FileType::Directory {
+            // Whatever the umask made of it.
+            let mode = Mode::from_raw_mode(0o755);
+            rustix::fs::chmodat(CWD, fd_path(&made), mode, AtFlags::empty())?;
+        }
+        return Ok(made);
     }
+    let times = Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: before.st_atime as _,
+            tv_nsec: before.st_atime_nsec as _,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: before.st_mtime as _,
+            tv_nsec: before.st_mtime_nsec as _,
+        },
+    };
+    // Fails on mounts without times, where none are lost.
+    let _ = utimensat(folder, ".", &times, AtFlags::empty());
     open_path(folder, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn folders_are_made_inside_whatever_links_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, outer) = (folder.path().join("top"), folder.path().join("outer"));
+        fs::create_dir(&top).unwrap();
+        fs::create_dir(&outer).unwrap();
+        symlink(&outer, top.join("absolute")).unwrap();
+        symlink("../outer", top.join("relative")).unwrap();
+        symlink("/", top.join("top")).unwrap();
+        symlink("loop", top.join("loop")).unwrap();
+        fs::write(top.join("file"), "").unwrap();
+        for path in ["a/b/c", "absolute/x", "relative/x", "../../x", "a/../../up", "top/../t", ""] {
+            make_folders(&top, path).unwrap();
+            assert!(fs::read_dir(&outer).unwrap().next().is_none(), "{path}");
+        }
+        // Where the links lead inside.
+        let inside = top.join(outer.strip_prefix("/").unwrap()).join("x");
+        for made in [&top.join("a/b/c"), &inside, &top.join("outer/x"), &top.join("t")] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o755, "{made:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        for wrong in ["file/x", "loop/x"] {
+            assert!(make_folders(&top, wrong).is_err(), "{wrong}");
+        }
+        make_folders(&top, "file").unwrap();
+        assert!(make_folders(&top.join("absolute"), "y").is_err(), "a link is no folder");
+    }
 }

@@ -1,6 +1,7 @@
 //! One case per promise.
 
-mod chroot;
+mod attacks;
+pub mod chroot;
 pub mod lifetime;
 mod mounts;
 mod process;
@@ -45,6 +46,8 @@ pub const ALL: &[(&str, Case)] = cases![
     process::limits
     process::capabilities
     process::filtered_calls
+    attacks::no_attack_leaves_its_namespaces
+    attacks::two_commands_in_namespaces_lead_each_other_nowhere
     mounts::devices_of_the_host
     process::insecure
     lifetime::cancel_kills_the_tree
@@ -72,6 +75,15 @@ pub const IN_FOLDERS: &[(&str, Case)] = cases![
     chroot::what_a_descriptor_is_of_can_be_changed
     chroot::what_is_moved_in_is_moved_out
     chroot::a_folder_that_was_moved_away_comes_back
+    chroot::what_comes_back_is_known_by_what_it_is
+    chroot::a_file_that_was_moved_away_comes_back
+    chroot::a_link_is_no_mount_source
+    chroot::the_kernels_folders_can_be_walked
+    chroot::terminals_of_others_are_not_there
+    chroot::a_pipe_in_the_root_stops_nobody
+    attacks::no_attack_leaves_its_folder
+    attacks::two_commands_lead_each_other_nowhere
+    attacks::a_refused_root_is_told
     chroot::a_cancelled_command_in_a_folder_leaves_nothing
     chroot::a_folders_command_leaves_no_process
 ];

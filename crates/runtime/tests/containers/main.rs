@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod attack;
 mod bench;
 mod cases;
 mod fixture;
@@ -26,12 +27,23 @@ const CONFINED: &str = "--confined";
 /// Makes this process run one container that does not end, with the folder that follows.
 const HOLD: &str = "--hold";
 
+/// Makes this process the hostile command.
+pub const ATTACK: &str = "--attack";
+
 /// A user that exists nowhere.
 const USER: u32 = 61234;
 
 fn main() -> ExitCode {
     init_if_asked();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == ATTACK) {
+        attack::main();
+        return ExitCode::SUCCESS;
+    }
+    if args == ["--terminal"] {
+        cases::chroot::use_terminal();
+        return ExitCode::SUCCESS;
+    }
     if let [HOLD, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         let namespace = matches!(standing(), Standing::NamespaceRoot { .. });
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,15 +11,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, readlinkat,
-    symlinkat, unlinkat,
+    CWD, Dir, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, readlinkat, symlinkat,
 };
 use rustix::io::Errno;
 
 use super::super::devices::{DEVICES, LINKS};
 use super::super::mounts::MASKED;
 use super::place::Placer;
-use super::supervisor::Links;
+use super::supervisor::{Links, remove};
 use crate::wire::{Failure, Step};
 
 /// Kernel files worth having without a supervisor.
@@ -137,7 +136,7 @@ pub fn list_processes(proc: &OwnedFd, processes: &[i32]) {
         .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
         .collect();
     for pid in listed.iter().filter(|pid| !processes.contains(pid)) {
-        let _ = unlinkat(&folder, pid.to_string(), AtFlags::REMOVEDIR);
+        remove(&folder, &pid.to_string().into());
     }
     for pid in processes.iter().filter(|pid| !listed.contains(pid)) {
         let _ = mkdirat(&folder, pid.to_string(), Mode::from_raw_mode(0o555));

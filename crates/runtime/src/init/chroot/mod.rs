@@ -11,7 +11,6 @@ mod place;
 mod probe;
 mod supervisor;
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -22,11 +21,12 @@ use rustix::io::Errno;
 pub use self::children::Children;
 use self::place::Placer;
 pub use self::probe::probe;
-use self::supervisor::{Links, Mounted, Shown, Supervisor};
+use self::supervisor::{Kernels, Links, Mounted, Shown, Supervisor};
+use super::filter::{self, Apart};
 use super::mounts::clean;
 use super::stage::{Prepared, become_and_execute, die_with_parent, prepare};
 use super::walk::{Missing, Place, Root, file_type};
-use super::{Never, Outside, devices, open_folder};
+use super::{Never, Outside, devices, open_folder, open_source, privileges};
 use crate::container::{Container, Mount, MountKind, Network, RootSource};
 use crate::seccomp::{self, Rules};
 use crate::sys::{self, Forked, SignalFd};
@@ -51,7 +51,7 @@ pub fn run(
     let mut placer = Placer::new(aside)?;
     let filled = Filler { placer: &mut placer, root: &mut root, orders, supervised }.fill();
     tell(control, &Report::Stubs(root.take_stubs()));
-    let proc = filled?;
+    let kernels = filled?;
     let mut links = Links::default();
     if supervised {
         for (name, target) in devices::LINKS {
@@ -79,19 +79,19 @@ pub fn run(
             super::let_go_of_output(null)?;
             let mut supervisor = None;
             if supervised && let Ok(Some((_, Some(listener)))) = supervisor::receive_file(&ours) {
-                let proc = proc
-                    .ok_or_else(|| Failure::new(FailureKind::Step, "open `/proc`", Errno::NOENT))?;
                 let top = root.top().try_clone();
                 let top = top
                     .map_err(|_| Failure::new(FailureKind::Step, "open the root", Errno::MFILE))?;
-                let root = (directory, top);
-                supervisor =
-                    Some(Supervisor::new(listener, root, proc, links, shown(container, pid)));
+                let shown = shown(container, pid);
+                let made = Supervisor::new(listener, (directory, top), kernels, links, shown);
+                supervisor = Some(made.step(|| "begin to answer system calls".into())?);
             }
             let status = watch(pid, control, signals, supervisor.as_mut(), &mut children);
             // Before anything is taken out.
             children.end_all();
-            drop(supervisor);
+            if supervisor.is_some_and(|supervisor| supervisor.has_refused_a_root()) {
+                tell(control, &Report::RefusedRoot);
+            }
             drop(placer);
             status.map(Report::Exited)
         }
@@ -146,10 +146,13 @@ fn become_command(
     rustix::process::chroot(".").step(|| "make the folder the root".into())?;
     rustix::process::chdir("/").step(|| "enter the root".into())?;
     become_and_execute(container, prepared, || {
-        let Some(socket) = listener_to else { return Ok(()) };
         rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
-        // A root user can leave a root: what is outside is out of reach all the same.
+        privileges::give_up_chroot()?;
+        // A second wall: nothing outside can be reached by now, and could not be opened either.
         crate::landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
+        let apart = if listener_to.is_some() { Apart::Supervised } else { Apart::Folder };
+        filter::take_calls(apart).step(|| "take system calls from the command".into())?;
+        let Some(socket) = listener_to else { return Ok(()) };
         let listener = seccomp::listen(&rules(container))
             .step(|| "have the command's system calls told".into())?;
         supervisor::send_file(&socket, b"+", Some(&listener))
@@ -163,7 +166,7 @@ fn rules(container: &Container) -> Rules {
     if container.mounts.iter().any(is_readonly) {
         told.extend(supervisor::changing_calls());
     }
-    Rules { told, dismissed: supervisor::syncing_calls() }
+    Rules { told, told_with: supervisor::tracing_calls(), dismissed: supervisor::syncing_calls() }
 }
 
 fn is_readonly(mount: &Mount) -> bool {
@@ -268,11 +271,11 @@ impl<'a> Filler<'a> {
         mounts.map(|mount| (clean(&mount.target), mount)).collect()
     }
 
-    /// Fills the root; what stands at `/proc`, if it is ours.
-    fn fill(mut self) -> Result<Option<OwnedFd>, Failure> {
+    /// Fills the root; what stands at the kernel's folders, where it is ours.
+    fn fill(mut self) -> Result<Kernels, Failure> {
         let wanted = self.wanted();
         let is_wanted = |target: &str| wanted.iter().any(|(wanted, _)| wanted == target);
-        let mut proc = None;
+        let mut kernels = Kernels::default();
         for target in ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts"] {
             if is_wanted(target) {
                 continue;
@@ -290,13 +293,19 @@ impl<'a> Filler<'a> {
                 super::mounts::refuse_link(self.root, target)?;
             }
             self.placer.place_own(self.root, target, &name)?;
-            if target == "/proc" {
-                let place = self.root.find(target, Missing::Fail).step(|| "open `/proc`".into())?;
-                proc = Some(place.file);
+            let mut find = |path: &str| {
+                let place = self.root.find(path, Missing::Fail).step(|| format!("open `{path}`"));
+                place.map(|place| Some(place.file))
+            };
+            match target {
+                "/proc" => kernels.proc = find(target)?,
+                "/sys" => kernels.sys = find(target)?,
+                "/dev" => kernels.pts = find("/dev/pts")?,
+                _ => {}
             }
         }
         self.fill_wanted(&wanted)?;
-        Ok(proc)
+        Ok(kernels)
     }
 
     fn fill_wanted(&mut self, wanted: &[(String, &Mount)]) -> Result<(), Failure> {
@@ -351,13 +360,15 @@ fn find_source(source: &Path, subpath: &str) -> Result<Place, Failure> {
     let missing = |path: &str| Failure::plain(FailureKind::MountSource, path);
     let shown = source.to_string_lossy();
     let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
-    let (folder, path) = match (at_top, source.parent(), source.file_name()) {
-        (true, Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
-        _ => (source, subpath.to_owned()),
-    };
-    let mut tree = open_folder(folder).and_then(Root::new).map_err(|_| missing(&shown))?;
-    match tree.find(&path, Missing::Fail) {
-        Err(Errno::NOENT | Errno::NOTDIR) => Err(missing(if at_top { &shown } else { subpath })),
-        result => result.step(|| format!("find the mount source `{path}`")),
+    if let (true, Some(parent), Some(name)) = (at_top, source.parent(), source.file_name()) {
+        let around = open_folder(parent).map_err(|_| missing(&shown))?;
+        // As what it is: a link in its place is not followed.
+        let file = open_source(source).map_err(|_| missing(&shown))?;
+        return Ok(Place { file, within: Some((around, name.to_owned())) });
+    }
+    let mut tree = open_source(source).and_then(Root::new).map_err(|_| missing(&shown))?;
+    match tree.find(subpath, Missing::Fail) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(missing(subpath)),
+        result => result.step(|| format!("find the mount source `{subpath}`")),
     }
 }

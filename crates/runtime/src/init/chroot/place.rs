@@ -5,11 +5,12 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Timestamps, fstat, linkat, mkdirat, openat, readlinkat,
-    renameat, statat, unlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Timestamps, fstat, linkat, mkdirat,
+    openat, readlinkat, renameat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -154,8 +155,8 @@ impl Placer {
             }
             Some((folder, name)) => {
                 // The command has moved it, which it could not have done with a mount.
-                if let Ok(path) = readlinkat(CWD, fd_path(&placed.thing), Vec::new()) {
-                    let _ = renameat(CWD, path, folder, name);
+                if let Ok(Some((around, now))) = find_again(&placed.thing) {
+                    let _ = renameat(around, now, folder, name);
                 }
             }
             None => {}
@@ -178,6 +179,39 @@ impl Drop for Placer {
         self.take_out();
     }
 }
+
+/// The folder that a thing is in now, and its name there; none for what has been removed. Found by what it is: a name
+/// can be made by anybody.
+fn find_again(thing: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, OsString)>> {
+    let around = if file_type(thing)? == FileType::Directory {
+        openat(thing, "..", FOLDER, Mode::empty())?
+    } else {
+        // A file does not know its folder. Its path is where to look, and no link is followed on the way.
+        let path = PathBuf::from(OsString::from_vec(
+            readlinkat(CWD, fd_path(thing), Vec::new())?.into_bytes(),
+        ));
+        let Some(folder) = path.parent() else { return Ok(None) };
+        match rustix::fs::openat2(CWD, folder, FOLDER, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            around => around?,
+        }
+    };
+    let listed = openat(&around, ".", LISTED, Mode::empty())?;
+    for entry in Dir::read_from(&listed)? {
+        let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
+        if name != "." && name != ".." && same_file(thing, &around, &name) {
+            return Ok(Some((around, name)));
+        }
+    }
+    Ok(None)
+}
+
+/// A folder, to work in.
+const FOLDER: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A folder, to read its names.
+const LISTED: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn same_file(thing: &OwnedFd, folder: &OwnedFd, name: &OsString) -> bool {
     let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);

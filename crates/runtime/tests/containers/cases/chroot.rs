@@ -1,6 +1,7 @@
 //! Commands in a plain folder, without namespaces or mounts.
 
 use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,14 +16,14 @@ use super::lifetime::is_over;
 use crate::fixture::{Fixture, PATH, tree};
 
 /// A runtime without namespaces, and a folder for it.
-struct Plain {
-    runtime: Runtime,
-    root: PathBuf,
+pub struct Plain {
+    pub runtime: Runtime,
+    pub root: PathBuf,
     aside: PathBuf,
 }
 
 impl Plain {
-    fn new(fixture: &Fixture) -> Result<Plain, String> {
+    pub fn new(fixture: &Fixture) -> Result<Plain, String> {
         let options =
             RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: fixture.folder() };
         let runtime = Runtime::new(options).unwrap();
@@ -42,15 +43,22 @@ impl Plain {
     }
 
     fn shell(&self, script: &str) -> Container {
+        self.command(&["/bin/sh", "-ec", script])
+    }
+
+    pub fn command(&self, args: &[&str]) -> Container {
+        // What an earlier command has left there.
+        fs::remove_dir_all(&self.aside).unwrap();
+        fs::create_dir(&self.aside).unwrap();
         let root = RootSource::Directory(self.root.clone());
         let mut container =
-            Container::new(root, ["/bin/sh", "-ec", script].map(str::to_owned).to_vec());
+            Container::new(root, args.iter().map(|arg| (*arg).to_owned()).collect());
         container.aside = Some(self.aside.clone());
         container.env.push(("PATH".into(), PATH.into()));
         container
     }
 
-    async fn run(&self, container: &Container) -> (String, String, bool) {
+    pub async fn run(&self, container: &Container) -> (String, String, bool) {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let output = |stream, bytes: &[u8]| match stream {
             Stream::Stdout => stdout.extend_from_slice(bytes),
@@ -61,7 +69,7 @@ impl Plain {
         (text(stdout), text(stderr), finished.exit.is_success())
     }
 
-    async fn says(&self, container: &Container) -> String {
+    pub async fn says(&self, container: &Container) -> String {
         let (stdout, stderr, good) = self.run(container).await;
         assert!(good, "{stdout}\n{stderr}");
         stdout
@@ -245,6 +253,192 @@ pub async fn a_folder_that_was_moved_away_comes_back(fixture: &Fixture) -> Outco
     plain.says(&container).await;
     assert_eq!(tree(&source), ["kept"]);
     assert!(!plain.root.join("elsewhere").exists() && !plain.root.join("cache").exists());
+    Ok(())
+}
+
+/// Whatever the command makes of a mount, and of names like its own: what is outside stays outside.
+pub async fn what_comes_back_is_known_by_what_it_is(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let outer = fixture.folder();
+    fs::write(outer.join("credentials"), "s3cret").unwrap();
+    let before = tree(&outer);
+    let outer_path = outer.display();
+    for (what, script) in [
+        ("a link of the name that a removed folder has", "rm -r /c && ln -s OUTER '/c (deleted)'"),
+        (
+            "a folder of that name",
+            "rm -r /c && mkdir '/c (deleted)' && ln -s OUTER '/c (deleted)/x'",
+        ),
+        ("a link in its place", "rm -r /c && ln -s OUTER /c"),
+        ("a link where it was moved to", "mkdir /d && mv /c /d/c && mv /d /e && ln -s OUTER /d"),
+        (
+            "a link in place of the folder around",
+            "mkdir /d && mv /c /d/c && rm -r /d/c && rmdir /d && ln -s OUTER /d",
+        ),
+        ("a file in its place", "rm -r /c && echo x >/c"),
+        ("a pipe in its place", "rm -r /c && mkfifo /c"),
+    ] {
+        let home = fixture.folder();
+        let source = home.join("mount");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("kept"), "").unwrap();
+        let mut container = plain.shell(&script.replace("OUTER", &outer_path.to_string()));
+        let bind = MountKind::Bind { source, subpath: String::new(), readonly: false };
+        mount(&mut container, "/c", bind);
+        plain.says(&container).await;
+        assert_eq!(tree(&outer), before, "{what}");
+        // The mount itself or nothing.
+        let left = tree(&home);
+        assert!(left.is_empty() || left == ["mount", "mount/kept"], "{what}: {left:?}");
+        assert!(
+            plain.root.join("c").symlink_metadata().is_err(),
+            "{what}: the mount point is gone"
+        );
+        for made in ["c (deleted)", "d", "e"] {
+            let path = plain.root.join(made);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
+    Ok(())
+}
+
+pub async fn a_file_that_was_moved_away_comes_back(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let outer = fixture.folder();
+    fs::write(outer.join("other"), "outer").unwrap();
+    for (script, expected) in [
+        ("mkdir /d && mv /f /d/g", "kept"),
+        ("rm /f && ln -s OUTER/other '/f (deleted)'", "gone"),
+        ("rm /f && ln -s OUTER/other /f", "gone"),
+        ("mkdir -p /d && mv /f /d/g && mv /d /e && ln -s OUTER /d", "kept"),
+    ] {
+        let source = fixture.folder().join("file");
+        fs::write(&source, "kept").unwrap();
+        let mut container = plain.shell(&script.replace("OUTER", &outer.display().to_string()));
+        let bind =
+            MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
+        mount(&mut container, "/f", bind);
+        plain.says(&container).await;
+        let found = fs::symlink_metadata(&source).map(|found| {
+            assert!(found.is_file(), "{script}");
+            fs::read_to_string(&source).unwrap()
+        });
+        assert_eq!(found.unwrap_or_else(|_| "gone".into()), expected, "{script}");
+        assert_eq!(fs::read_to_string(outer.join("other")).unwrap(), "outer", "{script}");
+        for made in ["f (deleted)", "d", "e"] {
+            let path = plain.root.join(made);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
+    Ok(())
+}
+
+/// A link where a folder of kiln's should be is somebody else's work.
+pub async fn a_link_is_no_mount_source(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let (outer, folder) = (fixture.folder(), fixture.folder());
+    fs::create_dir(outer.join("below")).unwrap();
+    std::os::unix::fs::symlink(&outer, folder.join("link")).unwrap();
+    for subpath in ["", "below"] {
+        let mut container = plain.shell("true");
+        let bind = MountKind::Bind {
+            source: folder.join("link"),
+            subpath: subpath.into(),
+            readonly: false,
+        };
+        mount(&mut container, "/c", bind);
+        let ran = plain.runtime.run(&container, |_, _| (), std::future::pending()).await;
+        assert!(matches!(ran, Err(Error::MountSourceMissing { .. })), "`{subpath}`: {ran:?}");
+    }
+    Ok(())
+}
+
+/// As programs do that look at all of a root.
+pub async fn the_kernels_folders_can_be_walked(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let before = tree(&plain.root);
+    let script = "
+        find / -name no-such-file
+        find /sys/kernel -maxdepth 2 -type d | grep -x /sys/kernel/mm
+        find /proc/self/ -maxdepth 1 -name status
+        ls /proc/self/fd | grep -x 1
+        ls -l /proc/self/fd | grep -c pipe:
+        exec 9</etc/passwd; ls /proc/$$/fd | grep -x 9; readlink /proc/$$/fd/9
+        exec 9<&-; ls /proc/$$/fd | grep -x 9 || echo closed
+        cd /sys/kernel && ls -d mm && cd mm && cd .. && pwd
+        (sleep 0.01 & wait; ls /proc/$!/ 2>&1 | grep -o 'No such')
+        stat -c %d:%i /sys/kernel >/tmp/one; cd /sys/kernel; stat -c %d:%i . >/tmp/two; cmp /tmp/one /tmp/two; rm /tmp/one /tmp/two
+        for file in /sys/kernel/notes /proc/self/fd/../status; do test -r $file; done
+        if ls -la /dev/pts | grep -q ptmx; then echo terminals; fi
+    ";
+    let expected = [
+        "/sys/kernel/mm",
+        "/proc/self/status",
+        "1",
+        "2",
+        "9",
+        "/etc/passwd",
+        "closed",
+        "mm",
+        "/sys/kernel",
+        "No such",
+        "terminals",
+    ];
+    let said = plain.says(&plain.shell(script)).await;
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(tree(&plain.root), before, "nothing of it stays in the root");
+    Ok(())
+}
+
+/// A terminal of this process's: its master, and its path.
+fn terminal() -> Option<(OwnedFd, String)> {
+    // SAFETY: the calls take a descriptor, which is owned right away, and write a text into a buffer of that size.
+    unsafe {
+        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        if master < 0 {
+            return None;
+        }
+        let owned = OwnedFd::from_raw_fd(master);
+        let mut name = [0; 64];
+        let good = libc::grantpt(master) == 0
+            && libc::unlockpt(master) == 0
+            && libc::ptsname_r(master, name.as_mut_ptr(), name.len()) == 0;
+        let name = std::ffi::CStr::from_ptr(name.as_ptr()).to_str().unwrap();
+        good.then(|| (owned, name.to_owned()))
+    }
+}
+
+/// The job's terminal is not the command's; its own is.
+pub async fn terminals_of_others_are_not_there(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let Some((_master, theirs)) = terminal() else {
+        return Err("no terminal can be made here".into());
+    };
+    let script = format!(
+        "if test -e {theirs} || (echo x >{theirs}) 2>/dev/null; then exit 3; fi
+         ls /dev/pts | grep -vx ptmx || echo none
+         /terminal --terminal"
+    );
+    fs::copy("/proc/self/exe", plain.root.join("terminal")).unwrap();
+    assert_eq!(plain.says(&plain.shell(&script)).await, "none\nown\n");
+    Ok(())
+}
+
+/// A command that makes a terminal and uses it by its path.
+pub fn use_terminal() {
+    let (_master, path) = terminal().unwrap();
+    let names = fs::read_dir("/dev/pts").unwrap().map(|entry| entry.unwrap().path());
+    assert!(names.into_iter().any(|name| name.display().to_string() == path), "{path} is listed");
+    fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    println!("own");
+}
+
+/// Who opens a pipe that nobody writes to, by a link of a process, keeps none waiting.
+pub async fn a_pipe_in_the_root_stops_nobody(fixture: &Fixture) -> Outcome {
+    let plain = Plain::new(fixture)?;
+    let script =
+        "mkfifo /tmp/pipe; (cat /proc/self/root/tmp/pipe &) ; cat /proc/self/comm; rm /tmp/pipe";
+    assert_eq!(plain.says(&plain.shell(script)).await, "cat\n");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::fs::OFlags;
 
-/// The calls that name a path and are looked at.
+/// The calls that are looked at: those that name a path, and those that reach another process.
 pub fn calls() -> Vec<i64> {
     vec![
         libc::SYS_openat,
@@ -28,6 +28,9 @@ pub fn calls() -> Vec<i64> {
         FCHMODAT2,
         libc::SYS_fchownat,
         libc::SYS_linkat,
+        libc::SYS_chroot,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_open,
         #[cfg(target_arch = "x86_64")]
@@ -47,6 +50,21 @@ pub fn calls() -> Vec<i64> {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_lchown,
     ]
+}
+
+/// The calls that begin to trace a process, by their first argument. What is done with one that is traced already is its
+/// tracer's affair.
+pub fn tracing_calls() -> Vec<(i64, u32)> {
+    vec![(libc::SYS_ptrace, libc::PTRACE_ATTACH), (libc::SYS_ptrace, libc::PTRACE_SEIZE)]
+}
+
+/// The process that a call reaches into; none if it reaches into none.
+pub(super) fn reached(call: i64, args: &[u64; 6]) -> Option<i32> {
+    match call {
+        libc::SYS_ptrace => Some(args[1] as i32),
+        libc::SYS_process_vm_readv | libc::SYS_process_vm_writev => Some(args[0] as i32),
+        _ => None,
+    }
 }
 
 /// The same number on all machines (kernel 6.6).
@@ -357,6 +375,16 @@ mod tests {
         assert_eq!(call.folder, None);
         assert!(!call.wish.follows());
         assert!(calls().iter().all(|call| *call >= 0));
+    }
+
+    #[test]
+    fn the_process_that_a_call_reaches_into() {
+        let args = [7, 8, 0, 0, 0, 0];
+        assert_eq!(reached(libc::SYS_ptrace, &args), Some(8));
+        assert_eq!(reached(libc::SYS_process_vm_readv, &args), Some(7));
+        assert_eq!(reached(libc::SYS_process_vm_writev, &args), Some(7));
+        assert_eq!(reached(libc::SYS_openat, &args), None);
+        assert!(tracing_calls().iter().all(|(call, _)| reached(*call, &args).is_some()));
     }
 
     #[test]

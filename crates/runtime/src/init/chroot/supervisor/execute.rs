@@ -4,19 +4,19 @@
 //! it, and stays until another call needs another one there.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, symlinkat, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::super::super::walk::{fd_path, file_type};
+use super::behind::Owner;
 use super::callers::Rights;
 use super::lead::Lead;
+use super::stand_in::make_folders;
 use super::{Given, Supervisor, go_on};
 
 /// How long a program may take from its call to the kernel's reading of the link. Only waited for where another one is
@@ -54,15 +54,15 @@ impl Supervisor {
         lead: &Lead,
         rights: &Rights,
     ) -> rustix::io::Result<Given> {
-        let (Lead::Machine(machines), Some(link)) = (lead, path.strip_prefix(b"/proc/")) else {
+        let (Lead::Behind(machines), Some(link)) = (lead, path.strip_prefix(b"/proc/")) else {
+            // The kernel finds an empty file at most.
             return go_on();
         };
         let as_caller = rights.take()?;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let program = rustix::fs::open(machines, flags, Mode::empty())?;
-        let itself = rustix::fs::open(machines, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        if file_type(&itself)? != FileType::Symlink || file_type(&program)? != FileType::RegularFile
-        {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (program, owner) = self.behind(machines)?;
+        let itself = rustix::fs::open(&machines.path, flags, Mode::empty())?;
+        if owner != Owner::Root || file_type(&program)? != FileType::RegularFile {
             return Err(Errno::ACCESS);
         }
         let target = self.link_text(&itself)?;
@@ -125,21 +125,8 @@ impl Supervisor {
 
     /// A folder in the `/proc` of the root, made where it is not there.
     pub(super) fn folder_in_proc(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        make_folders(self.proc.as_fd(), path)
+        make_folders(self.kernels.proc.as_ref().ok_or(Errno::NOENT)?, path)
     }
-}
-
-/// A folder below another one, made where it is not there. No link is followed.
-pub(super) fn make_folders(top: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut folder = openat(top, ".", flags, Mode::empty())?;
-    for name in path {
-        if statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            mkdirat(&folder, name, Mode::from_raw_mode(0o555))?;
-        }
-        folder = openat(&folder, name, flags, Mode::empty())?;
-    }
-    Ok(folder)
 }
 
 /// What of `/proc/TID/stat` changes when a thread executes another program: where its stack begins, which only those

@@ -19,8 +19,20 @@ pub(super) enum Lead {
     Made(Made),
     /// A path of this machine.
     Machine(PathBuf),
+    /// What such a link of a process leads to by itself, whatever its text says.
+    Behind(Link),
     /// A path of the root, behind a link of a process.
     Root(Vec<u8>),
+}
+
+/// A link in a process's folder that the kernel follows without a path.
+pub(super) struct Link {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Where the kernel says how it was opened, for a descriptor.
+    pub(super) how: Option<PathBuf>,
+    /// Whether only what was executed or mapped is behind it.
+    pub(super) is_program: bool,
 }
 
 impl Supervisor {
@@ -33,9 +45,9 @@ impl Supervisor {
         follow: bool,
     ) -> rustix::io::Result<Lead> {
         let Some(inside) = path.strip_prefix(b"/proc") else {
-            return match path {
-                b"/sys/firmware" | b"/sys/devices/virtual/powercap" => Err(Errno::NOENT),
-                _ => Ok(machine(path)),
+            return match is_hidden(path) || self.is_others_terminal(path) {
+                true => Err(Errno::NOENT),
+                false => Ok(machine(path)),
             };
         };
         let inside = inside.strip_prefix(b"/").unwrap_or(inside);
@@ -68,11 +80,11 @@ impl Supervisor {
                 format!("/proc/{pid}")
             }
         };
-        self.lead_of_process(&own, rest)
+        self.lead_of_process(&own, rest, follow)
     }
 
     /// Understands a path in a process's folder.
-    fn lead_of_process(&self, folder: &str, rest: &[u8]) -> rustix::io::Result<Lead> {
+    fn lead_of_process(&self, folder: &str, rest: &[u8], follow: bool) -> rustix::io::Result<Lead> {
         let names: Vec<&[u8]> =
             rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
         let all = [folder.as_bytes(), b"/", rest].concat();
@@ -82,27 +94,49 @@ impl Supervisor {
             own => own,
         };
         let taken = names.len() - own.len();
+        let behind = |is_program, how: Option<&[u8]>| {
+            let how = how.map(|number| {
+                let names = [&names[..taken], &[b"fdinfo", number]].concat();
+                [folder.as_bytes(), b"/", &names.join(&b'/')].concat()
+            });
+            Ok(Lead::Behind(Link {
+                path: as_path(&all),
+                how: how.as_deref().map(as_path),
+                is_program,
+            }))
+        };
         let link_length = match own {
             [b"mounts"] => return Ok(Lead::Made(Made::Mounts)),
             [b"mountinfo"] => return Ok(Lead::Made(Made::MountInfo)),
-            [b"root" | b"cwd", _, ..] => taken + 1,
-            [b"fd" | b"map_files", _, _, ..] => taken + 2,
+            [b"root" | b"cwd"] if follow => return behind(false, None),
+            [b"exe"] | [b"map_files", _] if follow => return behind(true, None),
+            [b"ns", _] if follow => return behind(false, None),
+            [b"fd", number] if follow => return behind(false, Some(number)),
+            [b"root" | b"cwd" | b"exe", _, ..] => taken + 1,
+            [b"fd" | b"map_files" | b"ns", _, _, ..] => taken + 2,
             _ => return Ok(machine(if rest.is_empty() { folder.as_bytes() } else { &all })),
         };
         // What is behind such a link is in the root, and its own links must not lead out.
         let link = [folder.as_bytes(), b"/", &names[..link_length].join(&b'/')].concat();
         let target = readlinkat(CWD, &link[..], Vec::new())?.into_bytes();
-        let behind = names[link_length..].join(&b'/');
+        let rest_of_path = names[link_length..].join(&b'/');
         match self.inside(&target) {
-            Some(inside) => Ok(Lead::Root(clean(&inside, &behind))),
-            None if is_at_or_below(&target, b"/proc") || is_at_or_below(&target, b"/sys") => {
-                Ok(machine(&all))
-            }
+            Some(inside) => Ok(Lead::Root(clean(&inside, &rest_of_path))),
             None => Err(Errno::NOENT),
         }
     }
 }
 
+/// What of `/sys` says too much.
+pub(super) fn is_hidden(path: &[u8]) -> bool {
+    let hidden = [&b"/sys/firmware"[..], b"/sys/devices/virtual/powercap"];
+    hidden.iter().any(|hidden| is_at_or_below(path, hidden))
+}
+
 fn machine(path: &[u8]) -> Lead {
-    Lead::Machine(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+    Lead::Machine(as_path(path))
+}
+
+fn as_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }

@@ -4,9 +4,13 @@
 //! the kernel's folders are done here, on the machine's own files, and the result is put into the caller: an open file,
 //! bytes in its memory, a number. Of processes a caller sees those that this init process has started.
 //!
-//! This makes programs work; it keeps none from anything. A thread can change a path between our reading and the
-//! kernel's, and then it gets what it would have got without us: a look at empty folders.
+//! A thread can change a path between our reading and the kernel's, and then it gets what it would have got without us: a
+//! look at empty folders. So nothing that goes on may reach outside by itself, and what is handed over must not lead
+//! there: no folder of the kernel's, whose `..` are not the root's, only a folder of the root that shows the same names
+//! ([`stand_in`]), and behind the link of a process only what is seen to be the root's own or nobody's ([`behind`]). No
+//! process gets another root, for the way out of a second one leads past the first.
 
+mod behind;
 mod callers;
 mod calls;
 mod execute;
@@ -14,21 +18,24 @@ mod lead;
 mod made;
 mod paths;
 mod serve;
+mod stand_in;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{MemfdFlags, OFlags, fstat, memfd_create};
 use rustix::io::Errno;
 
 use self::callers::{Caller, Callers};
 pub use self::callers::{receive as receive_file, send as send_file};
 use self::calls::{Call, Wish};
-pub use self::calls::{calls, changing_calls, syncing_calls};
+pub use self::calls::{calls, changing_calls, syncing_calls, tracing_calls};
 use self::execute::Executed;
 pub use self::paths::Links;
 use self::paths::{clean, is_at_or_below};
+pub use self::stand_in::remove;
 use crate::seccomp::{self, Answer, Notification};
 use crate::sys::{self, KernelStructure};
 
@@ -38,13 +45,25 @@ pub struct Supervisor {
     /// The root of the calls' paths, as this process names it, and opened: the way there is closed to others than root.
     root: Vec<u8>,
     top: OwnedFd,
-    /// What stands at `/proc` in the root.
-    proc: OwnedFd,
+    kernels: Kernels,
+    /// The device of files that exist in memory alone (memfd_create(2)).
+    memory: u64,
+    /// The terminals that were made by who is supervised, by number.
+    terminals: BTreeSet<u32>,
+    refused_root: bool,
     links: Links,
     callers: Callers,
     /// The last program that was executed by a link in `/proc`.
     executed: Option<Executed>,
     shown: Shown,
+}
+
+/// What stands in the root at the kernel's folders; none where a mount was wanted there.
+#[derive(Default)]
+pub struct Kernels {
+    pub proc: Option<OwnedFd>,
+    pub sys: Option<OwnedFd>,
+    pub pts: Option<OwnedFd>,
 }
 
 /// What else the calls are to see.
@@ -69,21 +88,30 @@ impl Supervisor {
     pub fn new(
         listener: OwnedFd,
         (root, top): (&Path, OwnedFd),
-        proc: OwnedFd,
+        kernels: Kernels,
         links: Links,
         shown: Shown,
-    ) -> Supervisor {
+    ) -> rustix::io::Result<Supervisor> {
         let root = root.as_os_str().as_bytes().to_vec();
-        Supervisor {
+        let memory = fstat(memfd_create("memory", MemfdFlags::CLOEXEC)?)?.st_dev;
+        Ok(Supervisor {
             listener,
             root,
             top,
-            proc,
+            kernels,
+            memory,
+            terminals: BTreeSet::new(),
+            refused_root: false,
             links,
             callers: Callers::default(),
             executed: None,
             shown,
-        }
+        })
+    }
+
+    /// Whether a process wanted another root.
+    pub fn has_refused_a_root(&self) -> bool {
+        self.refused_root
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
@@ -116,6 +144,17 @@ impl Supervisor {
             self.callers.write(told.tid, told.args[0], &names)?;
             return Ok(Given::Answer(Answer::Value(0)));
         }
+        if told.call == libc::SYS_chroot {
+            return Ok(Given::Answer(self.change_root(told)));
+        }
+        if let Some(pid) = calls::reached(told.call, &told.args) {
+            let is_ours = descends_from(std::process::id() as i32, pid);
+            return Ok(Given::Answer(if is_ours {
+                Answer::GoOn
+            } else {
+                Answer::Fail(Errno::PERM)
+            }));
+        }
         if matches!(told.call, libc::SYS_execve | libc::SYS_execveat) {
             // It has another memory afterwards, also where the program is named by a descriptor.
             self.callers.begin_execution(told.tid);
@@ -141,15 +180,14 @@ impl Supervisor {
             }
             return go_on();
         }
-        let (folder, is_kernels) = match &base {
-            Base::Root => (&b""[..], false),
-            Base::Folder(folder) => (&folder[..], false),
-            Base::Kernels(folder) => (&folder[..], true),
+        let folder = match &base {
+            Base::Root => &b""[..],
+            Base::Folder(folder) => &folder[..],
             Base::Elsewhere => return go_on(),
         };
         let mut wish = call.wish;
         if let Wish::OpenHow { how } = wish {
-            let Some(open) = self.open_how(told.tid, how, is_kernels)? else { return go_on() };
+            let Some(open) = self.open_how(told.tid, how)? else { return go_on() };
             wish = open;
         }
         if names_folder(&path) {
@@ -157,14 +195,9 @@ impl Supervisor {
         }
         let is_link = |link: &[u8]| self.is_link(link);
         let Some(leads) = self.links.resolve(folder, &path, wish.follows(), is_link) else {
-            // Out of the kernel's folders: the caller's descriptor is of the machine's own.
-            return if is_kernels {
-                Ok(Given::Answer(Answer::Fail(Errno::ACCESS)))
-            } else {
-                go_on()
-            };
+            return go_on();
         };
-        if !seccomp::waits(&self.listener, told.id) || !self.has_our_root(told.tid) {
+        if !seccomp::waits(&self.listener, told.id) {
             return go_on();
         }
         Ok(match self.serve(told.tid, &wish, &leads) {
@@ -173,19 +206,46 @@ impl Supervisor {
         })
     }
 
+    /// Answers who wants to change its root. The root itself can be had, as `apk` and `pacman` ask for each script: it is
+    /// what they have. The kernel is never left to do it.
+    fn change_root(&mut self, told: &Notification) -> Answer {
+        match self.is_own_root(told) {
+            Ok(true) => Answer::Value(0),
+            Ok(false) | Err(Errno::PERM) => {
+                self.refused_root = true;
+                Answer::Fail(Errno::PERM)
+            }
+            Err(errno) => Answer::Fail(errno),
+        }
+    }
+
+    /// Whether the folder that a call names is the root.
+    fn is_own_root(&mut self, told: &Notification) -> rustix::io::Result<bool> {
+        if Caller::find(told.tid)?.rights.uid != 0 {
+            return Err(Errno::PERM);
+        }
+        let path = self.callers.read_path(told.tid, told.args[0])?;
+        let whole = match path.first() {
+            None => return Err(Errno::NOENT),
+            Some(b'/') => path,
+            Some(_) => match self.base(told.tid, None)? {
+                Base::Folder(folder) => [&folder[..], b"/", &path[..]].concat(),
+                Base::Root | Base::Elsewhere => return Err(Errno::PERM),
+            },
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = self.open_inside(&whole, flags, 0)?;
+        behind::is_same(&folder, &self.top)
+    }
+
     /// What `openat2` wants; nothing that is done here where the way is restricted.
-    fn open_how(
-        &mut self,
-        tid: i32,
-        how: u64,
-        is_kernels: bool,
-    ) -> rustix::io::Result<Option<Wish>> {
+    fn open_how(&mut self, tid: i32, how: u64) -> rustix::io::Result<Option<Wish>> {
         let mut bytes = [0; 24];
         self.callers.read(tid, how, &mut bytes)?;
         let number =
             |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
         // Who restricts the way means a tree of his own.
-        if number(16) != 0 && !is_kernels {
+        if number(16) != 0 {
             return Ok(None);
         }
         let flags = OFlags::from_bits_retain(number(0) as u32);
@@ -197,9 +257,6 @@ impl Supervisor {
         let folder = self.callers.folder(tid, fd)?;
         Ok(match self.inside(&folder) {
             Some(inside) => Base::Folder(inside),
-            None if self.links.resolve(b"", &folder, true, |_| false).is_some() => {
-                Base::Kernels(folder)
-            }
             None => Base::Elsewhere,
         })
     }
@@ -237,7 +294,7 @@ impl Supervisor {
         let path = match base {
             Base::Root => clean(b"", path),
             Base::Folder(folder) => clean(folder, path),
-            Base::Kernels(_) | Base::Elsewhere => return false,
+            Base::Elsewhere => return false,
         };
         let mut readonly = self.shown.mounted.iter().filter(|mounted| mounted.readonly);
         readonly.any(|mounted| is_at_or_below(&path, mounted.target.as_bytes()))
@@ -247,13 +304,6 @@ impl Supervisor {
     fn inside(&self, path: &[u8]) -> Option<Vec<u8>> {
         let rest = is_at_or_below(path, &self.root).then(|| &path[self.root.len()..])?;
         Some(if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() })
-    }
-
-    /// Whether a thread's paths begin where we think: a program can enter a root of its own.
-    fn has_our_root(&mut self, tid: i32) -> bool {
-        let found = std::fs::read_link(format!("/proc/{tid}/root"));
-        // Of another user's thread it cannot be seen, and only root can change its root.
-        found.map_or(true, |found| found.as_os_str().as_bytes() == self.root)
     }
 }
 
@@ -268,8 +318,6 @@ enum Base {
     Root,
     /// In the root.
     Folder(Vec<u8>),
-    /// In the kernel's folders, by a descriptor that was put into the caller.
-    Kernels(Vec<u8>),
     /// Somewhere that has no path.
     Elsewhere,
 }
