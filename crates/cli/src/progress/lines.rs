@@ -2,15 +2,31 @@
 
 use std::collections::VecDeque;
 
+use super::sanitize::{Printed, Shown};
+
 /// A line longer than this is printed as it comes and not kept.
 const LONGEST_KEPT: usize = 64 << 10;
 
 /// Lines of one task that are not printed yet, and the last ones that were.
 #[derive(Default)]
 pub(super) struct Lines {
+    printed: Printed,
+    cut: Cut,
+}
+
+/// Output cut into lines.
+#[derive(Default)]
+struct Cut {
     pending: Vec<Line>,
     /// Whether the last pending line has no end yet.
     open: bool,
+    /// A carriage return came: the next character begins the line anew.
+    returned: bool,
+    /// Colours that are in force, as escape sequences. They end with each line and are set again
+    /// on the next one, so that no other step's line has them.
+    style: String,
+    /// Whether the last thing that was printed is not the end of a line.
+    is_within: bool,
     tail: VecDeque<Vec<u8>>,
 }
 
@@ -21,34 +37,116 @@ struct Line {
     prefix: usize,
     /// How much of the text was printed; 0 before the line's number was.
     printed: usize,
+    /// Whether the next line is written over this one, as progress of programs is.
+    is_overwritten: bool,
 }
 
 /// How many lines of a failed task are shown again.
 const TAIL: usize = 10;
+/// Ends all colours.
+pub(super) const PLAIN: &str = "\x1b[0m";
+/// Longer sequences of colours are cut to the last one.
+const LONGEST_STYLE: usize = 128;
 
 impl Lines {
     /// Takes in a piece of output that came `seconds` after the task began.
     pub(super) fn push(&mut self, data: &[u8], seconds: f64) {
-        for piece in data.split_inclusive(|byte| *byte == b'\n') {
-            let (piece, ends) = match piece.strip_suffix(b"\n") {
-                Some(piece) => (piece, true),
-                None => (piece, false),
-            };
-            match self.pending.last_mut() {
-                Some(line) if self.open => line.text.extend_from_slice(piece),
-                _ => {
-                    let mut text = prefix(seconds).into_bytes();
-                    let prefix = text.len();
-                    text.extend_from_slice(piece);
-                    self.pending.push(Line { text, prefix, printed: 0 });
+        let Self { printed, cut } = self;
+        printed.read(data, |shown| cut.take(shown, seconds));
+    }
+
+    /// Writes what is pending, each line after `#number `.
+    pub(super) fn print(&mut self, number: usize, out: &mut Vec<u8>) {
+        self.cut.print(number, out);
+    }
+
+    /// Ends the line that was begun, if one was: something else comes. Its text is printed from
+    /// the start again when it goes on.
+    pub(super) fn interrupt(&mut self, out: &mut Vec<u8>) {
+        let cut = &mut self.cut;
+        if std::mem::take(&mut cut.is_within) {
+            if !cut.style.is_empty() {
+                out.extend_from_slice(PLAIN.as_bytes());
+            }
+            out.push(b'\n');
+        }
+        if let Some(line) = cut.pending.first_mut() {
+            line.printed = 0;
+        }
+    }
+
+    /// The last lines, the open one included.
+    pub(super) fn tail(&self) -> impl Iterator<Item = &[u8]> {
+        let Cut { pending, open, tail, .. } = &self.cut;
+        let open = pending.last().filter(|_| *open).map(|line| line.text.as_slice());
+        let skipped = usize::from(open.is_some() && tail.len() == TAIL);
+        tail.iter().skip(skipped).map(Vec::as_slice).chain(open)
+    }
+}
+
+impl Cut {
+    fn take(&mut self, shown: Shown, seconds: f64) {
+        match shown {
+            Shown::Return => self.returned = true,
+            Shown::End => {
+                self.returned = false;
+                self.line(seconds);
+                self.end(false);
+            }
+            Shown::Character(character) => {
+                self.begin_anew();
+                let mut bytes = [0; 4];
+                let bytes = character.encode_utf8(&mut bytes).as_bytes();
+                self.line(seconds).text.extend_from_slice(bytes);
+            }
+            Shown::Style(parameters) => {
+                self.begin_anew();
+                let sequence = format!("\x1b[{parameters}m");
+                self.line(seconds).text.extend_from_slice(sequence.as_bytes());
+                let is_whole = self.style.len() + sequence.len() > LONGEST_STYLE
+                    || parameters.trim_start_matches('0').starts_with(';');
+                if parameters.trim_matches('0').is_empty() {
+                    self.style.clear();
+                } else if is_whole {
+                    self.style = sequence;
+                } else {
+                    self.style.push_str(&sequence);
                 }
             }
-            self.open = !ends;
-            if ends && let Some(line) = self.pending.last() {
-                let mut text = line.text.clone();
-                text.truncate(LONGEST_KEPT);
-                self.keep(text);
-            }
+        }
+    }
+
+    /// Ends a line that what comes is written over. Nothing a command prints can go back before
+    /// its own number and time: they are printed again.
+    fn begin_anew(&mut self) {
+        if std::mem::take(&mut self.returned) && self.open {
+            self.end(true);
+        }
+    }
+
+    /// The open line, or a new one.
+    fn line(&mut self, seconds: f64) -> &mut Line {
+        if !std::mem::replace(&mut self.open, true) {
+            let mut text = prefix(seconds).into_bytes();
+            let prefix = text.len();
+            text.extend_from_slice(self.style.as_bytes());
+            self.pending.push(Line { text, prefix, ..Line::default() });
+        }
+        self.pending.last_mut().expect("an open line is pending")
+    }
+
+    fn end(&mut self, is_overwritten: bool) {
+        self.open = false;
+        let is_styled = !self.style.is_empty();
+        let Some(line) = self.pending.last_mut() else { return };
+        line.is_overwritten = is_overwritten;
+        if is_styled {
+            line.text.extend_from_slice(PLAIN.as_bytes());
+        }
+        if !is_overwritten {
+            let mut text = line.text.clone();
+            text.truncate(LONGEST_KEPT);
+            self.keep(text);
         }
     }
 
@@ -59,8 +157,7 @@ impl Lines {
         self.tail.push_back(text);
     }
 
-    /// Writes what is pending, each line after `#number `.
-    pub(super) fn print(&mut self, number: usize, out: &mut Vec<u8>) {
+    fn print(&mut self, number: usize, out: &mut Vec<u8>) {
         let count = self.pending.len();
         for (index, line) in self.pending.iter_mut().enumerate() {
             if line.printed == 0 {
@@ -68,9 +165,11 @@ impl Lines {
             }
             out.extend_from_slice(&line.text[line.printed..]);
             line.printed = line.text.len();
-            if index + 1 < count || !self.open {
-                out.push(b'\n');
+            let has_ended = index + 1 < count || !self.open;
+            if has_ended {
+                out.push(if line.is_overwritten { b'\r' } else { b'\n' });
             }
+            self.is_within = !has_ended || line.is_overwritten;
         }
         match (self.open, self.pending.pop()) {
             (true, Some(mut line)) => {
@@ -82,25 +181,6 @@ impl Lines {
             }
             _ => self.pending.clear(),
         }
-    }
-
-    /// Whether a line was begun and has no end yet.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Makes the open line be printed from its start again, as another task comes in between.
-    pub(super) fn reprint(&mut self) {
-        if let Some(line) = self.pending.first_mut() {
-            line.printed = 0;
-        }
-    }
-
-    /// The last lines, the open one included.
-    pub(super) fn tail(&self) -> impl Iterator<Item = &[u8]> {
-        let open = self.pending.last().filter(|_| self.open).map(|line| line.text.as_slice());
-        let skipped = usize::from(open.is_some() && self.tail.len() == TAIL);
-        self.tail.iter().skip(skipped).map(Vec::as_slice).chain(open)
     }
 }
 
@@ -143,9 +223,44 @@ mod tests {
         let mut lines = Lines::default();
         lines.push(b"ab", 1.0);
         printed(&mut lines);
-        lines.reprint();
+        let mut out = Vec::new();
+        lines.interrupt(&mut out);
+        assert_eq!(out, b"\n");
         lines.push(b"cd", 2.0);
         assert_eq!(printed(&mut lines), "#3 1.000 abcd");
+    }
+
+    #[test]
+    fn what_goes_back_in_the_line_stays_behind_its_number() {
+        let mut lines = Lines::default();
+        lines.push(b"5%\r", 1.0);
+        lines.push(b"10%\r\r", 2.0);
+        lines.push(b"done\r\nnext\r", 3.0);
+        assert_eq!(printed(&mut lines), "#3 1.000 5%\r#3 2.000 10%\r#3 3.000 done\n#3 3.000 next");
+        lines.push(b"\n", 4.0);
+        assert_eq!(printed(&mut lines), "\n");
+        let tail: Vec<_> = lines.tail().map(String::from_utf8_lossy).collect();
+        assert_eq!(tail, ["3.000 done", "3.000 next"]);
+        lines.push(b"over\rx", 5.0);
+        printed(&mut lines);
+        let mut out = Vec::new();
+        lines.interrupt(&mut out);
+        assert_eq!(out, b"\n");
+    }
+
+    #[test]
+    fn colours_end_with_the_line_and_go_on_with_the_next() {
+        let mut lines = Lines::default();
+        lines.push(b"\x1b[31ma\nb\x1b[1m", 1.0);
+        assert_eq!(printed(&mut lines), "#3 1.000 \x1b[31ma\x1b[0m\n#3 1.000 \x1b[31mb\x1b[1m");
+        let mut out = Vec::new();
+        lines.interrupt(&mut out);
+        assert_eq!(out, b"\x1b[0m\n");
+        lines.push(b"c\x1b[0;32md\x1b[0m\ne\n", 1.0);
+        assert_eq!(
+            printed(&mut lines),
+            "#3 1.000 \x1b[31mb\x1b[1mc\x1b[0;32md\x1b[0m\n#3 1.000 e\n"
+        );
     }
 
     #[test]
@@ -155,6 +270,6 @@ mod tests {
             lines.push(&[b'x'; LONGEST_KEPT], 1.0);
             printed(&mut lines);
         }
-        assert!(lines.pending[0].text.len() <= LONGEST_KEPT);
+        assert!(lines.cut.pending[0].text.len() <= LONGEST_KEPT);
     }
 }

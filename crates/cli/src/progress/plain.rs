@@ -2,8 +2,10 @@
 //!
 //! Tasks get a number when they are first printed. One task is printed at a time; another one
 //! takes over when it has ended, when it was silent for long, or by its share of the output
-//! (BuildKit, `util/progress/progressui/printer.go`). Output of commands passes as it is: no
-//! byte is changed and nothing is clipped (BuildKit clips at 2 MiB and 200 KiB/s).
+//! (BuildKit, `util/progress/progressui/printer.go`). Output of commands is not clipped (BuildKit
+//! clips at 2 MiB and 200 KiB/s) and keeps its colours; what would move the cursor, change the
+//! terminal or turn text around is left out (BuildKit passes it on), and every line has its step's
+//! number, so that none passes for another step's.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -11,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use graph::{Event, Failure, TaskEvent};
 
-use super::lines::Lines;
+use super::lines::{Lines, PLAIN};
+use super::sanitize::visible;
 use super::trace::{Change, Trace, seconds_between, transferred};
 use super::{Renderer, Size};
 
@@ -78,10 +81,7 @@ impl Plain {
     fn print_header(&mut self, task: usize, out: &mut Vec<u8>) {
         if let Some(old) = self.current {
             let old = &mut self.shown[old];
-            if old.lines.is_open() {
-                out.push(b'\n');
-            }
-            old.lines.reprint();
+            old.lines.interrupt(out);
             old.updates = 0;
             line(out, format_args!("#{} ...", old.number));
         }
@@ -91,7 +91,7 @@ impl Plain {
             line(out, format_args!("#0 {description}\n"));
         }
         self.printed_any = true;
-        let name = &self.trace.tasks[task].name;
+        let name = visible(&self.trace.tasks[task].name);
         let number = self.shown[task].number;
         match self.name_limit.and_then(|limit| name.char_indices().nth(limit)) {
             Some((cut, _)) => line(out, format_args!("#{number} {}...", &name[..cut])),
@@ -122,7 +122,8 @@ impl Plain {
             let done = if latest.completed.is_some() { " done" } else { "" };
             goes_on |= latest.completed.is_none();
             let bytes = transferred(latest);
-            line(out, format_args!("#{} {}{bytes}{time}{done}", shown.number, latest.name));
+            let name = visible(&latest.name);
+            line(out, format_args!("#{} {name}{bytes}{time}{done}", shown.number));
         }
         goes_on
     }
@@ -140,7 +141,7 @@ impl Plain {
         let shown = &mut self.shown[task];
         let number = shown.number;
         for warning in &state.warnings[shown.warnings..] {
-            line(out, format_args!("#{number} WARN: {warning}"));
+            lines(out, number, "WARN", warning);
         }
         shown.warnings = state.warnings.len();
         shown.lines.print(number, out);
@@ -151,12 +152,10 @@ impl Plain {
         if state.is_completed() && (ended || !part_goes_on) {
             self.current = None;
             shown.updates = 0;
-            if shown.lines.is_open() {
-                out.push(b'\n');
-            }
+            shown.lines.interrupt(out);
             match &state.failure {
                 Some(Failure::Canceled) => line(out, format_args!("#{number} CANCELED")),
-                Some(Failure::Error(text)) => line(out, format_args!("#{number} ERROR: {text}")),
+                Some(Failure::Error(text)) => lines(out, number, "ERROR", text),
                 None if state.cached => line(out, format_args!("#{number} CACHED")),
                 None => {
                     line(out, format_args!("#{number} DONE {:.1}s", state.seconds_worked(now)));
@@ -273,14 +272,27 @@ impl Renderer for Plain {
         for task in &self.trace.started {
             let state = &self.trace.tasks[*task];
             if let Some(Failure::Error(_)) = &state.failure {
-                line(out, format_args!("------\n > {}:", state.name));
+                line(out, format_args!("------\n > {}:", visible(&state.name)));
                 for text in self.shown[*task].lines.tail() {
                     out.extend_from_slice(text);
+                    // A line that was cut short may have colours that do not end.
+                    if text.contains(&b'\x1b') && !text.ends_with(PLAIN.as_bytes()) {
+                        out.extend_from_slice(PLAIN.as_bytes());
+                    }
                     out.push(b'\n');
                 }
                 line(out, format_args!("------"));
             }
         }
+    }
+}
+
+/// Writes what is said of a task; each of its lines has the task's number.
+fn lines(out: &mut Vec<u8>, number: usize, word: &str, text: &str) {
+    let mut before = format!("{word}: ");
+    for text in text.split('\n') {
+        line(out, format_args!("#{number} {before}{}", visible(text)));
+        before.clear();
     }
 }
 
@@ -423,12 +435,67 @@ mod tests {
     }
 
     #[test]
-    fn output_passes_byte_for_byte() {
+    fn colours_of_output_pass() {
         let mut script = plain();
         let a = script.task("a");
         script.started(a);
         script.log(a, "\u{1b}[31mred\u{1b}[0m\r\n");
-        assert_eq!(script.draw(), "#1 a\n#1 0.000 \u{1b}[31mred\u{1b}[0m\r\n");
+        assert_eq!(script.draw(), "#1 a\n#1 0.000 \u{1b}[31mred\u{1b}[0m\n");
+    }
+
+    /// Whatever a build argument, a path or a command says: each line of the log is headed by the
+    /// number of the step that it belongs to, and nothing but colours steers the terminal.
+    #[test]
+    fn no_text_passes_for_another_step() {
+        let hostile = [
+            "x\n#7 DONE 0.0s\n",
+            "x\r#7 DONE 0.0s\r\n",
+            "\u{1b}[2K\u{1b}[1G#7 DONE 0.0s\n",
+            "\u{1b}[1A\u{1b}[5D\u{1b}]0;t\u{7}\u{1b}]8;;http://a\u{1b}\\#7\n",
+            "\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}#7 ERROR: no\n",
+            "\u{b}\u{c}\u{85}\u{2028}\u{2029}#7 DONE 0.0s\n",
+            "\u{202e}s0.0 ENOD 7#\u{2066}\n",
+            "\u{9b}2J\u{9d}0;t\u{9c}#7\n",
+            "\u{1b}[8mhidden\n",
+            "open\u{1b}[31m",
+        ];
+        for text in hostile {
+            let mut script = plain();
+            let a = script.task(&format!("[1/2] RUN echo {text}"));
+            let b = script.task("[2/2] RUN b");
+            script.started(a);
+            script.started(b);
+            script.transfer(a, text, (1, 2), false);
+            script.warning(a, text);
+            script.log(a, text);
+            let mut log = script.draw();
+            script.at(20.0);
+            script.log(b, "b\n");
+            script.log(a, text);
+            log += &script.draw();
+            script.failed(a, text);
+            script.done(b);
+            log += &script.finish();
+            let (log, end) = log.split_once("------\n").unwrap();
+            for line in log.split(['\n', '\r']).filter(|line| !line.is_empty()) {
+                assert!(line.starts_with("#1 ") || line.starts_with("#2 "), "{text:?}: {line:?}");
+            }
+            for line in log.split('\n').chain(end.split('\n')) {
+                let mut open = false;
+                let mut rest = line;
+                while let Some((_, after)) = rest.split_once('\u{1b}') {
+                    let (parameters, after) = after.split_once('m').unwrap();
+                    let parameters = parameters.strip_prefix('[').unwrap();
+                    assert!(parameters.bytes().all(|byte| byte.is_ascii_digit()), "{line:?}");
+                    open = parameters != "0";
+                    rest = after;
+                }
+                assert!(!open, "{text:?}: colours go on after {line:?}");
+                let steers = |c: char| c.is_control() && !matches!(c, '\u{1b}' | '\r' | '\t');
+                let turns = ['\u{202e}', '\u{2066}', '\u{2028}', '\u{2029}', '\u{9b}'];
+                assert!(!line.contains(steers) && !line.contains(turns), "{text:?}: {line:?}");
+            }
+        }
     }
 
     #[test]

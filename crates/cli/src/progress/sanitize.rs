@@ -1,6 +1,20 @@
-//! Text that cannot move the cursor: for lines that are drawn over each other.
+//! Text that cannot steer a terminal: for lines that are drawn over each other, and for logs in
+//! which no line may pass for another step's.
 
 use std::collections::VecDeque;
+
+/// Writes out what would steer a terminal, break the line or turn the text around it: `\n`,
+/// `\u{1b}`, `\u{202e}`. For names, which are to be seen as they are.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_invisible(character) && character != '\t' {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
 
 /// Removes escape sequences and control characters; a tab is a blank.
 pub fn sanitize(text: &str) -> String {
@@ -54,7 +68,95 @@ impl Filter {
 /// Controls, and marks that change the direction of what follows or take no column.
 fn is_invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Bytes that come in pieces, as characters: what is no UTF-8 is shown as such.
+#[derive(Default)]
+struct Characters {
+    /// Bytes of a character whose rest is yet to come.
+    partial: Vec<u8>,
+}
+
+impl Characters {
+    fn read(&mut self, data: &[u8], mut take: impl FnMut(char)) {
+        self.partial.extend_from_slice(data);
+        let bytes = std::mem::take(&mut self.partial);
+        for chunk in bytes.utf8_chunks() {
+            chunk.valid().chars().for_each(&mut take);
+            let rest = chunk.invalid();
+            let is_last = rest.as_ptr_range().end == bytes.as_ptr_range().end;
+            match std::str::from_utf8(rest) {
+                // A character that may go on with the next piece.
+                Err(error) if is_last && error.error_len().is_none() => {
+                    self.partial = rest.to_vec();
+                }
+                Err(_) => take('\u{fffd}'),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// What a command printed, as a log may show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A character that takes its place and does no more.
+    Character(char),
+    /// Colours and the like: the parameters of `ESC [ … m`.
+    Style(String),
+    /// Back to the beginning of the line.
+    Return,
+    /// The end of the line.
+    End,
+}
+
+/// Longer parameters are no colours.
+const LONGEST_STYLE: usize = 32;
+
+/// Output of a command that comes in pieces. Colours stay; what else would steer the terminal is
+/// left out.
+#[derive(Default)]
+pub(super) struct Printed {
+    characters: Characters,
+    filter: Filter,
+    parameters: String,
+}
+
+impl Printed {
+    pub(super) fn read(&mut self, data: &[u8], mut take: impl FnMut(Shown)) {
+        let Self { characters, filter, parameters } = self;
+        characters.read(data, |character| {
+            let before = *filter;
+            let passed = filter.pass(character);
+            match (before, character) {
+                (_, '\n') => take(Shown::End),
+                (Filter::Text, '\r') => take(Shown::Return),
+                (Filter::Text, '\t') => take(Shown::Character('\t')),
+                (Filter::Control, 'm') if is_style(parameters) => {
+                    take(Shown::Style(std::mem::take(parameters)));
+                }
+                (Filter::Control, _) if parameters.len() <= LONGEST_STYLE => {
+                    parameters.push(character);
+                }
+                (Filter::Control, _) => {}
+                _ => {
+                    parameters.clear();
+                    if let Some(character) = passed {
+                        take(Shown::Character(character));
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Whether the parameters of `ESC [ … m` are those of colours, and not of another sequence that
+/// ends so (`ESC [ > 4 m` changes the keyboard).
+fn is_style(parameters: &str) -> bool {
+    parameters.len() <= LONGEST_STYLE
+        && parameters.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b';' | b':'))
 }
 
 /// A longer line is cut: no terminal shows it.
@@ -67,8 +169,7 @@ pub(super) struct Window {
     filter: Filter,
     /// A carriage return came: the next character begins the line anew.
     rewind: bool,
-    /// Bytes of a character whose rest is yet to come.
-    partial: Vec<u8>,
+    characters: Characters,
     /// Bytes that came in all.
     pub(super) bytes: usize,
 }
@@ -80,55 +181,34 @@ impl Window {
             height,
             filter: Filter::Text,
             rewind: false,
-            partial: Vec::new(),
+            characters: Characters::default(),
             bytes: 0,
         }
     }
 
     pub(super) fn write(&mut self, data: &[u8]) {
         self.bytes += data.len();
-        self.partial.extend_from_slice(data);
-        let bytes = std::mem::take(&mut self.partial);
-        let mut rest = bytes.as_slice();
-        loop {
-            match std::str::from_utf8(rest) {
-                Ok(text) => return self.text(text),
-                Err(error) => {
-                    let (valid, after) = rest.split_at(error.valid_up_to());
-                    self.text(&String::from_utf8_lossy(valid));
-                    match error.error_len() {
-                        Some(length) => {
-                            self.text("\u{fffd}");
-                            rest = &after[length..];
-                        }
-                        None => {
-                            self.partial = after.to_vec();
-                            return;
-                        }
+        let mut characters = std::mem::take(&mut self.characters);
+        characters.read(data, |character| self.take(character));
+        self.characters = characters;
+    }
+
+    fn take(&mut self, character: char) {
+        match character {
+            '\n' => {
+                self.filter.pass(character);
+                self.rewind = false;
+                if self.lines.back().is_some_and(|line| !line.trim().is_empty()) {
+                    self.lines.push_back(String::new());
+                    if self.lines.len() > self.height + 1 {
+                        self.lines.pop_front();
                     }
                 }
             }
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        for character in text.chars() {
-            match character {
-                '\n' => {
-                    self.filter.pass(character);
-                    self.rewind = false;
-                    if self.lines.back().is_some_and(|line| !line.trim().is_empty()) {
-                        self.lines.push_back(String::new());
-                        if self.lines.len() > self.height + 1 {
-                            self.lines.pop_front();
-                        }
-                    }
-                }
-                '\r' => self.rewind = true,
-                _ => {
-                    if let Some(character) = self.filter.pass(character) {
-                        self.put(character);
-                    }
+            '\r' => self.rewind = true,
+            _ => {
+                if let Some(character) = self.filter.pass(character) {
+                    self.put(character);
                 }
             }
         }
@@ -172,6 +252,51 @@ mod tests {
             ("\u{9b}2Jx", "x"),
         ] {
             assert_eq!(sanitize(text), clean, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_seen_as_they_are() {
+        for (text, shown) in [
+            ("[2/3] RUN make", "[2/3] RUN make"),
+            ("COPY a\n#4 DONE", "COPY a\\n#4 DONE"),
+            ("a\tb\u{e9}", "a\tb\u{e9}"),
+            ("\x1b[2J\r\u{85}", "\\u{1b}[2J\\r\\u{85}"),
+            ("\u{202e}gpj\u{2066}\u{2028}", "\\u{202e}gpj\\u{2066}\\u{2028}"),
+        ] {
+            assert_eq!(visible(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn of_what_is_printed_colours_stay() {
+        let read = |pieces: &[&[u8]]| {
+            let (mut printed, mut text) = (Printed::default(), String::new());
+            for piece in pieces {
+                printed.read(piece, |shown| match shown {
+                    Shown::Character(character) => text.push(character),
+                    Shown::Style(parameters) => text.push_str(&format!("<{parameters}>")),
+                    Shown::Return => text.push_str("<CR>"),
+                    Shown::End => text.push_str("<LF>"),
+                });
+            }
+            text
+        };
+        for (bytes, shown) in [
+            (&b"\x1b[1;31mred\x1b[0m\tx"[..], "<1;31>red<0>\tx"),
+            (b"\x1b[38:5:9mx\x1b[mx", "<38:5:9>x<>x"),
+            (b"\x1b[2J\x1b[H\x1b[10A\x1b[?25l\x1b[>4;2mx", "x"),
+            (b"\x1b]0;title\x07\x1b]8;;http://a\x1b\\y\x1bPq\x1b\\\x1bc\x1b7z", "yz"),
+            (b"a\rb\x08\x0b\x0c\x07\x00c\r\n", "a<CR>bc<CR><LF>"),
+            ("\u{9b}2J\u{202e}\u{85}\u{2029}x".as_bytes(), "x"),
+            // A sequence that has no end takes the line's end with it, and no more.
+            (b"\x1b[31\nx\x1b]0;t\nx\x1b\nx", "<LF>x<LF>x<LF>x"),
+            (b"\x1b[111111111111111111111111111111111mx", "x"),
+            (b"\xff\xc3\x28\x9bx", "\u{fffd}\u{fffd}(\u{fffd}x"),
+        ] {
+            assert_eq!(read(&[bytes]), shown, "{bytes:?}");
+            let pieces: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(read(&pieces), shown, "{bytes:?} in pieces");
         }
     }
 
