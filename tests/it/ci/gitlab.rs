@@ -72,7 +72,7 @@ fn run(ci: &Ci, program: &Path) -> Run {
         ("CI_REGISTRY_IMAGE", &format!("{host}/team/app")),
         ("CI_REGISTRY_USER", USER),
         ("CI_REGISTRY_PASSWORD", PASSWORD),
-        ("CI_BUILD_TOKEN", PASSWORD),
+        ("CI_JOB_TOKEN", PASSWORD),
     ] {
         command.arg("--variable").arg(format!("{name}={value}"));
     }

@@ -29,7 +29,7 @@ impl Ci {
             "FROM {0}/library/busybox AS build
 WORKDIR /src
 COPY words .
-RUN sort words > sorted && test ! -e /usr/local/bin/kiln && test -z \"$PASSWORD$CI_BUILD_TOKEN\"
+RUN sort words > sorted && test ! -e /usr/local/bin/kiln && test -z \"$PASSWORD$CI_REGISTRY_PASSWORD$CI_JOB_TOKEN\"
 
 FROM {0}/library/busybox
 WORKDIR /app
