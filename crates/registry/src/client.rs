@@ -13,6 +13,7 @@ use crate::auth::Scopes;
 use crate::exchange::{Ask, Payload, Target};
 use crate::hosts::Endpoint;
 use crate::http::Pool;
+use crate::permission::Begun;
 use crate::{Error, Result, Settings};
 
 /// Talks to registries. Clones share connections, tokens and what was learned.
@@ -30,6 +31,7 @@ struct Shared {
     /// Mirrors of a host and, last, the host itself; apart for insecure use.
     endpoints: Mutex<HashMap<(String, bool), Endpoints>>,
     presence: Mutex<HashMap<(Repository, Digest), PresenceCell>>,
+    begun: Begun,
     /// Hosts that said nothing when they were asked last.
     silent: Mutex<BTreeSet<String>>,
 }
@@ -86,6 +88,7 @@ impl Client {
             counters: Arc::default(),
             endpoints: Mutex::default(),
             presence: Mutex::default(),
+            begun: Begun::default(),
             silent: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), insecure: Arc::default() })
@@ -224,6 +227,10 @@ impl Client {
             }
         }
         ask(self.origin(host)?).await
+    }
+
+    pub(crate) fn begun(&self) -> &Begun {
+        &self.shared.begun
     }
 
     pub(crate) fn presence(&self, repository: &Repository, digest: Digest) -> PresenceCell {

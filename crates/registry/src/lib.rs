@@ -34,6 +34,7 @@ mod helper;
 mod hosts;
 mod http;
 mod manifests;
+mod permission;
 mod proxy;
 mod push;
 mod retry;

@@ -130,7 +130,7 @@ impl Client {
                 return Ok(Pushed::Existed);
             }
         }
-        let session: Session = match session {
+        let session: Session = match session.or_else(|| self.begun().take(repository)) {
             Some(session) => session,
             None => upload.open().await?,
         };

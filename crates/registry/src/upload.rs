@@ -39,6 +39,13 @@ pub(crate) struct Session {
     least: u64,
 }
 
+impl Session {
+    /// Where it goes on, or is given up.
+    pub(crate) fn into_url(self) -> Url {
+        self.url
+    }
+}
+
 /// A blob to be sent.
 pub(crate) struct Upload<'a, S> {
     pub client: &'a Client,
@@ -91,9 +98,21 @@ impl<S: BlobSource> Upload<'_, S> {
     /// # Errors
     /// If the registry does not.
     pub(crate) async fn open(&self) -> Result<Session> {
-        let ask = self.ask(Method::POST, self.uploads(""));
-        let answer = self.client.call_well(&ask, &Payload::EMPTY).await?;
-        let session = self.session(&ask, &answer)?;
+        self.open_by(&self.opening()).await
+    }
+
+    /// The question that opens an upload.
+    pub(crate) fn opening(&self) -> Ask<'_> {
+        self.ask(Method::POST, self.uploads(""))
+    }
+
+    /// Opens an upload by a question.
+    ///
+    /// # Errors
+    /// If the registry does not.
+    pub(crate) async fn open_by(&self, ask: &Ask<'_>) -> Result<Session> {
+        let answer = self.client.call_well(ask, &Payload::EMPTY).await?;
+        let session = self.session(ask, &answer)?;
         answer.drain().await;
         Ok(session)
     }

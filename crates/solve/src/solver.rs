@@ -55,6 +55,7 @@ pub struct Solver<'a, E: Executor, C> {
     asked: Mutex<Vec<Job>>,
     was_asked: Notify,
     on_made: Option<OnMade<'a, E>>,
+    on_start: Option<OnStart<'a>>,
     /// Whether nothing is to run: only files that the user gives are looked at.
     surveys: AtomicBool,
 }
@@ -76,6 +77,9 @@ impl<O> Clone for Shared<O> {
 
 /// Called when a step made a chain.
 type OnMade<'a, E> = Box<dyn Fn(StepId, &<E as Executor>::Chain) + Send + Sync + 'a>;
+
+/// Called when a step begins to run.
+type OnStart<'a> = Box<dyn Fn(StepId) + Send + Sync + 'a>;
 
 /// What is known of one step so far.
 struct Cells<E: Executor> {
@@ -141,6 +145,7 @@ where
             asked: Mutex::default(),
             was_asked: Notify::new(),
             on_made: None,
+            on_start: None,
             surveys: AtomicBool::new(false),
         }
     }
@@ -157,6 +162,13 @@ where
     #[must_use]
     pub fn on_made(mut self, made: impl Fn(StepId, &E::Chain) + Send + Sync + 'a) -> Self {
         self.on_made = Some(Box::new(made));
+        self
+    }
+
+    /// Calls `start` whenever a step that was not found begins to run.
+    #[must_use]
+    pub fn on_start(mut self, start: impl Fn(StepId) + Send + Sync + 'a) -> Self {
+        self.on_start = Some(Box::new(start));
         self
     }
 
@@ -406,6 +418,9 @@ where
         let running = (!quiet).then(|| self.tasks.start(id));
         self.cells(id).executed.store(true, Ordering::Relaxed);
         self.cells(id).told.fetch_or(!quiet, Ordering::Relaxed);
+        if let Some(start) = &self.on_start {
+            start(id);
+        }
         match self.executor.run(id, step, inputs).await {
             Ok(output) => {
                 if let Some(running) = running {

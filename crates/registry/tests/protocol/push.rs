@@ -31,6 +31,36 @@ async fn a_new_blob_costs_two_requests_or_three() {
 }
 
 #[tokio::test]
+async fn asking_for_leave_to_push_costs_the_first_blob_nothing() {
+    let registry = FakeRegistry::start();
+    let (client, repository) = (client(), repository(&registry, "a/b"));
+    let bytes = some_bytes(1000);
+    let methods = || -> Vec<String> {
+        let requests = registry.requests();
+        requests.iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    client.may_push(&repository).await.unwrap();
+    client.may_push(&repository).await.unwrap();
+    assert_eq!(methods(), ["POST"]);
+    let blob = layer(&bytes);
+    client.push_blob(&repository, &blob, &bytes, &[], Expect::New).await.unwrap();
+    assert_eq!(methods(), ["POST", "PUT"]);
+    assert_eq!(registry.blob(blob.digest), Some(bytes.clone()));
+    let other = layer(&bytes.slice(1..));
+    client.push_blob(&repository, &other, &bytes.slice(1..), &[], Expect::New).await.unwrap();
+    client.give_up_uploads().await;
+    assert_eq!(methods(), ["POST", "PUT", "POST", "PUT"]);
+
+    // What nobody went on with is given up.
+    let unused = self::repository(&registry, "c");
+    client.may_push(&unused).await.unwrap();
+    registry.forget_requests();
+    client.give_up_uploads().await;
+    client.give_up_uploads().await;
+    assert_eq!(methods(), ["DELETE"]);
+}
+
+#[tokio::test]
 async fn what_is_there_is_not_sent_and_asked_for_once() {
     let registry = FakeRegistry::start();
     let (client, repository) = (client(), repository(&registry, "a"));
