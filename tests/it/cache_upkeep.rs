@@ -152,6 +152,15 @@ fn a_miss_is_explained() {
     let refused = shop.build(&["--build-arg=V=3", "--require-cached=tools"]);
     assert!(refused.refused(), "{}", refused.stderr);
     assert!(refused.stderr.contains("why: environment variable V: 2 → 3"), "{}", refused.stderr);
+    // Why steps ran is asked most where one of them failed.
+    let file = shop.context.path().join("Dockerfile");
+    std::fs::write(&file, DOCKERFILE.replace("echo tools", "false")).unwrap();
+    let failed = shop.build(&["--build-arg=V=2", "--explain"]);
+    assert!(failed.refused(), "{}", failed.stderr);
+    let said = failed.stderr.split("Why ").nth(1).unwrap_or_else(|| panic!("{}", failed.stderr));
+    assert!(said.contains("RUN false") && said.contains("command: "), "{said}");
+    assert!(said.contains("ERROR: failed to build"), "{said}");
+    std::fs::write(&file, DOCKERFILE).unwrap();
     // Stages that are not named may run.
     shop.write("src/a", "other\n");
     shop.build(&["--build-arg=V=2", "--require-cached=tools"]).expect_ok();

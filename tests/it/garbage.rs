@@ -75,6 +75,28 @@ fn du_adds_up_and_prune_makes_it_less() {
     let refused = kiln.run(["prune", "--force", "--filter=shared=true"]);
     assert!(refused.refused() && refused.stderr.contains("shared=true"), "{}", refused.stderr);
 
+    // A floor is no ceiling, by whichever name a tool gives the two.
+    build(&[]);
+    let before = sum(&listed(&kiln, &[]));
+    for line in [
+        "prune --force --max-used-space=20gb --reserved-space=1kb",
+        "prune --force --max-used-space=20gb --keep-storage=1kb",
+        "prune --force --min-free-space=1 --reserved-space=1kb",
+        "prune --force --max-used-space=1 --reserved-space=20gb",
+        "docker buildx prune --force --all --max-used-space=20gb --reserved-space=1kb",
+        "docker builder prune --force --keep-storage=20gb",
+        "buildctl prune --all --keep-storage=20000 --keep-storage-min=1",
+        "buildctl prune --all --free-storage=1 --keep-storage-min=1",
+    ] {
+        kiln.run(line.split(' ')).expect_ok();
+        assert_eq!(sum(&listed(&kiln, &[])), before, "{line}");
+    }
+    for line in ["buildctl prune --keep-storage-min=0.000001", "prune --force --reserved-space=1"] {
+        build(&[]);
+        kiln.run(line.split(' ')).expect_ok();
+        assert!(sum(&listed(&kiln, &[])) < before, "{line}");
+    }
+
     // A build that asks for it leaves no more than what it used itself.
     build(&[]);
     std::fs::write(context.path().join("a.txt"), "x".repeat(5000)).unwrap();

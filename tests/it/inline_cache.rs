@@ -53,7 +53,8 @@ fn an_image_is_the_cache_of_the_next() {
     ];
     let cold = build(&kiln, context.path(), &args);
     assert!(cold.contains("0 steps cached, 6 ran"), "{cold}");
-    assert!(cold.contains(&format!("nothing is cached from {latest}")), "{cold}");
+    assert_eq!(cold.matches("first build: no cache yet").count(), 1, "{cold}");
+    assert!(!cold.contains("MANIFEST_UNKNOWN"), "{cold}");
     assert!(cold.contains("holds no build cache"), "{cold}");
     let warm = build(&kiln, context.path(), &args);
     assert!(warm.contains("6 steps cached, none ran"), "{warm}");
@@ -68,6 +69,32 @@ fn an_image_is_the_cache_of_the_next() {
     std::fs::write(context.path().join("folder/x"), "y").unwrap();
     let next = build(&kiln, context.path(), &args);
     assert!(next.contains("2 steps cached, 4 ran"), "{next}");
+}
+
+/// What an inline cache cannot hold is said where it costs something.
+#[test]
+fn an_inline_cache_says_that_it_holds_the_last_stage_only() {
+    if !root_or_skip("inline_cache") {
+        return;
+    }
+    let Some(registry) = registry("inline_cache", Access::Open) else { return };
+    let kiln = kiln();
+    let dockerfile = format!(
+        "FROM {0}/library/busybox AS tools\nRUN echo tools > /out\n\
+         FROM {0}/library/busybox\nCOPY data.txt /\nCOPY --from=tools /out /\n",
+        registry.host()
+    );
+    let context = context_of(&[("Dockerfile", &dockerfile), ("data.txt", "data")]);
+    let latest = format!("{}/app:latest", registry.host());
+    let (tag, from) = (format!("--tag={latest}"), format!("--cache-from={latest}"));
+    let note = "the inline cache holds the steps of the last stage only";
+    let args = [tag.as_str(), &from, "--cache-to=type=inline", "--push"];
+    assert_eq!(build(&kiln, context.path(), &args).matches(note).count(), 1);
+    // Nothing ran that is not in it, or there is another cache that has all.
+    assert!(!build(&kiln, context.path(), &args).contains(note));
+    let all = format!("--cache-to=type=registry,mode=max,ref={}/app:cache", registry.host());
+    let both = build(&kiln, context.path(), &[&args[..], &["--no-cache", &all]].concat());
+    assert!(!both.contains(note), "{both}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use fixtures::image::{Layout, Tree};
 use fixtures::{Access, DockerRegistry, Kiln};
 use serde_json::{Value, json};
 
-use crate::{context_of, kiln, registry, root_or_skip, stat, text};
+use crate::{context_of, kiln, program, registry, root_or_skip, stat, text};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -177,6 +177,87 @@ fn attestations_are_in_the_registry_and_say_what_they_may() {
     assert_eq!(said[0]["predicateType"], "https://slsa.dev/provenance/v0.2");
     assert_eq!(predicate["builder"]["id"], "https://ci/1");
     assert_eq!(predicate["invocation"]["parameters"]["args"]["build-arg:TOKEN"], "argument");
+}
+
+/// The context's repository is told of as buildx tells of it; its remote without the token.
+#[test]
+fn provenance_says_where_the_source_came_from() {
+    let Some(git) = program("vcs", "git") else { return };
+    let kiln = kiln();
+    let place =
+        context_of(&[("src/a.txt", "a"), ("deploy/Dockerfile", "FROM scratch\nCOPY a.txt /\n")]);
+    let git = |words: &[&str]| {
+        let mut command = std::process::Command::new(&git);
+        command.args(["-c", "user.name=t", "-c", "user.email=t@example.com"]).args(words);
+        let output = command.current_dir(place.path()).env("HOME", kiln.home()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let out = kiln.home().join("out");
+    let output = format!("type=local,dest={}", text(&out));
+    let (context, file) =
+        (text(&place.path().join("src")), text(&place.path().join("deploy/Dockerfile")));
+    let build = |flags: &[&str], variables: &[(&str, &str)]| {
+        drop(std::fs::remove_dir_all(&out));
+        let args = ["build", "-q", "--provenance=mode=min", "-f", &file, "-o", &output, &context];
+        let mut command = kiln.command(args.iter().chain(flags));
+        command.envs(variables.iter().copied());
+        let run = fixtures::kiln::finish(command, b"").expect_ok();
+        assert!(!run.stderr.contains("secret-token"), "{}", run.stderr);
+        let statement = metadata(&out.join("provenance.json"));
+        assert!(!statement.to_string().contains("secret-token"), "{statement}");
+        let metadata = &statement["predicate"]["runDetails"]["metadata"];
+        let v02 =
+            &statement["predicate"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"];
+        let both = [&metadata["buildkit_metadata"]["vcs"], &v02["vcs"]];
+        both.into_iter().find(|vcs| !vcs.is_null()).cloned().unwrap_or_default()
+    };
+    assert_eq!(build(&[], &[]), Value::Null);
+    git(&["init", "-q", "-b", "main"]);
+    // Before the first commit there is none to name.
+    let folders = json!({ "localdir:context": "src", "localdir:dockerfile": "deploy" });
+    assert_eq!(build(&[], &[]), folders);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["remote", "add", "origin", "https://user:secret-token@h.example/a/b.git"]);
+    let mut all = folders;
+    all["revision"] = json!(git(&["rev-parse", "HEAD"]));
+    all["source"] = json!("https://h.example/a/b.git");
+    assert_eq!(build(&[], &[]), all);
+    assert_eq!(build(&["--provenance=version=v0.2"], &[]), all);
+    let library = format!("--build-context=lib={context}");
+    assert_eq!(build(&[&library], &[])["localdir:lib"], "src");
+    // A setting of the repository names no program to run.
+    let trace = kiln.home().join("ran");
+    git(&["config", "core.fsmonitor", &format!("touch {}", text(&trace))]);
+    let dirty = build(&[], &[("BUILDX_GIT_CHECK_DIRTY", "true")]);
+    assert_eq!(dirty["revision"], all["revision"]);
+    std::fs::write(place.path().join("new"), "").unwrap();
+    let dirty = build(&[], &[("BUILDX_GIT_CHECK_DIRTY", "true")]);
+    assert_eq!(dirty["revision"], format!("{}-dirty", all["revision"].as_str().unwrap()));
+    assert!(!trace.exists(), "git ran what the repository names");
+    assert_eq!(build(&[], &[("BUILDX_GIT_INFO", "0")]), Value::Null);
+
+    let (_, image) = layout(&kiln, &place.path().join("src"), &["-f", &file]);
+    assert_eq!(image.image().unwrap().config["config"]["Labels"], Value::Null);
+    let mut command = kiln.command([
+        "build",
+        "-q",
+        "-f",
+        &file,
+        "-o",
+        &format!("type=oci,tar=false,dest={}", text(&kiln.home().join("labels"))),
+        &context,
+    ]);
+    command.env("BUILDX_GIT_LABELS", "1");
+    fixtures::kiln::finish(command, b"").expect_ok();
+    let image = Layout::from_folder(&kiln.home().join("labels")).unwrap().image().unwrap();
+    let labels = json!({
+        "com.docker.image.source.entrypoint": "deploy/Dockerfile",
+        "org.opencontainers.image.revision": all["revision"],
+        "org.opencontainers.image.source": all["source"],
+    });
+    assert_eq!(image.config["config"]["Labels"], labels);
 }
 
 #[test]

@@ -311,6 +311,55 @@ fn bake_builds_targets_side_by_side() {
     refuses(&bake(&["--frob"]), 125, &["unknown flag: --frob"]);
 }
 
+/// What a configuration of BuildKit says of registries counts: a mirror, and how it is spoken to.
+#[test]
+fn a_buildkitd_toml_names_mirrors() {
+    let Some(registry) = registry("buildkitd_toml", Access::Open) else { return };
+    let (docker, _folder) = named("docker");
+    let context = context_of(&[
+        ("Dockerfile", "FROM busybox\nCOPY a.txt /\n"),
+        ("a.txt", "alpha\n"),
+        (
+            "b.toml",
+            &format!("debug = true\n[registry.'docker.io']\nmirrors = ['{}']\n", registry.host()),
+        ),
+        ("wrong.toml", "[registry.'docker.io']\nmirror = ['a']\n"),
+    ]);
+    let here = context.path();
+    let run = |line: &str| {
+        let mut command = docker.command(line.split(' '));
+        command.current_dir(here);
+        fixtures::kiln::finish(command, b"")
+    };
+    let build = "buildx build --pull -o type=cacheonly .";
+    refuses(&run("buildx create --buildkitd-config wrong.toml"), 1, &["wrong.toml", "mirror"]);
+    refuses(&run("buildx create --config none.toml"), 1, &["none.toml"]);
+    let created = run("buildx create --name b --use --buildkitd-config b.toml").expect_ok();
+    assert_eq!(created.stdout, "b\n");
+    assert!(created.stderr.contains("debug: for a daemon"), "{}", created.stderr);
+    run(build).expect_ok();
+    run("buildx stop b").expect_ok();
+    run(build).expect_ok();
+    let kept = docker.home().join(".docker/buildx/kiln-registries.json");
+    assert!(kept.exists());
+    run("buildx rm b").expect_ok();
+    assert!(!kept.exists());
+    // As a daemon's own file, and as a flag of one.
+    let own = docker.home().join(".config/buildkit");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(here.join("b.toml"), own.join("buildkitd.toml")).unwrap();
+    run(build).expect_ok();
+    std::fs::remove_dir_all(&own).unwrap();
+    let (buildctl, _folder) = named("buildctl-daemonless.sh");
+    let mut command = buildctl.command(
+        "build --frontend dockerfile.v0 --local context=. --local dockerfile=.".split(' '),
+    );
+    command.current_dir(here).env("BUILDKITD_FLAGS", "--config b.toml");
+    fixtures::kiln::finish(command, b"").expect_ok();
+    let asked = registry.log().len();
+    assert!(asked > 0, "the mirror was not asked");
+}
+
 #[test]
 fn buildctl_without_a_daemon() {
     let Some(registry) = registry("buildctl", Access::Open) else { return };

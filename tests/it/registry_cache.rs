@@ -5,7 +5,7 @@ use std::path::Path;
 use fixtures::docker_registry::{LogLine, PASSWORD, USER};
 use fixtures::{Access, DockerRegistry, Kiln, Run};
 
-use crate::{copy_of, kiln, registry, stat, text};
+use crate::{context_of, copy_of, kiln, registry, root_or_skip, stat, text};
 
 const STEPS: u64 = 12;
 
@@ -162,4 +162,50 @@ fn a_cached_layer_that_is_gone_is_made_again() {
     assert!(job.steps().0 > 0, "a step ran: {}", run.stderr);
     assert!(run.stderr.contains("WARN"), "it is said: {}", run.stderr);
     assert!(std::fs::read_dir(folder).unwrap().count() > 0);
+}
+
+/// Who may not push is told when the first command begins, and not after it.
+#[test]
+fn a_push_that_is_refused_ends_the_build_at_its_first_command() {
+    if !root_or_skip("permission") {
+        return;
+    }
+    let Some(open) = registry("permission", Access::Open) else { return };
+    let Some(closed) = registry("permission", Access::Password) else { return };
+    let kiln = kiln();
+    let dockerfile = format!("FROM {}/library/busybox\nRUN sleep 1000\n", open.host());
+    let context = context_of(&[("Dockerfile", &dockerfile)]);
+    let (host, context) = (closed.host(), text(context.path()));
+    let (tag, cache) = (format!("--tag={host}/app"), format!("type=registry,ref={host}/app:cache"));
+    let (to, output) =
+        (format!("--cache-to={cache}"), format!("type=image,name={host}/app,push=true"));
+    for flags in [&["--push", &tag][..], &["--output", &output], &["-o", "type=cacheonly", &to]] {
+        let run =
+            kiln.run(["build", "--progress=plain"].iter().chain(flags).chain([&context.as_str()]));
+        assert!(run.refused(), "{flags:?}: {}", run.stderr);
+        for word in [
+            "RUN sleep 1000",
+            "CANCELED",
+            &format!("push to `{host}/app`"),
+            &format!("kiln login {host}"),
+        ] {
+            assert!(run.stderr.contains(word), "{flags:?}: no {word} in {}", run.stderr);
+        }
+    }
+    // What is not to fail the build asks nothing, and what is cached pushes at once.
+    let quick = dockerfile.replace("sleep 1000", "true");
+    std::fs::write(std::path::Path::new(&context).join("Dockerfile"), quick).unwrap();
+    let to = format!("{to},ignore-error=true");
+    kiln.run(["build", "-o", "type=cacheonly", &to, &context]).expect_ok();
+    kiln.login(host, USER, PASSWORD);
+    let asked = closed.log().len();
+    kiln.run(["build", "--no-cache", "--push", &tag, &context]).expect_ok();
+    let log = closed.log().split_off(asked);
+    let begun = log.iter().filter(|line| line.method == "POST" && line.status == 202).count();
+    let sent = log
+        .iter()
+        .filter(|line| line.method == "PUT" && line.status == 201 && line.path.contains("/blobs/"))
+        .count();
+    // A blob that is sent before the answer begins an upload of its own.
+    assert!(begun <= sent + 1, "the question is the beginning of an upload: {log:?}");
 }

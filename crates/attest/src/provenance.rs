@@ -93,6 +93,8 @@ pub struct Facts<'a> {
     pub locals: Vec<String>,
     /// Images, repositories and downloads.
     pub materials: Vec<Material>,
+    /// What version control says of local folders, unproved: `source`, `revision`, `localdir:NAME`.
+    pub vcs: BTreeMap<String, String>,
     /// Whether a command could reach the network.
     pub network_access: bool,
     /// What the building machine is.
@@ -151,6 +153,7 @@ impl Facts<'_> {
             buildkit.insert("source".into(), steps.source(self.file));
             put(&mut buildkit, "layers", steps.layers(&self.layers));
         }
+        put(&mut buildkit, "vcs", json!(self.vcs));
         let said = Said { all: all_said, request, definition, buildkit };
         match wanted.version {
             Version::V1 => self.v1(wanted, said),
@@ -321,6 +324,7 @@ mod tests {
             agents: BTreeMap::from([("default".into(), true)]),
             locals: vec!["context".into()],
             materials: vec![Material::new("pkg:docker/a@1", &Digest::of("a"))],
+            vcs: BTreeMap::from([("revision".into(), "0a1b".into())]),
             network_access: true,
             builder_platform: "linux/amd64".parse().unwrap(),
             builder: ("kiln", "1"),
@@ -348,7 +352,8 @@ mod tests {
                 metadata["buildkit_completeness"],
                 json!({ "request": false, "resolvedDependencies": false })
             );
-            assert_eq!(metadata["buildkit_metadata"], json!({}));
+            let vcs = json!({ "vcs": { "revision": "0a1b" } });
+            assert_eq!(metadata["buildkit_metadata"], vcs);
         });
     }
 
@@ -388,6 +393,8 @@ mod tests {
             assert_eq!(value["materials"][0]["uri"], "pkg:docker/a@1");
             assert_eq!(value["metadata"]["reproducible"], true);
             assert!(value["buildConfig"]["llbDefinition"].is_array());
+            let metadata = &value["metadata"]["https://mobyproject.org/buildkit@v1#metadata"];
+            assert_eq!(metadata["vcs"]["revision"], "0a1b");
         });
     }
 }

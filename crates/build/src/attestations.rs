@@ -137,6 +137,7 @@ impl Attested<'_> {
             agents: lowered.agents.iter().map(|used| (used.id.clone(), !used.required)).collect(),
             locals: locals.into_iter().collect(),
             materials: materials.into_iter().collect(),
+            vcs: self.request.vcs.clone(),
             network_access: operations.clone().any(is_online),
             builder_platform: Platform::host(),
             builder: ("kiln", env!("CARGO_PKG_VERSION")),

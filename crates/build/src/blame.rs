@@ -98,7 +98,10 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
         },
         Error::NoIsolation { .. } => Blame {
             span: None,
-            hint: hint("stages without RUN build anywhere; SECURITY.md says what RUN needs"),
+            hint: hint(
+                "stages without RUN build anywhere, and so do RUN steps that a cache has; \
+                 docs/environments.md says what RUN needs",
+            ),
         },
         Error::Download { url, .. } => Blame { span: word(url), hint: None },
         Error::Git { remote, .. } => Blame { span: word(remote), hint: None },

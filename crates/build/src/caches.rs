@@ -8,10 +8,12 @@ use cache::{
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::{Descriptor, Digest};
+use solve::StepFacts;
 use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
+use crate::uploads::on_results;
 use crate::{Error, Host, Request, mounts};
 
 /// A cache that was read, and where from.
@@ -24,11 +26,11 @@ pub(crate) struct Source {
 
 /// Reads all caches at once. One that cannot be read is a warning.
 pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Source> {
-    let sources = request.cache_from.iter().map(|from| import_one(host, from));
+    let sources = request.cache_from.iter().map(|from| import_one(host, request, from));
     join_all(sources).await.into_iter().flatten().collect()
 }
 
-async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
+async fn import_one(host: &Host, request: &Request, from: &CacheFrom) -> Option<Source> {
     let place = place_from(from, &host.client);
     let name = place.as_ref().map_or_else(ToString::to_string, Place::name);
     let task = host.events.task(format!("importing cache manifest from {name}"), Vec::new());
@@ -44,8 +46,24 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
             let beside = place.beside(&host.client);
             Some(Source { from: from.clone(), imported: Arc::new(imported), beside })
         }
-        // Before the first export there is nothing, and an image may have no cache: no fault.
-        Err(error) if error.is_absent() || matches!(error, cache::Error::NoCache { .. }) => {
+        // Before the first export there is nothing: no fault, and no warning of one.
+        Err(error) if error.is_absent() && is_left_there(request, from) => {
+            let note = "first build: no cache yet";
+            host.events.send(
+                task,
+                TaskEvent::Log(graph::Stream::Err, format!("{note}\n").as_bytes().into()),
+            );
+            host.events.send(task, TaskEvent::Done);
+            None
+        }
+        Err(error) if error.is_absent() => {
+            let note = format!("nothing is cached from {name}: there is no such cache");
+            host.events.send(task, TaskEvent::Warning(note.into()));
+            host.events.send(task, TaskEvent::Done);
+            None
+        }
+        // An image may have no cache.
+        Err(error) if matches!(error, cache::Error::NoCache { .. }) => {
             let text = transfer::chain_text(&error);
             let note = format!("nothing is cached from {name}: {text}");
             host.events.send(task, TaskEvent::Warning(note.into()));
@@ -65,6 +83,22 @@ async fn import_one(host: &Host, from: &CacheFrom) -> Option<Source> {
             None
         }
     }
+}
+
+/// Whether this build leaves its records where it looks for some, or in the image of that name.
+fn is_left_there(request: &Request, from: &CacheFrom) -> bool {
+    request.cache_to.iter().any(|to| match (&to.target, from) {
+        (CacheTarget::Inline, CacheFrom::Registry { .. }) => true,
+        (
+            CacheTarget::Registry { reference: to, .. },
+            CacheFrom::Registry { reference: from, .. },
+        ) => to == from,
+        (CacheTarget::Local { destination, .. }, CacheFrom::Local { source, .. }) => {
+            destination == source
+        }
+        (CacheTarget::Elsewhere(to), CacheFrom::Elsewhere(from)) => to == from,
+        _ => false,
+    })
 }
 
 /// Leaves the records of a build wherever they were asked for.
@@ -90,9 +124,10 @@ pub(crate) async fn export(
 /// back why it failed. A cache that cannot be written changes nothing of that.
 pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unsolved) -> Error {
     let Unsolved { error, solved: Some(mut solved) } = unsolved else { return unsolved.error };
+    let explained = solved.explained.take();
     // A cache that could not be written a moment ago, or a layer that is nowhere, is no better now.
     if matches!(error, Error::CacheExport { .. }) || !solved.steps.iter().any(|step| step.ran) {
-        return error;
+        return error.explained(explained);
     }
     solved.steps.retain(|step| step.inputs.is_empty() || step.output.is_some());
     let wanted = request.cache_to.iter().filter(|to| to.on_failure);
@@ -101,7 +136,7 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
     // What is wrong with them was shown, and is not why the build failed.
     drop(join_all(exports).await);
     solved.finish();
-    error
+    error.explained(explained)
 }
 
 async fn export_one(
@@ -292,6 +327,24 @@ pub(crate) fn inline(
     }
     host.events.send(task, TaskEvent::Done);
     cache.ok()
+}
+
+/// What is to be known of an inline cache where steps ran that it does not hold: those of stages that
+/// the image does not stand on.
+pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved) -> Option<String> {
+    let is_inline = |to: &CacheTo| to.target == CacheTarget::Inline;
+    let holds_all = |to: &CacheTo| !is_inline(to) && to.mode == CacheMode::Max;
+    if !request.cache_to.iter().any(is_inline) || request.cache_to.iter().any(holds_all) {
+        return None;
+    }
+    let held = on_results(graph, &solved.results);
+    let is_left =
+        |step: &StepFacts<Chain>| step.ran && !step.inputs.is_empty() && !held.contains(&step.id);
+    solved.steps.iter().any(is_left).then(|| {
+        "the inline cache holds the steps of the last stage only: after a change the other stages run \
+         again; --cache-to type=registry,ref=…,mode=max holds all of them"
+            .into()
+    })
 }
 
 /// What a place held when this build read it.

@@ -46,6 +46,14 @@ pub enum Error {
     /// The request asks for what kiln cannot do.
     #[error("{0}")]
     Request(String),
+    /// A registry does not let this user push what the build makes.
+    #[error("this build may not push to `{repository}`")]
+    NoPush {
+        /// Where to.
+        repository: String,
+        /// The registry's refusal.
+        source: registry::Error,
+    },
     /// The result could not be exported.
     #[error(transparent)]
     Export(#[from] export::Error),
@@ -65,6 +73,14 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Another of these, with why the steps ran that did, where that was asked.
+    #[error("{error}")]
+    Explained {
+        /// What went wrong.
+        error: Box<Error>,
+        /// Why steps ran.
+        steps: Vec<crate::Explained>,
+    },
     /// The caller ended the build.
     #[error("canceled")]
     Canceled,
@@ -89,6 +105,14 @@ impl Error {
                 Self::Dockerfile { message, place, hint: new.or(hint) }
             }
             other => other,
+        }
+    }
+
+    /// The same with why steps ran, where that is known.
+    pub(crate) fn explained(self, steps: Option<Vec<crate::Explained>>) -> Self {
+        match steps {
+            Some(steps) => Self::Explained { error: Box::new(self), steps },
+            None => self,
         }
     }
 

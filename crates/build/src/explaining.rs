@@ -91,21 +91,27 @@ impl Explaining<'_> {
     }
 
     /// What is to be kept of the steps for later builds, where any ran, and why they ran, where
-    /// that was asked.
+    /// that was asked. A step that `failed` ran too, and leaves nothing.
     pub(crate) async fn conclude(
         &self,
         host: &Host,
         request: &Request,
-        ran: usize,
+        failed: Option<StepId>,
     ) -> (Vec<Fact>, Option<Vec<Explained>>) {
-        if ran == 0 {
+        let mut ran: BTreeSet<StepId> =
+            self.steps.iter().filter(|step| step.ran).map(|step| step.id).collect();
+        let has_work = ran.iter().any(|id| !self.graph.step(*id).inputs.is_empty());
+        ran.extend(failed);
+        if !has_work && failed.is_none() {
             return (Vec::new(), request.explain.then(Vec::new));
         }
         let facts = self.facts();
         let mut explained = None;
         if request.explain {
-            let ran = self.steps.iter().filter(|step| step.ran).map(|step| step.id).collect();
             explained = Some(self.explained(&facts, &known(host, request).await, &ran));
+        }
+        if !has_work {
+            return (Vec::new(), explained);
         }
         let facts: Vec<Fact> = facts.into_iter().map(|(_, fact)| fact).collect();
         // Words for people: without them the build is as good.

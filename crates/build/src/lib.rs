@@ -22,6 +22,7 @@ mod layouts;
 mod mounts;
 mod object;
 mod outcome;
+mod permission;
 mod pipeline;
 mod request;
 mod several;

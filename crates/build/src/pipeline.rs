@@ -53,6 +53,7 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
         ..Outcome::default()
     };
     outcome.warnings = bases.warnings.clone();
+    outcome.warnings.extend(caches::inline_note(request, &bases.graph, &solved));
     outcome.traffic = host.traffic_since(before);
     solved.finish();
     Ok(outcome)
@@ -68,5 +69,6 @@ async fn export(
     let product = exports::product(host, request, bases, solved).await?;
     let built = exports::write(host, request, &product, &solved.transfer).await?;
     let cache = caches::export(host, request, solved).await?;
+    host.client.give_up_uploads().await;
     Ok((built, cache))
 }

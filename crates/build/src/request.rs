@@ -73,6 +73,11 @@ pub struct Request {
     pub normalize_modes: bool,
     /// What is said of the images.
     pub attestations: Attestations,
+    /// Whether it is asked before the first command runs if what it makes may be pushed.
+    pub push_check: bool,
+    /// What version control says of the context's folder, for a provenance, under BuildKit's names:
+    /// `source`, `revision`, `localdir:NAME`. Nothing of it is proved.
+    pub vcs: BTreeMap<String, String>,
     /// How many layers the images get.
     pub layers: Layers,
 }

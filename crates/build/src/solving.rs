@@ -19,6 +19,7 @@ use crate::blame::{Blame, blame};
 use crate::caches::Source;
 use crate::error::Place;
 use crate::explaining::{self, Explained, Explaining};
+use crate::permission::Permission;
 use crate::request::{CacheFrom, Output as Wanted};
 use crate::uploads::Uploads;
 use crate::{Error, Host, Request, caches, mounts};
@@ -30,6 +31,8 @@ const DOWNLOAD_LIMIT: u64 = 64 << 30;
 pub(crate) struct Solved {
     /// The layers of the result for each platform, in the order of the targets.
     pub chains: Vec<Chain>,
+    /// The steps of the results.
+    pub results: Vec<StepId>,
     /// What is known of every step.
     pub steps: Vec<StepFacts<Chain>>,
     /// Moves layers.
@@ -183,13 +186,23 @@ pub(crate) async fn solve(
     let caches = Caches::new(records, imported).without(lost);
 
     let results = bases.results();
+    let permission = Permission::new(host, request);
     let uploads = Uploads::new(request, &transfer, graph, &results);
     let mut solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
-        .on_made(|id, chain: &Chain| uploads.start(id, chain));
+        .on_made(|id, chain: &Chain| uploads.start(id, chain))
+        .on_start(|id| {
+            if let Operation::Run(_) = graph.step(id).operation {
+                permission.ask();
+            }
+        });
     if let Some(work) = &host.work {
         solver = solver.sharing(work.0.clone());
     }
-    let (outputs, steps, error) = match solver.solve_all(&results).await {
+    let solved = tokio::select! {
+        solved = solver.solve_all(&results) => solved,
+        refused = permission.refused() => return Err(Box::new(refused.into())),
+    };
+    let (outputs, steps, error) = match solved {
         Ok(solved) => (solved.output, solved.steps, None),
         Err(error) => (Vec::new(), solver.learned(&results), Some(error)),
     };
@@ -221,7 +234,8 @@ pub(crate) async fn solve(
     let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
     let cached = steps.iter().filter(shown).count() - ran;
     let explaining = Explaining { graph, steps: &steps, executor: &executor };
-    let (facts, explained) = explaining.conclude(host, request, ran).await;
+    let failing = error.as_ref().map(|error| error.step);
+    let (facts, explained) = explaining.conclude(host, request, failing).await;
     let error = match error {
         Some(error) if matches!(error.source, execute::Error::NotCached) => {
             let why = explaining.refusal(host, request, error.step).await;
@@ -231,6 +245,7 @@ pub(crate) async fn solve(
     };
     let solved = Solved {
         chains,
+        results,
         steps,
         transfer,
         sources,

@@ -91,7 +91,7 @@ impl Uploads {
 }
 
 /// The steps that results' layers come from: the first inputs, and all of merges.
-fn on_results(graph: &Graph, results: &[StepId]) -> BTreeSet<StepId> {
+pub(crate) fn on_results(graph: &Graph, results: &[StepId]) -> BTreeSet<StepId> {
     let mut steps = BTreeSet::new();
     let mut open = results.to_vec();
     while let Some(id) = open.pop() {

@@ -136,6 +136,7 @@ pub fn client_as(
     for registry in &settings.registries {
         let host = hosts.host_mut(&registry.host);
         host.insecure |= registry.insecure;
+        host.plain_http = registry.plain_http.or(host.plain_http);
         host.ca.extend(registry.authorities.iter().cloned());
         host.client_certificates.extend(
             registry
@@ -206,6 +207,24 @@ pub fn description() -> String {
         rustix::process::getuid().as_raw(),
         runtime::standing(),
     )
+}
+
+/// What to do where a registry did not let somebody in.
+pub fn login_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|cause| match cause.downcast_ref::<registry::Error>()? {
+        registry::Error::Unauthorized { host, user: None, .. } => Some(format!(
+            "`kiln login {host}` logs in; DOCKER_CONFIG and DOCKER_AUTH_CONFIG name other logins"
+        )),
+        registry::Error::Unauthorized { host, user: Some(user), .. } => Some(format!(
+            "`{user}` is not let in: a token may be too old, or for something else; `kiln login {host}` \
+             logs in anew"
+        )),
+        registry::Error::Denied { host, .. } => Some(format!(
+            "this user may not do that; `kiln login {host}` logs in as another"
+        )),
+        _ => None,
+    })
 }
 
 /// An error with its causes, in one line. A cause that a message ends with is not said again.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod checkout;
 mod commands;
 mod human;
 mod isolation;

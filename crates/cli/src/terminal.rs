@@ -45,6 +45,11 @@ pub fn confirm(question: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// Whether somebody types standard input.
+pub fn stdin_is_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// Whether standard output is one.
 pub fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()

@@ -27,12 +27,6 @@ impl Executor {
             None => Chain::new(),
         };
         let runtime = self.runtime_or_reason()?.clone();
-        if !run.cgroup_parent.is_empty() {
-            let parent = &run.cgroup_parent;
-            return Err(Error::Unsupported(format!(
-                "`--cgroup-parent {parent}`: kiln puts commands into no control group yet"
-            )));
-        }
         let snapshot = self.snapshot(&base, runtime.has_overlays()).await?;
         let mut mounts = Mounts::new(self, inputs, &runtime);
         if !runtime.has_mounts() {

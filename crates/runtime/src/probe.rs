@@ -69,7 +69,8 @@ one of these allows it:
   OpenShift   the SCC `anyuid` for the pod's service account, and the capability SYS_CHROOT; or the SCC
               `nested-container` (4.19) with hostUsers: false
   GitLab      docker executor: an image whose user is root; kubernetes executor:
-              [runners.kubernetes.build_container_security_context] with run_as_user = 0 and SYS_CHROOT added";
+              [runners.kubernetes.build_container_security_context] with run_as_user = 0 and SYS_CHROOT added
+  anywhere    --isolation=in-place, as root in a container that is for this build alone";
 
 /// As it is said at the start of a build: the way, and what is missing for a better one.
 impl fmt::Display for Isolation {

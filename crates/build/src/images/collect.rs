@@ -9,7 +9,7 @@ use std::time::Duration;
 use store::Store;
 
 use super::disk::{mount_entry, mounts};
-use super::{DiskEntry, DiskFilter, ImageError, PruneRequest, prune};
+use super::{DiskEntry, DiskFilter, ImageError, Limits, PruneRequest, prune};
 
 /// How much may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,8 @@ pub fn collect(store: &Store, policy: &CollectPolicy) -> Result<Vec<DiskEntry>, 
             .extend(prune(store, PruneRequest { all: true, filter, ..PruneRequest::default() })?);
     }
     if let Some(limit) = limit(store, policy, disk)? {
-        let request = PruneRequest { max_used: Some(limit), ..PruneRequest::default() };
+        let limits = Limits { max_used: Some(limit), ..Limits::default() };
+        let request = PruneRequest { limits, ..PruneRequest::default() };
         removed.extend(prune(store, request)?);
         removed.extend(prune(store, PruneRequest { all: true, ..request })?);
     }
@@ -93,20 +94,13 @@ pub fn collect(store: &Store, policy: &CollectPolicy) -> Result<Vec<DiskEntry>, 
 /// How many bytes may stay; none where all may.
 fn limit(store: &Store, policy: &CollectPolicy, disk: u64) -> Result<Option<u64>, ImageError> {
     let used: u64 = super::usage(store)?.iter().map(|entry| entry.size).sum();
-    let by_free = match policy.min_free {
-        Some(wanted) => {
-            let missing = wanted.bytes(disk).saturating_sub(store.free_bytes()?);
-            (missing > 0).then(|| used.saturating_sub(missing))
-        }
-        None => None,
+    let bytes = |space: Option<Space>| space.map(|space| space.bytes(disk));
+    let limits = Limits {
+        max_used: bytes(policy.max_used),
+        min_free: bytes(policy.min_free),
+        reserved: bytes(policy.reserved),
     };
-    let by_used = policy.max_used.map(|most| most.bytes(disk));
-    let limit = match (by_free, by_used) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    let reserved = policy.reserved.map_or(0, |reserved| reserved.bytes(disk));
-    Ok(limit.map(|limit| limit.max(reserved)).filter(|limit| *limit < used))
+    Ok(limits.keep(used, store.free_bytes()?).filter(|limit| *limit < used))
 }
 
 fn unused_mounts(store: &Store) -> Result<Vec<DiskEntry>, ImageError> {

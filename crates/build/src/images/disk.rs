@@ -57,12 +57,36 @@ pub struct PruneRequest {
     /// Also what images with names have and can be made again of their blobs, lists of files, and
     /// cache mounts.
     pub all: bool,
-    /// Only until no more than so many bytes are left.
-    pub max_used: Option<u64>,
-    /// Only until so many bytes of the disk are free.
-    pub min_free: Option<u64>,
+    /// Only until so much is left; no limits mean that all goes that may.
+    pub limits: Limits,
     /// Only what fits.
     pub filter: DiskFilter,
+}
+
+/// How much may stay, in bytes. What was used longest ago goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most that stays.
+    pub max_used: Option<u64>,
+    /// How much of the disk is to be free.
+    pub min_free: Option<u64>,
+    /// What may stay however full the disk is, and whatever the other two say. Alone it is the
+    /// most that stays.
+    pub reserved: Option<u64>,
+}
+
+impl Limits {
+    /// How many of `used` bytes may stay on a disk with `free` bytes, as BuildKit reckons it
+    /// (`cache/manager.go`); none without limits.
+    pub fn keep(self, used: u64, free: u64) -> Option<u64> {
+        let by_free = self.min_free.map(|wanted| used.saturating_sub(wanted.saturating_sub(free)));
+        let most = match (self.max_used, by_free) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        // None is less than any floor.
+        most.max(self.reserved)
+    }
 }
 
 /// Some of what takes room.
@@ -114,7 +138,7 @@ pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, Ima
     let mounts = mounts(store);
     let stored_mounts = mounts.list()?;
     let mount_bytes: u64 = stored_mounts.iter().map(|mount| mount.bytes).sum();
-    let limit = limit(store, request, used + mount_bytes)?;
+    let limit = request.limits.keep(used + mount_bytes, store.free_bytes()?);
 
     let images = shelf::named(store)?;
     let mut layers = only_unpacked(store, &images);
@@ -157,18 +181,6 @@ pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, Ima
         }
     }
     Ok(removed)
-}
-
-/// How many bytes may stay; no limit means that all goes that may.
-fn limit(store: &Store, request: PruneRequest, used: u64) -> Result<Option<u64>, ImageError> {
-    let by_free = match request.min_free {
-        None => None,
-        Some(wanted) => Some(used.saturating_sub(wanted.saturating_sub(store.free_bytes()?))),
-    };
-    Ok(match (request.max_used, by_free) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    })
 }
 
 /// Milliseconds since 1970.
@@ -238,5 +250,49 @@ pub(super) fn mount_entry(mount: &StoredMount) -> DiskEntry {
         reclaimable: !mount.in_use,
         last_used: mount.last_use,
         description: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every combination of limits that are absent, below and above what is used and free: the
+    /// most that stays is never below the floor, and what is enough as it is stays whole.
+    #[test]
+    fn limits_are_those_of_buildkit() {
+        let (used, free) = (1000, 100);
+        let values = [None, Some(1), Some(500), Some(5000)];
+        for (max_used, min_free, reserved) in values.iter().flat_map(|max| {
+            let pairs = values.iter().flat_map(|min| values.iter().map(move |floor| (min, floor)));
+            pairs.map(move |(min, floor)| (*max, *min, *floor))
+        }) {
+            let limits = Limits { max_used, min_free, reserved };
+            let keep = limits.keep(used, free);
+            // BuildKit's words: 0 stands for what is not given.
+            let [max, min, floor] =
+                [max_used, min_free, reserved].map(|limit| limit.unwrap_or(0) as i64);
+            let (used, free) = (used as i64, free as i64);
+            let mut expected = max;
+            if min - free > 0 {
+                let left = used - (min - free);
+                expected = if max == 0 { left } else { max.min(left) };
+            } else if min != 0 && max == 0 {
+                expected = used;
+            }
+            let expected = expected.max(floor).max(0) as u64;
+            let given = limits != Limits::default();
+            // More than there is stays whole either way.
+            let enough = |bytes: u64| bytes.min(used as u64);
+            assert_eq!(keep.map(enough), given.then_some(expected).map(enough), "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_floor_is_no_ceiling() {
+        let limits = Limits { max_used: Some(20_000), reserved: Some(1), min_free: None };
+        assert_eq!(limits.keep(32, 0), Some(20_000));
+        let limits = Limits { min_free: Some(u64::MAX), reserved: Some(30), max_used: None };
+        assert_eq!(limits.keep(32, 0), Some(30));
     }
 }

@@ -17,7 +17,7 @@ use store::Store;
 pub use crate::shelf::{Kept, KeptImage, find, list};
 pub use archive::{Loaded, Saved, load};
 pub use collect::{CollectPolicy, Space, collect};
-pub use disk::{DiskEntry, DiskFilter, DiskKind, PruneRequest, prune, usage};
+pub use disk::{DiskEntry, DiskFilter, DiskKind, Limits, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use files::{PathChange, PathDifference};
 pub use lists::{Described, IndexContent, Member};

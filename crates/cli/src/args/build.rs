@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::compound::boolean;
 use super::other::OtherFlags;
@@ -12,6 +13,11 @@ use crate::progress::Mode;
 /// A truth value as pflag takes it: `--push`, `--push=true`, `--push=0`.
 fn truth(text: &str) -> Result<bool, String> {
     boolean(text).ok_or_else(|| "it is neither true nor false".into())
+}
+
+/// A path that may be empty, which clap's own would refuse.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 const EXAMPLES: &str = "\
@@ -80,6 +86,11 @@ pub struct BuildArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Output")]
     pub load: Option<bool>,
 
+    /// Ask before the first RUN whether the image and its caches may be pushed (on; kaniko has a flag
+    /// for it).
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", hide = true)]
+    pub push_check: Option<bool>,
+
     /// What to make of the result: a folder, `-` for a tar on standard output, or
     /// type=image|registry|oci|docker|local|tar|cacheonly with dest=, name=, push=, compression=…
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output")]
@@ -98,6 +109,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "BOOL|OPTIONS", help_heading = "Output")]
     pub sbom: Option<String>,
 
+    /// What a provenance says of the source, as `buildctl --opt vcs:NAME=VALUE` has it.
+    #[arg(long, value_name = "NAME=VALUE", hide = true)]
+    pub vcs: Vec<String>,
+
     /// The same in one flag: type=provenance,mode=max or type=sbom
     #[arg(long, value_name = "TYPE", help_heading = "Output")]
     pub attest: Vec<String>,
@@ -113,11 +128,11 @@ pub struct BuildArgs {
     pub layers: Option<String>,
 
     /// Write the image's ID to a file
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
     pub iidfile: Option<PathBuf>,
 
     /// Write digests and names of the result to a file, as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
     pub metadata_file: Option<PathBuf>,
 
     /// Where earlier results are: an image, or type=registry,ref=…, type=local,src=…, or one of s3,
@@ -186,7 +201,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "BYTES", help_heading = "What RUN sees")]
     pub shm_size: Option<String>,
 
-    /// The control group that steps run under
+    /// Counts in the keys of RUN steps, as in BuildKit; they stay in the control group of the job that
+    /// kiln runs in, which is said
     #[arg(long, value_name = "GROUP", help_heading = "What RUN sees")]
     pub cgroup_parent: Option<String>,
 
@@ -213,4 +229,31 @@ pub struct BuildArgs {
     /// Flags that are refused or mean nothing here.
     #[command(flatten)]
     pub other: OtherFlags,
+}
+
+impl BuildArgs {
+    /// Leaves out the empty values that buildx leaves out: scripts give them where a variable is
+    /// not set, as in `--cache-from "$CACHE_IMAGE"`. Empty values of other flags are refused, here
+    /// as there.
+    pub fn drop_empty_values(&mut self) {
+        for values in [
+            &mut self.build_context,
+            &mut self.output,
+            &mut self.annotation,
+            &mut self.cache_from,
+            &mut self.cache_to,
+            &mut self.secret,
+            &mut self.ssh,
+            &mut self.add_host,
+            &mut self.allow,
+        ] {
+            values.retain(|value| !value.is_empty());
+        }
+        for value in [&mut self.provenance, &mut self.sbom, &mut self.target, &mut self.file] {
+            value.take_if(|value| value.is_empty());
+        }
+        for path in [&mut self.iidfile, &mut self.metadata_file] {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+    }
 }

@@ -9,14 +9,16 @@ use super::compound::boolean;
 /// What becomes of a flag with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It asks for what is the case anyway.
-    Accepted,
+    /// It does what it says; the text says what.
+    Honoured(&'static str),
+    /// It asks for what is the case anyway, for this reason.
+    Accepted(&'static str),
     /// It changes nothing, and whoever gives it should know.
     Warned(&'static str),
     /// It asks for what is not there yet.
     Refused(&'static str),
 }
-use Verdict::{Accepted, Refused, Warned};
+use Verdict::{Accepted, Honoured, Refused, Warned};
 
 struct Row {
     long: &'static str,
@@ -38,12 +40,12 @@ const ROWS: &[Row] = &[
     // Not there yet.
     value("policy", |_| Refused("source policies are not there yet")),
     // `OtherFlags::call` reads these.
-    value("call", |_| Accepted),
-    value("print", |_| Accepted),
-    switch("check", |_| Accepted),
+    value("call", |_| Honoured("Answer a question instead of building: check, outline or targets")),
+    value("print", |_| Honoured("An older name of `--call`")),
+    switch("check", |_| Honoured("Short for `--call=check`")),
     switch("detach", |text| off(text, Refused("there is no daemon that a build could go on in"))),
     // Builds run in this process, whichever builder is meant.
-    value("builder", |_| Accepted),
+    value("builder", |_| Accepted("builds run in this process, whichever builder")),
     value("resource", no_limit),
     Row { short: Some('m'), ..value("memory", no_limit) },
     value("memory-swap", no_limit),
@@ -53,13 +55,13 @@ const ROWS: &[Row] = &[
     value("cpuset-cpus", no_limit),
     value("cpuset-mems", no_limit),
     // Of no meaning here.
-    switch("compress", |_| Accepted),
+    switch("compress", |_| Accepted("a context is read where it is, and sent to nobody")),
     switch("disable-content-trust", |text| match boolean(text) {
         Some(false) => Refused("content trust is not there yet"),
-        _ => Accepted,
+        _ => Accepted("there is none"),
     }),
-    switch("force-rm", |_| Accepted),
-    switch("rm", |_| Accepted),
+    switch("force-rm", |_| Accepted(NO_CONTAINERS)),
+    switch("rm", |_| Accepted(NO_CONTAINERS)),
     value("security-opt", |_| Warned("it changes nothing, as with BuildKit")),
     switch("squash", |text| {
         off(
@@ -71,18 +73,20 @@ const ROWS: &[Row] = &[
     }),
 ];
 
+const NO_CONTAINERS: &str = "a build leaves no containers";
+
 /// BuildKit took these flags and set no limit for years: pipelines have them, and what they build
 /// does not depend on them.
 fn no_limit(text: &str) -> Verdict {
     match text {
-        "" | "0" => Accepted,
+        "" | "0" => Accepted("no limit is asked for"),
         _ => Warned("no limit is set: steps have those of the job that kiln runs in"),
     }
 }
 
 fn off(text: &str, on: Verdict) -> Verdict {
     match boolean(text) {
-        Some(false) => Accepted,
+        Some(false) => Accepted("it is off"),
         _ => on,
     }
 }
@@ -101,7 +105,7 @@ impl OtherFlags {
         for (long, text) in &self.0 {
             let Some(row) = ROWS.iter().find(|row| row.long == *long) else { continue };
             match (row.judge)(text) {
-                Accepted => {}
+                Honoured(_) | Accepted(_) => {}
                 Warned(why) => warnings.push(format!("`--{long}`: {why}")),
                 Refused(why) => return Err(format!("`--{long}`: {why}")),
             }
@@ -139,7 +143,8 @@ impl OtherFlags {
 pub fn described(long: &str) -> Option<String> {
     let row = ROWS.iter().find(|row| row.long == long)?;
     Some(match (row.judge)(if row.is_switch { "true" } else { "1g" }) {
-        Accepted => "accepted".into(),
+        Honoured(what) => what.into(),
+        Accepted(why) => format!("accepted: {why}"),
         Warned(why) => format!("accepted with a note: {why}"),
         Refused(why) => format!("refused: {why}"),
     })

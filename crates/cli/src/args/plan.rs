@@ -110,14 +110,24 @@ fn in_place(
 /// # Errors
 /// A sentence that names the flag, and what is wrong or not there yet.
 pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
+    let mut args = args.clone();
+    args.drop_empty_values();
+    let args = &args;
     let mut warnings = args.other.judge()?;
     warnings.extend(cache::notes(&args.cache_to));
+    if args.cgroup_parent.as_deref().is_some_and(|group| !group.is_empty()) {
+        warnings.push(
+            "`--cgroup-parent`: steps stay in the control group of the job that kiln runs in, and \
+             have its limits"
+                .into(),
+        );
+    }
     let directory = inputs.directory;
     let around = Surroundings { directory, environment: inputs.environment };
     let from = in_place("--cache-from", &args.cache_from, around, &mut warnings);
     let to = in_place("--cache-to", &args.cache_to, around, &mut warnings);
     let tags = tags(&args.tag)?;
-    let outputs = outputs(args, &inputs, !tags.is_empty())?;
+    let outputs = outputs(args, &inputs, &tags)?;
     let build_args =
         of("--build-arg", pairs::build_args(&args.build_arg, inputs.environment, inputs.proxies))?;
     let (network, host_network) = network(args.network.as_deref().unwrap_or(""))?;
@@ -128,12 +138,12 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
     } = allowed(&args.allow)?;
     let presentation = presentation(args, &inputs, &outputs, warnings)?;
     // Standard input last: a flag that is wrong is said before anybody has to type.
-    let file = args.file.as_deref().filter(|file| !file.is_empty());
+    let file = args.file.as_deref();
     let cache_from = each("--cache-from", &from, |text| cache::cache_from(text, around))?;
     let cache_to = each("--cache-to", &to, |text| cache::cache_to(text, around))?;
     let cache_to = with_inline(cache_to.into_iter().flatten().collect(), &build_args);
     let mut request = Request {
-        target: args.target.clone().filter(|target| !target.is_empty()),
+        target: args.target.clone(),
         labels: of("--label", pairs::labels(&args.label))?,
         platforms: platforms(&args.platform, &inputs.settings.default_platforms)?,
         named_contexts: each("--build-context", &args.build_context, |text| {
@@ -155,10 +165,10 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         ssh: of("--ssh", ssh::agents(&args.ssh, directory, inputs.environment))?,
         known_hosts: ssh::known_hosts(inputs.environment),
         network,
-        extra_hosts: each("--add-host", &args.add_host, |text| pairs::extra_host(text))?,
+        extra_hosts: each("--add-host", &args.add_host, |text| pairs::extra_hosts(text))?.concat(),
         ulimits: ulimits(&args.ulimit)?,
         shm_size: match args.shm_size.as_deref() {
-            None | Some("") => 0,
+            None => 0,
             Some(text) => of("--shm-size", limits::size(text))?,
         },
         cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
@@ -180,6 +190,8 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
             args.sbom.as_deref(),
             &build_args,
         )?,
+        push_check: args.push_check.unwrap_or(true),
+        vcs: each("--vcs", &args.vcs, |text| pairs::vcs(text))?.into_iter().collect(),
         layers: of("--layers", layers(args.layers.as_deref()))?,
         build_args,
         ..from_context(&args.context, file, directory, inputs.stdin)?
@@ -247,6 +259,8 @@ fn from_context(
         source_date_epoch: None,
         explain: false,
         require_cached: Vec::new(),
+        push_check: true,
+        vcs: BTreeMap::new(),
         layers: Layers::default(),
         normalize_modes: false,
         attestations: Attestations::default(),
@@ -263,14 +277,19 @@ fn tags(given: &[String]) -> Result<Vec<Reference>, String> {
     Ok(tags)
 }
 
-fn outputs(args: &BuildArgs, inputs: &Inputs<'_>, tagged: bool) -> Result<Vec<Output>, String> {
+fn outputs(
+    args: &BuildArgs,
+    inputs: &Inputs<'_>,
+    tags: &[Reference],
+) -> Result<Vec<Output>, String> {
     let context = output::OutputContext {
         directory: inputs.directory,
         stdout_is_terminal: inputs.stdout_is_terminal,
     };
     let outputs = each("--output", &args.output, |text| output::output(text, context))?;
     let (push, load) = (args.push.unwrap_or(false), args.load.unwrap_or(false));
-    let mut outputs = output::complete(outputs, push, load, tagged)?;
+    let mut outputs = output::complete(outputs, push, load, !tags.is_empty())?;
+    of("--output", output::add_tags(&mut outputs, (&args.tag, tags)))?;
     let annotations = each("--annotation", &args.annotation, |text| annotation::annotations(text))?;
     of("--annotation", annotation::give(&mut outputs, &annotations.concat()))?;
     let is_allowed = allowed(&args.allow)?.local_delete;
@@ -313,7 +332,9 @@ fn presentation(
             let name = name.as_ref().map_or("", |value| value.get_name());
             return Err(format!("`--progress={name}` and `--quiet` cannot be used together"));
         }
-        (false, mode) => mode.or(inputs.settings.progress).unwrap_or_default(),
+        // What was asked for by `auto` is what the environment says, as with buildx.
+        (false, None | Some(Mode::Auto)) => inputs.settings.progress.unwrap_or_default(),
+        (false, Some(mode)) => mode,
     };
     if args.iidfile.is_some()
         && outputs.iter().any(|o| matches!(o, Output::Local(_) | Output::Tar(_)))
@@ -358,7 +379,7 @@ fn platforms(given: &[String], default: &[Platform]) -> Result<Vec<Platform>, St
     let mut platforms: Vec<Platform> = Vec::new();
     for text in given.iter().flat_map(|text| text.split(',')).map(str::trim) {
         let platform = match text {
-            "" => continue,
+            "" => return Err("`--platform`: it is empty, or has a comma too many".into()),
             "local" => Platform::host(),
             text => of("--platform", text.parse().map_err(|error| format!("{error}")))?,
         };

@@ -172,3 +172,81 @@ fn a_build_argument_asks_for_an_inline_cache() {
             .is_empty()
     );
 }
+
+/// Scripts give empty values where a variable is not set. What buildx leaves out and what it
+/// refuses is here as there; every flag with a value is on one of the two lists.
+#[test]
+fn empty_values_are_taken_and_refused_as_buildx_does() {
+    let ignored = [
+        "add-host",
+        "allow",
+        "annotation",
+        "build-context",
+        "cache-from",
+        "cache-to",
+        "call",
+        "cgroup-parent",
+        "file",
+        "iidfile",
+        "isolation",
+        "metadata-file",
+        "network",
+        "no-cache-filter",
+        "output",
+        "progress",
+        "provenance",
+        "sbom",
+        "secret",
+        "ssh",
+        "target",
+    ];
+    for flag in ignored {
+        let words = ["build", &format!("--{flag}="), "/tmp"];
+        let plan = plan_with(&words, &[], b"").unwrap_or_else(|error| panic!("{flag}: {error}"));
+        let plain = plan_with(&["build", "/tmp"], &[], b"").unwrap();
+        assert_eq!(plan.presentation, plain.presentation, "{flag}");
+        assert_eq!(format!("{:?}", plan.request), format!("{:?}", plain.request), "{flag}");
+    }
+    let refused = ["attest", "build-arg", "label", "platform", "shm-size", "tag", "ulimit"];
+    for flag in refused {
+        let Err(error) = plan_with(&["build", &format!("--{flag}="), "/tmp"], &[], b"") else {
+            panic!("{flag}: accepted");
+        };
+        assert!(error.contains(&format!("`--{flag}`")), "{flag}: {error}");
+    }
+    // kiln's own flags are strict, or an empty value is the default.
+    let own = ["cache-normalize", "disk-size", "keep-storage", "layers", "require-cached", "root"];
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    let build = command.find_subcommand("build").unwrap();
+    for argument in build.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        let Some(flag) = argument.get_long() else { continue };
+        // A switch may have a value and needs none.
+        let takes_value = argument.get_num_args().is_some_and(|count| count.min_values() > 0);
+        let is_listed = ignored.contains(&flag) || refused.contains(&flag) || own.contains(&flag);
+        assert!(!takes_value || is_listed, "`--{flag}` is on no list");
+    }
+    assert!(plan_of("build --platform linux/amd64, /tmp").unwrap_err().contains("--platform"));
+}
+
+#[test]
+fn tags_are_names_of_outputs_that_have_names_of_their_own() {
+    let names = |line: &str| -> Vec<String> {
+        let outputs = plan_of(line).unwrap().request.outputs;
+        let names = outputs.iter().flat_map(|output| match output {
+            Output::Image(image) => image.names.clone(),
+            Output::Oci(archive) | Output::Docker(archive) => archive.names.clone(),
+            _ => Vec::new(),
+        });
+        names.map(|name| name.familiar()).collect()
+    };
+    for kind in ["image", "oci,dest=/tmp/a.tar", "docker,dest=/tmp/a.tar"] {
+        let line = format!("build -o type={kind},name=h.io/a:4 -t h.io/a:5 -t h.io/a:4 /tmp");
+        assert_eq!(names(&line), ["h.io/a:4", "h.io/a:5"], "{kind}");
+    }
+    assert_eq!(names("build -o type=image,name=h.io/a:4 /tmp"), ["h.io/a:4"]);
+    // Without names of its own an image has the request's tags.
+    assert!(names("build -o type=image -t h.io/a:5 /tmp").is_empty());
+    let line = "build -o type=image,name=h.io/a,push=true,push-by-digest=true -t h.io/a:5 /tmp";
+    assert!(plan_of(line).unwrap_err().contains("`h.io/a:5` has one"));
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 use build::images::{DiskFilter, DiskKind};
 use clap::Args;
 
+use super::compound::limits::size;
+
 /// `kiln du`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(args_override_self = true)]
@@ -42,9 +44,13 @@ pub struct PruneArgs {
     #[arg(short, long)]
     pub force: bool,
 
-    /// Keep what was used last, up to this size, as 10gb
-    #[arg(long, value_name = "BYTES", value_parser = disk_size, alias = "reserved-space", alias = "keep-storage")]
+    /// Remove until no more than this is left, as 10gb
+    #[arg(long, value_name = "BYTES", value_parser = disk_size)]
     pub max_used_space: Option<u64>,
+
+    /// Leave this much, whatever the other two say; alone, remove until this is left
+    #[arg(long, value_name = "BYTES", value_parser = disk_size, visible_alias = "keep-storage")]
+    pub reserved_space: Option<u64>,
 
     /// Remove until this much of the disk is free
     #[arg(long, value_name = "BYTES", value_parser = disk_size)]
@@ -71,26 +77,13 @@ pub struct PruneArgs {
     pub timeout: Option<String>,
 }
 
-/// A size; sizes of disks are decimal, as buildx reads them.
+/// A size with binary units, as docker, buildx and BuildKit read those of disks too: `10gb`.
 ///
 /// # Errors
 /// If it is none.
 pub fn disk_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| "it is not a size, as 10gb".to_owned())?;
-    let factor: f64 = match unit.trim().to_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err("it is not a size, as 10gb".into()),
-    };
-    Ok((number * factor) as u64)
+    let size = size(text).ok().and_then(|size| u64::try_from(size).ok());
+    size.ok_or_else(|| "it is not a size, as 10gb".to_owned())
 }
 
 /// A time as Go writes it, and days: `24h`, `1h30m`, `7d`.
@@ -169,9 +162,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_of_disks_are_decimal() {
-        for (text, bytes) in [("10gb", 10_000_000_000), ("1.5K", 1500), ("1MiB", 1 << 20), ("7", 7)]
-        {
+    fn sizes_of_disks_are_binary() {
+        for (text, bytes) in [("10gb", 10 << 30), ("1.5K", 1536), ("1MiB", 1 << 20), ("7", 7)] {
             assert_eq!(disk_size(text), Ok(bytes));
         }
         assert!(disk_size("much").is_err() && disk_size("1x").is_err() && disk_size("").is_err());

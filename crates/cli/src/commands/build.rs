@@ -9,6 +9,7 @@ use build::{Host, Outcome};
 use graph::Events;
 
 use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
+use crate::checkout;
 use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
 use crate::settings::{Environment, Proxies, Settings, collect_policy, keep, read_proxies};
@@ -122,7 +123,12 @@ fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
 
 /// A failed build in words.
 pub fn report(error: build::Error) -> Report {
+    if let build::Error::Explained { error, steps } = error {
+        say(&render::explained(&steps, false));
+        return report(*error);
+    }
     let message = machine::chain(&error);
+    let login = machine::login_hint(&error);
     match error {
         build::Error::Canceled => threads::canceled(),
         build::Error::Dockerfile { message, place, hint } => Report {
@@ -135,7 +141,8 @@ pub fn report(error: build::Error) -> Report {
             hint,
             ..Report::from(message)
         },
-        _ => Report { doing: Report::SOLVING, ..Report::from(message) },
+        build::Error::NoPush { .. } => Report { hint: login, ..Report::from(message) },
+        _ => Report { doing: Report::SOLVING, hint: login, ..Report::from(message) },
     }
 }
 
@@ -162,7 +169,11 @@ pub fn prepare(
         stdin: &mut || input(settings),
         stdout_is_terminal: std::io::stdout().is_terminal(),
     };
-    Ok(plan(args, inputs)?)
+    let mut plan = plan(args, inputs)?;
+    if let Err(error) = checkout::describe(&mut plan.request, environment) {
+        plan.presentation.warnings.push(error);
+    }
+    Ok(plan)
 }
 
 /// Standard input, or the file that is read instead.

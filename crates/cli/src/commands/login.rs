@@ -84,6 +84,11 @@ fn config_file(settings: &Settings) -> Result<PathBuf, String> {
 }
 
 fn read_stdin() -> std::io::Result<Vec<u8>> {
+    if terminal::stdin_is_terminal() {
+        terminal::say(
+            "Type or paste the password, then press Enter and Ctrl-D; it shows. Without --password-stdin it does not.\n",
+        );
+    }
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(LONGEST_PASSWORD + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > LONGEST_PASSWORD {

@@ -1,6 +1,6 @@
 //! `kiln prune`.
 
-use build::images::{DiskEntry, PruneRequest, prune};
+use build::images::{DiskEntry, Limits, PruneRequest, prune};
 use store::Store;
 
 use super::report;
@@ -25,14 +25,19 @@ pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
             }
         }
     }
-    let request = PruneRequest {
-        all: args.all,
-        max_used: args.max_used_space,
-        min_free: args.min_free_space,
-        filter,
-    };
+    let request = PruneRequest { all: args.all, limits: limits(args), filter };
     let removed = prune(store, request).map_err(|error| report(&error))?;
     terminal::print(&text(&removed, args))
+}
+
+/// How much may stay. Nothing given and 0 are the same, as with buildx.
+fn limits(args: &PruneArgs) -> Limits {
+    let given = |bytes: Option<u64>| bytes.filter(|bytes| *bytes > 0);
+    Limits {
+        max_used: given(args.max_used_space),
+        min_free: given(args.min_free_space),
+        reserved: given(args.reserved_space),
+    }
 }
 
 /// The question before something is removed; none with `--force`.

@@ -28,6 +28,7 @@ pub use tty::Tty;
 pub enum Mode {
     /// `tty` on a terminal, else `plain`.
     #[default]
+    #[value(alias = "")]
     Auto,
     /// Not at all.
     None,

@@ -130,7 +130,7 @@ mod tests {
         let read =
             policy("[gc]\nmax-used-space = '5gb'\nmin-free-space = \"15%\"\nunused-for = '7d'");
         let expected = CollectPolicy {
-            max_used: Some(Space::Bytes(5_000_000_000)),
+            max_used: Some(Space::Bytes(5 << 30)),
             min_free: Some(Space::Percent(15, u64::MAX)),
             unused_for: Some(Duration::from_secs(7 * 86_400)),
             ..CollectPolicy::default()

@@ -1,5 +1,6 @@
 //! What the environment says, typed. Nothing else in kiln reads the environment.
 
+mod buildkitd;
 mod config_file;
 mod docker_config;
 mod environment;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci::Platform;
 use store::tar::Limits;
 
+pub use buildkitd::{BuildkitdConfig, forget_buildkitd_config};
 pub use config_file::{collect_policy, keep};
 pub use docker_config::{Proxies, read_proxies};
 pub use environment::Environment;
@@ -37,13 +39,14 @@ pub struct Settings {
     pub proxies: ClientProxies,
     /// `DOCKER_HOST`: the engine that `--load` talks to.
     pub docker_host: Option<String>,
-    /// `KILN_REGISTRY_MIRRORS`: registries, each with one that is asked before it.
+    /// `KILN_REGISTRY_MIRRORS` and a `buildkitd.toml`: registries, each with one that is asked
+    /// before it.
     pub mirrors: Vec<(String, String)>,
     /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
     pub insecure_registries: Vec<String>,
     /// A file that is read instead of standard input.
     pub input: Option<PathBuf>,
-    /// What another tool's command line says of single registries.
+    /// What a `buildkitd.toml` or another tool's command line says of single registries.
     pub registries: Vec<RegistrySetting>,
     /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
     pub insecure: bool,
@@ -74,6 +77,8 @@ pub struct RegistrySetting {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Whether plain HTTP, or a certificate that nobody vouches for, is accepted.
     pub insecure: bool,
+    /// Whether plain HTTP is spoken, where somebody says so.
+    pub plain_http: Option<bool>,
     /// User and password.
     pub login: Option<(String, Hidden)>,
 }
@@ -155,6 +160,9 @@ impl Settings {
                 text.trim().parse().map_err(|error| format!("DOCKER_DEFAULT_PLATFORM: {error}"))
             })
             .collect::<Result<_, String>>()?;
+        let buildkitd = buildkitd::buildkitd_config(environment)?;
+        let mut mirrors = mirrors(environment.get("KILN_REGISTRY_MIRRORS").unwrap_or_default())?;
+        mirrors.extend(buildkitd.mirrors());
         let (style, warnings) = style(environment);
         let place = match root {
             Some(root) => root.to_owned(),
@@ -171,14 +179,14 @@ impl Settings {
             certificates: path("SSL_CERT_FILE"),
             proxies: ClientProxies::read(environment),
             docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
-            mirrors: mirrors(environment.get("KILN_REGISTRY_MIRRORS").unwrap_or_default())?,
+            mirrors,
             insecure_registries: words(
                 environment.get("KILN_INSECURE_REGISTRIES").unwrap_or_default(),
             )
             .map(str::to_owned)
             .collect(),
             input: None,
-            registries: Vec::new(),
+            registries: buildkitd.registries(),
             insecure: false,
             archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,
             progress,

@@ -25,7 +25,7 @@ pub fn attestations(
     let short = [("provenance", provenance), ("sbom", sbom)];
     let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
     let long = attest.iter().map(|text| ("attest", text.as_str()));
-    for (flag, text) in long.chain(short).filter(|(_, text)| !text.is_empty()) {
+    for (flag, text) in long.chain(short) {
         let wrong = |what: String| format!("`--{flag}`: {what}");
         let (kind, fields) = read(flag, text).map_err(wrong)?;
         if seen.contains(&kind) {
@@ -145,7 +145,8 @@ mod tests {
 
     fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, String> {
         let attest: Vec<String> = attest.iter().map(|text| (*text).to_owned()).collect();
-        attestations(&attest, Some(provenance), Some(sbom), &[])
+        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
+        attestations(&attest, given(provenance), given(sbom), &[])
     }
 
     #[test]
@@ -194,6 +195,7 @@ mod tests {
         assert!(error.unwrap_err().contains("--build-arg BUILDKIT_ATTEST_SBOM"));
         let error = attestations(&[], None, None, &argument("BUILDKIT_ATTEST_VEX", ""));
         assert!(error.unwrap_err().contains("`vex`"));
+        assert!(read(&[""], "", "").unwrap_err().contains("`--attest`"));
     }
 
     #[test]

@@ -350,7 +350,7 @@ mod tests {
         let left = |text: &str| to(text).map(|caches| caches[0].mounts);
         assert_eq!(left("type=local,dest=a"), Ok(None));
         assert_eq!(left("type=local,dest=a,mounts=true"), Ok(Some(1_000_000_000)));
-        assert_eq!(left("type=registry,ref=a,mounts=1,mounts-max-size=5mb"), Ok(Some(5_000_000)));
+        assert_eq!(left("type=registry,ref=a,mounts=1,mounts-max-size=5mb"), Ok(Some(5 << 20)));
         assert!(left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().contains("without"));
         assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
         assert!(to("type=inline,mounts=true").is_err());

@@ -30,7 +30,6 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, String> 
         && !only.starts_with("type=")
     {
         return match only.as_str() {
-            "" => Err("it is empty".into()),
             "-" => Ok(Output::Tar(TarOutput {
                 destination: stdout(context)?,
                 files: FilesOptions::default(),
@@ -357,6 +356,36 @@ pub fn complete(
         return Err("`--output`: only one output can go to standard output".into());
     }
     Ok(outputs)
+}
+
+/// Gives the tags to outputs that have names of their own too: whoever names an image twice wants
+/// both names. (buildx replaces the names by the tags, without a word.)
+///
+/// # Errors
+/// A sentence if an image is pushed by digest alone, and a name has a tag.
+pub fn add_tags(
+    outputs: &mut [Output],
+    (texts, tags): (&[String], &[Reference]),
+) -> Result<(), String> {
+    for output in outputs {
+        let names = match output {
+            Output::Image(image) => {
+                let tagged = texts.iter().find(|text| image.push_by_digest && has_tag(text));
+                if let Some(tagged) = tagged {
+                    return Err(format!("`push-by-digest` pushes no tag, but `{tagged}` has one"));
+                }
+                &mut image.names
+            }
+            Output::Oci(archive) | Output::Docker(archive) => &mut archive.names,
+            Output::Local(_) | Output::Tar(_) | Output::CacheOnly => continue,
+        };
+        // Without names of its own an output has the tags in any case.
+        if !names.is_empty() {
+            let new: Vec<_> = tags.iter().filter(|tag| !names.contains(tag)).cloned().collect();
+            names.extend(new);
+        }
+    }
+    Ok(())
 }
 
 fn stored(push: bool) -> ImageOutput {

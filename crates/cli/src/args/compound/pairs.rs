@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::fields;
 use crate::settings::{Environment, Proxies};
 
 /// Build arguments: those that are given, of which some have their values in the environment, the
@@ -67,6 +68,29 @@ pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, 
     }
 }
 
+/// Reads what version control says of a source: `source=…`, `revision=…`, `localdir:NAME=…`. An
+/// address is kept without what may be secret in it.
+///
+/// # Errors
+/// A sentence if it is none.
+pub fn vcs(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("`{text}` is not `NAME=VALUE`"))?;
+    let value = if name == "source" { shown_remote(value) } else { value.to_owned() };
+    Ok((name.to_owned(), value))
+}
+
+/// The address of a repository without what may be secret in it. A user of ssh (`git@host:path`)
+/// is none.
+pub fn shown_remote(remote: &str) -> String {
+    match remote.contains("://") {
+        true => graph::shown_url(remote),
+        false => remote.to_owned(),
+    }
+}
+
 /// Reads labels; one without `=` is empty. The last of equal names counts.
 ///
 /// # Errors
@@ -84,13 +108,21 @@ pub fn labels(given: &[String]) -> Result<Vec<(String, String)>, String> {
     Ok(labels)
 }
 
+/// Reads a value of `--add-host`: one host or several, separated by commas.
+///
+/// # Errors
+/// A sentence that names what is none.
+pub fn extra_hosts(text: &str) -> Result<Vec<(String, String)>, String> {
+    fields(text)?.iter().map(|host| extra_host(host)).collect()
+}
+
 /// Reads `host:ip`, `host=ip` or `host:host-gateway`.
 ///
 /// A RUN sees the network of the host, so that the host is loopback.
 ///
 /// # Errors
 /// A sentence if it is none.
-pub fn extra_host(text: &str) -> Result<(String, String), String> {
+fn extra_host(text: &str) -> Result<(String, String), String> {
     let (host, address) = text
         .split_once('=')
         .or_else(|| text.split_once(':'))
@@ -140,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn remotes_are_shown_without_credentials() {
+        for (remote, text) in [
+            ("https://user:token@h.io/a/b.git", "https://h.io/a/b.git"),
+            ("https://token@h.io/a", "https://h.io/a"),
+            ("ssh://git@h.io/a", "ssh://h.io/a"),
+            ("git@h.io:a/b.git", "git@h.io:a/b.git"),
+            ("/srv/a.git", "/srv/a.git"),
+        ] {
+            assert_eq!(vcs(&format!("source={remote}")).unwrap(), ("source".into(), text.into()));
+        }
+        assert!(vcs("=x").is_err() && vcs("revision").is_err());
+    }
+
+    #[test]
     fn hosts() {
         for (text, host, address) in [
             ("a:1.2.3.4", "a", "1.2.3.4"),
@@ -147,10 +193,11 @@ mod tests {
             ("a:[::1]", "a", "::1"),
             ("a:host-gateway", "a", "127.0.0.1"),
         ] {
-            assert_eq!(extra_host(text).unwrap(), (host.into(), address.into()));
+            assert_eq!(extra_hosts(text).unwrap(), [(host.into(), address.into())]);
         }
-        for text in ["a", "a:", ":1.1.1.1", "a:b", "a b:1.1.1.1"] {
-            assert!(extra_host(text).is_err(), "{text}");
+        assert_eq!(extra_hosts("a:1.2.3.4,b:1.2.3.5").unwrap().len(), 2);
+        for text in ["", "a", "a:", ":1.1.1.1", "a:b", "a b:1.1.1.1", "a:1.1.1.1,"] {
+            assert!(extra_hosts(text).is_err(), "{text}");
         }
     }
 }

@@ -24,7 +24,10 @@ const VERSION: &str = concat!("v0.31.0+kiln-", env!("CARGO_PKG_VERSION"));
 ///
 /// # Errors
 /// What is wrong with a flag, the Dockerfile or a step.
-pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
+    if let Some(file) = config_of_flags(environment.get("BUILDKITD_FLAGS").unwrap_or_default()) {
+        environment.set("KILN_BUILDKITD_CONFIG", &file);
+    }
     let given = read(GLOBAL, &invocation.words, Operands::End)?;
     if given.is_on("version", false) {
         let line = format!("buildctl github.com/moby/buildkit {VERSION} kiln\n");
@@ -74,6 +77,23 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
     }
 }
 
+/// The configuration that `buildctl-daemonless.sh` would give its daemon: `--config FILE` in
+/// BUILDKITD_FLAGS.
+fn config_of_flags(flags: &str) -> Option<String> {
+    let mut words = flags.split_whitespace();
+    let mut found = None;
+    while let Some(word) = words.next() {
+        let flag = word.trim_start_matches('-');
+        match flag.split_once('=') {
+            _ if flag.len() == word.len() => {}
+            Some(("config", file)) => found = Some(file.to_owned()),
+            None if flag == "config" => found = words.next().map(str::to_owned),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, Report> {
     let given = flags::read(rows, words, operands).map_err(|error| usage(error, None, 1))?;
     if given.help {
@@ -105,12 +125,18 @@ fn prune(given: &Given) -> Result<Vec<String>, String> {
     for flag in ["all", "verbose"] {
         words.extend(given.is_on(flag, false).then(|| format!("--{flag}")));
     }
-    for (flag, own) in [("keep-storage", "max-used-space"), ("min-free-space", "min-free-space")] {
+    for (flag, own) in [
+        ("keep-storage", "max-used-space"),
+        ("keep-storage-min", "reserved-space"),
+        ("free-storage", "min-free-space"),
+    ] {
         if let Some(size) = given.last(flag) {
             let megabytes: f64 = size
                 .parse()
-                .map_err(|_| format!("`--{flag}={size}`: it is not a number of megabytes"))?;
-            words.push(format!("--{own}={megabytes}mb"));
+                .ok()
+                .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+                .ok_or_else(|| format!("`--{flag}={size}`: it is not a number of megabytes"))?;
+            words.push(format!("--{own}={:.0}", megabytes * 1e6));
         }
     }
     words.extend(given.last("keep-duration").map(|time| word("until", time)));
@@ -122,8 +148,11 @@ fn prune(given: &Given) -> Result<Vec<String>, String> {
 fn build(
     invocation: &Invocation,
     words: &[String],
-    environment: Environment,
+    mut environment: Environment,
 ) -> Result<(), Report> {
+    // buildctl asks no git: a provenance says of the source what `--opt vcs:…` says.
+    environment.set("BUILDX_GIT_INFO", "false");
+    environment.set("BUILDX_GIT_LABELS", "false");
     let given = read(BUILD, words, Operands::Anywhere)?;
     let words = translate(&given).map_err(|error| usage(error, None, 1))?;
     say_notes(&given.notes);
@@ -203,6 +232,12 @@ fn translate(given: &Given) -> Result<Vec<String>, String> {
         }
         None => words.extend(filename.map(|name| word("file", name))),
     }
+    // What buildx ignores, buildctl refuses.
+    for flag in ["output", "import-cache", "export-cache", "secret", "ssh", "allow"] {
+        if given.all(flag).contains(&"") {
+            return Err(format!("`--{flag}`: it is empty"));
+        }
+    }
     for output in given.all("output") {
         words.push(word("output", &to_stdout(output)?));
     }
@@ -262,6 +297,8 @@ impl Places {
                 "build-arg" => self.push("build-arg", &format!("{key}={value}")),
                 "label" => self.push("label", &format!("{key}={value}")),
                 "context" => return self.context(key, value),
+                "vcs" if value.is_empty() => {}
+                "vcs" => self.push("vcs", &format!("{key}={value}")),
                 "attest" => {
                     let options =
                         if value.is_empty() { String::new() } else { format!(",{value}") };
@@ -272,6 +309,8 @@ impl Places {
             return Ok(());
         }
         match name {
+            "target" | "platform" | "shm-size" | "ulimit" | "add-hosts" | "cgroup-parent"
+                if value.is_empty() => {}
             // Read together, where all of them are known.
             "filename" | "context" | "contextsubdir" | "contextkey" | "dockerfilekey"
             | "source" => {}
@@ -388,6 +427,19 @@ mod tests {
         });
         walk(GLOBAL, |words| flags::read(GLOBAL, words, Operands::End).map(|given| given.notes));
         walk(DU, |words| flags::read(DU, words, Operands::Anywhere).map(|given| given.notes));
+    }
+
+    #[test]
+    fn a_daemons_flags_name_its_configuration() {
+        for (flags, file) in [
+            ("--config /b.toml", Some("/b.toml")),
+            ("--oci-worker-no-process-sandbox --config=/b.toml", Some("/b.toml")),
+            ("-config=/b.toml", Some("/b.toml")),
+            ("--debug config=/b.toml", None),
+            ("", None),
+        ] {
+            assert_eq!(config_of_flags(flags).as_deref(), file, "{flags}");
+        }
     }
 
     #[test]

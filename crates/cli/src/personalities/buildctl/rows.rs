@@ -138,17 +138,22 @@ pub const PRUNE: &[Row] = &[
         "all",
         Fate::Honoured("cache mounts too, and what images can be unpacked again from"),
     ),
-    Row::value("keep-storage", "10000", Fate::Honoured("megabytes that may stay")).alias(&[
-        "keep-storage-min",
-        "max-used-space",
-        "reserved-space",
-    ]),
+    Row::value("keep-storage", "10000", Fate::Honoured("removes until so many megabytes are left"))
+        .alias(&["max-used-space"]),
     Row::value(
-        "min-free-space",
-        "10000",
-        Fate::Honoured("megabytes of the disk that shall be free"),
+        "keep-storage-min",
+        "1000",
+        Fate::Honoured(
+            "so many megabytes stay, whatever the others say; alone, removes until they are left",
+        ),
     )
-    .alias(&["free-storage"]),
+    .alias(&["reserved-space"]),
+    Row::value(
+        "free-storage",
+        "10000",
+        Fate::Honoured("removes until so many megabytes of the disk are free"),
+    )
+    .alias(&["min-free-space"]),
     Row::value("format", "json", Fate::Refused("`--verbose` shows what is removed")),
     Row::value("keep-duration", "24h", Fate::Honoured("only what was not used for so long")),
     Row::value("filter", "type==regular", Fate::Honoured("as `kiln prune --filter`")).short('f'),
@@ -171,11 +176,18 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("dockerfilekey", "the `--local` that has the Dockerfile"),
     ("attest:sbom", "as `kiln build --attest type=sbom`"),
     ("attest:provenance", "as `kiln build --attest type=provenance`"),
+    (
+        "vcs:NAME",
+        "what the provenance says of the source: `vcs:source`, `vcs:revision`, `vcs:localdir:context`",
+    ),
     ("force-network-mode", "sandbox, host or none"),
     ("image-resolve-mode", "pull: bases are asked for again; default, local"),
     ("shm-size", "the size of /dev/shm"),
     ("ulimit", "limits, `NAME=SOFT:HARD,…`"),
-    ("cgroup-parent", "the control group of steps"),
+    (
+        "cgroup-parent",
+        "noted: part of the keys of steps; they stay in the control group of the job",
+    ),
     ("memory", "noted: steps have the limits of the job that kiln runs in; also memswap, cpu…"),
     ("cache-imports", "caches, as the JSON that buildx sends"),
     ("cache-from", "caches, as references"),

@@ -30,6 +30,7 @@ pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), R
 
 /// What docker means by flags that mean another thing where there is no engine.
 pub fn adapt(args: &mut BuildArgs, context: &Context) {
+    args.drop_empty_values();
     // An image in kiln's root is what an image in the engine is elsewhere.
     args.load = None;
     for output in &mut args.output {

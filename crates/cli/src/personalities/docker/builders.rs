@@ -7,16 +7,33 @@ use crate::commands::listing::RowFormat;
 use crate::personalities::flags::Given;
 use crate::personalities::usage;
 use crate::render::{Report, Template, table};
+use crate::settings::{BuildkitdConfig, forget_buildkitd_config};
 use crate::terminal;
 
 /// The name of a builder that was given none.
 const NAME: &str = "kiln";
 
-/// `buildx create`: prints the builder's name, which scripts catch.
+/// `buildx create`: prints the builder's name, which scripts catch, and keeps what a
+/// `buildkitd.toml` says of registries for later builds.
 ///
 /// # Errors
-/// If it cannot be printed.
-pub fn create(given: &Given, _: &Context) -> Result<(), Report> {
+/// If the file is wrong, or it cannot be kept or printed.
+pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
+    if let Some(file) = given.last("buildkitd-config") {
+        let here = std::env::current_dir()
+            .map_err(|error| format!("finding the working directory: {error}"))?;
+        let config = BuildkitdConfig::read(&here.join(file), &here)
+            .map_err(|error| format!("`--buildkitd-config`: {error}"))?;
+        config
+            .keep(&context.environment)
+            .map_err(|error| format!("`--buildkitd-config`: {error}"))?;
+        if let others @ [_, ..] = config.others().as_slice() {
+            let others = others.join(", ");
+            terminal::say(&format!(
+                "`--buildkitd-config`: its registries count; {others}: for a daemon, of which there is none\n"
+            ));
+        }
+    }
     let name = given.last("name").unwrap_or(NAME);
     terminal::print(&format!("{name}\n"))
 }
@@ -27,6 +44,14 @@ pub fn create(given: &Given, _: &Context) -> Result<(), Report> {
 /// None.
 pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
     Ok(())
+}
+
+/// `buildx rm`: forgets what `buildx create` kept.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn remove(_: &Given, context: &Context) -> Result<(), Report> {
+    Ok(forget_buildkitd_config(&context.environment)?)
 }
 
 /// The one context, as docker shows it.

@@ -192,7 +192,7 @@ pub const COMMANDS: &[Row] = &[
             flags::Row::value("driver", "docker-container", Fate::Judged("docker-container: accepted, builds run in this process; kubernetes, remote: refused", driver)),
             flags::Row::switch("append", Fate::Accepted("there are no nodes")),
             flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
-            flags::Row::value("buildkitd-config", "b.toml", Fate::Noted("no daemon reads it: registries are set in KILN_REGISTRY_MIRRORS and KILN_INSECURE_REGISTRIES")).alias(&["config"]),
+            flags::Row::value("buildkitd-config", "b.toml", Fate::Honoured("its registries (mirrors, http, insecure, ca, keypair, tlsconfigdir) count in later builds, whichever builder; what else it has is for a daemon, which is said")).alias(&["config"]),
             flags::Row::value("buildkitd-flags", "--debug", Fate::Accepted("there is no daemon; entitlements are `--allow` of a build")),
             flags::Row::value("driver-opt", "network=host", Fate::Accepted("there is no container with a builder")),
             flags::Row::switch("leave", Fate::Accepted("there are no nodes")),
@@ -317,9 +317,16 @@ pub const COMMANDS: &[Row] = &[
         ],
     },
     Row {
-        path: "buildx rm",
-        aliases: &["buildx stop"],
+        path: "buildx stop",
+        aliases: &[],
         does: Does::Own("Does nothing: there is no builder to stop", builders::nothing),
+        operands: "[NAME...]",
+        flags: &[NO_WAIT, NO_BUILDER],
+    },
+    Row {
+        path: "buildx rm",
+        aliases: &[],
+        does: Does::Own("Forgets the `--buildkitd-config` of `buildx create`", builders::remove),
         operands: "[NAME...]",
         flags: &[
             flags::Row::switch("all-inactive", Fate::Accepted("it changes nothing")),

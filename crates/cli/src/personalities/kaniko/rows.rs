@@ -176,7 +176,7 @@ pub const EXECUTOR: &[Row] = &[
     Row::value("compression-level", "3", Fate::Honoured("gzip 0 to 9, zstd 0 to 22; -1 is the default")),
     Row::value("push-retry", "3", Fate::Accepted(RETRIES)),
     Row::switch("push-ignore-immutable-tag-errors", Fate::Refused("an error of a push is one: give each build its own tag")),
-    Row::switch("skip-push-permission-check", Fate::Accepted("there is no check before the push")),
+    Row::switch("skip-push-permission-check", Fate::Honoured("does not ask before the first RUN whether the image may be pushed")),
     Row::switch("force-build-metadata", Fate::Accepted("the history has every instruction anyway")),
     Row::switch("cleanup", Fate::Accepted("a build leaves this container's files as they are")),
     Row::value("snapshot-mode", "redo", Fate::Noted(SAME_FILES)).alias(&["snapshotMode"]),

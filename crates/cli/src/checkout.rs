@@ -1,0 +1,244 @@
+//! What git says of the folder that is a build's context, as buildx asks it: for the provenance
+//! and, where `BUILDX_GIT_LABELS` asks for it, labels. It proves nothing; it is a hint.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use build::{Context, DockerfileSource, NamedContext, Request};
+
+use crate::args::compound::boolean;
+use crate::args::compound::pairs::shown_remote;
+use crate::settings::Environment;
+
+/// What is wanted of a checkout, by buildx's variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// `BUILDX_GIT_INFO`: facts for the provenance; on unless it says no.
+    info: bool,
+    /// `BUILDX_GIT_LABELS`.
+    labels: bool,
+    /// `BUILDX_GIT_CHECK_DIRTY`: whether the revision says that files were changed.
+    dirty: bool,
+}
+
+impl Wanted {
+    fn of(environment: &Environment, has_provenance: bool) -> Self {
+        let is_on =
+            |name: &str, usual: bool| environment.get(name).and_then(boolean).unwrap_or(usual);
+        // `full` is an older word for `true`.
+        let labels = environment.get("BUILDX_GIT_LABELS") == Some("full")
+            || is_on("BUILDX_GIT_LABELS", false);
+        Self {
+            info: has_provenance && is_on("BUILDX_GIT_INFO", true),
+            labels,
+            dirty: is_on("BUILDX_GIT_CHECK_DIRTY", false),
+        }
+    }
+}
+
+/// A work tree.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Checkout {
+    root: PathBuf,
+    /// The commit; none before the first one.
+    revision: Option<String>,
+    /// Where it was cloned from, without what may be secret in it.
+    remote: Option<String>,
+}
+
+/// Adds to a request what git says of its context, where somebody wants to know.
+///
+/// # Errors
+/// A sentence if there is a repository that git cannot read: the build goes on without.
+pub fn describe(request: &mut Request, environment: &Environment) -> Result<(), String> {
+    let wanted = Wanted::of(environment, request.attestations.provenance.is_some());
+    let Context::Folder(folder) = &request.context else { return Ok(()) };
+    if !wanted.info && !wanted.labels {
+        return Ok(());
+    }
+    let read = Git { folder }.checkout(wanted.dirty);
+    let read = read.map_err(|error| format!("the commit of the context is not known: {error}"));
+    let Some(checkout) = read? else { return Ok(()) };
+    if wanted.labels {
+        for (name, value) in labels(&checkout, request) {
+            request.labels.retain(|(known, _)| known != name);
+            request.labels.push((name.to_owned(), value));
+        }
+    }
+    if wanted.info {
+        request.vcs.extend(facts(&checkout, request));
+    }
+    Ok(())
+}
+
+/// The labels that buildx sets.
+fn labels(checkout: &Checkout, request: &Request) -> Vec<(&'static str, String)> {
+    let file = match (&request.dockerfile, &request.context) {
+        (DockerfileSource::Path(Some(file)), _) => Some(file.clone()),
+        (DockerfileSource::Path(None), Context::Folder(folder)) => Some(folder.join("Dockerfile")),
+        _ => None,
+    };
+    let folder = file.as_deref().and_then(Path::parent).and_then(|it| it.canonicalize().ok());
+    let file = folder.zip(file.as_deref().and_then(Path::file_name));
+    let file = file.map(|(folder, name)| folder.join(name));
+    let entry = file.and_then(|file| below(&checkout.root, &file));
+    [
+        ("org.opencontainers.image.revision", checkout.revision.clone()),
+        ("org.opencontainers.image.source", checkout.remote.clone()),
+        ("com.docker.image.source.entrypoint", entry),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+/// What the provenance says, under BuildKit's names.
+fn facts(checkout: &Checkout, request: &Request) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    facts.extend(checkout.remote.clone().map(|remote| ("source".to_owned(), remote)));
+    facts.extend(checkout.revision.clone().map(|revision| ("revision".to_owned(), revision)));
+    for (name, folder) in local_folders(request) {
+        let folder = folder.canonicalize().ok();
+        let place = folder.and_then(|folder| below(&checkout.root, &folder));
+        facts.extend(place.map(|place| (format!("localdir:{name}"), place)));
+    }
+    facts
+}
+
+/// The folders that a build reads, by the names that BuildKit has for them.
+fn local_folders(request: &Request) -> Vec<(&str, &Path)> {
+    let mut folders = Vec::new();
+    if let Context::Folder(folder) = &request.context {
+        folders.push(("context", folder.as_path()));
+        if request.dockerfile == DockerfileSource::Path(None) {
+            folders.push(("dockerfile", folder.as_path()));
+        }
+    }
+    if let DockerfileSource::Path(Some(file)) = &request.dockerfile {
+        folders.extend(file.parent().map(|folder| ("dockerfile", folder)));
+    }
+    for (name, context) in &request.named_contexts {
+        if let NamedContext::Folder(folder) = context {
+            folders.push((name, folder));
+        }
+    }
+    folders
+}
+
+/// A path as it is written from a folder above it; `.` is the folder itself.
+fn below(root: &Path, path: &Path) -> Option<String> {
+    match path.strip_prefix(root).ok()?.to_str()? {
+        "" => Some(".".into()),
+        path => Some(path.into()),
+    }
+}
+
+/// The system's git in a folder. Nothing that a repository's own settings name is run.
+struct Git<'a> {
+    folder: &'a Path,
+}
+
+/// Settings that would run something, or change what is printed.
+const SETTINGS: [&str; 3] =
+    ["core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"];
+
+impl Git<'_> {
+    /// The work tree that the folder is in; none if it is in none.
+    fn checkout(&self, dirty: bool) -> Result<Option<Checkout>, String> {
+        let is_root = self.folder.join(".git").exists();
+        let found = match self.says(&["rev-parse", "--is-inside-work-tree", "--show-toplevel"]) {
+            Err(Failure::NotInstalled) if is_root => return Err("git is not installed".into()),
+            Err(Failure::Said(text)) if is_root => return Err(text),
+            Err(_) => return Ok(None),
+            Ok(text) => text,
+        };
+        let Some(("true", root)) = found.split_once('\n') else { return Ok(None) };
+        let mut revision = self.line(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
+        if let Some(revision) = revision.as_mut().filter(|_| dirty) {
+            let status = self.says(&["status", "--porcelain", "--ignored"]);
+            if status.map_or(true, |status| !status.is_empty()) {
+                revision.push_str("-dirty");
+            }
+        }
+        Ok(Some(Checkout { root: root.into(), revision, remote: self.remote() }))
+    }
+
+    /// The remote that the branch follows, else `origin`, else `upstream`.
+    fn remote(&self) -> Option<String> {
+        let branch = self.line(&["symbolic-ref", "-q", "HEAD"]);
+        let followed = branch.and_then(|branch| {
+            self.line(&["for-each-ref", "--format=%(upstream:remotename)", &branch])
+        });
+        let names = followed.into_iter().chain(["origin".to_owned(), "upstream".to_owned()]);
+        let mut remotes = names.filter_map(|name| self.line(&["remote", "get-url", "--", &name]));
+        remotes.next().map(|remote| shown_remote(&remote))
+    }
+
+    /// The first line of what git says; none if it says nothing, or cannot.
+    fn line(&self, words: &[&str]) -> Option<String> {
+        let text = self.says(words).ok()?;
+        text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+    }
+
+    fn says(&self, words: &[&str]) -> Result<String, Failure> {
+        let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+        let output = Command::new("git")
+            .args(settings)
+            .args(words)
+            .current_dir(self.folder)
+            .env("LC_ALL", "C")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .stdin(Stdio::null())
+            .output();
+        let output = output.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::NotInstalled,
+            _ => Failure::Said(error.to_string()),
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(Failure::Said(
+                text(&output.stderr).lines().next().unwrap_or("it failed").to_owned(),
+            )),
+        }
+    }
+}
+
+/// Why git says nothing.
+enum Failure {
+    NotInstalled,
+    /// Its first complaint.
+    Said(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buildx_variables_choose() {
+        let of =
+            |pairs: &[(&str, &str)], provenance| Wanted::of(&Environment::of(pairs), provenance);
+        let usual = Wanted { info: true, labels: false, dirty: false };
+        assert_eq!(of(&[], true), usual);
+        assert!(!of(&[], false).info);
+        assert!(!of(&[("BUILDX_GIT_INFO", "false")], true).info);
+        for on in ["1", "true", "full"] {
+            assert!(of(&[("BUILDX_GIT_LABELS", on)], false).labels, "{on}");
+        }
+        assert!(of(&[("BUILDX_GIT_CHECK_DIRTY", "1")], true).dirty);
+        // What is no truth value changes nothing, as with buildx.
+        assert_eq!(of(&[("BUILDX_GIT_INFO", "maybe"), ("BUILDX_GIT_LABELS", "x")], true), usual);
+    }
+
+    #[test]
+    fn paths_are_below_the_root_or_not_said() {
+        let root = Path::new("/a/b");
+        assert_eq!(below(root, root).as_deref(), Some("."));
+        assert_eq!(below(root, Path::new("/a/b/c/d")).as_deref(), Some("c/d"));
+        assert_eq!(below(root, Path::new("/a/bc")), None);
+    }
+}

@@ -1,0 +1,309 @@
+//! The registries of a `buildkitd.toml`: mirrors, plain HTTP, unknown certificates, authorities.
+//!
+//! The first of these that is there counts: `$KILN_BUILDKITD_CONFIG`; what `docker buildx create
+//! --buildkitd-config` gave; buildx's `buildkitd.default.toml`;
+//! `$XDG_CONFIG_HOME/buildkit/buildkitd.toml` (or `~/.config/…`); `/etc/buildkit/buildkitd.toml`.
+//! What else is in it is for a daemon.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Environment, RegistrySetting};
+
+/// A larger file is no configuration.
+const LARGEST: u64 = 1 << 20;
+
+/// What is read of a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct BuildkitdConfig {
+    /// By host.
+    #[serde(default, rename = "registry")]
+    registries: BTreeMap<String, Registry>,
+    /// What is for a daemon.
+    #[serde(flatten, skip_serializing)]
+    others: BTreeMap<String, toml::Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Registry {
+    mirrors: Vec<String>,
+    http: Option<bool>,
+    insecure: Option<bool>,
+    ca: Vec<PathBuf>,
+    keypair: Vec<KeyPair>,
+    tlsconfigdir: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeyPair {
+    key: PathBuf,
+    cert: PathBuf,
+}
+
+impl BuildkitdConfig {
+    /// Reads a file; relative paths in it begin at `directory`, as buildx has it.
+    ///
+    /// # Errors
+    /// A sentence that names the file, and what is wrong in it.
+    pub fn read(file: &Path, directory: &Path) -> Result<Self, String> {
+        let failed = |error: String| format!("`{}`: {error}", file.display());
+        let text = read(file).map_err(failed)?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        for registry in config.registries.values_mut() {
+            let pairs =
+                registry.keypair.iter_mut().flat_map(|pair| [&mut pair.key, &mut pair.cert]);
+            for path in registry.ca.iter_mut().chain(&mut registry.tlsconfigdir).chain(pairs) {
+                *path = directory.join(&*path);
+            }
+        }
+        Ok(config)
+    }
+
+    /// The names of the sections that mean nothing here.
+    pub fn others(&self) -> Vec<&str> {
+        self.others.keys().map(String::as_str).collect()
+    }
+
+    /// What it says of single registries.
+    pub fn registries(&self) -> Vec<RegistrySetting> {
+        self.registries.iter().flat_map(|(host, registry)| registry.settings(host)).collect()
+    }
+
+    /// Registries, each with one that is asked before it.
+    pub fn mirrors(&self) -> impl Iterator<Item = (String, String)> {
+        self.registries.iter().flat_map(|(host, registry)| {
+            registry.mirrors.iter().map(|mirror| (host.clone(), mirror.clone()))
+        })
+    }
+
+    /// Keeps it for later commands.
+    ///
+    /// # Errors
+    /// A sentence if it cannot be written.
+    pub fn keep(&self, environment: &Environment) -> Result<(), String> {
+        let file = kept(environment)
+            .ok_or("there is no place for it: HOME is not set; set DOCKER_CONFIG")?;
+        let failed = |error: std::io::Error| format!("writing `{}`: {error}", file.display());
+        let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
+        std::fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        std::fs::write(&file, text).map_err(failed)
+    }
+}
+
+impl Registry {
+    /// A client certificate needs a setting of its own.
+    fn settings(&self, host: &str) -> Vec<RegistrySetting> {
+        let is_insecure = self.insecure == Some(true);
+        let (mut authorities, mut pairs) = (self.ca.clone(), self.keypair.clone());
+        for file in self.tlsconfigdir.iter().flat_map(|folder| files(folder)) {
+            match file.extension().and_then(std::ffi::OsStr::to_str) {
+                Some("crt") => authorities.push(file),
+                Some("cert") => pairs.push(KeyPair { key: file.with_extension("key"), cert: file }),
+                _ => {}
+            }
+        }
+        let first = RegistrySetting {
+            host: host.to_owned(),
+            authorities,
+            insecure: is_insecure,
+            // With `insecure`, plain HTTP is what is left where there is no TLS.
+            plain_http: self.http.filter(|_| !is_insecure),
+            ..RegistrySetting::default()
+        };
+        let others = pairs.into_iter().map(|pair| RegistrySetting {
+            host: host.to_owned(),
+            client_certificate: Some((pair.cert, pair.key)),
+            ..RegistrySetting::default()
+        });
+        [first].into_iter().chain(others).collect()
+    }
+}
+
+/// The files of a folder, sorted; one that cannot be listed has none, as with BuildKit.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
+    match read.map_err(|error| error.to_string())? as u64 > LARGEST {
+        true => Err("it is larger than 1 MiB".into()),
+        false => Ok(text),
+    }
+}
+
+/// The configuration that counts; empty where there is none.
+///
+/// # Errors
+/// A sentence that names the file that is wrong.
+pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, String> {
+    if let Some(file) = environment.get("KILN_BUILDKITD_CONFIG").map(Path::new) {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        return BuildkitdConfig::read(file, directory)
+            .map_err(|error| format!("KILN_BUILDKITD_CONFIG: {error}"));
+    }
+    if let Some(file) = kept(environment).filter(|file| file.exists()) {
+        let wrong = |error: String| format!("`{}`: {error}; remove it", file.display());
+        let text = read(&file).map_err(wrong)?;
+        return serde_json::from_str(&text).map_err(|error| wrong(error.to_string()));
+    }
+    let buildx = buildx_folder(environment).map(|folder| folder.join("buildkitd.default.toml"));
+    let own = configurations(environment).map(|folder| folder.join("buildkit/buildkitd.toml"));
+    let places = buildx.into_iter().chain(own).chain(["/etc/buildkit/buildkitd.toml".into()]);
+    match places.into_iter().find(|file| file.exists()) {
+        Some(file) => {
+            let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
+            BuildkitdConfig::read(&file, &directory)
+        }
+        None => Ok(BuildkitdConfig::default()),
+    }
+}
+
+/// Forgets what was kept.
+///
+/// # Errors
+/// A sentence if it cannot be removed.
+pub fn forget_buildkitd_config(environment: &Environment) -> Result<(), String> {
+    let Some(file) = kept(environment) else { return Ok(()) };
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("removing `{}`: {error}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn kept(environment: &Environment) -> Option<PathBuf> {
+    buildx_folder(environment).map(|folder| folder.join("kiln-registries.json"))
+}
+
+/// Where buildx keeps what it knows.
+fn buildx_folder(environment: &Environment) -> Option<PathBuf> {
+    let home = || environment.get("HOME").map(|home| Path::new(home).join(".docker"));
+    match environment.get("BUILDX_CONFIG") {
+        Some(folder) => Some(folder.into()),
+        None => {
+            let docker = environment.get("DOCKER_CONFIG").map(PathBuf::from).or_else(home);
+            docker.map(|folder| folder.join("buildx"))
+        }
+    }
+}
+
+fn configurations(environment: &Environment) -> Option<PathBuf> {
+    match environment.get("XDG_CONFIG_HOME").filter(|path| path.starts_with('/')) {
+        Some(folder) => Some(folder.into()),
+        None => environment.get("HOME").map(|home| Path::new(home).join(".config")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "
+        root = '/var/lib/buildkit'
+        [worker.oci]
+          gc = true
+        [registry.'docker.io']
+          mirrors = ['mirror.local:5000', 'hub.example.com/proxy']
+        [registry.'mirror.local:5000']
+          http = true
+        [registry.'hub.example.com']
+          ca = ['ca.pem', '/abs/ca.pem']
+          [[registry.'hub.example.com'.keypair]]
+            key = 'key.pem'
+            cert = 'cert.pem'
+        [registry.'self.example.com']
+          http = true
+          insecure = true
+          tlsconfigdir = ['certs']
+    ";
+
+    #[test]
+    fn every_setting_of_a_registry_counts() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        std::fs::create_dir(folder.join("certs")).unwrap();
+        for name in ["a.crt", "b.cert", "b.key", "note.txt"] {
+            std::fs::write(folder.join("certs").join(name), "").unwrap();
+        }
+        std::fs::write(folder.join("b.toml"), FILE).unwrap();
+        let config = BuildkitdConfig::read(&folder.join("b.toml"), folder).unwrap();
+        let check = |config: &BuildkitdConfig| {
+            let mirrors: Vec<_> = config.mirrors().map(|(_, mirror)| mirror).collect();
+            assert_eq!(mirrors, ["mirror.local:5000", "hub.example.com/proxy"]);
+            let all = config.registries();
+            let of = |host: &str| all.iter().filter(|one| one.host == host).collect::<Vec<_>>();
+            assert_eq!(of("mirror.local:5000")[0].plain_http, Some(true));
+            let hub = of("hub.example.com");
+            assert_eq!(hub[0].authorities, [folder.join("ca.pem"), "/abs/ca.pem".into()]);
+            let pair = (folder.join("cert.pem"), folder.join("key.pem"));
+            assert_eq!(hub[1].client_certificate, Some(pair));
+            let own = of("self.example.com");
+            assert!(own[0].insecure && own[0].plain_http.is_none());
+            assert_eq!(own[0].authorities, [folder.join("certs/a.crt")]);
+            let pair = (folder.join("certs/b.cert"), folder.join("certs/b.key"));
+            assert_eq!(own[1].client_certificate, Some(pair));
+        };
+        check(&config);
+        assert_eq!(config.others(), ["root", "worker"]);
+
+        // What is kept for later commands is the same, wherever they are called.
+        let home = folder.display().to_string();
+        let environment = Environment::of(&[("DOCKER_CONFIG", &home)]);
+        config.keep(&environment).unwrap();
+        check(&buildkitd_config(&environment).unwrap());
+        forget_buildkitd_config(&environment).unwrap();
+        forget_buildkitd_config(&environment).unwrap();
+    }
+
+    #[test]
+    fn the_first_file_counts_and_what_is_wrong_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| {
+            let path = place.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        let mirror = |name: &str| format!("[registry.'docker.io']\nmirrors = ['{name}']\n");
+        let text = |path: &Path| path.display().to_string();
+        let pairs = [("XDG_CONFIG_HOME", text(&at("x"))), ("BUILDX_CONFIG", text(&at("b")))];
+        let mut pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let first = |pairs: &[(&str, &str)]| -> Result<Option<String>, String> {
+            let config = buildkitd_config(&Environment::of(pairs))?;
+            Ok(config.mirrors().next().map(|(_, mirror)| mirror))
+        };
+        for (file, name) in
+            [("x/buildkit/buildkitd.toml", "xdg"), ("b/buildkitd.default.toml", "buildx")]
+        {
+            std::fs::write(at(file), mirror(name)).unwrap();
+            assert_eq!(first(&pairs), Ok(Some(name.into())), "{file}");
+        }
+        let named = at("named.toml");
+        let named_text = text(&named);
+        pairs.push(("KILN_BUILDKITD_CONFIG", &named_text));
+        assert!(first(&pairs).unwrap_err().contains("KILN_BUILDKITD_CONFIG"));
+        std::fs::write(&named, mirror("named")).unwrap();
+        assert_eq!(first(&pairs), Ok(Some("named".into())));
+        for (wrong, word) in [
+            ("[registry", "named.toml"),
+            ("[registry.'a']\ncolour = 'red'", "colour"),
+            ("[registry.'a']\nhttp = 'yes'", "boolean"),
+            ("[[registry.'a'.keypair]]\nkey = 'k'", "cert"),
+        ] {
+            std::fs::write(&named, wrong).unwrap();
+            let error = first(&pairs).unwrap_err();
+            assert!(error.contains(word), "{wrong}: {error}");
+        }
+    }
+}
