@@ -22,6 +22,7 @@ mod other_readers;
 mod outputs;
 mod own_images;
 mod personalities;
+mod policies;
 mod refusals;
 mod registry_cache;
 mod repository;

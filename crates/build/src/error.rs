@@ -25,6 +25,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// There is a policy beside the Dockerfile, which nothing here evaluates.
+    #[error("`{file}` is a policy for this build, and kiln does not evaluate policies")]
+    Policy {
+        /// The policy.
+        file: String,
+    },
     /// A file that the build needs cannot be read.
     #[error("read `{}`", path.display())]
     Read {

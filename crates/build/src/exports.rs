@@ -194,7 +194,12 @@ impl Job<'_> {
                 self.say(&format!("naming to {name}"));
             }
         }
-        Ok(built(&documents, names))
+        let mut image = built(&documents, names);
+        if output.push_by_digest {
+            // No tag was pushed.
+            image.names = names.iter().map(|name| name.repository().to_string()).collect();
+        }
+        Ok(image)
     }
 
     fn writing<'w>(

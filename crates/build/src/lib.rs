@@ -51,6 +51,6 @@ pub use several::{Job, JobError, build_all};
 pub use request::{
     ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
     DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, Layers, NamedContext, NoCache, OciLayout, Output, ProvenanceRequest, Request,
-    Required, Secret, SshAgent, SshKeys, TarOutput, Upload,
+    ImageOutput, Layers, NamedContext, NoCache, OciLayout, Output, Policy, ProvenanceRequest,
+    Request, Required, Secret, SshAgent, SshKeys, TarOutput, Upload,
 };

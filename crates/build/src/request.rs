@@ -80,6 +80,19 @@ pub struct Request {
     pub vcs: BTreeMap<String, String>,
     /// How many layers the images get.
     pub layers: Layers,
+    /// What a policy beside the Dockerfile means.
+    pub policy: Policy,
+}
+
+/// What becomes of a policy beside the Dockerfile (`Dockerfile.rego`). buildx evaluates it for each
+/// source of the build; kiln cannot, so it never builds as if there were none unless told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The build is refused where there is one.
+    #[default]
+    Enforced,
+    /// It is not looked for.
+    Disabled,
 }
 
 /// The layers that an image gets. Whatever they are, each step is cached on its own.

@@ -8,7 +8,7 @@ use tokio::sync::SetOnce;
 
 use crate::host::Work;
 use crate::request::{ImageFormat, ImageOutput, NamedContext, Output};
-use crate::{Error, Host, Outcome, Request};
+use crate::{BuiltImage, Error, Host, Outcome, Request};
 
 /// A host that no registry has: images that one build makes for another.
 const HOST: &str = "made.kiln.invalid";
@@ -53,8 +53,9 @@ pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobErr
         let own = Host { events, work: Some(work.clone()), ..host.clone() };
         let request = request(jobs, place);
         match crate::build(&own, &request).await {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
                 drop(done[place].set(()));
+                outcome.image = outcome.image.and_then(|image| asked_for(image, job, place));
                 Ok(outcome)
             }
             Err(error) => Err(JobError { name: job.name.clone(), error }),
@@ -93,6 +94,16 @@ fn request(jobs: &[Job], place: usize) -> Request {
         }));
     }
     request
+}
+
+/// The image that a job was asked for; none where it made one for others alone.
+fn asked_for(mut image: BuiltImage, job: &Job, place: usize) -> Option<BuiltImage> {
+    let made = made(place).to_string();
+    image.names.retain(|name| *name != made);
+    let outputs = &job.request.outputs;
+    let is_for_others =
+        !outputs.is_empty() && outputs.iter().all(|output| matches!(output, Output::CacheOnly));
+    (!is_for_others).then_some(image)
 }
 
 /// The names of jobs that wait for each other, if this one is among them.

@@ -15,11 +15,11 @@ use execute::Sources;
 use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
 
 use crate::folding::take_marks;
-use crate::request::{Context, DockerfileSource, Layers, Request};
+use crate::request::{Context, DockerfileSource, Layers, Policy, Request};
 use crate::{Error, Host};
 use remote::{Loaded, Loader};
 pub(crate) use text::folder_excludes;
-use text::{default_dockerfile, excludes, read_text};
+use text::{default_dockerfile, excludes, no_policy_beside, read_text};
 
 /// What a build starts from.
 pub(crate) struct Opened {
@@ -134,6 +134,9 @@ async fn dockerfile(
     };
     let text =
         read_text(&path).map_err(|source| Error::NoDockerfile { path: path.clone(), source })?;
+    if request.policy == Policy::Enforced {
+        no_policy_beside(&path)?;
+    }
     let name = path
         .file_name()
         .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());

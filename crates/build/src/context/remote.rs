@@ -9,10 +9,10 @@ use graph::{GitMtime, Graph, HttpSource, Operation, StepId, shown_url};
 use oci::{Digest, Platform};
 use solve::Solver;
 
-use super::text::{TEXT_LIMIT, text_of};
+use super::text::{TEXT_LIMIT, policy_of, text_of};
 use super::{download_of, show};
 use crate::archive::{LONGEST_HEAD, is_archive};
-use crate::request::{Context, GitContext, Upload};
+use crate::request::{Context, GitContext, Policy, Upload};
 use crate::solving::{self, Parts};
 use crate::{Error, Host, Request};
 
@@ -97,11 +97,31 @@ impl<'a> Loader<'a> {
             if let Some(bytes) = self.read(output, name, TEXT_LIMIT + 1).await? {
                 let text = text_of(bytes)
                     .map_err(|source| Error::NoDockerfile { path: name.into(), source })?;
+                self.no_policy_beside(loaded, output, name).await?;
                 return Ok((name.clone(), text));
             }
         }
         let source = io::Error::new(io::ErrorKind::NotFound, "the context has no such file");
         Err(Error::NoDockerfile { path: names[0].clone().into(), source })
+    }
+
+    /// Refuses a build that has a policy beside its Dockerfile, where buildx looks for one: in
+    /// repositories and in archives that a server has, not in those that come with the request.
+    async fn no_policy_beside(
+        &self,
+        loaded: &Loaded,
+        output: &Output,
+        dockerfile: &str,
+    ) -> Result<(), Error> {
+        let is_upload = matches!(self.request.context, Context::Archive(_));
+        if self.request.policy == Policy::Disabled || is_upload || loaded.only.is_some() {
+            return Ok(());
+        }
+        let file = policy_of(dockerfile);
+        match self.read(output, &file, 1).await? {
+            Some(_) => Err(Error::Policy { file }),
+            None => Ok(()),
+        }
     }
 
     /// A Dockerfile that a server has.

@@ -49,6 +49,23 @@ pub(super) fn excludes(
     Ok(Vec::new())
 }
 
+/// The name of the policy of a Dockerfile, as buildx has it.
+pub(super) fn policy_of(dockerfile: &str) -> String {
+    format!("{dockerfile}.rego")
+}
+
+/// Refuses a build that has a policy beside its Dockerfile.
+pub(super) fn no_policy_beside(dockerfile: &Path) -> Result<(), Error> {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".rego");
+    let path = PathBuf::from(name);
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // One that cannot be looked at is one, too.
+        _ => Err(Error::Policy { file: path.display().to_string() }),
+    }
+}
+
 /// A text file.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();

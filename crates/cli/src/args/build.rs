@@ -56,6 +56,11 @@ pub struct BuildArgs {
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
 
+    /// What becomes of a policy beside the Dockerfile (Dockerfile.rego), which kiln does not
+    /// evaluate: the build is refused, but with disabled=true
+    #[arg(long, value_name = "OPTIONS")]
+    pub policy: Vec<String>,
+
     /// Give ARG a value; without `=`, that of the environment
     #[arg(long, value_name = "NAME[=VALUE]", allow_hyphen_values = true)]
     pub build_arg: Vec<String>,

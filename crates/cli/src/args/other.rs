@@ -37,8 +37,6 @@ const fn switch(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
 }
 
 const ROWS: &[Row] = &[
-    // Not there yet.
-    value("policy", |_| Refused("source policies are not there yet")),
     // `OtherFlags::call` reads these.
     value("call", |_| Honoured("Answer a question instead of building: check, outline or targets")),
     value("print", |_| Honoured("An older name of `--call`")),
@@ -230,6 +228,5 @@ mod tests {
         for (long, value) in [("squash", "true"), ("memory", "1g"), ("resource", "memory=1g")] {
             assert_eq!(judge(long, value).unwrap().len(), 1, "{long}={value}");
         }
-        assert!(judge("policy", "x").is_err());
     }
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use build::{
-    Attestations, CacheTarget, CacheTo, Context, Layers, NoCache, Output, Request, Required,
+    Attestations, CacheTarget, CacheTo, Context, Layers, NoCache, Output, Policy, Request, Required,
 };
 use graph::Network;
 use oci::{Platform, Reference};
 
 use super::build::BuildArgs;
 use super::compound::bucket::Surroundings;
-use super::compound::{annotation, attest, cache, context, limits, output, pairs, secret, ssh};
+use super::compound::{
+    annotation, attest, cache, context, limits, output, pairs, policy, secret, ssh,
+};
 use crate::progress::Mode;
 use crate::settings::{Environment, Proxies, Settings};
 
@@ -177,6 +179,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         source_date_epoch: pairs::source_date_epoch(&build_args)?,
         explain: args.explain.unwrap_or(false),
         require_cached: each("--require-cached", &args.require_cached, |text| required(text))?,
+        policy: of("--policy", policy::policy(&args.policy))?,
         normalize_modes: match args.cache_normalize.as_deref() {
             None | Some("" | "none") => false,
             Some("modes") => true,
@@ -263,6 +266,7 @@ fn from_context(
         vcs: BTreeMap::new(),
         layers: Layers::default(),
         normalize_modes: false,
+        policy: Policy::default(),
         attestations: Attestations::default(),
     })
 }

@@ -142,6 +142,10 @@ pub fn report(error: build::Error) -> Report {
             ..Report::from(message)
         },
         build::Error::NoPush { .. } => Report { hint: login, ..Report::from(message) },
+        build::Error::Policy { .. } => {
+            let hint = "build without it by `--policy disabled=true`, or with buildx".to_owned();
+            Report { doing: Report::SOLVING, hint: Some(hint), ..Report::from(message) }
+        }
         _ => Report { doing: Report::SOLVING, hint: login, ..Report::from(message) },
     }
 }

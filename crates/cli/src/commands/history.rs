@@ -20,11 +20,13 @@ pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
     let image = look_up(store, &args.image).map_err(|error| report(&error))?.image;
     let sizes: Vec<u64> = image.layer_sizes().collect();
     let rows = rows(image.id, &image.config, &sizes, (args, now()));
+    let times = image.config.history.iter().rev().map(|step| time(step.created.as_deref()));
     let values: Vec<Value> = rows
         .iter()
-        .map(|[id, created, command, size, comment]| {
+        .zip(times)
+        .map(|([id, since, command, size, comment], time)| {
             json!({
-                "ID": id, "CreatedSince": created, "CreatedAt": created, "CreatedBy": command,
+                "ID": id, "CreatedSince": since, "CreatedAt": time, "CreatedBy": command,
                 "Size": size, "Comment": comment,
             })
         })
@@ -64,7 +66,7 @@ fn rows(
             name(index),
             match is_human {
                 true => ago(created.and_then(seconds), now),
-                false => created.unwrap_or("N/A").to_owned(),
+                false => time(created),
             },
             if args.no_trunc { command } else { shortened(&command) },
             if is_human { human::size(size) } else { size.to_string() },
@@ -72,6 +74,12 @@ fn rows(
         ]
     };
     steps.into_iter().rev().enumerate().map(row).collect()
+}
+
+/// A time to the second, as docker shows it.
+fn time(created: Option<&str>) -> String {
+    let time = created.and_then(seconds).and_then(|time| jiff::Timestamp::from_second(time).ok());
+    time.map_or_else(|| "N/A".into(), |time| time.to_string())
 }
 
 /// The table, or, with `--quiet`, the IDs.
@@ -92,6 +100,13 @@ fn shortened(command: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(time(Some("2024-01-01T00:00:00.123456789Z")), "2024-01-01T00:00:00Z");
+        assert_eq!(time(Some("2024-01-01T01:00:00+01:00")), "2024-01-01T00:00:00Z");
+        assert_eq!(time(None), "N/A");
+    }
 
     #[test]
     fn steps_are_shown_last_first() {

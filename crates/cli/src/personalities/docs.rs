@@ -103,12 +103,15 @@ const BAKE: &str = "\
 
 `docker buildx bake` (and `kiln bake`) reads HCL, JSON and compose files: variables with their types and validations,
 functions, `matrix`, `inherits`, groups, `target.NAME.ATTRIBUTE`, overrides by the environment, `--var` and `--set`,
-`--print`. Compose files know `.env`, `extends` and `include`; several are put together. An attribute that is not known
+`--print`. Compose files know `.env` and `env_file`, `name` (`COMPOSE_PROJECT_NAME`), `extends`, `include`, `!reset` and `!override`;
+several files, and several documents of a file, are put together. A variable that has no value is named in a note. An attribute that is not known
 changes nothing, which is said. Targets are built side by side, and a step that several have is run once. A context `target:NAME` is the image that the other target makes; its
 cache keys rest on that image's digest, where BuildKit's rest on the other target's steps. `--print` writes caches, outputs,
 secrets and SSH agents as objects. Of the functions of bake's library those are there that work on texts, numbers, lists and
-maps, regular expressions, versions, CSV, JSON, base64, digests and times; another (networks, UUIDs, RSA, bcrypt) is
-refused by its name. Definitions from a repository or a URL and `policy` are refused; `resources` is noted.
+maps, regular expressions, versions, CSV, JSON, base64, digests, times, networks and UUIDs; another (RSA, bcrypt, bytes) is
+refused by its name. Definitions from a repository or a URL are refused; `resources` is noted. A policy beside a Dockerfile (`Dockerfile.rego`), which
+buildx evaluates and kiln does not, makes a build of it fail, with every command line that knows policies; `--policy
+disabled=true`, or `policy = [{ disabled = true }]` in the target, builds without it.
 
 ";
 

@@ -50,6 +50,8 @@ pub struct Invocation {
     pub root: Option<PathBuf>,
     /// kiln's own `--debug`.
     pub is_debug: bool,
+    /// What was typed before the words: `docker`, or `kiln docker`; `kiln` for its own commands.
+    pub typed: String,
 }
 
 /// Finds out whether another tool's command line is spoken; `argv` has the program's name first.
@@ -60,6 +62,7 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
     let mut words: Vec<String> =
         rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (root, is_debug) = take_globals(&mut words, tool(name).is_some());
+    let mut typed = name.to_owned();
     let (tool, before) = match tool(name) {
         Some(found) => {
             // Started as `bake`, it is `buildx bake`.
@@ -69,6 +72,10 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
         None => {
             let first = words.first()?;
             let found = tool(first).or_else(|| family(first))?;
+            typed = "kiln".to_owned();
+            if tool(first).is_some_and(|(_, before)| before.is_none()) {
+                typed = format!("kiln {first}");
+            }
             if first != "bake" {
                 words.remove(0);
             }
@@ -80,7 +87,11 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
     if let Some(before) = before.filter(|_| !is_plugin) {
         words.insert(0, before.into());
     }
-    Some(Invocation { tool, words, root, is_debug })
+    if matches!(typed.as_str(), "buildx" | "docker-buildx" | "bake") {
+        // The plugin is typed as a command of docker's.
+        typed = "docker".to_owned();
+    }
+    Some(Invocation { tool, words, root, is_debug, typed })
 }
 
 /// The tool of a program's name, and the command that the name stands for.
@@ -133,16 +144,42 @@ fn take_globals(words: &mut Vec<String>, is_named: bool) -> (Option<PathBuf>, bo
 /// What is wrong, in words, with the exit code that the tool has for it.
 pub fn run(invocation: Invocation) -> Result<(), Report> {
     let environment = Environment::of_process();
-    match invocation.tool {
+    let result = match invocation.tool {
         Tool::Docker => docker::run(&invocation, environment),
         Tool::Executor => kaniko::run(&invocation, environment),
         Tool::Buildctl => buildctl::run(&invocation, environment),
         Tool::Makisu => makisu::run(&invocation, environment),
         Tool::Warmer => kaniko::run_warmer(&invocation, environment),
-    }
+    };
+    result.map_err(|report| Report {
+        message: invocation.as_typed(&report.message),
+        hint: report.hint.as_deref().map(|hint| invocation.as_typed(hint)),
+        ..report
+    })
 }
 
 impl Invocation {
+    /// A text that names kiln's commands, with those that were typed instead, as far as the tool
+    /// has them.
+    fn as_typed(&self, text: &str) -> String {
+        let has = |command: &str| match self.tool {
+            Tool::Docker => docker::has(command),
+            Tool::Executor => command == "login",
+            Tool::Warmer | Tool::Buildctl | Tool::Makisu => false,
+        };
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("kiln ") {
+            let (before, after) = rest.split_at(at);
+            let command = after["kiln ".len()..].split([' ', '`']).next().unwrap_or_default();
+            let is_command = before.ends_with('`') || before.ends_with("usage: ");
+            out.push_str(before);
+            out.push_str(if is_command && has(command) { &self.typed } else { "kiln" });
+            rest = &after["kiln".len()..];
+        }
+        out + rest
+    }
+
     /// The settings of the environment, which the tool may have changed.
     ///
     /// # Errors
@@ -227,6 +264,9 @@ pub fn build_args(words: Vec<String>, code: u8) -> Result<Box<BuildArgs>, Report
     }
 }
 
+/// For tools that know no policies: a file beside the Dockerfile is buildx's affair there.
+pub const NO_POLICY: &str = "--policy=disabled=true";
+
 /// `--flag=value`, so that a value may begin with a dash.
 pub fn word(flag: &str, value: &str) -> String {
     format!("--{flag}={value}")
@@ -271,6 +311,36 @@ mod tests {
         for line in ["kiln", "kiln build .", "kiln --root /docker images", "kiln push docker"] {
             assert_eq!(chosen(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn hints_name_what_was_typed() {
+        let text =
+            "`kiln images` lists; `kiln tag` names; `kiln check` checks, and so does kiln build";
+        for (line, expected) in [
+            (
+                "docker push x",
+                "`docker images` lists; `docker tag` names; `kiln check` checks, and so does kiln build",
+            ),
+            (
+                "/x/docker-buildx buildx ls",
+                "`docker images` lists; `docker tag` names; `kiln check` checks, and so does kiln build",
+            ),
+            (
+                "kiln docker push x",
+                "`kiln docker images` lists; `kiln docker tag` names; `kiln check` checks, and so does kiln build",
+            ),
+            ("kiln image ls", text),
+            ("kiln bake", text),
+            ("executor -d x", text),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            assert_eq!(choose(&words).unwrap().as_typed(text), expected, "{line}");
+        }
+        let executor = choose(&["executor".into(), "x".into()]).unwrap();
+        assert_eq!(executor.as_typed("`kiln login HOST` opens"), "`executor login HOST` opens");
+        let docker = choose(&["docker".into()]).unwrap();
+        assert_eq!(docker.as_typed("usage: kiln build [OPTIONS]"), "usage: docker build [OPTIONS]");
     }
 
     #[test]

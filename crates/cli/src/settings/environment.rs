@@ -28,6 +28,11 @@ impl Environment {
         Self(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect())
     }
 
+    /// All variables.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.raw(name).filter(|value| !value.is_empty())

@@ -79,7 +79,7 @@ impl Reporter {
         let error = Error::new(format!("lint violation found for rules: {}", rules.join(", ")));
         Err(match first {
             Some((finding, word)) => error.at(finding.lines).word(word.clone()).hint(format!(
-                "{}; `kiln check` shows all, `# check=skip=` leaves rules aside",
+                "{}; `--check` shows all, `# check=skip=` leaves rules aside",
                 finding.message
             )),
             None => error,

@@ -21,29 +21,34 @@ pub fn attestations(
     build_args: &[(String, String)],
 ) -> Result<Attestations, String> {
     let mut attestations = Attestations::default();
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<(String, bool)> = Vec::new();
     let short = [("provenance", provenance), ("sbom", sbom)];
     let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
     let long = attest.iter().map(|text| ("attest", text.as_str()));
     for (flag, text) in long.chain(short) {
         let wrong = |what: String| format!("`--{flag}`: {what}");
-        let (kind, fields) = read(flag, text).map_err(wrong)?;
-        if seen.contains(&kind) {
-            return Err(wrong(format!("duplicate attestation field {kind}")));
+        let (kind, mut fields) = read(flag, text).map_err(wrong)?;
+        let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
+        match seen.iter().find(|(known, _)| *known == kind) {
+            // What is off may be said to be off by several flags.
+            Some((_, true)) if is_off => continue,
+            Some(_) => return Err(wrong(format!("duplicate attestation field {kind}"))),
+            None => {}
         }
-        add(&mut attestations, &kind, fields).map_err(wrong)?;
-        seen.push(kind);
+        add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
+        seen.push((kind, is_off));
     }
     for (name, value) in build_args {
         let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
         let wrong = |what: String| format!("`--build-arg {name}`: {what}");
-        if seen.contains(&kind) {
+        if seen.iter().any(|(known, _)| *known == kind) {
             return Err(wrong(format!("duplicate attestation field {kind}")));
         }
         let parts = if value.is_empty() { Vec::new() } else { fields(value).map_err(wrong)? };
-        let fields = Fields::of(&parts).map_err(wrong)?;
-        add(&mut attestations, &kind, fields).map_err(wrong)?;
-        seen.push(kind);
+        let mut fields = Fields::of(&parts).map_err(wrong)?;
+        let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
+        add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
+        seen.push((kind, is_off));
     }
     Ok(attestations)
 }
@@ -64,8 +69,12 @@ fn read(flag: &str, text: &str) -> Result<(String, Fields), String> {
     Ok((kind, fields))
 }
 
-fn add(attestations: &mut Attestations, kind: &str, mut fields: Fields) -> Result<(), String> {
-    let is_disabled = fields.take_boolean("disabled", false)?;
+fn add(
+    attestations: &mut Attestations,
+    kind: &str,
+    mut fields: Fields,
+    is_disabled: bool,
+) -> Result<(), String> {
     match kind {
         "sbom" => {
             let generator = fields.take("generator").unwrap_or_default();
@@ -153,10 +162,11 @@ mod tests {
     fn nothing_is_said_unless_it_is_asked_for() {
         assert_eq!(attestations(&[], None, None, &[]), Ok(Attestations::default()));
         assert_eq!(read(&[], "false", "0"), Ok(Attestations::default()));
-        assert_eq!(
-            read(&["type=sbom,disabled=true", "type=provenance,disabled=true"], "", ""),
-            Ok(Attestations::default())
-        );
+        let off = ["type=sbom,disabled=true", "type=provenance,disabled=true"];
+        for (provenance, sbom) in [("", ""), ("false", "false"), ("disabled=true", "0")] {
+            assert_eq!(read(&off, provenance, sbom), Ok(Attestations::default()));
+        }
+        assert!(read(&off, "", "true").is_err() && read(&off, "min", "").is_err());
     }
 
     #[test]

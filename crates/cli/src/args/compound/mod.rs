@@ -12,6 +12,7 @@ mod csv;
 pub mod limits;
 pub mod output;
 pub mod pairs;
+pub mod policy;
 pub mod secret;
 pub mod service;
 pub mod ssh;

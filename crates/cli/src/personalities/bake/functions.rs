@@ -9,6 +9,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::expression::{boolean, from_f64, is_equal, number, text};
+use super::networks;
 
 /// Texts and lists do not grow beyond this.
 const LARGEST: usize = 1 << 20;
@@ -21,7 +22,8 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let result = texts(name, arguments)
         .or_else(|| numbers(name, arguments))
         .or_else(|| collections(name, arguments))
-        .or_else(|| encodings(name, arguments));
+        .or_else(|| encodings(name, arguments))
+        .or_else(|| networks::call(name, arguments));
     result.unwrap_or_else(|| {
         Err("there is no such function here; put its value into a variable, and set that in the environment".into())
     })
@@ -589,6 +591,7 @@ fn encodings(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
         "timestamp" => Ok(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()),
         "formattimestamp" | "formatdate" => format_date(arguments),
         "timeadd" => time_add(arguments),
+        "unixtimestampparse" => unix_time(arguments),
         "md5" => text_at(arguments, 0).map(|text| hex(&md5::Md5::digest(text)).into()),
         "sha1" => text_at(arguments, 0).map(|text| digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).into()),
         "sha512" => text_at(arguments, 0).map(|text| digest(&SHA512, &text).into()),
@@ -700,6 +703,35 @@ fn time_add(arguments: &[Value]) -> Result<Value, String> {
     Ok(moved.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into())
 }
 
+/// The parts of a time in seconds since 1970.
+fn unix_time(arguments: &[Value]) -> Result<Value, String> {
+    let seconds = number_at(arguments, 0)?;
+    let wrong = || format!("`{seconds}` is no time in seconds since 1970");
+    #[expect(clippy::cast_possible_truncation, reason = "in range")]
+    let whole = (seconds.fract() == 0.0 && seconds.abs() < 1e15).then_some(seconds as i64);
+    let time = jiff::Timestamp::from_second(whole.ok_or_else(wrong)?).map_err(|_| wrong())?;
+    let part = |form: &str| -> Value {
+        let text = time.strftime(form).to_string();
+        text.trim().parse::<i64>().map_or_else(|_| text.clone().into(), Value::from)
+    };
+    let parts = [
+        ("day", "%-d"),
+        ("hour", "%-H"),
+        ("iso_week", "%-V"),
+        ("iso_year", "%G"),
+        ("minute", "%-M"),
+        ("month", "%-m"),
+        ("month_name", "%B"),
+        ("rfc3339", "%Y-%m-%dT%H:%M:%SZ"),
+        ("second", "%-S"),
+        ("weekday", "%w"),
+        ("weekday_name", "%A"),
+        ("year", "%Y"),
+        ("year_day", "%-j"),
+    ];
+    Ok(parts.into_iter().map(|(name, form)| (name.to_owned(), part(form))).collect())
+}
+
 /// HCL's own letters: `YYYY-MM-DD'T'hh:mm:ssZ`.
 fn format_date(arguments: &[Value]) -> Result<Value, String> {
     let (form, time) = (text_at(arguments, 0)?, text_at(arguments, 1)?);
@@ -805,6 +837,17 @@ mod tests {
                 json!(["YYYY-MM-DD'T'hh", "2024-01-31T12:00:00Z"]),
                 json!("2024-01-31T12"),
             ),
+            (
+                "unixtimestampparse",
+                json!([1_690_328_596]),
+                json!({
+                    "day": 25, "hour": 23, "iso_week": 30, "iso_year": 2023, "minute": 43,
+                    "month": 7, "month_name": "July", "rfc3339": "2023-07-25T23:43:16Z",
+                    "second": 16, "weekday": 2, "weekday_name": "Tuesday", "year": 2023,
+                    "year_day": 206,
+                }),
+            ),
+            ("cidrhost", json!(["10.0.0.0/8", 2]), json!("10.0.0.2")),
             ("length", json!([["a"]]), json!(1)),
             ("min", json!([3, 1]), json!(1)),
         ] {

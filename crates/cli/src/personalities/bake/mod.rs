@@ -2,10 +2,13 @@
 
 mod compose;
 mod definition;
+mod dotenv;
 mod expression;
 mod functions;
+mod networks;
 mod rows;
 mod run;
+mod substitute;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +18,8 @@ use serde_json::{Map, Value, json};
 
 use super::flags::{self, Given, Operands};
 use super::{helped, say_notes, usage};
+use crate::args::compound::fields;
+use crate::args::compound::policy::policy;
 use crate::personalities::docker::Context;
 use crate::render::{Report, table};
 use crate::settings::Environment;
@@ -54,6 +59,9 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
     let wrong = |error: String| usage(error, None, 1);
     let loaded = load(&given, &context.environment).map_err(wrong)?;
     say_notes(&loaded.notes);
+    if given.is_on("print", false) && given.last("list").is_some() {
+        return Err(wrong("`--print` and `--list` exclude each other".into()));
+    }
     if let Some(list) = given.last("list") {
         return terminal::print(&listed(list, &loaded).map_err(wrong)?);
     }
@@ -114,6 +122,12 @@ fn load(given: &Given, environment: &Environment) -> Result<Loaded, String> {
         let separator = environment.get("BUILDX_BAKE_PATH_SEPARATOR").unwrap_or(":");
         files = list.split(separator).map(str::to_owned).collect();
     }
+    // All files are in this folder: definitions from elsewhere are not read.
+    for file in &mut files {
+        if let Some(here) = file.strip_prefix("cwd://") {
+            *file = here.to_owned();
+        }
+    }
     if files.is_empty() {
         files = FILES
             .iter()
@@ -130,25 +144,32 @@ fn load(given: &Given, environment: &Environment) -> Result<Loaded, String> {
             "`{remote}`: definitions from elsewhere are not read: clone the repository, and run bake in it"
         ));
     }
-    let mut services = compose::Project::new(environment);
+    let is_relative = environment.get("BUILDX_BAKE_FILE_RELATIVE_PATHS");
+    if is_relative.is_some_and(|value| !matches!(value.trim(), "0" | "false")) {
+        return Err("`BUILDX_BAKE_FILE_RELATIVE_PATHS`: paths begin in the folder that bake runs in; unset it, and write them so".into());
+    }
+    let mut project: Option<compose::Project> = None;
     for file in &files {
         let text = read(file)?;
         let failed = |error: String| format!("`{file}`: {error}");
-        let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
-        match extension {
-            Some("yaml" | "yml") => services.add(&text).map_err(failed)?,
-            Some("json") => loaded.definition.add_json(&text).map_err(failed)?,
-            Some("hcl") => loaded.definition.add_hcl(&text).map_err(failed)?,
-            _ if text.trim_start().starts_with('{') => {
-                loaded.definition.add_json(&text).map_err(failed)?;
+        match kind_of(file, &text) {
+            FileKind::Compose => {
+                let project = match &mut project {
+                    Some(project) => project,
+                    None => project
+                        .insert(compose::Project::new(environment, &loaded.definition.given)?),
+                };
+                project.add(file, &text).map_err(failed)?;
             }
-            _ => loaded.definition.add_hcl(&text).map_err(failed)?,
+            FileKind::Json => loaded.definition.add_json(&text).map_err(failed)?,
+            FileKind::Hcl => loaded.definition.add_hcl(&text).map_err(failed)?,
         }
     }
-    let is_project = services.has_files();
-    let services = services.targets()?;
-    let names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
-    for (name, target) in services {
+    let is_project = project.is_some();
+    let services = project.map(compose::Project::targets).transpose()?.unwrap_or_default();
+    loaded.notes.extend(services.notes);
+    let names: Vec<String> = services.targets.iter().map(|(name, _)| name.clone()).collect();
+    for (name, target) in services.targets {
         loaded.say(name, Evaluated { inherits: Vec::new(), target });
     }
     loaded.evaluate()?;
@@ -156,6 +177,27 @@ fn load(given: &Given, environment: &Environment) -> Result<Loaded, String> {
         loaded.groups.insert("default".into(), names);
     }
     Ok(loaded)
+}
+
+/// What a file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileKind {
+    Compose,
+    Json,
+    Hcl,
+}
+
+/// What a file is written in: its name says so, or what it looks like, as with `-f -`.
+fn kind_of(file: &str, text: &str) -> FileKind {
+    let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_lowercase).as_deref() {
+        Some("yaml" | "yml") => FileKind::Compose,
+        Some("json") => FileKind::Json,
+        Some("hcl") => FileKind::Hcl,
+        _ if compose::is_compose(text) => FileKind::Compose,
+        _ if text.trim_start().starts_with('{') => FileKind::Json,
+        _ => FileKind::Hcl,
+    }
 }
 
 fn is_remote(text: &str) -> bool {
@@ -443,7 +485,31 @@ fn overrides(given: &Given, environment: &Environment) -> Result<Vec<Override>, 
             all.push(short(&format!("--{flag}"), flag, true.into()));
         }
     }
+    let policies = policies(given).map_err(|error| format!("`--policy`: {error}"))?;
+    if let Some((policies, appends)) = policies {
+        all.push(Override { appends, ..short("--policy", "policy", policies) });
+    }
     Ok(all)
+}
+
+/// What `--policy` says of all targets, and whether it is added to what they say.
+fn policies(given: &Given) -> Result<Option<(Value, bool)>, String> {
+    let values: Vec<String> = given.all("policy").into_iter().map(str::to_owned).collect();
+    if values.is_empty() {
+        return Ok(None);
+    }
+    for value in &values {
+        for field in fields(value)? {
+            let name = field.split('=').next().unwrap_or_default().trim().to_lowercase();
+            if matches!(name.as_str(), "filename" | "reset") {
+                return Err(format!(
+                    "`{field}` is for the `policy` of a target, in its definition"
+                ));
+            }
+        }
+    }
+    let is_off = policy(&values)? == build::Policy::Disabled;
+    Ok(Some((json!(values), !is_off)))
 }
 
 impl Override {
@@ -484,6 +550,7 @@ impl Override {
                 | "annotations"
                 | "attest"
                 | "entitlements"
+                | "policy"
         );
         if pattern.is_empty() || is_map != sub.is_some() {
             return Err(match is_map {
@@ -589,7 +656,8 @@ fn is_like(pattern: &str, name: &str) -> bool {
 fn resolve(loaded: &Loaded, wanted: &[String], overrides: &[Override]) -> Result<Resolved, String> {
     let wanted: Vec<String> = match wanted.is_empty() {
         true => vec!["default".to_owned()],
-        false => wanted.to_vec(),
+        // As targets of services with dots are called.
+        false => wanted.iter().map(|name| name.replace('.', "_")).collect(),
     };
     let (mut found, mut resolved) = (Vec::new(), Resolved::default());
     for name in &wanted {
@@ -624,6 +692,11 @@ fn resolve(loaded: &Loaded, wanted: &[String], overrides: &[Override]) -> Result
             target.set("output", json!(["type=cacheonly"]))?;
         }
         for (context, other) in target.links() {
+            if other == name {
+                return Err(format!(
+                    "target `{name}`: the context `{context}` is the target itself"
+                ));
+            }
             if !loaded.targets.contains_key(&other) {
                 return Err(format!(
                     "target `{name}`: the context `{context}` is the target `{other}`, which is not there"

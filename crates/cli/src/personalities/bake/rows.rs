@@ -50,7 +50,9 @@ pub const BAKE: &[Row] = &[
     Row::switch("debug", Fate::Accepted("give it before `buildx`")).short('D'),
     Row::value(
         "policy",
-        "x",
-        Fate::Refused("source policies are not read: pin images by digest in FROM"),
+        "disabled=true",
+        Fate::Honoured(
+            "as `kiln build --policy`, for each target: a build with a policy beside its Dockerfile is refused, but with `disabled=true`; `filename` and `reset` belong in the definition",
+        ),
     ),
 ];

@@ -55,6 +55,7 @@ const ATTRIBUTES: &[(&str, Kind, Merge)] = &[
     ("ulimits", Kind::Texts, Merge::Append),
     ("call", Kind::Text, Merge::Last),
     ("entitlements", Kind::Texts, Merge::Append),
+    ("policy", Kind::Fields, Merge::Append),
     ("extra-hosts", Kind::Map, Merge::Keys),
 ];
 
@@ -80,8 +81,7 @@ impl Target {
     /// Whether there is such an attribute.
     pub fn is_known(name: &str) -> bool {
         let name = long_name(name);
-        matches!(name, "policy" | "resources")
-            || ATTRIBUTES.iter().any(|(known, ..)| *known == name)
+        name == "resources" || ATTRIBUTES.iter().any(|(known, ..)| *known == name)
     }
 
     /// Says an attribute.
@@ -90,7 +90,7 @@ impl Target {
     /// A sentence if there is no such attribute, or the value is of another kind.
     pub fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
         let name = long_name(name);
-        if matches!(name, "policy" | "resources") {
+        if name == "resources" {
             return Err(format!("`{name}` is not there; leave it out"));
         }
         let Some((name, kind, _)) = ATTRIBUTES.iter().find(|(known, ..)| *known == name) else {
@@ -160,6 +160,11 @@ impl Target {
                 map.insert((*name).into(), escaped(value));
             }
         }
+        for item in map.get_mut("attest").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(disabled) = item.get_mut("disabled") {
+                *disabled = (disabled == "true").into();
+            }
+        }
         Value::Object(map)
     }
 
@@ -217,7 +222,7 @@ impl Target {
         ] {
             words.extend(self.texts(name).iter().map(|text| word(flag, text)));
         }
-        for name in ["attest", "cache-from", "cache-to", "secret", "output"] {
+        for name in ["attest", "cache-from", "cache-to", "secret", "output", "policy"] {
             for item in self.get(name).and_then(Value::as_array).into_iter().flatten() {
                 words.push(word(name, &compound(item)));
             }
@@ -456,7 +461,7 @@ mod tests {
             ("args", json!([1]), "is no map"),
             ("secret", json!(["x"]), "not NAME=VALUE"),
             ("pull", json!("perhaps"), "neither true nor false"),
-            ("policy", json!([]), "`policy` is not there"),
+            ("policy", json!(["x"]), "not NAME=VALUE"),
         ] {
             let error = Target::default().set(name, value).unwrap_err();
             assert!(error.contains(word), "{name}: {error}");

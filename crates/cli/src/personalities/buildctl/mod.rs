@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::flags::{self, Given, Operands, Row};
-use super::{Invocation, build_args, field, helped, own_command, say_notes, usage, word};
+use super::{
+    Invocation, NO_POLICY, build_args, field, helped, own_command, say_notes, usage, word,
+};
 use crate::args::compound::{boolean, fields};
 use crate::commands;
 use crate::render::{Report, table};
@@ -156,7 +158,7 @@ fn build(
     let given = read(BUILD, words, Operands::Anywhere)?;
     let words = translate(&given).map_err(|error| usage(error, None, 1))?;
     say_notes(&given.notes);
-    let args = build_args(words, 1)?;
+    let args = build_args([vec![NO_POLICY.into()], words].concat(), 1)?;
     let settings = invocation.settings(&environment)?;
     let built = commands::build::execute(&args, &environment, &settings);
     built.map(drop).map_err(|mut report| {

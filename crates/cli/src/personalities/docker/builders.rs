@@ -62,7 +62,8 @@ const ENDPOINT: &str = "this process";
 /// # Errors
 /// If the template is wrong.
 pub fn contexts(given: &Given, _: &Context) -> Result<(), Report> {
-    if given.is_on("quiet", false) {
+    let (quiet, format) = (given.is_on("quiet", false), RowFormat::read(given.last("format"))?);
+    if quiet {
         return terminal::print("default\n");
     }
     let about = "builds run in this process";
@@ -70,7 +71,6 @@ pub fn contexts(given: &Given, _: &Context) -> Result<(), Report> {
         "Name": "default", "Description": about, "DockerEndpoint": ENDPOINT, "Current": true,
         "Error": "", "ContextType": "moby",
     });
-    let format = RowFormat::read(given.last("format"))?;
     let text = match format.lines(&[row])? {
         Some(text) => text,
         None => table(

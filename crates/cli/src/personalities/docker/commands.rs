@@ -427,7 +427,7 @@ pub const COMMANDS: &[Row] = &[
     refuse("volume", NO_ENGINE),
     refuse("wait", NO_ENGINE),
     refuse("buildx history", "is not there: kiln keeps no records of builds"),
-    refuse("buildx policy", "is not there: source policies are not read"),
+    refuse("buildx policy", "is not there: kiln does not evaluate policies, and refuses a build that has one unless `--policy disabled=true` is given"),
     refuse("buildx dap", "is not there: there is no debugger"),
     refuse("buildx debug", "is not there: there is no debugger"),
     refuse("buildx dial-stdio", "is not there: no daemon listens"),

@@ -40,7 +40,7 @@ pub(super) fn reference(text: &str) -> Result<Reference, Report> {
 /// # Errors
 /// If the registry does not have it.
 pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> {
-    let insecure = given.is_on("insecure", false);
+    let (insecure, is_verbose) = (given.is_on("insecure", false), given.is_on("verbose", false));
     let Some(text) = given.operands.last().filter(|_| given.operands.len() <= 2) else {
         return Err(usage("it takes the name of an image, or a list and an image", None, 1));
     };
@@ -51,7 +51,7 @@ pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> 
         let bytes = list.content().bytes();
         return terminal::print(&(String::from_utf8_lossy(&bytes).into_owned() + "\n"));
     }
-    let value = carry(context, insecure, async |porter| match given.is_on("verbose", false) {
+    let value = carry(context, insecure, async |porter| match is_verbose {
         false => Ok(json_of(&porter.look(&name).await?.1)),
         true => verbose(porter, &name).await,
     });

@@ -154,6 +154,11 @@ fn find(words: &[String]) -> Option<(&'static commands::Row, &[String])> {
     })
 }
 
+/// Whether docker has a command of a word, and it works here.
+pub fn has(command: &str) -> bool {
+    COMMANDS.iter().any(|row| row.path == command && !matches!(row.does, Does::Refuse(_)))
+}
+
 fn unknown(command: &str) -> Report {
     let hint = "`docker --help` lists what is there".to_owned();
     usage(format!("unknown command: docker {command}"), Some(hint), 1)

@@ -14,7 +14,7 @@ use build::Outcome;
 use oci::{Digest, Reference};
 
 use super::flags::{self, Given, Operands, Verdict};
-use super::{Invocation, build_args, field, helped, say_notes, usage, word};
+use super::{Invocation, NO_POLICY, build_args, field, helped, say_notes, usage, word};
 use crate::commands;
 use crate::render::{Report, write_file};
 use crate::settings::{Environment, RegistrySetting, Settings};
@@ -111,7 +111,7 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     if let Some(fetched) = &fetched {
         settings.input = Some(fetched.path().to_owned());
     }
-    let args = build_args(plan.words.clone(), 1)?;
+    let args = build_args([vec![NO_POLICY.into()], plan.words.clone()].concat(), 1)?;
     let outcome =
         commands::build::execute(&args, &environment, &settings).map_err(|mut report| {
             if plan.is_debug {

@@ -12,7 +12,9 @@ use build::images;
 use oci::Reference;
 
 use super::flags::{self, Given, Operands, Row};
-use super::{Invocation, build_args, field, helped, own_command, say_notes, usage, word};
+use super::{
+    Invocation, NO_POLICY, build_args, field, helped, own_command, say_notes, usage, word,
+};
 use crate::args::Command;
 use crate::commands;
 use crate::machine;
@@ -107,7 +109,7 @@ fn build(
     for (name, value) in &plan.secrets {
         environment.set(name, value.expose());
     }
-    let args = build_args(plan.words, 1)?;
+    let args = build_args([vec![NO_POLICY.into()], plan.words].concat(), 1)?;
     let mut settings = invocation.settings(&environment)?;
     settings.registries.extend(plan.registries);
     if let Some(storage) = plan.storage
