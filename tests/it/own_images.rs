@@ -54,6 +54,8 @@ fn a_job_finds_a_shell_and_the_names_that_pipelines_call() {
         "for name in docker docker-buildx buildx buildctl buildctl-daemonless.sh makisu kiln; do
             command -v $name || exit 1
         done
+        # Who uses the image of a job has not said that its files may be moved for a RUN.
+        test -z \"${KILN_CONTAINER_IS_MINE-}\"
         test -x /kaniko/executor && test -x /kaniko/warmer && test -d /kaniko/.docker
         echo secret | sed s/secret/said/ | tee /tmp/file | grep said";
     let run =

@@ -372,6 +372,33 @@ mod tests {
         assert!(text.ends_with("------\n > RUN x:\n0.000 a\n0.000 b\n------\n"), "{text:?}");
     }
 
+    /// Whatever a build argument, a path or a command says: it stays in its row.
+    #[test]
+    fn no_text_leaves_its_row() {
+        for text in [
+            "x\n => [2/2] RUN b 0.0s\n",
+            "\x1b[2J\x1b[10A\x1b]0;t\x07x",
+            "\r\x08\x0b\u{85}\u{2028}\u{202e}x\u{2066}",
+            "\u{9b}2Jx\x1b[8m",
+        ] {
+            let mut script = tty();
+            let run = script.task(&format!("[1/2] RUN {text}"));
+            script.started(run);
+            script.transfer(run, text, (1, 2), false);
+            script.warning(run, text);
+            script.log(run, text);
+            let shown = screen(&script.draw());
+            let steers = |c: char| c.is_control() && c != '\n';
+            let turns = ['\u{2028}', '\u{202e}', '\u{2066}'];
+            assert!(!shown.contains(steers) && !shown.contains(turns), "{text:?}: {shown:?}");
+            assert!(shown.lines().skip(1).all(|line| line.starts_with(" => ")), "{shown}");
+            script.failed(run, text);
+            let end = script.finish();
+            let (_, end) = end.split_once("------\n").unwrap();
+            assert!(!end.contains(steers) && !end.contains(turns), "{text:?}: {end:?}");
+        }
+    }
+
     #[test]
     fn rows_fit_the_window() {
         let mut script = tty();
