@@ -7,7 +7,7 @@ use std::path::Path;
 use fixtures::{Access, Kiln};
 use serde_json::Value;
 
-use crate::{context_of, kiln, registry, text};
+use crate::{context_of, kiln, registry, root_or_skip, text};
 
 /// Bytes of the files below a folder, each counted once.
 fn bytes(folder: &Path, seen: &mut HashSet<u64>) -> u64 {
@@ -112,6 +112,30 @@ fn du_adds_up_and_prune_makes_it_less() {
     kiln.run(["prune", "--force", "--all"]).expect_ok();
     assert_eq!(sum(&listed(&kiln, &[])), 0);
     build(&[]);
+}
+
+/// A cache mount that nobody used since goes before what the last build made.
+#[test]
+fn what_is_too_much_goes_by_age_whatever_it_is() {
+    if !root_or_skip("garbage") {
+        return;
+    }
+    let Some(registry) = registry("garbage", Access::Open) else { return };
+    let kiln = kiln();
+    let build = |steps: &str| {
+        let dockerfile = format!("FROM {}/library/busybox\n{steps}\n", registry.host());
+        let context = context_of(&[("Dockerfile", &dockerfile)]);
+        let context = text(context.path());
+        kiln.run(["build", "--output=type=cacheonly", &context]).expect_ok();
+    };
+    build("RUN --mount=type=cache,target=/c head -c 4000000 /dev/zero > /c/x");
+    build("RUN head -c 3000000 /dev/zero > /new");
+    let mounts = ["--filter=type=cachemount"];
+    assert_eq!(listed(&kiln, &mounts).len(), 1);
+    let limit = format!("--max-used-space={}", sum(&listed(&kiln, &[])) - 2_000_000);
+    kiln.run(["prune", "--force", "--all", &limit]).expect_ok();
+    assert_eq!(listed(&kiln, &mounts).len(), 0);
+    assert!(sum(&listed(&kiln, &["--filter=type=layer"])) >= 3_000_000);
 }
 
 #[test]

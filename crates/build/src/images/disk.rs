@@ -40,6 +40,26 @@ pub enum DiskKind {
     CacheMount,
 }
 
+impl DiskKind {
+    fn of(item: ItemKind) -> Self {
+        match item {
+            ItemKind::Blob => Self::Blob,
+            ItemKind::Layer => Self::Layer,
+            ItemKind::Index => Self::Index,
+        }
+    }
+
+    /// What the store calls it; a cache mount is none of its items.
+    fn item(self) -> Option<ItemKind> {
+        match self {
+            Self::Blob => Some(ItemKind::Blob),
+            Self::Layer => Some(ItemKind::Layer),
+            Self::Index => Some(ItemKind::Index),
+            Self::CacheMount => None,
+        }
+    }
+}
+
 impl std::fmt::Display for DiskKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
@@ -134,53 +154,90 @@ pub fn usage(store: &Store) -> Result<Vec<DiskEntry>, ImageError> {
 /// # Errors
 /// If the store cannot be read, or something cannot be removed.
 pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, ImageError> {
-    let used = store.usage()?.bytes();
+    let usage = store.usage()?;
     let mounts = mounts(store);
     let stored_mounts = mounts.list()?;
     let mount_bytes: u64 = stored_mounts.iter().map(|mount| mount.bytes).sum();
-    let limit = request.limits.keep(used + mount_bytes, store.free_bytes()?);
+    let used = usage.bytes() + mount_bytes;
+    let limit = request.limits.keep(used, store.free_bytes()?);
 
     let images = shelf::named(store)?;
     let mut layers = only_unpacked(store, &images);
     if !request.all {
         layers.extend(images.iter().flat_map(Kept::all_layers).map(|layer| layer.diff_id));
     }
-    let filter = PruneFilter {
-        keep_bytes: limit.map(|limit| limit.saturating_sub(mount_bytes)),
-        all: request.all || request.filter.kind == Some(DiskKind::Index),
-        older_than: request.filter.unused_for,
-        only: match request.filter.kind {
-            None | Some(DiskKind::CacheMount) => None,
-            Some(DiskKind::Blob) => Some(ItemKind::Blob),
-            Some(DiskKind::Layer) => Some(ItemKind::Layer),
-            Some(DiskKind::Index) => Some(ItemKind::Index),
-        },
+    let (now, kind) = (now(), request.filter.kind);
+    let are_indexes_wanted = request.all || kind == Some(DiskKind::Index);
+    let is_wanted = |item: &&UsedItem| {
+        let is_movable = match item.kind {
+            ItemKind::Blob => true,
+            ItemKind::Layer => !layers.contains(&item.digest),
+            ItemKind::Index => are_indexes_wanted,
+        };
+        let is_kind = kind.is_none_or(|kind| kind == DiskKind::of(item.kind));
+        !item.in_use && is_movable && is_kind && request.filter.is_old(item.last_use, now)
     };
-    let pruned = match request.filter.kind {
+    let are_mounts_wanted = kind.map_or(request.all, |kind| kind == DiskKind::CacheMount);
+    let is_mount_wanted = |mount: &&StoredMount| {
+        are_mounts_wanted && !mount.in_use && request.filter.is_old(mount.last_use, now)
+    };
+    let items = usage.items.iter().filter(is_wanted).map(|item| Candidate {
+        last_use: item.last_use,
+        bytes: item.bytes,
+        mount: None,
+    });
+    let candidates = stored_mounts.iter().filter(is_mount_wanted).map(|mount| Candidate {
+        last_use: mount.last_use,
+        bytes: mount.bytes,
+        mount: Some(mount),
+    });
+    let going = oldest(items.chain(candidates).collect(), used, limit);
+
+    let of_store = going.iter().filter(|going| going.mount.is_none());
+    let of_store: u64 = of_store.map(|going| going.bytes).sum();
+    let filter = PruneFilter {
+        keep_bytes: limit.map(|_| usage.bytes().saturating_sub(of_store)),
+        all: are_indexes_wanted,
+        older_than: request.filter.unused_for,
+        only: kind.and_then(DiskKind::item),
+    };
+    let pruned = match kind {
         Some(DiskKind::CacheMount) => store::Pruned::default(),
         _ => store.prune_keeping(filter, &layers)?,
     };
     let nothing = (HashSet::new(), HashMap::new());
     let mut removed: Vec<DiskEntry> =
         pruned.items.iter().map(|item| entry(item, &nothing.0, &nothing.1)).collect();
-
-    let mut left = (used + mount_bytes).saturating_sub(pruned.bytes);
-    let are_mounts_wanted = match request.filter.kind {
-        None => request.all,
-        kind => kind == Some(DiskKind::CacheMount),
-    };
-    let now = now();
-    let is_wanted =
-        |mount: &&StoredMount| are_mounts_wanted && request.filter.is_old(mount.last_use, now);
-    for mount in stored_mounts.iter().filter(is_wanted) {
-        if limit.is_none_or(|limit| left > limit)
-            && mounts.discard(mount, |folder| store.discard(folder).map_err(ImageError::from))?
-        {
-            left = left.saturating_sub(mount.bytes);
+    for mount in going.iter().filter_map(|going| going.mount) {
+        if mounts.discard(mount, |folder| store.discard(folder).map_err(ImageError::from))? {
             removed.push(mount_entry(mount));
         }
     }
     Ok(removed)
+}
+
+/// Something that may go.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    last_use: i64,
+    bytes: u64,
+    /// Set for a cache mount; the store knows its own items.
+    mount: Option<&'a StoredMount>,
+}
+
+/// What goes: what was used longest ago first, whatever it is, until no more than `limit` of
+/// `used` bytes are left.
+fn oldest(mut candidates: Vec<Candidate<'_>>, used: u64, limit: Option<u64>) -> Vec<Candidate<'_>> {
+    candidates.sort_by_key(|candidate| candidate.last_use);
+    let mut left = used;
+    candidates.retain(|candidate| {
+        let goes = limit.is_none_or(|limit| left > limit);
+        if goes {
+            left = left.saturating_sub(candidate.bytes);
+        }
+        goes
+    });
+    candidates
 }
 
 /// Milliseconds since 1970.
@@ -227,11 +284,7 @@ fn entry(
     owners: &HashMap<Digest, Vec<&Reference>>,
 ) -> DiskEntry {
     let names = owners.get(&item.digest).into_iter().flatten().map(|name| name.familiar());
-    let kind = match item.kind {
-        ItemKind::Blob => DiskKind::Blob,
-        ItemKind::Layer => DiskKind::Layer,
-        ItemKind::Index => DiskKind::Index,
-    };
+    let kind = DiskKind::of(item.kind);
     DiskEntry {
         id: item.digest.to_string(),
         kind,
@@ -286,6 +339,21 @@ mod tests {
             let enough = |bytes: u64| bytes.min(used as u64);
             assert_eq!(keep.map(enough), given.then_some(expected).map(enough), "{limits:?}");
         }
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_whatever_it_is() {
+        let at = |last_use, bytes| Candidate { last_use, bytes, mount: None };
+        let all = vec![at(3, 10), at(1, 20), at(2, 30)];
+        let uses = |limit| {
+            let going = oldest(all.clone(), 100, limit);
+            going.iter().map(|going| going.last_use).collect::<Vec<_>>()
+        };
+        assert_eq!(uses(Some(100)), []);
+        assert_eq!(uses(Some(80)), [1]);
+        assert_eq!(uses(Some(79)), [1, 2]);
+        assert_eq!(uses(Some(0)), [1, 2, 3]);
+        assert_eq!(uses(None), [1, 2, 3]);
     }
 
     #[test]
