@@ -112,9 +112,9 @@ impl Project {
     /// else what buildx has.
     fn name_project(&mut self) -> Result<(), String> {
         let names = self.files.iter().flat_map(|file| &file.documents);
-        let names = names.filter_map(|document| document.root.get("name")?.as_str());
+        let mut names = names.filter_map(|document| document.root.get("name")?.as_str());
         let mut name = String::new();
-        if let Some(last) = names.filter(|name| !name.is_empty()).next_back() {
+        if let Some(last) = names.rfind(|name| !name.is_empty()) {
             name = substitute(last, &self.variables, self.variables.unset())
                 .map_err(|error| format!("`name`: {error}"))?;
         }
