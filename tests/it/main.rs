@@ -16,6 +16,7 @@ mod garbage;
 mod hostile;
 mod inline_cache;
 mod keys;
+mod lost_layers;
 mod mounts;
 mod object_store;
 mod other_readers;

@@ -23,7 +23,7 @@ pub(crate) struct Attested<'a> {
     pub host: &'a Host,
     pub request: &'a Request,
     pub bases: &'a Bases,
-    pub solved: &'a Solved,
+    pub solved: &'a Solved<'a>,
     pub target: &'a PlatformTarget,
 }
 

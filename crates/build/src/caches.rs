@@ -14,7 +14,7 @@ use store::Chain;
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
 use crate::uploads::on_results;
-use crate::{Error, Host, Request, mounts};
+use crate::{Error, Host, Request, exports, mounts};
 
 /// A cache that was read, and where from.
 pub(crate) struct Source {
@@ -108,7 +108,7 @@ fn is_left_there(request: &Request, from: &CacheFrom) -> bool {
 pub(crate) async fn export(
     host: &Host,
     request: &Request,
-    solved: &Solved,
+    solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
     let places =
         request.cache_to.iter().filter_map(|to| Some((to, place_to(&to.target, &host.client)?)));
@@ -122,10 +122,10 @@ pub(crate) async fn export(
 
 /// Leaves what a build found and made until it failed, wherever that was not refused, and hands
 /// back why it failed. A cache that cannot be written changes nothing of that.
-pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unsolved) -> Error {
+pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unsolved<'_>) -> Error {
     let Unsolved { error, solved: Some(mut solved) } = unsolved else { return unsolved.error };
     let explained = solved.explained.take();
-    // A cache that could not be written a moment ago, or a layer that is nowhere, is no better now.
+    // A cache that could not be written a moment ago, or a layer that is lost, is no better now.
     if matches!(error, Error::CacheExport { .. }) || !solved.steps.iter().any(|step| step.ran) {
         return error.explained(explained);
     }
@@ -143,7 +143,7 @@ async fn export_one(
     host: &Host,
     to: &CacheTo,
     place: Result<Place, cache::Error>,
-    solved: &Solved,
+    solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
     let name = place.as_ref().map_or("exporting cache", Place::export_name);
     let target = place.as_ref().map_or_else(ToString::to_string, Place::name);
@@ -191,11 +191,11 @@ async fn export_one(
             Ok(exported.map(|exported| exported.descriptor))
         }
         Err(error) => {
-            let message = transfer::chain_text(&error);
-            host.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
+            let (message, lost) = (transfer::chain_text(&error), error.lost_layers());
+            host.events.send(task, TaskEvent::Failed(exports::failure(&lost, &message)));
             match to.ignore_error {
                 true => Ok(None),
-                false => Err(Error::CacheExport { target, message, lost: lost_layer(&error) }),
+                false => Err(Error::CacheExport { target, message, lost }),
             }
         }
     }
@@ -206,7 +206,7 @@ async fn export_one(
 async fn leave_beside(
     host: &Host,
     (to, place): (&CacheTo, &Place),
-    solved: &Solved,
+    solved: &Solved<'_>,
     written: Digest,
 ) -> Result<(), cache::Error> {
     let Some(beside) = place.beside(&host.client) else { return Ok(()) };
@@ -218,17 +218,10 @@ async fn leave_beside(
     cache::beside::keep_indexes(&beside, &host.store, &solved.layers(), &missed).await
 }
 
-fn lost_layer(error: &cache::Error) -> Option<Digest> {
-    match error {
-        cache::Error::Layer(error) => transfer::lost_layer(error),
-        error => transfer::lost_layer(error),
-    }
-}
-
 async fn write(
     to: &CacheTo,
     place: &Place,
-    solved: &Solved,
+    solved: &Solved<'_>,
     task: TaskId,
 ) -> Result<Option<cache::Exported>, cache::Error> {
     let mode = match to.mode {
@@ -300,7 +293,7 @@ pub(crate) fn inline(
     host: &Host,
     request: &Request,
     graph: &Graph,
-    (solved, chain): (&Solved, &Chain),
+    (solved, chain): (&Solved<'_>, &Chain),
 ) -> Option<String> {
     if !request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
         return None;
@@ -331,7 +324,7 @@ pub(crate) fn inline(
 
 /// What is to be known of an inline cache where steps ran that it does not hold: those of stages that
 /// the image does not stand on.
-pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved) -> Option<String> {
+pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved<'_>) -> Option<String> {
     let is_inline = |to: &CacheTo| to.target == CacheTarget::Inline;
     let holds_all = |to: &CacheTo| !is_inline(to) && to.mode == CacheMode::Max;
     if !request.cache_to.iter().any(is_inline) || request.cache_to.iter().any(holds_all) {
@@ -348,7 +341,7 @@ pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved) -> 
 }
 
 /// What a place held when this build read it.
-fn known(solved: &Solved, wanted: &CacheTarget) -> Option<Arc<Imported>> {
+fn known(solved: &Solved<'_>, wanted: &CacheTarget) -> Option<Arc<Imported>> {
     let same = |(from, _): &&(CacheFrom, Arc<Imported>)| match (from, wanted) {
         (
             CacheFrom::Registry { reference, .. },

@@ -73,8 +73,8 @@ pub enum Error {
         target: String,
         /// What went wrong.
         message: String,
-        /// The layer, by diffID, that is nowhere, if it was that.
-        lost: Option<Digest>,
+        /// The layers, by diffID, that could not be had, if it was that.
+        lost: Vec<Digest>,
     },
     /// The store failed.
     #[error(transparent)]

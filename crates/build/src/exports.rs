@@ -31,7 +31,7 @@ pub(crate) async fn product(
     host: &Host,
     request: &Request,
     bases: &Bases,
-    solved: &Solved,
+    solved: &Solved<'_>,
 ) -> Result<Product, Error> {
     let mut images = Vec::with_capacity(bases.targets.len());
     for (target, chain) in bases.targets.iter().zip(&solved.chains) {
@@ -90,10 +90,8 @@ pub(crate) async fn write(
                 built = built.or(made);
             }
             Err(error) => {
-                host.events.send(
-                    task,
-                    TaskEvent::Failed(Failure::Error(transfer::chain_text(&error).into())),
-                );
+                let failure = failure(&lost_layers(&error), &transfer::chain_text(&error));
+                host.events.send(task, TaskEvent::Failed(failure));
                 return Err(error);
             }
         }
@@ -101,24 +99,23 @@ pub(crate) async fn write(
     Ok(built)
 }
 
-/// The layer that an export could not find anywhere.
-pub(crate) fn lost_layer(error: &Error) -> Option<Digest> {
+/// The layers that an export could not have.
+pub(crate) fn lost_layers(error: &Error) -> Vec<Digest> {
     match error {
-        Error::Export(export::Error::Layer(error)) => transfer::lost_layer(error),
-        Error::Export(error) => transfer::lost_layer(error),
-        Error::Fold(error) => transfer::lost_layer(error),
-        Error::CacheExport { lost, .. } => *lost,
-        _ => None,
+        Error::Export(error) => error.lost_layers(),
+        Error::Fold(error) => error.lost_layers(),
+        Error::CacheExport { lost, .. } => lost.clone(),
+        _ => Vec::new(),
     }
 }
 
-/// Says that steps run again for an export.
-pub(crate) fn warn_lost(host: &Host, error: &Error) {
-    let task = host.events.task("[internal] layers that are gone", Vec::new());
-    host.events.send(task, TaskEvent::Started);
-    let text = format!("what was cached is gone, its steps run: {}", transfer::chain_text(error));
-    host.events.send(task, TaskEvent::Warning(text.into()));
-    host.events.send(task, TaskEvent::Done);
+/// How a task ends that could not do its work. One that lacks layers is begun again once they
+/// are made.
+pub(crate) fn failure(lost: &[Digest], message: &str) -> Failure {
+    match lost {
+        [] => Failure::Error(message.into()),
+        _ => Failure::Canceled,
+    }
 }
 
 /// One output.
@@ -235,16 +232,13 @@ impl Job<'_> {
     /// cache: what only such a cache has comes now.
     async fn bring_remote_layers(&self) -> Result<(), Error> {
         let is_remote = |place: &store::Place| matches!(place, store::Place::Remote(_));
-        let images = self.product.images.iter();
-        for layer in images.flat_map(|image| &image.image.layers) {
+        let mut brought = Vec::new();
+        for layer in self.product.images.iter().flat_map(|image| &image.image.layers) {
             if !layer.places.is_empty() && layer.places.iter().all(is_remote) {
-                self.transfer
-                    .fetch_blob(layer, Some(self.task))
-                    .await
-                    .map_err(export::Error::from)?;
+                brought.push(self.transfer.fetch_blob(layer, Some(self.task)).await);
             }
         }
-        Ok(())
+        Ok(transfer::all(brought).map(drop).map_err(export::Error::from)?)
     }
 
     async fn archive(

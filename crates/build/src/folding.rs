@@ -46,7 +46,7 @@ pub(crate) fn take_marks(file: &SourceFile) -> (SourceFile, Vec<u32>) {
 pub(crate) async fn fold(
     request: &Request,
     bases: &Bases,
-    solved: &Solved,
+    solved: &Solved<'_>,
     (target, chain): (&PlatformTarget, &Chain),
     image: &mut Image,
 ) -> Result<(), Error> {

@@ -46,7 +46,7 @@ pub(crate) async fn leave(
     host: &Host,
     to: &CacheTo,
     place: &Place,
-    solved: &Solved,
+    solved: &Solved<'_>,
 ) -> Vec<String> {
     let Some(most) = to.mounts else { return Vec::new() };
     let used = solved.used_mounts();

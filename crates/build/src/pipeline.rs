@@ -1,13 +1,12 @@
 //! The story of a build: open the context, parse, resolve bases, lower to a graph, open the
 //! caches, solve, export, leave records.
 
-use std::collections::BTreeSet;
-
 use dockerfile::Dockerfile;
 use oci::Descriptor;
+use transfer::chain_text;
 
 use crate::bases::{self, Bases};
-use crate::solving::{self, Solved, Unsolved};
+use crate::solving::{Solved, Solving, Unsolved};
 use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports};
 
 /// Builds what a request asks for.
@@ -25,22 +24,21 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let (bases, imported) = tokio::join!(bases, caches::import(host, request));
     let bases = bases?;
 
-    let mut lost = BTreeSet::new();
+    let solving = Solving::open(host, request, &bases, &imported)?;
+    let solver = solving.solver();
     let (solved, built, cache) = loop {
-        let solved = match solving::solve(host, request, &bases, &imported, &lost).await {
+        let solved = match solving.solve(&solver).await {
             Ok(solved) => solved,
             Err(unsolved) => return Err(caches::export_failed(host, request, *unsolved).await),
         };
         match export(host, request, &bases, &solved).await {
             Ok((built, cache)) => break (solved, built, cache),
-            // A record promised a layer that is nowhere: its step runs as if there were none.
-            Err(error) => match exports::lost_layer(&error) {
-                Some(layer) if lost.insert(layer) => exports::warn_lost(host, &error),
-                _ => {
-                    let unsolved = Unsolved { error, solved: Some(solved) };
-                    return Err(caches::export_failed(host, request, unsolved).await);
-                }
-            },
+            // Records promised layers that are gone: the steps that made those run, and no others.
+            Err(error) if solver.lose(&exports::lost_layers(&error), &chain_text(&error)) => (),
+            Err(error) => {
+                let unsolved = Unsolved { error, solved: Some(solved) };
+                return Err(caches::export_failed(host, request, unsolved).await);
+            }
         }
     };
 
@@ -64,7 +62,7 @@ async fn export(
     host: &Host,
     request: &Request,
     bases: &Bases,
-    solved: &Solved,
+    solved: &Solved<'_>,
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
     let product = exports::product(host, request, bases, solved).await?;
     let built = exports::write(host, request, &product, &solved.transfer).await?;

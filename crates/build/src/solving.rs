@@ -28,7 +28,7 @@ use crate::{Error, Host, Request, caches, mounts};
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
 
 /// A graph that was solved.
-pub(crate) struct Solved {
+pub(crate) struct Solved<'a> {
     /// The layers of the result for each platform, in the order of the targets.
     pub chains: Vec<Chain>,
     /// The steps of the results.
@@ -47,10 +47,10 @@ pub(crate) struct Solved {
     pub facts: Vec<Fact>,
     /// Why steps ran, where that was asked.
     pub explained: Option<Vec<Explained>>,
-    executor: Executor,
+    executor: &'a Executor,
 }
 
-impl Solved {
+impl Solved<'_> {
     /// The diffIDs of all layers of all steps, each once.
     pub(crate) fn layers(&self) -> Vec<Digest> {
         let mut seen = BTreeSet::new();
@@ -79,7 +79,7 @@ impl Solved {
     }
 
     /// Keeps what was learnt of the context's files.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(&self) {
         self.executor.finish();
     }
 }
@@ -116,12 +116,12 @@ impl<'a> Parts<'a> {
 }
 
 /// A graph that could not be solved, and what was found and made until then.
-pub(crate) struct Unsolved {
+pub(crate) struct Unsolved<'a> {
     pub error: Error,
-    pub solved: Option<Solved>,
+    pub solved: Option<Solved<'a>>,
 }
 
-impl From<Error> for Unsolved {
+impl From<Error> for Unsolved<'_> {
     fn from(error: Error) -> Self {
         Self { error, solved: None }
     }
@@ -162,103 +162,146 @@ pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Ex
     (executor, tasks)
 }
 
-/// Solves the graph of a build. Records whose outputs have one of the `lost` layers are left aside.
-pub(crate) async fn solve(
-    host: &Host,
-    request: &Request,
-    bases: &Bases,
-    imported: &[Source],
-    lost: &BTreeSet<Digest>,
-) -> Result<Solved, Box<Unsolved>> {
-    let graph = &bases.graph;
-    let required = explaining::required(graph, &request.require_cached)
-        .map_err(|error| Box::new(error.into()))?;
-    let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
-    let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
-    let indexes = Arc::new(BesideIndexes::new(besides));
-    executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(imported)));
-    let transfer = executor.transfer().clone().with_indexes(indexes.clone());
-    let sources =
-        imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
-    let records =
-        LocalRecords::open(&host.store).map_err(|error| Box::new(Error::from(error).into()))?;
-    let imported = imported.iter().map(|source| source.imported.records.clone()).collect();
-    let caches = Caches::new(records, imported).without(lost);
+/// What a build is solved with.
+pub(crate) struct Solving<'a> {
+    host: &'a Host,
+    request: &'a Request,
+    bases: &'a Bases,
+    executor: Executor,
+    tasks: Tasks,
+    caches: Caches,
+    transfer: Transfer,
+    indexes: Arc<BesideIndexes>,
+    sources: Vec<(CacheFrom, Arc<Imported>)>,
+    permission: Permission<'a>,
+}
 
-    let results = bases.results();
-    let permission = Permission::new(host, request);
-    let uploads = Uploads::new(request, &transfer, graph, &results);
-    let mut solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism())
-        .on_made(|id, chain: &Chain| uploads.start(id, chain))
-        .on_start(|id| {
-            if let Operation::Run(_) = graph.step(id).operation {
-                permission.ask();
-            }
-        });
-    if let Some(work) = &host.work {
-        solver = solver.sharing(work.0.clone());
+impl<'a> Solving<'a> {
+    /// Opens this machine's records, and puts them beside those of the caches that were read.
+    ///
+    /// # Errors
+    /// If steps must be found that there are not, or the tables cannot be made.
+    pub(crate) fn open(
+        host: &'a Host,
+        request: &'a Request,
+        bases: &'a Bases,
+        imported: &[Source],
+    ) -> Result<Self, Error> {
+        let required = explaining::required(&bases.graph, &request.require_cached)?;
+        let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
+        let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
+        let indexes = Arc::new(BesideIndexes::new(besides));
+        executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(imported)));
+        let transfer = executor.transfer().clone().with_indexes(indexes.clone());
+        let sources =
+            imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
+        let records = imported.iter().map(|source| source.imported.records.clone()).collect();
+        let caches = Caches::new(LocalRecords::open(&host.store)?, records);
+        let permission = Permission::new(host, request);
+        Ok(Self {
+            host,
+            request,
+            bases,
+            executor,
+            tasks,
+            caches,
+            transfer,
+            indexes,
+            sources,
+            permission,
+        })
     }
-    let solved = tokio::select! {
-        solved = solver.solve_all(&results) => solved,
-        refused = permission.refused() => return Err(Box::new(refused.into())),
-    };
-    let (outputs, steps, error) = match solved {
-        Ok(solved) => (solved.output, solved.steps, None),
-        Err(error) => (Vec::new(), solver.learned(&results), Some(error)),
-    };
-    if let Some(fault) = caches.fault() {
-        let task = host.events.task("[internal] records of this machine", Vec::new());
-        host.events.send(
-            task,
-            TaskEvent::Warning(
-                format!("not usable, the build went on without them: {fault}").into(),
-            ),
-        );
-        host.events.send(task, TaskEvent::Done);
-    }
-    drop(solver);
-    let mut made = outputs.into_iter();
-    let chain = |target: &PlatformTarget| match target.result.map(|result| (result, made.next())) {
-        Some((_, Some(Output::Chain(chain)))) => chain,
-        Some((result, None)) => highest(graph, result, &steps),
-        // An image without layers.
-        Some((_, Some(Output::Context(_)))) | None => Chain::new(),
-    };
-    let chains = bases.targets.iter().map(chain).collect();
-    // Sources count neither as found nor as run: they are what steps stand on.
-    let shown = |step: &&StepFacts<Chain>| {
-        let known = graph.step(step.id);
-        let is_context = bases.shown.contains(&known.operation);
-        !step.inputs.is_empty() && known.shown_as.is_none() && !is_context
-    };
-    let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
-    let cached = steps.iter().filter(shown).count() - ran;
-    let explaining = Explaining { graph, steps: &steps, executor: &executor };
-    let failing = error.as_ref().map(|error| error.step);
-    let (facts, explained) = explaining.conclude(host, request, failing).await;
-    let error = match error {
-        Some(error) if matches!(error.source, execute::Error::NotCached) => {
-            let why = explaining.refusal(host, request, error.step).await;
-            Some(failed(bases, error).with_hint(why))
+
+    /// A solver, which sends layers to where they go as soon as they are made.
+    pub(crate) fn solver(&self) -> Solver<'_, Executor, Caches> {
+        let graph = &self.bases.graph;
+        let uploads = Uploads::new(self.request, &self.transfer, graph, &self.bases.results());
+        let parallelism = Executor::parallelism();
+        let solver = Solver::new(graph, &self.executor, &self.caches, &self.tasks, parallelism)
+            .on_made(move |id, chain: &Chain| uploads.start(id, chain))
+            .on_start(|id| {
+                if let Operation::Run(_) = graph.step(id).operation {
+                    self.permission.ask();
+                }
+            });
+        match &self.host.work {
+            Some(work) => solver.sharing(work.0.clone()),
+            None => solver,
         }
-        error => error.map(|error| failed(bases, error)),
-    };
-    let solved = Solved {
-        chains,
-        results,
-        steps,
-        transfer,
-        sources,
-        cached,
-        ran,
-        indexes,
-        facts,
-        explained,
-        executor,
-    };
-    match error {
-        None => Ok(solved),
-        Some(error) => Err(Box::new(Unsolved { error, solved: Some(solved) })),
+    }
+
+    /// Solves the graph of the build.
+    pub(crate) async fn solve(
+        &self,
+        solver: &Solver<'_, Executor, Caches>,
+    ) -> Result<Solved<'_>, Box<Unsolved<'_>>> {
+        let (host, request, bases, graph) =
+            (self.host, self.request, self.bases, &self.bases.graph);
+        let results = bases.results();
+        let solved = tokio::select! {
+            solved = solver.solve_all(&results) => solved,
+            refused = self.permission.refused() => return Err(Box::new(refused.into())),
+        };
+        let (outputs, steps, error) = match solved {
+            Ok(solved) => (solved.output, solved.steps, None),
+            Err(error) => (Vec::new(), solver.learned(&results), Some(error)),
+        };
+        self.say_fault();
+        let mut made = outputs.into_iter();
+        let chain = |target: &PlatformTarget| {
+            match target.result.map(|result| (result, made.next())) {
+                Some((_, Some(Output::Chain(chain)))) => chain,
+                Some((result, None)) => highest(graph, result, &steps),
+                // An image without layers.
+                Some((_, Some(Output::Context(_)))) | None => Chain::new(),
+            }
+        };
+        let chains = bases.targets.iter().map(chain).collect();
+        // Sources count neither as found nor as run: they are what steps stand on.
+        let shown = |step: &&StepFacts<Chain>| {
+            let known = graph.step(step.id);
+            let is_context = bases.shown.contains(&known.operation);
+            !step.inputs.is_empty() && known.shown_as.is_none() && !is_context
+        };
+        let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
+        let cached = steps.iter().filter(shown).count() - ran;
+        let explaining = Explaining { graph, steps: &steps, executor: &self.executor };
+        let failing = error.as_ref().map(|error| error.step);
+        let (facts, explained) = explaining.conclude(host, request, failing).await;
+        let error = match error {
+            Some(error) if matches!(error.source, execute::Error::NotCached) => {
+                let why = explaining.refusal(host, request, error.step).await;
+                Some(failed(bases, error).with_hint(why))
+            }
+            error => error.map(|error| failed(bases, error)),
+        };
+        let solved = Solved {
+            chains,
+            results,
+            steps,
+            transfer: self.transfer.clone(),
+            sources: self.sources.clone(),
+            cached,
+            ran,
+            indexes: self.indexes.clone(),
+            facts,
+            explained,
+            executor: &self.executor,
+        };
+        match error {
+            None => Ok(solved),
+            Some(error) => Err(Box::new(Unsolved { error, solved: Some(solved) })),
+        }
+    }
+
+    /// Says what is wrong with this machine's records, if anything is.
+    fn say_fault(&self) {
+        let Some(fault) = self.caches.fault() else { return };
+        let events = &self.host.events;
+        let task = events.task("[internal] records of this machine", Vec::new());
+        let text = format!("not usable, the build went on without them: {fault}");
+        events.send(task, TaskEvent::Warning(text.into()));
+        events.send(task, TaskEvent::Done);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use graph::{Graph, StepId};
 use store::Chain;
-use transfer::{LayerFormat, Target, Transfer, Upload};
+use transfer::{Destination, LayerFormat, Target, Transfer, Upload};
 
 use crate::Request;
 use crate::request::{CacheMode, CacheTarget, Output};
@@ -34,6 +34,9 @@ impl Uploads {
             result: Vec::new(),
             on_result: on_results(graph, results),
         };
+        for destination in destinations(request) {
+            transfer.keep_for(destination);
+        }
         for cache in &request.cache_to {
             if let CacheTarget::Registry { reference, insecure } = &cache.target {
                 let target =
@@ -88,6 +91,27 @@ impl Uploads {
             });
         }
     }
+}
+
+/// Where layers go as they are, those of bases too.
+fn destinations(request: &Request) -> Vec<Destination> {
+    let caches = request.cache_to.iter().filter_map(|cache| match &cache.target {
+        CacheTarget::Registry { reference, .. } => {
+            Some(Destination::Registry(reference.repository().host().to_owned()))
+        }
+        CacheTarget::Local { .. } | CacheTarget::Elsewhere(_) => Some(Destination::Elsewhere),
+        CacheTarget::Inline => None,
+    });
+    let outputs = request.outputs.iter().flat_map(|output| match output {
+        Output::Image(image) if image.push => {
+            let names = if image.names.is_empty() { &request.tags } else { &image.names };
+            let hosts = names.iter().map(|name| name.repository().host().to_owned());
+            hosts.map(Destination::Registry).collect()
+        }
+        Output::Oci(_) | Output::Docker(_) => vec![Destination::Elsewhere],
+        Output::Image(_) | Output::Local(_) | Output::Tar(_) | Output::CacheOnly => Vec::new(),
+    });
+    caches.chain(outputs).collect()
 }
 
 /// The steps that results' layers come from: the first inputs, and all of merges.

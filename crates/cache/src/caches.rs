@@ -1,11 +1,10 @@
 //! All sources of records as one.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use oci::Digest;
 use solve::{Cache, Found, NewRecord, RecordId};
-use store::{Chain, Layer};
+use store::Chain;
 
 use crate::{LocalRecords, RecordSet};
 
@@ -13,8 +12,6 @@ use crate::{LocalRecords, RecordSet};
 pub struct Caches {
     local: LocalRecords,
     imported: Vec<Arc<RecordSet>>,
-    /// Layers that turned out to be nowhere.
-    lost: BTreeSet<Digest>,
     /// The first fault of the local tables, to be said once.
     fault: Mutex<Option<String>>,
 }
@@ -22,14 +19,7 @@ pub struct Caches {
 impl Caches {
     /// Local records and imported ones; what is imported first is asked first.
     pub fn new(local: LocalRecords, imported: Vec<Arc<RecordSet>>) -> Self {
-        Self { local, imported, lost: BTreeSet::new(), fault: Mutex::default() }
-    }
-
-    /// Without outputs that have one of these layers, by diffID: they are nowhere.
-    #[must_use]
-    pub fn without(mut self, lost: &BTreeSet<Digest>) -> Self {
-        self.lost.clone_from(lost);
-        self
+        Self { local, imported, fault: Mutex::default() }
     }
 
     /// The first fault of the local tables, if there was one. The build went on without them.
@@ -96,16 +86,11 @@ impl Cache for Caches {
     }
 
     fn results(&self, record: RecordId) -> Vec<Found<Chain>> {
-        let mut results = match (record.is_local(), self.set(record)) {
+        match (record.is_local(), self.set(record)) {
             (true, _) => self.here(self.local.results(record.number)),
             (false, Some((set, number))) => set.results(number),
             (false, None) => Vec::new(),
-        };
-        if !self.lost.is_empty() {
-            let is_lost = |layer: &Layer| self.lost.contains(&layer.diff_id);
-            results.retain(|found| !found.chain.layers().iter().any(is_lost));
         }
-        results
     }
 
     fn content_links(&self, record: RecordId, input: usize) -> Vec<Digest> {

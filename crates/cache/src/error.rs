@@ -68,6 +68,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The layers, by diffID, that cannot be had, if it is that.
+    pub fn lost_layers(&self) -> Vec<Digest> {
+        match self {
+            // What is transparent is not its own source.
+            Self::Layer(error) => transfer::lost_layers(error),
+            error => transfer::lost_layers(error),
+        }
+    }
+
     /// Whether there is nothing where a cache was looked for, as before the first export.
     pub fn is_absent(&self) -> bool {
         match self {

@@ -97,6 +97,29 @@ impl Plan {
         }
     }
 
+    /// Leaves out outputs with a layer that is lost, by its chain ID and its blob. Their records
+    /// stay, for those above.
+    pub(crate) fn forget(&mut self, is_lost: impl Fn(Digest, Digest) -> bool) {
+        let mut useless = HashSet::new();
+        for chain in &self.chains {
+            // Those below come first.
+            let below = chain.below().and_then(Chain::id);
+            let is_on_useless = below.is_some_and(|below| useless.contains(&below));
+            let blob = chain.top().and_then(|layer| layer.blob.as_ref());
+            if let Some(id) = chain.id()
+                && (is_on_useless || blob.is_some_and(|blob| is_lost(id, blob.digest)))
+            {
+                useless.insert(id);
+            }
+        }
+        for record in &mut self.records {
+            if record.output.as_ref().is_some_and(|(id, _)| useless.contains(id)) {
+                record.output = None;
+                self.is_changed = true;
+            }
+        }
+    }
+
     /// From now on, changes count.
     pub(crate) fn settle(&mut self) {
         self.is_changed = false;

@@ -5,12 +5,12 @@
 //! and it looks again when a writer that looked before it must have written too. What is missing
 //! then is merged and written again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use graph::TaskId;
 use oci::{Descriptor, Digest};
 use serde::Deserialize;
@@ -98,9 +98,15 @@ impl Writer<'_> {
             Some(known) if held.is_none() => There::from(known.clone()),
             _ => self.read(&mut notes).await?,
         };
+        let mut missing = BTreeSet::new();
         for attempt in 0..ATTEMPTS {
             let cache = there.cache.as_ref();
             let mut plan = cache.map(|cache| cache.records.plan()).unwrap_or_default();
+            if !missing.is_empty() {
+                // What others left and the place has lost, nobody can have.
+                let is_own = |chain: Digest| self.export.has_chain(chain);
+                plan.forget(|id, blob| missing.contains(&blob) && !is_own(id));
+            }
             // What was made again is sent at the first attempt; with others it would go to and fro.
             self.export.add_to(&mut plan, attempt == 0);
             if let Some(there) = cache
@@ -110,7 +116,7 @@ impl Writer<'_> {
             {
                 return Ok(self.unchanged(there, notes, plan.records.len()));
             }
-            let merged = self.merge(plan).await?;
+            let merged = self.merge(plan, &missing).await?;
             if there.digest == Some(merged.documents.descriptor.digest) {
                 if self.place.forgets() {
                     self.place.put(self.transfer, &merged.contents, &merged.documents).await?;
@@ -126,11 +132,13 @@ impl Writer<'_> {
             }
             let put = self.place.put(self.transfer, &merged.contents, &merged.documents).await;
             if let Err(error) = put {
-                // Registries can know nothing for a moment of a blob that others send too.
+                // Registries can know nothing for a moment of a blob that others send too; or
+                // layers are gone.
                 match error {
                     Error::Registry(error) if attempt < REFUSALS && !error.is_unauthorized() => (),
                     error => return Err(error),
                 }
+                missing = self.place.missing(client, &merged.contents).await?;
                 tokio::time::sleep(pause(began.elapsed(), attempt)).await;
                 there = self.read(&mut notes).await?;
                 continue;
@@ -169,7 +177,23 @@ impl Writer<'_> {
     }
 
     /// Brings the layers, and puts the documents together.
-    async fn merge(&self, mut plan: Plan) -> Result<Merged, Error> {
+    async fn merge(&self, mut plan: Plan, missing: &BTreeSet<Digest>) -> Result<Merged, Error> {
+        // What was sent before, and is missing, is sent again.
+        let transfer = match missing.is_empty() {
+            true => self.transfer.clone(),
+            false => self.transfer.afresh(),
+        };
+        let place = self.place.blobs();
+        let layers_of = |chain: &Chain| {
+            let mut layers = needed_layers(chain, self.request.format);
+            let is_missing = |layer: &&mut Layer| {
+                layer.blob.as_ref().is_some_and(|blob| missing.contains(&blob.digest))
+            };
+            for layer in layers.iter_mut().filter(is_missing) {
+                layer.places.retain(|known| Some(known) != place.as_ref());
+            }
+            layers
+        };
         let format = self.request.format;
         let mut blobs: HashMap<Digest, Descriptor> = HashMap::new();
         let mut own: Vec<Chain> = Vec::new();
@@ -180,12 +204,14 @@ impl Writer<'_> {
                 _ => own.push(chain),
             }
         }
-        let describe = own.iter().map(|chain| async move {
-            let layers = needed_layers(chain, format);
-            let top = layers.len() - 1;
-            self.transfer.describe(&layers, top, format, self.request.task).await
+        let describe = own.iter().map(|chain| {
+            let (layers, transfer) = (layers_of(chain), &transfer);
+            async move {
+                let top = layers.len() - 1;
+                transfer.describe(&layers, top, format, self.request.task).await
+            }
         });
-        let described = try_join_all(describe).await?;
+        let described = transfer::all(join_all(describe).await)?;
         blobs.extend(
             own.iter().zip(described).filter_map(|(chain, blob)| Some((chain.id()?, blob))),
         );
@@ -194,11 +220,11 @@ impl Writer<'_> {
         let measure = |plan: &Plan| documents(plan).map(|documents| documents.largest());
         let pruned = prune::fit(&mut plan, &blobs, self.export.today(), measure)?;
         let is_kept = |chain: &&Chain| chain.id().is_some_and(|id| plan.layer(id).is_some());
-        let sent = own.iter().filter(is_kept).map(|chain| async move {
-            let layers = needed_layers(chain, format);
-            self.place.send_layer(self.transfer, &layers, format, self.request.task).await
+        let sent = own.iter().filter(is_kept).map(|chain| {
+            let (layers, transfer) = (layers_of(chain), &transfer);
+            async move { self.place.send_layer(transfer, &layers, format, self.request.task).await }
         });
-        try_join_all(sent).await?;
+        transfer::all(join_all(sent).await)?;
         let (contents, documents) = (contents(&plan, &blobs), documents(&plan)?);
         Ok(Merged { plan, contents, documents, pruned })
     }

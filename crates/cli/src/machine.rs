@@ -155,6 +155,10 @@ pub fn client_as(
     }
     let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.expose().to_owned());
     let either = |own: &Option<Hidden>| text(own).or_else(|| text(&settings.proxies.all));
+    let mut timeouts = registry::Timeouts::default();
+    if let Some(idle) = settings.registry_timeout {
+        timeouts.idle = idle;
+    }
     let made = Client::new(registry::Settings {
         docker_config,
         hosts,
@@ -164,6 +168,7 @@ pub fn client_as(
             none_for: settings.proxies.no.clone(),
         },
         roots: TrustRoots { file: settings.certificates.clone(), ..TrustRoots::default() },
+        timeouts,
         ..registry::Settings::default()
     });
     made.map_err(|error| chain(&error))

@@ -1,5 +1,6 @@
 //! Why a step cannot run.
 
+use oci::Digest;
 use store::tree::TreeError;
 
 /// A step that failed.
@@ -134,4 +135,15 @@ pub enum Error {
     /// The caller ended the build.
     #[error("context canceled")]
     Canceled,
+}
+
+impl Error {
+    /// The layers, by diffID, that cannot be had, if it is that.
+    pub fn lost_layers(&self) -> Vec<Digest> {
+        match self {
+            // What is transparent is not its own source.
+            Self::Layer(error) => transfer::lost_layers(error),
+            error => transfer::lost_layers(error),
+        }
+    }
 }

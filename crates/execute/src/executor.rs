@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use graph::{ContentQuery, Events, FilesOp, Operation, Step, StepId, TaskId};
 use oci::Digest;
 use runtime::Runtime;
-use solve::{Fetch, Tasks};
+use solve::{Blame, Fetch, Tasks};
 use store::{
     Chain, Compression, ContextMemo, DigestError, Layer, LayerPaths, ListedFile, Store, Time, Tree,
 };
@@ -102,9 +102,9 @@ impl Executor {
     }
 
     /// Keeps what was learnt of contexts' files, so that the next build does not read them again.
-    pub fn finish(self) {
-        let memos = self.memos.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (tree, memo) in memos {
+    pub fn finish(&self) {
+        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        for (tree, memo) in memos.drain(..) {
             memo.save(&tree, self.settings.transfer.store().db());
         }
     }
@@ -425,12 +425,17 @@ impl solve::Executor for Executor {
         }
     }
 
-    fn blames_output(&self, error: &Error) -> bool {
-        match error {
+    fn blame(&self, error: &Error) -> Option<Blame> {
+        let lost = error.lost_layers();
+        if !lost.is_empty() {
+            return Some(Blame::Layers(lost));
+        }
+        let is_of_output = match error {
             Error::Layer(_) | Error::Store(_) | Error::Tree(_) => true,
             Error::Content(error) => matches!(error, DigestError::Read { .. }),
             _ => false,
-        }
+        };
+        is_of_output.then_some(Blame::Output)
     }
 
     fn chain_of(&self, output: &Output) -> Option<Chain> {
@@ -442,6 +447,29 @@ impl solve::Executor for Executor {
 
     fn restore(&self, chain: Chain) -> Output {
         Output::Chain(chain)
+    }
+
+    fn layers(&self, chain: &Chain) -> Vec<Digest> {
+        chain.layers().iter().map(|layer| layer.diff_id).collect()
+    }
+
+    fn at_hand(&self, layer: Digest) -> Option<Chain> {
+        let blob = self.store().stored_blob(&layer).ok().flatten();
+        let is_here = blob.is_some() || self.store().is_unpacked(&layer).unwrap_or(false);
+        let here = Layer { diff_id: layer, blob, created: None, places: Vec::new() };
+        is_here.then(|| Chain::new().with(here))
+    }
+
+    fn renewed(&self, chain: Chain, donors: &BTreeMap<Digest, Chain>) -> Chain {
+        let renew = |layer: Layer| {
+            let donor = donors.get(&layer.diff_id);
+            let layers = donor.map(Chain::layers).unwrap_or_default();
+            match layers.into_iter().find(|donated| donated.diff_id == layer.diff_id) {
+                Some(donated) => Layer { created: donated.created.or(layer.created), ..donated },
+                None => layer,
+            }
+        };
+        chain.layers().into_iter().map(renew).collect()
     }
 }
 

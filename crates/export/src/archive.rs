@@ -114,7 +114,7 @@ async fn files(
     let fetched = chains.flat_map(|layers| (0..layers.len()).map(move |at| (layers, at)));
     let fetched =
         fetched.map(|(layers, at)| transfer.blob(layers, at, writing.format.layers, writing.task));
-    futures_util::future::try_join_all(fetched).await?;
+    transfer::all(futures_util::future::join_all(fetched).await)?;
 
     let mut files = vec![LayoutFile::marker()];
     blobs(transfer, &documents, &mut BTreeSet::new(), &mut files);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use oci::Digest;
+
 /// An export that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,4 +54,15 @@ pub enum Error {
     /// The image cannot be written in this format.
     #[error("{0}")]
     Format(String),
+}
+
+impl Error {
+    /// The layers, by diffID, that cannot be had, if it is that.
+    pub fn lost_layers(&self) -> Vec<Digest> {
+        match self {
+            // What is transparent is not its own source.
+            Self::Layer(error) => transfer::lost_layers(error),
+            error => transfer::lost_layers(error),
+        }
+    }
 }

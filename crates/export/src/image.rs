@@ -84,11 +84,12 @@ impl Image {
         annotations: Annotations,
         task: Option<TaskId>,
     ) -> Result<Manifested, Error> {
-        let mut layers = Vec::with_capacity(self.layers.len());
+        let mut blobs = Vec::with_capacity(self.layers.len());
         for index in 0..self.layers.len() {
-            let blob = transfer.describe(&self.layers, index, format.layers, task).await?;
-            layers.push(plain_descriptor(&blob, format.oci_mediatypes));
+            blobs.push(transfer.describe(&self.layers, index, format.layers, task).await);
         }
+        let plain = |blob: &Descriptor| plain_descriptor(blob, format.oci_mediatypes);
+        let layers: Vec<Descriptor> = transfer::all(blobs)?.iter().map(plain).collect();
         let config = self.config_bytes();
         let (manifest_type, config_type) = match format.oci_mediatypes {
             true => (media_type::OCI_MANIFEST, media_type::OCI_CONFIG),

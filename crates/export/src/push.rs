@@ -1,10 +1,10 @@
 //! An image into a registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{TryFutureExt as _, future};
+use futures_util::future;
 use graph::{Events, TaskId};
-use oci::{Descriptor, Reference, Repository};
+use oci::{Descriptor, Digest, Reference, Repository};
 use store::{Layer, Place};
 use transfer::{LayerFormat, Meter, Target, Transfer, Upload};
 
@@ -26,8 +26,11 @@ pub struct PushRequest<'a> {
     pub task: Option<TaskId>,
 }
 
-/// Pushes an image or an index: layers that the registry lacks, configs, manifests, tags. A tag
-/// that has it already costs one question.
+/// Pushes an image or an index: layers that the registry lacks, configs, manifests, tags.
+///
+/// Nothing is taken for pushed that could not be pulled: a tag that has the image already costs one
+/// question more for each of its blobs, and a new image one for each layer that somebody says to be
+/// there, all at once.
 ///
 /// # Errors
 /// If a layer is nowhere, or the registry refuses.
@@ -61,36 +64,63 @@ async fn push_to(
         false => names.into_iter().cloned().collect(),
     };
     let there = future::join_all(names.iter().map(|name| client.resolve(name))).await;
-    let lacks = |(_, there): &(Reference, Result<Descriptor, registry::Error>)| {
+    let lacks = |(_, there): &(&Reference, Result<Descriptor, registry::Error>)| {
         there.as_ref().map_or(true, |there| there.digest != digest)
     };
-    let names: Vec<Reference> =
-        names.into_iter().zip(there).filter(lacks).map(|(name, _)| name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let sending = Sending { events, request, client, repository, names: &names };
+    let lacking: Vec<Reference> =
+        names.iter().zip(there).filter(lacks).map(|(name, _)| name.clone()).collect();
     let images = &request.documents.images;
     let chains: Vec<Vec<Layer>> = images.iter().map(|image| image.layers.clone()).collect();
-    let error = match sending.send(transfer, &chains).await {
-        Err(error @ Error::Push { .. }) => error,
-        result => return result,
-    };
-    // Layers that the repository once had are not sent again; it may have lost them since.
-    let doubt = |chain: &Vec<Layer>| chain.iter().map(|layer| without(layer, repository)).collect();
-    let doubted: Vec<Vec<Layer>> = chains.iter().map(doubt).collect();
-    if !lacks_something(&error) || doubted == chains {
-        return Err(error);
+    let sending = |names| Sending { events, request, client: client.clone(), repository, names };
+    if !lacking.is_empty() {
+        let sending = sending(&lacking);
+        let missing = async || sending.missing(sending.believed(&chains)).await;
+        return match sending.send(transfer, &chains, missing).await {
+            Err(error) if lacks_something(&error) => {
+                sending.send_again(transfer, &chains, error).await
+            }
+            result => result,
+        };
     }
-    let afresh = Transfer::new(transfer.store().clone(), transfer.client().clone(), events.clone());
-    // Where that does not help, the registry's first answer says more.
-    sending.send(&afresh, &doubted).await.map_err(|_| error)
+    let sending = sending(&names);
+    let (blobs, are_listed) =
+        future::join(sending.missing(sending.all()), sending.are_listed()).await;
+    let missing = blobs?;
+    if missing.is_empty() && are_listed {
+        for name in &names {
+            let what = format!("{name}@{digest} is there already");
+            Meter::start(events, request.task, what, 0).finish();
+        }
+        return Ok(());
+    }
+    // Names stand for it already, and what it speaks of is gone.
+    sending.send(transfer, &chains, async || Ok(missing)).await
 }
 
-/// A layer of which it is not known that a repository has it.
-fn without(layer: &Layer, repository: &Repository) -> Layer {
-    let elsewhere = |place: &&Place| !matches!(place, Place::Registry { repository: known, .. } if known == repository);
-    Layer { places: layer.places.iter().filter(elsewhere).cloned().collect(), ..layer.clone() }
+/// Layers without what was known of those that a repository has lost.
+fn without(
+    chains: &[Vec<Layer>],
+    repository: &Repository,
+    lost: &BTreeSet<Digest>,
+) -> Vec<Vec<Layer>> {
+    let is_lost =
+        |layer: &Layer| layer.blob.as_ref().is_some_and(|blob| lost.contains(&blob.digest));
+    let elsewhere = |place: &&Place| on(place) != Some(repository);
+    let known = |layer: &Layer| match is_lost(layer) {
+        true => Layer {
+            places: layer.places.iter().filter(elsewhere).cloned().collect(),
+            ..layer.clone()
+        },
+        false => layer.clone(),
+    };
+    chains.iter().map(|chain| chain.iter().map(known).collect()).collect()
+}
+
+fn on(place: &Place) -> Option<&Repository> {
+    match place {
+        Place::Registry { repository, .. } => Some(repository),
+        Place::Layout(_) | Place::Remote(_) => None,
+    }
 }
 
 /// Whether a registry may have refused a manifest because a blob of it is not there.
@@ -114,28 +144,93 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// All blobs that the image speaks of.
+    fn all(&self) -> Vec<Digest> {
+        let documents = self.request.documents;
+        let layers = documents.images.iter().flat_map(|image| &image.descriptors);
+        let others = documents.blobs.iter().map(|blob| &blob.descriptor);
+        layers.chain(others).map(|blob| blob.digest).collect()
+    }
+
+    /// Layers that somebody says the repository to have: a cache, or who pushed them before.
+    fn believed(&self, chains: &[Vec<Layer>]) -> Vec<Digest> {
+        let is_there =
+            |layer: &&Layer| layer.places.iter().any(|place| on(place) == Some(self.repository));
+        let layers = chains.iter().flatten().filter(is_there);
+        layers.filter_map(|layer| layer.blob.as_ref()).map(|blob| blob.digest).collect()
+    }
+
+    async fn missing(&self, blobs: Vec<Digest>) -> Result<BTreeSet<Digest>, Error> {
+        let missing = self.client.missing(self.repository, blobs).await;
+        missing.map_err(|source| Error::Push { name: self.repository.to_string(), source })
+    }
+
+    /// Whether the repository has the manifests that an index lists.
+    async fn are_listed(&self) -> bool {
+        let asked = self
+            .request
+            .documents
+            .manifests
+            .iter()
+            .map(|manifest| async { self.client.resolve(&self.child(manifest)).await.is_ok() });
+        future::join_all(asked).await.into_iter().all(|is_there| is_there)
+    }
+
+    fn child(&self, manifest: &Document) -> Reference {
+        Reference::new(self.repository.clone(), None, Some(manifest.descriptor.digest))
+    }
+
+    /// After a manifest was refused: asks for all blobs, and sends what is missing. Where that
+    /// does not help, the registry's first answer says more.
+    async fn send_again(
+        &self,
+        transfer: &Transfer,
+        chains: &[Vec<Layer>],
+        refused: Error,
+    ) -> Result<(), Error> {
+        let missing = match self.missing(self.all()).await {
+            Ok(missing) if !missing.is_empty() => missing,
+            _ => return Err(refused),
+        };
+        // What was sent is sent again.
+        let sent = self.send(&transfer.afresh(), chains, async || Ok(missing)).await;
+        sent.map_err(|error| match error.lost_layers().is_empty() {
+            true => refused,
+            false => error,
+        })
+    }
+
     /// Sends layers, configs and statements, then the manifests that an index lists, then the
     /// image or index itself under each name: nothing speaks of what is not there.
-    async fn send(&self, transfer: &Transfer, chains: &[Vec<Layer>]) -> Result<(), Error> {
+    async fn send(
+        &self,
+        transfer: &Transfer,
+        chains: &[Vec<Layer>],
+        missing: impl AsyncFnOnce() -> Result<BTreeSet<Digest>, Error>,
+    ) -> Result<(), Error> {
         let (request, documents) = (self.request, self.request.documents);
         let target = Target { repository: self.repository.clone(), insecure: request.insecure };
-        let uploads = chains.iter().flat_map(|chain| (0..chain.len()).map(move |at| (chain, at)));
-        let uploads = uploads.map(|(chain, at)| {
-            let to = Upload { target: &target, task: request.task };
-            transfer.upload(chain, at, request.layers, to)
-        });
+        let uploads = async {
+            let chains = without(chains, self.repository, &missing().await?);
+            let layers =
+                chains.iter().flat_map(|chain| (0..chain.len()).map(move |at| (chain, at)));
+            let uploads = layers.map(|(chain, at)| {
+                let to = Upload { target: &target, task: request.task };
+                transfer.upload(chain, at, request.layers, to)
+            });
+            let sent = future::join_all(uploads).await;
+            transfer::all(sent).map(drop).map_err(Error::from)
+        };
         let blobs = documents.blobs.iter().map(|blob| async {
             let bytes = blob.bytes.clone().into();
             let sent = self.client.push_bytes(self.repository, &blob.descriptor, bytes).await;
             sent.map_err(|source| Error::Push { name: self.repository.to_string(), source })
         });
-        future::try_join(future::try_join_all(uploads).err_into(), future::try_join_all(blobs))
-            .await?;
-        let manifests = documents.manifests.iter().map(|manifest| async {
-            let digest = Some(manifest.descriptor.digest);
-            let name = Reference::new(self.repository.clone(), None, digest);
-            self.put(&name, manifest).await
-        });
+        future::try_join(uploads, future::try_join_all(blobs)).await?;
+        let manifests = documents
+            .manifests
+            .iter()
+            .map(|manifest| async { self.put(&self.child(manifest), manifest).await });
         future::try_join_all(manifests).await?;
         for name in self.names {
             let what = format!("pushing manifest for {name}@{}", documents.root.descriptor.digest);

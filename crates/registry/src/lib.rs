@@ -34,6 +34,7 @@ mod helper;
 mod hosts;
 mod http;
 mod manifests;
+mod missing;
 mod permission;
 mod proxy;
 mod push;

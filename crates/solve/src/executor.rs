@@ -1,5 +1,6 @@
 //! Who runs operations.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 
@@ -54,15 +55,40 @@ pub trait Executor: Send + Sync {
         query: &ContentQuery,
     ) -> impl Future<Output = Result<Digest, Self::Error>> + Send;
 
-    /// Whether an error of `fetch` or `content` says that an output's bytes are gone or damaged, so
-    /// that making it again helps. Others are the fault of who asks, as a path that is not there.
-    fn blames_output(&self, error: &Self::Error) -> bool;
+    /// What an error of `fetch` or `content` says of the output that was asked for; none where it is
+    /// the fault of who asks, as a path that is not there.
+    fn blame(&self, error: &Self::Error) -> Option<Blame>;
 
     /// The output as records keep it; none for what is no chain of layers.
     fn chain_of(&self, output: &Self::Output) -> Option<Self::Chain>;
 
     /// The output of a record.
     fn restore(&self, chain: Self::Chain) -> Self::Output;
+
+    /// The names of a chain's layers, from the bottom up.
+    fn layers(&self, _chain: &Self::Chain) -> Vec<Digest> {
+        Vec::new()
+    }
+
+    /// A layer that no place gives and that this machine has in another form, as a chain.
+    fn at_hand(&self, _layer: Digest) -> Option<Self::Chain> {
+        None
+    }
+
+    /// A chain whose bytes come, for some of its layers, from where other chains have those of the
+    /// same name.
+    fn renewed(&self, chain: Self::Chain, _donors: &BTreeMap<Digest, Self::Chain>) -> Self::Chain {
+        chain
+    }
+}
+
+/// What is wrong with an output whose bytes were asked for. Making it again helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// These of its layers cannot be had.
+    Layers(Vec<Digest>),
+    /// It is damaged.
+    Output,
 }
 
 /// What a step needs of an input.

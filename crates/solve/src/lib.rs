@@ -3,7 +3,8 @@
 //! Receives a graph, a [`Cache`] of earlier builds' records and an [`Executor`]; hands over the
 //! output that was asked for and what it learned of every step ([`Solved`]). Each step answers two
 //! questions, each once: what is your key, and, only if somebody needs it, what is your output.
-//! Invariant: no fault of a cache fails a build; a step whose record cannot be used runs.
+//! Invariant: no fault of a cache fails a build; a step whose record cannot be used runs, and of an
+//! output whose layers are partly lost, only the steps run that made those.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ mod report;
 mod solver;
 
 pub use cache::{Cache, Found, Link, NewRecord, RecordId};
-pub use executor::{Executor, Fetch};
+pub use executor::{Blame, Executor, Fetch};
 pub use facts::{InputFacts, Solved, StepFacts};
 pub use keys::{
     InputKey, StepKey, chain_id, content_record, git_record, http_record, is_commit, record_digest,

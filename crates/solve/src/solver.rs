@@ -8,27 +8,32 @@
 //! the step's and, for each input, one of its links leads to a record that matches the input
 //! (with the step's selector) or to the input's content.
 
+mod bytes;
+mod cells;
 mod lookup;
+mod losses;
+mod run;
 mod signature;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join_all, try_join_all};
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use graph::{Graph, Operation, Step, StepId, TaskEvent, chain_text};
+use graph::{Graph, Operation, StepId, TaskEvent, chain_text};
 use oci::Digest;
-use tokio::sync::{Notify, OnceCell, Semaphore, SetOnce};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::report::Running;
-use crate::{Cache, Executor, Fetch, Found, RecordId, Solved, StepFacts, StepKey, Tasks, step_key};
+use crate::{Cache, Executor, Found, Solved, StepFacts, Tasks, step_key};
 
+use cells::Cells;
 use lookup::Known;
+use losses::{Losses, Review};
 
 /// A step that could not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,10 @@ pub struct Solver<'a, E: Executor, C> {
     on_start: Option<OnStart<'a>>,
     /// Whether nothing is to run: only files that the user gives are looked at.
     surveys: AtomicBool,
+    /// Layers that records promised in vain.
+    losses: Losses<E::Chain>,
+    /// How often something derived from an output was forgotten.
+    changes: AtomicU64,
 }
 
 /// What steps made, by their signatures: for one solver, or for several that run side by side.
@@ -80,32 +89,6 @@ type OnMade<'a, E> = Box<dyn Fn(StepId, &<E as Executor>::Chain) + Send + Sync +
 
 /// Called when a step begins to run.
 type OnStart<'a> = Box<dyn Fn(StepId) + Send + Sync + 'a>;
-
-/// What is known of one step so far.
-struct Cells<E: Executor> {
-    key: StepKey,
-    /// The digests of a source, once its executor gave them.
-    source: OnceLock<Vec<Digest>>,
-    /// What keys alone find, and the files that the user gives.
-    keyed: SetOnce<Arc<Known<E::Chain>>>,
-    /// What contents find too.
-    known: SetOnce<Arc<Known<E::Chain>>>,
-    /// An output that the step made because no record's could be used.
-    ran: SetOnce<E::Output>,
-    /// Whether the three were asked for.
-    asked: [AtomicBool; 3],
-    /// Records of this machine that were saved for it.
-    saved: Mutex<Vec<RecordId>>,
-    /// For each input that counts by content, its content's record.
-    contents: Vec<OnceCell<Digest>>,
-    signature: OnceLock<Digest>,
-    /// Whether this step itself was executed, and not only another with its signature.
-    executed: AtomicBool,
-    /// Whether progress has been told how it was come by.
-    told: AtomicBool,
-    /// Records whose bytes were asked for and are gone, by place in `Known::found`.
-    lost: Mutex<BTreeSet<usize>>,
-}
 
 /// What a step can be asked.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +130,8 @@ where
             on_made: None,
             on_start: None,
             surveys: AtomicBool::new(false),
+            losses: Losses::default(),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -183,7 +168,9 @@ where
     }
 
     /// Finds or makes the outputs of several targets at the same time, in their order. What they
-    /// share is done once.
+    /// share is done once. Whoever cannot get the bytes of something that was found says so
+    /// ([`Solver::lose`]) and solves again: that makes what was lost, and whatever else was done
+    /// stays done.
     ///
     /// # Errors
     /// As [`Solver::solve`].
@@ -191,12 +178,36 @@ where
         &self,
         targets: &[StepId],
     ) -> Result<Solved<Vec<E::Output>, E::Chain>, E> {
-        let outputs = join_all(targets.iter().map(|target| self.output(*target)));
-        let output = self.drive(outputs).await?;
-        for id in self.reachable(targets) {
+        let reachable = self.reachable(targets);
+        let solved = async {
+            let current = join_all(targets.iter().map(|target| self.current(*target))).await;
+            // A cache is given outputs of steps that no target needs.
+            join_all(reachable.iter().map(|id| self.settle(*id))).await;
+            current.into_iter().map(|current| current.output).collect()
+        };
+        let output = self.drive(solved).await?;
+        for id in reachable {
             self.tell_unneeded(id);
         }
         Ok(Solved { output, steps: self.learned(targets) })
+    }
+
+    /// Makes lost layers of what was found of a step.
+    async fn settle(&self, id: StepId) {
+        while let Some(chain) = self.offered(id)
+            && let Review::Lacks(layer) = self.losses.review(&self.executor.layers(&chain))
+        {
+            self.remake(id, &chain, layer).await;
+        }
+    }
+
+    /// The chain of what a step made, or was found with.
+    fn offered(&self, id: StepId) -> Option<E::Chain> {
+        let cells = self.cells(id);
+        match cells.made() {
+            Some((_, output)) => self.executor.chain_of(&output),
+            None => self.usable(id, cells.best_known()?).map(|(_, found)| found.chain.clone()),
+        }
     }
 
     /// Looks up every step that targets stand on, and runs none. Contents of what is not a folder
@@ -226,17 +237,21 @@ where
     async fn drive<T>(&self, goal: impl Future<Output = T>) -> Result<T, E> {
         let mut goal = std::pin::pin!(goal);
         let mut jobs = FuturesUnordered::new();
-        loop {
+        let value = loop {
             let asked =
                 std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
             jobs.extend(asked.into_iter().map(|job| self.work(job)));
             tokio::select! {
                 biased;
-                value = &mut goal => return Ok(value),
+                value = &mut goal => break value,
                 () = self.was_asked.notified() => (),
                 Some(done) = jobs.next() => done?,
             }
-        }
+        };
+        // What nobody waits for any more was dropped, and can be asked for again.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.cells.iter().for_each(Cells::withdraw);
+        Ok(value)
     }
 
     fn ask(&self, job: Job) {
@@ -256,7 +271,14 @@ where
         match job {
             Job::LookUpKeys(id) => drop(self.cells(id).keyed.set(self.look_up_keys(id).await?)),
             Job::LookUp(id) => drop(self.cells(id).known.set(self.look_up(id).await?)),
-            Job::Run(id) => drop(self.cells(id).ran.set(self.run_now(id).await?)),
+            Job::Run(id) => {
+                let output = self.run_now(id).await?;
+                self.note_made(id, &output);
+                if self.cells(id).was_doubted() || !self.losses.is_empty() {
+                    self.note_changed(id);
+                }
+                drop(self.cells(id).attempt().set(output));
+            }
         }
         Ok(())
     }
@@ -265,16 +287,7 @@ where
         &self.cells[id.0 as usize]
     }
 
-    /// The output of a step, wherever its bytes are.
-    async fn output(&self, id: StepId) -> E::Output {
-        let known = self.known(id).await;
-        match self.usable(id, &known) {
-            Some((_, found)) => self.executor.restore(found.chain.clone()),
-            None => self.run(id).await,
-        }
-    }
-
-    /// The newest output of the records that is not known to be gone.
+    /// The newest output of the records that is not known to be of no use.
     fn usable<'k>(
         &self,
         id: StepId,
@@ -283,171 +296,35 @@ where
         if self.graph.step(id).ignore_cache {
             return None;
         }
-        let lost = self.cells(id).lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let given_up = self.cells(id).given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_useless = |found: &Found<E::Chain>| {
+            !self.losses.is_empty()
+                && matches!(
+                    self.losses.review(&self.executor.layers(&found.chain)),
+                    Review::Useless
+                )
+        };
         let mut found = known.found.iter().enumerate();
-        found.find(|(index, _)| !lost.contains(index)).map(|(index, (_, found))| (index, found))
-    }
-
-    /// Brings here what a consumer needs of its input's output.
-    async fn fetched(&self, consumer: StepId, input: usize) -> Result<E::Output, E> {
-        let step = self.graph.step(consumer);
-        let id = step.inputs[input];
-        let shown_by = if self.is_image(id) { id } else { consumer };
-        let fetch = |output: E::Output| {
-            async move {
-                self.executor.fetch(Fetch { step, input, output: &output, shown_by }).await
-            }
-            .boxed()
-        };
-        self.with_bytes(id, consumer, fetch).await.map(|(output, ())| output)
-    }
-
-    /// Does something that needs bytes of a step's output. A record whose bytes are gone is a
-    /// miss: it is said once, and the next record is tried, or the step runs.
-    async fn with_bytes<'f, T>(
-        &self,
-        id: StepId,
-        consumer: StepId,
-        work: impl Fn(E::Output) -> BoxFuture<'f, std::result::Result<T, E::Error>>,
-    ) -> Result<(E::Output, T), E> {
-        let known = self.known(id).await;
-        while let Some((index, found)) = self.usable(id, &known)
-            && self.cells(id).ran.get().is_none()
-        {
-            let output = self.executor.restore(found.chain.clone());
-            match work(output.clone()).await {
-                Ok(value) => return Ok((output, value)),
-                Err(error) if self.executor.blames_output(&error) => {
-                    self.give_up(id, index, found, &error);
-                }
-                Err(source) => return Err(SolveError { step: consumer, source }),
-            }
-        }
-        let output = self.run(id).await;
-        let moving = self.start_moving(id);
-        let result = work(output.clone()).await;
-        let result = result.map_err(|source| {
-            let step = if self.executor.blames_output(&source) { id } else { consumer };
-            SolveError { step, source }
-        });
-        if let Some(moving) = moving {
-            match &result {
-                Err(error) if error.step == id => moving.failed(&chain_text(&error.source)),
-                _ => moving.done(),
-            }
-        }
-        result.map(|value| (output, value))
-    }
-
-    fn give_up(&self, id: StepId, index: usize, found: &Found<E::Chain>, error: &E::Error) {
-        let new = self.cells(id).lost.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
-        if new {
-            let error = chain_text(error);
-            let text = format!("a record of {} cannot be used: {error}", found.source);
-            self.tasks.send(id, TaskEvent::Warning(text.into()));
-        }
-    }
-
-    /// Runs a step, once.
-    async fn run(&self, id: StepId) -> E::Output {
-        self.ask(Job::Run(id));
-        self.cells(id).ran.wait().await.clone()
-    }
-
-    async fn run_now(&self, id: StepId) -> Result<E::Output, E> {
-        let step = self.graph.step(id);
-        if let Some((step, source)) = self.refused(id) {
-            self.tasks.start(step).failed(&chain_text(&source));
-            return Err(SolveError { step, source });
-        }
-        let fetched = (0..step.inputs.len()).map(|input| self.fetched(id, input));
-        let inputs = try_join_all(fetched).await?;
-        self.learn_contents(id).await?;
-        if step.inputs.is_empty() {
-            return self.execute(id, step, inputs).await;
-        }
-        let cell = self
-            .made
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(self.signature(id))
-            .or_default()
-            .clone();
-        let make = || async {
-            let output = self.execute(id, step, inputs).await?;
-            if let (Some(made), Some(chain)) = (&self.on_made, self.executor.chain_of(&output)) {
-                made(id, &chain);
-            }
-            Ok(output)
-        };
-        let output = cell.get_or_try_init(make).await?.clone();
-        let records = self.cells(id).best_known().map(|known| &known.records);
-        self.save(id, self.executor.chain_of(&output), records);
-        Ok(output)
-    }
-
-    /// If a step may not run: the lowest of those that would have to, and may not. It is the one to
-    /// tell of, the others would run because of it.
-    fn refused(&self, id: StepId) -> Option<(StepId, E::Error)> {
-        self.executor.refuses(id)?;
-        let is_missing = |id: &StepId| {
-            let known = self.cells(*id).best_known();
-            known.is_some_and(|known| self.usable(*id, known).is_none())
-        };
-        let (mut missing, mut open) = (BTreeSet::from([id]), vec![id]);
-        while let Some(id) = open.pop() {
-            let inputs = self.graph.step(id).inputs.iter().copied();
-            open.extend(inputs.filter(is_missing).filter(|input| missing.insert(*input)));
-        }
-        missing.into_iter().find_map(|id| Some((id, self.executor.refuses(id)?)))
-    }
-
-    async fn execute(
-        &self,
-        id: StepId,
-        step: &Step,
-        inputs: Vec<E::Output>,
-    ) -> Result<E::Output, E> {
-        let _permit = match step.operation {
-            Operation::Run(_) | Operation::Files(_) => self.runs.acquire().await.ok(),
-            _ => None,
-        };
-        // An image's bytes stay where they are: it is told of when they move.
-        let quiet = self.is_image(id) || matches!(step.operation, Operation::Http(_));
-        let running = (!quiet).then(|| self.tasks.start(id));
-        self.cells(id).executed.store(true, Ordering::Relaxed);
-        self.cells(id).told.fetch_or(!quiet, Ordering::Relaxed);
-        if let Some(start) = &self.on_start {
-            start(id);
-        }
-        match self.executor.run(id, step, inputs).await {
-            Ok(output) => {
-                if let Some(running) = running {
-                    running.done();
-                }
-                Ok(output)
-            }
-            Err(source) => {
-                match running {
-                    Some(running) => running.failed(&chain_text(&source)),
-                    None => self.tasks.start(id).failed(&chain_text(&source)),
-                }
-                Err(SolveError { step: id, source })
-            }
-        }
+        found
+            .find(|(index, (_, found))| !given_up.contains(index) && !is_useless(found))
+            .map(|(index, (_, found))| (index, found))
     }
 
     fn facts(&self, id: StepId) -> StepFacts<E::Chain> {
         let cells = self.cells(id);
-        let ran = cells.ran.get();
         let known = cells.best_known();
         let found = known.and_then(|known| self.usable(id, known).map(|(_, found)| found.clone()));
         let records = known.map(|known| self.informants(id, known, found.as_ref()));
-        let (output, cached) = match (ran, found) {
-            (Some(output), _) => (self.executor.chain_of(output), None),
-            (None, Some(found)) => (Some(found.chain), Some(found.source)),
-            (None, None) => (None, None),
+        let output = self.offered(id).and_then(|chain| {
+            match self.losses.review(&self.executor.layers(&chain)) {
+                Review::Usable(donors) if donors.is_empty() => Some(chain),
+                Review::Usable(donors) => Some(self.executor.renewed(chain, &donors)),
+                Review::Lacks(_) | Review::Useless => None,
+            }
+        });
+        let cached = match cells.made() {
+            Some(_) => None,
+            None => found.map(|found| found.source),
         };
         let is_source = self.graph.step(id).inputs.is_empty();
         let executed = cells.executed.load(Ordering::Relaxed);
@@ -519,36 +396,6 @@ where
         let local = matches!(self.graph.step(id).operation, Operation::Local(_));
         if !local {
             self.tell_cached(id, &Arc::from("key"));
-        }
-    }
-}
-
-impl<E: Executor> Cells<E> {
-    /// Record digests of the step.
-    fn digests(&self) -> &[Digest] {
-        self.source.get().unwrap_or(&self.key.digests)
-    }
-
-    /// What is known so far: of a step that nobody asked for more than its keys, those.
-    fn best_known(&self) -> Option<&Arc<Known<E::Chain>>> {
-        self.known.get().or_else(|| self.keyed.get())
-    }
-
-    fn new(key: StepKey) -> Self {
-        let contents = key.inputs.iter().map(|_| OnceCell::new()).collect();
-        Self {
-            key,
-            source: OnceLock::new(),
-            keyed: SetOnce::new(),
-            known: SetOnce::new(),
-            ran: SetOnce::new(),
-            asked: Default::default(),
-            saved: Mutex::default(),
-            contents,
-            signature: OnceLock::new(),
-            executed: AtomicBool::new(false),
-            told: AtomicBool::new(false),
-            lost: Mutex::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use graph::{
     MountKind, Node, Operation, RunOp, Step, StepId,
 };
 use oci::{Digest, Platform};
-use solve::{Cache, Executor, Fetch, Found, NewRecord, RecordId, Solver, Tasks};
+use solve::{Blame, Cache, Executor, Fetch, Found, NewRecord, RecordId, Solver, Tasks};
 use tokio::sync::Barrier;
 
 /// Knows nothing and keeps nothing.
@@ -61,8 +61,8 @@ impl Executor for Together {
         Ok(Digest::of(id.0.to_be_bytes()))
     }
 
-    fn blames_output(&self, _: &Infallible) -> bool {
-        false
+    fn blame(&self, _: &Infallible) -> Option<Blame> {
+        None
     }
 
     fn chain_of(&self, (): &()) -> Option<()> {

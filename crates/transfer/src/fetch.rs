@@ -1,22 +1,23 @@
 //! Layers into the store: as blobs, or unpacked.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, future};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream, StreamExt, future};
 use graph::{TaskId, chain_text};
 use oci::{Descriptor, Digest};
-use store::{Layer, PackedLayer, Place};
+use store::{BlobWriter, Layer, PackedLayer, Place, Store};
 use tokio::io::AsyncRead;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use crate::{Error, Meter, Transfer, blocking};
+use crate::{Destination, Error, Meter, Transfer, all, blocking};
 
 /// A blob that begins to come.
 struct Opened {
@@ -36,7 +37,7 @@ impl Transfer {
     /// [`Error::Lost`] if no place has a layer, [`Error::Store`] if the store cannot keep it.
     pub async fn unpack(&self, chain: &[Layer], task: Option<TaskId>) -> Result<(), Error> {
         let work = (0..chain.len()).map(|index| self.unpack_one(chain, index, task));
-        future::try_join_all(work).await.map(drop)
+        all(future::join_all(work).await).map(drop)
     }
 
     /// Unpacks one layer of a chain.
@@ -73,8 +74,49 @@ impl Transfer {
         if self.store().is_unpacked(&diff_id).map_err(|source| Error::Store { diff_id, source })? {
             return Ok(());
         }
-        let work = |opened| self.unpack_stream(opened, chain, index, task);
-        self.with_any_source(layer, task, work).await
+        match &layer.blob {
+            // Whoever wants it as a blob at the same time waits, and finds it.
+            Some(blob) if self.is_wanted(layer) => {
+                let unpack = || self.unpack_from_places(chain, index, task);
+                self.shared.blobs.get(blob.digest, unpack).await?;
+                // Somebody brought it as a blob, and nobody unpacked it.
+                match self.store().is_unpacked(&diff_id) {
+                    Ok(true) => Ok(()),
+                    _ => self.unpack_from_places(chain, index, task).await,
+                }
+            }
+            _ => self.unpack_from_places(chain, index, task).await,
+        }
+    }
+
+    /// Boxed: the futures of who waits for layers are nested deep enough for the compiler.
+    fn unpack_from_places<'a>(
+        &'a self,
+        chain: &'a [Layer],
+        index: usize,
+        task: Option<TaskId>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let work = move |opened| self.unpack_stream(opened, chain, index, task);
+        self.with_any_source(&chain[index], task, work).boxed()
+    }
+
+    /// Keeps the blobs of layers when these come, if they are to go to a destination: they move
+    /// once.
+    pub fn keep_for(&self, destination: Destination) {
+        let mut wanted = self.shared.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.push(destination);
+    }
+
+    /// Whether a layer has to be sent somewhere as it is. A registry takes what it has in another
+    /// repository from there.
+    fn is_wanted(&self, layer: &Layer) -> bool {
+        let wanted = self.shared.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_on = |place: &Place, host: &str| matches!(place, Place::Registry { repository, .. } if repository.host() == host);
+        let lacks = |destination: &Destination| match destination {
+            Destination::Registry(host) => !layer.places.iter().any(|place| is_on(place, host)),
+            Destination::Elsewhere => true,
+        };
+        !layer.places.is_empty() && wanted.iter().any(lacks)
     }
 
     /// Does something with the bytes of a layer, from the first source that has them whole.
@@ -91,6 +133,8 @@ impl Transfer {
             let lane = self.shared.lanes.clone().acquire_owned().await.ok();
             let result = match self.open(&source, layer, task).await {
                 Ok((stream, blob)) => match work(Opened { stream, blob, lane }).await {
+                    // One below that it links to is lost, and not this one.
+                    Err(error @ Error::Lost { .. }) => return Err(error),
                     Err(error) if error.is_of_this_machine() => return Err(error),
                     result => result.map_err(|error| chain_text(&error)),
                 },
@@ -122,10 +166,14 @@ impl Transfer {
         let (store, diff_id) = (self.store().clone(), chain[index].diff_id);
         let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
         let Opened { stream, blob, lane } = opened;
+        let keeps =
+            self.is_wanted(&chain[index]) && !self.store().has_blob(&blob.digest).unwrap_or(true);
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         let (transfer, below, runtime) =
             (self.clone(), chain[..index].to_vec(), tokio::runtime::Handle::current());
         blocking(move || {
+            let mut reader = Kept::new(reader, keeps.then_some(&store));
+            let lost_below = Mutex::new(None);
             let lane = Mutex::new(lane);
             // A layer that links to files of one below waits for that one; those below wait for
             // none above, so nobody waits for himself. Who waits leaves his lane to the others.
@@ -134,20 +182,31 @@ impl Transfer {
                 let at = below.iter().rposition(|layer| layer.diff_id == *wanted);
                 let result = at.map(|at| runtime.block_on(transfer.unpack_one(&below, at, task)));
                 match result {
-                    Some(Err(Error::Store { source, .. })) => Err(source),
-                    // What else went wrong shows when the store does not find the parent.
-                    _ => Ok(()),
+                    Some(Err(Error::Store { source, .. })) => return Err(source),
+                    Some(Err(error)) => {
+                        *lost_below.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    }
+                    Some(Ok(())) | None => (),
                 }
+                // What went wrong shows when the store does not find the parent.
+                Ok(())
             };
             let layer = PackedLayer {
                 wait_for: Some(&wait_for),
                 ..PackedLayer::new(&blob, diff_id, &parents)
             };
-            store.unpack(reader, &layer)
+            let unpacked = store.unpack(&mut reader, &layer);
+            let lost_below = lost_below.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match (unpacked, lost_below) {
+                (Ok(_), _) => {
+                    reader.keep(&blob);
+                    Ok(())
+                }
+                (Err(_), Some(error)) => Err(error),
+                (Err(source), None) => Err(Error::Store { diff_id, source }),
+            }
         })
         .await
-        .map(drop)
-        .map_err(|source| Error::Store { diff_id, source })
     }
 
     /// Brings the blob of a layer into the store as it is.
@@ -240,6 +299,35 @@ impl Transfer {
     }
 }
 
+/// A reader of a blob, which keeps what it reads where that is wanted. A blob that cannot be kept
+/// is fetched by whoever wants it.
+struct Kept<R> {
+    reader: R,
+    writer: Option<BlobWriter>,
+}
+
+impl<R> Kept<R> {
+    fn new(reader: R, store: Option<&Store>) -> Self {
+        Self { reader, writer: store.and_then(|store| store.blob_writer().ok()) }
+    }
+
+    fn keep(self, blob: &Descriptor) {
+        drop(self.writer.map(|writer| writer.commit(Some((blob.digest, blob.size)))));
+    }
+}
+
+impl<R: io::Read> io::Read for Kept<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(bytes)?;
+        if let Some(writer) = &mut self.writer
+            && writer.write_all(&bytes[..count]).is_err()
+        {
+            self.writer = None;
+        }
+        Ok(count)
+    }
+}
+
 /// Counts what flows, and says when it is over.
 fn metered(
     stream: impl Stream<Item = io::Result<Bytes>> + Send,
@@ -303,5 +391,5 @@ impl std::fmt::Display for Source {
 
 fn lost(layer: &Layer, tried: String) -> Error {
     let tried = if tried.is_empty() { "no place is known that has it".into() } else { tried };
-    Error::Lost { diff_id: layer.diff_id, tried }
+    Error::Lost { layers: vec![layer.diff_id], tried }
 }

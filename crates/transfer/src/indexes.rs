@@ -7,7 +7,7 @@ use graph::TaskId;
 use oci::Digest;
 use store::{Layer, LayerIndex};
 
-use crate::{Error, Transfer};
+use crate::{Error, Transfer, all};
 
 /// Knows indexes of layers that are not here.
 pub trait IndexSource: Send + Sync {
@@ -45,7 +45,7 @@ impl Transfer {
         }
         let missing = self.without_index(chain);
         let unpacked = missing.into_iter().map(|index| self.unpack_at(chain, index, task));
-        future::try_join_all(unpacked).await.map(drop)
+        all(future::join_all(unpacked).await).map(drop)
     }
 
     /// Places in a chain of the layers that have no index here.

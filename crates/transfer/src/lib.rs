@@ -16,7 +16,7 @@ mod progress;
 mod remote;
 mod upload;
 
-pub use error::{Error, lost_layer};
+pub use error::{Error, all, lost_layers};
 pub use graph::chain_text;
 pub use indexes::IndexSource;
 pub use layout::{
@@ -25,7 +25,7 @@ pub use layout::{
 };
 pub use progress::Meter;
 pub use remote::{Remote, RemoteError, RemoteStream};
-pub use upload::{LayerFormat, RemoteUpload, Target, Upload};
+pub use upload::{Destination, LayerFormat, RemoteUpload, Target, Upload};
 
 use std::sync::{Arc, OnceLock};
 
@@ -55,6 +55,8 @@ struct Shared {
     blobs: Memo<Digest, ()>,
     /// Blobs that are, or are being, made of unpacked layers.
     made: Memo<(Digest, store::Compression), Descriptor>,
+    /// Where layers will go as they are: what has to go there is kept as it comes.
+    wanted_by: std::sync::Mutex<Vec<Destination>>,
     /// Blobs that are, or are being, sent somewhere.
     sent: Memo<(Digest, SentTo), ()>,
     /// How many layers come at the same time.
@@ -93,6 +95,7 @@ impl Transfer {
                 unpacked: Memo::default(),
                 blobs: Memo::default(),
                 made: Memo::default(),
+                wanted_by: std::sync::Mutex::default(),
                 sent: Memo::default(),
                 lanes: Arc::new(Semaphore::new(LANES)),
                 send_lanes: Semaphore::new(LANES),
@@ -100,6 +103,13 @@ impl Transfer {
                 index_gate: tokio::sync::Mutex::default(),
             }),
         }
+    }
+
+    /// A mover that knows the same places, and nothing of what was moved so far.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let Shared { store, client, events, remotes, .. } = &*self.shared;
+        Self::with_remotes(store.clone(), client.clone(), events.clone(), remotes.clone())
     }
 
     /// The store.

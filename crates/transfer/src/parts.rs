@@ -12,7 +12,7 @@ use graph::{TaskId, chain_text};
 use oci::Descriptor;
 use store::{Layer, LayerPaths, Part, Place};
 
-use crate::{Error, Meter, Transfer, blocking};
+use crate::{Error, Meter, Transfer, all, blocking};
 
 /// Ranges that are asked for at the same time.
 const AT_ONCE: usize = 2;
@@ -33,7 +33,7 @@ impl Transfer {
             let paths = wanted.get(&layer.diff_id)?;
             Some(self.fetch_files_of(chain, index, paths, task))
         });
-        future::try_join_all(fetched).await.map(drop)
+        all(future::join_all(fetched).await).map(drop)
     }
 
     async fn fetch_files_of(

@@ -19,6 +19,15 @@ pub struct Target {
     pub insecure: bool,
 }
 
+/// Where layers will go as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The registry at this host. What it has in one repository it gives to another.
+    Registry(String),
+    /// A file, a folder, another kind of place.
+    Elsewhere,
+}
+
 /// Where a blob was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SentTo {

@@ -17,7 +17,7 @@ use store::{
     Store, Time,
 };
 use testing::FakeRegistry;
-use transfer::{Error, LayerFormat, Target, Transfer, Upload};
+use transfer::{Destination, Error, LayerFormat, Target, Transfer, Upload};
 
 const AS_IT_IS: LayerFormat = LayerFormat { compression: Compression::Gzip(None), force: false };
 
@@ -174,6 +174,46 @@ async fn the_next_place_serves_where_one_lacks_or_spoils_a_layer() {
     assert_eq!(world.store().read_blob(&layer.diff_id).unwrap(), bytes);
 }
 
+/// A base on one registry, a target on another: the base's layer comes once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unpacked_and_sent_on_comes_once() {
+    let (world, other) = (World::new(), FakeRegistry::start());
+    let target = Target { repository: Repository::new(other.host(), "app"), insecure: false };
+    let layer = world.put("base", &file("a", "content"));
+    world.transfer.keep_for(Destination::Registry(other.host().to_owned()));
+    world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
+    let to = Upload { target: &target, task: None };
+    world.transfer.upload(std::slice::from_ref(&layer), 0, AS_IT_IS, to).await.unwrap();
+    assert!(other.has_blob("app", layer.diff_id));
+    assert_eq!(world.asked(&format!("GET /v2/base/blobs/{}", layer.diff_id)), 1);
+
+    // Where the registry itself has it, it is taken from there, and nothing is kept.
+    let layer = world.put("base", &file("b", "content"));
+    world.transfer.keep_for(Destination::Registry(world.registry.host().to_owned()));
+    let alone = world.transfer.afresh();
+    alone.keep_for(Destination::Registry(world.registry.host().to_owned()));
+    alone.unpack(std::slice::from_ref(&layer), None).await.unwrap();
+    assert!(!world.store().has_blob(&layer.diff_id).unwrap());
+}
+
+/// Two layers that are gone are told at once: what made them can run side by side.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_layers_that_are_lost_are_named() {
+    let world = World::new();
+    let place = || vec![world.place("app")];
+    let there = world.put("app", &file("there", ""));
+    let (one, two) = (layer(&file("one", ""), place()), layer(&file("two", ""), place()));
+    let chain = [one.clone(), there, two.clone()];
+    let error = world.transfer.unpack(&chain, None).await.unwrap_err();
+    assert_eq!(transfer::lost_layers(&error), [one.diff_id, two.diff_id]);
+    assert!(world.store().is_unpacked(&chain[1].diff_id).unwrap());
+
+    // A layer that links to one that is lost is not lost itself.
+    let linked = world.put("app", &link("link", "one"));
+    let error = world.transfer.unpack(&[one.clone(), linked], None).await.unwrap_err();
+    assert_eq!(transfer::lost_layers(&error), [one.diff_id]);
+}
+
 #[tokio::test]
 async fn a_layer_that_is_nowhere_names_the_places_that_were_asked() {
     let world = World::new();
@@ -188,7 +228,7 @@ async fn a_layer_that_is_nowhere_names_the_places_that_were_asked() {
     ] {
         let host = world.registry.host();
         let text = error.to_string();
-        assert!(matches!(error, Error::Lost { diff_id, .. } if diff_id == layer.diff_id));
+        assert!(matches!(error, Error::Lost { layers, .. } if layers == [layer.diff_id]));
         for place in
             [format!("`{host}/one`"), format!("`{}`", folder.display()), format!("`{host}/two`")]
         {

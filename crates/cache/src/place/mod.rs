@@ -28,6 +28,8 @@ pub use map::{HTTP_HEADER, MapPlace, MapSettings, MapStore, REDIS_PASSWORD};
 pub use registry::RegistryPlace;
 pub use secret::Credentials;
 
+use std::collections::BTreeSet;
+
 use graph::TaskId;
 use oci::Digest;
 use store::Layer;
@@ -190,7 +192,7 @@ impl Place {
         layers: &[Layer],
         format: LayerFormat,
         task: Option<TaskId>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), transfer::Error> {
         let Some(top) = layers.len().checked_sub(1) else { return Ok(()) };
         match self {
             Self::Registry(place) => {
@@ -212,6 +214,41 @@ impl Place {
             Self::Folder(_) => transfer.blob(layers, top, format, task).await.map(drop)?,
         }
         Ok(())
+    }
+
+    /// Where its layers are, as layers call it; none where layers call it by a name of its own.
+    pub(crate) fn blobs(&self) -> Option<store::Place> {
+        let target = match self {
+            Self::Registry(place) => place.target(),
+            Self::Map(place) => place.target(),
+            Self::Folder(place) => return Some(store::Place::Layout(place.folder.clone())),
+            Self::Bucket(_) | Self::Github(_) => return None,
+        };
+        let transfer::Target { repository, insecure } = target;
+        Some(store::Place::Registry { repository, insecure })
+    }
+
+    /// Layers of a cache, by the digests of their blobs, that the place turns out to have lost,
+    /// where it refuses a cache for that.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub(crate) async fn missing(
+        &self,
+        client: &::registry::Client,
+        contents: &Contents,
+    ) -> Result<BTreeSet<Digest>, Error> {
+        match self {
+            Self::Registry(place) => {
+                let repository = place.reference.repository();
+                let client = client.for_host(repository.host(), place.insecure);
+                let blobs = contents.config.layers.iter().map(|layer| layer.blob);
+                Ok(client.missing(repository, blobs).await?)
+            }
+            Self::Folder(_) | Self::Bucket(_) | Self::Github(_) | Self::Map(_) => {
+                Ok(BTreeSet::new())
+            }
+        }
     }
 
     /// Digest of the document that holds together what the place has now; none if there is nothing.

@@ -217,8 +217,8 @@ impl Executor for Machine {
         Ok(output.top().unwrap().diff_id)
     }
 
-    fn blames_output(&self, _: &transfer::Error) -> bool {
-        true
+    fn blame(&self, _: &transfer::Error) -> Option<solve::Blame> {
+        Some(solve::Blame::Output)
     }
 
     fn chain_of(&self, output: &Chain) -> Option<Chain> {

@@ -6,6 +6,7 @@ mod docker_config;
 mod environment;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci::Platform;
 use store::tar::Limits;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub mirrors: Vec<(String, String)>,
     /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
     pub insecure_registries: Vec<String>,
+    /// `KILN_REGISTRY_TIMEOUT`: how long a registry may say nothing.
+    pub registry_timeout: Option<Duration>,
     /// A file that is read instead of standard input.
     pub input: Option<PathBuf>,
     /// What a `buildkitd.toml` or another tool's command line says of single registries.
@@ -185,6 +188,10 @@ impl Settings {
             )
             .map(str::to_owned)
             .collect(),
+            registry_timeout: environment
+                .get("KILN_REGISTRY_TIMEOUT")
+                .map(registry_timeout)
+                .transpose()?,
             input: None,
             registries: buildkitd.registries(),
             insecure: false,
@@ -233,6 +240,14 @@ fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
         }
     }
     Ok(limits)
+}
+
+/// Reads seconds, as `90` or `2.5`.
+fn registry_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("KILN_REGISTRY_TIMEOUT: `{text}` is no number of seconds, as 90"))
 }
 
 /// Words between commas and blanks.
@@ -294,6 +309,15 @@ mod tests {
         assert_eq!(read("").unwrap(), Limits::DEFAULT);
         for text in ["entries", "entries=-1", "bytes=x", "bytes=-1", "files=3", "5"] {
             assert!(read(text).unwrap_err().contains("KILN_ARCHIVE_LIMIT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_in_seconds() {
+        assert_eq!(registry_timeout("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(registry_timeout(" 0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "0", "-1", "soon", "nan", "inf", "1e300"] {
+            assert!(registry_timeout(text).unwrap_err().contains("KILN_REGISTRY_TIMEOUT"));
         }
     }
 

@@ -158,7 +158,7 @@ where
     /// Records that an input's content leads to, if that is known.
     fn linked_by_content(&self, id: StepId, index: usize) -> BTreeSet<RecordId> {
         let cells = self.cells(id);
-        let roots = cells.contents[index].get().map(|content| self.cache.roots(*content));
+        let roots = cells.content(index).map(|content| self.cache.roots(content));
         self.links(&cells.key, index, roots.into_iter().flatten(), None)
     }
 
@@ -246,9 +246,9 @@ where
     /// Whether contents were computed of inputs that have records: next time those records are to
     /// lead here, and nobody computes anything.
     fn has_new_links(&self, id: StepId) -> bool {
-        let contents = &self.cells(id).contents;
-        std::iter::zip(contents, &self.graph.step(id).inputs).any(|(content, input)| {
-            content.get().is_some() && !self.local_records(*input).is_empty()
+        let cells = self.cells(id);
+        self.graph.step(id).inputs.iter().enumerate().any(|(index, input)| {
+            cells.content(index).is_some() && !self.local_records(*input).is_empty()
         })
     }
 
@@ -274,7 +274,7 @@ where
             let (_, content) = self.with_bytes(input, id, content).await?;
             Ok(content_record(content))
         };
-        cells.contents[index].get_or_try_init(compute).await.map(drop)
+        cells.content_cell(index).get_or_try_init(compute).await.map(drop)
     }
 
     /// Keeps a record of a step on this machine. `records` are those that match the step.
@@ -329,8 +329,7 @@ where
         let cells = self.cells(id);
         let facts = |(index, input): (usize, &StepId)| {
             let key = &cells.key.inputs[index];
-            let mut contents: BTreeSet<Digest> =
-                cells.contents[index].get().copied().into_iter().collect();
+            let mut contents: BTreeSet<Digest> = cells.read_content(index).into_iter().collect();
             if key.content.is_some()
                 && contents.is_empty()
                 && let Some(records) = records

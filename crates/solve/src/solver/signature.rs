@@ -16,16 +16,16 @@ where
     pub(super) fn signature(&self, id: StepId) -> Digest {
         let mut open = vec![id];
         while let Some(&at) = open.last() {
-            let unnamed = |input: &&StepId| self.cells(**input).signature.get().is_none();
+            let unnamed = |input: &&StepId| self.cells(**input).signature().is_none();
             let missing: Vec<StepId> =
                 self.graph.step(at).inputs.iter().filter(unnamed).copied().collect();
             if missing.is_empty() {
-                self.cells(at).signature.get_or_init(|| self.signature_of(at));
+                self.cells(at).set_signature(self.signature_of(at));
                 open.pop();
             }
             open.extend(missing);
         }
-        *self.cells(id).signature.get_or_init(|| self.signature_of(id))
+        self.cells(id).signature().unwrap_or_else(|| self.signature_of(id))
     }
 
     fn signature_of(&self, id: StepId) -> Digest {
@@ -38,11 +38,15 @@ where
         if cells.digests().is_empty() {
             hasher.update(format!("step {}", id.0));
         }
+        // What ran on an output that is made otherwise now does not serve.
+        if cells.repeats() > 0 {
+            hasher.update(format!("again {}", cells.repeats()));
+        }
         for (index, (input, key)) in step.inputs.iter().zip(&cells.key.inputs).enumerate() {
-            match (&key.content, cells.contents[index].get()) {
+            match (&key.content, cells.content(index)) {
                 (Some(_), Some(content)) => hasher.update(content.as_bytes()),
                 _ => {
-                    let input = self.cells(*input).signature.get();
+                    let input = self.cells(*input).signature();
                     hasher.update(format!("{input:?} {:?}", key.selector));
                 }
             }

@@ -1,5 +1,6 @@
 //! The solver on toy steps, with counts of what it asked for.
 
+mod losses;
 mod properties;
 mod toys;
 
@@ -164,7 +165,10 @@ fn a_blob_that_is_gone_is_a_miss_and_said_once() {
     assert!(built.counts.fetches.contains(&"base".to_owned()), "the input of what runs again");
     let warnings = built.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].starts_with("a record of source 0 cannot be used: `"), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("records of source 0 cannot be used, their steps run: `"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::toys::{Memory, Toys, build, context, copy, image, merge, run};
 
 /// A step to be added: its kind, which text it has, and which of the steps before it reads.
-type Recipe = (u8, u8, usize, usize);
+pub(super) type Recipe = (u8, u8, usize, usize);
 
-fn graph_of(recipes: &[Recipe]) -> (Graph, StepId) {
+pub(super) fn graph_of(recipes: &[Recipe]) -> (Graph, StepId) {
     let mut graph = Graph::new();
     let mut steps =
         vec![image(&mut graph, "base"), image(&mut graph, "tools"), context(&mut graph, "context")];

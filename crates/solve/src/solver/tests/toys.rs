@@ -11,7 +11,8 @@ use graph::{
 use oci::{Digest, Platform};
 
 use crate::{
-    Cache, Executor, Fetch, Found, Link, NewRecord, RecordId, SolveError, Solved, Solver, Tasks,
+    Blame, Cache, Executor, Fetch, Found, Link, NewRecord, RecordId, SolveError, Solved, Solver,
+    Tasks,
 };
 
 pub(super) fn step(name: &str, operation: Operation, inputs: &[StepId]) -> Step {
@@ -185,8 +186,8 @@ impl Executor for Toys {
         }
     }
 
-    fn blames_output(&self, error: &ToyError) -> bool {
-        matches!(error, ToyError::Gone(_))
+    fn blame(&self, error: &ToyError) -> Option<Blame> {
+        matches!(error, ToyError::Gone(_)).then_some(Blame::Output)
     }
 
     fn chain_of(&self, output: &String) -> Option<String> {

@@ -1,0 +1,135 @@
+//! Layers that records promise and nobody has.
+//!
+//! A layer is lost once in a build. It is `Missing` until the step that made it has run, then
+//! `Found` where that made the same, else `Gone`: what stands on it is of no use. A layer that was
+//! made in this build and is lost again is an error, so whoever tries again comes to an end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use graph::StepId;
+use oci::Digest;
+
+/// What became of the layers that were lost.
+pub(super) struct Losses<C> {
+    fates: Mutex<HashMap<Digest, Fate<C>>>,
+    /// Whether anything was lost: asked often, and most builds lose nothing.
+    any: AtomicBool,
+    /// Sources whose records were said to promise too much.
+    warned: Mutex<BTreeSet<Arc<str>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Fate<C> {
+    Missing,
+    /// In this chain, which a step made, or which was here.
+    Found(C, Option<StepId>),
+    Gone,
+}
+
+/// What is to be done with a chain.
+pub(super) enum Review<C> {
+    /// It can be used; some layers come from other chains.
+    Usable(BTreeMap<Digest, C>),
+    /// This layer has to be made first.
+    Lacks(Digest),
+    /// One of its layers is not made any more.
+    Useless,
+}
+
+/// What a user of a chain says of one of its layers.
+pub(super) struct Loss {
+    pub layer: Digest,
+    /// Whether the user had it from where it was found last.
+    pub is_found: bool,
+    /// Whether the step whose chain it is made it in this build, or stands for it as an image does.
+    pub is_own: bool,
+}
+
+impl<C> Default for Losses<C> {
+    fn default() -> Self {
+        Self { fates: Mutex::default(), any: AtomicBool::new(false), warned: Mutex::default() }
+    }
+}
+
+impl<C: Clone> Losses<C> {
+    fn fates(&self) -> MutexGuard<'_, HashMap<Digest, Fate<C>>> {
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no layer was lost so far.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.any.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a loss. Whether asking for the output once more can help.
+    pub(super) fn lose(&self, loss: &Loss, at_hand: impl FnOnce() -> Option<C>) -> bool {
+        let fates = &mut *self.fates();
+        let fate = match fates.get(&loss.layer) {
+            None => match (at_hand(), loss.is_own) {
+                (Some(chain), _) => Fate::Found(chain, None),
+                (None, false) => Fate::Missing,
+                (None, true) => return false,
+            },
+            Some(Fate::Found(..)) if !loss.is_found => return true,
+            Some(Fate::Found(_, None)) if !loss.is_own => Fate::Missing,
+            Some(Fate::Found(..)) => return false,
+            // It was lost when the user had begun already.
+            Some(Fate::Missing | Fate::Gone) => return true,
+        };
+        fates.insert(loss.layer, fate);
+        self.any.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether a layer that was lost is known to be somewhere now; none if it was not lost.
+    pub(super) fn is_found(&self, layer: Digest) -> Option<bool> {
+        self.fates().get(&layer).map(|fate| matches!(fate, Fate::Found(..)))
+    }
+
+    /// The step that made a layer again.
+    pub(super) fn maker(&self, layer: Digest) -> Option<StepId> {
+        match self.fates().get(&layer) {
+            Some(Fate::Found(_, maker)) => *maker,
+            _ => None,
+        }
+    }
+
+    /// Takes note that a step made layers; those that were lost are found.
+    pub(super) fn made(&self, layers: &[Digest], chain: &C, maker: StepId) {
+        let fates = &mut *self.fates();
+        for layer in layers {
+            if let Some(fate @ (Fate::Missing | Fate::Gone)) = fates.get_mut(layer) {
+                *fate = Fate::Found(chain.clone(), Some(maker));
+            }
+        }
+    }
+
+    /// Takes note that the step which made a layer has run: if that did not find it, nothing will.
+    pub(super) fn give_up(&self, layer: Digest) {
+        if let Some(fate @ Fate::Missing) = self.fates().get_mut(&layer) {
+            *fate = Fate::Gone;
+        }
+    }
+
+    /// Looks at the layers of a chain.
+    pub(super) fn review(&self, layers: &[Digest]) -> Review<C> {
+        let fates = self.fates();
+        let (mut lacks, mut donors) = (None, BTreeMap::new());
+        for layer in layers {
+            match fates.get(layer) {
+                None => (),
+                Some(Fate::Found(chain, _)) => drop(donors.insert(*layer, chain.clone())),
+                Some(Fate::Missing) => lacks = lacks.or(Some(*layer)),
+                Some(Fate::Gone) => return Review::Useless,
+            }
+        }
+        lacks.map_or(Review::Usable(donors), Review::Lacks)
+    }
+
+    /// Whether nothing was said yet of a source's records.
+    pub(super) fn is_news(&self, source: &Arc<str>) -> bool {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone())
+    }
+}
