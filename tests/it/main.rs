@@ -11,6 +11,7 @@ mod conformance;
 mod contexts;
 mod debian;
 mod diagnostics;
+mod endings;
 mod environments;
 mod garbage;
 mod hostile;

@@ -1,12 +1,20 @@
 //! Work that waits for the network and for programs, and can be interrupted.
 
 use std::future::Future;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::render::{INTERRUPTED, Report};
+use crate::terminal;
+
+/// How long interrupted work may take to be given up. What waits for a disk, a pipe or a program that does not answer is
+/// left where it stands then: init processes end with kiln and put back what they have moved, and what lies in the root
+/// unfinished is removed by the next build.
+const GRACE: Duration = Duration::from_millis(1500);
 
 /// Runs a future to its end; none if the user ended it before.
 ///
@@ -19,7 +27,8 @@ pub fn finish<T>(work: impl Future<Output = T>) -> Result<Option<T>, Report> {
         .enable_all()
         .build()
         .map_err(|error| format!("starting threads: {error}"))?;
-    let interrupted = watch_signals()?;
+    watch_signals()?;
+    let interrupted = interruption();
     let result = runtime.block_on(async {
         tokio::select! {
             result = work => Some(result),
@@ -37,42 +46,67 @@ pub fn canceled() -> Report {
     Report { interrupted: true, ..Report::from("canceled".to_owned()) }
 }
 
-/// Ctrl-C, or the end of the job: ready at the first. The second ends the process where it stands,
-/// as does the first once the work is over. A thread of its own watches: cleaning up can block.
+/// Who is told of a signal: the work that is being done.
+static WORK: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
+
+fn work() -> std::sync::MutexGuard<'static, Option<oneshot::Sender<()>>> {
+    WORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ready when the user ends the work that begins now.
+fn interruption() -> impl Future<Output = ()> {
+    let (sender, receiver) = oneshot::channel();
+    *work() = Some(sender);
+    async {
+        if receiver.await.is_err() {
+            // Other work has begun.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Watches for Ctrl-C and the end of the job from now on, once. Work that is being done is told, and has a moment to be
+/// given up; the process ends after that, at a second signal, or at once where there is no work. A thread of its own
+/// watches: reading and cleaning up can block. Also for a process that is number 1 of a container, which the kernel ends
+/// by no signal that is not caught.
 ///
 /// # Errors
 /// If there is no thread for it, or signals cannot be caught.
-fn watch_signals() -> Result<impl Future<Output = ()>, Report> {
-    let failed = |error: std::io::Error| format!("watching for signals: {error}");
-    let runtime = Builder::new_current_thread().enable_io().build().map_err(failed)?;
+pub fn watch_signals() -> Result<(), Report> {
+    static WATCH: OnceLock<Result<(), String>> = OnceLock::new();
+    let watch = WATCH
+        .get_or_init(|| start_watch().map_err(|error| format!("watching for signals: {error}")));
+    watch.clone().map_err(Report::from)
+}
+
+fn start_watch() -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let (mut interrupt, mut terminate) = {
         let _guard = runtime.enter();
-        (
-            signal(SignalKind::interrupt()).map_err(failed)?,
-            signal(SignalKind::terminate()).map_err(failed)?,
-        )
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
-    let (sender, receiver) = oneshot::channel();
     let watch = async move {
-        let mut sender = Some(sender);
-        loop {
+        let mut next = async || {
             tokio::select! {
                 _ = interrupt.recv() => (),
                 _ = terminate.recv() => (),
             }
-            if sender.take().is_none_or(|sender| sender.send(()).is_err()) {
-                std::process::exit(INTERRUPTED.into());
+        };
+        next().await;
+        let told = work().take().is_some_and(|work| work.send(()).is_ok());
+        if told {
+            tokio::select! {
+                () = next() => (),
+                () = tokio::time::sleep(GRACE) => (),
             }
         }
+        // A line of progress may be half written, and a terminal without its cursor.
+        terminal::say(if terminal::stderr_is_terminal() { "\x1b[?25h\n" } else { "\n" });
+        terminal::say("ERROR: canceled\n");
+        std::process::exit(INTERRUPTED.into());
     };
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || runtime.block_on(watch))
-        .map_err(failed)?;
-    Ok(async {
-        if receiver.await.is_err() {
-            // The watch never ends before the process.
-            std::future::pending().await
-        }
-    })
+        .map(drop)
 }

@@ -1,6 +1,5 @@
 //! Images in folders of the OCI layout: bases that no registry is asked for.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -122,7 +121,7 @@ fn document<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, String> 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |what: String| format!("`{}`: {what}", path.display());
     let mut bytes = Vec::new();
-    File::open(path)
+    store::open_regular(path)
         .and_then(|file| file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes))
         .map_err(|error| failed(error.to_string()))?;
     match bytes.len() as u64 > DOCUMENT_LIMIT {
@@ -160,5 +159,10 @@ mod tests {
         assert!(refused.contains("1.0, latest"), "{refused}");
         write(&[]);
         assert!(tagged("latest").unwrap_err().contains("no image"));
+        let path = folder.path().join("index.json");
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert!(tagged("latest").unwrap_err().contains("it is a pipe"));
     }
 }

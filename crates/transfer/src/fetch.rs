@@ -345,10 +345,11 @@ fn metered(
 }
 
 async fn file_stream(path: &Path) -> Result<ByteStream, String> {
-    let file = tokio::fs::File::open(path)
+    let opened = path.to_owned();
+    let file = crate::blocking(move || store::open_regular(&opened))
         .await
         .map_err(|error| format!("open `{}`: {error}", path.display()))?;
-    Ok(Box::pin(ReadStream(file)))
+    Ok(Box::pin(ReadStream(tokio::fs::File::from_std(file))))
 }
 
 /// A file as a stream of large pieces.

@@ -10,6 +10,9 @@ use oci::{Annotations, Descriptor, Digest, Index, media_type};
 /// The annotation that holds an entry's tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// Larger indexes are none.
+const INDEX_LIMIT: u64 = 64 << 20;
+
 /// A file of a layout.
 #[derive(Debug)]
 pub struct LayoutFile {
@@ -113,7 +116,12 @@ fn locked<T>(folder: &Path, change: impl FnOnce() -> io::Result<T>) -> io::Resul
 }
 
 fn add_to_index(path: &Path, entries: Vec<Descriptor>) -> io::Result<()> {
-    let there = match fs::read(path) {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        store::open_regular(path)?.take(INDEX_LIMIT).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let there = match read() {
         Ok(bytes) => {
             serde_json::from_slice::<Index>(&bytes)
                 .map_err(|error| {

@@ -122,7 +122,7 @@ impl Transfer {
                 let path = folder.join("blobs/sha256").join(blob.digest.hex());
                 let read = blocking(move || {
                     let mut bytes = vec![0; (range.end - range.start) as usize];
-                    std::fs::File::open(path)?.read_exact_at(&mut bytes, range.start)?;
+                    store::open_regular(&path)?.read_exact_at(&mut bytes, range.start)?;
                     Ok::<_, std::io::Error>(Bytes::from(bytes))
                 });
                 read.await.map_err(|error| error.to_string())

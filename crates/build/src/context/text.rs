@@ -68,8 +68,12 @@ pub(super) fn no_policy_beside(dockerfile: &Path) -> Result<(), Error> {
 
 /// A text file.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    // Who names a descriptor, as `-f <(make-dockerfile)` does, has a pipe on purpose.
+    let is_descriptor =
+        ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|named| path.starts_with(named));
+    let file = if is_descriptor { File::open(path)? } else { store::open_regular(path)? };
     let mut bytes = Vec::new();
-    File::open(path)?.take(TEXT_LIMIT + 1).read_to_end(&mut bytes)?;
+    file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes)?;
     text_of(bytes)
 }
 

@@ -1,6 +1,5 @@
 //! In a folder in the OCI layout: under a ref name that is made of the cache's.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -112,7 +111,8 @@ fn read_manifest(folder: &Path, tag: &str) -> Result<Option<Bytes>, Error> {
 
 fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+    let read =
+        store::open_regular(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
     let read = read.and_then(|_| match bytes.len() as u64 > most {
         true => Err(io::Error::other(format!("it is larger than {most} bytes"))),
         false => Ok(bytes),

@@ -168,7 +168,7 @@ fn read_blob(folder: &Path, digest: Digest) -> Result<Vec<u8>, Error> {
 fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |what: String| Error::Folder { path: path.to_owned(), what };
     let mut bytes = Vec::new();
-    File::open(path)
+    store::open_regular(path)
         .and_then(|file| file.take(CONFIG_LIMIT + 1).read_to_end(&mut bytes))
         .map_err(|error| failed(error.to_string()))?;
     if bytes.len() as u64 > CONFIG_LIMIT {

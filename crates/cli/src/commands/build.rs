@@ -40,6 +40,8 @@ pub fn execute(
     let wanted = isolation(args.isolation.as_deref(), settings)?;
     // First: what becomes another process must not have read standard input.
     let standing = machine::rise_for(settings, wanted);
+    // Reading a secret or standard input can wait for ever.
+    threads::watch_signals()?;
     let plan = prepare(args, environment, settings)?;
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));

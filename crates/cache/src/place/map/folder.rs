@@ -32,7 +32,7 @@ pub(super) fn read(folder: &Path) -> Result<Raw, String> {
         }
         let mut bytes = Vec::new();
         // Another build may have removed it by now.
-        let Ok(opened) = fs::File::open(file.path()) else { continue };
+        let Ok(opened) = store::open_regular(&file.path()) else { continue };
         opened.take(left + 1).read_to_end(&mut bytes).map_err(said(folder))?;
         left = left
             .checked_sub(bytes.len() as u64)

@@ -53,6 +53,7 @@ pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     let wanted = isolation(None, settings)?;
     let standing = machine::rise_for(settings, wanted);
+    threads::watch_signals()?;
     let names: Vec<&String> = plan.resolved.targets.keys().collect();
     let places: BTreeMap<&str, usize> =
         names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
