@@ -4,6 +4,7 @@
 // A test that unwraps what is not there fails, which is what it is for.
 #![allow(clippy::unwrap_used)]
 
+mod attacks;
 mod cache_upkeep;
 mod ci;
 mod commands;
