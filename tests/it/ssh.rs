@@ -79,7 +79,7 @@ impl Bench {
         let context = text(context.path());
         let run = self.kiln.run(fixed.iter().chain(flags).copied().chain([context.as_str()]));
         if run.stderr.contains("RUN is not possible here") {
-            fixtures::skip(test, "no command can be run here");
+            fixtures::skip(test, "RUN is not possible here");
             return None;
         }
         Some(run)

@@ -6,10 +6,13 @@ mod bench;
 mod check_layers;
 mod conformance;
 mod demo;
+#[cfg(test)]
+mod hidden_skips;
 mod images;
 mod ordinary_user;
 mod packages;
 mod table;
+mod tally;
 mod test;
 mod tools;
 

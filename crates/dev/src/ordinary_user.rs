@@ -85,6 +85,9 @@ pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
         .env("HOME", home)
         .env("TMPDIR", home)
         .env("CARGO_MANIFEST_DIR", &program.folder);
+    if let Some(strict) = std::env::var_os(fixtures::skips::STRICT) {
+        command.env(fixtures::skips::STRICT, strict);
+    }
     Ok(command)
 }
 

@@ -33,16 +33,22 @@ pub const SSHD: Needed = ("sshd", "openssh-server");
 /// A key-value store for caches.
 pub const REDIS: Needed = ("redis-server", "redis-server");
 
+/// Runs gitlab-ci-local.
+pub const NODE: Needed = ("node", "nodejs");
+/// Installs it.
+pub const NPM: Needed = ("npm", "npm");
+/// Runs moto, which stands for S3.
+pub const PYTHON: Needed = ("python3", "python3");
+/// Debian takes it out of Python: what a virtual environment gets its pip from.
+pub const VENV: Needed = ("ensurepip", "python3-venv");
+
 /// Installs what is missing where this is root and there is apt-get.
 ///
 /// # Errors
 /// One line that says what to install.
 pub fn need(wanted: &[Needed]) -> Result<(), String> {
-    let missing: Vec<&str> = wanted
-        .iter()
-        .filter(|(program, _)| fixtures::program(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|needed| !is_there(needed)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -64,4 +70,15 @@ pub fn need(wanted: &[Needed]) -> Result<(), String> {
         apt(&install).map_err(|error| format!("apt-get install {list}: {error}"))?;
     }
     Ok(())
+}
+
+fn is_there((program, _): &Needed) -> bool {
+    match *program {
+        // A part of Python, and no program.
+        "ensurepip" => {
+            let mut ask = Command::new("python3");
+            tools::quietly(ask.args(["-c", "import ensurepip"])).is_ok()
+        }
+        program => fixtures::program(program).is_some(),
+    }
 }

@@ -5,32 +5,39 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::tally::{self, Tally};
 use crate::{check_layers, ordinary_user, packages, tools};
 
-/// What came of test programs.
-#[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: Vec<String>,
+/// What tests use of the machine.
+const WANTED: &[packages::Needed] = &[
+    packages::REGISTRY,
+    packages::BUSYBOX,
+    packages::SKOPEO,
+    packages::UMOCI,
+    packages::GIT,
+    packages::SSH,
+    packages::SSHD,
+    packages::MMDEBSTRAP,
+    packages::DOCKERD,
+    packages::RSYNC,
+    packages::REDIS,
+    packages::NODE,
+    packages::NPM,
+    packages::PYTHON,
+    packages::VENV,
+];
+
+/// A run of all test programs by one user.
+struct Pass {
+    user: String,
+    tally: Tally,
+    /// The first command that failed.
+    result: Result<(), String>,
 }
 
 pub fn run(_: &[String]) -> Result<(), String> {
     let started = Instant::now();
-    let wanted = [
-        packages::REGISTRY,
-        packages::BUSYBOX,
-        packages::SKOPEO,
-        packages::UMOCI,
-        packages::GIT,
-        packages::SSH,
-        packages::SSHD,
-        packages::MMDEBSTRAP,
-        packages::DOCKERD,
-        packages::RSYNC,
-        packages::REDIS,
-    ];
-    if let Err(error) = packages::need(&wanted) {
+    if let Err(error) = packages::need(WANTED) {
         eprintln!("{error}\nwithout them some tests skip");
     }
     step("format");
@@ -47,113 +54,86 @@ pub fn run(_: &[String]) -> Result<(), String> {
         "warnings",
     ]))?;
     step("tests");
-    let mut tally = Tally::default();
-    tally.watch(&mut tools::cargo(["test", "--workspace", "--no-fail-fast"]))?;
-    let again = as_ordinary_user()?;
+    let mut passes = vec![as_this_user()];
+    if fixtures::is_root() {
+        let user = ordinary_user::user();
+        step(&format!("tests as {user}"));
+        passes.push(as_ordinary_user(user));
+    }
     step("docs");
     let mut docs = tools::cargo(["doc", "--workspace", "--no-deps"]);
-    tools::run(docs.env("RUSTDOCFLAGS", "-D warnings"))?;
+    let docs = tools::run(docs.env("RUSTDOCFLAGS", "-D warnings"));
+    close(&passes, started);
+    passes.into_iter().try_for_each(|pass| pass.result)?;
+    docs
+}
 
+/// Says what came of it all; the last line but one has the numbers and nothing else.
+fn close(passes: &[Pass], started: Instant) {
     println!();
-    for line in &tally.skipped {
-        println!("{line}");
+    for pass in passes {
+        pass.tally.print(&pass.user);
     }
-    let mut closing = format!("{} tests passed, {} skipped", tally.passed, tally.skipped.len());
-    if let Some(again) = again {
-        for line in &again.skipped {
-            println!("{line} (as {})", ordinary_user::user());
-        }
-        closing.push_str(&format!(
-            "; as {}: {} passed, {} skipped",
-            ordinary_user::user(),
-            again.passed,
-            again.skipped.len(),
-        ));
+    for pass in passes {
+        println!("as {}: {}", pass.user, tally::sum([&pass.tally].into_iter()));
     }
-    println!("all is well: {closing}; {:.0} s", started.elapsed().as_secs_f64());
-    Ok(())
+    println!("{}", tally::sum(passes.iter().map(|pass| &pass.tally)));
+    println!("{:.0} s", started.elapsed().as_secs_f64());
 }
 
 fn step(name: &str) {
     println!("\n== {name}");
 }
 
-/// Runs the test programs once more without privileges, where this is root.
-fn as_ordinary_user() -> Result<Option<Tally>, String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if !fixtures::is_root() {
-        return Ok(None);
-    }
-    step(&format!("tests as {}", ordinary_user::user()));
+fn as_this_user() -> Pass {
     let mut tally = Tally::default();
-    for program in ordinary_user::programs()? {
-        if matches!(program.name.as_str(), "dev" | "fixtures") {
-            continue;
-        }
-        let home = tempfile::tempdir().map_err(|error| format!("a home: {error}"))?;
-        let user = ordinary_user::user();
-        tools::quietly(Command::new("chown").arg(&user).arg(home.path()))?;
-        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700))
-            .map_err(|error| format!("a home: {error}"))?;
-        println!("{}", shown(&program.file));
-        tally.watch(&mut ordinary_user::command(&program, home.path())?)?;
-    }
-    Ok(Some(tally))
+    let result = watch(&mut tally, &mut tools::cargo(["test", "--workspace", "--no-fail-fast"]));
+    let user = if fixtures::is_root() { "root" } else { "this user" };
+    Pass { user: user.into(), tally, result }
+}
+
+/// Runs the test programs once more without privileges.
+fn as_ordinary_user(user: String) -> Pass {
+    let mut tally = Tally::default();
+    let result = ordinary_user::programs().and_then(|programs| {
+        let own = |name: &str| matches!(name, "dev" | "fixtures");
+        let programs = programs.iter().filter(|program| !own(&program.name));
+        let results: Vec<_> = programs.map(|program| with_home(program, &mut tally)).collect();
+        results.into_iter().collect()
+    });
+    Pass { user, tally, result }
+}
+
+fn with_home(program: &ordinary_user::Program, tally: &mut Tally) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let error = |error: std::io::Error| format!("a home: {error}");
+    let home = tempfile::tempdir().map_err(error)?;
+    tools::quietly(Command::new("chown").arg(ordinary_user::user()).arg(home.path()))?;
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).map_err(error)?;
+    println!("{}", shown(&program.file));
+    watch(tally, &mut ordinary_user::command(program, home.path())?)
 }
 
 fn shown(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-impl Tally {
-    /// Runs test programs, shows what they print, and counts.
-    fn watch(&mut self, command: &mut Command) -> Result<(), String> {
-        let name = tools::describe(command);
-        let error = |error: std::io::Error| format!("`{name}`: {error}");
-        // Both streams through one pipe: a skip is told on standard error.
-        let (reader, writer) = std::io::pipe().map_err(error)?;
-        command.stdout(writer.try_clone().map_err(error)?).stderr(writer).stdin(Stdio::null());
-        let mut child = command.spawn().map_err(error)?;
-        // The command keeps its ends of the pipe open: without this the reader would wait for ever.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        for line in BufReader::new(reader).split(b'\n') {
-            let line = line.map_err(error)?;
-            let line = String::from_utf8_lossy(&line);
-            drop(writeln!(std::io::stdout(), "{line}"));
-            self.count(&line);
-        }
-        let status = child.wait().map_err(error)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("`{name}` ended with {status}; {} tests failed", self.failed))
-        }
+/// Runs test programs, shows what they print, and counts.
+fn watch(tally: &mut Tally, command: &mut Command) -> Result<(), String> {
+    let name = tools::describe(command);
+    let error = |error: std::io::Error| format!("`{name}`: {error}");
+    // Both streams through one pipe: a skip is told on standard error.
+    let (reader, writer) = std::io::pipe().map_err(error)?;
+    command.stdout(writer.try_clone().map_err(error)?).stderr(writer).stdin(Stdio::null());
+    let mut child = command.spawn().map_err(error)?;
+    // The command keeps its ends of the pipe open: without this the reader would wait for ever.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.map_err(error)?;
+        let line = String::from_utf8_lossy(&line);
+        drop(writeln!(std::io::stdout(), "{line}"));
+        tally.count(&line);
     }
-
-    fn count(&mut self, line: &str) {
-        if let Some(at) = line.find("skipped: ") {
-            self.skipped.push(line[at..].to_owned());
-        }
-        let Some(result) = line.strip_prefix("test result: ") else { return };
-        let number = |word: &str| {
-            let part = result.split([';', '.']).find(|part| part.trim().ends_with(word));
-            part.and_then(|part| part.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
-        };
-        self.passed += number("passed");
-        self.failed += number("failed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_counted() {
-        let mut tally = Tally::default();
-        tally.count("test result: ok. 6 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.18s");
-        tally.count("test a ... skipped: a: no root");
-        assert_eq!((tally.passed, tally.failed), (6, 1));
-        assert_eq!(tally.skipped, ["skipped: a: no root"]);
-    }
+    let status = child.wait().map_err(error)?;
+    if status.success() { Ok(()) } else { Err(format!("`{name}` ended with {status}")) }
 }

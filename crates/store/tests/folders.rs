@@ -26,7 +26,7 @@ const BASE: &[(&str, &str)] = &[
 /// be given to anybody.
 fn base() -> Option<(tempfile::TempDir, Store, Digest)> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
+        fixtures::skip("folders", "it needs root");
         return None;
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -82,7 +82,7 @@ impl Fixture {
         if is_root(folder.path()) {
             return Some(Self::with(Privileges::Root));
         }
-        println!("skipped: needs root with CAP_SYS_ADMIN");
+        fixtures::skip("layers", "it needs root with CAP_SYS_ADMIN");
         None
     }
 

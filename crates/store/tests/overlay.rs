@@ -60,8 +60,7 @@ fn base(store: &Store) -> Digest {
 #[test]
 fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
-        return;
+        return fixtures::skip("overlay", "it needs root");
     }
     // tmpfs and overlay cannot be upper directories everywhere: the target folder's disk mostly can.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -72,8 +71,7 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
         store.ok()
     };
     let Some(store) = open() else {
-        println!("skipped: no store for root here");
-        return;
+        return fixtures::skip("overlay", "no store for root here");
     };
     let base = base(&store);
     let snapshot = store.snapshot(&[base]).unwrap();
@@ -90,8 +88,8 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
     match status.map(|status| status.code()) {
         Ok(Some(0)) => {}
         other => {
-            println!("skipped: cannot mount an overlay here ({other:?})");
-            return;
+            let reason = format!("cannot mount an overlay here ({other:?})");
+            return fixtures::skip("overlay", &reason);
         }
     }
     let layer = snapshot.commit(&[], None).unwrap();

@@ -29,7 +29,7 @@ impl Drop for Distribution {
 
 fn start(user: bool) -> Option<Distribution> {
     if !Path::new(PROGRAM).exists() {
-        println!("skipped: there is no {PROGRAM}");
+        fixtures::skip("distribution", "no docker-registry: `apt-get install docker-registry`");
         return None;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -118,9 +118,17 @@ fn again_confined() -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Says that no case can be tried. A failure where that may not be.
 fn skip_all(what: &str, reason: &str) -> ExitCode {
-    println!("all container tests as {what} skipped: {reason}");
-    ExitCode::SUCCESS
+    match skipped(what, reason) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Says that something cannot be tried, and whether that may be.
+fn skipped(what: &str, reason: &str) -> bool {
+    std::panic::catch_unwind(|| fixtures::skip(what, reason)).is_ok()
 }
 
 /// Runs this binary as `user`, from a copy that every user can reach.
@@ -181,7 +189,7 @@ fn run_cases(
 ) -> ExitCode {
     let filter = args.iter().find(|arg| !arg.starts_with('-'));
     let executor = executor();
-    let mut failed = 0;
+    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
     for (name, case) in cases {
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;
@@ -190,9 +198,12 @@ fn run_cases(
             executor.block_on(case(fixture))
         }));
         match outcome {
-            Ok(Ok(())) => println!("test {what}: {name} ... ok"),
-            Ok(Err(reason)) => println!("test {what}: {name} ... skipped: {reason}"),
-            Err(_) => {
+            Ok(Ok(())) => {
+                println!("test {what}: {name} ... ok");
+                passed += 1;
+            }
+            Ok(Err(reason)) if skipped(&format!("{what}, {name}"), &reason) => left_out += 1,
+            Ok(Err(_)) | Err(_) => {
                 println!("test {what}: {name} ... FAILED");
                 failed += 1;
             }
@@ -202,6 +213,9 @@ fn run_cases(
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let left: Vec<_> = mounts.lines().filter(|line| fixture.is_ours(line)).collect();
     assert!(left.is_empty(), "containers leave no mounts: {left:?}");
-    println!("{what}: {failed} failed");
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "test result: {verdict}. {passed} passed; {failed} failed; {left_out} skipped; as {what}"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -12,7 +12,7 @@ use runtime::{
 };
 
 use super::Outcome;
-use super::lifetime::is_over;
+use super::lifetime::Alive;
 use crate::fixture::{Fixture, PATH, tree};
 
 /// A runtime without namespaces, and a folder for it.
@@ -444,34 +444,32 @@ pub async fn a_pipe_in_the_root_stops_nobody(fixture: &Fixture) -> Outcome {
 
 pub async fn a_cancelled_command_in_a_folder_leaves_nothing(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
-    let source = fixture.folder();
+    let alive = Alive::new(fixture);
     let mut container = plain.shell(
-        "trap '' TERM INT HUP
-         (setsid sh -c \"trap '' TERM; while :; do echo x >>/m/alive; sleep 0.01; done\" &)
+        "trap '' TERM INT HUP; exec 3>/m/line
+         (setsid sh -c \"trap '' TERM; while :; do sleep 1; done\" &)
          echo started; while :; do sleep 1; done",
     );
-    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
-    mount(&mut container, "/m", bind);
+    container.mounts.push(alive.mount());
     let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
     let mut cancel = Some(cancel);
     let output = |_, _: &[u8]| drop(cancel.take());
     let result = plain.runtime.run(&container, output, async { drop(cancelled.await) }).await;
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
-    assert!(is_over(&source));
+    assert!(alive.is_over());
     assert!(!plain.root.join("m").exists(), "the mount point is gone");
     Ok(())
 }
 
 pub async fn a_folders_command_leaves_no_process(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
-    let source = fixture.folder();
+    let alive = Alive::new(fixture);
     let mut container = plain.shell(
-        "(setsid sh -c 'while :; do echo x >>/m/alive; sleep 0.01; done' >/dev/null 2>&1 &)
+        "exec 3>/m/line; (setsid sh -c 'touch /m/alive; while :; do sleep 1; done' >/dev/null 2>&1 &)
          while ! test -e /m/alive; do sleep 0.01; done",
     );
-    let bind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
-    mount(&mut container, "/m", bind);
+    container.mounts.push(alive.mount());
     plain.says(&container).await;
-    assert!(is_over(&source));
+    assert!(alive.is_over());
     Ok(())
 }

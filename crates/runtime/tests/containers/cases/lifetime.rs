@@ -1,46 +1,77 @@
 //! Whatever happens to kiln, nothing goes on in a container.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use runtime::{Container, Error, Mount, MountKind, RootSource};
 
 use super::Outcome;
 use crate::fixture::{Fixture, tree};
 
-/// Starts something that holds on, and waits for its first words.
-pub fn stubborn(fixture: &Fixture) -> (Container, PathBuf) {
-    let source = fixture.folder();
-    let script = "trap '' TERM INT HUP; (trap '' TERM; while :; do echo x >>/m/alive; sleep 0.01; done) & \
-                  echo started; while :; do sleep 1; done";
-    let mut container = fixture.shell(script);
-    let kind = MountKind::Bind { source: source.clone(), subpath: String::new(), readonly: false };
-    container.mounts.push(Mount { target: "/m".into(), kind });
-    (container, source)
+/// A folder that is mounted as `/m`, with a pipe: a process that has it open for writing is known to live.
+pub struct Alive {
+    pub folder: PathBuf,
+    pipe: File,
 }
 
-/// Nothing writes any more: the size at the container's end is the size for good.
-pub fn is_over(source: &Path) -> bool {
-    let size = || fs::metadata(source.join("alive")).map_or(0, |found| found.len());
-    let before = size();
-    std::thread::sleep(Duration::from_millis(60));
-    before == size()
+impl Alive {
+    pub fn new(fixture: &Fixture) -> Alive {
+        let folder = fixture.folder();
+        let line = folder.join("line");
+        mknodat(CWD, &line, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let pipe = File::from(open(&line, flags, Mode::empty()).unwrap());
+        Alive { folder, pipe }
+    }
+
+    pub fn mount(&self) -> Mount {
+        let (source, subpath) = (self.folder.clone(), String::new());
+        Mount { target: "/m".into(), kind: MountKind::Bind { source, subpath, readonly: false } }
+    }
+
+    /// Whether no process writes any more. While one could, the pipe has no end.
+    pub fn is_over(&self) -> bool {
+        let mut bytes = [0; 1024];
+        loop {
+            match (&self.pipe).read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Starts something that holds on, and waits for its first words.
+pub fn stubborn(fixture: &Fixture) -> (Container, Alive) {
+    let alive = Alive::new(fixture);
+    let script = "trap '' TERM INT HUP; exec 3>/m/line; (trap '' TERM; while :; do sleep 1; done) & \
+                  echo started; while :; do sleep 1; done";
+    let mut container = fixture.shell(script);
+    container.mounts.push(alive.mount());
+    (container, alive)
 }
 
 pub async fn cancel_kills_the_tree(fixture: &Fixture) -> Outcome {
-    let (container, source) = stubborn(fixture);
+    let (container, alive) = stubborn(fixture);
     let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
     let mut cancel = Some(cancel);
     let output = |_, _: &[u8]| drop(cancel.take());
     let result = fixture.runtime.run(&container, output, async { drop(cancelled.await) }).await;
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
-    assert!(is_over(&source));
+    assert!(alive.is_over());
     Ok(())
 }
 
 pub async fn dropping_kills_the_tree(fixture: &Fixture) -> Outcome {
-    let (container, source) = stubborn(fixture);
+    let (container, alive) = stubborn(fixture);
     let started = tokio::sync::Notify::new();
     let layer = match &container.root {
         RootSource::Overlay(overlay) => overlay.writable.clone().unwrap().upper,
@@ -57,7 +88,7 @@ pub async fn dropping_kills_the_tree(fixture: &Fixture) -> Outcome {
             () = started.notified() => {}
         }
     }
-    assert!(is_over(&source));
+    assert!(alive.is_over());
     assert!(tree(&layer).is_empty(), "the mount points are removed all the same");
     Ok(())
 }
@@ -72,17 +103,10 @@ pub async fn hold(fixture: &Fixture, folder: PathBuf) {
 }
 
 pub async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
-    use std::io::{BufRead, Read};
+    use std::io::BufRead;
     let folder = fixture.folder();
     let line = folder.join("line");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &line,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
+    mknodat(CWD, &line, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let mut kiln = std::process::Command::new("/proc/self/exe")
         .arg(crate::HOLD)
         .arg(&folder)
