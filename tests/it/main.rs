@@ -16,6 +16,7 @@ mod endings;
 mod environments;
 mod garbage;
 mod hostile;
+mod in_place;
 mod inline_cache;
 mod keys;
 mod lost_layers;

@@ -31,6 +31,7 @@ mod probe;
 mod run;
 mod seccomp;
 mod standing;
+mod strays;
 mod sys;
 mod wire;
 

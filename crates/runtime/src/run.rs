@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timestamps, open, openat, statat, unlinkat, utimensat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Timestamps, flock, open, openat, statat,
+    unlinkat, utimensat,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -27,6 +28,7 @@ use crate::identity::IdMapping;
 use crate::init::{INIT_NAME, privileges};
 use crate::probe::Isolation;
 use crate::standing;
+use crate::strays::{self, Sign};
 use crate::sys;
 use crate::wire::{Failure, Orders, Report, RunOrders, Way, encode, take_frame};
 
@@ -201,8 +203,12 @@ impl Runtime {
         folders: &[&str],
         orders: impl FnOnce(PathBuf) -> Orders,
     ) -> Result<Result<Report, Failure>, Error> {
-        let directory = self.probe.join(std::process::id().to_string());
+        let directory = self.probe.join("turn");
         let failed = |source| Error::StateDir { path: directory.clone(), source };
+        // One name for all, by turns: what a killed process has left is the next one's to remove.
+        let turn = fs::File::open(&self.probe).map_err(failed)?;
+        flock(&turn, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+        let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).map_err(failed)?;
         for name in folders {
             fs::create_dir_all(directory.join(name)).map_err(failed)?;
@@ -273,6 +279,8 @@ impl Runtime {
                 },
                 read = running.control.read_buf(&mut running.grave.inbox), if open.2 => match read {
                     Ok(count) if count > 0 => {}
+                    // What the init process could not end may hold the output open for good.
+                    _ if running.grave.is_unattended() => break,
                     _ => open.2 = false,
                 },
                 () = &mut cancel, if !cancelled => {
@@ -344,7 +352,18 @@ impl Runtime {
                 None => (None, None),
             },
         };
-        let grave = Grave { child: Some(child), line, inbox: Vec::new(), changes, work };
+        let has_namespace = self.has_mounts();
+        let place = matches!(self.isolation, Some(Isolation::InPlace { .. }));
+        let place = place.then(|| self.in_place.clone());
+        let grave = Grave {
+            child: Some(child),
+            line,
+            inbox: Vec::new(),
+            changes,
+            work,
+            place,
+            has_namespace,
+        };
         Ok(Running { control, stdout, stderr, grave })
     }
 
@@ -404,6 +423,10 @@ struct Grave {
     /// Where the container's changes to its root are.
     changes: Option<PathBuf>,
     work: Option<PathBuf>,
+    /// Where the container's own files are meanwhile, if the command runs in their place.
+    place: Option<PathBuf>,
+    /// Whether a process namespace ends with the init process.
+    has_namespace: bool,
 }
 
 /// What the init process has told.
@@ -417,17 +440,35 @@ struct Told {
 }
 
 impl Grave {
+    /// Whether the init process has ended without a word, and what it started may go on.
+    fn is_unattended(&self) -> bool {
+        let mut inbox = self.inbox.clone();
+        let mut said = false;
+        while let Ok(Some(report)) = take_frame(&mut inbox) {
+            said |= matches!(report, Report::Exited(_) | Report::Failed(_));
+        }
+        !self.has_namespace && !said
+    }
+
     /// Waits and removes.
     fn bury(&mut self) -> Told {
         let mut told = Told::default();
         let Some(mut child) = self.child.take() else { return told };
         let _ = self.line.shutdown(Shutdown::Write);
-        if !ends_within(&child, BURIAL) {
+        // Who puts a container's files back is not to be hurried.
+        if self.place.is_none() && !ends_within(&child, BURIAL) {
             let _ = child.kill();
         }
         let _ = child.wait();
         // What was sent and not read yet; the descriptor does not block.
         let _ = self.line.read_to_end(&mut self.inbox);
+        if let (true, Some(root)) = (self.is_unattended(), &self.changes) {
+            strays::end(Sign::Root, root);
+        }
+        if let Some(place) = &self.place {
+            // Nothing, unless it was killed. What cannot be put back now is put back by the next kiln.
+            let _ = crate::init::in_place::recover(place);
+        }
 
         while let Ok(Some(report)) = take_frame(&mut self.inbox) {
             match report {

@@ -100,7 +100,8 @@ fn remount(fd: i32, attributes: &MountAttributes) -> rustix::io::Result<()> {
 
 /// Closes every descriptor from 3 on: what the job's shell left open is not the container's.
 pub fn close_inherited() {
-    // SAFETY: called before this process has opened anything above 2, so no owner loses its descriptor.
+    // SAFETY: called before this process has opened anything above 2, or where it never uses or drops what it has: no
+    // owner loses its descriptor.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     if result == 0 {
         return;
@@ -370,6 +371,17 @@ impl AsFd for SignalFd {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Blocks every signal that can be blocked, besides those that are.
+pub fn block_signals() -> rustix::io::Result<()> {
+    // SAFETY: the set is initialised by the call before it is read, and lives across both.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()))?;
+    }
+    Ok(())
 }
 
 /// Gives every signal its default meaning and blocks none: what a job ignores, its containers do not.

@@ -26,6 +26,7 @@ mod seek;
 mod snapshot;
 mod spool;
 mod store;
+mod strays;
 pub mod tar;
 pub mod tree;
 mod unpack;

@@ -171,7 +171,13 @@ impl Store {
     pub fn can_mark(root: &Path, privileges: Privileges) -> Result<bool> {
         let Some(prefix) = privileges.overlay_prefix() else { return Ok(false) };
         fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
-        let folder = root.join(format!(".marks-{}", std::process::id()));
+        // One name for all, by turns: what a killed process has left is the next one's to remove.
+        let turn = File::open(root).map_err(Error::file("open", root))?;
+        flock(&turn, FlockOperation::LockExclusive).map_err(Error::file("lock", root))?;
+        let folder = root.join(".marks");
+        if folder.symlink_metadata().is_ok() {
+            remove_tree(&folder).map_err(Error::file("remove", &folder))?;
+        }
         make_folder(&folder, 0o700)?;
         let whiteout = folder.join("whiteout");
         let kind = rustix::fs::FileType::CharacterDevice;
@@ -491,6 +497,7 @@ impl Run {
         if !stale.is_empty() {
             let _ = std::thread::Builder::new().name("clean".into()).spawn(move || {
                 for path in stale {
+                    crate::strays::end(&path);
                     // What cannot be removed now is found again by the next process.
                     let _ = remove_tree(&path);
                 }

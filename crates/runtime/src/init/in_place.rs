@@ -3,19 +3,27 @@
 //! What is in `/` is moved aside, what is in the container's root is moved there, and afterwards both go back. What is
 //! mounted somewhere stays, with the folders around it, and so do kiln's own root and binary. The folder aside has a
 //! journal, locked by this process: whoever finds one that nobody holds puts the container's files back.
+//!
+//! What a shell needs leaves last and comes back first. On an overlay, a folder of a lower layer moves file by file, each
+//! of which the kernel copies; that is the first exchange, which stops at once when kiln is gone. The way back is by
+//! rename, because what was moved once is in the upper layer.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::strays::{self, Sign};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
@@ -42,7 +50,9 @@ pub fn run(
     let placer = fill_wanted(orders, aside, &mut root);
     tell(control, &Report::Stubs(root.take_stubs()));
     let placer = placer?;
-    let exchange = Exchange::begin(directory, state, kept)?;
+    // A signal that ends this process would leave the container without its files.
+    sys::block_signals().step(|| "keep signals off".into())?;
+    let exchange = Exchange::begin(directory, state, kept, &|| has_hung_up(control))?;
     match sys::fork(None).step(|| "fork the container's first process".into())? {
         Forked::Child => {
             signals.restore();
@@ -70,6 +80,13 @@ pub fn run(
     }
 }
 
+/// Whether kiln is gone, or wants the command's end.
+fn has_hung_up(control: &UnixStream) -> bool {
+    let mut ready = [PollFd::new(control, PollFlags::IN | PollFlags::HUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut ready, Some(&now)), Ok(count) if count > 0)
+}
+
 /// How far an exchange has come. What stands in the shared folders is the container's own in the first and the last of
 /// these, and the image's in the second: so in those two only what is aside may be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +105,8 @@ struct Journal {
     phase: Phase,
     /// Folders that stay because something in them does, the upper ones first, below the top.
     shared: Vec<PathBuf>,
+    /// What those are in the container, in the same order.
+    headers: Vec<Header>,
     /// What stays, and is nobody's to move, below the top.
     fixed: BTreeSet<PathBuf>,
 }
@@ -104,7 +123,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin(root: &Path, state: &Path, kept: &[PathBuf]) -> Result<Exchange, Failure> {
+    fn begin(
+        root: &Path,
+        state: &Path,
+        kept: &[PathBuf],
+        stop: Stop<'_>,
+    ) -> Result<Exchange, Failure> {
         let failed = |what: &str, error: &io::Error| {
             Failure::new(
                 FailureKind::Step,
@@ -113,7 +137,7 @@ impl Exchange {
             )
         };
         let fixed = fixed(kept).map_err(|error| failed("read what is mounted", &error))?;
-        Exchange::begin_at(Path::new("/"), root, state, fixed).map_err(|error| {
+        Exchange::begin_at((Path::new("/"), root, state), fixed, stop).map_err(|error| {
             failed(
                 "exchange the container's files (is kiln's root on the container's own disk, and no other kiln \
                  working in place?)",
@@ -123,21 +147,23 @@ impl Exchange {
     }
 
     fn begin_at(
-        top: &Path,
-        root: &Path,
-        state: &Path,
+        (top, root, state): (&Path, &Path, &Path),
         fixed: BTreeSet<PathBuf>,
+        stop: Stop<'_>,
     ) -> io::Result<Exchange> {
         let lock = lock(state)?;
         recover_locked(top, state)?;
-        fs::create_dir_all(state.join(OWN))?;
-        let journal = Journal { phase: Phase::Leaving, shared: shared(&fixed), fixed };
+        make_folder(&state.join(OWN))?;
+        let shared = shared(&fixed);
+        let headers: io::Result<_> =
+            shared.iter().map(|folder| Header::of(&top.join(folder))).collect();
+        let journal = Journal { phase: Phase::Leaving, shared, headers: headers?, fixed };
         let (top, root, state) = (top.to_owned(), root.to_owned(), state.to_owned());
         let mut exchange = Exchange { top, root, state, journal, _lock: lock };
         exchange.journal.write(&exchange.state)?;
-        let begun = exchange.put_aside().and_then(|()| {
+        let begun = exchange.put_aside(stop).and_then(|()| {
             exchange.journal.enter(Phase::Inside, &exchange.state)?;
-            exchange.bring_in()
+            exchange.bring_in(stop)
         });
         match begun {
             Ok(()) => Ok(exchange),
@@ -150,23 +176,20 @@ impl Exchange {
     }
 
     /// The container's own files go aside.
-    fn put_aside(&self) -> io::Result<()> {
+    fn put_aside(&self, stop: Stop<'_>) -> io::Result<()> {
         let own = self.state.join(OWN);
+        let mut leaving = Vec::new();
         for folder in &self.journal.shared {
-            let here = self.top.join(folder);
-            let header = Header::of(&here)?;
-            let aside = own.join(folder);
-            make_folder(&aside)?;
-            for name in self.journal.movable(&self.top, folder)? {
-                move_entry(&here.join(&name), &aside.join(&name))?;
-            }
-            header.give(&aside)?;
+            make_folder(&own.join(folder))?;
+            let names = self.journal.movable(&self.top, folder)?;
+            leaving.extend(names.into_iter().map(|name| folder.join(name)));
         }
-        Ok(())
+        leaving.sort_by_key(|path| std::cmp::Reverse(need(path)));
+        leaving.iter().try_for_each(|path| move_entry(&self.top.join(path), &own.join(path), stop))
     }
 
     /// The image's files come.
-    fn bring_in(&self) -> io::Result<()> {
+    fn bring_in(&self, stop: Stop<'_>) -> io::Result<()> {
         for folder in &self.journal.shared {
             let (here, there) = (self.top.join(folder), self.root.join(folder));
             if !is_folder(&there) {
@@ -177,7 +200,7 @@ impl Exchange {
                 let name = entry?.file_name();
                 // What is fixed hides what the root has there.
                 if here.join(&name).symlink_metadata().is_err() {
-                    move_entry(&there.join(&name), &here.join(&name))?;
+                    move_entry(&there.join(&name), &here.join(&name), stop)?;
                 }
             }
             header.give(&here)?;
@@ -260,7 +283,7 @@ fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
             make_folder(&there)?;
             let mut moved = Ok(());
             for name in names {
-                moved = moved.and(move_entry(&here.join(&name), &there.join(&name)));
+                moved = moved.and(move_entry(&here.join(&name), &there.join(&name), NEVER));
             }
             moved.and(header.give(&there))
         };
@@ -272,23 +295,21 @@ fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
 /// The container's own files come back. Nothing that is in the shared folders goes.
 fn bring_back(journal: &Journal, top: &Path, own: &Path) -> io::Result<()> {
     let mut result = Ok(());
-    for folder in &journal.shared {
-        let (here, there) = (top.join(folder), own.join(folder));
-        if !is_folder(&there) {
-            continue;
-        }
-        let brought = || -> io::Result<()> {
-            let header = Header::of(&there)?;
-            let mut moved = Ok(());
-            for entry in fs::read_dir(&there)? {
-                let name = entry?.file_name();
-                if !journal.shared.contains(&folder.join(&name)) {
-                    moved = moved.and(move_entry(&there.join(&name), &here.join(&name)));
-                }
+    let mut coming = Vec::new();
+    for folder in journal.shared.iter().filter(|folder| is_folder(&own.join(folder))) {
+        for entry in fs::read_dir(own.join(folder))? {
+            let path = folder.join(entry?.file_name());
+            if !journal.shared.contains(&path) {
+                coming.push(path);
             }
-            moved.and(header.give(&here))
-        };
-        result = result.and(brought());
+        }
+    }
+    coming.sort_by_key(|path| need(path));
+    for path in &coming {
+        result = result.and(move_entry(&own.join(path), &top.join(path), NEVER));
+    }
+    for (folder, header) in journal.shared.iter().zip(&journal.headers) {
+        result = result.and(header.give(&top.join(folder)));
     }
     result?;
     // Nothing but the shared folders, now empty: what is not is the container's, and is kept.
@@ -330,7 +351,10 @@ fn recover_locked(top: &Path, state: &Path) -> io::Result<()> {
     let journal: Journal = serde_json::from_slice(&text)?;
     let trash = state.join("trash");
     fs::create_dir_all(&trash)?;
-    put_back(&journal, top, state, &trash)?;
+    let result = put_back(&journal, top, state, &trash);
+    // What still runs a program of the image, whose files have just gone there.
+    strays::end(Sign::Program, &trash);
+    result?;
     fs::remove_dir_all(&trash)
 }
 
@@ -400,10 +424,34 @@ fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
+/// How soon a shell needs what is at a path below the top: the least comes first.
+fn need(path: &Path) -> usize {
+    const ORDER: [&str; 5] = ["lib", "lib64", "bin", "sbin", "etc"];
+    let mut names = path.iter().map(|name| name.to_string_lossy());
+    let first = names.next().unwrap_or_default();
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    match (&*first, names.next()) {
+        // What a merged `/usr` has is what the links to it lead to.
+        ("usr", Some(second)) => place(&second).unwrap_or(ORDER.len()),
+        ("usr", None) => 0,
+        (name, _) if name.starts_with("lib") => 0,
+        (name, _) => place(name).unwrap_or(ORDER.len() + 1),
+    }
+}
+
+/// Asked before each file: whether to leave it.
+type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// For what is to be done to its end.
+const NEVER: Stop<'static> = &|| false;
+
 /// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only, and
 /// one that a killed process has moved half is there already: then what is in it is moved.
-fn move_entry(from: &Path, to: &Path) -> io::Result<()> {
+fn move_entry(from: &Path, to: &Path, stop: Stop<'_>) -> io::Result<()> {
     use io::ErrorKind::{AlreadyExists, CrossesDevices, DirectoryNotEmpty};
+    if stop() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     match fs::rename(from, to) {
         Err(error)
             if matches!(error.kind(), CrossesDevices | DirectoryNotEmpty | AlreadyExists)
@@ -412,24 +460,38 @@ fn move_entry(from: &Path, to: &Path) -> io::Result<()> {
     }
     let header = Header::of(from)?;
     make_folder(to)?;
-    for entry in fs::read_dir(from)? {
-        let name = entry?.file_name();
-        move_entry(&from.join(&name), &to.join(&name))?;
-    }
+    let moved = || -> io::Result<()> {
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            move_entry(&from.join(&name), &to.join(&name), stop)?;
+        }
+        Ok(())
+    };
+    let moved = moved();
+    // Both halves, where it ends half-way: whichever is found later is to tell the truth.
     header.give(to)?;
-    fs::remove_dir(from)
+    match moved {
+        Ok(()) => fs::remove_dir(from),
+        Err(error) => header.give(from).and(Err(error)),
+    }
 }
 
-/// Makes a folder that may be there, with those around it.
+/// Makes a folder that may be there, with those around it: nobody else's to enter, until it is given a header.
 fn make_folder(path: &Path) -> io::Result<()> {
-    if is_folder(path) { Ok(()) } else { fs::create_dir_all(path) }
+    use std::os::unix::fs::DirBuilderExt as _;
+    match is_folder(path) {
+        true => Ok(()),
+        false => fs::DirBuilder::new().recursive(true).mode(0o700).create(path),
+    }
 }
 
 /// A folder's owner, mode and times, which change while it is emptied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Header {
-    owner: (Uid, Gid),
+    owner: (u32, u32),
     mode: u32,
-    times: fs::FileTimes,
+    accessed: SystemTime,
+    modified: SystemTime,
 }
 
 impl Header {
@@ -439,19 +501,19 @@ impl Header {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         Ok(Header {
-            owner: (Uid::from_raw(found.uid()), Gid::from_raw(found.gid())),
+            owner: (found.uid(), found.gid()),
             mode: found.mode() & 0o7777,
-            times: fs::FileTimes::new()
-                .set_accessed(found.accessed()?)
-                .set_modified(found.modified()?),
+            accessed: found.accessed()?,
+            modified: found.modified()?,
         })
     }
 
     fn give(&self, folder: &Path) -> io::Result<()> {
-        let (uid, gid) = self.owner;
+        let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
         chownat(CWD, folder, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(self.mode))?;
-        File::open(folder)?.set_times(self.times)
+        let times = fs::FileTimes::new().set_accessed(self.accessed).set_modified(self.modified);
+        File::open(folder)?.set_times(times)
     }
 }
 
@@ -516,7 +578,11 @@ mod tests {
 
         fn begin(&self) -> Exchange {
             let fixed = ["etc/hosts", "kept", "var/lib/kiln"].map(PathBuf::from).into();
-            Exchange::begin_at(&self.top(), &self.root(), &self.state(), fixed).unwrap()
+            self.begin_until(fixed, NEVER).unwrap()
+        }
+
+        fn begin_until(&self, fixed: BTreeSet<PathBuf>, stop: Stop<'_>) -> io::Result<Exchange> {
+            Exchange::begin_at((&self.top(), &self.root(), &self.state()), fixed, stop)
         }
 
         /// An exchange that has come as far as `phase`, with nothing of it done yet.
@@ -527,7 +593,7 @@ mod tests {
                 let own = self.state().join(OWN);
                 if phase == Phase::Leaving {
                     bring_back(&exchange.journal, &self.top(), &own).unwrap();
-                    fs::create_dir_all(&own).unwrap();
+                    make_folder(&own).unwrap();
                 }
             }
             exchange.journal.enter(phase, &self.state()).unwrap();
@@ -625,12 +691,74 @@ mod tests {
         assert_eq!(files(&world.root()), world.image);
     }
 
+    /// Wherever it is stopped, all is where it was, and has the modes and times that it had.
+    #[test]
+    fn an_exchange_that_is_stopped_goes_back() {
+        let whole = |world: &World| {
+            let mut found = Vec::new();
+            for folder in ["", "bin", "bin/deep", "etc", "var", "var/lib"] {
+                let header = Header::of(&world.top().join(folder)).unwrap();
+                found.push((folder, header.mode, header.modified));
+            }
+            found
+        };
+        for steps in 0_usize.. {
+            let world = World::new();
+            fs::set_permissions(world.top().join("etc"), PermissionsExt::from_mode(0o751)).unwrap();
+            let before = whole(&world);
+            let left = std::cell::Cell::new(steps);
+            let stop = || left.replace(left.get().saturating_sub(1)) == 0;
+            let fixed = ["etc/hosts", "kept", "var/lib/kiln"].map(PathBuf::from).into();
+            match world.begin_until(fixed, &stop) {
+                Ok(exchange) => {
+                    assert!(steps >= 6, "{steps}");
+                    exchange.end().unwrap();
+                    break;
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::Interrupted),
+            }
+            assert_eq!(
+                (files(&world.top()), whole(&world)),
+                (world.own.clone(), before),
+                "{steps}"
+            );
+            assert_eq!(files(&world.root()), world.image);
+            assert!(!world.state().join(JOURNAL).exists());
+        }
+    }
+
+    /// A killed process has given its folders no headers: they come from the journal.
+    #[test]
+    fn modes_come_back_after_a_kill() {
+        let world = World::new();
+        let mode = |mode| PermissionsExt::from_mode(mode);
+        fs::set_permissions(world.top().join("etc"), mode(0o710)).unwrap();
+        let exchange = world.killed_in(Phase::Leaving);
+        let own = world.state().join(OWN).join("etc");
+        make_folder(&own).unwrap();
+        fs::rename(world.top().join("etc/passwd"), own.join("passwd")).unwrap();
+        world.recovers(exchange);
+        let found = world.top().join("etc").metadata().unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, 0o710);
+    }
+
+    #[test]
+    fn what_a_shell_needs_comes_first() {
+        let mut paths: Vec<_> =
+            ["home", "usr/share", "etc", "bin", "usr/bin", "lib64", "root", "usr/lib", "sbin"]
+                .map(Path::new)
+                .into();
+        paths.sort_by_key(|path| need(path));
+        let expected =
+            ["lib64", "usr/lib", "bin", "usr/bin", "sbin", "etc", "usr/share", "home", "root"];
+        assert_eq!(paths, expected.map(Path::new));
+    }
+
     #[test]
     fn one_works_in_place_at_a_time() {
         let world = World::new();
         let exchange = world.begin();
-        let again =
-            Exchange::begin_at(&world.top(), &world.root(), &world.state(), BTreeSet::new());
+        let again = world.begin_until(BTreeSet::new(), NEVER);
         assert!(again.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
         exchange.end().unwrap();
     }

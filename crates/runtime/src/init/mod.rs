@@ -8,6 +8,7 @@ mod chroot;
 mod command;
 mod devices;
 mod filter;
+mod guardian;
 pub(crate) mod in_place;
 mod mounts;
 mod overlay;
@@ -66,6 +67,11 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
     // Out of the terminal's reach: its Ctrl-C goes to kiln, which decides.
     rustix::process::setsid().step(|| "start a session".into())?;
     sys::reset_signals();
+    if let Orders::Run(run) = &orders
+        && !matches!(run.way, Way::Namespaces)
+    {
+        guardian::stand_behind(run, &null)?;
+    }
     let signals =
         SignalFd::new(&[libc::SIGCHLD]).step(|| "watch for the container's end".into())?;
     match &orders {
