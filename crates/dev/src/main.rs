@@ -15,6 +15,7 @@ mod table;
 mod tally;
 mod test;
 mod tools;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,11 @@ const COMMANDS: &[Command] = &[
         "conformance",
         "build the recorded images and compare  [--kiln FILE] [--verbose] [NAME…]",
         conformance::run,
+    ),
+    (
+        "torture",
+        "kill, starve and crowd kiln, and compare  [--minutes N] [--seed N] [--only WORK,…] [--kiln FILE]",
+        torture::run,
     ),
     ("images", "kiln's own images, as archives in target/images  [FOLDER]", images::run),
     (

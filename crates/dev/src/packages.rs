@@ -42,6 +42,9 @@ pub const PYTHON: Needed = ("python3", "python3");
 /// Debian takes it out of Python: what a virtual environment gets its pip from.
 pub const VENV: Needed = ("ensurepip", "python3-venv");
 
+/// Makes small disks.
+pub const MKE2FS: Needed = ("mkfs.ext4", "e2fsprogs");
+
 /// Installs what is missing where this is root and there is apt-get.
 ///
 /// # Errors

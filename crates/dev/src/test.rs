@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::tally::{self, Tally};
-use crate::{check_layers, ordinary_user, packages, tools};
+use crate::{check_layers, ordinary_user, packages, tools, torture};
 
 /// What tests use of the machine.
 const WANTED: &[packages::Needed] = &[
@@ -25,6 +25,7 @@ const WANTED: &[packages::Needed] = &[
     packages::NPM,
     packages::PYTHON,
     packages::VENV,
+    packages::MKE2FS,
 ];
 
 /// A run of all test programs by one user.
@@ -60,12 +61,23 @@ pub fn run(_: &[String]) -> Result<(), String> {
         step(&format!("tests as {user}"));
         passes.push(as_ordinary_user(user));
     }
+    step("torture");
+    let torture = short_torture();
     step("docs");
     let mut docs = tools::cargo(["doc", "--workspace", "--no-deps"]);
     let docs = tools::run(docs.env("RUSTDOCFLAGS", "-D warnings"));
     close(&passes, started);
     passes.into_iter().try_for_each(|pass| pass.result)?;
-    docs
+    torture.and(docs)
+}
+
+/// Half a minute of [`torture`]: each of its works once at least.
+fn short_torture() -> Result<(), String> {
+    if !fixtures::is_root() {
+        println!("left out: torture: it needs root");
+        return Ok(());
+    }
+    torture::run(&["--minutes", "0.4"].map(str::to_owned))
 }
 
 /// Says what came of it all; the last line but one has the numbers and nothing else.

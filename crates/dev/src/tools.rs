@@ -54,10 +54,18 @@ pub fn describe(command: &Command) -> String {
 
 /// Builds kiln as it is shipped, and says where it is.
 pub fn release_binary() -> Result<PathBuf, String> {
-    let args = ["build", "--release", "--package", "kiln", "--bin", "kiln"];
-    let messages = output(&mut cargo(
-        args.into_iter().chain(["--message-format", "json-render-diagnostics"]),
-    ))?;
+    binary(&["--release"])
+}
+
+/// Builds kiln as tests run it, and says where it is.
+pub fn debug_binary() -> Result<PathBuf, String> {
+    binary(&[])
+}
+
+fn binary(profile: &[&str]) -> Result<PathBuf, String> {
+    let args = ["build", "--package", "kiln", "--bin", "kiln"];
+    let format = ["--message-format", "json-render-diagnostics"];
+    let messages = output(&mut cargo([&args, profile, &format].concat()))?;
     let found = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let wanted = message["target"]["name"] == "kiln" && message["target"]["kind"][0] == "bin";

@@ -1,0 +1,240 @@
+//! Builds in plain containers of a daemon of its own: as a job without privileges has them.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use fixtures::{Dockerd, Kiln, ci_image, dockerd};
+
+use super::build::{Build, Running, World};
+use super::kill::{Ground as Killing, Victims};
+use super::processes::{self, MARK, Process, wait_for};
+use super::project::VERSIONS;
+use super::{Fault, Report, trouble};
+
+/// kiln's own image with many files below it, as Debian has them: on an overlay each of them moves for itself.
+const IMAGE: &str = "registry.example.com/kiln:many";
+const MANY: &str = "for folder in lib usr/lib usr/share root; do mkdir -p /$folder/many; \
+     for i in $(seq 400); do echo $folder $i >/$folder/many/$i; done; done; chmod 710 /root; mkdir -p /var/lib/kiln; mkdir -m 1777 /tmp/mine";
+/// kiln's root there.
+const ROOT: &str = "var/lib/kiln";
+/// How long a container's files may take to be back where something is left that brings them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon with the image.
+pub struct Daemon(Dockerd);
+
+impl Daemon {
+    pub fn start(world: &World) -> Result<Self, Fault> {
+        // As most runners have it. Where that is not possible, all folders move at once.
+        let overlay = ["--storage-driver".to_owned(), "overlay2".to_owned()].into();
+        let options = dockerd::Options { args: overlay, ..Default::default() };
+        let daemon =
+            Dockerd::start(&options).or_else(|_| Dockerd::start(&dockerd::Options::default()))?;
+        let place = world.place.path().join("image");
+        let archive = ci_image::archive(&Kiln::new(&world.binary), "ci", &place)?;
+        let daemon = Self(daemon);
+        daemon.docker(&["load", "--input", &archive.display().to_string()])?;
+        let made = ["run", "--name=many", "registry.example.com/kiln:ci", "sh", "-euc", MANY];
+        daemon.docker(&made)?;
+        daemon.docker(&["commit", "many", IMAGE])?;
+        Ok(daemon)
+    }
+
+    fn docker(&self, args: &[&str]) -> Result<String, Fault> {
+        let run = self.0.docker(args);
+        match run.ok() {
+            true => Ok(run.stdout.trim().to_owned()),
+            false => Err(Fault::Trouble(format!("docker {args:?}: {}", run.stderr))),
+        }
+    }
+}
+
+/// A container that holds on.
+pub struct Ground<'a> {
+    world: &'a World,
+    daemon: Rc<Daemon>,
+    name: &'static str,
+    /// Its first process.
+    first: i32,
+    mark: String,
+    out: PathBuf,
+    /// The container's own files.
+    own: BTreeMap<PathBuf, String>,
+}
+
+impl<'a> Ground<'a> {
+    pub fn new(world: &'a World, daemon: Rc<Daemon>, name: &'static str) -> Result<Self, Fault> {
+        for version in 0..VERSIONS {
+            world.context(name, version)?;
+        }
+        let out = world.place.path().join(format!("out-{name}"));
+        std::fs::create_dir(&out).map_err(trouble("a folder"))?;
+        let volumes = [
+            format!("--volume={}:{0}:ro", world.place.path().display()),
+            format!("--volume={}:/out", out.display()),
+        ];
+        let named = format!("--name={name}");
+        let mut args = vec!["run", "--detach", "--network=host", &named];
+        args.extend(volumes.iter().map(String::as_str));
+        args.extend([IMAGE, "sh", "-c", "while :; do sleep 1000; done"]);
+        daemon.docker(&args)?;
+        let first = daemon.docker(&["inspect", "--format={{.State.Pid}}", name])?;
+        let first = first.parse().map_err(|_| format!("`{first}` is no process"))?;
+        let mark = world.mark(name);
+        let mut ground = Self { world, daemon, name, first, mark, out, own: BTreeMap::new() };
+        ground.own = files(&ground.top());
+        Ok(ground)
+    }
+
+    /// The container's root, as it is seen from here.
+    fn top(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.first))
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.name == "in-place"
+    }
+
+    /// Whether a job's shell works.
+    fn has_a_shell(&self) -> bool {
+        let mut shell =
+            self.daemon.0.command(&["exec", self.name, "/bin/sh", "-c", "ls /tmp >/dev/null"]);
+        shell
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    fn expect_own_files(&self, when: &str) -> Result<(), Fault> {
+        let found = files(&self.top());
+        let paths = found.keys().chain(self.own.keys());
+        let other: Vec<_> = paths
+            .filter(|path| found.get(*path) != self.own.get(*path))
+            .map(|path| (path, found.get(path), self.own.get(path)))
+            .take(5)
+            .collect();
+        if other.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::Lie(format!("{when}: the container's own files are others: {other:#?}")))
+    }
+}
+
+impl Drop for Ground<'_> {
+    fn drop(&mut self) {
+        drop(self.daemon.docker(&["rm", "--force", self.name]));
+    }
+}
+
+/// All files of a container but kiln's and the kernel's, with what is known of them without reading.
+fn files(top: &Path) -> BTreeMap<PathBuf, String> {
+    let left_out =
+        ["proc", "sys", "dev", "out", "run", "tmp/home", ROOT].map(|name| top.join(name));
+    let mut found = BTreeMap::new();
+    let mut folders = vec![top.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            // A volume is nobody's to look at.
+            if left_out.contains(&path)
+                || path.starts_with(top.join("tmp"))
+                    && metadata.is_dir()
+                    && path.display().to_string().contains("kiln-torture-")
+            {
+                continue;
+            }
+            let size = if metadata.is_file() { metadata.len() } else { 0 };
+            let time = if metadata.is_file() { metadata.mtime() } else { 0 };
+            let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
+            found.insert(
+                path.strip_prefix(top).unwrap_or(&path).to_owned(),
+                format!("{mode:o} {uid}:{gid} {size} {time}"),
+            );
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+impl Killing for Ground<'_> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn start(&mut self, build: &Build) -> Result<Running, Fault> {
+        let context = self.world.context(self.name, build.version)?;
+        let arguments = build.arguments(&self.world.host, &context, Path::new("/out/out.tar"));
+        let isolation = if self.is_in_place() { "in-place" } else { "chroot" };
+        let variables = [
+            format!("--env={MARK}={}", self.mark),
+            format!("--env=KILN_ISOLATION={isolation}"),
+            format!("--env=KILN_ROOT=/{ROOT}"),
+            "--env=KILN_CONTAINER_IS_MINE=1".into(),
+            "--env=HOME=/tmp/home".into(),
+        ];
+        let mut args: Vec<&str> = vec!["exec"];
+        args.extend(variables.iter().map(String::as_str));
+        args.extend([self.name, "/usr/local/bin/kiln"]);
+        args.extend(arguments.iter().map(String::as_str));
+        let mut command: Command = self.daemon.0.command(&args);
+        Running::start(&mut command, &self.out.join("log"))
+    }
+
+    fn kiln(&self, _: &Running) -> Option<Process> {
+        processes::inside(self.first)
+            .into_iter()
+            .find(|process| process.arguments.starts_with("/usr/local/bin/kiln build"))
+    }
+
+    fn forget(&mut self) -> Result<(), Fault> {
+        let root = self.root();
+        match std::fs::remove_dir_all(&root) {
+            Err(error) if root.exists() => {
+                Err(Fault::Lie(format!("the root cannot be removed: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.top().join(ROOT)
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.out.join("out.tar")
+    }
+
+    fn strays(&self) -> Vec<Process> {
+        let own = |process: &Process| {
+            process.arguments.starts_with("sleep 1000") || process.arguments.is_empty()
+        };
+        processes::inside(self.first).into_iter().filter(|process| !own(process)).collect()
+    }
+
+    /// Whoever is left of kiln's processes puts the container's files back.
+    fn settle(&mut self, _: Victims, report: &Report) -> Result<(), Fault> {
+        if !self.is_in_place() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if wait_for(PATIENCE, || self.has_a_shell().then_some(())).is_none() {
+            return Err(Fault::Lie("the container has no shell".into()));
+        }
+        report.took("until a container has its shell again", started.elapsed());
+        let when = "after the kill";
+        wait_for(PATIENCE, || self.expect_own_files(when).ok())
+            .map_or_else(|| self.expect_own_files(when), Ok)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.expect_own_files("after the same build again")
+    }
+}

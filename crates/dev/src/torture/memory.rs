@@ -1,0 +1,130 @@
+//! Builds with 128 MiB of memory, page cache included.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use fixtures::Kiln;
+
+use super::build::{Build, Running, World};
+use super::project::VERSIONS;
+use super::random::Random;
+use super::{Fault, Report, Work, trouble};
+
+const LIMIT: u64 = 128 << 20;
+/// Bytes of a file that is larger than what memory is there.
+const LARGE: usize = 160 << 20;
+/// Of which as many are noise, and as many the same.
+const PIECE: usize = 1 << 20;
+
+/// A control group with the limit, removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// In words, why there is none.
+    fn new(world: &World) -> Result<Self, String> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let of = |controller: &str| {
+            own.lines().find_map(|line| {
+                let (_, rest) = line.split_once(':')?;
+                let (names, path) = rest.split_once(':')?;
+                names.split(',').any(|name| name == controller).then(|| path.to_owned())
+            })
+        };
+        let (top, file, path) = match of("memory") {
+            Some(path) => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", path),
+            None => ("/sys/fs/cgroup", "memory.max", of("").unwrap_or_default()),
+        };
+        let name = world.mark("memory");
+        let folder = Path::new(top).join(path.trim_start_matches('/')).join(name);
+        std::fs::create_dir(&folder)
+            .map_err(|error| format!("no control group `{}`: {error}", folder.display()))?;
+        let group = Self(folder);
+        std::fs::write(group.0.join(file), LIMIT.to_string())
+            .map_err(|error| format!("no limit of memory can be set: {error}"))?;
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
+/// Builds in it, of the project and of a large file.
+pub struct Memory<'a> {
+    world: &'a World,
+    group: Group,
+    kiln: Kiln,
+    large: PathBuf,
+    build: Build,
+}
+
+impl<'a> Memory<'a> {
+    /// In words, why it cannot be done here.
+    pub fn new(world: &'a World) -> Result<Self, String> {
+        let large = world.place.path().join("large");
+        std::fs::create_dir(&large).map_err(|error| format!("a context: {error}"))?;
+        let dockerfile = format!(
+            "FROM {}/library/busybox\nARG SALT\nCOPY file /\nRUN cp /file /copy && echo $SALT\nRUN rm /file\n",
+            world.host
+        );
+        std::fs::write(large.join("Dockerfile"), dockerfile)
+            .and_then(|()| write_large(&large.join("file")))
+            .map_err(|error| format!("a context: {error}"))?;
+        let build = Build { version: 0, salt: 0, cache: "memory".into() };
+        Ok(Self { world, group: Group::new(world)?, kiln: Kiln::new(&world.binary), large, build })
+    }
+
+    fn start(&self, arguments: &[String]) -> Result<super::build::Ended, Fault> {
+        let procs = self.group.0.join("cgroup.procs");
+        let kiln = self.kiln.command([""; 0]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]).arg(procs).arg(kiln.get_program());
+        command.args(arguments).env_clear().current_dir(self.kiln.home());
+        for (name, value) in kiln.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        Running::start(&mut command, &self.kiln.home().join("log"))?.finish()
+    }
+}
+
+/// Half of it can be compressed.
+fn write_large(path: &Path) -> std::io::Result<()> {
+    let mut random = Random::new(1, "large");
+    let noise: Vec<u8> = (0..PIECE).map(|_| random.below(256) as u8).collect();
+    let mut file = std::fs::File::create(path)?;
+    for _ in 0..LARGE / PIECE / 2 {
+        file.write_all(&noise)?;
+        file.write_all(&[b'x'; PIECE])?;
+    }
+    Ok(())
+}
+
+impl Work for Memory<'_> {
+    fn round(&mut self, random: &mut Random, report: &Report) -> Result<(), Fault> {
+        self.build.salt += 1;
+        self.build.version = random.below(VERSIONS);
+        let archive = self.kiln.home().join("out.tar");
+        let context = self.world.context("memory", self.build.version)?;
+        let arguments = self.build.arguments(&self.world.host, &context, &archive);
+        self.start(&arguments)?.expect_ok("with 128 MiB")?;
+        self.world.compare(&archive, self.build.version)?;
+        report.count("128 MiB: compared");
+        let compression = random.one_of(&["gzip", "zstd"]);
+        let arguments = [
+            "build".to_owned(),
+            "--progress=plain".into(),
+            format!("--build-arg=SALT={}", self.build.salt),
+            format!("--output=type=oci,dest={},compression={compression}", archive.display()),
+            self.large.display().to_string(),
+        ];
+        self.start(&arguments)?.expect_ok("160 MiB in 128 MiB")?;
+        report.count(&format!("128 MiB: a file of 160 MiB as {compression}"));
+        // It is large: what the next round would find is removed.
+        std::fs::remove_file(&archive).map_err(trouble("an archive"))?;
+        let prune = ["prune", "--all", "--force"].map(str::to_owned);
+        self.start(&prune)?.expect_ok("prune")?;
+        Ok(())
+    }
+}
