@@ -100,7 +100,7 @@ fn add(archive: &[u8], limit: &str) -> Run {
 }
 
 /// An image with one layer, as somebody else pushed it.
-fn image(archive: &[u8]) -> RawImage {
+pub fn image(archive: &[u8]) -> RawImage {
     let diff_id = fixtures::digest(archive);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(archive).unwrap();

@@ -19,6 +19,7 @@ mod hostile;
 mod in_place;
 mod inline_cache;
 mod keys;
+mod liar;
 mod lost_layers;
 mod mounts;
 mod object_store;

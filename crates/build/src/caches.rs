@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 
+use cache::beside::Leaving;
 use cache::{
-    Beside, Export, FolderPlace, Form, Imported, Mode, Place, RegistryPlace, WriteRequest,
+    Beside, Export, FolderPlace, Form, Imported, LeaveBeside, Mode, Place, RegistryPlace,
+    WriteRequest,
 };
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
-use oci::{Descriptor, Digest};
+use oci::Descriptor;
 use solve::StepFacts;
 use store::Chain;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
 use crate::uploads::on_results;
-use crate::{Error, Host, Request, exports, mounts};
+use crate::{Error, Host, Request, exports, mounts, trust};
 
 /// A cache that was read, and where from.
 pub(crate) struct Source {
+    /// How people call it.
+    pub name: Arc<str>,
     pub from: CacheFrom,
     pub imported: Arc<Imported>,
     /// What kiln left beside it, if anything; nobody asks before something of it is needed.
@@ -43,8 +47,9 @@ async fn import_one(host: &Host, request: &Request, from: &CacheFrom) -> Option<
     match imported.await {
         Ok((place, imported)) => {
             host.events.send(task, TaskEvent::Done);
-            let beside = place.beside(&host.client);
-            Some(Source { from: from.clone(), imported: Arc::new(imported), beside })
+            let beside = place.beside(&host.client, imported.records.beside());
+            let imported = Arc::new(imported);
+            Some(Source { name: place.identity().into(), from: from.clone(), imported, beside })
         }
         // Before the first export there is nothing: no fault, and no warning of one.
         Err(error) if error.is_absent() && is_left_there(request, from) => {
@@ -151,34 +156,12 @@ async fn export_one(
     host.events.send(task, TaskEvent::Started);
     let written = async {
         let place = place?;
-        let exported = write(to, &place, solved, task).await?;
+        let exported = write(host, (to, &place), solved, task).await?;
         Ok::<_, cache::Error>((place, exported))
     };
     match written.await {
         Ok((place, exported)) => {
-            if let Some(beside) = place.beside(&host.client).filter(|_| !solved.facts.is_empty())
-                && let Err(error) = cache::explain::write_beside(&beside, &solved.facts).await
-            {
-                let text = transfer::chain_text(&error);
-                let text = format!("what explains a later build was not kept: {text}");
-                host.events.send(task, TaskEvent::Warning(text.into()));
-            }
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
-                host.events.send(task, TaskEvent::Warning(note.into()));
-            }
-            if let Some(exported) = &exported {
-                let left =
-                    leave_beside(host, (to, &place), solved, exported.descriptor.digest).await;
-                if let Err(error) = left {
-                    let text = format!(
-                        "nothing was left beside the cache: {}",
-                        transfer::chain_text(&error)
-                    );
-                    host.events
-                        .send(task, TaskEvent::Log(graph::Stream::Err, text.as_bytes().into()));
-                }
-            }
-            for note in mounts::leave(host, to, &place, solved).await {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
             if let CacheTarget::Local { reset: true, .. } = to.target
@@ -201,26 +184,9 @@ async fn export_one(
     }
 }
 
-/// Leaves beside a cache what makes the next build faster. A cache that is as it was has it already,
-/// unless this build looked for something there in vain.
-async fn leave_beside(
+async fn write(
     host: &Host,
     (to, place): (&CacheTo, &Place),
-    solved: &Solved<'_>,
-    written: Digest,
-) -> Result<(), cache::Error> {
-    let Some(beside) = place.beside(&host.client) else { return Ok(()) };
-    let known = known(solved, &to.target);
-    let missed = solved.indexes.missed();
-    if known.is_some_and(|known| known.manifest == written) && missed.is_empty() {
-        return Ok(());
-    }
-    cache::beside::keep_indexes(&beside, &host.store, &solved.layers(), &missed).await
-}
-
-async fn write(
-    to: &CacheTo,
-    place: &Place,
     solved: &Solved<'_>,
     task: TaskId,
 ) -> Result<Option<cache::Exported>, cache::Error> {
@@ -228,10 +194,26 @@ async fn write(
         CacheMode::Min => Mode::Min,
         CacheMode::Max => Mode::Max,
     };
-    let export = Export::new(&solved.steps, &solved.chains, mode).used_on(today());
+    let (steps, left_out) = trust::steps_for(solved, &place.identity());
+    let export = Export::new(&steps, &solved.chains, mode).used_on(today());
     if export.is_empty() {
         return Ok(None);
     }
+    let known = known(solved, &to.target);
+    let is_same = |(from, _): &&(CacheFrom, Arc<Imported>)| {
+        place_from(from, &host.client).is_ok_and(|from| from.identity() == place.identity())
+    };
+    let read = solved.sources.iter().find(is_same);
+    let named = read.map(|(_, read)| read.records.beside()).unwrap_or_default();
+    let beside = place.beside(&host.client, named);
+    let (mounts, mut notes) = mounts::ready(host, to, beside.as_ref(), solved).await;
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} steps are not in the cache: they stand on what another cache says of layers that could not be read"
+        ));
+    }
+    let leaving = Leaving::indexes(&host.store, solved.layers(), solved.indexes.missed());
+    let additions = Arc::new(leaving.with(solved.facts.clone(), mounts));
     let request = WriteRequest {
         format: transfer::LayerFormat {
             compression: to.format.compression,
@@ -242,10 +224,13 @@ async fn write(
             (false, true) => Form::OciIndex,
             (false, false) => Form::DockerList,
         },
-        known: known(solved, &to.target),
+        known,
+        beside: beside.map(|beside| LeaveBeside { beside, additions }),
         task: Some(task),
     };
-    cache::write(&export, &solved.transfer, place, &request).await.map(Some)
+    let mut exported = cache::write(&export, &solved.transfer, place, &request).await?;
+    exported.notes.extend(notes);
+    Ok(Some(exported))
 }
 
 pub(crate) fn place_from(
@@ -288,6 +273,9 @@ pub(crate) fn remotes(host: &Host, request: &Request) -> Vec<Arc<dyn transfer::R
     from.chain(to).filter_map(|place| place.ok()?.remote()).collect()
 }
 
+/// No cache is called so: what an image carries stands on no other cache's word.
+const INLINE: &str = "";
+
 /// The cache that goes into the config of an image with these layers, where one was asked for.
 pub(crate) fn inline(
     host: &Host,
@@ -310,7 +298,8 @@ pub(crate) fn inline(
         true => {
             let keys = graph.steps().map(|(_, step)| solve::step_key(step));
             let old = keys.filter_map(|key| Some((*key.digests.first()?, key.old?))).collect();
-            let cache = cache::inline_cache(&solved.steps, &chain.layers(), &old);
+            let (steps, _) = trust::steps_for(solved, INLINE);
+            let cache = cache::inline_cache(&steps, &chain.layers(), &old);
             cache.ok_or("the image has no layer of a step, so it got no inline cache")
         }
         false => Err("no output is an image, so the inline cache goes nowhere"),

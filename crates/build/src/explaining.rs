@@ -13,9 +13,9 @@ use solve::{Solver, StepFacts};
 use store::Chain;
 
 use crate::bases::{self, Bases};
-use crate::request::{CacheFrom, Required};
+use crate::request::Required;
 use crate::solving::{self, Parts};
-use crate::{Error, Host, Request, caches, context};
+use crate::{Error, Host, Request, caches, context, trust};
 
 /// A step that ran, or would run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct Explaining<'a> {
     pub graph: &'a Graph,
     pub steps: &'a [StepFacts<Chain>],
     pub executor: &'a Executor,
+    /// What is beside the caches that were read.
+    pub besides: &'a [Beside],
 }
 
 impl Explaining<'_> {
@@ -108,7 +110,7 @@ impl Explaining<'_> {
         let facts = self.facts();
         let mut explained = None;
         if request.explain {
-            explained = Some(self.explained(&facts, &known(host, request).await, &ran));
+            explained = Some(self.explained(&facts, &known(host, self.besides).await, &ran));
         }
         if !has_work {
             return (Vec::new(), explained);
@@ -120,14 +122,9 @@ impl Explaining<'_> {
     }
 
     /// Why a step that must not run is not found, in a line.
-    pub(crate) async fn refusal(
-        &self,
-        host: &Host,
-        request: &Request,
-        id: StepId,
-    ) -> Option<String> {
+    pub(crate) async fn refusal(&self, host: &Host, id: StepId) -> Option<String> {
         let facts: BTreeMap<StepId, Fact> = self.facts().into_iter().collect();
-        let known = known(host, request).await;
+        let known = known(host, self.besides).await;
         let reason = self.reason(id, facts.get(&id)?, &known, &BTreeSet::new());
         Some(format!("why: {}", reason.lines().join("; ")))
     }
@@ -167,20 +164,14 @@ impl Explaining<'_> {
     }
 }
 
-/// What this machine and the caches of a request know of steps.
-pub(crate) async fn known(host: &Host, request: &Request) -> FactBook {
+/// What this machine and what is beside caches know of steps.
+async fn known(host: &Host, besides: &[Beside]) -> FactBook {
     let local = LocalFacts::open(&host.store).and_then(|facts| facts.book());
     let mut book = local.unwrap_or_default();
-    let besides = request.cache_from.iter().filter_map(|from| beside(host, from));
-    let read = besides.map(|beside| async move { read_beside(&beside).await });
-    for other in join_all(read).await {
+    for other in join_all(besides.iter().map(read_beside)).await {
         book.add(other.facts().cloned());
     }
     book
-}
-
-fn beside(host: &Host, from: &CacheFrom) -> Option<Beside> {
-    caches::place_from(from, &host.client).ok()?.beside(&host.client)
 }
 
 /// The steps that must be found.
@@ -247,15 +238,20 @@ pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, E
     let bases = bases?;
     let (executor, tasks) = solving::executor(host, request, &Parts::of(&bases, BTreeSet::new()));
     let records = imported.iter().map(|source| source.imported.records.clone()).collect();
-    let caches = Caches::new(LocalRecords::open(&host.store)?, records);
+    let local = LocalRecords::open(executor.transfer().store())?;
+    let local = local.naming(trust::named(host, request, &trust::Distrusted::default()));
+    let caches = Caches::new(local, records);
     let parallelism = Executor::parallelism();
     let solver = Solver::new(&bases.graph, &executor, &caches, &tasks, parallelism);
     let surveyed = solver.survey(&bases.results()).await;
     drop(solver);
     let steps = surveyed.map_err(|error| solving::failed(&bases, error))?;
-    let explaining = Explaining { graph: &bases.graph, steps: &steps, executor: &executor };
+    let besides: Vec<Beside> = imported.iter().filter_map(|source| source.beside.clone()).collect();
+    let explaining =
+        Explaining { graph: &bases.graph, steps: &steps, executor: &executor, besides: &besides };
     let missed = missed(&bases, &steps);
-    let explained = explaining.explained(&explaining.facts(), &known(host, request).await, &missed);
+    let explained =
+        explaining.explained(&explaining.facts(), &known(host, &besides).await, &missed);
     executor.finish();
     Ok(explained)
 }

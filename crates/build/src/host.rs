@@ -21,6 +21,8 @@ pub struct Host {
     pub events: Events,
     /// Where a Docker engine listens (`DOCKER_HOST`); empty is the usual socket.
     pub engine: String,
+    /// Whether no build believes what caches say of layers (`KILN_VERIFY_INDEXES`).
+    pub verify_indexes: bool,
     /// What builds that run side by side make for each other.
     pub work: Option<Work>,
 }

@@ -28,6 +28,7 @@ mod request;
 mod several;
 mod shelf;
 mod solving;
+mod trust;
 pub mod upkeep;
 mod uploads;
 

@@ -6,8 +6,10 @@ use oci::Descriptor;
 use transfer::chain_text;
 
 use crate::bases::{self, Bases};
+use crate::caches::Source;
 use crate::solving::{Solved, Solving, Unsolved};
-use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports};
+use crate::trust::Distrusted;
+use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports, trust};
 
 /// Builds what a request asks for.
 ///
@@ -24,14 +26,40 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let (bases, imported) = tokio::join!(bases, caches::import(host, request));
     let bases = bases?;
 
-    let solving = Solving::open(host, request, &bases, &imported)?;
+    let mut distrusted = Distrusted::default();
+    distrusted.add_contradicted(host, &bases, &imported).await;
+    loop {
+        if let Some(outcome) = attempt(host, request, (&bases, &imported), &mut distrusted).await? {
+            return Ok(Outcome { traffic: host.traffic_since(before), ..outcome });
+        }
+    }
+}
+
+/// Builds without the caches that are distrusted; none where another one turned out to say what is
+/// not so, and what was made may stand on that.
+async fn attempt(
+    host: &Host,
+    request: &Request,
+    (bases, imported): (&Bases, &[Source]),
+    distrusted: &mut Distrusted,
+) -> Result<Option<Outcome>, Error> {
+    let solving = Solving::open(host, request, bases, (imported, distrusted))?;
     let solver = solving.solver();
     let (solved, built, cache) = loop {
         let solved = match solving.solve(&solver).await {
             Ok(solved) => solved,
-            Err(unsolved) => return Err(caches::export_failed(host, request, *unsolved).await),
+            Err(unsolved) => match &unsolved.solved {
+                Some(solved) if distrusted.add_lenders(host, solved) => return Ok(None),
+                _ => return Err(caches::export_failed(host, request, *unsolved).await),
+            },
         };
-        match export(host, request, &bases, &solved).await {
+        trust::read_for_exports(host, request, &solved).await;
+        if distrusted.add_lenders(host, &solved) {
+            return Ok(None);
+        }
+        match export(host, request, bases, &solved).await {
+            // An export can be the first to read a layer.
+            Ok(_) if distrusted.add_lenders(host, &solved) => return Ok(None),
             Ok((built, cache)) => break (solved, built, cache),
             // Records promised layers that are gone: the steps that made those run, and no others.
             Err(error) if solver.lose(&exports::lost_layers(&error), &chain_text(&error)) => (),
@@ -52,9 +80,8 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     };
     outcome.warnings = bases.warnings.clone();
     outcome.warnings.extend(caches::inline_note(request, &bases.graph, &solved));
-    outcome.traffic = host.traffic_since(before);
     solved.finish();
-    Ok(outcome)
+    Ok(Some(outcome))
 }
 
 /// What a build leaves: its outputs, then its records.

@@ -71,6 +71,8 @@ pub struct Request {
     pub require_cached: Vec<Required>,
     /// Whether files of the context have the modes that every umask leaves.
     pub normalize_modes: bool,
+    /// Whether nothing that caches say of layers is believed: layers are read whole.
+    pub verify_indexes: bool,
     /// What is said of the images.
     pub attestations: Attestations,
     /// Whether it is asked before the first command runs if what it makes may be pushed.
@@ -441,8 +443,9 @@ pub enum CacheFrom {
         reference: Reference,
         /// Whether plain HTTP or an unknown certificate is accepted.
         insecure: bool,
-        /// Whether cache mounts that are beside it may come from there.
-        mounts: bool,
+        /// Whether cache mounts that are beside it may come from there, each up to so many bytes of
+        /// files.
+        mounts: Option<u64>,
     },
     /// A folder in the OCI layout.
     Local {
@@ -452,8 +455,9 @@ pub enum CacheFrom {
         tag: String,
         /// The manifest, whatever the tag says.
         digest: Option<oci::Digest>,
-        /// Whether cache mounts that are beside it may come from there.
-        mounts: bool,
+        /// Whether cache mounts that are beside it may come from there, each up to so many bytes of
+        /// files.
+        mounts: Option<u64>,
     },
     /// Neither in a registry nor in a folder.
     Elsewhere(PlaceSettings),

@@ -44,13 +44,13 @@ pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobErr
             return Err(JobError { name: job.name.clone(), error: Error::Request(message) });
         }
     }
-    let work = Work::default();
+    let work: Vec<Work> = works(jobs);
     let done: Vec<SetOnce<()>> = jobs.iter().map(|_| SetOnce::new()).collect();
     let built = jobs.iter().enumerate().map(async |(place, job)| {
         future::join_all(job.contexts.iter().map(|(_, other)| done[*other].wait())).await;
         let name: Arc<str> = job.name.as_str().into();
         let events = host.events.renamed(move |task| prefixed(&name, task));
-        let own = Host { events, work: Some(work.clone()), ..host.clone() };
+        let own = Host { events, work: Some(work[place].clone()), ..host.clone() };
         let request = request(jobs, place);
         match crate::build(&own, &request).await {
             Ok(mut outcome) => {
@@ -67,6 +67,18 @@ pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobErr
         drop(host.store.db().remove_image(&made(place).to_string()));
     }
     result
+}
+
+/// What each job shares with others: those that read the same caches, for what one makes can stand
+/// on what its caches say.
+fn works(jobs: &[Job]) -> Vec<Work> {
+    let trusts = |job: &Job| (job.request.cache_from.clone(), job.request.verify_indexes);
+    let mut works: Vec<Work> = Vec::with_capacity(jobs.len());
+    for (place, job) in jobs.iter().enumerate() {
+        let same = jobs[..place].iter().position(|other| trusts(other) == trusts(job));
+        works.push(same.map_or_else(Work::default, |same| works[same].clone()));
+    }
+    works
 }
 
 /// The name of the image that a job makes for others.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cache::beside::BesideIndexes;
 use cache::explain::Fact;
-use cache::{Caches, Imported, LocalRecords};
+use cache::{Beside, Caches, Imported, LocalRecords};
 use execute::{Executor, Images, Lent, Modes, Output, Sources};
 use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
@@ -21,8 +21,9 @@ use crate::error::Place;
 use crate::explaining::{self, Explained, Explaining};
 use crate::permission::Permission;
 use crate::request::{CacheFrom, Output as Wanted};
+use crate::trust::Distrusted;
 use crate::uploads::Uploads;
-use crate::{Error, Host, Request, caches, mounts};
+use crate::{Error, Host, Request, caches, mounts, trust};
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
@@ -130,7 +131,8 @@ impl From<Error> for Unsolved<'_> {
 /// Makes an executor, and introduces its steps to progress.
 pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
     let transfer = Transfer::with_remotes(
-        host.store.clone(),
+        // What caches lend is lent to this build.
+        host.store.apart(),
         host.client.clone(),
         host.events.clone(),
         caches::remotes(host, request),
@@ -173,11 +175,14 @@ pub(crate) struct Solving<'a> {
     transfer: Transfer,
     indexes: Arc<BesideIndexes>,
     sources: Vec<(CacheFrom, Arc<Imported>)>,
+    /// What is beside the caches.
+    besides: Vec<Beside>,
     permission: Permission<'a>,
 }
 
 impl<'a> Solving<'a> {
-    /// Opens this machine's records, and puts them beside those of the caches that were read.
+    /// Opens this machine's records, and puts them beside those of the caches that were read and are
+    /// not distrusted.
     ///
     /// # Errors
     /// If steps must be found that there are not, or the tables cannot be made.
@@ -185,18 +190,21 @@ impl<'a> Solving<'a> {
         host: &'a Host,
         request: &'a Request,
         bases: &'a Bases,
-        imported: &[Source],
+        (imported, distrusted): (&[Source], &Distrusted),
     ) -> Result<Self, Error> {
         let required = explaining::required(&bases.graph, &request.require_cached)?;
         let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
-        let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
-        let indexes = Arc::new(BesideIndexes::new(besides));
-        executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(imported)));
+        let imported: Vec<&Source> =
+            imported.iter().filter(|source| !distrusted.has(&source.name)).collect();
+        let indexes = Arc::new(BesideIndexes::new(lenders(host, request, &imported)));
+        executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(&imported)));
         let transfer = executor.transfer().clone().with_indexes(indexes.clone());
         let sources =
             imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
         let records = imported.iter().map(|source| source.imported.records.clone()).collect();
-        let caches = Caches::new(LocalRecords::open(&host.store)?, records);
+        let local = LocalRecords::open(transfer.store())?;
+        let caches = Caches::new(local.naming(trust::named(host, request, distrusted)), records);
+        let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
         let permission = Permission::new(host, request);
         Ok(Self {
             host,
@@ -208,6 +216,7 @@ impl<'a> Solving<'a> {
             transfer,
             indexes,
             sources,
+            besides,
             permission,
         })
     }
@@ -265,12 +274,13 @@ impl<'a> Solving<'a> {
         };
         let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
         let cached = steps.iter().filter(shown).count() - ran;
-        let explaining = Explaining { graph, steps: &steps, executor: &self.executor };
+        let (executor, besides) = (&self.executor, &self.besides);
+        let explaining = Explaining { graph, steps: &steps, executor, besides };
         let failing = error.as_ref().map(|error| error.step);
         let (facts, explained) = explaining.conclude(host, request, failing).await;
         let error = match error {
             Some(error) if matches!(error.source, execute::Error::NotCached) => {
-                let why = explaining.refusal(host, request, error.step).await;
+                let why = explaining.refusal(host, error.step).await;
                 Some(failed(bases, error).with_hint(why))
             }
             error => error.map(|error| failed(bases, error)),
@@ -303,6 +313,20 @@ impl<'a> Solving<'a> {
         events.send(task, TaskEvent::Warning(text.into()));
         events.send(task, TaskEvent::Done);
     }
+}
+
+/// The caches that lend indexes of layers. Those that the build exports to come first: what they say
+/// is theirs already.
+fn lenders(host: &Host, request: &Request, sources: &[&Source]) -> Vec<(Arc<str>, Beside)> {
+    if trust::reads_all(host, request) {
+        return Vec::new();
+    }
+    let targets: Vec<String> =
+        request.cache_to.iter().filter_map(|to| trust::target_name(host, &to.target)).collect();
+    let (own, others): (Vec<&Source>, Vec<&Source>) =
+        sources.iter().partition(|source| targets.iter().any(|name| **name == *source.name));
+    let beside = |source: &Source| Some((source.name.clone(), source.beside.clone()?));
+    own.into_iter().chain(others).filter_map(beside).collect()
 }
 
 /// What a build that failed has of a result: the highest output below it.

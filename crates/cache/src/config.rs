@@ -24,7 +24,17 @@ pub(crate) struct Extra {
     /// For each record, the day of its last use, counted from 1970; 0 where nobody knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub used: Vec<u32>,
+    /// The manifest of what kiln left beside the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Digest>,
+    /// For each layer, how its diffID begins, in hex: so that the manifest, which says the same, can
+    /// be held against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub layers: Vec<String>,
 }
+
+/// So many digits of a diffID.
+pub(crate) const DIGITS: usize = 16;
 
 /// A layer and the one below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod assumed;
 pub mod beside;
 mod caches;
 mod config;
@@ -40,4 +41,4 @@ pub use place::{
 };
 pub use prune::Pruned;
 pub use records::RecordSet;
-pub use write::{WriteRequest, write};
+pub use write::{LeaveBeside, WriteRequest, write};

@@ -3,14 +3,18 @@
 //! Tables: `cache_record` (a digest), `cache_link` (a record by which an input of another is
 //! known), `cache_chain` (a layer and the chain below it), `cache_result` (an output of a record).
 
+mod text;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci::{Descriptor, Digest, Repository};
+use oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::{Deserialize, Serialize};
 use solve::{Found, Link, NewRecord};
-use store::{Chain, Layer, Place, Store};
+use store::{Assumptions, Chain, Layer, Store};
+
+use crate::assumed::{self, Number};
+use text::LayerText;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS cache_record(number INTEGER PRIMARY KEY, digest BLOB NOT NULL, root INTEGER NOT NULL);
@@ -33,6 +37,10 @@ pub struct LocalRecords {
     chains: Mutex<HashMap<Digest, Chain>>,
     /// Chains whose layers were found to be somewhere.
     sourced: Mutex<HashMap<Digest, Chain>>,
+    /// Caches on whose word records may stand.
+    named: BTreeSet<Arc<str>>,
+    /// Sets of assumptions that were read, by their numbers.
+    assumed: Mutex<HashMap<Number, Assumptions>>,
 }
 
 impl LocalRecords {
@@ -41,15 +49,86 @@ impl LocalRecords {
     /// # Errors
     /// If the database cannot be written.
     pub fn open(store: &Store) -> Result<Self, store::Error> {
-        store
-            .db()
-            .with("make the tables of records", |connection| connection.execute_batch(TABLES))?;
+        store.db().with("make the tables of records", |connection| {
+            connection.execute_batch(TABLES)?;
+            connection.execute_batch(assumed::TABLES)
+        })?;
         Ok(Self {
             store: store.clone(),
             name: "local".into(),
             chains: Mutex::default(),
             sourced: Mutex::default(),
+            named: BTreeSet::new(),
+            assumed: Mutex::default(),
         })
+    }
+
+    /// For a build that names some caches: what stands on their word serves it too.
+    #[must_use]
+    pub fn naming(self, caches: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self { named: caches.into_iter().collect(), ..self }
+    }
+
+    /// What a record stands on and nothing proves by now; none where that makes it useless to this
+    /// build: another cache said it, or it is false.
+    fn standing(&self, number: Number) -> Result<Option<Assumptions>, store::Error> {
+        if number == 0 {
+            return Ok(Some(Assumptions::default()));
+        }
+        let known = self.lock_assumed().get(&number).cloned();
+        let assumptions = match known {
+            Some(known) => known,
+            None => {
+                let read = |connection: &mut Connection| assumed::read(connection, number);
+                let read = self.store.db().with("look up what a record stands on", read)?;
+                let Some(read) = read else { return Ok(None) };
+                self.lock_assumed().insert(number, read.clone());
+                read
+            }
+        };
+        let may_be = |assumption: &store::Assumption| match self.store.proof(assumption) {
+            Some(is_true) => is_true,
+            None => self.named.contains(&assumption.cache),
+        };
+        let stands = assumptions.iter().all(may_be);
+        Ok(stands.then(|| self.store.unproved(&assumptions)))
+    }
+
+    /// The blobs of a chain's layers that are those layers: their bytes were here.
+    fn seen(&self, chain: &Chain) -> Result<BTreeSet<Digest>, store::Error> {
+        let mut layers: Vec<Layer> = Vec::new();
+        let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = chain;
+        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below())
+            && chains.get(&id).is_none_or(|known| known.top() != Some(layer))
+        {
+            layers.push(layer.clone());
+            at = below;
+        }
+        drop(chains);
+        let blob = |layer: &Layer| Some((layer.blob.as_ref()?.digest, layer.diff_id));
+        let claimed: Vec<(Digest, Digest)> = layers.iter().filter_map(blob).collect();
+        let blobs: Vec<Digest> = claimed.iter().map(|(blob, _)| *blob).collect();
+        let seen = self.store.seen_layers(&blobs)?;
+        let is_true = |((blob, diff_id), seen): ((Digest, Digest), Option<Digest>)| {
+            (seen == Some(diff_id)).then_some(blob)
+        };
+        Ok(claimed.into_iter().zip(seen).filter_map(is_true).collect())
+    }
+
+    /// What a new record stands on: what its output does, and the contents that it is known by.
+    fn assumptions(&self, record: &NewRecord<Chain>) -> Assumptions {
+        let output = record.output.as_ref().map(|output| output.assumed().clone());
+        let contents = record.inputs.iter().flatten().filter_map(|link| match link {
+            Link::Content(digest) => Some(self.store.content_assumptions(digest)),
+            Link::Record { .. } => None,
+        });
+        let all = contents.fold(output.unwrap_or_default(), |all, more| all.and(&more));
+        self.store.unproved(&all)
+    }
+
+    fn lock_assumed(&self) -> std::sync::MutexGuard<'_, HashMap<Number, Assumptions>> {
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn root(&self, digest: Digest) -> Result<Option<i64>, store::Error> {
@@ -63,20 +142,33 @@ impl LocalRecords {
         input: usize,
         selector: Option<Digest>,
     ) -> Result<Vec<i64>, store::Error> {
-        self.store.db().with("look up records", |connection| {
+        let linked = self.store.db().with("look up records", |connection| {
             linked(connection, parent, digest, input, selector)
-        })
+        })?;
+        let mut usable = Vec::with_capacity(linked.len());
+        for (record, number) in linked {
+            if self.standing(number)?.is_some() {
+                usable.push(record);
+            }
+        }
+        Ok(usable)
     }
 
     /// Outputs of a record, without those that were pruned since.
     pub(crate) fn results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
+        let Some(assumed) = self.standing_of(record)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for result in self.kept_results(record)? {
             if let Some(chain) = self.with_sources(&result.chain)? {
-                found.push(Found { chain, ..result });
+                found.push(Found { chain: chain.only_assuming(assumed.clone()), ..result });
             }
         }
         Ok(found)
+    }
+
+    fn standing_of(&self, record: i64) -> Result<Option<Assumptions>, store::Error> {
+        let number = |connection: &mut Connection| assumed::of_record(connection, record);
+        self.standing(self.store.db().with("look up what a record stands on", number)?)
     }
 
     /// A chain whose layers can all be had: unpacked, as a blob, or from another place.
@@ -139,17 +231,24 @@ impl LocalRecords {
         record: i64,
         input: usize,
     ) -> Result<Vec<Digest>, store::Error> {
-        self.store.db().with("look up contents", |connection| {
+        let digests = self.store.db().with("look up contents", |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT cache_record.digest FROM cache_link JOIN cache_record ON cache_record.number = cache_link.parent
                  WHERE child = ?1 AND input = ?2 AND selector = x'' AND root = 1",
             )?;
             let digests = statement.query_map(params![record, input as i64], |row| row.get(0).map(Digest::from_bytes))?;
-            digests.collect()
-        })
+            digests.collect::<rusqlite::Result<Vec<Digest>>>()
+        })?;
+        // Whoever goes by these contents stands on what the record does.
+        if let Some(assumed) = self.standing_of(record)? {
+            digests.iter().for_each(|digest| self.store.note_content(*digest, &assumed));
+        }
+        Ok(digests)
     }
 
     pub(crate) fn save(&self, record: &NewRecord<Chain>) -> Result<i64, store::Error> {
+        let assumed = self.assumptions(record);
+        let seen = record.output.as_ref().map_or(Ok(BTreeSet::new()), |chain| self.seen(chain))?;
         self.store.db().with("keep a record", |connection| {
             if record.inputs.is_empty()
                 && record.output.is_none()
@@ -159,21 +258,33 @@ impl LocalRecords {
             }
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let number = self.save_in(&transaction, record)?;
+            let assumed = assumed::number(&transaction, &assumed)?;
+            let number = self.save_in(&transaction, record, (assumed, &seen))?;
             transaction.commit()?;
             Ok(number)
         })
     }
 
-    fn save_in(&self, connection: &Connection, record: &NewRecord<Chain>) -> rusqlite::Result<i64> {
+    fn save_in(
+        &self,
+        connection: &Connection,
+        record: &NewRecord<Chain>,
+        (assumed, seen): (Number, &BTreeSet<Digest>),
+    ) -> rusqlite::Result<i64> {
         let inputs = record
             .inputs
             .iter()
             .map(|links| links.iter().map(|link| link_parts(connection, link)).collect())
             .collect::<rusqlite::Result<Vec<Vec<(i64, Vec<u8>)>>>>()?;
-        let number = match find(connection, record.digest, &inputs)? {
+        // What stands on nothing has nothing that could be false: it is a name.
+        let assumed = if inputs.is_empty() { 0 } else { assumed };
+        let number = match find(connection, record.digest, &inputs, assumed)? {
             Some(number) => number,
-            None => insert_record(connection, record.digest, inputs.is_empty())?,
+            None => {
+                let number = insert_record(connection, record.digest, inputs.is_empty())?;
+                assumed::note(connection, number, assumed)?;
+                number
+            }
         };
         let mut statement = connection
             .prepare_cached("INSERT OR IGNORE INTO cache_link VALUES(?1, ?2, ?3, ?4, ?5)")?;
@@ -191,7 +302,7 @@ impl LocalRecords {
         if let Some(chain) = &record.output
             && let Some(id) = chain.id()
         {
-            self.save_chain(connection, chain)?;
+            self.save_chain(connection, (chain, seen))?;
             let created = chain.top().and_then(|layer| layer.created.clone()).unwrap_or_default();
             connection
                 .prepare_cached("INSERT OR REPLACE INTO cache_result VALUES(?1, ?2, ?3)")?
@@ -201,7 +312,11 @@ impl LocalRecords {
     }
 
     /// Writes the layers of a chain, from the top down to a part that is known to be written.
-    fn save_chain(&self, connection: &Connection, chain: &Chain) -> rusqlite::Result<()> {
+    fn save_chain(
+        &self,
+        connection: &Connection,
+        (chain, seen): (&Chain, &BTreeSet<Digest>),
+    ) -> rusqlite::Result<()> {
         let mut write =
             connection.prepare_cached("INSERT OR REPLACE INTO cache_chain VALUES(?1, ?2, ?3)")?;
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +331,11 @@ impl LocalRecords {
                 break;
             }
             let there = chain_row(connection, id)?.map(|(_, layer)| layer);
-            let layer = there.as_ref().map_or_else(|| layer.clone(), |there| merged(layer, there));
+            let layer = match &there {
+                Some(there) if is_hearsay(layer, there, seen) => there.clone(),
+                Some(there) => merged(layer, there),
+                None => layer.clone(),
+            };
             if there.as_ref() != Some(&layer) {
                 let text = serde_json::to_string(&LayerText::from(&layer))
                     .expect("a layer has no map with keys that are not texts");
@@ -275,6 +394,15 @@ fn chain_row(
     Ok(serde_json::from_str::<LayerText>(&text).ok().map(|text| (below, text.layer())))
 }
 
+/// Whether somebody says that a layer is another blob than is known, whose bytes nobody saw: what a
+/// cache says changes nothing of what stands below other records.
+fn is_hearsay(new: &Layer, there: &Layer, seen: &BTreeSet<Digest>) -> bool {
+    match (&new.blob, &there.blob) {
+        (Some(new), Some(there)) => new.digest != there.digest && !seen.contains(&new.digest),
+        _ => false,
+    }
+}
+
 /// A layer with what was known of it before.
 fn merged(new: &Layer, there: &Layer) -> Layer {
     let digest = |layer: &Layer| layer.blob.as_ref().map(|blob| blob.digest);
@@ -300,11 +428,15 @@ fn linked(
     digest: Digest,
     input: usize,
     selector: Option<Digest>,
-) -> rusqlite::Result<Vec<i64>> {
-    let mut statement = connection.prepare_cached("SELECT child FROM cache_link WHERE parent = ?1 AND digest = ?2 AND input = ?3 AND selector = ?4")?;
+) -> rusqlite::Result<Vec<(i64, Number)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT child, COALESCE(assumed, 0) FROM cache_link LEFT JOIN cache_assuming ON record = child
+         WHERE parent = ?1 AND digest = ?2 AND input = ?3 AND selector = ?4",
+    )?;
     let selector = selector.as_ref().map_or(&[][..], |selector| selector.as_bytes());
+    let found = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     statement
-        .query_map(params![parent, digest.as_bytes(), input as i64, selector], |row| row.get(0))?
+        .query_map(params![parent, digest.as_bytes(), input as i64, selector], found)?
         .collect()
 }
 
@@ -329,12 +461,13 @@ fn link_parts(connection: &Connection, link: &Link) -> rusqlite::Result<(i64, Ve
     }
 }
 
-/// The record with this digest that shares, for each input, a link with the new one, and read
-/// nothing else.
+/// The record with this digest that shares, for each input, a link with the new one, read nothing
+/// else, and stands on the same assumptions.
 fn find(
     connection: &Connection,
     digest: Digest,
     inputs: &[Vec<(i64, Vec<u8>)>],
+    assumed: Number,
 ) -> rusqlite::Result<Option<i64>> {
     if inputs.is_empty() {
         return root(connection, digest);
@@ -344,7 +477,9 @@ fn find(
         let mut children = BTreeSet::new();
         for (parent, selector) in links {
             let selector = <[u8; 32]>::try_from(selector.as_slice()).ok().map(Digest::from_bytes);
-            children.extend(linked(connection, *parent, digest, input, selector)?);
+            let linked = linked(connection, *parent, digest, input, selector)?.into_iter();
+            children
+                .extend(linked.filter(|(_, number)| *number == assumed).map(|(child, _)| child));
         }
         common = Some(match common {
             None => children,
@@ -388,63 +523,6 @@ fn agrees(
         }
     }
     Ok(true)
-}
-
-/// A layer as the table keeps it.
-#[derive(Serialize, Deserialize)]
-struct LayerText {
-    diff_id: Digest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blob: Option<Descriptor>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    places: Vec<PlaceText>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum PlaceText {
-    Registry { host: String, path: String, insecure: bool },
-    Layout(std::path::PathBuf),
-    Remote(String),
-}
-
-impl From<&Layer> for LayerText {
-    fn from(layer: &Layer) -> Self {
-        let place = |place: &Place| match place {
-            Place::Registry { repository, insecure } => PlaceText::Registry {
-                host: repository.host().into(),
-                path: repository.path().into(),
-                insecure: *insecure,
-            },
-            Place::Layout(folder) => PlaceText::Layout(folder.clone()),
-            Place::Remote(name) => PlaceText::Remote(name.to_string()),
-        };
-        Self {
-            diff_id: layer.diff_id,
-            blob: layer.blob.clone(),
-            created: layer.created.clone(),
-            places: layer.places.iter().map(place).collect(),
-        }
-    }
-}
-
-impl LayerText {
-    fn layer(self) -> Layer {
-        let place = |place| match place {
-            PlaceText::Registry { host, path, insecure } => {
-                Place::Registry { repository: Repository::new(host, path), insecure }
-            }
-            PlaceText::Layout(folder) => Place::Layout(folder),
-            PlaceText::Remote(name) => Place::Remote(name.into()),
-        };
-        Layer {
-            diff_id: self.diff_id,
-            blob: self.blob,
-            created: self.created,
-            places: self.places.into_iter().map(place).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use oci::{Descriptor, Digest};
 use store::{Chain, Layer};
 
-use crate::config::{CacheConfig, Extra, LayerEntry, LinkEntry, RecordEntry, ResultEntry};
+use crate::config::{CacheConfig, DIGITS, Extra, LayerEntry, LinkEntry, RecordEntry, ResultEntry};
 use crate::place::Contents;
 use crate::plan::{Link, Plan};
 
@@ -88,10 +88,18 @@ impl<'a> Order<'a> {
         let used = |record: &usize| self.plan.records[*record].used.unwrap_or(0);
         let used: Vec<u32> = self.records.iter().map(used).collect();
         let is_known = used.iter().any(|day| *day != 0);
+        let beside = self.plan.beside;
+        let begins = |planned: &PlannedLayer<'_>| planned.layer.diff_id.hex()[..DIGITS].to_owned();
+        let extra = || Extra {
+            writer: WRITER.into(),
+            used: if is_known { used } else { Vec::new() },
+            beside,
+            layers: self.layers.iter().map(begins).collect(),
+        };
         CacheConfig {
             layers: self.layers.iter().map(layer).collect(),
             records: self.records.iter().map(record).collect(),
-            kiln: is_known.then(|| Extra { writer: WRITER.into(), used }),
+            kiln: (is_known || beside.is_some()).then(extra),
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     roots: HashMap<Digest, usize>,
     /// Records by digest and a link of their first input.
     by_link: HashMap<(Digest, Link), Vec<usize>>,
+    /// The manifest of what kiln left beside the cache.
+    pub(crate) beside: Option<Digest>,
     /// Whether anything was added since [`Plan::settle`].
     is_changed: bool,
 }
@@ -165,6 +167,7 @@ impl Plan {
         let mut kept = Self {
             chains: std::mem::take(&mut self.chains),
             chain_at: std::mem::take(&mut self.chain_at),
+            beside: self.beside,
             is_changed: true,
             ..Self::default()
         };

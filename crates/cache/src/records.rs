@@ -1,6 +1,6 @@
 //! Records from elsewhere, in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use oci::Digest;
@@ -8,7 +8,8 @@ use solve::Found;
 use store::{Chain, Layer};
 
 use crate::Error;
-use crate::config::{CacheConfig, RecordEntry};
+use crate::beside::Named;
+use crate::config::{CacheConfig, DIGITS, RecordEntry};
 use crate::plan::{Day, Inputs, NewRecord, Plan, parents_first, time};
 
 /// An image that somebody can run has not more layers.
@@ -21,6 +22,7 @@ const LISTED_LAYERS: usize = 1 << 18;
 pub struct RecordSet {
     name: Arc<str>,
     writer: Option<String>,
+    beside: Named,
     records: Vec<Record>,
     roots: HashMap<Digest, Vec<usize>>,
     children: HashMap<(usize, Digest, usize, Option<Digest>), Vec<usize>>,
@@ -61,10 +63,15 @@ impl RecordSet {
         if listed > LISTED_LAYERS {
             return Err(damaged(format!("results list {listed} layers")));
         }
+        agree(config, layers)?;
         let chains = chains(config, layers)?;
         let mut set = Self {
             name: name.into(),
             writer: config.kiln.as_ref().map(|extra| extra.writer.clone()),
+            beside: match &config.kiln {
+                None => Named::Nothing,
+                Some(extra) => extra.beside.map_or(Named::Unnamed, Named::Artifact),
+            },
             records: Vec::with_capacity(config.records.len()),
             roots: HashMap::new(),
             children: HashMap::new(),
@@ -127,6 +134,7 @@ impl RecordSet {
     /// newest: it is the one that readers take.
     pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan::default();
+        plan.beside = self.beside.artifact();
         let mut place = vec![0; self.records.len()];
         let parents = |record: usize| -> Vec<usize> {
             self.records[record].inputs.iter().flatten().map(|(_, parent)| *parent).collect()
@@ -148,6 +156,29 @@ impl RecordSet {
         }
         plan.settle();
         plan
+    }
+
+    /// What it says of what is beside it.
+    pub fn beside(&self) -> Named {
+        self.beside
+    }
+
+    /// What it says of each blob: which layer it is, by diffID.
+    pub fn claims(&self) -> BTreeMap<Digest, Layer> {
+        let mut claims = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (chain, _) in self.records.iter().flat_map(|record| &record.results) {
+            let mut at = chain;
+            while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below())
+                && seen.insert(id)
+            {
+                if let Some(blob) = &layer.blob {
+                    claims.entry(blob.digest).or_insert_with(|| layer.clone());
+                }
+                at = below;
+            }
+        }
+        claims
     }
 
     /// Who wrote it last, where that was kiln.
@@ -219,6 +250,19 @@ impl RecordSet {
         });
         roots.map(|(_, parent)| self.records[*parent].digest).collect()
     }
+}
+
+/// Refuses a cache of kiln's whose manifest says another diffID of a layer than its config.
+fn agree(config: &CacheConfig, layers: &HashMap<Digest, Layer>) -> Result<(), Error> {
+    let begins = config.kiln.iter().flat_map(|extra| &extra.layers);
+    for (entry, begin) in config.layers.iter().zip(begins) {
+        if let Some(layer) = layers.get(&entry.blob)
+            && (begin.len() != DIGITS || !layer.diff_id.hex().starts_with(begin))
+        {
+            return Err(damaged(format!("two diffIDs of layer `{}`", entry.blob)));
+        }
+    }
+    Ok(())
 }
 
 fn read(

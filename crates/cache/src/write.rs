@@ -17,6 +17,7 @@ use serde::Deserialize;
 use store::{Chain, Layer};
 use transfer::{LayerFormat, Transfer};
 
+use crate::beside::{Additions, Beside};
 use crate::import::Imported;
 use crate::order::contents;
 use crate::place::{Contents, Documents, Form, Place};
@@ -41,8 +42,19 @@ pub struct WriteRequest {
     pub form: Form,
     /// What the place held when the build began; none if nobody looked.
     pub known: Option<Arc<Imported>>,
+    /// What is left beside it.
+    pub beside: Option<LeaveBeside>,
     /// The task that shows it.
     pub task: Option<TaskId>,
+}
+
+/// What is left beside a cache, which the cache then names.
+#[derive(Clone)]
+pub struct LeaveBeside {
+    /// Where it is.
+    pub beside: Beside,
+    /// What it is.
+    pub additions: Arc<dyn Additions>,
 }
 
 /// Adds a build's records to the cache of a place. If nothing is new there, nothing is sent, and
@@ -92,6 +104,8 @@ struct Merged {
 impl Writer<'_> {
     async fn write(&self) -> Result<Exported, Error> {
         let mut notes = Vec::new();
+        let leaves_news =
+            self.request.beside.as_ref().is_some_and(|leave| leave.additions.is_news());
         // Nobody else writes while a folder is held, so what was read before may be old.
         let held = self.place.hold().await;
         let mut there = match &self.request.known {
@@ -111,12 +125,14 @@ impl Writer<'_> {
             self.export.add_to(&mut plan, attempt == 0);
             if let Some(there) = cache
                 && !plan.is_changed()
+                && !leaves_news
                 && self.has_form(there)
                 && !self.place.forgets()
             {
+                self.tag_beside(plan.beside, attempt).await;
                 return Ok(self.unchanged(there, notes, plan.records.len()));
             }
-            let merged = self.merge(plan, &missing).await?;
+            let merged = self.merge(plan, &missing, &mut notes).await?;
             if there.digest == Some(merged.documents.descriptor.digest) {
                 if self.place.forgets() {
                     self.place.put(self.transfer, &merged.contents, &merged.documents).await?;
@@ -148,6 +164,7 @@ impl Writer<'_> {
             }
             tokio::time::sleep(pause(began.elapsed(), attempt)).await;
             if self.place.digest(client).await? == Some(merged.documents.descriptor.digest) {
+                self.tag_beside(merged.plan.beside, attempt).await;
                 return Ok(self.done(merged, notes));
             }
             there = self.read(&mut notes).await?;
@@ -177,7 +194,12 @@ impl Writer<'_> {
     }
 
     /// Brings the layers, and puts the documents together.
-    async fn merge(&self, mut plan: Plan, missing: &BTreeSet<Digest>) -> Result<Merged, Error> {
+    async fn merge(
+        &self,
+        mut plan: Plan,
+        missing: &BTreeSet<Digest>,
+        notes: &mut Vec<String>,
+    ) -> Result<Merged, Error> {
         // What was sent before, and is missing, is sent again.
         let transfer = match missing.is_empty() {
             true => self.transfer.clone(),
@@ -215,6 +237,8 @@ impl Writer<'_> {
         blobs.extend(
             own.iter().zip(described).filter_map(|(chain, blob)| Some((chain.id()?, blob))),
         );
+        // Now that layers were compressed, their indexes know the blocks.
+        plan.beside = self.leave_beside(plan.beside, notes).await;
         let documents =
             |plan: &Plan| self.place.documents(&contents(plan, &blobs), self.request.form);
         let measure = |plan: &Plan| documents(plan).map(|documents| documents.largest());
@@ -227,6 +251,34 @@ impl Writer<'_> {
         transfer::all(join_all(sent).await)?;
         let (contents, documents) = (contents(&plan, &blobs), documents(&plan)?);
         Ok(Merged { plan, contents, documents, pruned })
+    }
+
+    /// Leaves what is to be beside the cache; what the cache is to name. That it cannot be written
+    /// costs a note: a cache without it is a whole cache.
+    async fn leave_beside(&self, named: Option<Digest>, notes: &mut Vec<String>) -> Option<Digest> {
+        let Some(LeaveBeside { beside, additions }) = &self.request.beside else { return named };
+        match beside.add(named, &**additions).await {
+            Ok(written) => written,
+            Err(error) => {
+                let text = graph::chain_text(&error);
+                let note = format!("nothing was left beside the cache: {text}");
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+                named
+            }
+        }
+    }
+
+    /// Where writers came between each other, the tag may be on another artifact than the cache
+    /// names.
+    async fn tag_beside(&self, named: Option<Digest>, attempt: u32) {
+        if attempt > 0
+            && let (Some(leave), Some(named)) = (&self.request.beside, named)
+        {
+            // It is there without a tag too, and the next export tries again.
+            drop(leave.beside.tag(named).await);
+        }
     }
 
     fn has_form(&self, there: &Imported) -> bool {

@@ -98,6 +98,7 @@ pub fn host(
         client: client(settings, environment)?,
         events,
         engine: settings.docker_host.clone().unwrap_or_default(),
+        verify_indexes: settings.verify_indexes,
         work: None,
     })
 }

@@ -66,9 +66,17 @@ impl ReservedMount {
 
 /// Knows cache mounts that are not on this machine.
 pub trait MountSource: Send + Sync {
-    /// The layers that make a cache mount, from the bottom up, by its name; none where nobody has
-    /// it.
-    fn layers<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Vec<Layer>>;
+    /// A cache mount by its name; none where nobody has it.
+    fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<FoundMount>>;
+}
+
+/// A cache mount that somebody has.
+#[derive(Clone, Debug)]
+pub struct FoundMount {
+    /// The layers that make it, from the bottom up.
+    pub layers: Vec<Layer>,
+    /// Its files are worth so many bytes; with more it is left.
+    pub most: u64,
 }
 
 /// A cache mount that a build has used.

@@ -10,7 +10,8 @@ use oci::Digest;
 use runtime::Runtime;
 use solve::{Blame, Fetch, Tasks};
 use store::{
-    Chain, Compression, ContextMemo, DigestError, Layer, LayerPaths, ListedFile, Store, Time, Tree,
+    Assumptions, Chain, Compression, ContextMemo, DigestError, Layer, LayerPaths, ListedFile,
+    Store, Time, Tree,
 };
 use tokio::sync::OnceCell;
 use transfer::Transfer;
@@ -204,6 +205,17 @@ impl Executor {
     }
 
     async fn change_files(&self, op: &FilesOp, inputs: &[Output]) -> Result<Output, Error> {
+        let mut changed = self.change_files_once(op, inputs).await;
+        if changed.is_err() && self.read_lent(inputs).await {
+            changed = self.change_files_once(op, inputs).await;
+        }
+        match changed? {
+            Output::Chain(chain) => Ok(Output::Chain(chain.assuming(&self.assumptions(inputs)))),
+            output => Ok(output),
+        }
+    }
+
+    async fn change_files_once(&self, op: &FilesOp, inputs: &[Output]) -> Result<Output, Error> {
         let trees = self.input_trees(inputs)?;
         let wanted = files::contents_needed(op, &trees)?;
         for input in inputs {
@@ -271,6 +283,81 @@ impl Executor {
                 self.trees.tree(chain)
             }
         }
+    }
+
+    /// Brings here what a step of files needs of an input.
+    async fn fetch_copied(
+        &self,
+        fetch: &Fetch<'_, Output>,
+        (op, chain): (&FilesOp, &Chain),
+    ) -> Result<(), Error> {
+        let task = self.task(fetch.shown_by);
+        self.fetch_indexes(chain, task).await?;
+        // What is copied is fetched here, so that a layer that is gone costs a run of its
+        // step and not the build.
+        let read = solve::step_key(fetch.step)
+            .inputs
+            .into_iter()
+            .nth(fetch.input)
+            .and_then(|input| input.content);
+        let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
+        let wanted = store::content_files(&*self.trees.tree(chain)?, &query)?;
+        self.fetch_files(chain, &wanted, task).await
+    }
+
+    async fn content_of(
+        &self,
+        id: StepId,
+        chain: &Chain,
+        query: ContentQuery,
+    ) -> Result<Digest, Error> {
+        let store = self.store().clone();
+        let id_of_chain = chain.id().unwrap_or_else(|| Digest::of(""));
+        if let Some(known) = store::known_content_digest(&id_of_chain, &query, store.db()) {
+            return Ok(known);
+        }
+        self.fetch_indexes(chain, self.task(id)).await?;
+        let tree = self.trees.tree(chain)?;
+        let wanted = store::content_files(&tree, &query)?;
+        self.fetch_files(chain, &wanted, self.task(id)).await?;
+        // What was found by an index that nothing proves is not remembered for others.
+        let is_lent = chain.layers().iter().any(|layer| store.was_lent(&layer.diff_id));
+        Ok(blocking(move || match is_lent {
+            true => store::content_digest(&tree, &query, &store),
+            false => {
+                let memo = store.db();
+                store::memoised_content_digest(&tree, &id_of_chain, &query, &store, memo)
+            }
+        })
+        .await?)
+    }
+
+    /// What the inputs of a step stand on, and what looking at them does.
+    pub(crate) fn assumptions(&self, inputs: &[Output]) -> Assumptions {
+        let of = |output: &Output| match output {
+            Output::Chain(chain) => chain.assumed().and(&self.store().assumptions(&chain.layers())),
+            Output::Context(_) => Assumptions::default(),
+        };
+        inputs.iter().map(of).fold(Assumptions::default(), |all, more| all.and(&more))
+    }
+
+    /// Reads the layers of which a cache has said something; whether there were any. An error that was
+    /// found with the help of that is not believed before, and found again if it is true.
+    async fn read_lent(&self, inputs: &[Output]) -> bool {
+        let chains = inputs.iter().filter_map(|output| match output {
+            Output::Chain(chain) => Some(chain.layers()),
+            Output::Context(_) => None,
+        });
+        let mut were_any = false;
+        for layers in chains {
+            for (at, layer) in layers.iter().enumerate() {
+                if self.store().was_lent(&layer.diff_id) {
+                    let read = self.settings.transfer.unpack_at(&layers, at, None).await;
+                    were_any |= read.is_ok();
+                }
+            }
+        }
+        were_any
     }
 
     /// Brings the indexes of a chain here: alone where somebody has them, else with the layers.
@@ -341,13 +428,23 @@ impl solve::Executor for Executor {
                 })
             }
             Operation::Local(source) => self.walk(id, source).await,
-            Operation::Run(run) => self.run_command(id, (run, &step.platform), &inputs).await,
+            Operation::Run(run) => {
+                let output = self.run_command(id, (run, &step.platform), &inputs).await?;
+                Ok(match output {
+                    Output::Chain(chain) => {
+                        Output::Chain(chain.assuming(&self.assumptions(&inputs)))
+                    }
+                    output => output,
+                })
+            }
             Operation::Files(op) => self.change_files(op, &inputs).await,
             Operation::Merge => {
                 let mut merged = Chain::new();
                 for input in &inputs {
-                    let layers = self.chain(input).await?.layers();
-                    merged = layers.into_iter().fold(merged, |chain, layer| chain.with(layer));
+                    let chain = self.chain(input).await?;
+                    let layers = chain.layers().into_iter();
+                    merged = layers.fold(merged, |merged, layer| merged.with(layer));
+                    merged = merged.assuming(chain.assumed());
                 }
                 Ok(Output::Chain(merged))
             }
@@ -366,17 +463,11 @@ impl solve::Executor for Executor {
         match &fetch.step.operation {
             Operation::Run(_) => Ok(self.settings.transfer.unpack(&chain.layers(), task).await?),
             Operation::Files(op) => {
-                self.fetch_indexes(chain, task).await?;
-                // What is copied is fetched here, so that a layer that is gone costs a run of its
-                // step and not the build.
-                let read = solve::step_key(fetch.step)
-                    .inputs
-                    .into_iter()
-                    .nth(fetch.input)
-                    .and_then(|input| input.content);
-                let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
-                let wanted = store::content_files(&*self.trees.tree(chain)?, &query)?;
-                self.fetch_files(chain, &wanted, task).await
+                let mut fetched = self.fetch_copied(&fetch, (op, chain)).await;
+                if fetched.is_err() && self.read_lent(std::slice::from_ref(fetch.output)).await {
+                    fetched = self.fetch_copied(&fetch, (op, chain)).await;
+                }
+                fetched
             }
             _ => Ok(()),
         }
@@ -396,31 +487,21 @@ impl solve::Executor for Executor {
         output: &Output,
         query: &ContentQuery,
     ) -> Result<Digest, Error> {
-        let (store, query) = (self.store().clone(), query.clone());
+        let query = query.clone();
         match output {
             Output::Context(tree) => {
                 let tree = tree.clone();
                 Ok(blocking(move || store::content_digest(&tree, &query, &())).await?)
             }
             Output::Chain(chain) => {
-                let id_of_chain = chain.id().unwrap_or_else(|| Digest::of(""));
-                if let Some(known) = store::known_content_digest(&id_of_chain, &query, store.db()) {
-                    return Ok(known);
+                let mut found = self.content_of(id, chain, query.clone()).await;
+                if found.is_err() && self.read_lent(std::slice::from_ref(output)).await {
+                    found = self.content_of(id, chain, query).await;
                 }
-                self.fetch_indexes(chain, self.task(id)).await?;
-                let tree = self.trees.tree(chain)?;
-                let wanted = store::content_files(&tree, &query)?;
-                self.fetch_files(chain, &wanted, self.task(id)).await?;
-                // What was found by an index that nothing proves is not remembered for others.
-                let was_lent = chain.layers().iter().any(|layer| store.was_lent(&layer.diff_id));
-                Ok(blocking(move || match was_lent {
-                    true => store::content_digest(&tree, &query, &store),
-                    false => {
-                        let memo = store.db();
-                        store::memoised_content_digest(&tree, &id_of_chain, &query, &store, memo)
-                    }
-                })
-                .await?)
+                let digest = found?;
+                let assumed = self.assumptions(std::slice::from_ref(output));
+                self.store().note_content(solve::content_record(digest), &assumed);
+                Ok(digest)
             }
         }
     }

@@ -171,6 +171,12 @@ impl Images {
             .insert(image.source.manifest, image.layers.clone());
     }
 
+    /// The layers of all images that were resolved or remembered.
+    pub fn all_layers(&self) -> Vec<Layer> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.values().flatten().cloned().collect()
+    }
+
     /// The layers of an image that was resolved or remembered before.
     pub fn layers(&self, source: &ImageSource) -> Option<Vec<Layer>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(&source.manifest).cloned()

@@ -25,7 +25,9 @@ mod sources;
 mod ssh;
 mod trees;
 
-pub use cache_mount::{CacheMounts, MountSource, ReservedMount, StoredMount, UsedMount};
+pub use cache_mount::{
+    CacheMounts, FoundMount, MountSource, ReservedMount, StoredMount, UsedMount,
+};
 pub use error::Error;
 pub use executor::{Executor, Lent, Settings};
 pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};

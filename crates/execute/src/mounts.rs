@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 
-use graph::{Mount, MountKind, Sharing, TaskEvent};
+use graph::{Mount, MountKind, Sharing, TaskEvent, TaskId};
 use runtime::{FileContent, Overlay, Runtime, Writable};
 use store::{Chain, Privileges, ScratchFolder, WritableSnapshot};
 
-use crate::cache_mount::{CacheMount, UsedMount};
+use crate::cache_mount::{CacheMount, FoundMount, UsedMount};
 use crate::executor::{Executor, blocking};
 use crate::ssh::{Forward, SocketOwner};
 use crate::{Error, Output};
@@ -256,20 +256,16 @@ impl Mounts<'_> {
         let Some(reserved) = blocking(move || mounts.reserve(&wanted)).await? else {
             return Ok(());
         };
-        let layers = source.layers(name).await;
-        if layers.is_empty() {
-            return Ok(());
-        }
+        let Some(found) = source.find(name).await else { return Ok(()) };
         let events = self.executor.events();
         let task = events.task(format!("importing cache mount {id}"), Vec::new());
         events.send(task, TaskEvent::Started);
         let called = id.to_owned();
         let failed = move |source| Error::CacheMount { id: called.clone(), source };
         let brought = async {
-            self.executor.transfer().unpack(&layers, Some(task)).await?;
+            let layers = self.unpack_mount(&found, task).await?;
             let store = self.executor.store().clone();
             blocking(move || {
-                let layers: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
                 let scratch = store.scratch_folder()?;
                 // As a fresh one is made, whatever the umask and the scratch folder say.
                 let folder = scratch.path().join("mount");
@@ -289,3 +285,32 @@ impl Mounts<'_> {
         Ok(())
     }
 }
+
+impl Mounts<'_> {
+    /// Unpacks the layers of a cache mount, as far as they are worth it: what a few bytes unpack to
+    /// is bounded by their number, and by what a mount may have.
+    async fn unpack_mount(
+        &self,
+        found: &FoundMount,
+        task: TaskId,
+    ) -> Result<Vec<oci::Digest>, Error> {
+        let sizes = found.layers.iter().filter_map(|layer| layer.blob.as_ref());
+        let sent: u64 = sizes.map(|blob| blob.size).sum();
+        let by_rate = ARCHIVE_OF_A_BYTE.saturating_mul(sent);
+        let mut left = found.most.saturating_mul(2).min(by_rate).saturating_add(FREE_ARCHIVE);
+        let mut unpacked = Vec::new();
+        for (at, layer) in found.layers.iter().enumerate() {
+            let transfer = self.executor.transfer().within(left);
+            transfer.unpack_at(&found.layers, at, Some(task)).await?;
+            let index = self.executor.store().own_index(&layer.diff_id)?;
+            left = left.saturating_sub(index.archive_size());
+            unpacked.push(layer.diff_id);
+        }
+        Ok(unpacked)
+    }
+}
+
+/// Bytes of archives that a cache mount may have whatever its size: headers of small files.
+const FREE_ARCHIVE: u64 = 64 << 20;
+/// And for each byte that was sent: what compilers leave shrinks to a tenth.
+const ARCHIVE_OF_A_BYTE: u64 = 200;

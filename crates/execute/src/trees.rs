@@ -11,7 +11,14 @@ use crate::Error;
 /// Merged trees by chain ID.
 pub(crate) struct Trees {
     store: Store,
-    known: Mutex<HashMap<Digest, Arc<Tree>>>,
+    known: Mutex<HashMap<Digest, Known>>,
+}
+
+/// A tree, and the layers in it whose indexes a cache lent.
+#[derive(Clone)]
+struct Known {
+    tree: Arc<Tree>,
+    lent: Arc<[Digest]>,
 }
 
 impl Trees {
@@ -23,29 +30,35 @@ impl Trees {
     /// known tree below.
     pub(crate) fn tree(&self, chain: &Chain) -> Result<Arc<Tree>, Error> {
         let Some(id) = chain.id() else { return Ok(Arc::new(Tree::new())) };
-        if let Some(tree) = self.known(id) {
-            return Ok(tree);
+        if let Some(known) = self.known(id) {
+            return Ok(known.tree);
         }
         let mut above = Vec::new();
         let mut at = chain.clone();
         let mut tree = Tree::new();
+        let mut lent = Vec::new();
         while let (Some(id), Some(layer), Some(below)) =
             (at.id(), at.top().cloned(), at.below().cloned())
         {
             if let Some(known) = self.known(id) {
-                tree = Tree::clone(&known);
+                tree = Tree::clone(&known.tree);
+                lent.extend(known.lent.iter().copied());
                 break;
             }
             above.push(layer.diff_id);
             at = below;
         }
         for diff_id in above.into_iter().rev() {
+            // Asked first: a layer that comes meanwhile makes the tree a new one, and not an old one.
+            if self.store.is_lent(&diff_id) {
+                lent.push(diff_id);
+            }
             let index: Arc<LayerIndex> = self.store.index(&diff_id)?;
             tree.apply_layer(diff_id, &index)?;
         }
-        let tree = Arc::new(tree);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tree.clone());
-        Ok(tree)
+        let known = Known { tree: Arc::new(tree), lent: lent.into() };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known.clone());
+        Ok(known.tree)
     }
 
     /// The layers of a chain, from the top down, that are above the nearest known tree.
@@ -61,7 +74,10 @@ impl Trees {
         above
     }
 
-    fn known(&self, id: Digest) -> Option<Arc<Tree>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    /// A tree that was merged before. One that stands on an index that a cache lent is made anew once
+    /// the layer's own is here.
+    fn known(&self, id: Digest) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        known.filter(|known| known.lent.iter().all(|diff_id| self.store.is_lent(diff_id)))
     }
 }

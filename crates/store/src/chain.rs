@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-use crate::Layer;
+use crate::{Assumptions, Layer};
 
 /// Layers from the bottom up. Chains that stand on each other share what is below; cloning is
 /// cheap. The empty chain is the empty tree.
+///
+/// A chain knows what was assumed while it was made. That is no part of what it is: its ID is that
+/// of its layers.
 #[derive(Clone, Default)]
 pub struct Chain {
     top: Option<Arc<Link>>,
+    assumed: Assumptions,
 }
 
 struct Link {
@@ -33,9 +37,27 @@ impl Chain {
             None => layer.diff_id,
             Some(top) => Digest::of(format!("{} {}", top.id, layer.diff_id)),
         };
-        Self {
-            top: Some(Arc::new(Link { layer, below: self.clone(), id, length: self.len() + 1 })),
-        }
+        let link = Link { layer, below: self.clone(), id, length: self.len() + 1 };
+        Self { top: Some(Arc::new(link)), assumed: self.assumed.clone() }
+    }
+
+    /// This chain, made with the help of something that nothing proves.
+    #[must_use]
+    pub fn assuming(mut self, assumed: &Assumptions) -> Self {
+        self.assumed = self.assumed.and(assumed);
+        self
+    }
+
+    /// This chain as one whose making stands on these assumptions and no others.
+    #[must_use]
+    pub fn only_assuming(mut self, assumed: Assumptions) -> Self {
+        self.assumed = assumed;
+        self
+    }
+
+    /// What was assumed while it was made.
+    pub fn assumed(&self) -> &Assumptions {
+        &self.assumed
     }
 
     /// OCI's chain ID (image-spec, config.md); none for the empty chain.

@@ -1,12 +1,17 @@
 //! The headers of a layer without its content: small enough to travel with a cache, so that a
 //! tree is known without its layers' bytes.
 
+mod check;
+mod read;
+
 use std::cmp::Ordering;
 use std::io::Read as _;
 
 use oci::{Descriptor, Digest};
 
 use crate::{Entry, EntryKind, SeekTable, Time};
+
+pub(crate) use read::Reader;
 
 /// First bytes of an encoded index; the last one is the version of the encoding.
 const MAGIC: &[u8; 5] = b"KLIX\x02";
@@ -16,7 +21,6 @@ const MAX_ENTRIES: u64 = 2_000_000;
 const MAX_PAYLOAD: u64 = 256 << 20;
 /// What Linux allows in one call; also a bound for the depth of a tree.
 const MAX_PATH: usize = 4096;
-const MAX_XATTRS: u64 = 1024;
 /// A layer is seldom compressed in more than two ways.
 const MAX_SEEK_TABLES: usize = 4;
 
@@ -39,6 +43,12 @@ pub enum IndexError {
     /// The content contradicts itself.
     #[error("damaged layer index: {0}")]
     Damaged(&'static str),
+    /// It takes more memory than it may.
+    #[error("a layer index that takes more memory than its size is worth")]
+    TooLarge,
+    /// It is that of another layer.
+    #[error("a layer index that cannot be the layer's: {0}")]
+    Impossible(&'static str),
 }
 
 /// Orders paths by their components: a directory, then all that is in it, then its next sibling.
@@ -117,13 +127,7 @@ impl LayerIndex {
 
     /// The index as bytes: the same for the same entries (and the same zstd).
     pub fn encode(&self) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.entries.len() * 24);
-        put_number(&mut payload, self.entries.len() as u64);
-        let mut last = Last::default();
-        for entry in &self.entries {
-            put_entry(&mut payload, entry, &last);
-            last = Last::of(entry);
-        }
+        let mut payload = self.encoded_entries();
         put_number(&mut payload, self.seek_tables.len() as u64);
         for seek_table in &self.seek_tables {
             seek_table.encode(&mut payload);
@@ -145,29 +149,33 @@ impl LayerIndex {
     /// Reads what [`Self::encode`] wrote. Nothing is believed: sizes are bounded, paths are
     /// checked and their order is.
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
-        Self::decode_within(bytes, MAX_PAYLOAD)
+        Self::decode_within(bytes, u64::MAX)
     }
 
-    /// As [`Self::decode`], for one that takes at most `most` bytes when it is decompressed: entries
-    /// take some times as much memory.
+    /// As [`Self::decode`], for one that takes at most `most` bytes of [memory](Self::memory): a
+    /// small document can name long paths by a few bytes each.
     pub fn decode_within(bytes: &[u8], most: u64) -> Result<Self, IndexError> {
         let compressed = bytes.strip_prefix(MAGIC).ok_or(IndexError::Format)?;
+        let largest = most.min(MAX_PAYLOAD);
         let mut payload = Vec::new();
         zstd::stream::read::Decoder::with_buffer(compressed)
-            .and_then(|decoder| decoder.take(most + 1).read_to_end(&mut payload))
+            .and_then(|decoder| decoder.take(largest + 1).read_to_end(&mut payload))
             .map_err(IndexError::Read)?;
-        if payload.len() as u64 > most {
-            return Err(IndexError::Damaged("it is too large"));
+        if payload.len() as u64 > largest {
+            return Err(IndexError::TooLarge);
         }
-        let mut reader = Reader(&payload);
+        let mut reader = Reader::new(&payload);
         let count = reader.number()?;
         if count > MAX_ENTRIES {
             return Err(IndexError::Damaged("it has too many entries"));
         }
-        // An encoded entry has at least four bytes.
-        let mut entries = Vec::with_capacity((count as usize).min(payload.len() / 4));
+        // An encoded entry has at least four bytes, and takes one place of its list.
+        let places = count.min(payload.len() as u64 / 4);
+        let mut left = most.checked_sub(places * PLACE).ok_or(IndexError::TooLarge)?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(places as usize);
         for _ in 0..count {
             let entry = reader.entry(entries.last())?;
+            left = left.checked_sub(contents_of(&entry)).ok_or(IndexError::TooLarge)?;
             entries.push(entry);
         }
         let count = reader.number()?;
@@ -176,10 +184,32 @@ impl LayerIndex {
         }
         let seek_tables =
             (0..count).map(|_| SeekTable::read(&mut reader)).collect::<Result<_, _>>()?;
-        if !reader.0.is_empty() {
+        if !reader.is_at_end() {
             return Err(IndexError::Damaged("something follows its end"));
         }
         Ok(Self { entries, seek_tables })
+    }
+
+    /// Bytes of memory that it takes, seek tables aside: those are not larger than what they are
+    /// read from.
+    pub fn memory(&self) -> u64 {
+        self.entries.iter().map(|entry| PLACE + contents_of(entry)).sum()
+    }
+
+    /// The digest of its entries, whatever blobs of the layer are known.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.encoded_entries())
+    }
+
+    fn encoded_entries(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.entries.len() * 24);
+        put_number(&mut payload, self.entries.len() as u64);
+        let mut last = Last::default();
+        for entry in &self.entries {
+            put_entry(&mut payload, entry, &last);
+            last = Last::of(entry);
+        }
+        payload
     }
 }
 
@@ -187,6 +217,25 @@ impl FromIterator<Entry> for LayerIndex {
     fn from_iter<T: IntoIterator<Item = Entry>>(entries: T) -> Self {
         Self::from_entries(entries.into_iter().collect())
     }
+}
+
+/// Bytes of memory for an entry's place in the list, and for each piece of text that it owns.
+const PLACE: u64 = size_of::<Entry>() as u64;
+const PIECE: u64 = 16;
+
+/// Bytes of memory that an entry owns beside its place in the list.
+fn contents_of(entry: &Entry) -> u64 {
+    let link = match &entry.kind {
+        EntryKind::HardLink { target } | EntryKind::Symlink { target } => {
+            PIECE + target.len() as u64
+        }
+        _ => 0,
+    };
+    let attribute = |(name, value): &crate::Xattr| {
+        size_of::<crate::Xattr>() as u64 + 2 * PIECE + (name.len() + value.len()) as u64
+    };
+    let attributes: u64 = entry.xattrs.iter().map(attribute).sum();
+    PIECE + entry.path.len() as u64 + link + attributes
 }
 
 /// Leaves one entry of each path, or a directory and its opaque mark.
@@ -317,125 +366,6 @@ pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
-}
-
-/// What is left to be read of an encoded index.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(crate) fn digest(&mut self) -> Result<Digest, IndexError> {
-        let (bytes, rest) =
-            self.0.split_first_chunk().ok_or(IndexError::Damaged("it ends early"))?;
-        self.0 = rest;
-        Ok(Digest::from_bytes(*bytes))
-    }
-
-    pub(crate) fn number(&mut self) -> Result<u64, IndexError> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(IndexError::Damaged("it ends early"))?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(IndexError::Damaged("a number is too long"))
-    }
-
-    fn small(&mut self) -> Result<u32, IndexError> {
-        self.number()?.try_into().map_err(|_| IndexError::Damaged("a number is too large"))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], IndexError> {
-        let length = self.number()?;
-        if length > self.0.len() as u64 {
-            return Err(IndexError::Damaged("it ends early"));
-        }
-        let (bytes, rest) = self.0.split_at(length as usize);
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    fn path(&mut self, last: &Last<'_>) -> Result<Box<[u8]>, IndexError> {
-        let shared = self.number()?;
-        if shared > last.path.len() as u64 {
-            return Err(IndexError::Damaged("a path has a longer beginning than the one before"));
-        }
-        let rest = self.bytes()?;
-        let mut path = Vec::with_capacity(shared as usize + rest.len());
-        path.extend_from_slice(&last.path[..shared as usize]);
-        path.extend_from_slice(rest);
-        if !is_entry_path(&path) {
-            return Err(IndexError::Damaged("a path is not one of a layer"));
-        }
-        Ok(path.into())
-    }
-
-    fn entry(&mut self, previous: Option<&Entry>) -> Result<Entry, IndexError> {
-        let last = previous.map(Last::of).unwrap_or_default();
-        let path = self.path(&last)?;
-        let (&tag, rest) = self.0.split_first().ok_or(IndexError::Damaged("it ends early"))?;
-        self.0 = rest;
-        let mode = if tag & SAME_MODE != 0 { last.mode } else { self.small()? };
-        let (uid, gid) =
-            if tag & SAME_OWNER != 0 { last.owner } else { (self.small()?, self.small()?) };
-        let mtime = if tag & SAME_TIME != 0 { last.mtime } else { self.time()? };
-        if mode > 0o7777 || mtime.nanos >= 1_000_000_000 {
-            return Err(IndexError::Damaged("a mode or time is out of range"));
-        }
-        let kind = self.kind(tag & 0x0f)?;
-        let xattrs = if tag & XATTRS == 0 { Vec::new() } else { self.xattrs()? };
-        if let Some(previous) = previous {
-            let follows = match compare_paths(&previous.path, &path) {
-                Ordering::Less => true,
-                Ordering::Equal => {
-                    kind == EntryKind::Opaque && previous.kind == EntryKind::Directory
-                }
-                Ordering::Greater => false,
-            };
-            if !follows {
-                return Err(IndexError::Damaged("its entries are not in order"));
-            }
-        }
-        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
-    }
-
-    fn time(&mut self) -> Result<Time, IndexError> {
-        let zigzag = self.number()?;
-        let seconds = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-        Ok(Time { seconds, nanos: self.small()? })
-    }
-
-    fn kind(&mut self, number: u8) -> Result<EntryKind, IndexError> {
-        Ok(match number {
-            0 => EntryKind::File { size: self.number()? },
-            1 => {
-                let target = self.bytes()?;
-                if !is_entry_path(target) {
-                    return Err(IndexError::Damaged("a hard link's target is not a layer's path"));
-                }
-                EntryKind::HardLink { target: target.into() }
-            }
-            2 => EntryKind::Symlink { target: self.bytes()?.into() },
-            3 => EntryKind::Directory,
-            4 => EntryKind::CharDevice { major: self.small()?, minor: self.small()? },
-            5 => EntryKind::BlockDevice { major: self.small()?, minor: self.small()? },
-            6 => EntryKind::Fifo,
-            7 => EntryKind::Whiteout,
-            8 => EntryKind::Opaque,
-            _ => return Err(IndexError::Damaged("an entry is of an unknown kind")),
-        })
-    }
-
-    #[expect(clippy::type_complexity, reason = "it is the type of `Entry::xattrs`")]
-    fn xattrs(&mut self) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, IndexError> {
-        let count = self.number()?;
-        if count > MAX_XATTRS {
-            return Err(IndexError::Damaged("an entry has too many attributes"));
-        }
-        (0..count).map(|_| Ok((self.bytes()?.into(), self.bytes()?.into()))).collect()
-    }
 }
 
 #[cfg(test)]

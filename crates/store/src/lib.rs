@@ -4,6 +4,7 @@
 //! layer indexes and trees. Invariant: what has its final name is complete and right: it was
 //! written under a temporary name, checked against its digest, and renamed.
 
+mod assumed;
 mod blob;
 mod chain;
 mod commit;
@@ -19,10 +20,12 @@ mod folder_snapshot;
 mod gc;
 mod index;
 mod layer;
+mod loans;
 mod pack;
 mod partial;
 mod regular;
 mod seek;
+mod seen;
 mod snapshot;
 mod spool;
 mod store;
@@ -32,6 +35,7 @@ pub mod tree;
 mod unpack;
 mod walk;
 
+pub use assumed::{Assumption, Assumptions, Claim};
 pub use blob::BlobWriter;
 pub use chain::Chain;
 pub use compress::Encoder;

@@ -53,6 +53,7 @@ impl Store {
             None => self.compress_folder(diff_id, compression)?,
         };
         self.db().put_blob_of(diff_id, &kind, &blob)?;
+        self.note_seen(&blob.digest, diff_id)?;
         Ok(blob)
     }
 
@@ -120,7 +121,7 @@ impl Store {
 
     fn compress_folder(&self, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
         let root = self.layer_root(diff_id)?;
-        let index = self.index(diff_id)?;
+        let index = self.own_index(diff_id)?;
         let mut writer = self.layer_writer(compression)?;
         for entry in index.entries() {
             if matches!(entry.kind, EntryKind::File { .. }) {
@@ -187,6 +188,7 @@ impl LayerWriter {
         }
         store.put_index(&diff_id, &index)?;
         store.db().put_blob_of(&diff_id, &compression.kind(), &blob)?;
+        store.note_seen(&blob.digest, &diff_id)?;
         Ok(Layer { diff_id, blob: Some(blob), created: None, places: Vec::new() })
     }
 }

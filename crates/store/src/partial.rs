@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Descriptor, Digest};
 
-use crate::tar::{header_size, padding};
+use crate::loans::digest_of;
+use crate::tar::{header_bytes, padding};
 use crate::tree::Slice;
 use crate::{BlockRange, EntryKind, Error, LayerIndex, Result, Store};
 
@@ -34,8 +35,27 @@ pub struct Part {
     files: Places,
 }
 
-/// Where in a layer's archive the contents of files are.
-type Places = Vec<(Arc<[u8]>, Range<u64>)>;
+/// Where in a layer's archive files are.
+type Places = Vec<FilePlace>;
+
+/// Where in a layer's archive a file is.
+#[derive(Debug)]
+struct FilePlace {
+    path: Arc<[u8]>,
+    /// The bytes of its header, which stand right before the content.
+    header: Vec<u8>,
+    content: Range<u64>,
+}
+
+impl FilePlace {
+    /// What has to be read for it: an empty file needs no byte.
+    fn whole(&self) -> Range<u64> {
+        match self.content.is_empty() {
+            true => self.content.clone(),
+            false => self.content.start - self.header.len() as u64..self.content.end,
+        }
+    }
+}
 
 /// What was read of the layers of a store, by diffID.
 #[derive(Default)]
@@ -68,9 +88,9 @@ impl Store {
         };
         let Some(table) = index.seek_table(blob) else { return Ok(None) };
         let Some(files) = places(&index, paths) else { return Ok(None) };
-        let wanted: Vec<Range<u64>> = files.iter().map(|(_, place)| place.clone()).collect();
+        let wanted: Vec<Range<u64>> = files.iter().map(FilePlace::whole).collect();
         let Some(ranges) = table.locate(&wanted, GAP, AT_ONCE) else { return Ok(None) };
-        let before = self.inner.parts.lock().get(diff_id).map_or(0, |held| held.read);
+        let before = self.loans.parts.lock().get(diff_id).map_or(0, |held| held.read);
         let bytes: u64 = ranges.iter().map(|range| range.bytes.end - range.bytes.start).sum();
         let most_ranges = MOST_PLACES + (bytes / AT_ONCE) as usize;
         let is_little = (before + bytes) * MOST <= blob.size && ranges.len() <= most_ranges;
@@ -80,7 +100,7 @@ impl Store {
 
     /// Whether some files of a layer were read before.
     pub fn has_part(&self, diff_id: &Digest, paths: &BTreeSet<Arc<[u8]>>) -> bool {
-        let held = self.inner.parts.lock();
+        let held = self.loans.parts.lock();
         held.get(diff_id).is_some_and(|held| paths.iter().all(|path| held.files.contains_key(path)))
     }
 
@@ -92,7 +112,7 @@ impl Store {
         let failed = |source| Error::ReadArchive { source };
         let table = part.index.seek_table(&part.blob).ok_or(Error::WrongBlock(part.blob.digest))?;
         let (at, content) = table.decode(&part.blob, range, bytes)?;
-        let archive = match self.inner.parts.lock().entry(part.diff_id) {
+        let archive = match self.loans.parts.lock().entry(part.diff_id) {
             Entry::Occupied(mut held) => {
                 held.get_mut().read += bytes.len() as u64;
                 held.get().archive.clone()
@@ -107,16 +127,39 @@ impl Store {
         archive.write_all_at(&content, at).map_err(failed)
     }
 
-    /// The files of a part are here: all its ranges were taken.
-    pub fn keep_part(&self, part: &Part) {
-        if let Some(held) = self.inner.parts.lock().get_mut(&part.diff_id) {
-            held.files.extend(part.files.iter().cloned());
+    /// The files of a part are here: all its ranges were taken. The archive must have the header of
+    /// each file before it, byte for byte.
+    ///
+    /// # Errors
+    /// If it has not, or cannot be read.
+    pub fn keep_part(&self, part: &Part) -> Result<()> {
+        let failed = |source| Error::ReadArchive { source };
+        let archive = self.loans.parts.lock().get(&part.diff_id).map(|held| held.archive.clone());
+        // Of empty files nothing was read.
+        let Some(archive) = archive else { return Ok(()) };
+        let is_lent = self.lent_index(&part.diff_id).is_some_and(|l| Arc::ptr_eq(&l, &part.index));
+        for place in part.files.iter().filter(|place| !place.content.is_empty()) {
+            let mut header = vec![0; place.header.len()];
+            archive.read_exact_at(&mut header, place.whole().start).map_err(failed)?;
+            if header != place.header {
+                return Err(Error::WrongBlock(part.blob.digest));
+            }
+            if is_lent {
+                let Range { start, end } = place.content;
+                let content = Slice::new(archive.clone(), start, end - start);
+                self.note_part(&part.diff_id, &place.path, digest_of(content).map_err(failed)?);
+            }
         }
+        if let Some(held) = self.loans.parts.lock().get_mut(&part.diff_id) {
+            let files = part.files.iter().map(|file| (file.path.clone(), file.content.clone()));
+            held.files.extend(files);
+        }
+        Ok(())
     }
 
     /// A file that was read.
     pub(crate) fn part_file(&self, diff_id: &Digest, path: &[u8]) -> Option<Slice> {
-        let held = self.inner.parts.lock();
+        let held = self.loans.parts.lock();
         let held = held.get(diff_id)?;
         let place = held.files.get(path)?;
         Some(Slice::new(held.archive.clone(), place.start, place.end - place.start))
@@ -135,11 +178,12 @@ fn places(index: &LayerIndex, paths: &BTreeSet<Arc<[u8]>>) -> Option<Places> {
     let mut found = Vec::with_capacity(paths.len());
     let mut at = 0_u64;
     for entry in index.entries() {
-        at = at.checked_add(header_size(entry).ok()?)?;
+        let header = header_bytes(entry).ok()?;
+        at = at.checked_add(header.len() as u64)?;
         let EntryKind::File { size } = entry.kind else { continue };
         let end = at.checked_add(size)?;
         if let Some(path) = paths.get(&*entry.path) {
-            found.push((path.clone(), at..end));
+            found.push(FilePlace { path: path.clone(), header, content: at..end });
         }
         at = end.checked_add(padding(size))?;
     }

@@ -20,7 +20,8 @@ const MAX_BLOCK: u64 = 16 << 20;
 /// The blocks of a blob that kiln wrote, each of which can be read on its own.
 ///
 /// What a table from elsewhere says is checked as far as that is possible: blocks against the digests in
-/// it. That the blocks are those of the blob only the whole blob would prove.
+/// it, and the header before each file against the index. That the blocks are those of the blob only
+/// the whole blob proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekTable {
     blob: Digest,
@@ -62,6 +63,14 @@ impl SeekTable {
         let size: u64 = self.blocks.iter().map(|block| block.size).sum();
         // gzip's checksum may follow.
         blob.digest == self.blob && self.start + size <= blob.size
+    }
+
+    /// Where in the blob its last block ends; and of the content, the size of all blocks but the
+    /// last, and of all if that is full.
+    pub(crate) fn extent(&self) -> (u64, u64, u64) {
+        let end = self.blocks.iter().fold(self.start, |end, block| end + block.size);
+        let full = (self.blocks.len() as u64).saturating_sub(1) * self.block_size;
+        (end, full, full + self.block_size)
     }
 
     /// The blocks that have some ranges of the content, in order; nothing where it has not so much.
@@ -233,13 +242,13 @@ mod tests {
         let (_, _, table) = written(Compression::Zstd(None), &content(14 << 20));
         let mut bytes = Vec::new();
         table.encode(&mut bytes);
-        assert_eq!(SeekTable::read(&mut Reader(&bytes)).unwrap(), table);
+        assert_eq!(SeekTable::read(&mut Reader::new(&bytes)).unwrap(), table);
         for end in 0..bytes.len() {
-            assert!(SeekTable::read(&mut Reader(&bytes[..end])).is_err());
+            assert!(SeekTable::read(&mut Reader::new(&bytes[..end])).is_err());
         }
         let huge = SeekTable { block_size: 1 << 40, ..table };
         let mut bytes = Vec::new();
         huge.encode(&mut bytes);
-        assert!(SeekTable::read(&mut Reader(&bytes)).is_err());
+        assert!(SeekTable::read(&mut Reader::new(&bytes)).is_err());
     }
 }

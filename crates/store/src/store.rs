@@ -21,7 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::db::{Db, Table, now};
 use crate::folder::open_root;
 use crate::folder_snapshot::IdleFolder;
-use crate::partial::Parts;
+use crate::loans::Loans;
 use crate::tar::Limits;
 use crate::{Error, LayerIndex, Result};
 
@@ -73,6 +73,9 @@ impl OpenOptions {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) loans: Arc<Loans>,
+    /// Less than the limits of the root allow, in bytes of an archive.
+    pub(crate) most: Option<u64>,
 }
 
 pub(crate) struct Inner {
@@ -89,10 +92,6 @@ pub(crate) struct Inner {
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
     /// Chains that are unpacked into plain folders and in nobody's hands.
     pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
-    /// Indexes that somebody else made, for this process only.
-    lent: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
-    /// Files of layers that are not unpacked, for this process only.
-    pub(crate) parts: Parts,
 }
 
 /// That this process uses the store: a locked file in `run/` with the time of its start, and a
@@ -149,10 +148,8 @@ impl Store {
             roots: Mutex::default(),
             indexes: Mutex::default(),
             idle_folders: Mutex::default(),
-            lent: Mutex::default(),
-            parts: Parts::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), loans: Arc::default(), most: None })
     }
 
     /// What a root was made for, if there is one.
@@ -244,28 +241,13 @@ impl Store {
     /// A layer's index; its own if that is here, else a lent one.
     pub fn index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         match self.own_index(diff_id) {
-            Err(Error::NoIndex(_)) => {
-                lock(&self.inner.lent).get(diff_id).cloned().ok_or(Error::NoIndex(*diff_id))
-            }
+            Err(Error::NoIndex(_)) => self.lent_index(diff_id).ok_or(Error::NoIndex(*diff_id)),
             result => result,
         }
     }
 
-    /// Lends this process an index that did not come from the layer's bytes: nothing proves that it
-    /// is the layer's. It is never written down, is good for looking at trees only, and the layer's
-    /// own takes its place when the layer comes.
-    pub fn lend_index(&self, diff_id: &Digest, index: LayerIndex) {
-        lock(&self.inner.lent).insert(*diff_id, Arc::new(index));
-    }
-
-    /// Whether an index of the layer was ever lent to this process: what was found out with its
-    /// help is not to be remembered for others.
-    pub fn was_lent(&self, diff_id: &Digest) -> bool {
-        lock(&self.inner.lent).contains_key(diff_id)
-    }
-
     /// The index that was made of the layer's own bytes.
-    pub(crate) fn own_index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
+    pub fn own_index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         if let Some(index) = lock(&self.inner.indexes).get(diff_id) {
             return Ok(Arc::clone(index));
         }
@@ -312,7 +294,15 @@ impl Store {
 
     /// How much of an archive is accepted; who reads one with a store to hand keeps to it.
     pub fn limits(&self) -> Limits {
-        self.inner.options.limits
+        let limits = self.inner.options.limits;
+        let most = self.most.unwrap_or(limits.max_total_bytes);
+        Limits { max_total_bytes: limits.max_total_bytes.min(most), ..limits }
+    }
+
+    /// The same root for what is worth only so many bytes of an archive.
+    #[must_use]
+    pub fn within(&self, bytes: u64) -> Self {
+        Self { most: Some(bytes), ..self.clone() }
     }
 
     /// The folder of an unpacked layer, open.

@@ -102,6 +102,9 @@ impl Store {
         rest.map_err(|source| Error::ReadArchive { source })?;
         let index = LayerIndex::from_entries(entries);
         self.put_index(&layer.diff_id, &index)?;
+        if let Some((blob, _)) = layer.blob {
+            self.note_seen(&blob, &layer.diff_id)?;
+        }
         self.install(&root_path, &layer.diff_id, size)?;
         self.index(&layer.diff_id)
     }

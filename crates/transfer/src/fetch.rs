@@ -78,7 +78,7 @@ impl Transfer {
             // Whoever wants it as a blob at the same time waits, and finds it.
             Some(blob) if self.is_wanted(layer) => {
                 let unpack = || self.unpack_from_places(chain, index, task);
-                self.shared.blobs.get(blob.digest, unpack).await?;
+                self.shared.blobs.get((blob.digest, diff_id), unpack).await?;
                 // Somebody brought it as a blob, and nobody unpacked it.
                 match self.store().is_unpacked(&diff_id) {
                     Ok(true) => Ok(()),
@@ -221,7 +221,8 @@ impl Transfer {
         let Some(blob) = layer.blob.clone() else {
             return Err(lost(layer, "it was never compressed".into()));
         };
-        self.shared.blobs.get(blob.digest, || self.fetch_blob_now(layer, &blob, task)).await?;
+        let key = (blob.digest, layer.diff_id);
+        self.shared.blobs.get(key, || self.fetch_blob_now(layer, &blob, task)).await?;
         Ok(blob)
     }
 
@@ -236,9 +237,17 @@ impl Transfer {
             .has_blob(&blob.digest)
             .map_err(|source| Error::Store { diff_id: layer.diff_id, source })?
         {
-            return Ok(());
+            return self.check_layer(layer, blob.clone()).await;
         }
         self.with_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
+    }
+
+    /// Whoever moves on with a blob says which layer it is: that is checked once. The layer of a false
+    /// name is nowhere.
+    async fn check_layer(&self, layer: &Layer, blob: Descriptor) -> Result<(), Error> {
+        let (store, diff_id) = (self.store().clone(), layer.diff_id);
+        let checked = blocking(move || store.check_layer_blob(&blob, &diff_id)).await;
+        checked.map_err(|error| lost(layer, format!("{}: {}", Source::Here, chain_text(&error))))
     }
 
     async fn keep_blob(&self, opened: Opened, diff_id: Digest) -> Result<(), Error> {
@@ -250,7 +259,8 @@ impl Transfer {
             let mut writer = store.blob_writer()?;
             io::copy(&mut reader, &mut writer)
                 .map_err(|source| store::Error::ReadArchive { source })?;
-            writer.commit(Some((blob.digest, blob.size))).map(drop)
+            writer.commit(Some((blob.digest, blob.size)))?;
+            store.check_layer_blob(&blob, &diff_id)
         });
         let kept = kept.await.map_err(|source| Error::Store { diff_id, source });
         drop(lane);

@@ -18,7 +18,7 @@ mod upload;
 
 pub use error::{Error, all, lost_layers};
 pub use graph::chain_text;
-pub use indexes::IndexSource;
+pub use indexes::{IndexSource, Lent, LentIndex};
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
     write_locked_layout,
@@ -51,8 +51,9 @@ struct Shared {
     remotes: Vec<Arc<dyn Remote>>,
     /// Layers that are, or are being, unpacked.
     unpacked: Memo<Digest, ()>,
-    /// Blobs that are, or are being, brought into the store.
-    blobs: Memo<Digest, ()>,
+    /// Blobs that are, or are being, brought into the store, with the layers that they are said to
+    /// be.
+    blobs: Memo<(Digest, Digest), ()>,
     /// Blobs that are, or are being, made of unpacked layers.
     made: Memo<(Digest, store::Compression), Descriptor>,
     /// Where layers will go as they are: what has to go there is kept as it comes.
@@ -110,6 +111,15 @@ impl Transfer {
     pub fn afresh(&self) -> Self {
         let Shared { store, client, events, remotes, .. } = &*self.shared;
         Self::with_remotes(store.clone(), client.clone(), events.clone(), remotes.clone())
+    }
+
+    /// One that reads no archive of more than so many bytes, for what is not worth more.
+    #[must_use]
+    pub fn within(&self, bytes: u64) -> Self {
+        let shared = &self.shared;
+        let store = shared.store.within(bytes);
+        let remotes = shared.remotes.clone();
+        Self::with_remotes(store, shared.client.clone(), shared.events.clone(), remotes)
     }
 
     /// The store.

@@ -75,8 +75,11 @@ impl Transfer {
         let _lane = self.shared.lanes.clone().acquire_owned().await.ok();
         let part = Arc::new(part);
         for place in &layer.places {
-            if self.read_part(place, blob, &part, task).await.is_ok() {
-                store.keep_part(&part);
+            if self.read_part(place, blob, &part, task).await.is_err() {
+                continue;
+            }
+            let (store, part) = (store.clone(), part.clone());
+            if blocking(move || store.keep_part(&part)).await.is_ok() {
                 return Ok(true);
             }
         }

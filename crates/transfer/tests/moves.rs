@@ -344,8 +344,9 @@ fn large_layer() -> (World, Layer) {
     let blob = writing.store().read_blob(&made.blob.as_ref().unwrap().digest).unwrap();
     world.registry.put_blob("app", blob);
     let index = writing.store().index(&made.diff_id).unwrap().encode();
-    world.store().lend_index(&made.diff_id, LayerIndex::decode(&index).unwrap());
     let layer = Layer { places: vec![world.place("app")], ..made };
+    let index = LayerIndex::decode(&index).unwrap();
+    world.store().lend_index(std::slice::from_ref(&layer), index, &"cache".into());
     (world, layer)
 }
 

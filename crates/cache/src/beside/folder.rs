@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use oci::{Descriptor, Digest, Index, media_type};
 use store::Place;
-use transfer::{LayoutContent, LayoutFile, blocking, write_layout};
+use transfer::{LayoutContent, LayoutFile, blocking, write_locked_layout};
 
 use super::catalogue::{EMPTY, empty_config};
 use super::registry::tag_beside;
@@ -40,6 +40,17 @@ impl Keeper for BesideFolder {
         Box::pin(blocking(move || read_manifest(&folder, &tag)))
     }
 
+    fn manifest(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
+        let path = blob_path(&self.folder, digest);
+        Box::pin(blocking(move || {
+            if !path.exists() {
+                return Ok(None);
+            }
+            checked(&path, digest, MOST_DOCUMENT).map(Some)
+        }))
+    }
+
+    /// Whoever writes a cache in a folder holds the folder.
     fn write(&self, manifest: Bytes) -> BoxFuture<'_, Result<(), Error>> {
         let (folder, tag) = (self.folder.clone(), self.tag.clone());
         Box::pin(blocking(move || {
@@ -51,20 +62,14 @@ impl Keeper for BesideFolder {
                 LayoutFile::blob(entry.digest, bytes(&manifest)),
             ];
             entry.annotations.insert(transfer::REF_NAME.into(), tag);
-            Ok(write_layout(&folder, &files, vec![entry])?)
+            Ok(write_locked_layout(&folder, &files, vec![entry])?)
         }))
     }
 
     fn blob<'a>(&'a self, blob: &'a Descriptor, max: u64) -> BoxFuture<'a, Result<Bytes, Error>> {
         let (path, digest) = (blob_path(&self.folder, blob.digest), blob.digest);
         let most = blob.size.min(max);
-        Box::pin(blocking(move || {
-            let bytes = read_file(&path, most)?;
-            match Digest::of(&bytes) == digest {
-                true => Ok(bytes.into()),
-                false => Err(Error::Folder { path, what: "its content has another digest".into() }),
-            }
-        }))
+        Box::pin(blocking(move || checked(&path, digest, most)))
     }
 
     fn put_blob<'a>(
@@ -106,6 +111,16 @@ fn read_manifest(folder: &Path, tag: &str) -> Result<Option<Bytes>, Error> {
         Some(entry) => read_file(&blob_path(folder, entry.digest), MOST_DOCUMENT)
             .map(|bytes| Some(bytes.into())),
         None => Ok(None),
+    }
+}
+
+fn checked(path: &Path, digest: Digest, most: u64) -> Result<Bytes, Error> {
+    let bytes = read_file(path, most)?;
+    match Digest::of(&bytes) == digest {
+        true => Ok(bytes.into()),
+        false => {
+            Err(Error::Folder { path: path.into(), what: "its content has another digest".into() })
+        }
     }
 }
 

@@ -4,15 +4,15 @@
 //! digits of their diffIDs, which is enough to find them. The pack has the whole diffIDs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use oci::{Annotations, Digest};
-use store::{LayerIndex, Store};
+use oci::{Annotations, Descriptor, Digest};
+use store::{IndexError, Layer, LayerIndex, Store};
+use transfer::{Lent, LentIndex};
 
 use super::{Beside, Catalogue, Change, Content, Put, now};
-use crate::Error;
 
 /// First bytes of a pack; the last one is the version. Each index follows as the 32 bytes of its
 /// layer's diffID, its length in four bytes, the lowest first, and what [`LayerIndex::encode`] wrote.
@@ -25,8 +25,6 @@ const DIGITS: usize = 16;
 
 /// A larger index does not travel: its layer has millions of files.
 const LARGEST_INDEX: usize = 8 << 20;
-/// The same when it is decompressed.
-const LARGEST_PAYLOAD: u64 = 64 << 20;
 /// A pack that has so much gets no more.
 const FULL_PACK: usize = 4 << 20;
 const LARGEST_PACK: u64 = (FULL_PACK + LARGEST_INDEX + 64) as u64;
@@ -35,96 +33,165 @@ const MOST_BYTES: u64 = 64 << 20;
 /// A use is noted when the last one is so long ago, in seconds.
 const NOTED_AGAIN: i64 = 24 * 3600;
 
+/// Memory that the indexes of a build may take at first, and for each byte of them that was fetched:
+/// those of the largest images take some twenty bytes for one.
+const FREE_MEMORY: u64 = 32 << 20;
+const MEMORY_OF_A_BYTE: u64 = 256;
+/// And all together.
+const MOST_MEMORY: u64 = 512 << 20;
+
 /// The indexes beside some caches.
 pub struct BesideIndexes {
-    besides: Vec<Beside>,
-    /// What was asked for and is nowhere.
-    missed: Mutex<HashSet<Digest>>,
+    besides: Vec<Named>,
+    state: Mutex<State>,
+}
+
+/// What is beside a cache, by what people call the cache.
+type Named = (Arc<str>, Beside);
+
+#[derive(Default)]
+struct State {
+    /// What was asked for and could not be had.
+    missed: HashSet<Digest>,
+    /// Caches of which an index was false, by their place in the list: no other is believed.
+    left_aside: BTreeSet<usize>,
+    memory: Memory,
+}
+
+/// How much memory indexes take, and how much was paid for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    fetched: u64,
+    taken: u64,
+}
+
+impl Memory {
+    /// What one more may take, which has so many bytes.
+    fn left(self, bytes: u64) -> u64 {
+        let paid = MEMORY_OF_A_BYTE * (self.fetched + bytes);
+        (FREE_MEMORY + paid).min(MOST_MEMORY).saturating_sub(self.taken)
+    }
 }
 
 impl BesideIndexes {
     /// Those that are asked first come first.
-    pub fn new(besides: Vec<Beside>) -> Self {
-        Self { besides, missed: Mutex::default() }
+    pub fn new(besides: Vec<(Arc<str>, Beside)>) -> Self {
+        Self { besides, state: Mutex::default() }
     }
 
     /// The layers that were fetched because no index of theirs was there, or none that could be
     /// read.
     pub fn missed(&self) -> HashSet<Digest> {
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().missed.clone()
     }
 
-    async fn find(&self, wanted: &[Digest]) -> Vec<(Digest, LayerIndex)> {
-        let mut open: BTreeSet<Digest> = wanted.iter().copied().collect();
-        let mut found = Vec::new();
-        for beside in &self.besides {
-            let catalogue = beside.catalogue().await;
-            for (_, entry) in catalogue.starting_with(KIND) {
-                if open.is_empty() {
-                    return found;
-                }
-                let Some(note) = entry.notes.get(LAYERS) else { continue };
-                if !open.iter().any(|diff_id| note_has(note, diff_id)) {
-                    continue;
-                }
-                // One that cannot be had is one that is not there: its layer comes instead.
-                let Ok(pack) = beside.fetch(entry, LARGEST_PACK).await else { continue };
-                let asked = open.clone();
-                for (diff_id, index) in transfer::blocking(move || unpack(&pack, &asked)).await {
-                    open.remove(&diff_id);
-                    found.push((diff_id, index));
-                }
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find(&self, wanted: &[Layer]) -> Lent {
+        let mut open: BTreeMap<Digest, &Layer> =
+            wanted.iter().map(|layer| (layer.diff_id, layer)).collect();
+        let mut lent = Lent::default();
+        for (place, (cache, beside)) in self.besides.iter().enumerate() {
+            if open.is_empty() {
+                break;
+            }
+            let result = self.find_beside(place, &mut open, &mut lent).await;
+            if let Err(error) = result {
+                self.state().left_aside.insert(place);
+                lent.warnings.push(format!(
+                    "{cache} has {error}: no index of this cache is used, and layers are read instead"
+                ));
+            }
+            lent.warnings.extend(beside.take_fault());
+        }
+        self.state().missed.extend(open.into_keys());
+        lent
+    }
+
+    /// Takes what one cache has. The first index that is none is an error: whoever wrote it writes
+    /// others.
+    async fn find_beside(
+        &self,
+        place: usize,
+        open: &mut BTreeMap<Digest, &Layer>,
+        lent: &mut Lent,
+    ) -> Result<(), IndexError> {
+        let (cache, beside) = &self.besides[place];
+        if self.state().left_aside.contains(&place) {
+            return Ok(());
+        }
+        let catalogue = beside.catalogue().await;
+        for (_, entry) in catalogue.starting_with(KIND) {
+            let Some(note) = entry.notes.get(LAYERS) else { continue };
+            if !open.keys().any(|diff_id| note_has(note, diff_id)) {
+                continue;
+            }
+            // One that cannot be had is one that is not there: its layer comes instead.
+            let Ok(pack) = beside.fetch(entry, LARGEST_PACK).await else { continue };
+            let asked: BTreeMap<Digest, Option<Descriptor>> =
+                open.iter().map(|(diff_id, layer)| (*diff_id, layer.blob.clone())).collect();
+            let memory = self.state().memory;
+            let (found, memory) = transfer::blocking(move || unpack(&pack, &asked, memory)).await?;
+            self.state().memory = memory;
+            for (diff_id, index) in found {
+                open.remove(&diff_id);
+                lent.indexes.push(LentIndex { diff_id, index, cache: cache.clone() });
             }
         }
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner).extend(open);
-        found
+        Ok(())
     }
 }
 
 impl transfer::IndexSource for BesideIndexes {
-    fn indexes<'a>(&'a self, wanted: &'a [Digest]) -> BoxFuture<'a, Vec<(Digest, LayerIndex)>> {
+    fn indexes<'a>(&'a self, wanted: &'a [Layer]) -> BoxFuture<'a, Lent> {
         Box::pin(self.find(wanted))
     }
 }
 
-/// Leaves the indexes of layers beside a cache, as far as they are in the store and not there yet,
-/// or were `missed`.
-///
-/// # Errors
-/// If what is there cannot be changed.
-pub async fn keep_indexes(
-    beside: &Beside,
-    store: &Store,
-    layers: &[Digest],
-    missed: &HashSet<Digest>,
-) -> Result<(), Error> {
-    // Read and encoded when the first look shows that they are needed, and once.
-    let encoded: Mutex<BTreeMap<Digest, Option<Vec<u8>>>> = Mutex::default();
-    let change = |there: &Catalogue| {
-        let mut encoded = encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = |diff_id: &&Digest| missed.contains(*diff_id) || !holds(there, diff_id);
-        let missing: BTreeSet<Digest> = layers.iter().filter(is_wanted).copied().collect();
+/// The indexes of layers that are to be left beside a cache, as far as they were made of the layers'
+/// bytes here: of those that came from a cache, nothing is known.
+pub(super) struct LeftIndexes {
+    pub(super) store: Store,
+    pub(super) layers: Vec<Digest>,
+    /// What this build looked for in vain: it is written though something of its name is there.
+    pub(super) missed: HashSet<Digest>,
+    /// Read and encoded when the first look shows that they are needed, and once.
+    pub(super) encoded: Mutex<BTreeMap<Digest, Option<Vec<u8>>>>,
+    /// Names of packs that were written: what was missed is written again once.
+    pub(super) written: Mutex<HashSet<String>>,
+}
+
+impl LeftIndexes {
+    pub(super) fn change(&self, there: &Catalogue) -> Change {
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted =
+            |diff_id: &&Digest| self.missed.contains(*diff_id) || !holds(there, diff_id);
+        let missing: BTreeSet<Digest> = self.layers.iter().filter(is_wanted).copied().collect();
         for diff_id in &missing {
             encoded.entry(*diff_id).or_insert_with(|| {
-                let index = store.index(diff_id).ok()?;
+                let index = self.store.own_index(diff_id).ok()?;
                 Some(index.encode()).filter(|bytes| bytes.len() <= LARGEST_INDEX)
             });
         }
-        let put = packs(missing.iter().filter_map(|diff_id| {
+        let mut put = packs(missing.iter().filter_map(|diff_id| {
             encoded.get(diff_id).and_then(Option::as_ref).map(|bytes| (*diff_id, bytes.as_slice()))
         }));
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        put.retain(|put| !written.contains(&put.name) || there.get(&put.name).is_none());
+        written.extend(put.iter().map(|put| put.name.clone()));
         let mut used = Vec::new();
         for (name, entry) in there.starting_with(KIND) {
             let note = entry.notes.get(LAYERS).map_or("", String::as_str);
             let is_due = entry.used < now() - NOTED_AGAIN;
-            if is_due && layers.iter().any(|diff_id| note_has(note, diff_id)) {
+            if is_due && self.layers.iter().any(|diff_id| note_has(note, diff_id)) {
                 used.push(name.to_owned());
             }
         }
         let forget = too_much(there, &put, &used);
         Change { put, forget, used }
-    };
-    beside.update(change).await.map(drop)
+    }
 }
 
 fn digits(diff_id: &Digest) -> String {
@@ -190,9 +257,15 @@ fn packs<'a>(indexes: impl Iterator<Item = (Digest, &'a [u8])>) -> Vec<Put> {
     packs
 }
 
-/// The indexes of a pack that are wanted. Where it is damaged there are no more.
-fn unpack(pack: &[u8], wanted: &BTreeSet<Digest>) -> Vec<(Digest, LayerIndex)> {
-    let mut found = Vec::new();
+/// The indexes of a pack that are wanted, each with the blob of its layer; and what they take of the
+/// memory. Where the pack is cut short there are no more.
+fn unpack(
+    pack: &[u8],
+    wanted: &BTreeMap<Digest, Option<Descriptor>>,
+    mut memory: Memory,
+) -> Result<(Vec<(Digest, LayerIndex)>, Memory), IndexError> {
+    let mut found: BTreeMap<Digest, LayerIndex> = BTreeMap::new();
+    // Of another version of kiln, which has done nothing wrong.
     let mut rest = pack.strip_prefix(MAGIC).unwrap_or_default();
     while let Some((diff_id, after)) = rest.split_first_chunk::<32>()
         && let Some((length, after)) = after.split_first_chunk::<4>()
@@ -200,13 +273,30 @@ fn unpack(pack: &[u8], wanted: &BTreeSet<Digest>) -> Vec<(Digest, LayerIndex)> {
     {
         rest = after;
         let diff_id = Digest::from_bytes(*diff_id);
-        if wanted.contains(&diff_id)
-            && let Ok(index) = LayerIndex::decode_within(index, LARGEST_PAYLOAD)
-        {
-            found.push((diff_id, index));
-        }
+        let Some(blob) = wanted.get(&diff_id).filter(|_| !found.contains_key(&diff_id)) else {
+            continue;
+        };
+        let bytes = index.len() as u64;
+        let index = match LayerIndex::decode_within(index, memory.left(bytes)) {
+            Err(IndexError::Format) => continue,
+            result => result?,
+        };
+        index.check(blob.as_ref())?;
+        memory.fetched += bytes;
+        memory.taken += index.memory();
+        found.insert(diff_id, index);
     }
-    found
+    Ok((found.into_iter().collect(), memory))
+}
+
+/// Reads a pack, of which everything is wanted.
+#[cfg(fuzzing)]
+pub(super) fn read_hostile(pack: &[u8]) {
+    let wanted = pack.windows(32).take(64).filter_map(|bytes| bytes.try_into().ok());
+    let wanted = wanted.map(|bytes| (Digest::from_bytes(bytes), None)).collect();
+    if let Ok((found, memory)) = unpack(pack, &wanted, Memory::default()) {
+        assert!(memory.taken <= MOST_MEMORY && found.len() <= wanted.len());
+    }
 }
 
 #[cfg(test)]
@@ -235,12 +325,66 @@ mod tests {
         let [Put { content: Content::Bytes(pack), notes, .. }] = &put[..] else { panic!("one") };
         assert!(note_has(&notes[LAYERS], &a) && note_has(&notes[LAYERS], &b));
         assert!(!note_has(&notes[LAYERS], &c));
-        assert_eq!(unpack(pack, &[b, c].into()), [(b, index("b"))]);
+        let wanted = |layers: &[Digest]| layers.iter().map(|layer| (*layer, None)).collect();
+        let read = |pack: &[u8], layers: &[Digest]| {
+            unpack(pack, &wanted(layers), Memory::default()).map(|(found, _)| found)
+        };
+        assert_eq!(read(pack, &[b, c]).unwrap(), [(b, index("b"))]);
         for end in 0..pack.len() {
-            assert!(unpack(&pack[..end], &[a, b].into()).len() < 2);
+            assert!(read(&pack[..end], &[a, b]).map_or(0, |found| found.len()) < 2);
             let mut changed = pack.to_vec();
             changed[end] ^= 0x55;
-            unpack(&changed, &[a, b].into());
+            let _ = read(&changed, &[a, b]);
         }
+    }
+
+    /// Some kilobytes that stand for long paths: each shares all but its end with the one before.
+    fn long_paths() -> Vec<u8> {
+        let deep = vec!["d".repeat(250); 15].join("/");
+        let entry = |number| Entry {
+            path: format!("{deep}/{number:06}").into_bytes().into(),
+            kind: EntryKind::Fifo,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        LayerIndex::from_entries((0..16_000).map(entry).collect()).encode()
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_was_fetched() {
+        let bytes = long_paths();
+        assert!(LayerIndex::decode(&bytes).unwrap().memory() > 56 << 20);
+        assert!(bytes.len() < 64 << 10, "{}", bytes.len());
+        let a = Digest::of("a");
+        let put = packs([(a, bytes.as_slice())].into_iter());
+        let Content::Bytes(pack) = &put[0].content else { panic!("bytes") };
+        let refused = unpack(pack, &[(a, None)].into(), Memory::default());
+        assert!(matches!(refused, Err(IndexError::TooLarge)), "{refused:?}");
+
+        // Many small ones are not worth more than one.
+        let mut memory = Memory::default();
+        let small = LayerIndex::from_entries(vec![]).encode().len() as u64;
+        while memory.left(small) > 1 << 20 {
+            memory.fetched += small;
+            memory.taken += 1 << 20;
+        }
+        assert!(memory.taken <= 33 << 20, "{memory:?}");
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_the_layers_is_refused() {
+        let file =
+            Entry { kind: EntryKind::File { size: 5000 }, ..index("f").into_entries().remove(0) };
+        let lie = LayerIndex::from_entries(vec![file]).encode();
+        let a = Digest::of("a");
+        let put = packs([(a, lie.as_slice())].into_iter());
+        let Content::Bytes(pack) = &put[0].content else { panic!("bytes") };
+        let blob = |size| Some(Descriptor::new(oci::media_type::OCI_LAYER, a, size));
+        assert!(unpack(pack, &[(a, blob(8192))].into(), Memory::default()).is_ok());
+        let refused = unpack(pack, &[(a, blob(2048))].into(), Memory::default());
+        assert!(matches!(refused, Err(IndexError::Impossible(_))), "{refused:?}");
     }
 }

@@ -10,15 +10,18 @@ use store::Place;
 
 use crate::Error;
 
-/// Keeps one manifest under one name, and blobs by digest.
+/// Keeps manifests, one of them under a name, and blobs by digest.
 pub trait Keeper: Send + Sync {
     /// How people call it.
     fn name(&self) -> String;
 
-    /// The manifest; none where there is none. At most 4 MiB.
+    /// The manifest under the name; none where there is none. At most 4 MiB.
     fn read(&self) -> BoxFuture<'_, Result<Option<Bytes>, Error>>;
 
-    /// Puts a manifest in place of the one that is there, all at once.
+    /// A manifest by its digest, which it has; none where it is not there. At most 4 MiB.
+    fn manifest(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Bytes>, Error>>;
+
+    /// Gives a manifest the name, in place of the one that has it, all at once.
     fn write(&self, manifest: Bytes) -> BoxFuture<'_, Result<(), Error>>;
 
     /// A blob of at most `max` bytes, checked against its digest.

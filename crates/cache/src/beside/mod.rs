@@ -1,39 +1,82 @@
 //! What kiln leaves beside a cache: an artifact of its own with named entries, under a name that is
 //! made of the cache's. BuildKit never asks for it, and a cache without it is a whole cache.
 //!
-//! It is read when something of it is wanted for the first time, once; one that is missing or
-//! cannot be read is an empty one. It is as trusted as the cache: whoever can write the one can
-//! write the other.
+//! The cache names the artifact by digest in its own config, so what is beside it is what its writer
+//! left there: the tag only keeps it from being collected. It is read when something of it is wanted
+//! for the first time, once; one that is missing or cannot be read is an empty one.
 
 mod catalogue;
 mod folder;
 mod indexes;
 mod keeper;
+mod leaving;
 mod mounts;
 mod registry;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use oci::{Descriptor, Digest, Reference};
 use store::Place;
 use tokio::sync::OnceCell;
 
 pub use catalogue::{Catalogue, Entry};
 pub use folder::BesideFolder;
-pub use indexes::{BesideIndexes, keep_indexes};
+pub use indexes::BesideIndexes;
 pub use keeper::{Content, Keeper};
-pub use mounts::{MountFolder, MountLeft, keep_mount, mount_layers};
+pub use leaving::Leaving;
+pub use mounts::{MountFolder, MountLeft, ReadyMount, mount_layers, ready_mount};
 pub use registry::BesideRegistry;
 
 use crate::Error;
 
-/// So often a change is made anew on what another writer left.
-const ATTEMPTS: usize = 6;
 /// In so many first attempts, a place that does not take what is written is asked again: registries
 /// can stumble over writers that come at once.
 const REFUSALS: usize = 3;
+
+/// Reads a manifest as what is beside a cache, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn read_hostile_catalogue(bytes: &[u8]) {
+    if let Ok(catalogue) = Catalogue::parse(bytes, 1 << 40) {
+        let again = Catalogue::parse(&catalogue.document(), 1 << 40).expect("it was written so");
+        assert!(again.has_all_of(&catalogue));
+        let mut kept = again;
+        kept.apply(Vec::new(), &[], &[], 1);
+        mounts::read_hostile(&kept);
+    }
+}
+
+/// Reads a pack of layer indexes, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn read_hostile_pack(bytes: &[u8]) {
+    indexes::read_hostile(bytes);
+}
+
+/// What a cache says of what is beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// Nothing: kiln did not write the cache, or there is none.
+    #[default]
+    Nothing,
+    /// kiln wrote it before artifacts were named: there may be one, and nothing says that it is the
+    /// writer's.
+    Unnamed,
+    /// The artifact with this digest.
+    Artifact(Digest),
+}
+
+impl Named {
+    /// The artifact that is named.
+    pub(crate) fn artifact(self) -> Option<Digest> {
+        match self {
+            Self::Artifact(digest) => Some(digest),
+            Self::Nothing | Self::Unnamed => None,
+        }
+    }
+}
 
 /// The artifact beside one cache. Cheap to clone.
 #[derive(Clone)]
@@ -43,8 +86,11 @@ pub struct Beside {
 
 struct Shared {
     keeper: Box<dyn Keeper>,
+    named: Named,
     read: OnceCell<Arc<Catalogue>>,
     fault: Mutex<Option<String>>,
+    /// Blobs that were sent.
+    sent: Mutex<HashSet<Digest>>,
 }
 
 /// What is to be different.
@@ -75,27 +121,50 @@ impl Change {
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.forget.is_empty() && self.used.is_empty()
     }
+
+    /// Adds another one.
+    pub fn extend(&mut self, other: Self) {
+        self.put.extend(other.put);
+        self.forget.extend(other.forget);
+        self.used.extend(other.used);
+    }
+}
+
+/// What a build leaves beside a cache, whatever is there by then.
+pub trait Additions: Send + Sync {
+    /// Whether there is something to leave even where the cache itself has all records.
+    fn is_news(&self) -> bool;
+
+    /// What is to be different from what is there. Asked again for what another writer left.
+    fn change<'a>(&'a self, beside: &'a Beside, there: &'a Catalogue) -> BoxFuture<'a, Change>;
 }
 
 impl Beside {
-    /// What a keeper keeps.
-    pub fn new(keeper: Box<dyn Keeper>) -> Self {
-        let shared = Shared { keeper, read: OnceCell::new(), fault: Mutex::default() };
+    /// What a keeper keeps, of which the cache names this.
+    pub fn new(keeper: Box<dyn Keeper>, named: Named) -> Self {
+        let shared = Shared {
+            keeper,
+            named,
+            read: OnceCell::new(),
+            fault: Mutex::default(),
+            sent: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
     /// Beside a cache in a registry; none where the cache has no tag, but only a digest.
     pub fn of_registry(
         client: &::registry::Client,
-        cache: &Reference,
-        insecure: bool,
+        (cache, insecure): (&Reference, bool),
+        named: Named,
     ) -> Option<Self> {
-        BesideRegistry::new(client, cache, insecure).map(|keeper| Self::new(Box::new(keeper)))
+        let keeper = BesideRegistry::new(client, cache, insecure)?;
+        Some(Self::new(Box::new(keeper), named))
     }
 
     /// Beside a cache in a folder in the OCI layout.
-    pub fn of_folder(folder: &std::path::Path, tag: &str) -> Self {
-        Self::new(Box::new(BesideFolder::new(folder, tag)))
+    pub fn of_folder(folder: &std::path::Path, tag: &str, named: Named) -> Self {
+        Self::new(Box::new(BesideFolder::new(folder, tag)), named)
     }
 
     /// How people call it.
@@ -108,20 +177,43 @@ impl Beside {
         self.shared.keeper.place()
     }
 
-    /// What is there, read when it is first asked for. What cannot be read is empty, and a
+    /// What the cache names, read when it is first asked for. What cannot be read is empty, and a
     /// [fault](Self::fault).
     pub async fn catalogue(&self) -> Arc<Catalogue> {
         let read = || async {
-            match self.read().await {
-                Ok(catalogue) => Arc::new(catalogue),
-                Err(error) => {
-                    let text = transfer::chain_text(&error);
-                    *self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-                    Arc::default()
-                }
-            }
+            let fault = match self.read().await {
+                Ok(catalogue) => return Arc::new(catalogue),
+                Err(fault) => fault,
+            };
+            *self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            Arc::default()
         };
         self.shared.read.get_or_init(read).await.clone()
+    }
+
+    async fn read(&self) -> Result<Catalogue, String> {
+        let text = |error: Error| {
+            format!("`{}` is left aside: {}", self.name(), transfer::chain_text(&error))
+        };
+        match self.shared.named {
+            Named::Nothing => Ok(Catalogue::default()),
+            Named::Artifact(digest) => self.artifact(digest).await.map_err(text),
+            Named::Unnamed => match self.shared.keeper.read().await {
+                Ok(Some(_)) => Err(format!(
+                    "`{}` is left aside: the cache does not name it; the next export to the cache does",
+                    self.name()
+                )),
+                Ok(None) | Err(_) => Ok(Catalogue::default()),
+            },
+        }
+    }
+
+    /// An artifact; an empty one where it is gone.
+    async fn artifact(&self, digest: Digest) -> Result<Catalogue, Error> {
+        match self.shared.keeper.manifest(digest).await? {
+            Some(bytes) => Catalogue::parse(&bytes, now()),
+            None => Ok(Catalogue::default()),
+        }
     }
 
     /// Whether it was read already.
@@ -129,9 +221,9 @@ impl Beside {
         self.shared.read.initialized()
     }
 
-    /// Why it could not be read. That it is not there is no fault.
-    pub fn fault(&self) -> Option<String> {
-        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why it could not be read, or was left aside; said once. That it is not there is no fault.
+    pub fn take_fault(&self) -> Option<String> {
+        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The blob of an entry, checked against its digest; at most `max` bytes.
@@ -142,57 +234,75 @@ impl Beside {
         self.shared.keeper.blob(&entry.blob, max).await
     }
 
-    /// Changes what is there: reads, merges, writes, reads back, and again on what another writer
-    /// left meanwhile. `change` may be asked several times. What it returns last is what is there.
+    /// Writes an artifact: the one that the cache names now, with what is to be different. What the
+    /// cache is to name then.
     ///
     /// # Errors
     /// If something of another kind is there, or it cannot be written.
-    pub async fn update(
+    pub async fn add(
         &self,
-        change: impl Fn(&Catalogue) -> Change + Send + Sync,
-    ) -> Result<Arc<Catalogue>, Error> {
-        let keeper = &self.shared.keeper;
-        let mut there = self.read().await?;
-        let mut sent: Vec<Digest> = Vec::new();
-        for attempt in 0..ATTEMPTS {
-            let change = change(&there);
-            if change.is_empty() {
-                return Ok(Arc::new(there));
-            }
-            let Change { put, forget, used } = change;
-            let mut described = Vec::with_capacity(put.len());
-            for Put { name, media_type, content, notes } in put {
-                let (digest, size) = content.digest();
-                let blob = Descriptor::new(media_type, digest, size);
-                if !sent.contains(&digest) {
-                    keeper.put_blob(&blob, content).await?;
-                    sent.push(digest);
-                }
-                described.push((name, blob, notes));
-            }
-            let mut next = there;
-            next.apply(described, &forget, &used, now());
-            match keeper.write(next.document().into()).await {
-                Err(Error::Registry(error)) if attempt < REFUSALS && !error.is_unauthorized() => {
-                    sent.clear();
-                    there = self.read().await?;
-                    continue;
-                }
-                result => result?,
-            }
-            let back = self.read().await?;
-            if back.has_all_of(&next, &forget) {
-                return Ok(Arc::new(back));
-            }
-            there = back;
+        named: Option<Digest>,
+        additions: &dyn Additions,
+    ) -> Result<Option<Digest>, Error> {
+        let there = match named {
+            None => Catalogue::default(),
+            Some(digest) => self.artifact(digest).await?,
+        };
+        let change = additions.change(self, &there).await;
+        if change.is_empty() {
+            return Ok(named);
         }
-        Err(Error::Damaged(format!("others write to `{}` all the time", self.name())))
+        let mut refusals = 0;
+        loop {
+            let mut next = there.clone();
+            let described = self.send(&change.put).await?;
+            next.apply(described, &change.forget, &change.used, now());
+            let manifest = Bytes::from(next.document());
+            match self.shared.keeper.write(manifest.clone()).await {
+                Err(Error::Registry(error)) if refusals < REFUSALS && !error.is_unauthorized() => {
+                    refusals += 1;
+                    self.sent().clear();
+                }
+                result => return result.map(|()| Some(Digest::of(&manifest))),
+            }
+        }
     }
 
-    async fn read(&self) -> Result<Catalogue, Error> {
-        match self.shared.keeper.read().await? {
-            Some(bytes) => Catalogue::parse(&bytes, now()),
-            None => Ok(Catalogue::default()),
+    async fn send(
+        &self,
+        put: &[Put],
+    ) -> Result<Vec<(String, Descriptor, oci::Annotations)>, Error> {
+        let mut described = Vec::with_capacity(put.len());
+        for Put { name, media_type, content, notes } in put {
+            let (digest, size) = content.digest();
+            let blob = Descriptor::new(media_type, digest, size);
+            if !self.sent().contains(&digest) {
+                self.shared.keeper.put_blob(&blob, content.clone()).await?;
+                self.sent().insert(digest);
+            }
+            described.push((name.clone(), blob, notes.clone()));
+        }
+        Ok(described)
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the artifact that the cache names the tag, where another writer's has it: what has no
+    /// tag, registries collect.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub async fn tag(&self, named: Digest) -> Result<(), Error> {
+        let keeper = &self.shared.keeper;
+        let tagged = keeper.read().await?;
+        if tagged.is_some_and(|bytes| Digest::of(&bytes) == named) {
+            return Ok(());
+        }
+        match keeper.manifest(named).await? {
+            Some(manifest) => keeper.write(manifest).await,
+            None => Ok(()),
         }
     }
 }

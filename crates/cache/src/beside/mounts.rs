@@ -4,9 +4,9 @@
 //! has changed since. An entry says which layer it is and which one it stands on, so that a chain
 //! that two writers mixed up ends where it no longer fits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use oci::{Annotations, Digest};
+use oci::{Annotations, Descriptor, Digest};
 use store::{Compression, FolderLayer, Layer, Place, Store};
 
 use super::{Beside, Catalogue, Change, Content, Entry, Put, now};
@@ -56,18 +56,30 @@ pub async fn mount_layers(beside: &Beside, name: &str) -> Vec<Layer> {
     chain(&catalogue, name).into_iter().map(|link| link.layer(&place)).collect()
 }
 
-/// Leaves a cache mount beside a cache: what has changed in it, or all of it.
+/// A cache mount that was read, and is to be left beside a cache.
+pub struct ReadyMount {
+    hash: String,
+    id: String,
+    /// The layers below, by diffID.
+    below: Vec<Digest>,
+    /// What has changed since, or all of it; none where nothing has. With it the file of its blob.
+    layer: Option<(Digest, Descriptor, PathBuf)>,
+    /// What became of it.
+    pub left: MountLeft,
+}
+
+/// Reads a cache mount that is to be left beside a cache: what has changed in it, or all of it.
 ///
 /// # Errors
-/// If its folder cannot be read, or what is there cannot be changed.
-pub async fn keep_mount(
+/// If its folder cannot be read.
+pub async fn ready_mount(
     beside: &Beside,
     store: &Store,
     mount: MountFolder<'_>,
-) -> Result<MountLeft, Error> {
+) -> Result<ReadyMount, Error> {
     let catalogue = beside.catalogue().await;
     let there = chain(&catalogue, mount.name);
-    let below = match is_worth_growing(&there, store) {
+    let below: Vec<Digest> = match is_worth_growing(&there, store) {
         true => there.iter().map(|link| link.diff_id).collect(),
         false => Vec::new(),
     };
@@ -76,45 +88,53 @@ pub async fn keep_mount(
     let written = transfer::blocking(move || {
         reader.folder_layer(&folder, &known, Compression::Zstd(None), most)
     });
-    let layer = match written.await.map_err(|error| Error::Damaged(transfer::chain_text(&error)))? {
-        FolderLayer::TooLarge(bytes) => return Ok(MountLeft::TooLarge(bytes)),
-        FolderLayer::Unchanged if below.is_empty() => return Ok(MountLeft::Known),
-        FolderLayer::Unchanged => None,
-        FolderLayer::Changed(layer) => layer.blob.clone().map(|blob| (layer, blob)),
+    let written = written.await.map_err(|error| Error::Damaged(transfer::chain_text(&error)))?;
+    let (layer, left) = match written {
+        FolderLayer::TooLarge(bytes) => (None, MountLeft::TooLarge(bytes)),
+        FolderLayer::Unchanged => (None, MountLeft::Known),
+        FolderLayer::Changed(layer) => match layer.blob {
+            Some(blob) => {
+                let (left, path) = (MountLeft::Sent(blob.size), store.blob_path(&blob.digest));
+                (Some((layer.diff_id, blob, path)), left)
+            }
+            None => (None, MountLeft::Known),
+        },
     };
-    let hash = hash(mount.name);
-    let change = |there: &Catalogue| {
-        let forget = unused(there, &hash);
-        let links = chain(there, mount.name);
+    Ok(ReadyMount { hash: hash(mount.name), id: mount.id.into(), below, layer, left })
+}
+
+impl ReadyMount {
+    pub(super) fn change(&self, there: &Catalogue) -> Change {
+        let Self { hash, below, .. } = self;
+        let forget = unused(there, hash);
+        let links = chain_of(there, hash);
         let is_as_it_was = links.len() >= below.len()
-            && links.iter().zip(&below).all(|(link, diff_id)| link.diff_id == *diff_id);
-        let Some((layer, blob)) = &layer else {
-            return Change { used: due(there, &hash), forget, ..Change::default() };
+            && links.iter().zip(below).all(|(link, diff_id)| link.diff_id == *diff_id);
+        let Some((diff_id, blob, path)) = &self.layer else {
+            let used = if self.left == MountLeft::Known { due(there, hash) } else { Vec::new() };
+            return Change { used, forget, ..Change::default() };
         };
-        let is_there = links.get(below.len()).is_some_and(|link| link.diff_id == layer.diff_id);
+        let is_there = links.get(below.len()).is_some_and(|link| link.diff_id == *diff_id);
         if is_there || !is_as_it_was {
             // Another writer was quicker: its folder is as good.
             return Change { forget, ..Change::default() };
         }
         let mut notes = Annotations::from([
-            (DIFF_ID.to_owned(), layer.diff_id.to_string()),
-            (ID.to_owned(), mount.id.to_owned()),
+            (DIFF_ID.to_owned(), diff_id.to_string()),
+            (ID.to_owned(), self.id.clone()),
         ]);
         notes.extend(below.last().map(|below| (BELOW.to_owned(), below.to_string())));
-        let path = store.blob_path(&blob.digest);
         let put = Put {
-            name: entry_name(&hash, below.len()),
+            name: entry_name(hash, below.len()),
             media_type: blob.media_type.clone(),
-            content: Content::File { path, digest: blob.digest, size: blob.size },
+            content: Content::File { path: path.clone(), digest: blob.digest, size: blob.size },
             notes,
         };
-        let above = (below.len() + 1..=MOST_CHANGES + 1).map(|number| entry_name(&hash, number));
+        let above = (below.len() + 1..=MOST_CHANGES + 1).map(|number| entry_name(hash, number));
         let above = above.filter(|name| there.get(name).is_some());
-        let used = (0..below.len()).map(|number| entry_name(&hash, number)).collect();
+        let used = (0..below.len()).map(|number| entry_name(hash, number)).collect();
         Change { put: vec![put], forget: above.chain(forget).collect(), used }
-    };
-    beside.update(change).await?;
-    Ok(layer.map_or(MountLeft::Known, |(_, blob)| MountLeft::Sent(blob.size)))
+    }
 }
 
 /// A layer of a mount's chain.
@@ -136,10 +156,13 @@ impl Link<'_> {
 
 /// The chain of a mount, as far as each layer stands on the one before.
 fn chain<'a>(catalogue: &'a Catalogue, name: &str) -> Vec<Link<'a>> {
-    let hash = hash(name);
+    chain_of(catalogue, &hash(name))
+}
+
+fn chain_of<'a>(catalogue: &'a Catalogue, hash: &str) -> Vec<Link<'a>> {
     let mut links: Vec<Link<'a>> = Vec::new();
     while links.len() <= MOST_CHANGES
-        && let Some(entry) = catalogue.get(&entry_name(&hash, links.len()))
+        && let Some(entry) = catalogue.get(&entry_name(hash, links.len()))
         && let Some(Ok(diff_id)) = entry.notes.get(DIFF_ID).map(|text| text.parse())
         && entry.notes.get(BELOW).cloned() == links.last().map(|link| link.diff_id.to_string())
     {
@@ -177,6 +200,16 @@ fn due(there: &Catalogue, hash: &str) -> Vec<String> {
 
 fn hash(name: &str) -> String {
     Digest::of(name).hex()[..32].to_owned()
+}
+
+/// Looks for a mount of every entry's name.
+#[cfg(fuzzing)]
+pub(super) fn read_hostile(catalogue: &Catalogue) {
+    for (name, _) in catalogue.starting_with(KIND) {
+        let hash = name[KIND.len()..].split('/').next().unwrap_or_default();
+        assert!(chain_of(catalogue, hash).len() <= MOST_CHANGES + 1);
+        let _ = (unused(catalogue, hash), due(catalogue, hash));
+    }
 }
 
 fn entry_name(hash: &str, number: usize) -> String {

@@ -60,6 +60,18 @@ impl Keeper for BesideRegistry {
         })
     }
 
+    fn manifest(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
+        Box::pin(async move {
+            let repository = self.reference.repository().clone();
+            let pinned = Reference::new(repository, None, Some(digest));
+            match self.client.manifest(&pinned).await {
+                Ok((_, bytes)) => Ok(Some(bytes)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
     fn write(&self, manifest: Bytes) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
             let repository = self.reference.repository();

@@ -9,7 +9,7 @@ use store::Store;
 
 use super::Fact;
 use crate::Error;
-use crate::beside::{Beside, Catalogue, Change, Content, Put};
+use crate::beside::{Beside, Catalogue, Content, Put};
 
 /// The entry beside a cache. A later form has another name.
 const ENTRY: &str = "facts/1";
@@ -18,10 +18,11 @@ const MEDIA_TYPE: &str = "application/vnd.kiln.facts.v1+json+zstd";
 /// A book is never larger than this, as it is sent and as it is read, in bytes.
 const MOST_SENT: usize = 1 << 20;
 const MOST_READ: u64 = 32 << 20;
+/// What a small one may have, and each byte of a larger one: facts in memory take some times more.
+const FREE_TEXT: u64 = 1 << 20;
+const TEXT_OF_A_BYTE: u64 = 64;
 /// So much this machine keeps, in bytes.
 const MOST_KEPT: i64 = 32 << 20;
-/// Another writer may come between so often.
-const ATTEMPTS: usize = 6;
 
 /// Facts by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,8 +63,8 @@ impl FactBook {
         loop {
             let document = serde_json::json!({ "facts": facts });
             let text = serde_json::to_vec(&document).expect("all keys are texts");
-            let fits = text.len() as u64 <= MOST_READ;
             let encoded = zstd::encode_all(&text[..], 3).expect("memory can be written");
+            let fits = text.len() as u64 <= most_text(encoded.len());
             if fits && encoded.len() <= MOST_SENT {
                 return encoded;
             }
@@ -78,11 +79,12 @@ impl FactBook {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let failed = |what: String| Error::Damaged(format!("what is known of its steps {what}"));
         let mut text = Vec::new();
+        let most = most_text(bytes.len());
         zstd::Decoder::new(bytes)
-            .and_then(|decoder| decoder.take(MOST_READ + 1).read_to_end(&mut text))
+            .and_then(|decoder| decoder.take(most + 1).read_to_end(&mut text))
             .map_err(|error| failed(format!("cannot be read: {error}")))?;
-        if text.len() as u64 > MOST_READ {
-            return Err(failed(format!("is larger than {MOST_READ} bytes")));
+        if text.len() as u64 > most {
+            return Err(failed(format!("is larger than {most} bytes")));
         }
         let document: Document = serde_json::from_slice(&text)
             .map_err(|error| failed(format!("cannot be read: {error}")))?;
@@ -90,6 +92,11 @@ impl FactBook {
         book.add(document.facts);
         Ok(book)
     }
+}
+
+/// How much text so many bytes may be.
+fn most_text(bytes: usize) -> u64 {
+    (FREE_TEXT + TEXT_OF_A_BYTE * bytes as u64).min(MOST_READ)
 }
 
 /// The facts beside a cache; none where there are none, or they cannot be read.
@@ -106,38 +113,18 @@ async fn read(beside: &Beside, catalogue: &Catalogue) -> FactBook {
     }
 }
 
-/// Adds facts to those beside a cache.
-///
-/// # Errors
-/// If what is beside it cannot be written.
-pub async fn write_beside(beside: &Beside, facts: &[Fact]) -> Result<(), Error> {
-    let mut there = beside.catalogue().await;
-    for _ in 0..ATTEMPTS {
-        let base = there.get(ENTRY).map(|entry| entry.blob.digest);
-        let mut book = read(beside, &there).await;
-        book.add(facts.iter().cloned());
-        let encoded: bytes::Bytes = book.encoded().into();
-        let change = |there: &Catalogue| match there.get(ENTRY).map(|entry| entry.blob.digest) {
-            now if now == base => Change {
-                put: vec![Put {
-                    name: ENTRY.into(),
-                    media_type: MEDIA_TYPE.into(),
-                    content: Content::Bytes(encoded.clone()),
-                    notes: oci::Annotations::new(),
-                }],
-                ..Change::default()
-            },
-            // Ours is there, or another writer came between and is merged with.
-            _ => Change::default(),
-        };
-        let written = beside.update(change).await?;
-        let now = written.get(ENTRY).map(|entry| entry.blob.digest);
-        if now == Some(oci::Digest::of(&encoded)) {
-            return Ok(());
-        }
-        there = written;
-    }
-    Err(Error::Contended { place: beside.name(), attempts: ATTEMPTS as u32 })
+/// The entry that has facts with those that are there; none where nothing is new.
+pub(crate) async fn addition(beside: &Beside, there: &Catalogue, facts: &[Fact]) -> Option<Put> {
+    let mut book = read(beside, there).await;
+    book.add(facts.iter().cloned());
+    let encoded: bytes::Bytes = book.encoded().into();
+    let known = there.get(ENTRY).map(|entry| entry.blob.digest);
+    (known != Some(oci::Digest::of(&encoded))).then(|| Put {
+        name: ENTRY.into(),
+        media_type: MEDIA_TYPE.into(),
+        content: Content::Bytes(encoded),
+        notes: oci::Annotations::new(),
+    })
 }
 
 const TABLE: &str = "

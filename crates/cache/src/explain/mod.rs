@@ -13,5 +13,6 @@ mod parts;
 
 pub use difference::{Difference, Why, why};
 pub use fact::{Fact, FileFact, InputFact};
-pub use keep::{FactBook, LocalFacts, read_beside, write_beside};
+pub(crate) use keep::addition;
+pub use keep::{FactBook, LocalFacts, read_beside};
 pub use parts::looks_secret;

@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use oci::media_type;
+use oci::{Repository, media_type};
 use solve::RecordId;
-use store::{OpenOptions, Privileges};
+use store::{OpenOptions, Place, Privileges};
 
 use super::*;
 
@@ -202,10 +202,18 @@ fn places_that_are_learnt_later_are_kept_with_those_known_before() {
     // Made again, and not compressed: what others have is still the same.
     save(Layer { blob: None, places: Vec::new(), ..layer("top") });
     assert_eq!(top(number), Layer { places: vec![place("a"), place("b")], ..layer("top") });
-    // Another blob is elsewhere.
+    // Another blob is elsewhere, whose bytes nobody saw.
     let other = Descriptor::of(media_type::OCI_LAYER_ZSTD, b"smaller");
-    save(Layer { blob: Some(other.clone()), places: vec![place("c")], ..layer("top") });
-    assert_eq!((top(number).blob, top(number).places), (Some(other), vec![place("c")]));
+    save(Layer { blob: Some(other), places: vec![place("c")], ..layer("top") });
+    assert_eq!(top(number), Layer { places: vec![place("a"), place("b")], ..layer("top") });
+    // And one that was here.
+    let store = open(folder.path()).store;
+    let zstd = zstd::encode_all(&b"top"[..], 1).unwrap();
+    let seen = Descriptor::of(media_type::OCI_LAYER_ZSTD, &zstd);
+    store.put_blob(&zstd).unwrap();
+    store.check_layer_blob(&seen, &digest("top")).unwrap();
+    save(Layer { blob: Some(seen.clone()), places: vec![place("c")], ..layer("top") });
+    assert_eq!((top(number).blob, top(number).places), (Some(seen), vec![place("c")]));
 }
 
 #[test]
@@ -222,4 +230,127 @@ fn a_result_that_is_nowhere_any_more_is_none() {
     assert!(records.results(number).unwrap().is_empty());
     std::fs::create_dir_all(records.store.layer_folder(&made.diff_id)).unwrap();
     assert_eq!(records.results(number).unwrap().len(), 1);
+}
+
+fn says(cache: &str, of: &str) -> Assumptions {
+    let claim = store::Claim::Index(digest(format!("index of {of}")));
+    [store::Assumption { cache: cache.into(), diff_id: digest(of), claim }].into_iter().collect()
+}
+
+/// A machine's records, for a build that names some caches.
+fn naming(root: &Path, caches: &[&str]) -> LocalRecords {
+    open(root).naming(caches.iter().map(|name| Arc::from(*name)))
+}
+
+#[test]
+fn what_stands_on_the_word_of_a_cache_serves_those_who_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let naming = |caches: &[&str]| naming(folder.path(), caches);
+    let records = naming(&["x"]);
+    let image = records.save(&root_record("image")).unwrap();
+    let copy = |output: Chain| NewRecord {
+        digest: digest("copy"),
+        inputs: vec![vec![link(image, None)]],
+        output: Some(output),
+    };
+    let assuming = chain(&["copied"]).assuming(&says("x", "base"));
+    let number = records.save(&copy(assuming.clone())).unwrap();
+    assert_eq!(records.save(&copy(assuming)).unwrap(), number);
+
+    for (caches, is_found) in
+        [(&["x"][..], true), (&["y", "x"], true), (&["y"], false), (&[], false)]
+    {
+        let records = naming(caches);
+        let linked = records.linked(image, digest("copy"), 0, None).unwrap();
+        assert_eq!(linked.contains(&number), is_found, "{caches:?}");
+        let found = records.results(number).unwrap();
+        assert_eq!(found.len(), usize::from(is_found), "{caches:?}");
+        // Who uses it carries it on.
+        assert!(found.iter().all(|found| *found.chain.assumed() == says("x", "base")));
+    }
+
+    // The truth is another record, which everybody finds; the other one stays what it is.
+    let records = naming(&[]);
+    let own = records.save(&copy(chain(&["true"]))).unwrap();
+    assert_ne!(own, number);
+    assert_eq!(records.linked(image, digest("copy"), 0, None).unwrap(), [own]);
+    assert!(records.results(own).unwrap()[0].chain.assumed().is_empty());
+    let both = naming(&["x"]).linked(image, digest("copy"), 0, None).unwrap();
+    assert_eq!(both, [number, own]);
+}
+
+#[test]
+fn a_content_that_a_cache_had_a_say_in_marks_who_goes_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = naming(folder.path(), &["x"]);
+    let image = records.save(&root_record("image")).unwrap();
+    let content = digest("content");
+    records.store.note_content(content, &says("x", "base"));
+    let copy = |links: Vec<Link>| NewRecord {
+        digest: digest("copy"),
+        inputs: vec![links],
+        output: Some(chain(&["copied"])),
+    };
+    let number = records.save(&copy(vec![link(image, None), Link::Content(content)])).unwrap();
+
+    let others = naming(folder.path(), &[]);
+    assert_eq!(others.linked(image, digest("copy"), 0, None).unwrap(), [0; 0]);
+    // What a build learns from the record, it takes over with its mark.
+    let again = naming(folder.path(), &["x"]);
+    assert!(again.store.content_assumptions(&content).is_empty());
+    assert!(again.content_links(number, 0).unwrap().contains(&content));
+    assert_eq!(again.store.content_assumptions(&content), says("x", "base"));
+}
+
+#[test]
+fn what_the_layer_shows_settles_what_a_cache_said_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = naming(folder.path(), &["x"]);
+    let image = records.save(&root_record("image")).unwrap();
+    let mut writer = records.store.layer_writer(store::Compression::None).unwrap();
+    let entry = store::Entry {
+        path: Box::from(*b"file"),
+        kind: store::EntryKind::Fifo,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: store::Time::default(),
+        xattrs: Vec::new(),
+    };
+    writer.append(&entry, None).unwrap();
+    let layer = writer.finish().unwrap();
+    let own = records.store.own_index(&layer.diff_id).unwrap().digest();
+    for (name, index, serves) in [("true", own, true), ("false", digest("other"), false)] {
+        let claim = store::Claim::Index(index);
+        let said = store::Assumption { cache: "x".into(), diff_id: layer.diff_id, claim };
+        let output = chain(&[name]).assuming(&[said].into_iter().collect());
+        let inputs = vec![vec![link(image, None)]];
+        let record = NewRecord { digest: digest(name), inputs, output: Some(output) };
+        records.save(&record).unwrap();
+        // The true one serves all, the false one nobody.
+        for caches in [&["x"][..], &[]] {
+            let records = naming(folder.path(), caches);
+            let linked = records.linked(image, digest(name), 0, None).unwrap();
+            assert_eq!(!linked.is_empty(), serves, "{name} {caches:?}");
+        }
+    }
+}
+
+#[test]
+fn what_nobody_saw_takes_no_place_in_a_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    let image = records.save(&root_record("image")).unwrap();
+    let save = |name: &str, chain: Chain| {
+        let inputs = vec![vec![link(image, None)]];
+        let record = NewRecord { digest: digest(name), inputs, output: Some(chain) };
+        records.save(&record).unwrap()
+    };
+    let number = save("copy", chain(&["base", "copied"]));
+    // A cache says that another blob is the base.
+    let mut evil = layer("base");
+    evil.blob = Some(Descriptor::of(media_type::OCI_LAYER, b"evil"));
+    save("other", Chain::new().with(evil).with(layer("other")));
+    let found = open(folder.path()).results(number).unwrap();
+    assert_eq!(found[0].chain.layers(), chain(&["base", "copied"]).layers());
 }

@@ -35,6 +35,7 @@ use oci::Digest;
 use store::Layer;
 use transfer::{LayerFormat, Transfer};
 
+use crate::beside::Named;
 use crate::{Beside, Error, Imported, RecordSet};
 
 /// A place that a cache is read from or written to.
@@ -126,6 +127,14 @@ impl Place {
         }
     }
 
+    /// By what it is told from all others.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Folder(place) => format!("{}:{}", place.folder.display(), place.tag),
+            place => place.name(),
+        }
+    }
+
     /// Where its layers are, where that has to be made known to [`Transfer::with_remotes`].
     pub fn remote(&self) -> Option<std::sync::Arc<dyn transfer::Remote>> {
         match self {
@@ -135,11 +144,13 @@ impl Place {
         }
     }
 
-    /// What kiln leaves beside it; none where it leaves nothing.
-    pub fn beside(&self, client: &::registry::Client) -> Option<Beside> {
+    /// What kiln leaves beside it, of which the cache names this; none where it leaves nothing.
+    pub fn beside(&self, client: &::registry::Client, named: Named) -> Option<Beside> {
         match self {
-            Self::Registry(place) => Beside::of_registry(client, &place.reference, place.insecure),
-            Self::Folder(place) => Some(Beside::of_folder(&place.folder, &place.tag)),
+            Self::Registry(place) => {
+                Beside::of_registry(client, (&place.reference, place.insecure), named)
+            }
+            Self::Folder(place) => Some(Beside::of_folder(&place.folder, &place.tag, named)),
             Self::Bucket(_) | Self::Github(_) | Self::Map(_) => None,
         }
     }

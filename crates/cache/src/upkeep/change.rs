@@ -135,6 +135,7 @@ pub async fn copy(transfer: &Transfer, from: &Place, to: &Place) -> Result<Copie
         format: LayerFormat { compression: Compression::Gzip(None), force: false },
         form: form_of(&there.bytes).flatten().unwrap_or(Form::ImageManifest),
         known: None,
+        beside: None,
         task: None,
     };
     let written = write(&Export::of_plan(plan), transfer, to, &request).await?;

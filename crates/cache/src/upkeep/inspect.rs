@@ -75,7 +75,7 @@ impl Holdings {
 pub async fn inspect(client: &registry::Client, place: &Place) -> Result<Holdings, Error> {
     let imported = place.import(client).await?;
     let (mut beside, mut facts) = ((0, 0), FactBook::default());
-    if let Some(found) = place.beside(client) {
+    if let Some(found) = place.beside(client, imported.records.beside()) {
         let catalogue = found.catalogue().await;
         beside = (catalogue.len(), catalogue.bytes());
         facts = read_beside(&found).await;

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use cache::beside::{Beside, Catalogue, Change, Content, Keeper, Put};
+use cache::beside::{Additions, Beside, Catalogue, Change, Content, Named, Put};
+use cache::{Form, LeaveBeside, Mode, WriteRequest};
 use futures_util::future::BoxFuture;
-use oci::{Annotations, Descriptor, media_type};
+use oci::{Annotations, Descriptor, Digest, media_type};
 use testing::FakeRegistry;
 
-use crate::world::{Machine, reference, registry_place};
+use crate::world::{Machine, reference, registry_place, request};
 
 fn put(name: &str, text: &str) -> Put {
     Put {
@@ -19,8 +20,23 @@ fn put(name: &str, text: &str) -> Put {
     }
 }
 
-fn puts(name: &'static str, text: &'static str) -> impl Fn(&Catalogue) -> Change {
-    move |_| Change { put: vec![put(name, text)], ..Change::default() }
+/// A change that is made whatever is there.
+struct Same<F>(F);
+
+impl<F: Fn(&Catalogue) -> Change + Send + Sync> Additions for Same<F> {
+    fn is_news(&self) -> bool {
+        true
+    }
+    fn change<'a>(&'a self, _: &'a Beside, there: &'a Catalogue) -> BoxFuture<'a, Change> {
+        Box::pin(async move { (self.0)(there) })
+    }
+}
+
+fn puts(name: &'static str, text: &'static str) -> Same<impl Fn(&Catalogue) -> Change> {
+    Same(move |there: &Catalogue| match there.get(name) {
+        Some(_) => Change::default(),
+        None => Change { put: vec![put(name, text)], ..Change::default() },
+    })
 }
 
 async fn text(beside: &Beside, name: &str) -> String {
@@ -35,22 +51,24 @@ async fn entries_in_a_registry_come_back_when_they_are_asked_for() {
     let machine = Machine::new(&registry);
     let cache = reference(&registry, "app:cache");
     let client = machine.transfer.client();
-    let open = || Beside::of_registry(client, &cache, false).unwrap();
-    let first = open();
+    let open = |named| Beside::of_registry(client, (&cache, false), named).unwrap();
+    let first = open(Named::Nothing);
     assert_eq!(first.name(), format!("{}/app:cache.kiln", registry.host()));
-    first.update(puts("a/1", "one")).await.unwrap();
-    first.update(puts("a/2", "two")).await.unwrap();
+    let one = first.add(None, &puts("a/1", "one")).await.unwrap();
+    let two = first.add(one, &puts("a/2", "two")).await.unwrap().unwrap();
+    assert_eq!(first.add(Some(two), &puts("a/2", "other")).await.unwrap(), Some(two));
 
     registry.forget_requests();
-    let second = open();
+    let second = open(Named::Artifact(two));
     assert!(!second.was_read() && registry.requests().is_empty());
     assert_eq!(text(&second, "a/2").await, "two");
     assert_eq!(text(&second, "a/1").await, "one");
     assert_eq!(registry.requests().len(), 3, "{:?}", registry.requests());
     let catalogue = second.catalogue().await;
     assert_eq!(catalogue.get("a/1").unwrap().notes["vnd.kiln.test"], "one");
-    let forget = |_: &Catalogue| Change { forget: vec!["a/1".into()], ..Change::default() };
-    assert_eq!(second.update(forget).await.unwrap().len(), 1);
+    let forget = Same(|_: &Catalogue| Change { forget: vec!["a/1".into()], ..Change::default() });
+    let left = second.add(Some(two), &forget).await.unwrap().unwrap();
+    assert_eq!(open(Named::Artifact(left)).catalogue().await.len(), 1);
 
     // It is an artifact, and no image that BuildKit or a reader of images takes for another thing.
     let (kind, bytes) = registry.manifest("app", "cache.kiln").unwrap();
@@ -63,48 +81,78 @@ async fn entries_in_a_registry_come_back_when_they_are_asked_for() {
 }
 
 #[tokio::test]
+async fn what_the_tag_names_is_nothing_that_the_cache_names() {
+    let registry = FakeRegistry::start();
+    let machine = Machine::new(&registry);
+    let cache = reference(&registry, "app:cache");
+    let client = machine.transfer.client();
+    let open = |named| Beside::of_registry(client, (&cache, false), named).unwrap();
+    let theirs = open(Named::Nothing).add(None, &puts("a", "theirs")).await.unwrap().unwrap();
+    // Somebody who may write the tag, and not the cache.
+    open(Named::Nothing).add(None, &puts("a", "false")).await.unwrap();
+    assert_eq!(text(&open(Named::Artifact(theirs)), "a").await, "theirs");
+    open(Named::Nothing).tag(theirs).await.unwrap();
+    assert_eq!(Digest::of(registry.manifest("app", "cache.kiln").unwrap().1), theirs);
+
+    // A cache that names none has none, and one of kiln's says so, once.
+    for (named, is_said) in [(Named::Nothing, false), (Named::Unnamed, true)] {
+        let beside = open(named);
+        assert!(beside.catalogue().await.is_empty());
+        let fault = beside.take_fault();
+        assert_eq!(fault.is_some_and(|text| text.contains("does not name it")), is_said);
+        assert_eq!(beside.take_fault(), None);
+    }
+    // One that is gone is none.
+    let gone = open(Named::Artifact(Digest::of("gone")));
+    assert!(gone.catalogue().await.is_empty() && gone.take_fault().is_none());
+}
+
+#[tokio::test]
 async fn a_registry_that_refuses_once_is_asked_again() {
     let registry = FakeRegistry::start();
     let machine = Machine::new(&registry);
     let cache = reference(&registry, "app:cache");
-    let beside = Beside::of_registry(machine.transfer.client(), &cache, false).unwrap();
-    beside.update(puts("a/1", "one")).await.unwrap();
+    let client = machine.transfer.client();
+    let beside = Beside::of_registry(client, (&cache, false), Named::Nothing).unwrap();
+    let there = beside.add(None, &puts("a/1", "one")).await.unwrap();
     let refused = std::sync::atomic::AtomicBool::new(false);
-    let forget = |_: &Catalogue| {
+    let forget = Same(|_: &Catalogue| {
         if !refused.swap(true, std::sync::atomic::Ordering::Relaxed) {
             registry.fail_next(1, 400, &[]);
         }
         Change { forget: vec!["a/1".into()], ..Change::default() }
-    };
-    assert!(beside.update(forget).await.unwrap().is_empty());
-    let refuse = |_: &Catalogue| {
+    });
+    assert_ne!(beside.add(there, &forget).await.unwrap(), there);
+    let refuse = Same(|_: &Catalogue| {
         registry.fail_next(1, 401, &[]);
         Change { put: vec![put("a/2", "two")], ..Change::default() }
-    };
-    assert!(beside.update(refuse).await.is_err(), "who may not write is not to insist");
+    });
+    assert!(beside.add(there, &refuse).await.is_err(), "who may not write is not to insist");
 }
 
 #[tokio::test]
 async fn entries_in_a_folder_come_back_beside_its_caches() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new");
-    let beside = Beside::of_folder(&path, "latest");
+    let beside = Beside::of_folder(&path, "latest", Named::Nothing);
     assert!(beside.catalogue().await.is_empty());
-    assert_eq!(beside.fault(), None);
+    assert_eq!(beside.take_fault(), None);
     let file = folder.path().join("blob");
     std::fs::write(&file, "from a file").unwrap();
     let descriptor = Descriptor::of("text/plain", b"from a file");
-    let change = |_: &Catalogue| {
+    let change = Same(|_: &Catalogue| {
         let content = Content::File { path: file.clone(), digest: descriptor.digest, size: 11 };
         Change { put: vec![Put { content, ..put("f", "") }], ..Change::default() }
-    };
-    beside.update(change).await.unwrap();
-    Beside::of_folder(&path, "other").update(puts("f", "x")).await.unwrap();
-    assert_eq!(text(&Beside::of_folder(&path, "latest"), "f").await, "from a file");
-    assert_eq!(text(&Beside::of_folder(&path, "other"), "f").await, "x");
+    });
+    let latest = beside.add(None, &change).await.unwrap().unwrap();
+    let other = Beside::of_folder(&path, "other", Named::Nothing);
+    let other = other.add(None, &puts("f", "x")).await.unwrap().unwrap();
+    let open = |tag, named| Beside::of_folder(&path, tag, Named::Artifact(named));
+    assert_eq!(text(&open("latest", latest), "f").await, "from a file");
+    assert_eq!(text(&open("other", other), "f").await, "x");
 
     // A blob that was changed, or is larger than it says, is no blob.
-    let again = Beside::of_folder(&path, "latest");
+    let again = open("latest", latest);
     let catalogue = again.catalogue().await;
     let entry = catalogue.get("f").unwrap();
     let blob = path.join("blobs/sha256").join(entry.blob.digest.hex());
@@ -113,79 +161,89 @@ async fn entries_in_a_folder_come_back_beside_its_caches() {
         assert!(again.fetch(entry, 1000).await.is_err());
     }
     assert!(again.fetch(entry, 5).await.is_err());
+    // A manifest that was changed is a fault.
+    std::fs::write(path.join("blobs/sha256").join(latest.hex()), "{}").unwrap();
+    let changed = open("latest", latest);
+    assert!(changed.catalogue().await.is_empty() && changed.take_fault().is_some());
 }
 
 #[tokio::test]
-async fn what_is_not_kilns_is_empty_and_stays() {
+async fn what_is_not_kilns_is_empty_and_nothing_is_added_to_it() {
     let registry = FakeRegistry::start();
     let machine = Machine::new(&registry);
     let image = br#"{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
     for content in [&image[..], b"{", b"[]"] {
-        let put = || {
-            registry.put_manifest(
-                "app",
-                Some("cache.kiln"),
-                media_type::OCI_MANIFEST,
-                content.to_vec(),
-            )
-        };
-        put();
+        registry.put_manifest(
+            "app",
+            Some("cache.kiln"),
+            media_type::OCI_MANIFEST,
+            content.to_vec(),
+        );
         let cache = reference(&registry, "app:cache");
-        let beside = Beside::of_registry(machine.transfer.client(), &cache, false).unwrap();
+        let named = Digest::of(content);
+        let client = machine.transfer.client();
+        let named_it = Named::Artifact(named);
+        let beside = Beside::of_registry(client, (&cache, false), named_it).unwrap();
         assert!(beside.catalogue().await.is_empty());
-        assert!(beside.fault().is_some());
-        assert!(beside.update(puts("a", "b")).await.is_err());
+        assert!(beside.take_fault().is_some());
+        assert!(beside.add(Some(named), &puts("a", "b")).await.is_err());
         assert_eq!(registry.manifest("app", "cache.kiln").unwrap().1, content);
     }
 }
 
-/// Lets another writer come between reading and writing, some times.
-#[derive(Clone)]
-struct Busy {
-    state: Arc<Mutex<(Option<Bytes>, usize)>>,
-    other: Bytes,
-}
-
-impl Keeper for Busy {
-    fn name(&self) -> String {
-        "busy".into()
-    }
-    fn read(&self) -> BoxFuture<'_, Result<Option<Bytes>, cache::Error>> {
-        Box::pin(async { Ok(self.state.lock().unwrap().0.clone()) })
-    }
-    fn write(&self, manifest: Bytes) -> BoxFuture<'_, Result<(), cache::Error>> {
-        Box::pin(async move {
-            let mut state = self.state.lock().unwrap();
-            // The other one wrote right after, without knowing of this.
-            let lost = state.1 > 0;
-            state.1 = state.1.saturating_sub(1);
-            state.0 = Some(if lost { self.other.clone() } else { manifest });
-            Ok(())
-        })
-    }
-    fn blob<'a>(&'a self, _: &'a Descriptor, _: u64) -> BoxFuture<'a, Result<Bytes, cache::Error>> {
-        Box::pin(async { Ok(Bytes::new()) })
-    }
-    fn put_blob<'a>(
-        &'a self,
-        _: &'a Descriptor,
-        _: Content,
-    ) -> BoxFuture<'a, Result<(), cache::Error>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn place(&self) -> Option<store::Place> {
-        None
-    }
-}
-
+/// Machines that write to one cache, each with an entry of its own, and one that was left.
 #[tokio::test]
-async fn another_writer_is_merged_with() {
-    let other = Busy { state: Arc::default(), other: Bytes::new() };
-    Beside::new(Box::new(other.clone())).update(puts("theirs", "1")).await.unwrap();
-    let theirs = other.state.lock().unwrap().0.clone().unwrap();
-    let busy = |times| Busy { state: Arc::new(Mutex::new((None, times))), other: theirs.clone() };
-    let merged = Beside::new(Box::new(busy(2))).update(puts("mine", "2")).await.unwrap();
-    assert!(merged.get("mine").is_some() && merged.get("theirs").is_some());
-    // One who is always in between wins, and nothing turns for ever.
-    assert!(Beside::new(Box::new(busy(1000))).update(puts("mine", "2")).await.is_err());
+async fn writers_that_come_at_once_lose_nothing_beside_the_cache() {
+    let registry = FakeRegistry::start();
+    let cache = reference(&registry, "app:cache");
+    let machines: Vec<Machine> = (0..4).map(|_| Machine::new(&registry)).collect();
+    let names = ["w/0", "w/1", "w/2", "w/3"];
+    let write = async |machine: &Machine, name: &'static str| {
+        let solved = machine.build(Vec::new()).await;
+        let client = machine.transfer.client();
+        let beside = Beside::of_registry(client, (&cache, false), Named::Nothing).unwrap();
+        let additions = Arc::new(puts(name, name));
+        let beside = Some(LeaveBeside { beside, additions });
+        let with = WriteRequest { beside, ..request(Form::ImageManifest) };
+        machine.push(&solved, &cache, Mode::Max, &with).await
+    };
+    let writers = machines.iter().zip(names).map(|(machine, name)| write(machine, name));
+    let written = futures_util::future::join_all(writers).await;
+    let notes: Vec<_> = written.iter().flat_map(|exported| &exported.notes).collect();
+    assert!(notes.is_empty(), "{notes:?}");
+
+    let imported = machines[0].import(&cache).await.unwrap();
+    let Named::Artifact(named) = imported.records.beside() else { panic!("it names none") };
+    let client = machines[0].transfer.client();
+    let beside = Beside::of_registry(client, (&cache, false), Named::Artifact(named)).unwrap();
+    for name in names {
+        assert_eq!(text(&beside, name).await, name);
+    }
+    assert_eq!(Digest::of(registry.manifest("app", "cache.kiln").unwrap().1), named);
+}
+
+/// Nobody who only reads a cache is held up by what is beside it.
+#[tokio::test]
+async fn a_cache_that_cannot_have_anything_beside_it_is_written() {
+    let registry = FakeRegistry::start();
+    let cache = reference(&registry, "app:cache");
+    let machine = Machine::new(&registry);
+    let solved = machine.build(Vec::new()).await;
+    let client = machine.transfer.client();
+    let beside = Beside::of_registry(client, (&cache, false), Named::Nothing).unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let additions = Arc::new(Same(move |_: &Catalogue| {
+        *count.lock().unwrap() += 1;
+        let missing = "/proc/self/no-such-file".into();
+        let content = Content::File { path: missing, digest: Digest::of("x"), size: 1 };
+        Change { put: vec![Put { content, ..put("f", "") }], ..Change::default() }
+    }));
+    let beside = Some(LeaveBeside { beside, additions });
+    let with = WriteRequest { beside, ..request(Form::ImageManifest) };
+    let exported = machine.push(&solved, &cache, Mode::Max, &with).await;
+    assert!(exported.notes.iter().any(|note| note.contains("nothing was left beside")));
+    assert_eq!(*asked.lock().unwrap(), 1);
+    let imported = machine.import(&cache).await.unwrap();
+    assert_eq!(imported.records.beside(), Named::Nothing);
 }

@@ -165,6 +165,7 @@ pub fn request(form: Form) -> WriteRequest {
         format: LayerFormat { compression: Compression::Gzip(None), force: false },
         form,
         known: None,
+        beside: None,
         task: None,
     }
 }

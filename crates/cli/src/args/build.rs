@@ -172,6 +172,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "STEPS", help_heading = "Cache")]
     pub require_cached: Vec<String>,
 
+    /// Believe nothing that caches say of layers: read layers whole, as KILN_VERIFY_INDEXES=1 does
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Cache")]
+    pub verify_indexes: Option<bool>,
+
     /// What of the context's files does not count: `modes`, that is the umask of the checkout (files
     /// become 0644 or 0755); `none` is the default, and BuildKit's
     #[arg(long, value_name = "WHAT", help_heading = "Cache")]

@@ -180,6 +180,7 @@ pub fn plan(args: &BuildArgs, inputs: Inputs<'_>) -> Result<BuildPlan, String> {
         explain: args.explain.unwrap_or(false),
         require_cached: each("--require-cached", &args.require_cached, |text| required(text))?,
         policy: of("--policy", policy::policy(&args.policy))?,
+        verify_indexes: args.verify_indexes.unwrap_or(false),
         normalize_modes: match args.cache_normalize.as_deref() {
             None | Some("" | "none") => false,
             Some("modes") => true,
@@ -267,6 +268,7 @@ fn from_context(
         layers: Layers::default(),
         normalize_modes: false,
         policy: Policy::default(),
+        verify_indexes: false,
         attestations: Attestations::default(),
     })
 }

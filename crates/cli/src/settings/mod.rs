@@ -55,6 +55,8 @@ pub struct Settings {
     pub insecure: bool,
     /// `KILN_ARCHIVE_LIMIT`: how much of an archive is accepted.
     pub archive_limits: Limits,
+    /// `KILN_VERIFY_INDEXES`: nothing that caches say of layers is believed.
+    pub verify_indexes: bool,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
@@ -196,6 +198,7 @@ impl Settings {
             registries: buildkitd.registries(),
             insecure: false,
             archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,
+            verify_indexes: verify_indexes(environment.get("KILN_VERIFY_INDEXES"))?,
             progress,
             style,
             isolation: environment.get("KILN_ISOLATION").map(str::to_owned),
@@ -253,6 +256,15 @@ fn registry_timeout(text: &str) -> Result<Duration, String> {
 /// Words between commas and blanks.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// Whoever asks for it in other words must not get the opposite.
+fn verify_indexes(text: Option<&str>) -> Result<bool, String> {
+    match text.unwrap_or_default() {
+        "1" | "true" => Ok(true),
+        "" | "0" | "false" => Ok(false),
+        other => Err(format!("KILN_VERIFY_INDEXES: `{other}` is neither 1 nor 0")),
+    }
 }
 
 /// `$KILN_ROOT`, else `/var/lib/kiln` for root and `$XDG_DATA_HOME/kiln` for others.

@@ -71,7 +71,15 @@ impl<W: Write> TarWriter<W> {
 /// # Errors
 /// Where it cannot be in an archive.
 pub(crate) fn header_size(entry: &Entry) -> Result<u64> {
-    Ok(Header::of(entry)?.encode(entry)?.len() as u64)
+    Ok(header_bytes(entry)?.len() as u64)
+}
+
+/// The bytes that come before an entry's content.
+///
+/// # Errors
+/// As [`header_size`].
+pub(crate) fn header_bytes(entry: &Entry) -> Result<Vec<u8>> {
+    Header::of(entry)?.encode(entry)
 }
 
 /// An entry as header fields.

@@ -55,7 +55,7 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let cache =
-                |reference| CacheFrom::Registry { reference, insecure: false, mounts: true };
+                |reference| CacheFrom::Registry { reference, insecure: false, mounts: None };
             return Ok(references.into_iter().map(cache).collect());
         }
         Value::Typed(kind, fields) => (kind, fields),
@@ -68,8 +68,11 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         "registry" => {
             let reference = take_reference(&mut fields)?;
             let insecure = fields.take_boolean("registry.insecure", false)?;
-            let mounts = fields.take_boolean("mounts", true)?;
-            fields.nothing_left("type=registry", &["ref", "registry.insecure", "mounts"])?;
+            let mounts = mounts(&mut fields)?;
+            fields.nothing_left(
+                "type=registry",
+                &["ref", "registry.insecure", "mounts", "mounts-max-size"],
+            )?;
             CacheFrom::Registry { reference, insecure, mounts }
         }
         "local" => {
@@ -78,8 +81,11 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             let digest = fields.take("digest").filter(|digest| !digest.is_empty());
             let digest = digest.map(|text| text.parse().map_err(|error| format!("{error}")));
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            let mounts = fields.take_boolean("mounts", true)?;
-            fields.nothing_left("type=local", &["src", "tag", "digest", "mounts"])?;
+            let mounts = mounts(&mut fields)?;
+            fields.nothing_left(
+                "type=local",
+                &["src", "tag", "digest", "mounts", "mounts-max-size"],
+            )?;
             let source = around.directory.join(source);
             CacheFrom::Local { source, tag, digest: digest.transpose()?, mounts }
         }
@@ -273,18 +279,19 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> 
     Ok(CacheTo { target, mode, ignore_error, on_failure, image_manifest, format, mounts })
 }
 
-/// Up to which size cache mounts are left beside the cache; none where they are not.
+/// Up to which size cache mounts are left beside a cache, or come from there; none where they do not
+/// travel.
 fn mounts(fields: &mut Fields) -> Result<Option<u64>, String> {
-    let are_left = fields.take_boolean("mounts", false)?;
+    let travel = fields.take_boolean("mounts", false)?;
     let size = fields.take("mounts-max-size").filter(|text| !text.is_empty());
     let size = match size {
-        Some(text) if are_left => {
+        Some(text) if travel => {
             disk_size(&text).map_err(|error| format!("`mounts-max-size={text}`: {error}"))?
         }
         Some(_) => return Err("`mounts-max-size` says nothing without `mounts=true`".into()),
         None => MOUNTS_MAX_SIZE,
     };
-    Ok(are_left.then_some(size))
+    Ok(travel.then_some(size))
 }
 
 #[cfg(test)]
@@ -312,7 +319,7 @@ mod tests {
         let caches = from("host/a:cache,host/b").unwrap();
         assert_eq!(caches.len(), 2);
         assert!(
-            matches!(&caches[0], CacheFrom::Registry { reference, insecure: false, mounts: true }
+            matches!(&caches[0], CacheFrom::Registry { reference, insecure: false, mounts: None }
             if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache")
         );
         assert!(
@@ -340,7 +347,7 @@ mod tests {
                 source: "/w/c".into(),
                 tag: "x".into(),
                 digest: None,
-                mounts: true
+                mounts: None
             }]
         );
     }
@@ -358,8 +365,17 @@ mod tests {
         let texts = ["type=inline,mode=max", "type=inline", "type=local,dest=a,mode=max"];
         let notes = notes(&texts.map(str::to_owned));
         assert!(notes.len() == 1 && notes[0].contains("whatever the mode"), "{notes:?}");
-        let from = from("type=registry,ref=a,mounts=false").unwrap();
-        assert!(matches!(from[..], [CacheFrom::Registry { mounts: false, .. }]));
+        let brought = |text: &str| match &from(text).unwrap()[0] {
+            CacheFrom::Registry { mounts, .. } | CacheFrom::Local { mounts, .. } => *mounts,
+            CacheFrom::Elsewhere(_) => None,
+        };
+        for text in
+            ["type=registry,ref=a", "type=local,src=a", "a", "type=registry,ref=a,mounts=false"]
+        {
+            assert_eq!(brought(text), None, "{text}");
+        }
+        assert_eq!(brought("type=local,src=a,mounts=true"), Some(1_000_000_000));
+        assert_eq!(brought("type=registry,ref=a,mounts=true,mounts-max-size=5mb"), Some(5_000_000));
     }
 
     #[test]

@@ -1,0 +1,207 @@
+//! What a build believes of what caches say: which of them it names, and which were found to lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use graph::TaskEvent;
+use oci::Digest;
+use solve::StepFacts;
+use store::{Assumption, Assumptions, Chain, Layer, Store};
+use transfer::Transfer;
+
+use crate::bases::Bases;
+use crate::caches::{self, Source};
+use crate::request::CacheTarget;
+use crate::solving::Solved;
+use crate::{Host, Request};
+
+/// Caches that were found to say what is not so. Nothing of them is used any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Distrusted(BTreeSet<Arc<str>>);
+
+impl Distrusted {
+    /// Whether a cache is one of them.
+    pub(crate) fn has(&self, cache: &str) -> bool {
+        self.0.contains(cache)
+    }
+
+    /// Adds caches; whether one of them is new. That is said.
+    fn add(&mut self, host: &Host, caches: impl IntoIterator<Item = Arc<str>>, what: &str) -> bool {
+        let new: Vec<Arc<str>> =
+            caches.into_iter().filter(|cache| self.0.insert(cache.clone())).collect();
+        for cache in &new {
+            let task = host.events.task("[internal] caches that are left aside", Vec::new());
+            host.events.send(task, TaskEvent::Started);
+            let text = format!("{cache} is left aside: {what}");
+            host.events.send(task, TaskEvent::Warning(text.into()));
+            host.events.send(task, TaskEvent::Done);
+        }
+        !new.is_empty()
+    }
+
+    /// Adds the caches whose indexes turned out to be false; whether the build is to be done again
+    /// without them, because what it made may stand on that.
+    pub(crate) fn add_lenders(&mut self, host: &Host, solved: &Solved<'_>) -> bool {
+        let lenders = solved.transfer.store().false_lenders();
+        self.add(host, lenders, "what it says of a layer is not what the layer has")
+    }
+
+    /// Adds the caches that say of a blob that it is another layer than it is. A blob of which two
+    /// say different things is read.
+    pub(crate) async fn add_contradicted(
+        &mut self,
+        host: &Host,
+        bases: &Bases,
+        sources: &[Source],
+    ) {
+        let claims: Vec<_> =
+            sources.iter().map(|source| (source, source.imported.records.claims())).collect();
+        let mut said: BTreeMap<Digest, BTreeMap<Digest, Layer>> = BTreeMap::new();
+        let all = claims.iter().flat_map(|(_, claims)| claims.values().cloned());
+        for layer in all.chain(bases.images.all_layers()) {
+            if let Some(blob) = &layer.blob {
+                said.entry(blob.digest).or_default().entry(layer.diff_id).or_insert(layer);
+            }
+        }
+        let true_ones = truths(host, &said).await;
+        let is_false = |claims: &BTreeMap<Digest, Layer>| {
+            claims.iter().any(|(blob, layer)| {
+                true_ones.get(blob).is_some_and(|diff_id| *diff_id != layer.diff_id)
+            })
+        };
+        let liars = claims.iter().filter(|(_, claims)| is_false(claims));
+        let liars: Vec<Arc<str>> = liars.map(|(source, _)| source.name.clone()).collect();
+        self.add(host, liars, "it says of a layer's blob that it unpacks to another layer");
+    }
+}
+
+/// Which layers blobs are, as far as that is known here. One that is said to be two layers is read.
+async fn truths(
+    host: &Host,
+    said: &BTreeMap<Digest, BTreeMap<Digest, Layer>>,
+) -> BTreeMap<Digest, Digest> {
+    let blobs: Vec<Digest> = said.keys().copied().collect();
+    let seen = |store: &Store| -> BTreeMap<Digest, Digest> {
+        let seen = store.seen_layers(&blobs).unwrap_or_default();
+        blobs.iter().copied().zip(seen).filter_map(|(blob, seen)| Some((blob, seen?))).collect()
+    };
+    let known = seen(&host.store);
+    let disputed: Vec<&Layer> = said
+        .iter()
+        .filter(|(blob, layers)| layers.len() > 1 && !known.contains_key(blob))
+        .filter_map(|(_, layers)| layers.values().next())
+        .collect();
+    if disputed.is_empty() {
+        return known;
+    }
+    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
+    for layer in disputed {
+        // That it is not the first one's is what is to be found out.
+        drop(transfer.fetch_blob(layer, None).await);
+    }
+    seen(&host.store)
+}
+
+/// The names of the caches that a request reads.
+pub(crate) fn named(host: &Host, request: &Request, distrusted: &Distrusted) -> Vec<Arc<str>> {
+    // Who trusts nothing that was not read names nobody.
+    if reads_all(host, request) {
+        return Vec::new();
+    }
+    let places = request.cache_from.iter().filter_map(|from| {
+        caches::place_from(from, &host.client).ok().map(|place| Arc::from(place.identity()))
+    });
+    places.filter(|name: &Arc<str>| !distrusted.has(name)).collect()
+}
+
+/// Whether nothing that a cache says of a layer is believed.
+pub(crate) fn reads_all(host: &Host, request: &Request) -> bool {
+    host.verify_indexes || request.verify_indexes
+}
+
+/// Reads the layers of which a cache lent something, where another cache is to hold what was made
+/// with it, and where nobody is to be believed.
+pub(crate) async fn read_for_exports(host: &Host, request: &Request, solved: &Solved<'_>) {
+    if reads_all(host, request) {
+        let layers: Vec<Layer> = solved.chains.iter().flat_map(Chain::layers).collect();
+        let read = layers.iter().filter(|layer| layer.blob.is_some());
+        // One that cannot be had is found missing by the export that needs it.
+        drop(join_all(read.map(|layer| solved.transfer.fetch_blob(layer, None))).await);
+    }
+    let targets = request.cache_to.iter().map(|to| target_name(host, &to.target));
+    let targets: Vec<Option<String>> = targets.collect();
+    let is_foreign = |assumption: &Assumption| {
+        targets.iter().any(|name| name.as_deref() != Some(&*assumption.cache))
+    };
+    let foreign = all_assumptions(solved).filtered(is_foreign);
+    if foreign.is_empty() {
+        return;
+    }
+    let wanted: BTreeSet<Digest> = foreign.iter().map(|assumption| assumption.diff_id).collect();
+    let read = chains_of(solved, wanted);
+    let read = read.iter().map(|chain| solved.transfer.unpack_at(chain, chain.len() - 1, None));
+    // What cannot be read stays unproved, and is not exported.
+    drop(join_all(read).await);
+}
+
+/// Layers, each on top of those below it, as far as the build knows where they are.
+fn chains_of(solved: &Solved<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer>> {
+    let lent = solved.transfer.store().lent_chains().into_iter().map(|chain| chain.to_vec());
+    let outputs = solved.steps.iter().filter_map(|step| Some(step.output.as_ref()?.layers()));
+    let mut found = Vec::new();
+    for chain in lent.chain(outputs) {
+        for at in 0..chain.len() {
+            if wanted.remove(&chain[at].diff_id) {
+                found.push(chain[..=at].to_vec());
+            }
+        }
+    }
+    found
+}
+
+pub(crate) fn target_name(host: &Host, target: &CacheTarget) -> Option<String> {
+    Some(caches::place_to(target, &host.client)?.ok()?.identity())
+}
+
+/// All that the steps of a build stand on and nothing proves by now.
+fn all_assumptions(solved: &Solved<'_>) -> Assumptions {
+    let store = solved.transfer.store();
+    let none = Assumptions::default();
+    let all = solved.steps.iter().fold(none, |all, step| all.and(&assumptions(store, step)));
+    store.unproved(&all)
+}
+
+fn assumptions(store: &Store, step: &StepFacts<Chain>) -> Assumptions {
+    let output = step.output.as_ref().map(|output| output.assumed().clone());
+    let contents = step.inputs.iter().flat_map(|input| &input.contents);
+    contents.fold(output.unwrap_or_default(), |all, content| {
+        all.and(&store.content_assumptions(content))
+    })
+}
+
+/// What a cache is to hold of a build: all that stands on nothing but what was seen here, and on
+/// what that cache says itself. With it, of how many steps something is left out.
+pub(crate) fn steps_for(solved: &Solved<'_>, cache: &str) -> (Vec<StepFacts<Chain>>, usize) {
+    let store = solved.transfer.store();
+    let stands = |assumptions: &Assumptions| {
+        let unproved = store.unproved(assumptions);
+        unproved
+            .iter()
+            .all(|assumption| &*assumption.cache == cache && store.proof(assumption) != Some(false))
+    };
+    let mut left_out = 0;
+    let steps = solved.steps.iter().map(|step| {
+        if stands(&assumptions(store, step)) {
+            return step.clone();
+        }
+        left_out += 1;
+        let mut step = step.clone();
+        step.output = step.output.filter(|output| stands(output.assumed()));
+        for input in &mut step.inputs {
+            input.contents.retain(|content| stands(&store.content_assumptions(content)));
+        }
+        step
+    });
+    (steps.collect(), left_out)
+}
