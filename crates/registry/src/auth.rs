@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use oci::Repository;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use crate::answer::Answer;
@@ -72,6 +73,8 @@ impl fmt::Display for Scopes {
 pub(crate) struct Authenticator {
     method: Mutex<AuthMethod>,
     tokens: Mutex<HashMap<Scopes, TokenCell>>,
+    /// Whether credentials of ours were taken so far.
+    welcome: AtomicBool,
 }
 
 /// Held while a token is fetched, so that each is fetched once.
@@ -155,6 +158,17 @@ impl Authenticator {
         let header = bearer(&token.secret)?;
         tokens.token = Some(token);
         Ok(Some(Authorization { header, fresh: true }))
+    }
+
+    /// Notes that credentials were taken.
+    pub(crate) fn note_welcome(&self) {
+        self.welcome.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a refusal may be a mistake. Of whoever was never let in it is none, and asking again
+    /// could lock his account.
+    pub(crate) fn was_welcome(&self) -> bool {
+        self.welcome.load(Ordering::Relaxed)
     }
 
     /// Learns from a 401. Whether it is worth asking again.
@@ -293,91 +307,107 @@ impl Service {
     }
 
     async fn fetch(&self, client: &Client, ask: &Ask<'_>, extra: Option<&str>) -> Result<Token> {
-        let failed = |source| Error::Token {
-            host: ask.endpoint.authority.clone(),
-            source: Box::new(source),
-        };
         let credentials = credentials(client, ask.endpoint, ask.repository).await?;
         let mut scopes: Vec<String> =
             ask.scopes.to_string().split_whitespace().map(str::to_owned).collect();
         scopes.extend(extra.into_iter().flat_map(str::split_whitespace).map(str::to_owned));
-        let answer = match &credentials {
+        let user = credentials.as_ref().and_then(Credentials::username).map(str::to_owned);
+        let question = Question { service: self, client, ask, scopes, user };
+        let token = match &credentials {
             Some(Credentials::Registry(token)) => return Ok(Token::for_ever(token.clone())),
-            Some(Credentials::Identity { token, .. }) => {
-                self.exchange_identity(client, ask, &scopes, token).await
-            }
+            Some(Credentials::Identity { token, .. }) => question.exchange_identity(token).await,
             Some(Credentials::Password { username, password }) => {
-                let login = Some((username.as_str(), password));
-                self.ask(client, ask, &scopes, login).await
+                question.ask(Some((username.as_str(), password))).await
             }
-            None => self.ask(client, ask, &scopes, None).await,
+            None => question.ask(None).await,
         };
-        let answer = answer.map_err(failed)?;
-        if !answer.status().is_success() {
-            let user = credentials.as_ref().and_then(Credentials::username).map(str::to_owned);
-            let refusal = answer.refusal(&ask.what, user).await;
+        token.map_err(|error| match error.is_unauthorized() {
             // Wrong credentials are what they are, whoever says so.
-            return Err(if refusal.is_unauthorized() { refusal } else { failed(refusal) });
-        }
-        let host = answer.host.clone();
-        let body = answer.bytes(MOST_TOKEN, "the answer of a token service").await;
-        Token::read(&body.map_err(failed)?).map_err(|reason| {
-            failed(Error::Protocol { host, what: "a token".into(), reason: reason.into() })
+            true => error,
+            false => Error::Token { host: ask.endpoint.authority.clone(), source: Box::new(error) },
         })
     }
+}
 
+/// What a token service is asked for.
+struct Question<'a> {
+    service: &'a Service,
+    client: &'a Client,
+    ask: &'a Ask<'a>,
+    scopes: Vec<String>,
+    /// Who asks, for errors.
+    user: Option<String>,
+}
+
+impl Question<'_> {
     /// GET with a password or without (distribution, token spec).
-    async fn ask(
-        &self,
-        client: &Client,
-        ask: &Ask<'_>,
-        scopes: &[String],
-        login: Option<(&str, &Secret)>,
-    ) -> Result<Answer> {
-        let mut url = self.realm.clone();
+    async fn ask(&self, login: Option<(&str, &Secret)>) -> Result<Token> {
+        let mut url = self.service.realm.clone();
         {
             let mut query = url.query_pairs_mut();
-            query.extend_pairs(self.name.as_ref().map(|name| ("service", name)));
-            query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+            query.extend_pairs(self.service.name.as_ref().map(|name| ("service", name)));
+            query.extend_pairs(self.scopes.iter().map(|scope| ("scope", scope)));
             query.extend_pairs(login.map(|(username, _)| ("account", username)));
         }
-        let mut headers = HeaderMap::new();
-        if let Some((username, password)) = login {
-            headers.insert(AUTHORIZATION, basic(username, password)?);
-        }
-        let send = Send { method: Method::GET, url, headers, body: Bytes::new() };
-        client.send_bare(&send, ask.endpoint.insecure).await
+        let authorization = login.map(|(username, password)| basic(username, password));
+        let authorization = authorization.transpose()?;
+        self.read(&Send { authorization, ..self.send(Method::GET, url) }).await
     }
 
     /// POST with a refresh token (distribution, OAuth2 token spec).
-    async fn exchange_identity(
-        &self,
-        client: &Client,
-        ask: &Ask<'_>,
-        scopes: &[String],
-        token: &Secret,
-    ) -> Result<Answer> {
+    async fn exchange_identity(&self, token: &Secret) -> Result<Token> {
         // Only to write a form: it goes into the body.
-        let mut form = self.realm.clone();
+        let mut form = self.service.realm.clone();
         form.set_query(None);
         form.query_pairs_mut()
             .append_pair("grant_type", "refresh_token")
             .append_pair("refresh_token", token.reveal())
-            .append_pair("service", self.name.as_deref().unwrap_or_default())
-            .append_pair("scope", &scopes.join(" "))
+            .append_pair("service", self.service.name.as_deref().unwrap_or_default())
+            .append_pair("scope", &self.scopes.join(" "))
             .append_pair("client_id", "kiln");
         let body = Bytes::from(form.query().unwrap_or_default().to_owned());
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
-        let send = Send { method: Method::POST, url: self.realm.clone(), headers, body };
-        let answer = client.send_bare(&send, ask.endpoint.insecure).await?;
-        match answer.status() {
+        let send = self.send(Method::POST, self.service.realm.clone());
+        match self.read(&Send { headers, body, ..send }).await {
             // Services that know no OAuth2 take the token as a password.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                self.ask(client, ask, scopes, Some(("<token>", token))).await
+            Err(Error::NotFound { .. } | Error::Refused { status: 405, .. }) => {
+                self.ask(Some(("<token>", token))).await
             }
-            _ => Ok(answer),
+            done => done,
         }
+    }
+
+    fn send(&self, method: Method, url: Url) -> Send {
+        Send {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Bytes::new(),
+            insecure: self.ask.endpoint.insecure,
+            downgrade: self.ask.endpoint.downgrade(),
+            what: "a token".into(),
+        }
+    }
+
+    async fn read(&self, send: &Send) -> Result<Token> {
+        let read = async |answer: Answer| {
+            let status = answer.status();
+            if !status.is_success() {
+                let about_user = matches!(status.as_u16(), 401 | 403);
+                let what = if about_user { &self.ask.what } else { &send.what };
+                return Err(answer.refusal(what, self.user.clone()).await);
+            }
+            let host = answer.host.clone();
+            let body = answer.bytes(MOST_TOKEN, "the answer of a token service").await?;
+            Token::read(&body).map_err(|reason| Error::Protocol {
+                host,
+                what: send.what.clone(),
+                reason: reason.into(),
+            })
+        };
+        self.client.bare(send, read).await
     }
 }
 

@@ -208,7 +208,8 @@ impl Client {
     }
 
     /// Asks the mirrors of a host and then itself, until one gives what is wanted. What a mirror
-    /// has to say about why it does not, nobody needs to know.
+    /// has to say about why it does not, nobody needs to know. One that is wrong or cannot be
+    /// reached is left.
     pub(crate) async fn first<T, F: Future<Output = Result<T>>>(
         &self,
         host: &str,
@@ -220,9 +221,7 @@ impl Client {
             }
             match ask(endpoint.clone()).await {
                 Ok(found) => return Ok(found),
-                Err(Error::Reach { .. } | Error::Silent { .. }) => {
-                    endpoint.down.store(true, Ordering::Relaxed);
-                }
+                Err(error) if error.is_garbled() || error.is_about_the_way() => endpoint.leave(),
                 Err(_) => {}
             }
         }

@@ -105,11 +105,15 @@ impl DockerConfig {
         }
     }
 
-    /// Reads the text of such a file, as in `DOCKER_AUTH_CONFIG`.
+    /// Reads the text of such a file, as in `DOCKER_AUTH_CONFIG`. A blank one, which an unset
+    /// variable of a pipeline makes, is one without credentials.
     ///
     /// # Errors
     /// If it is not JSON of that form. The error does not show the text.
     pub fn parse(text: &str) -> Result<Self> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
         let refused =
             |reason: String| Error::Setting { setting: "registry credentials".into(), reason };
         let text: FileText = serde_json::from_str(text).map_err(|error| {
@@ -345,6 +349,15 @@ mod tests {
         let given = Credentials::Password { username: "me".into(), password: Secret::new("") };
         let merged = merged.with_credentials("r.io", given);
         assert_eq!(user(&merged, "r.io", "x").await.as_deref(), Some("me:"));
+    }
+
+    #[tokio::test]
+    async fn a_blank_text_is_one_without_credentials() {
+        for text in ["", " ", "\n", "\r\n\t"] {
+            let config = DockerConfig::parse(text).unwrap();
+            assert_eq!(user(&config, "r.io", "x").await, None, "{text:?}");
+        }
+        assert!(DockerConfig::parse("x").is_err());
     }
 
     #[test]

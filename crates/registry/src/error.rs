@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use oci::Digest;
 
+use crate::tls;
+
 /// Why a registry did not give or take something.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +20,14 @@ pub enum Error {
         host: String,
         /// Why.
         source: reqwest::Error,
+    },
+    /// The host's certificate is not one that is trusted here.
+    #[error("`{host}` shows a certificate that {reason}")]
+    Untrusted {
+        /// Who.
+        host: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// Nothing moved for too long.
     #[error("`{host}` did not answer in {seconds} s")]
@@ -177,6 +187,17 @@ impl Error {
         matches!(self, Error::Unauthorized { .. } | Error::Denied { .. })
     }
 
+    /// Whether the bytes that came are not those that were asked for. They may be the next time, or
+    /// from another place.
+    pub fn is_garbled(&self) -> bool {
+        matches!(self, Error::Corrupt { .. } | Error::Size { .. } | Error::Protocol { .. })
+    }
+
+    /// Whether there was no way to the host, or none to be trusted.
+    pub(crate) fn is_about_the_way(&self) -> bool {
+        matches!(self, Error::Reach { .. } | Error::Untrusted { .. } | Error::Silent { .. })
+    }
+
     /// Whether asking again may help.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
@@ -188,7 +209,10 @@ impl Error {
 
     /// Addresses of reqwest's errors can hold signatures: they are taken out.
     pub(crate) fn reach(host: &str, source: reqwest::Error) -> Self {
-        Self::Reach { host: host.into(), source: source.without_url() }
+        match tls_fault(&source).and_then(|fault| tls::refusal(fault, host)) {
+            Some(reason) => Self::Untrusted { host: host.into(), reason },
+            None => Self::Reach { host: host.into(), source: source.without_url() },
+        }
     }
 
     pub(crate) fn silent(host: &str, waited: Duration) -> Self {
@@ -201,23 +225,35 @@ impl Error {
 }
 
 /// Faults of a connection that will be there the next time: nobody listens, or TLS is refused.
-fn is_final(error: &reqwest::Error) -> bool {
+pub(crate) fn is_final(error: &reqwest::Error) -> bool {
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        let io = error.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused).then_some(())
+    };
+    tls_fault(error).is_some() || find_cause(error, refused).is_some()
+}
+
+/// What TLS has against a connection.
+fn tls_fault(error: &reqwest::Error) -> Option<&rustls::Error> {
+    find_cause(error, |error| error.downcast_ref())
+}
+
+fn find_cause<'e, T>(
+    error: &'e reqwest::Error,
+    find: impl Fn(&'e (dyn std::error::Error + 'static)) -> Option<T>,
+) -> Option<T> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
+        if let Some(found) = find(error) {
+            return Some(found);
         }
-        let Some(io) = error.downcast_ref::<io::Error>() else {
-            cause = error.source();
-            continue;
+        cause = match error.downcast_ref::<io::Error>() {
+            // An `io::Error` skips what it wraps when asked for its source.
+            Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
         };
-        if io.kind() == io::ErrorKind::ConnectionRefused {
-            return true;
-        }
-        // An `io::Error` skips what it wraps when asked for its source.
-        cause = io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
     }
-    false
+    None
 }
 
 fn who(user: &Option<String>) -> String {

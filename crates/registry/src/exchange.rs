@@ -7,20 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use oci::Repository;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, StatusCode, Url};
 
 use crate::answer::Answer;
 use crate::auth::{self, Scopes};
 use crate::client::Client;
+use crate::error::is_final;
 use crate::hosts::{Endpoint, Scheme, authority};
+use crate::redirect::{Downgrade, Way};
 use crate::retry::{Retry, RetryPolicy, asked_delay, is_passing};
 use crate::{Error, Result};
 
 /// How often one request may learn something new of its registry.
-const MOST_ROUNDS: u32 = 5;
-/// How often a registry may send us elsewhere.
-const MOST_REDIRECTS: u32 = 10;
+const MOST_ROUNDS: u32 = 6;
+/// How often credentials that were taken before are sent again after they were refused.
+const MOST_DOUBTS: u32 = 2;
 
 /// A question to a registry.
 pub(crate) struct Ask<'a> {
@@ -82,7 +84,15 @@ pub(crate) struct Send {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
+    /// Who asks, for the origin of the address alone.
+    pub authorization: Option<HeaderValue>,
+    /// What is sent goes to the origin of the address alone.
     pub body: Bytes,
+    /// Whether certificates go unchecked.
+    pub insecure: bool,
+    pub downgrade: Downgrade,
+    /// What is asked for, for errors.
+    pub what: String,
 }
 
 impl Ask<'_> {
@@ -112,10 +122,7 @@ impl Client {
     /// # Errors
     /// If there is no answer, or no way to authenticate.
     pub(crate) async fn call(&self, ask: &Ask<'_>, payload: &Payload<'_>) -> Result<Answer> {
-        let policy = self.settings().retry;
-        // A mirror is worth little patience: there is another place to ask.
-        let attempts = if ask.endpoint.mirror_of.is_some() { 1 } else { policy.attempts };
-        insist(RetryPolicy { attempts, ..policy }, || self.exchange(ask, payload)).await
+        self.converse(ask, payload, async |answer| Ok(answer)).await
     }
 
     /// As [`Client::call`]; an answer that is not a success is an error.
@@ -127,6 +134,34 @@ impl Client {
         }
     }
 
+    /// Asks for something and reads it; asks again also if it breaks off, or `read` finds wrong
+    /// bytes in it. An answer that is not a success is an error.
+    pub(crate) async fn read<T, F: Future<Output = Result<T>>>(
+        &self,
+        ask: &Ask<'_>,
+        read: impl Fn(Answer) -> F,
+    ) -> Result<T> {
+        let read = &read;
+        self.converse(ask, &Payload::EMPTY, async |answer| match answer.status().is_success() {
+            true => read(answer).await,
+            false => Err(self.refusal(ask, answer).await),
+        })
+        .await
+    }
+
+    /// As [`Client::read`], with every answer for `read` to judge.
+    pub(crate) async fn converse<T, F: Future<Output = Result<T>>>(
+        &self,
+        ask: &Ask<'_>,
+        payload: &Payload<'_>,
+        read: impl Fn(Answer) -> F,
+    ) -> Result<T> {
+        let policy = self.settings().retry;
+        // A mirror is worth little patience: there is another place to ask.
+        let attempts = if ask.endpoint.mirror_of.is_some() { 1 } else { policy.attempts };
+        insist(RetryPolicy { attempts, ..policy }, || self.exchange(ask, payload), read).await
+    }
+
     /// The error that an answer is.
     pub(crate) async fn refusal(&self, ask: &Ask<'_>, answer: Answer) -> Error {
         let user = match answer.status() {
@@ -136,31 +171,35 @@ impl Client {
         answer.refusal(&ask.what, user).await
     }
 
-    /// Asks once, and again when a 401 says how.
+    /// Asks once, and again when a 401 says how, or when it turns out how to talk.
     pub(crate) async fn exchange(&self, ask: &Ask<'_>, payload: &Payload<'_>) -> Result<Answer> {
         let endpoint = ask.endpoint;
+        let mut doubts = 0;
         for _ in 0..MOST_ROUNDS {
             let url = ask.url()?;
-            let authorization = match endpoint.owns(&url) {
+            let (is_own, is_plain) = (endpoint.owns(&url), url.scheme() == "http");
+            let authorization = match is_own {
                 true => endpoint.authenticator.authorization(self, ask).await?,
                 false => None,
             };
             let header = authorization.as_ref().map(|authorization| &authorization.header);
-            let answer = match self.follow(ask, url, header, payload).await {
-                Err(Error::Reach { source, .. })
-                    if endpoint.scheme() == Scheme::Either && source.is_connect() =>
-                {
-                    endpoint.settle(Scheme::Http);
-                    continue;
-                }
-                answer => answer?,
-            };
-            if endpoint.scheme() == Scheme::Either {
-                endpoint.settle(Scheme::Https);
+            let answer = self.follow(ask, url, header, payload).await;
+            if is_own && other_way(endpoint, is_plain, &answer) {
+                continue;
             }
-            let refused = answer.status() == StatusCode::UNAUTHORIZED && answer.own;
-            if !refused || authorization.as_ref().is_some_and(|used| used.fresh) {
+            let answer = answer?;
+            if answer.status() != StatusCode::UNAUTHORIZED || !answer.own {
+                if authorization.is_some() && !is_passing(answer.status()) {
+                    endpoint.authenticator.note_welcome();
+                }
                 return Ok(answer);
+            }
+            if authorization.as_ref().is_some_and(|used| used.fresh) {
+                // A session behind a registry may end while it is used.
+                if doubts == MOST_DOUBTS || !endpoint.authenticator.was_welcome() {
+                    return Ok(answer);
+                }
+                doubts += 1;
             }
             let learned =
                 endpoint.authenticator.learn(self, ask, answer.headers(), authorization.as_ref());
@@ -172,17 +211,18 @@ impl Client {
         Err(ask.protocol("it asks for other credentials again and again"))
     }
 
-    /// Sends, and follows redirects of reads. Who asks is told to the registry only.
+    /// Sends, and follows redirects. Who asks is told to the registry only.
     async fn follow(
         &self,
         ask: &Ask<'_>,
-        mut url: Url,
+        url: Url,
         authorization: Option<&HeaderValue>,
         payload: &Payload<'_>,
     ) -> Result<Answer> {
         let endpoint = ask.endpoint;
-        for _ in 0..MOST_REDIRECTS {
-            let own = endpoint.owns(&url);
+        let mut way = Way::from(url, endpoint.downgrade());
+        loop {
+            let own = way.is_home() && endpoint.owns(way.url());
             let mut headers = ask.headers.clone();
             if let Some(header) = authorization.filter(|_| own) {
                 headers.insert(AUTHORIZATION, header.clone());
@@ -194,36 +234,57 @@ impl Client {
             if !ask.is_read() {
                 headers.insert(CONTENT_LENGTH, payload.len().into());
             }
-            let client = self.pool().client(&url, endpoint.insecure).await?;
-            let mut request = reqwest::Request::new(ask.method.clone(), url.clone());
+            let client = self.pool().client(way.url(), endpoint.insecure).await?;
+            let mut request = reqwest::Request::new(ask.method.clone(), way.url().clone());
             *request.headers_mut() = headers;
             if !ask.is_read() {
                 *request.body_mut() = Some(body);
             }
             let answer = self.send(client, request, own, payload).await?;
-            let Some(location) = redirected(ask, &answer) else { return Ok(answer) };
-            let next = url.join(location).map_err(|_| ask.protocol("it redirects to nowhere"))?;
-            if url.scheme() == "https" && next.scheme() != "https" && !endpoint.insecure {
-                return Err(ask.protocol("it redirects from TLS to plain HTTP"));
+            if !way.follow(&answer, &ask.method).map_err(|reason| ask.protocol(reason))? {
+                return Ok(answer);
             }
             answer.drain().await;
-            url = next;
         }
-        Err(ask.protocol("it redirects for ever"))
     }
 
-    /// A request to somebody who is no registry: no registry's credentials, but retries.
-    pub(crate) async fn send_bare(&self, send: &Send, insecure: bool) -> Result<Answer> {
-        let client = self.pool().client(&send.url, insecure).await?;
-        insist(self.settings().retry, async || {
-            let mut request = reqwest::Request::new(send.method.clone(), send.url.clone());
-            *request.headers_mut() = send.headers.clone();
+    /// Asks somebody who is no registry, with retries as [`Client::read`] has them. A registry's
+    /// credentials are not used.
+    pub(crate) async fn bare<T, F: Future<Output = Result<T>>>(
+        &self,
+        send: &Send,
+        read: impl Fn(Answer) -> F,
+    ) -> Result<T> {
+        insist(self.settings().retry, || self.follow_bare(send), read).await
+    }
+
+    async fn follow_bare(&self, send: &Send) -> Result<Answer> {
+        let mut way = Way::from(send.url.clone(), send.downgrade);
+        loop {
+            let mut headers = send.headers.clone();
+            if let Some(header) = send.authorization.as_ref().filter(|_| way.is_home()) {
+                headers.insert(AUTHORIZATION, header.clone());
+            }
+            let client = self.pool().client(way.url(), send.insecure).await?;
+            let mut request = reqwest::Request::new(send.method.clone(), way.url().clone());
+            *request.headers_mut() = headers;
             if send.method != Method::GET {
                 *request.body_mut() = Some(send.body.clone().into());
             }
-            self.send(client.clone(), request, false, &Payload::EMPTY).await
-        })
-        .await
+            let answer = self.send(client, request, false, &Payload::EMPTY).await?;
+            let refused = |reason: &str| Error::Protocol {
+                host: answer.host.clone(),
+                what: send.what.clone(),
+                reason: reason.into(),
+            };
+            if !way.follow(&answer, &send.method).map_err(refused)? {
+                return Ok(answer);
+            }
+            if !way.is_home() && !send.body.is_empty() {
+                return Err(refused("it redirects credentials to another host"));
+            }
+            answer.drain().await;
+        }
     }
 
     async fn send(
@@ -253,33 +314,62 @@ impl Client {
     }
 }
 
-/// Asks again after passing faults. The last answer is handed over, whatever it is.
-async fn insist<F: Future<Output = Result<Answer>>>(
+/// Asks and reads, again and again while faults pass. The last answer is read, whatever it is.
+async fn insist<T, A, R>(
     policy: RetryPolicy,
-    ask: impl Fn() -> F,
-) -> Result<Answer> {
+    ask: impl Fn() -> A,
+    read: impl Fn(Answer) -> R,
+) -> Result<T>
+where
+    A: Future<Output = Result<Answer>>,
+    R: Future<Output = Result<T>>,
+{
     let mut retry = Retry::new(policy);
     loop {
-        match ask().await {
+        let error = match ask().await {
             Ok(answer) if is_passing(answer.status()) => {
                 if !retry.pause(asked_delay(answer.headers())).await {
-                    return Ok(answer);
+                    return read(answer).await;
                 }
                 answer.drain().await;
+                continue;
             }
-            Err(error) if error.is_passing() => {
-                if !retry.pause_after(&error).await {
-                    return Err(error);
-                }
-            }
-            done => return done,
+            Ok(answer) => match read(answer).await {
+                Err(error) if error.is_passing() || error.is_garbled() => error,
+                done => return done,
+            },
+            Err(error) if error.is_passing() => error,
+            Err(error) => return Err(error),
+        };
+        if !retry.pause_after(&error).await {
+            return Err(error);
         }
     }
 }
 
-fn redirected<'a>(ask: &Ask<'_>, answer: &'a Answer) -> Option<&'a str> {
-    let redirects = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    if redirects && ask.is_read() { answer.header(LOCATION) } else { None }
+/// Learns from an answer how an endpoint is talked to. True if it has to be asked in the other way.
+fn other_way(endpoint: &Endpoint, is_plain: bool, answer: &Result<Answer>) -> bool {
+    match (is_plain, answer) {
+        // Servers of TLS answer plain HTTP with 400, or break off.
+        (true, Ok(answer)) if answer.status() == StatusCode::BAD_REQUEST => {
+            endpoint.settle(Scheme::PlainFirst, Scheme::Either)
+        }
+        (true, Err(Error::Reach { source, .. })) if !is_final(source) => {
+            endpoint.settle(Scheme::PlainFirst, Scheme::Either)
+        }
+        (true, Ok(_)) => {
+            endpoint.settle(Scheme::PlainFirst, Scheme::Http);
+            false
+        }
+        (false, Err(Error::Reach { source, .. })) if source.is_connect() => {
+            endpoint.settle(Scheme::Either, Scheme::Http) || endpoint.scheme() == Scheme::Http
+        }
+        (false, Ok(_)) => {
+            endpoint.settle(Scheme::Either, Scheme::Https);
+            false
+        }
+        (_, Err(_)) => false,
+    }
 }
 
 /// Waits as long as bytes move: `idle` between two looks while there are some to send, then

@@ -9,6 +9,7 @@ use oci::Repository;
 use reqwest::Url;
 
 use crate::auth::Authenticator;
+use crate::redirect::Downgrade;
 use crate::{Error, Result};
 
 /// Docker Hub's name in references.
@@ -29,7 +30,8 @@ pub struct HostsConfig {
 pub struct HostConfig {
     /// Registries asked first when pulling, in this order: a URL or `host[:port][/path]`.
     pub mirrors: Vec<String>,
-    /// Whether to speak plain HTTP; if unset only to loopback addresses without certificates.
+    /// Whether to speak plain HTTP; if unset only to loopback addresses without certificates that
+    /// understand it.
     pub plain_http: Option<bool>,
     /// Whether certificates are not checked, and plain HTTP will do where there is no TLS.
     pub insecure: bool,
@@ -143,6 +145,9 @@ pub(crate) enum Scheme {
     Https,
     /// TLS if it works, else not: insecure hosts that were not yet talked to.
     Either,
+    /// Plain HTTP if it works, else [`Scheme::Either`]: hosts of this machine that were not yet
+    /// talked to.
+    PlainFirst,
 }
 
 /// A registry that a host's requests go to: itself or a mirror.
@@ -155,7 +160,7 @@ pub(crate) struct Endpoint {
     pub mirror_of: Option<String>,
     /// Whether certificates go unchecked.
     pub insecure: bool,
-    /// A mirror that could not be reached is not asked again.
+    /// A mirror that could not be reached, or sent wrong bytes, is not asked again.
     pub down: AtomicBool,
     scheme: AtomicU8,
     /// How this endpoint wants to be told who asks.
@@ -210,7 +215,7 @@ impl Endpoint {
         let scheme = match config.plain_http {
             Some(true) => Scheme::Http,
             Some(false) => Scheme::Https,
-            None if is_loopback(authority) && !has_certificates => Scheme::Http,
+            None if is_loopback(authority) && !has_certificates => Scheme::PlainFirst,
             None if insecure => Scheme::Either,
             None => Scheme::Https,
         };
@@ -229,13 +234,28 @@ impl Endpoint {
         match self.scheme.load(Ordering::Relaxed) {
             0 => Scheme::Http,
             1 => Scheme::Https,
-            _ => Scheme::Either,
+            2 => Scheme::Either,
+            _ => Scheme::PlainFirst,
         }
     }
 
-    /// Settles what [`Scheme::Either`] left open.
-    pub(crate) fn settle(&self, scheme: Scheme) {
-        self.scheme.store(scheme as u8, Ordering::Relaxed);
+    /// Settles what `from` left open. False if it is settled already.
+    pub(crate) fn settle(&self, from: Scheme, to: Scheme) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.scheme.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The scheme of its addresses, as far as is known.
+    fn scheme_text(&self) -> &'static str {
+        match self.scheme() {
+            Scheme::Http | Scheme::PlainFirst => "http",
+            Scheme::Https | Scheme::Either => "https",
+        }
+    }
+
+    /// Whether it may send requests on from TLS to plain HTTP.
+    pub(crate) fn downgrade(&self) -> Downgrade {
+        if self.insecure { Downgrade::Allowed } else { Downgrade::Refused }
     }
 
     /// The address of a path below `/v2/`.
@@ -243,7 +263,7 @@ impl Endpoint {
     /// # Errors
     /// If the host's name is none.
     pub(crate) fn url(&self, path: &str) -> Result<Url> {
-        let scheme = if self.scheme() == Scheme::Http { "http" } else { "https" };
+        let scheme = self.scheme_text();
         let query = match &self.mirror_of {
             // Mirrors of several registries tell them apart by this (containerd's convention).
             Some(host) if !path.is_empty() => format!("?ns={host}"),
@@ -270,10 +290,17 @@ impl Endpoint {
         format!("{}{}", self.prefix, repository.path())
     }
 
+    /// Leaves a mirror that does not give what it should, for the rest of the client's life. The
+    /// registry itself stays: there is no other.
+    pub(crate) fn leave(&self) {
+        if self.mirror_of.is_some() {
+            self.down.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a URL leads here, so that it may be told who asks.
     pub(crate) fn owns(&self, url: &Url) -> bool {
-        let scheme = if self.scheme() == Scheme::Http { "http" } else { "https" };
-        let own: Option<Url> = format!("{scheme}://{}/", self.authority).parse().ok();
+        let own: Option<Url> = format!("{}://{}/", self.scheme_text(), self.authority).parse().ok();
         own.is_some_and(|own| own.origin() == url.origin())
     }
 }
@@ -294,10 +321,10 @@ mod tests {
     #[test]
     fn loopback_hosts_get_plain_http() {
         for (host, scheme) in [
-            ("127.0.0.1:5000", Scheme::Http),
-            ("127.3.2.1", Scheme::Http),
-            ("[::1]:5000", Scheme::Http),
-            ("localhost:5000", Scheme::Http),
+            ("127.0.0.1:5000", Scheme::PlainFirst),
+            ("127.3.2.1", Scheme::PlainFirst),
+            ("[::1]:5000", Scheme::PlainFirst),
+            ("localhost:5000", Scheme::PlainFirst),
             ("localhost.example.com", Scheme::Https),
             ("registry.local:5000", Scheme::Https),
         ] {

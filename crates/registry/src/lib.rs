@@ -4,7 +4,9 @@
 //! environment), references and descriptors; hands over verified bytes and takes bytes to push.
 //!
 //! Invariant: bytes with a digest are checked before the last of them is handed over; credentials
-//! go to the registry and its token service only; no more than a manifest is held in memory.
+//! go to the registry and its token service only, and with a redirect to no other origin; no more
+//! than a manifest is held in memory. A request that goes wrong once (a status of the server's, a
+//! broken connection, a body that is cut or wrong) is sent again.
 //!
 //! | quirk | of | what is done |
 //! |---|---|---|
@@ -16,6 +18,8 @@
 //! | `Range` ignored | plain file servers | what is known already is skipped |
 //! | token as `access_token`, without `expires_in` | Azure, Google | both read, 60 s |
 //! | bodies without `Content-Length` refused (411) | GCR, proxies | always sent, 0 included |
+//! | 307 for POST and PUT, or of the token service | gateways | followed |
+//! | one 401 in the middle, for a password that was good | sessions that end | sent again, twice |
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +30,7 @@ mod challenge;
 mod client;
 mod config_file;
 mod credentials;
+mod download;
 mod error;
 mod exchange;
 #[cfg(fuzzing)]
@@ -38,6 +43,7 @@ mod missing;
 mod permission;
 mod proxy;
 mod push;
+mod redirect;
 mod retry;
 mod secret;
 mod settings;

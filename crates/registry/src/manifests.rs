@@ -80,21 +80,27 @@ impl Client {
 
     async fn resolve_at(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
         let ask = ask(endpoint, reference, Method::HEAD, &reference.target());
-        let answer = self.call(&ask, &Payload::EMPTY).await?;
-        let status = answer.status();
-        if status.is_success()
-            && let Some(descriptor) = described(&answer, reference)?
-        {
-            return Ok(descriptor);
-        }
-        // Some proxies and registries do not know HEAD, or leave out what it is for.
-        let unknown = matches!(
-            status,
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
-        );
-        match status.is_success() || unknown {
-            true => Ok(self.manifest_at(endpoint, reference).await?.0),
-            false => Err(self.refusal(&ask, answer).await),
+        let read = async |answer: Answer| {
+            let status = answer.status();
+            let described = match status.is_success() {
+                true => described(&answer, reference)?,
+                false => None,
+            };
+            // Some proxies and registries do not know HEAD, or leave out what it is for.
+            let unknown = matches!(
+                status,
+                StatusCode::BAD_REQUEST
+                    | StatusCode::METHOD_NOT_ALLOWED
+                    | StatusCode::NOT_IMPLEMENTED
+            );
+            match status.is_success() || unknown {
+                true => Ok(described),
+                false => Err(self.refusal(&ask, answer).await),
+            }
+        };
+        match self.converse(&ask, &Payload::EMPTY, read).await? {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(self.manifest_at(endpoint, reference).await?.0),
         }
     }
 
@@ -104,19 +110,19 @@ impl Client {
         reference: &Reference,
     ) -> Result<(Descriptor, Bytes)> {
         let ask = ask(endpoint, reference, Method::GET, &reference.target());
-        let answer = self.call_well(&ask, &Payload::EMPTY).await?;
-        let host = answer.host.clone();
-        let kind = kind(&answer);
-        let expected = reference.digest().or_else(|| stated(&answer));
-        let bytes = answer.bytes(MOST_MANIFEST, &ask.what).await?;
-        let actual = Digest::of(&bytes);
-        match expected {
-            Some(expected) if expected != actual => Err(Error::Corrupt { host, expected, actual }),
-            _ => {
-                let kind = kind_of(kind, &bytes).map_err(|reason| ask.protocol(reason))?;
-                Ok((Descriptor::new(kind, actual, bytes.len() as u64), bytes))
+        self.read(&ask, async |answer| {
+            let host = answer.host.clone();
+            let kind = kind(&answer);
+            let expected = reference.digest().or_else(|| stated(&answer));
+            let bytes = answer.bytes(MOST_MANIFEST, &ask.what).await?;
+            let actual = Digest::of(&bytes);
+            if let Some(expected) = expected.filter(|expected| *expected != actual) {
+                return Err(Error::Corrupt { host, expected, actual });
             }
-        }
+            let kind = kind_of(kind, &bytes).map_err(|reason| ask.protocol(reason))?;
+            Ok((Descriptor::new(kind, actual, bytes.len() as u64), bytes))
+        })
+        .await
     }
 }
 
@@ -177,10 +183,14 @@ fn kind_of(header: Option<String>, bytes: &[u8]) -> Result<String, &'static str>
     if header.as_ref().is_some_and(|kind| kind.starts_with(OLD_MANIFEST)) {
         return Err(OLD);
     }
+    const NO_JSON: &str = "it is not JSON";
     if let Some(kind) = header {
-        return Ok(kind);
+        return match serde_json::from_slice(bytes) {
+            Ok(serde::de::IgnoredAny) => Ok(kind),
+            Err(_) => Err(NO_JSON),
+        };
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| "it is not JSON")?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| NO_JSON)?;
     match (shape.media_type, shape.manifests, shape.layers) {
         (Some(kind), ..) => Ok(kind),
         (None, Some(_), _) => Ok(media_type::OCI_INDEX.into()),
@@ -198,7 +208,8 @@ mod tests {
     fn a_documents_type_is_found() {
         let of =
             |header: Option<&str>, text: &str| kind_of(header.map(str::to_owned), text.as_bytes());
-        assert_eq!(of(Some("application/vnd.x"), "").unwrap(), "application/vnd.x");
+        assert_eq!(of(Some("application/vnd.x"), "{}").unwrap(), "application/vnd.x");
+        assert!(of(Some("application/vnd.x"), "{\"a\":").is_err());
         assert_eq!(of(None, r#"{"mediaType": "m"}"#).unwrap(), "m");
         assert_eq!(of(None, r#"{"manifests": []}"#).unwrap(), media_type::OCI_INDEX);
         assert_eq!(of(None, r#"{"layers": []}"#).unwrap(), media_type::OCI_MANIFEST);

@@ -23,8 +23,8 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 5,
-            first_delay: Duration::from_millis(250),
+            attempts: 7,
+            first_delay: Duration::from_millis(50),
             longest_delay: Duration::from_secs(60),
         }
     }
@@ -50,12 +50,16 @@ impl Retry {
         self.failed = 0;
     }
 
-    /// Waits before the next attempt after an error. Somebody who said nothing for long counts as
-    /// much as half of all attempts: whoever waits for him has waited enough after two.
+    /// Waits before the next attempt after an error. Silence counts as much as half of all
+    /// attempts, since waiting for it took long already; wrong bytes as much as a third, since they
+    /// seldom get better and may be large.
     pub(crate) async fn pause_after(&mut self, error: &Error) -> bool {
-        if matches!(error, Error::Silent { .. }) {
-            self.failed += self.policy.attempts.div_ceil(2).saturating_sub(1);
-        }
+        let share = match error {
+            Error::Silent { .. } => self.policy.attempts.div_ceil(2),
+            error if error.is_garbled() => self.policy.attempts.div_ceil(3),
+            _ => 1,
+        };
+        self.failed += share.saturating_sub(1);
         self.pause(None).await
     }
 

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::{Error, HostConfig, Result};
 
@@ -32,37 +36,51 @@ const BUNDLES: [&str; 6] = [
 ];
 
 impl TrustRoots {
-    fn load(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
+    fn load(&self) -> Result<Roots> {
+        let mut roots = Roots::none();
         if let Some(file) = &self.file {
-            add_file(&mut roots, file)?;
+            roots.add_file(file)?;
         }
         if let Some(dir) = &self.dir {
             let entries = std::fs::read_dir(dir).map_err(|error| Error::file(dir, error))?;
             for path in entries.flatten().map(|entry| entry.path()) {
                 // Such folders also hold read-me files and dead links.
-                let _ = add_file(&mut roots, &path);
+                let _ = roots.add_file(&path);
             }
         }
         if self.file.is_none() && self.dir.is_none() {
-            let _ = BUNDLES.iter().find(|path| add_file(&mut roots, Path::new(path)).is_ok());
-            if roots.is_empty() {
-                roots.add_parsable_certificates(
-                    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
-                );
+            let _ = BUNDLES.iter().find(|path| roots.add_file(Path::new(path)).is_ok());
+            if roots.authorities.is_empty() {
+                let mozillas = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+                roots.authorities.add_parsable_certificates(mozillas);
             }
         }
         Ok(roots)
     }
 }
 
-/// Adds the certificates of a file, except those that this TLS library cannot read: bundles hold
-/// a few of those.
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<()> {
-    let added = roots.add_parsable_certificates(read_certificates(path)?).0;
-    match added {
-        0 => Err(Error::file(path, "it has no certificate")),
-        _ => Ok(()),
+/// Certificates that are trusted.
+#[derive(Clone, Debug)]
+struct Roots {
+    authorities: RootCertStore,
+    /// The same certificates as the caller has them, to know one again that a server shows.
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl Roots {
+    fn none() -> Self {
+        Self { authorities: RootCertStore::empty(), given: Vec::new() }
+    }
+
+    /// Adds the certificates of a file, except those that this TLS library cannot read: bundles
+    /// hold a few of those.
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let certificates = read_certificates(path)?;
+        self.given.extend(certificates.iter().cloned());
+        match self.authorities.add_parsable_certificates(certificates).0 {
+            0 => Err(Error::file(path, "it has no certificate")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -76,7 +94,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 /// talks to nobody over TLS does not pay for them.
 pub(crate) struct Tls {
     trust: TrustRoots,
-    roots: OnceLock<RootCertStore>,
+    roots: OnceLock<Roots>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -94,7 +112,7 @@ impl Tls {
     /// For a host. Reads files.
     pub(crate) fn for_host(&self, host: &HostConfig, insecure: bool) -> Result<ClientConfig> {
         let mut roots = match self.roots.get() {
-            _ if insecure => RootCertStore::empty(),
+            _ if insecure => Roots::none(),
             Some(roots) => roots.clone(),
             None => {
                 let loaded = self.trust.load()?;
@@ -102,13 +120,14 @@ impl Tls {
             }
         };
         for path in &host.ca {
-            add_file(&mut roots, path)?;
+            roots.add_file(path)?;
         }
-        let mut config = self.config(roots, host)?;
-        if insecure {
-            let anyone = Arc::new(Anyone(self.provider.clone()));
-            config.dangerous().set_certificate_verifier(anyone);
-        }
+        let verifier: Arc<dyn ServerCertVerifier> = match insecure {
+            true => Arc::new(Anyone(self.provider.clone())),
+            false => Arc::new(Trusted::new(roots, self.provider.clone())?),
+        };
+        let mut config = self.config(RootCertStore::empty(), host)?;
+        config.dangerous().set_certificate_verifier(verifier);
         Ok(config)
     }
 
@@ -131,6 +150,107 @@ impl Tls {
             .with_client_auth_cert(chain, key)
             .map_err(|error| Error::file(&client.certificate, error))
     }
+}
+
+/// Believes what chains to a root, and a certificate that is itself one of the roots: that of a
+/// registry which was made with `openssl req -x509` is an authority by its extensions, and servers
+/// are not to show such. OpenSSL and Go take it too if it is trusted as it is.
+#[derive(Debug)]
+struct Trusted {
+    chained: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl Trusted {
+    fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self> {
+        let Roots { authorities, given } = roots;
+        let chained =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build();
+        let chained = chained
+            .map_err(|error| Error::Setting { setting: "TLS".into(), reason: error.to_string() })?;
+        Ok(Self { chained, given })
+    }
+
+    fn is_given(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.given.iter().any(|given| given == certificate)
+    }
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chained.verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
+        match verified {
+            // Dates are looked at before this is found (webpki, `verify_cert`), names after it.
+            Err(error) if is_authority(&error) && self.is_given(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chained.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chained.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chained.supported_verify_schemes()
+    }
+}
+
+/// Whether all that is wrong with a server's certificate so far is that it is an authority's.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// What is wrong with a host's certificate, and what helps; none if it is something else of TLS.
+pub(crate) fn refusal(error: &rustls::Error, host: &str) -> Option<String> {
+    let rustls::Error::InvalidCertificate(fault) = error else { return None };
+    let trust = format!(
+        "put it, or that of who signed it, into `certs.d/{host}/ca.crt` beside docker's \
+         `config.json` or in /etc/docker, or into the file that SSL_CERT_FILE names"
+    );
+    Some(match fault {
+        CertificateError::UnknownIssuer => format!("nobody signed who is trusted here: {trust}"),
+        _ if is_authority(error) => {
+            format!("it signed itself and that is not trusted here: {trust}")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name: its subjectAltName has to name this host".into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "is no longer valid: its date has passed, or this machine's clock is wrong".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid before a later date: or this machine's clock is wrong".into()
+        }
+        other => format!("cannot be used: {other}"),
+    })
 }
 
 /// Believes any certificate: for hosts that the caller calls insecure.

@@ -29,6 +29,8 @@ use crate::{Error, Result};
 
 /// Sizes of pieces, in bytes, for registries that do not take a whole blob at once.
 const PIECES: [u64; 2] = [16 << 20, 1 << 20];
+/// How often a registry may lose an upload, all bytes of which then are sent again.
+const MOST_LOST: u32 = 3;
 /// How much is read from a source at once, in bytes.
 const READ: usize = 128 << 10;
 
@@ -164,6 +166,7 @@ impl<S: BlobSource> Upload<'_, S> {
         let mut piece = u64::MAX;
         let mut smaller = PIECES.iter();
         let mut retry = Retry::new(self.client.settings().retry);
+        let mut lost = 0;
         loop {
             let current = match session.take() {
                 Some(session) => session,
@@ -179,6 +182,10 @@ impl<S: BlobSource> Upload<'_, S> {
                 }
                 Err((_, Fault::Lost(error))) => {
                     offset = 0;
+                    lost += 1;
+                    if lost == MOST_LOST {
+                        return Err(error);
+                    }
                     (error, None)
                 }
                 Err((current, Fault::Broken(error, asked))) => {
@@ -295,6 +302,7 @@ impl<S: BlobSource> Upload<'_, S> {
         let error = self.client.refusal(&ask, answer).await;
         Err(match status {
             StatusCode::NOT_FOUND => Fault::Lost(error),
+            StatusCode::BAD_REQUEST if lost_bytes(&error) => Fault::Lost(error),
             StatusCode::RANGE_NOT_SATISFIABLE => Fault::Broken(error, asked),
             StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::PAYLOAD_TOO_LARGE
@@ -307,6 +315,15 @@ impl<S: BlobSource> Upload<'_, S> {
             _ => Fault::Final(error),
         })
     }
+}
+
+/// Whether a registry says that it has other bytes of an upload than were sent (distribution-spec,
+/// error codes): an earlier attempt left some, or some were lost on the way.
+fn lost_bytes(error: &Error) -> bool {
+    let Error::Refused { message, .. } = error else { return false };
+    ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID"]
+        .iter()
+        .any(|code| message.contains(code))
 }
 
 /// How many bytes the registry has: `Range: 0-<last>`. An empty upload has `0-0`, or none.

@@ -2,18 +2,14 @@
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION,
+    ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use reqwest::{Method, Url};
 
 use crate::answer::Answer;
 use crate::exchange::Send;
-use crate::hosts::authority;
+use crate::redirect::Downgrade;
 use crate::{Client, Error, Result, Secret};
-
-/// As many as Go's client follows, and with it BuildKit.
-const MOST_REDIRECTS: usize = 10;
 
 /// What is asked of a web server.
 #[derive(Clone, Debug)]
@@ -43,7 +39,9 @@ impl Client {
             reason: reason.into(),
         };
         let mut url: Url = request.url.parse().map_err(|_| refused("it is not a URL"))?;
-        let first = url.clone();
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused("it is neither http: nor https:"));
+        }
         let basic = user_of(&mut url);
         let mut headers = HeaderMap::new();
         // As Go's client asks: some servers compress whatever is asked.
@@ -52,7 +50,7 @@ impl Client {
             headers.insert(IF_NONE_MATCH, known);
         }
         let own = request.authorization.clone().or(basic);
-        let own = match &own {
+        let authorization = match &own {
             Some(text) => {
                 let mut header = HeaderValue::from_str(text.reveal())
                     .map_err(|_| refused("its credentials have characters that HTTP forbids"))?;
@@ -61,26 +59,18 @@ impl Client {
             }
             None => None,
         };
-        for _ in 0..=MOST_REDIRECTS {
-            if !matches!(url.scheme(), "http" | "https") {
-                return Err(refused("it leads to what is neither http: nor https:"));
-            }
-            let mut headers = headers.clone();
-            let same = url.scheme() == first.scheme() && authority(&url) == authority(&first);
-            if let Some(own) = own.as_ref().filter(|_| same) {
-                headers.insert(AUTHORIZATION, own.clone());
-            }
-            let send = Send { method: Method::GET, url: url.clone(), headers, body: Bytes::new() };
-            let answer = self.send_bare(&send, false).await?;
-            let redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let Some(next) = answer.header(LOCATION).filter(|_| redirect) else {
-                return Ok(WebAnswer { answer });
-            };
-            let next = url.join(next).map_err(|_| refused("it redirects to nowhere"))?;
-            answer.drain().await;
-            url = next;
-        }
-        Err(refused("it redirects for ever"))
+        let send = Send {
+            method: Method::GET,
+            url,
+            headers,
+            authorization,
+            body: Bytes::new(),
+            insecure: false,
+            // As Go's client does; what is downloaded is known by its digest, or by nothing.
+            downgrade: Downgrade::Allowed,
+            what: "a download".into(),
+        };
+        self.bare(&send, async |answer| Ok(WebAnswer { answer })).await
     }
 }
 
@@ -146,6 +136,11 @@ impl WebAnswer {
     /// How long the body is, where the server said so.
     pub fn length(&self) -> Option<u64> {
         self.answer.response.content_length()
+    }
+
+    /// The address that answered, at the end of all redirects.
+    pub fn url(&self) -> &Url {
+        self.answer.response.url()
     }
 
     /// The next bytes of the body; none at its end.

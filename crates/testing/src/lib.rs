@@ -8,5 +8,5 @@
 mod registry;
 mod server;
 
-pub use registry::{BearerRules, FakeRegistry, Seen, TlsFiles};
+pub use registry::{BearerRules, FakeRegistry, Fault, Seen, TlsFiles};
 pub use server::{Answer, Asked, FakeServer};

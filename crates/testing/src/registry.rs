@@ -15,6 +15,7 @@ use oci::Digest;
 use tokio::sync::oneshot;
 
 pub use auth::BearerRules;
+pub use faults::Fault;
 
 use state::State;
 

@@ -46,6 +46,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a registry sent other bytes than those that were asked for.
+    pub fn is_garbled(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<registry::Error>() {
+                return error.is_garbled();
+            }
+            // What is inside an `io::Error` is not its source.
+            cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        false
+    }
+
     /// Whether no other place helps: this machine cannot keep what comes, or is told not to.
     pub fn is_of_this_machine(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);

@@ -19,6 +19,9 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::{Destination, Error, Meter, Transfer, all, blocking};
 
+/// How often a registry may send wrong bytes for a layer.
+const MOST_GARBLED: u32 = 3;
+
 /// A blob that begins to come.
 struct Opened {
     stream: ByteStream,
@@ -129,18 +132,24 @@ impl Transfer {
         let layer = &self.with_stored_blob(layer);
         let mut tried = String::new();
         for source in self.sources(layer) {
-            // It fails only for semaphores that are closed, and this one never is.
-            let lane = self.shared.lanes.clone().acquire_owned().await.ok();
-            let result = match self.open(&source, layer, task).await {
-                Ok((stream, blob)) => match work(Opened { stream, blob, lane }).await {
+            let mut attempt = 1;
+            let message = loop {
+                // It fails only for semaphores that are closed, and this one never is.
+                let lane = self.shared.lanes.clone().acquire_owned().await.ok();
+                let (stream, blob) = match self.open(&source, layer, task).await {
+                    Ok(opened) => opened,
+                    Err(message) => break message,
+                };
+                match work(Opened { stream, blob, lane }).await {
+                    Ok(()) => return Ok(()),
                     // One below that it links to is lost, and not this one.
                     Err(error @ Error::Lost { .. }) => return Err(error),
                     Err(error) if error.is_of_this_machine() => return Err(error),
-                    result => result.map_err(|error| chain_text(&error)),
-                },
-                Err(message) => Err(message),
+                    // The registry's client does not ask a mirror again that sent wrong bytes.
+                    Err(error) if error.is_garbled() && attempt < MOST_GARBLED => attempt += 1,
+                    Err(error) => break chain_text(&error),
+                }
             };
-            let Err(message) = result else { return Ok(()) };
             let separator = if tried.is_empty() { "" } else { "; " };
             let _ = write!(tried, "{separator}{source}: {message}");
         }
@@ -168,11 +177,11 @@ impl Transfer {
         let Opened { stream, blob, lane } = opened;
         let keeps =
             self.is_wanted(&chain[index]) && !self.store().has_blob(&blob.digest).unwrap_or(true);
-        let reader = SyncIoBridge::new(StreamReader::new(stream));
+        let mut heard = Remembering::new(SyncIoBridge::new(StreamReader::new(stream)));
         let (transfer, below, runtime) =
             (self.clone(), chain[..index].to_vec(), tokio::runtime::Handle::current());
         blocking(move || {
-            let mut reader = Kept::new(reader, keeps.then_some(&store));
+            let mut reader = Kept::new(&mut heard, keeps.then_some(&store));
             let lost_below = Mutex::new(None);
             let lane = Mutex::new(lane);
             // A layer that links to files of one below waits for that one; those below wait for
@@ -203,7 +212,7 @@ impl Transfer {
                     Ok(())
                 }
                 (Err(_), Some(error)) => Err(error),
-                (Err(source), None) => Err(Error::Store { diff_id, source }),
+                (Err(source), None) => Err(heard.cause_of(Error::Store { diff_id, source })),
             }
         })
         .await
@@ -352,6 +361,41 @@ fn metered(
         }
         future::ready(item)
     })
+}
+
+/// A reader that keeps the error that it ended with: to whom decompresses what comes, it is one
+/// broken archive of many.
+struct Remembering<R> {
+    inner: R,
+    error: Option<io::Error>,
+}
+
+impl<R> Remembering<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, error: None }
+    }
+
+    /// What is behind the error of whoever read a layer from here.
+    fn cause_of(&mut self, error: Error) -> Error {
+        match (error, self.error.take()) {
+            (Error::Store { diff_id, source }, Some(own)) => {
+                let said = Error::Store { diff_id, source };
+                let source = store::Error::ReadArchive { source: own };
+                if said.is_of_this_machine() { said } else { Error::Store { diff_id, source } }
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+impl<R: io::Read> io::Read for Remembering<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            self.error.get_or_insert(error);
+            kind.into()
+        })
+    }
 }
 
 async fn file_stream(path: &Path) -> Result<ByteStream, String> {

@@ -407,3 +407,39 @@ async fn a_layer_that_was_compressed_later_is_found_when_its_folder_is_gone() {
     world.transfer.unpack(std::slice::from_ref(&unknown), None).await.unwrap();
     assert_eq!(world.content(&made, "a"), "content");
 }
+
+/// gzip of wrong bytes is a broken archive to whoever unpacks it: what is told is who sent them.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bytes_are_asked_for_again_and_told_as_such() {
+    let archive = file("f", "content");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &archive).unwrap();
+    let packed = gzip.finish().unwrap();
+    let blob = Descriptor::of(media_type::OCI_LAYER_GZIP, &packed);
+    for (is_kept, is_passing) in [(false, false), (false, true), (true, false), (true, true)] {
+        let world = World::new();
+        world.registry.put_blob("app", packed.clone());
+        match is_passing {
+            true => world.registry.fail_after(0, testing::Fault::Garbled),
+            false => world.registry.lie_about_digest(),
+        }
+        let layer = Layer {
+            diff_id: oci::Digest::of(&archive),
+            blob: Some(blob.clone()),
+            created: None,
+            places: vec![world.place("app")],
+        };
+        let fetched = match is_kept {
+            true => world.transfer.fetch_blob(&layer, None).await.map(drop),
+            false => world.transfer.unpack(std::slice::from_ref(&layer), None).await,
+        };
+        match (is_passing, fetched) {
+            (true, fetched) => fetched.unwrap(),
+            (false, fetched) => {
+                let text = graph::chain_text(&fetched.unwrap_err());
+                let said = format!("`{}` sent other bytes", world.registry.host());
+                assert!(text.contains(&said), "{text}");
+            }
+        }
+    }
+}

@@ -6,8 +6,11 @@ mod auth;
 mod distribution;
 mod helper;
 mod hosts;
+mod passing;
 mod pull;
 mod push;
+mod redirects;
+mod tls;
 
 use std::time::Duration;
 

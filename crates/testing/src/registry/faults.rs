@@ -4,8 +4,37 @@ use std::collections::VecDeque;
 
 use super::FakeRegistry;
 
+/// What goes wrong with one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with a status and headers, and not done.
+    Status(u16, Vec<(String, String)>),
+    /// The connection ends without an answer, and nothing is done.
+    Reset,
+    /// It is done, and the connection ends without an answer.
+    Unanswered,
+    /// The answer's body breaks off in the middle; without one it is not answered.
+    Cut,
+    /// The answer's body is shorter than it should be, and its length is that.
+    Short,
+    /// The answer's body has other bytes, as many.
+    Garbled,
+}
+
+impl Fault {
+    /// A refusal with a header.
+    pub fn status(status: u16, header: Option<(&str, &str)>) -> Self {
+        let header = header.map(|(name, value)| (name.into(), value.into()));
+        Self::Status(status, header.into_iter().collect())
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Faults {
+    /// What goes wrong with which request, counted from now on.
+    pub at: Option<(usize, Fault)>,
+    /// Status and place of redirects for what is written, and of the token service.
+    pub redirect_all: Option<(u16, String)>,
     /// Statuses and headers of the next answers.
     pub fail: VecDeque<(u16, Vec<(String, String)>)>,
     /// After how many bytes the next downloads break.
@@ -24,6 +53,21 @@ pub(super) struct Faults {
 }
 
 impl FakeRegistry {
+    /// Lets one request go wrong, after `count` others, tokens and redirects included.
+    pub fn fail_after(&self, count: usize, fault: Fault) {
+        self.shared.lock().faults.at = Some((count, fault));
+    }
+
+    /// Whether the request of [`fail_after`](Self::fail_after) came.
+    pub fn has_failed(&self) -> bool {
+        self.shared.lock().faults.at.is_none()
+    }
+
+    /// Sends whoever writes, or asks for a token, to the same path below `base` once.
+    pub fn redirect_all(&self, status: u16, base: impl Into<String>) {
+        self.shared.lock().faults.redirect_all = Some((status, base.into()));
+    }
+
     /// Answers the next `count` requests, except those for tokens, with a status and headers.
     pub fn fail_next(&self, count: usize, status: u16, headers: &[(&str, &str)]) {
         let headers: Vec<(String, String)> =

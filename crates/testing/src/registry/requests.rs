@@ -57,6 +57,9 @@ impl Incoming {
 
 /// The answer to a request; none if the connection is to end without one.
 pub(super) fn answer(state: &mut State, request: &Incoming, base: &str) -> Option<Reply> {
+    if let Some(reply) = redirect(state, request) {
+        return Some(reply);
+    }
     if request.path == "/token" {
         return Some(auth::token(state, request));
     }
@@ -86,7 +89,19 @@ pub(super) fn answer(state: &mut State, request: &Incoming, base: &str) -> Optio
     }
 }
 
-fn failure(status: u16, headers: &[(String, String)]) -> Reply {
+/// The redirect of what is written, or asks for a token, and was not redirected before.
+fn redirect(state: &State, request: &Incoming) -> Option<Reply> {
+    let (status, base) = state.faults.redirect_all.as_ref()?;
+    let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
+    if request.query.contains("moved=1") || (is_read && request.path != "/token") {
+        return None;
+    }
+    let and = if request.query.is_empty() { "" } else { "&" };
+    let to = format!("{base}{}?{}{and}moved=1", request.path, request.query);
+    Some(with(empty(StatusCode::from_u16(*status).ok()?), LOCATION, &to))
+}
+
+pub(super) fn failure(status: u16, headers: &[(String, String)]) -> Reply {
     let body = r#"{"errors":[{"code":"FAKE","message":"told to fail"}]}"#;
     let mut reply = json(StatusCode::from_u16(status).expect("a status"), body.into());
     for (name, value) in headers {
@@ -233,7 +248,7 @@ fn created(repository: &str, digest: Digest) -> Reply {
 }
 
 /// Other bytes, as many.
-fn lie(bytes: &Bytes) -> Bytes {
+pub(super) fn lie(bytes: &Bytes) -> Bytes {
     bytes.iter().map(|byte| byte ^ 1).collect()
 }
 

@@ -13,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, Incoming as Incoming_, SizeHint};
+use hyper::header::CONTENT_LENGTH;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
@@ -23,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use super::requests::{Incoming, Reply, answer};
-use super::{FakeRegistry, Seen, Shared, TlsFiles};
+use super::requests::{Incoming, Reply, answer, failure, lie};
+use super::{FakeRegistry, Fault, Seen, Shared, TlsFiles};
 
 pub(super) type Body = BoxBody<Bytes, io::Error>;
 
@@ -145,8 +146,48 @@ async fn handle(
         }
     }
     incoming.body = bytes.into();
-    answer(&mut shared.lock(), &incoming, &base)
-        .ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+    let fault = fault_of(&mut shared.lock().faults.at);
+    let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+    match &fault {
+        Some(Fault::Status(status, headers)) => return Ok(failure(*status, headers)),
+        Some(Fault::Reset) => return Err(reset()),
+        _ => {}
+    }
+    let reply = answer(&mut shared.lock(), &incoming, &base).ok_or_else(reset)?;
+    match fault {
+        Some(fault) => spoil(reply, fault).await.ok_or_else(reset),
+        None => Ok(reply),
+    }
+}
+
+/// The fault of this request, if it is the one.
+fn fault_of(at: &mut Option<(usize, Fault)>) -> Option<Fault> {
+    match at {
+        Some((0, _)) => at.take().map(|(_, fault)| fault),
+        Some((count, _)) => {
+            *count -= 1;
+            None
+        }
+        None => None,
+    }
+}
+
+/// An answer with something wrong; none if there is to be no answer.
+async fn spoil(reply: Reply, fault: Fault) -> Option<Reply> {
+    let (mut parts, body) = reply.into_parts();
+    let bytes = body.collect().await.ok()?.to_bytes();
+    let half = bytes.len() / 2;
+    let body = match fault {
+        Fault::Cut if !bytes.is_empty() => broken(bytes, half),
+        Fault::Short if !bytes.is_empty() => {
+            parts.headers.remove(CONTENT_LENGTH);
+            whole(bytes.slice(..half))
+        }
+        // Answers without a body have nothing to garble.
+        Fault::Short | Fault::Garbled => whole(lie(&bytes)),
+        _ => return None,
+    };
+    Some(hyper::Response::from_parts(parts, body))
 }
 
 /// A body of bytes.
