@@ -20,7 +20,6 @@ pub use catalog::scan;
 pub use package::{Found, Package};
 pub use provenance::{Digests, Facts, Material, Mode, Provenance, Version};
 pub use spdx::{Document, PREDICATE as SPDX_PREDICATE, document};
-pub use steps::without_password;
 
 /// The files of an image.
 pub trait Files {

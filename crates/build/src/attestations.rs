@@ -178,11 +178,11 @@ impl Attested<'_> {
             }
             Operation::Http(source) => {
                 let digest = self.bases.sources.digest(source)?;
-                Some(Material::new(attest::without_password(&source.url), &digest))
+                Some(Material::new(oci::shown_text(&source.url), &digest))
             }
             Operation::Git(source) => {
                 let commit = self.bases.sources.commit(source)?;
-                Some(Material::commit(attest::without_password(&source.remote), &commit))
+                Some(Material::commit(oci::shown_text(&source.remote), &commit))
             }
             Operation::Local(_) | Operation::Run(_) | Operation::Files(_) | Operation::Merge => {
                 None
@@ -195,7 +195,7 @@ impl Attested<'_> {
         match &self.request.context {
             Context::Git(context) => {
                 let source = &context.source;
-                let mut uri = attest::without_password(&source.remote);
+                let mut uri = oci::shown_text(&source.remote);
                 if !source.reference.is_empty() || !source.subdir.is_empty() {
                     uri.push_str(&format!("#{}", source.reference));
                 }
@@ -208,10 +208,9 @@ impl Attested<'_> {
                     None => Material { uri, digests: attest::Digests::new() },
                 })
             }
-            Context::Http(url) => Some(Material {
-                uri: attest::without_password(url),
-                digests: attest::Digests::new(),
-            }),
+            Context::Http(url) => {
+                Some(Material { uri: oci::shown_text(url), digests: attest::Digests::new() })
+            }
             Context::Folder(_) | Context::Empty | Context::Archive(_) => None,
         }
     }
@@ -222,15 +221,11 @@ impl Attested<'_> {
         let request = self.request;
         let mut args = BTreeMap::new();
         for (name, value) in &request.build_args {
-            // An address of a proxy can have a password.
-            let value = match name.to_ascii_lowercase().ends_with("_proxy") {
-                true => attest::without_password(value),
-                false => value.clone(),
-            };
-            args.insert(format!("build-arg:{name}"), value);
+            // An address, of a proxy or a download, can have a password.
+            args.insert(format!("build-arg:{name}"), oci::shown_text(value));
         }
         for (name, value) in &request.labels {
-            args.insert(format!("label:{name}"), value.clone());
+            args.insert(format!("label:{name}"), oci::shown_text(value));
         }
         args.extend(request.target.iter().map(|target| ("target".into(), target.clone())));
         match &request.no_cache {

@@ -124,9 +124,25 @@ impl Events {
         id
     }
 
-    /// Says something of a task, now.
-    pub fn send(&self, task: TaskId, what: TaskEvent) {
+    /// Says something of a task, now. What kiln itself says shows no secrets of addresses.
+    pub fn send(&self, task: TaskId, mut what: TaskEvent) {
+        match &mut what {
+            TaskEvent::Known(task) => hide(&mut task.name),
+            TaskEvent::Warning(text) | TaskEvent::Failed(Failure::Error(text)) => hide(text),
+            TaskEvent::Cached(text) => hide(text),
+            TaskEvent::Transfer(transfer) => hide(&mut transfer.name),
+            // What a command prints is its own.
+            TaskEvent::Log(..) | TaskEvent::Started | TaskEvent::Done => {}
+            TaskEvent::Failed(Failure::Canceled) => {}
+        }
         (self.send)(Event { at: SystemTime::now(), task, what });
+    }
+}
+
+/// Makes a text one that may be shown.
+fn hide(text: &mut Arc<str>) {
+    if text.contains("://") {
+        *text = oci::shown_text(text).into();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a step does.
 
-use oci::{Digest, Platform, Reference};
+use oci::{Digest, Platform, Reference, shown_text};
 
 use crate::{FilesOp, RunOp};
 
@@ -93,11 +93,7 @@ pub enum GitMtime {
 impl GitSource {
     /// Its address with reference and folder, without what may be secret.
     pub fn shown(&self) -> String {
-        let mut text = match self.remote.starts_with("http") {
-            true => shown_url(&self.remote),
-            // A user of ssh is no secret, and needed.
-            false => self.remote.clone(),
-        };
+        let mut text = shown_text(&self.remote);
         if !self.reference.is_empty() || !self.subdir.is_empty() {
             text.push('#');
             text.push_str(&self.reference);
@@ -110,35 +106,12 @@ impl GitSource {
     }
 }
 
-/// An address without what may be secret in it: user, password, signatures.
-pub fn shown_url(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = authority.rsplit('@').next().unwrap_or_default();
-    let (path, query) = match path.find(['?', '#']) {
-        Some(at) => (&path[..at], "?…"),
-        None => (path, ""),
-    };
-    match scheme {
-        "" => format!("{authority}{path}{query}"),
-        _ => format!("{scheme}://{authority}{path}{query}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_without_secrets() {
-        for (url, text) in [
-            ("https://u:p@h.io:8443/a/b?sig=1#x", "https://h.io:8443/a/b?…"),
-            ("http://[::1]:80/f", "http://[::1]:80/f"),
-            ("https://h", "https://h"),
-        ] {
-            assert_eq!(shown_url(url), text);
-        }
+    fn repositories_are_shown_without_secrets() {
         let git = |remote: &str, reference: &str, subdir: &str| GitSource {
             remote: remote.into(),
             reference: reference.into(),

@@ -4,6 +4,7 @@
 //! Invariant: a [`Digest`] is always a whole SHA-256, a [`Reference`] is always normalised, and a
 //! document that is read and written again keeps the fields that kiln does not know.
 
+mod address;
 mod descriptor;
 mod digest;
 mod image_config;
@@ -12,6 +13,7 @@ mod platform;
 pub mod purl;
 mod reference;
 
+pub use address::{NoWebAddress, WebAddress, masked_text, shown_text};
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Digest, DigestError, Hasher};
 pub use image_config::{Config, Healthcheck, History, ImageConfig, RootFs};

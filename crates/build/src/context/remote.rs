@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cache::{Caches, LocalRecords};
 use execute::{Images, Output, Sources};
-use graph::{GitMtime, Graph, HttpSource, Operation, StepId, shown_url};
-use oci::{Digest, Platform};
+use graph::{GitMtime, Graph, HttpSource, Operation, StepId};
+use oci::{Digest, Platform, shown_text};
 use solve::Solver;
 
 use super::text::{TEXT_LIMIT, policy_of, text_of};
@@ -130,7 +130,7 @@ impl<'a> Loader<'a> {
         let output = self.load(&dockerfile::Context::Http(source)).await?;
         let bytes = self.read(&output, "Dockerfile", TEXT_LIMIT + 1).await?;
         text_of(bytes.unwrap_or_default())
-            .map_err(|source| Error::NoDockerfile { path: shown_url(url).into(), source })
+            .map_err(|source| Error::NoDockerfile { path: shown_text(url).into(), source })
     }
 
     /// Brings an archive that comes once into the store.

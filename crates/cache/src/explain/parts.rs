@@ -12,7 +12,8 @@ use super::fact::short;
 
 type Parts = BTreeMap<String, String>;
 
-/// Longer values are cut: what differs shows in the digest behind them.
+/// Longer values are cut, and secrets of addresses left out: what differs shows in the digest
+/// behind them.
 const LONGEST: usize = 600;
 
 /// What kind of operation a step is, and what its key is made of.
@@ -165,14 +166,14 @@ fn add(parts: &mut Parts, label: &str, value: &str) {
     if value.is_empty() {
         return;
     }
-    let value = match value.len() > LONGEST {
-        true => {
-            let end = value.floor_char_boundary(LONGEST);
-            format!("{}… (digest {})", &value[..end], short(Digest::of(value)))
-        }
-        false => value.to_owned(),
+    let shown = oci::shown_text(value);
+    let end = shown.floor_char_boundary(LONGEST);
+    let cut = if end < shown.len() { "…" } else { "" };
+    let text = match shown == value && cut.is_empty() {
+        true => shown,
+        false => format!("{}{cut} (digest {})", &shown[..end], short(Digest::of(value))),
     };
-    parts.insert(label.to_owned(), value);
+    parts.insert(label.to_owned(), text);
 }
 
 /// Whether a variable's name says that its value is nobody's business. Build arguments are no

@@ -46,7 +46,7 @@ pub fn checked_json(checked: &Checked, file: &SourceFile) -> String {
     };
     let warnings: Vec<Value> = checked.findings.iter().map(warning).collect();
     let source = json!({
-        "filename": &*file.name, "language": "Dockerfile", "data": STANDARD.encode(&*file.text),
+        "filename": &*file.name, "language": "Dockerfile", "data": STANDARD.encode(oci::masked_text(&file.text)),
     });
     let mut map = Map::new();
     let none = warnings.is_empty();
@@ -129,7 +129,7 @@ pub fn outline_json(outline: &Outline, file: &SourceFile) -> String {
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         map.insert(name.into(), Value::Array(list));
     }
-    map.insert("sources".into(), json!([STANDARD.encode(&*file.text)]));
+    map.insert("sources".into(), json!([STANDARD.encode(oci::masked_text(&file.text))]));
     pretty(map)
 }
 
@@ -166,7 +166,7 @@ pub fn targets_json(targets: &[Target], file: &SourceFile) -> String {
     };
     let mut map = Map::new();
     map.insert("targets".into(), targets.iter().map(target).collect());
-    map.insert("sources".into(), json!([STANDARD.encode(&*file.text)]));
+    map.insert("sources".into(), json!([STANDARD.encode(oci::masked_text(&file.text))]));
     pretty(map)
 }
 

@@ -44,7 +44,7 @@ impl Report {
     }
 
     /// The text for standard error. Control characters, which can come from a registry or a
-    /// Dockerfile, are left out.
+    /// Dockerfile, are left out, and so are secrets of addresses.
     pub fn text(&self, look: Look) -> String {
         if self.message.is_empty() && !self.interrupted {
             return String::new();
@@ -71,7 +71,7 @@ impl Report {
 
 fn push_lines(text: &mut String, message: &str) {
     for line in message.trim_end().lines() {
-        text.push_str(&sanitize(line));
+        text.push_str(&sanitize(&oci::shown_text(line)));
         text.push('\n');
     }
 }

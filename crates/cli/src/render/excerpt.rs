@@ -67,7 +67,9 @@ impl Excerpt {
         let around = self.around(lines, count);
         let shown = self.source.bytes_of(around);
         let blamed = self.blamed(lines);
-        let (text, blamed) = clean(&self.source.text, shown, blamed);
+        // Each byte is where it was.
+        let masked = oci::masked_text(&self.source.text);
+        let (text, blamed) = clean(&masked, shown, blamed);
         let snippet = Snippet::source(text)
             .line_start(around.first as usize)
             .fold(last - first >= LONGEST)
@@ -81,7 +83,8 @@ impl Excerpt {
         // The library leaves an empty line where others have a title, and may end in one.
         let lines = body.lines().filter(|line| !is_frame(line));
         let body: String = lines.map(|line| format!("{}\n", line.trim_end())).collect();
-        format!("{}:{first}\n{RULE}\n{body}{RULE}\n", sanitize(&self.source.name))
+        let name = oci::shown_text(&self.source.name);
+        format!("{}:{first}\n{RULE}\n{body}{RULE}\n", sanitize(&name))
     }
 
     /// The lines that are shown: BuildKit's (`solver/errdefs/source.go`), up to two before and

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use graph::{
     Action, ActionKind, CopyAction, FilesOp, Graph, HttpSource, LineRange, LocalSource, Node,
-    Operation, Step, StepId, shown_url,
+    Operation, Step, StepId,
 };
-use oci::{ImageConfig, Platform, Reference};
+use oci::{ImageConfig, Platform, Reference, shown_text};
 
 use super::{Asked, Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, config};
 use crate::error::Error;
@@ -260,7 +260,7 @@ fn remote_operations(context: &Context, prefix: &str) -> Vec<(Operation, String)
     let download = |source: &HttpSource| {
         let name = match internal {
             true => format!("{prefix}load remote build context"),
-            false => format!("{prefix}{}", shown_url(&source.url)),
+            false => format!("{prefix}{}", shown_text(&source.url)),
         };
         (Operation::Http(source.clone()), name)
     };

@@ -6,12 +6,13 @@ use super::Lowerer;
 use crate::expand::{Env, Lex, Variables};
 
 impl Lowerer<'_> {
-    /// `[stage 2/5] text`; counts the stage's steps.
+    /// `[stage 2/5] text`, with its addresses as they may be shown; counts the stage's steps.
     pub(super) fn step_name(&mut self, stage: usize, text: &str, onbuild: bool) -> String {
+        let text = oci::shown_text(text);
         let platform = self.request.multi_platform.then(|| self.platform_of(stage));
         let state = &mut self.states[stage];
         if state.steps_total == 0 {
-            return text.into();
+            return text;
         }
         state.steps_named += 1;
         let mut name = String::from("[");

@@ -86,7 +86,7 @@ pub fn vcs(text: &str) -> Result<(String, String), String> {
 /// is none.
 pub fn shown_remote(remote: &str) -> String {
     match remote.contains("://") {
-        true => graph::shown_url(remote),
+        true => oci::shown_text(remote),
         false => remote.to_owned(),
     }
 }
