@@ -215,3 +215,181 @@ fn credentials_of_repositories_go_by_header() {
     let run = bench.build(lines, &[&secret]);
     assert!(run.refused() && !run.stderr.contains("hunter2"), "{}", run.stderr);
 }
+
+fn redirect(to: String) -> Page {
+    Page { status: 302, headers: vec![("Location", to)], ..Page::default() }
+}
+
+/// What git asks first.
+const FIRST: &str = "info/refs?service=git-upload-pack";
+
+fn secret(bench: &Bench, id: &str) -> String {
+    let file = bench.place.path().join("secret");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    format!("--secret=id={id},src={}", text(&file))
+}
+
+/// Whether any request had `hunter2`, as it is or as git's password.
+fn told(asked: &[Asked]) -> usize {
+    let forms = ["hunter2", "eC1hY2Nlc3MtdG9rZW46aHVudGVyMg==", "bWU6aHVudGVyMg=="];
+    let has = |asked: &&Asked| {
+        let header = asked.headers.get("authorization");
+        header.is_some_and(|header| forms.iter().any(|form| header.contains(form)))
+    };
+    asked.iter().filter(has).count()
+}
+
+/// The host that a token is for is where the request goes, not what looks like one in the text.
+#[test]
+fn a_token_goes_to_the_host_of_the_parsed_address() {
+    let bench = Bench::new();
+    let page = Page { body: b"x".to_vec(), ..Page::default() };
+    for path in ["/x", "/@trusted.example/x", "/?@trusted.example/x", "/", "/trusted.example/x"] {
+        bench.server.put(path, page.clone());
+    }
+    let id = secret(&bench, "HTTP_AUTH_TOKEN_trusted.example");
+    for address in [
+        "http://HOST\\\\@trusted.example/x",
+        "http://trusted.example@HOST/x",
+        "http://trusted.example:80@HOST/x",
+        "http://HOST?@trusted.example/x",
+        "http://HOST/#@trusted.example/x",
+        "http://HOST/trusted.example/x",
+        "http:\\\\\\\\HOST\\\\@trusted.example\\\\x",
+    ] {
+        let address = address.replace("HOST", bench.server.host());
+        let dockerfile = format!("FROM scratch\nADD {address} /f\n");
+        let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
+        let run = bench.kiln.run(["build", "--no-cache", &id, &text(context.path())]);
+        let asked = bench.server.asked();
+        assert!(!asked.is_empty() || run.refused(), "{address}: {}", run.stderr);
+        assert_eq!(told(&asked), 0, "{address}");
+    }
+    // The token's own host gets it.
+    let id = secret(&bench, "HTTP_AUTH_TOKEN_127.0.0.1");
+    bench.build("ADD http://@/x /f\n", &[&id, "--no-cache"]).expect_ok();
+    assert_eq!(told(&bench.server.asked()), 1);
+}
+
+/// git sends the headers that it has along with a redirect; so it follows none.
+#[test]
+fn a_token_of_git_does_not_follow_a_redirect() {
+    let Some(repository) = Repository::new("git_redirect") else { return };
+    let (bench, other) = (Bench::new(), WebServer::start());
+    repository.serve(&other);
+    bench.server.put(&format!("/r.git/{FIRST}"), redirect(other.url(&format!("/r.git/{FIRST}"))));
+    let id = format!("GIT_AUTH_TOKEN.{}", bench.server.host());
+    let ids = [id.as_str(), "GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"];
+    for id in ids {
+        let secret = secret(&bench, id);
+        bench.build("ADD http://@/r.git /src/\n", &[&secret, "--no-cache"]).expect_ok();
+        assert_eq!(file(&bench.files(), "/src/dir/a.txt").kind, Kind::File(b"two\n".to_vec()));
+        let (first, second) = (bench.server.asked(), other.asked());
+        assert!(told(&first) > 0 && !second.is_empty(), "{id}");
+        assert_eq!(told(&second), 0, "{id}: {second:?}");
+    }
+    // Nor do user and password of the address.
+    let lines = format!("ADD http://me:hunter2@{}/r.git#v1 /src/\n", bench.server.host());
+    let dockerfile = format!("FROM scratch\n{lines}");
+    let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
+    bench.server.asked();
+    bench.kiln.run(["build", "--no-cache", &text(context.path())]).expect_ok();
+    assert!(told(&bench.server.asked()) > 0);
+    assert_eq!(told(&other.asked()), 0);
+
+    // A server that wants to know who asks says so, and the build says why it does not.
+    let refusal = Page { status: 401, headers: vec![], ..Page::default() };
+    other.put(&format!("/r.git/{FIRST}"), refusal);
+    let secret = secret(&bench, "GIT_AUTH_TOKEN");
+    let words = ["redirects to", other.host(), "not told"];
+    bench.refuses("ADD http://@/r.git#v2 /src/\n", &[&secret], &words);
+    assert_eq!(told(&other.asked()), 0);
+}
+
+/// Within one server a redirect is as good as the address that it leads to.
+#[test]
+fn a_token_of_git_stays_with_its_server() {
+    let Some(repository) = Repository::new("git_moved") else { return };
+    let bench = Bench::new();
+    repository.serve(&bench.server);
+    bench.server.put(&format!("/old.git/{FIRST}"), redirect(format!("/new.git/{FIRST}")));
+    bench.server.put(&format!("/new.git/{FIRST}"), redirect(format!("/r.git/{FIRST}")));
+    let secret = secret(&bench, "GIT_AUTH_TOKEN");
+    bench.build("ADD http://@/old.git /src/\n", &[&secret]).expect_ok();
+    assert_eq!(file(&bench.files(), "/src/dir/a.txt").kind, Kind::File(b"two\n".to_vec()));
+    let asked = bench.server.asked();
+    assert_eq!(told(&asked), asked.len(), "{asked:?}");
+
+    // A way that leaves and returns was chosen by somebody else.
+    let other = WebServer::start();
+    let back = bench.server.url(&format!("/r.git/{FIRST}"));
+    other.put(&format!("/x.git/{FIRST}"), redirect(back));
+    let away = other.url(&format!("/x.git/{FIRST}"));
+    bench.server.put(&format!("/away.git/{FIRST}"), redirect(away));
+    bench.build("ADD http://@/away.git /src/\n", &[&secret, "--no-cache"]).expect_ok();
+    let asked = bench.server.asked();
+    let of_repository = asked.iter().filter(|asked| asked.path.starts_with("/r.git/"));
+    assert_eq!(told(&of_repository.cloned().collect::<Vec<_>>()), 0);
+    assert_eq!(told(&other.asked()), 0);
+}
+
+/// A repository names its submodules, and with them whom git asks.
+#[test]
+fn a_token_of_git_does_not_go_to_submodules_elsewhere() {
+    let Some(repository) = Repository::new("git_submodule") else { return };
+    let (bench, other) = (Bench::new(), WebServer::start());
+    repository.serve(&other);
+    let commit = repository.run(&["rev-parse", "HEAD"]);
+    let modules = format!("[submodule \"sub\"]\n\tpath = sub\n\turl = {}\n", other.url("/r.git"));
+    std::fs::write(repository.work().join(".gitmodules"), modules).unwrap();
+    repository.run(&["add", ".gitmodules"]);
+    repository.run(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},sub")]);
+    repository.run(&["commit", "-q", "-m", "text"]);
+    repository.serve(&bench.server);
+    for id in ["GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"] {
+        let secret = secret(&bench, id);
+        // A server of plain files gives no submodule with a part of its history, but is asked.
+        let run = bench.build("ADD http://@/r.git /src/\n", &[&secret, "--no-cache"]);
+        let asked = other.asked();
+        assert!(!asked.is_empty(), "{}", run.stderr);
+        assert_eq!(told(&asked), 0, "{id}: {asked:?}");
+        assert!(told(&bench.server.asked()) > 0, "{id}");
+    }
+}
+
+/// A download or a repository whose server is unwell once.
+#[test]
+fn a_source_may_go_wrong_once() {
+    use fixtures::FaultyProxy;
+    use fixtures::PassingFault as Fault;
+    let Some(repository) = Repository::new("source_faults") else { return };
+    let server = WebServer::start();
+    repository.serve(&server);
+    server.put("/file", Page { body: vec![b'x'; 5000], ..Page::default() });
+    let pin = fixtures::digest(&[b'x'; 5000]);
+    let (proxy, kiln) = (FaultyProxy::start(server.host()), kiln());
+    for line in [format!("ADD --checksum={pin} http://@/file /f"), "ADD http://@/r.git /r".into()] {
+        let dockerfile = format!("FROM scratch\n{}\n", line.replace('@', proxy.host()));
+        let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
+        let build = || kiln.run(["build", "--no-cache", "--progress=plain", &text(context.path())]);
+        proxy.fail_after(usize::MAX, Fault::Reset);
+        kiln.empty_root();
+        build().expect_ok();
+        let requests = proxy.asked().len();
+        assert!(requests > 0);
+        let mut faults = vec![Fault::Status(503, None), Fault::Reset, Fault::Cut];
+        // What git gets is checked by git, which has no second try for it.
+        if line.contains("checksum") {
+            faults.push(Fault::Garbled);
+        }
+        for fault in faults {
+            for count in 0..requests {
+                kiln.empty_root();
+                proxy.fail_after(count, fault);
+                let run = build();
+                assert!(run.ok(), "{line} {fault:?} {count}: {}", run.stderr);
+                assert!(proxy.has_failed(), "{line} {fault:?} {count}");
+            }
+        }
+    }
+}

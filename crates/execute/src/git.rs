@@ -6,6 +6,7 @@
 //! borrows the objects.
 
 mod command;
+mod remote;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::executor::{Executor, blocking};
 use crate::http::tree_of_own;
 use crate::{Error, Output};
 use command::Git;
+pub(crate) use remote::Remote;
 
 /// Where a fetched reference is kept.
 const FETCHED: &str = "refs/kiln/fetched";
@@ -74,7 +76,8 @@ impl Executor {
             return by_commit(source).map_err(failed);
         }
         let scratch = self.scratch_folder().await?;
-        let git = Git::new(self, source, scratch.path())?;
+        let remote = self.remote(source).await?;
+        let git = Git::new(self, source, &remote, scratch.path())?;
         let reference = match source.reference.as_str() {
             "" => git.default_branch().await?,
             text => text.to_owned(),
@@ -113,7 +116,8 @@ impl Executor {
         let mounts = self.cache_mounts().clone();
         let held = blocking(move || mounts.hold(&name, Sharing::Locked));
         let repository = held.await.map_err(|error| command::failed(source, error.to_string()))?;
-        let bare = Git::new(self, source, &repository.path)?;
+        let remote = self.remote(source).await?;
+        let bare = Git::new(self, source, &remote, &repository.path)?;
         fetch(&bare, &found, !source.fetch_by_commit).await?;
         let time = match source.mtime {
             GitMtime::Checkout => self.now(),
@@ -121,15 +125,22 @@ impl Executor {
         };
         let keep = source.keep_git_dir && source.subdir.is_empty();
         if keep {
-            check_out_with_repository(self, source, &found, &bare, &work).await?;
+            let git = Git::new(self, source, &remote, &work.join(".git"))?;
+            check_out_with_repository(git, source, &found, &bare, &work).await?;
         } else {
-            check_out(self, source, &found, &repository.path, &work).await?;
+            let git = Git::new(self, source, &remote, &work.with_file_name("git"))?;
+            check_out(git, source, &found, &repository.path, &work).await?;
         }
         drop(repository);
         let remote = source.clone();
         let tree = blocking(move || tree_of(&work, keep, time, &remote)).await?;
         self.sources().keep(scratch);
         Ok(Arc::new(tree))
+    }
+
+    async fn remote(&self, source: &GitSource) -> Result<Remote, Error> {
+        let cell = self.sources().remotes.of(source);
+        cell.get_or_try_init(|| Remote::of(self, source)).await.cloned()
     }
 
     async fn scratch_folder(&self) -> Result<ScratchFolder, Error> {
@@ -219,14 +230,14 @@ async fn fetch(git: &Git, found: &Resolved, by_name: bool) -> Result<(), Error> 
 
 /// A checkout alone: its repository stays outside.
 async fn check_out(
-    executor: &Executor,
+    git: Git,
     source: &GitSource,
     found: &Resolved,
     bare: &Path,
     work: &Path,
 ) -> Result<(), Error> {
-    let folder = work.with_file_name("git");
-    let git = Git::new(executor, source, &folder)?.with_work_tree(work)?;
+    let git = git.with_work_tree(work)?;
+    let folder = git.folder();
     git.init(false, found.object.len()).await?;
     let borrow = || -> std::io::Result<()> {
         let mut path = bare.join("objects").into_os_string().into_encoded_bytes();
@@ -245,15 +256,15 @@ async fn check_out(
 
 /// A checkout with a `.git` of its own, as BuildKit makes it: one commit deep, its head detached.
 async fn check_out_with_repository(
-    executor: &Executor,
+    git: Git,
     source: &GitSource,
     found: &Resolved,
     bare: &Git,
     work: &Path,
 ) -> Result<(), Error> {
     bare.run(&["update-ref", "--no-deref", "refs/kiln/checkout", &found.object]).await?;
-    let folder = work.join(".git");
-    let git = Git::new(executor, source, &folder)?.with_work_tree(work)?;
+    let git = git.with_work_tree(work)?;
+    let folder = git.folder();
     git.init(false, found.object.len()).await?;
     let name = match source.reference.as_str() {
         _ if source.fetch_by_commit => &found.reference,

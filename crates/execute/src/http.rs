@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text, shown_url};
+use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text};
 use jiff::fmt::strtime;
-use oci::Digest;
+use oci::{Digest, WebAddress, shown_text};
 use registry::{Secret, WebAnswer, WebRequest};
 use serde::{Deserialize, Serialize};
 use store::tree::{Content, Node, NodeKind};
@@ -25,6 +25,8 @@ use crate::{Error, Output};
 const MEMO: &str = "http";
 /// Chunks on the way from the network to the disk.
 const CHUNKS: usize = 16;
+/// How often a download is begun that breaks off, or is not what it should be.
+const MOST_ATTEMPTS: u32 = 3;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(200);
 /// `http.TimeFormat` of Go.
@@ -87,14 +89,26 @@ impl Executor {
     }
 
     async fn download_now(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
+        let mut attempt = 1;
+        loop {
+            match self.download_once(id, source).await {
+                Err(Attempt::Again(_)) if attempt < MOST_ATTEMPTS => attempt += 1,
+                Err(Attempt::Again(error) | Attempt::Failed(error)) => return Err(error),
+                Ok(download) => return Ok(download),
+            }
+        }
+    }
+
+    async fn download_once(&self, id: StepId, source: &HttpSource) -> Result<Download, Attempt> {
         let key = Digest::of(&source.url);
         let known = self.known_download(key).await?;
-        if let (Some((known, file)), Some(checksum)) = (&known, source.checksum)
-            && known.digest == checksum
-        {
-            return Download::of(known, file.clone());
+        // Of a file that is pinned to another digest, the server is not asked whether it changed.
+        let pinned = |found: &Known| source.checksum.is_none_or(|digest| digest == found.digest);
+        let known = known.filter(|(found, _)| pinned(found));
+        if let (Some((known, file)), Some(_)) = (&known, source.checksum) {
+            return Ok(Download::of(known, file.clone())?);
         }
-        let failed = |reason: String| Error::Download { url: shown_url(&source.url), reason };
+        let failed = |reason: String| failed(source, reason);
         let etag = known.as_ref().and_then(|(known, _)| known.etag.as_deref());
         let request = WebRequest {
             url: &source.url,
@@ -105,18 +119,20 @@ impl Executor {
         let answer = client.web(&request).await.map_err(|error| failed(chain_text(&error)))?;
         let same = answer.etag().is_none_or(|tag| Some(tag) == etag);
         match (answer.status(), known) {
-            (304, Some((known, file))) if same => {
-                return checked(source, Download::of(&known, file)?);
-            }
+            (304, Some((known, file))) if same => return Ok(Download::of(&known, file)?),
             (200..=299, Some((known, file))) if answer.etag().is_some() && same => {
-                return checked(source, Download::of(&known, file)?);
+                return Ok(Download::of(&known, file)?);
             }
             (200..=299, _) => {}
-            (status, _) => return Err(failed(format!("invalid response status {status}"))),
+            (status, _) => return Err(failed(format!("invalid response status {status}")).into()),
         }
         let etag = answer.etag().map(str::to_owned);
         let modified = answer.last_modified().and_then(seconds_of);
         let (digest, _) = self.receive(id, source, answer).await?;
+        if let Some(expected) = source.checksum.filter(|expected| *expected != digest) {
+            let reason = format!("digest mismatch: {digest} (expected: {expected})");
+            return Err(Attempt::Again(failed(reason)));
+        }
         let store = self.store().clone();
         let download = blocking(move || {
             let known = Known { digest, etag, modified };
@@ -125,9 +141,8 @@ impl Executor {
                 store.db().memo_put(MEMO, &[(key.as_bytes(), &value)])?;
             }
             Download::of(&known, file)
-        })
-        .await?;
-        checked(source, download)
+        });
+        Ok(download.await?)
     }
 
     /// What is known of an address, if its file is here.
@@ -152,9 +167,10 @@ impl Executor {
         id: StepId,
         source: &HttpSource,
         mut answer: WebAnswer,
-    ) -> Result<(Digest, u64), Error> {
-        let failed = |reason: String| Error::Download { url: shown_url(&source.url), reason };
-        let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())?;
+    ) -> Result<(Digest, u64), Attempt> {
+        let failed = |reason: String| failed(source, reason);
+        let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())
+            .map_err(Error::from)?;
         let (sender, mut chunks) = tokio::sync::mpsc::channel::<Option<Bytes>>(CHUNKS);
         let write = blocking(move || {
             while let Some(chunk) = chunks.blocking_recv() {
@@ -169,7 +185,8 @@ impl Executor {
         let read = async move {
             let mut told = Told::new(self, id, source, answer.length());
             loop {
-                let chunk = answer.chunk().await.map_err(|error| failed(chain_text(&error)))?;
+                let chunk = answer.chunk().await;
+                let chunk = chunk.map_err(|error| Attempt::Again(failed(chain_text(&error))))?;
                 let end = chunk.is_none();
                 told.more(chunk.as_ref().map_or(0, Bytes::len));
                 // The writer is gone only with an error, which is told below.
@@ -180,21 +197,21 @@ impl Executor {
             told.done();
             // Dropped only now: the writer waits for the end.
             drop(sender);
-            Ok::<(), Error>(())
+            Ok::<(), Attempt>(())
         };
         let (written, read) = tokio::join!(write, read);
         read?;
         match written {
             Ok(Some(written)) => Ok(written),
-            Ok(None) => Err(failed("it did not come whole".into())),
-            Err(SinkError::Store(error)) => Err(error.into()),
-            Err(SinkError::Io(error)) => Err(failed(error.to_string())),
+            Ok(None) => Err(failed("it did not come whole".into()).into()),
+            Err(SinkError::Store(error)) => Err(Error::from(error).into()),
+            Err(SinkError::Io(error)) => Err(failed(error.to_string()).into()),
         }
     }
 
     /// The `Authorization` that the caller lends for a host.
     fn authorization(&self, url: &str) -> Option<Secret> {
-        let host = host_name(url);
+        let host = url.parse::<WebAddress>().ok()?.host().to_owned();
         let secret = |name: String| {
             let value = self.lent().secrets.get(&name)?;
             let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
@@ -218,13 +235,20 @@ impl Download {
     }
 }
 
-fn checked(source: &HttpSource, download: Download) -> Result<Download, Error> {
-    match source.checksum {
-        Some(expected) if expected != download.digest => Err(Error::Download {
-            url: shown_url(&source.url),
-            reason: format!("digest mismatch: {} (expected: {expected})", download.digest),
-        }),
-        _ => Ok(download),
+fn failed(source: &HttpSource, reason: String) -> Error {
+    Error::Download { url: shown_text(&source.url), reason }
+}
+
+/// Why a download did not come.
+enum Attempt {
+    /// It broke off, or was not what it should be: it may come the next time.
+    Again(Error),
+    Failed(Error),
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -233,17 +257,6 @@ pub(crate) fn tree_of_own() -> Result<Tree, Error> {
     let mut tree = Tree::new();
     tree.apply_layer(Digest::of(""), &LayerIndex::from_entries(Vec::new()))?;
     Ok(tree)
-}
-
-/// The host of an address, without port.
-fn host_name(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.split(':').next().unwrap_or_default(),
-    }
 }
 
 /// A time as HTTP writes it, in any of the three ways that it ever had.
@@ -370,14 +383,5 @@ mod tests {
             assert_eq!(seconds_of(text), Some(784_111_777), "{text}");
         }
         assert_eq!(seconds_of("yesterday"), None);
-    }
-
-    #[test]
-    fn hosts_of_addresses() {
-        for (url, host) in
-            [("https://u:p@h.io:8443/a/b?sig=1#x", "h.io"), ("http://[::1]:80/f", "::1")]
-        {
-            assert_eq!(host_name(url), host);
-        }
     }
 }

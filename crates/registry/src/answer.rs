@@ -17,12 +17,19 @@ const MOST_SAID: u64 = 64 << 10;
 /// Most of an error's text that is shown, in characters.
 const MOST_SHOWN: usize = 400;
 
+/// Who asked, and whose credentials were used for it.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub registry: String,
+    pub user: Option<String>,
+}
+
 /// An answer whose body is still to be read.
 pub(crate) struct Answer {
     pub response: reqwest::Response,
     /// Host and port of who answered.
     pub host: String,
-    /// Whether it is the registry that was asked, not one that it sent us to.
+    /// Whether it is who was asked, not one that it sent us to.
     pub own: bool,
     pub idle: Duration,
     pub counters: Arc<Counters>,
@@ -81,13 +88,16 @@ impl Answer {
         let _ = self.bytes(MOST_SAID, "").await;
     }
 
-    /// The error that this answer is. `user` is who asked.
-    pub(crate) async fn refusal(self, what: &str, user: Option<String>) -> Error {
+    /// The error that this answer is.
+    pub(crate) async fn refusal(self, what: &str, asked: Asked) -> Error {
         let (status, host, what) = (self.status(), self.host.clone(), what.to_owned());
         let body = self.bytes(MOST_SAID, "").await.unwrap_or_default();
         let message = message(&body);
         match status {
-            StatusCode::UNAUTHORIZED => Error::Unauthorized { host, user, what, message },
+            StatusCode::UNAUTHORIZED => {
+                let Asked { registry, user } = asked;
+                Error::Unauthorized { host, registry, user, what, message }
+            }
             StatusCode::FORBIDDEN => Error::Denied { host, what, message },
             StatusCode::NOT_FOUND => Error::NotFound { host, what, message },
             _ => Error::Refused { host, status: status.as_u16(), what, message },

@@ -397,7 +397,7 @@ impl Question<'_> {
             if !status.is_success() {
                 let about_user = matches!(status.as_u16(), 401 | 403);
                 let what = if about_user { &self.ask.what } else { &send.what };
-                return Err(answer.refusal(what, self.user.clone()).await);
+                return Err(answer.refusal(what, self.ask.asked(self.user.clone())).await);
             }
             let host = answer.host.clone();
             let body = answer.bytes(MOST_TOKEN, "the answer of a token service").await?;

@@ -43,6 +43,8 @@ pub enum Error {
     Unauthorized {
         /// Who refuses.
         host: String,
+        /// The registry whose credentials were wanted, by its name in references.
+        registry: String,
         /// Who is refused; none without credentials.
         user: Option<String>,
         /// What was asked for.
@@ -194,7 +196,7 @@ impl Error {
     }
 
     /// Whether there was no way to the host, or none to be trusted.
-    pub(crate) fn is_about_the_way(&self) -> bool {
+    pub fn is_about_the_way(&self) -> bool {
         matches!(self, Error::Reach { .. } | Error::Untrusted { .. } | Error::Silent { .. })
     }
 

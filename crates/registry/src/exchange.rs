@@ -10,7 +10,7 @@ use oci::Repository;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, StatusCode, Url};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Asked};
 use crate::auth::{self, Scopes};
 use crate::client::Client;
 use crate::error::is_final;
@@ -107,6 +107,11 @@ impl Ask<'_> {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
+    pub(crate) fn asked(&self, user: Option<String>) -> Asked {
+        let repository = self.endpoint.repository(self.repository);
+        Asked { registry: repository.host().to_owned(), user }
+    }
+
     pub(crate) fn protocol(&self, reason: impl Into<String>) -> Error {
         Error::Protocol {
             host: self.endpoint.authority.clone(),
@@ -168,7 +173,7 @@ impl Client {
             StatusCode::UNAUTHORIZED => auth::user(self, ask).await,
             _ => None,
         };
-        answer.refusal(&ask.what, user).await
+        answer.refusal(&ask.what, ask.asked(user)).await
     }
 
     /// Asks once, and again when a 401 says how, or when it turns out how to talk.
@@ -271,7 +276,7 @@ impl Client {
             if send.method != Method::GET {
                 *request.body_mut() = Some(send.body.clone().into());
             }
-            let answer = self.send(client, request, false, &Payload::EMPTY).await?;
+            let answer = self.send(client, request, way.is_home(), &Payload::EMPTY).await?;
             let refused = |reason: &str| Error::Protocol {
                 host: answer.host.clone(),
                 what: send.what.clone(),

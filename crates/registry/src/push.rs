@@ -8,12 +8,15 @@
 
 use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use oci::{Descriptor, Digest, Repository};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, StatusCode};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio_util::io::StreamReader;
 
 use crate::auth::Scopes;
 use crate::client::{Client, Presence};
@@ -42,6 +45,26 @@ impl BlobSource for Bytes {
         let mut reader = io::Cursor::new(self.clone());
         reader.set_position(offset);
         ready(Ok(reader))
+    }
+}
+
+/// A blob that another repository has.
+struct Elsewhere<'a> {
+    client: &'a Client,
+    repository: &'a Repository,
+    descriptor: &'a Descriptor,
+}
+
+impl BlobSource for Elsewhere<'_> {
+    type Reader = Pin<Box<dyn AsyncRead + Send>>;
+
+    async fn open(&self, offset: u64) -> io::Result<Self::Reader> {
+        let stream = self.client.blob(self.repository, self.descriptor).await;
+        let stream = stream.map_err(io::Error::other)?.map_err(io::Error::other);
+        let mut reader = StreamReader::new(stream);
+        // Only an upload that broke off begins further on.
+        tokio::io::copy(&mut (&mut reader).take(offset), &mut tokio::io::sink()).await?;
+        Ok(Box::pin(reader))
     }
 }
 
@@ -150,6 +173,22 @@ impl Client {
         bytes: Bytes,
     ) -> Result<()> {
         self.push_blob(repository, descriptor, &bytes, &[], Expect::New).await.map(drop)
+    }
+
+    /// Makes sure that a repository has a blob of another one, which may be of another registry:
+    /// then the bytes come through here.
+    ///
+    /// # Errors
+    /// As [`Client::push_blob`].
+    pub async fn copy_blob(
+        &self,
+        from: &Repository,
+        to: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<Pushed> {
+        let source = Elsewhere { client: self, repository: from, descriptor };
+        let others = std::slice::from_ref(from);
+        self.push_blob(to, descriptor, &source, others, Expect::Unknown).await
     }
 
     async fn find(

@@ -1,6 +1,8 @@
 //! Files of servers that are no registries: `ADD https://…`.
 
+use base64::Engine as _;
 use bytes::Bytes;
+use oci::WebAddress;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED,
 };
@@ -38,11 +40,12 @@ impl Client {
             setting: "address of a download".into(),
             reason: reason.into(),
         };
-        let mut url: Url = request.url.parse().map_err(|_| refused("it is not a URL"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(refused("it is neither http: nor https:"));
-        }
-        let basic = user_of(&mut url);
+        let address = request.url.parse::<WebAddress>();
+        let mut address = address.map_err(|error| refused(&error.to_string()))?;
+        let basic = address.take_user().map(|pair| {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+            Secret::new(format!("Basic {encoded}"))
+        });
         let mut headers = HeaderMap::new();
         // As Go's client asks: some servers compress whatever is asked.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -61,7 +64,7 @@ impl Client {
         };
         let send = Send {
             method: Method::GET,
-            url,
+            url: address.into(),
             headers,
             authorization,
             body: Bytes::new(),
@@ -72,42 +75,6 @@ impl Client {
         };
         self.bare(&send, async |answer| Ok(WebAnswer { answer })).await
     }
-}
-
-/// Takes user and password out of an address: they become a header.
-fn user_of(url: &mut Url) -> Option<Secret> {
-    use base64::Engine as _;
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let (user, password) = (decode(url.username()), decode(url.password().unwrap_or_default()));
-    // Addresses with a host can always lose their user.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    let mut pair = user;
-    pair.push(b':');
-    pair.extend(password);
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    Some(Secret::new(format!("Basic {encoded}")))
-}
-
-fn decode(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(code) if byte == b'%' => {
-                bytes.push(code);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 impl WebAnswer {
@@ -141,6 +108,12 @@ impl WebAnswer {
     /// The address that answered, at the end of all redirects.
     pub fn url(&self) -> &Url {
         self.answer.response.url()
+    }
+
+    /// Whether no redirect led away from the origin that was asked: who asked was told to whoever
+    /// answered.
+    pub fn is_of_origin(&self) -> bool {
+        self.answer.own
     }
 
     /// The next bytes of the body; none at its end.

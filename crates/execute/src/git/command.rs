@@ -3,16 +3,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
-use base64::Engine as _;
-use graph::{GitSource, shown_url};
+use graph::GitSource;
+use oci::shown_text;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use super::remote::Remote;
 use crate::Error;
 use crate::executor::Executor;
 use crate::ssh::{Forward, SocketOwner, SshAgent, own_ids};
 
+/// How often a server is asked that does not answer as it should.
+const MOST_ATTEMPTS: u32 = 4;
+/// How long is waited before it is asked again the first time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Most that is read of what git prints, in bytes.
 const MOST_SAID: u64 = 4 << 20;
 /// Most of its complaints that is shown, in characters.
@@ -119,27 +125,15 @@ pub(super) struct Git {
     folder: PathBuf,
     work_tree: Option<PathBuf>,
     source: GitSource,
-    /// Settings of this repository, credentials among them: by environment, since arguments can
-    /// be seen by every process.
-    settings: Vec<(String, String)>,
+    remote: Remote,
     agent: Option<Agent>,
     /// Host keys that the caller knows.
     known_hosts: Option<PathBuf>,
-    /// What must not be shown.
-    secrets: Vec<String>,
 }
 
 /// An error about a repository.
 pub(super) fn failed(source: &GitSource, reason: String) -> Error {
-    Error::Git { remote: shown_remote(source), reason }
-}
-
-fn shown_remote(source: &GitSource) -> String {
-    // A user of ssh is no secret, and needed.
-    match source.remote.starts_with("http") {
-        true => shown_url(&source.remote),
-        false => source.remote.clone(),
-    }
+    Error::Git { remote: shown_text(&source.remote), reason }
 }
 
 impl Git {
@@ -147,61 +141,22 @@ impl Git {
     pub(super) fn new(
         executor: &Executor,
         source: &GitSource,
+        remote: &Remote,
         folder: &Path,
     ) -> Result<Self, Error> {
-        let mut git = Self {
+        let is_web = source.remote.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"));
+        let agent = match is_web || source.remote.starts_with("git://") {
+            true => None,
+            false => Some(Agent::of(executor)?),
+        };
+        Ok(Self {
             folder: folder.into(),
             work_tree: None,
             source: source.clone(),
-            settings: Vec::new(),
-            agent: None,
+            remote: remote.clone(),
+            agent,
             known_hosts: executor.lent().known_hosts.clone(),
-            secrets: Vec::new(),
-        };
-        if let Some((_, rest)) = source.remote.split_once("://")
-            && source.remote.starts_with("http")
-        {
-            let authority = rest.split('/').next().unwrap_or_default();
-            if let Some((user, _)) = authority.rsplit_once('@') {
-                let password = user.split_once(':').map_or(user, |(_, password)| password);
-                git.secrets.extend([user.to_owned(), password.to_owned()]);
-            }
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            git.lend(executor, host)?;
-        } else if !source.remote.starts_with("git://") {
-            git.agent = Some(Agent::of(executor)?);
-        }
-        Ok(git)
-    }
-
-    /// Takes the first of the secrets that are for this host, as BuildKit does.
-    fn lend(&mut self, executor: &Executor, host: &str) -> Result<(), Error> {
-        let secrets = &executor.lent().secrets;
-        for (name, is_token) in [
-            (format!("GIT_AUTH_HEADER.{host}"), false),
-            (format!("GIT_AUTH_TOKEN.{host}"), true),
-            ("GIT_AUTH_HEADER".to_owned(), false),
-            ("GIT_AUTH_TOKEN".to_owned(), true),
-        ] {
-            let Some(value) = secrets.get(&name) else { continue };
-            let text = std::str::from_utf8(value).ok().map(str::trim_end);
-            let text = text.filter(|text| !text.contains(['\0', '\n', '\r']));
-            let text = text.ok_or_else(|| Error::SecretNotText { id: name.clone() })?;
-            let header = match is_token {
-                true => {
-                    let pair = format!("x-access-token:{text}");
-                    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-                    self.secrets.push(encoded.clone());
-                    format!("basic {encoded}")
-                }
-                false => text.to_owned(),
-            };
-            self.secrets.push(text.to_owned());
-            let key = format!("http.{}.extraheader", scope(&self.source.remote));
-            self.settings.push((key, format!("Authorization: {header}")));
-            break;
-        }
-        Ok(())
+        })
     }
 
     /// The same repository with files in `work_tree`, which is made.
@@ -220,7 +175,7 @@ impl Git {
     }
 
     pub(super) fn shown_remote(&self) -> String {
-        shown_remote(&self.source)
+        shown_text(&self.source.remote)
     }
 
     /// Makes the repository; `digits` is the length of its objects' names.
@@ -242,7 +197,7 @@ impl Git {
 
     fn append_origin(&self) -> io::Result<()> {
         use std::io::Write as _;
-        let quoted = self.source.remote.replace('\\', "\\\\").replace('"', "\\\"");
+        let quoted = self.remote.address.replace('\\', "\\\\").replace('"', "\\\"");
         if quoted.contains(['\n', '\0']) {
             return Err(io::Error::other("the address has characters that none has"));
         }
@@ -252,13 +207,16 @@ impl Git {
 
     /// The name of the branch that the server's HEAD is.
     pub(super) async fn default_branch(&self) -> Result<String, Error> {
-        let said = self.ask(&["ls-remote", "--symref", "--", "source", "HEAD"]).await?;
-        let branch = said.lines().find_map(|line| line.strip_prefix("ref: refs/heads/"));
-        let branch = branch.and_then(|line| line.split_whitespace().next());
-        match branch.filter(|branch| !branch.starts_with('-')) {
-            Some(branch) => Ok(branch.into()),
-            None => Err(self.failed("could not find default branch for repository".into())),
+        // Of a server of plain files, git does not tell that it did not get the name.
+        for _ in 1..MOST_ATTEMPTS {
+            let said = self.ask(&["ls-remote", "--symref", "--", "source", "HEAD"]).await?;
+            let branch = said.lines().find_map(|line| line.strip_prefix("ref: refs/heads/"));
+            let branch = branch.and_then(|line| line.split_whitespace().next());
+            if let Some(branch) = branch.filter(|branch| !branch.starts_with('-')) {
+                return Ok(branch.into());
+            }
         }
+        Err(self.failed("could not find default branch for repository".into()))
     }
 
     /// Objects and names that the server has for a reference.
@@ -318,8 +276,21 @@ impl Git {
         self.ask(args).await.map(drop)
     }
 
-    /// Runs git for what it prints.
+    /// Runs git for what it prints. What a server could do the next time is asked for again.
     async fn ask(&self, args: &[&str]) -> Result<String, Error> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MOST_ATTEMPTS {
+            match self.ask_once(args).await {
+                Err(Error::Git { reason, .. }) if is_passing(&reason) => {}
+                done => return done,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 4;
+        }
+        self.ask_once(args).await
+    }
+
+    async fn ask_once(&self, args: &[&str]) -> Result<String, Error> {
         let mut command = self.command();
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -343,7 +314,23 @@ impl Git {
             return Err(self.failed(reason.into()));
         }
         let what = args.first().copied().unwrap_or_default();
-        Err(self.failed(format!("git {what}: {said}")))
+        let hint = self.hint(&said);
+        Err(self.failed(format!("git {what}: {said}{hint}")))
+    }
+
+    /// What credentials have to do with a failure.
+    fn hint(&self, said: &str) -> String {
+        match &self.remote.moved_to {
+            Some(to) => format!(
+                "; it redirects to `{to}`, which is not told the credentials for another address: \
+                 give that address"
+            ),
+            None if said.contains("returned error: 30") => {
+                "; redirects are not followed with credentials: give the address that it leads to"
+                    .into()
+            }
+            None => String::new(),
+        }
     }
 
     fn command(&self) -> Command {
@@ -377,9 +364,10 @@ impl Git {
         if let Some(agent) = &self.agent {
             command.env("SSH_AUTH_SOCK", agent.path());
         }
-        let source = [("remote.source.url".to_owned(), self.source.remote.clone())];
+        let source = [("remote.source.url".to_owned(), self.remote.address.clone())];
         let fixed = SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let settings: Vec<_> = fixed.chain(source).chain(self.settings.iter().cloned()).collect();
+        // By environment: arguments can be seen by every process.
+        let settings: Vec<_> = fixed.chain(source).chain(self.remote.settings()).collect();
         command.env("GIT_CONFIG_COUNT", settings.len().to_string());
         for (index, (key, value)) in settings.into_iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{index}"), key);
@@ -390,10 +378,13 @@ impl Git {
 
     /// What git says, without secrets and what could steer a terminal.
     fn clean(&self, said: &str) -> String {
-        let mut said = said.replace(&self.source.remote, &self.shown_remote());
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            said = said.replace(secret, "[secret]");
+        let mut said = said.to_owned();
+        for secret in self.remote.login.iter().flat_map(|login| &login.secrets) {
+            if !secret.reveal().is_empty() {
+                said = said.replace(secret.reveal(), "[secret]");
+            }
         }
+        let said = shown_text(&said);
         // ssh puts `@` around a heading.
         let lines = said.lines().map(|line| line.trim().trim_matches('@').trim());
         let lines = lines.filter(|line| !line.is_empty());
@@ -402,13 +393,24 @@ impl Git {
     }
 }
 
-/// Where credentials go: the repository; of GitHub, all of it, since private submodules are usual
-/// there.
-fn scope(remote: &str) -> &str {
-    ["https://github.com/", "https://www.github.com/"]
-        .into_iter()
-        .find(|prefix| remote.starts_with(prefix))
-        .unwrap_or(remote)
+/// Whether a server may do the next time what it did not do, by what git says of it.
+fn is_passing(said: &str) -> bool {
+    let status = said.split("returned error: ").nth(1).and_then(|rest| rest.get(..3));
+    let status = status.and_then(|digits| digits.parse::<u16>().ok());
+    let broken = [
+        "Connection reset",
+        "Empty reply from server",
+        "early EOF",
+        "unexpected disconnect",
+        "the remote end hung up",
+        "transfer closed with",
+        "bytes missing",
+        "Recv failure",
+    ];
+    match status {
+        Some(status) => status == 429 || (500..600).contains(&status) && status != 501,
+        None => broken.iter().any(|word| said.contains(word)),
+    }
 }
 
 /// The folder, or the nearest above it that is there.

@@ -1,0 +1,193 @@
+//! Where a repository is, and who asks there.
+//!
+//! git sends a header that it is given to wherever a redirect leads (`http_init` of git's `http.c`
+//! takes the headers of the first address for all). So redirects are followed here, before git is
+//! started, and git itself follows none to where credentials go.
+
+use base64::Engine as _;
+use graph::GitSource;
+use oci::{WebAddress, shown_text};
+use registry::{Secret, WebRequest};
+
+use super::command::failed;
+use crate::Error;
+use crate::executor::Executor;
+
+/// What git asks first, and asks a server's redirect by (gitprotocol-http, "smart server").
+const FIRST: &str = "info/refs";
+const SERVICE: &str = "service=git-upload-pack";
+
+/// A repository's address as git gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    /// Without user and password.
+    pub(super) address: String,
+    pub(super) login: Option<Login>,
+    /// Another origin that it led to, which is not told who asks.
+    pub(super) moved_to: Option<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    /// The value of the header `Authorization`.
+    pub(super) header: Secret,
+    /// Addresses below this one are told.
+    pub(super) scope: String,
+    /// What else must not be shown.
+    pub(super) secrets: Vec<Secret>,
+}
+
+impl Remote {
+    /// The address of a source, at the end of its redirects, with the credentials that the caller
+    /// lends for it.
+    ///
+    /// # Errors
+    /// If the address is none, or what is lent for it is no text.
+    pub(crate) async fn of(executor: &Executor, source: &GitSource) -> Result<Self, Error> {
+        let is_web = ["http://", "https://"].into_iter().any(|scheme| {
+            source.remote.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme))
+        });
+        if !is_web {
+            let address = source.remote.clone();
+            return Ok(Self { address, login: None, moved_to: None });
+        }
+        let address = source.remote.parse::<WebAddress>();
+        let mut address = address.map_err(|error| failed(source, error.to_string()))?;
+        let user = address.take_user();
+        let login = match lent(executor, &address)? {
+            Some(login) => Some(login),
+            None => user.map(|pair| of_user(&address, &pair)),
+        };
+        let remote = Self { address: address.as_str().to_owned(), login, moved_to: None };
+        match &remote.login {
+            Some(_) => remote.at_its_end(executor, &address).await,
+            // git follows redirects itself: it has nothing to tell.
+            None => Ok(remote),
+        }
+    }
+
+    /// Where redirects lead to. A server that does not answer says so to git.
+    async fn at_its_end(mut self, executor: &Executor, from: &WebAddress) -> Result<Self, Error> {
+        let url = format!("{}/{FIRST}?{SERVICE}", self.address.trim_end_matches('/'));
+        let authorization = self.login.as_ref().map(|login| login.header.clone());
+        let request = WebRequest { url: &url, authorization, known: None };
+        let Ok(answer) = executor.client().web(&request).await else { return Ok(self) };
+        let mut end = answer.url().clone();
+        if end.as_str() == url {
+            return Ok(self);
+        }
+        let (path, query) = (end.path().to_owned(), end.query().unwrap_or_default().to_owned());
+        let Some(base) = path.strip_suffix(FIRST).filter(|_| query == SERVICE) else {
+            return Ok(self);
+        };
+        end.set_path(base.trim_end_matches('/'));
+        end.set_query(None);
+        self.address = end.into();
+        if !answer.is_of_origin() {
+            self.moved_to = Some(shown_text(&self.address));
+            self.login = None;
+        } else if let Some(login) = &mut self.login
+            && login.scope == from.as_str()
+        {
+            login.scope = self.address.clone();
+        }
+        Ok(self)
+    }
+
+    /// Settings by which git tells the server who asks, and nobody else.
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        let Some(Login { header, scope, .. }) = &self.login else { return Vec::new() };
+        vec![
+            (format!("http.{scope}.extraheader"), format!("Authorization: {}", header.reveal())),
+            (format!("http.{scope}.followRedirects"), "false".into()),
+        ]
+    }
+}
+
+/// The first of the secrets that are for this server, as BuildKit takes them.
+fn lent(executor: &Executor, address: &WebAddress) -> Result<Option<Login>, Error> {
+    let secrets = &executor.lent().secrets;
+    let (host, with_port) = (address.authority(), address.authority_with_port());
+    for (name, is_token) in [
+        (format!("GIT_AUTH_HEADER.{host}"), false),
+        (format!("GIT_AUTH_HEADER.{with_port}"), false),
+        (format!("GIT_AUTH_TOKEN.{host}"), true),
+        (format!("GIT_AUTH_TOKEN.{with_port}"), true),
+        ("GIT_AUTH_HEADER".to_owned(), false),
+        ("GIT_AUTH_TOKEN".to_owned(), true),
+    ] {
+        let Some(value) = secrets.get(&name) else { continue };
+        let text = std::str::from_utf8(value).ok().map(str::trim_end);
+        let text = text.filter(|text| !text.contains(['\0', '\n', '\r']));
+        let text = text.ok_or_else(|| Error::SecretNotText { id: name.clone() })?;
+        let mut shown = vec![Secret::new(text)];
+        let header = match is_token {
+            true => {
+                let encoded = base64(format!("x-access-token:{text}").as_bytes());
+                shown.push(Secret::new(encoded.clone()));
+                format!("basic {encoded}")
+            }
+            false => text.to_owned(),
+        };
+        let scope = scope(address);
+        return Ok(Some(Login { header: Secret::new(header), scope, secrets: shown }));
+    }
+    Ok(None)
+}
+
+/// The user in an address, who asks for what is relative to it too.
+fn of_user(address: &WebAddress, pair: &[u8]) -> Login {
+    let encoded = base64(pair);
+    let text = String::from_utf8_lossy(pair);
+    let (user, password) = text.split_once(':').unwrap_or((&text, ""));
+    let secrets = [user, password, encoded.as_str()].map(Secret::new).into();
+    Login { header: Secret::new(format!("Basic {encoded}")), scope: address.origin(), secrets }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Where credentials go: the repository; of GitHub, all of it, since private submodules are usual
+/// there.
+fn scope(address: &WebAddress) -> String {
+    match address.authority().as_str() {
+        "github.com" | "www.github.com" if address.origin().starts_with("https:") => {
+            address.origin()
+        }
+        _ => address.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_go_to_the_repository() {
+        for (address, expected) in [
+            ("https://github.com/o/r.git", "https://github.com/"),
+            ("http://github.com/o/r.git", "http://github.com/o/r.git"),
+            ("https://github.com.example.com/o/r.git", "https://github.com.example.com/o/r.git"),
+            ("https://github.com@example.com/r.git", "https://github.com@example.com/r.git"),
+            ("https://h:8443/r.git", "https://h:8443/r.git"),
+        ] {
+            assert_eq!(scope(&address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn git_is_told_for_one_address_and_follows_none() {
+        let address: WebAddress = "https://h/r.git".parse().unwrap();
+        let login = of_user(&address, b"me:pw");
+        let remote = Remote { address: "x".into(), login: Some(login), moved_to: None };
+        assert!(!format!("{remote:?}").contains("bWU6cHc="));
+        let settings = remote.settings();
+        assert_eq!(
+            settings[0],
+            ("http.https://h/.extraheader".into(), "Authorization: Basic bWU6cHc=".into())
+        );
+        assert_eq!(settings[1], ("http.https://h/.followRedirects".into(), "false".into()));
+    }
+}
