@@ -60,7 +60,9 @@ fn login_checks_before_it_keeps() {
     assert!(!wrong.stderr.contains("not-the-password"), "{}", wrong.stderr);
     let folder = kiln.home().join(".docker");
     assert_eq!(entries(&folder), 0, "a wrong password was kept");
-    refuses(&kiln.run(["pull", &format!("{host}/library/busybox")]), &["anonymous"]);
+    let advice = format!("`kiln login {host}`");
+    let base = format!("{host}/library/busybox");
+    refuses(&kiln.run(["pull", &base]), &["anonymous", &advice]);
 
     let right = login(PASSWORD).expect_ok();
     assert_eq!(right.stdout, "Login Succeeded\n");
@@ -78,6 +80,112 @@ fn login_checks_before_it_keeps() {
 
     refuses(&kiln.run(["login", "--password-stdin", host]), &["needs `--username`"]);
     refuses(&kiln.run(["login", "-u", USER, host]), &["no terminal to ask on"]);
+}
+
+/// What `echo "$UNSET" > config.json` leaves, and a variable of a pipeline that is set to nothing.
+#[test]
+fn a_blank_configuration_is_none() {
+    let Some(registry) = registry("blank_config", Access::Password) else { return };
+    let (kiln, host) = (kiln(), registry.host());
+    let file = kiln.home().join(".docker/config.json");
+    let context = context_of(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let place = text(context.path());
+    for blank in ["", "\n", " \r\n"] {
+        std::fs::write(&file, blank).unwrap();
+        for line in [
+            &["build", &place][..],
+            &["docker", "build", &place],
+            &["docker", "buildx", "build", &place],
+            &["kaniko", "--context", &place, "--no-push"],
+            &["images"],
+            &["logout", host],
+        ] {
+            let mut command = kiln.command(line);
+            command.env("DOCKER_AUTH_CONFIG", blank);
+            fixtures::kiln::finish(command, b"").expect_ok();
+        }
+        kiln.login(host, USER, PASSWORD);
+        kiln.run(["pull", "-q", &format!("{host}/library/busybox")]).expect_ok();
+        std::fs::remove_file(&file).unwrap();
+    }
+    std::fs::write(&file, "no JSON").unwrap();
+    refuses(&kiln.run(["build", &place]), &["config.json", "is not docker's configuration"]);
+}
+
+/// As distribution's documentation makes them: `openssl req -x509`.
+#[test]
+fn a_certificate_that_signed_itself_is_trusted_where_it_is_named() {
+    let file = |name: &str| fixtures::source_tree().join("crates/registry/tests/tls").join(name);
+    let (certificate, key) = (file("self-signed.crt"), file("self-signed.key"));
+    let registry = match DockerRegistry::start_tls(Access::Open, &certificate, &key) {
+        Ok(registry) => registry,
+        Err(reason) if reason.contains("apt-get install") => {
+            return fixtures::skip("self_signed", &reason);
+        }
+        Err(reason) => panic!("{reason}"),
+    };
+    let (kiln, host) = (kiln(), registry.host());
+    let login = |variables: &[(&str, &str)]| {
+        let mut command = kiln.command(["login", "-u", USER, "--password-stdin", host]);
+        command.envs(variables.iter().copied());
+        fixtures::kiln::finish(command, b"x")
+    };
+    refuses(&login(&[]), &["signed itself", "certs.d", "SSL_CERT_FILE", host]);
+    let bundle = text(&certificate);
+    login(&[("SSL_CERT_FILE", &bundle)]).expect_ok();
+    login(&[("KILN_INSECURE_REGISTRIES", host)]).expect_ok();
+    let other = text(&file("self-signed-other.crt"));
+    refuses(&login(&[("SSL_CERT_FILE", &other)]), &["certs.d"]);
+
+    let image = format!("{host}/none");
+    let executor = |flag: &str| {
+        let context = context_of(&[("Dockerfile", &format!("FROM {image}\n"))]);
+        kiln.run(["kaniko", "--context", &text(context.path()), "--no-push", flag])
+    };
+    refuses(&executor(&format!("--registry-certificate={host}={bundle}")), &["not found"]);
+    refuses(&executor(&format!("--registry-certificate={host}={other}")), &["certs.d"]);
+
+    let folder = kiln.home().join(".docker/certs.d").join(host);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(&certificate, folder.join("ca.crt")).unwrap();
+    login(&[]).expect_ok();
+}
+
+/// An archive whose layer is not what its config says would be kept under a false name.
+#[test]
+fn an_archive_that_contradicts_itself_is_refused() {
+    use fixtures::tar::{Entry, Kind, write};
+    let file = |path: &str, bytes: &[u8]| Entry::new(path, Kind::File(bytes.to_vec()), 0o644);
+    let (good, other) = (write(&[file("a", b"good")]), write(&[file("a", b"other")]));
+    let zipped = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, &good).unwrap();
+        encoder.finish().unwrap()
+    };
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {}, "history": [],
+        "rootfs": {"type": "layers", "diff_ids": [fixtures::digest(&good)]},
+    });
+    let manifest = r#"[{"Config": "c.json", "RepoTags": ["loaded:1"], "Layers": ["l/layer.tar"]}]"#;
+    let archive = |layer: &[u8]| {
+        write(&[
+            file("c.json", config.to_string().as_bytes()),
+            file("l/layer.tar", layer),
+            file("manifest.json", manifest.as_bytes()),
+        ])
+    };
+    let kiln = kiln();
+    for layer in [&good, &zipped] {
+        let loaded = kiln.run_with_input(["load"], &archive(layer)).expect_ok();
+        assert!(loaded.stdout.contains("loaded:1"), "{}", loaded.stdout);
+        kiln.run(["rmi", "loaded:1"]).expect_ok();
+    }
+    let spoiled = [&zipped[..zipped.len() / 2], &[0; 9]].concat();
+    for layer in [&other, &spoiled, &Vec::new()] {
+        let refused = kiln.run_with_input(["load"], &archive(layer));
+        refuses(&refused, &["the layer `sha256:"]);
+        assert!(!kiln.run(["images"]).stdout.contains("loaded"));
+    }
 }
 
 #[test]

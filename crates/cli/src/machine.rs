@@ -219,11 +219,11 @@ pub fn description() -> String {
 pub fn login_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.find_map(|cause| match cause.downcast_ref::<registry::Error>()? {
-        registry::Error::Unauthorized { host, user: None, .. } => Some(format!(
-            "`kiln login {host}` logs in; DOCKER_CONFIG and DOCKER_AUTH_CONFIG name other logins"
+        registry::Error::Unauthorized { registry, user: None, .. } => Some(format!(
+            "`kiln login {registry}` logs in; DOCKER_CONFIG and DOCKER_AUTH_CONFIG name other logins"
         )),
-        registry::Error::Unauthorized { host, user: Some(user), .. } => Some(format!(
-            "`{user}` is not let in: a token may be too old, or for something else; `kiln login {host}` \
+        registry::Error::Unauthorized { registry, user: Some(user), .. } => Some(format!(
+            "`{user}` is not let in: a token may be too old, or for something else; `kiln login {registry}` \
              logs in anew"
         )),
         registry::Error::Denied { host, .. } => Some(format!(

@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 
 use export::{Documents, Manifested};
 use futures_util::future;
-use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type};
+use oci::{
+    Descriptor, Digest, Hasher, ImageConfig, Index, Manifest, Platform, Reference, media_type,
+};
 use serde::Deserialize;
 use store::tar::{Limits, Mode, TarReader};
 use store::{EntryKind, Store};
@@ -284,6 +286,19 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// Makes sure that a layer is what the config says: by that name it is kept, shared with other
+    /// images and found again.
+    fn check_layer(&self, blob: &Digest, diff_id: &Digest) -> Result<(), ImageError> {
+        let read = content_digest(self.store.open_blob(blob)?);
+        let actual = read.map_err(|error| wrong(format!("the layer `{blob}`: {error}")))?;
+        match actual == *diff_id {
+            true => Ok(()),
+            false => Err(wrong(format!(
+                "the layer `{blob}` is `{actual}` and not `{diff_id}`, as the image's config says"
+            ))),
+        }
+    }
+
     /// Gives an image its place in the store.
     fn keep(
         &self,
@@ -303,6 +318,9 @@ impl<'a> Contents<'a> {
             }
         }
         let layers = execute::layers(&manifest, &config, None).map_err(wrong)?;
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            self.check_layer(&layer.digest, diff_id)?;
+        }
         let id = manifest.config.digest;
         let platform = config.platform();
         let documents = Manifested {
@@ -315,6 +333,22 @@ impl<'a> Contents<'a> {
         let documents = Documents::single(platform, documents, layers);
         shelf::keep(self.store, names, &documents)?;
         Ok(id)
+    }
+}
+
+/// The digest of a layer's content, which is decompressed for it.
+fn content_digest(blob: File) -> std::io::Result<Digest> {
+    let most = Limits::default().max_total_bytes;
+    let mut content = store::open_decoder(blob)?.take(most);
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 256 << 10]);
+    loop {
+        match content.read(&mut piece)? {
+            0 if content.limit() == 0 => {
+                return Err(std::io::Error::other(format!("it has more than {most} bytes")));
+            }
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&piece[..count]),
+        }
     }
 }
 

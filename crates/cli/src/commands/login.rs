@@ -12,6 +12,10 @@ use crate::render::Report;
 use crate::settings::{Environment, Hidden, Settings};
 use crate::{machine, terminal, threads};
 
+/// What an unset variable without quotes does.
+const SWALLOWED: &str = "No registry is given, so this logs in to Docker Hub, and the password \
+    looks like the name of a registry. If its variable is not set, `-p` takes the next word: write \
+    it in quotes, -p \"$PASSWORD\", or use --password-stdin.";
 /// Longer passwords are none.
 const LONGEST_PASSWORD: u64 = 64 << 10;
 
@@ -133,6 +137,9 @@ pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String
         }
         (Some(password), false) => {
             warnings.push("Using --password via the CLI is insecure. Use --password-stdin.");
+            if args.server.is_none() && looks_like_host(password.0.expose()) {
+                warnings.push(SWALLOWED);
+            }
             Some(password.0.clone())
         }
         (None, true) if args.username.is_none() => {
@@ -184,6 +191,16 @@ pub fn host(server: Option<&str>) -> Result<String, String> {
     }
 }
 
+/// Whether a text could be meant for the name of a registry: `registry.example.com:5000`.
+fn looks_like_host(text: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:/".contains(c);
+    let host = text.split(['/', ':']).next().unwrap_or_default();
+    let ends_well = |end: &str| end.len() > 1 && end.chars().all(|c| c.is_ascii_alphanumeric());
+    let has_domain = host.rsplit_once('.').is_some_and(|(_, end)| ends_well(end));
+    let is_host = has_domain || (host == "localhost" && text.contains(':'));
+    text.chars().all(is_name) && is_host && self::host(Some(text)).is_ok()
+}
+
 /// What `logout` prints.
 pub fn logged_out(host: &str, was_logged_in: bool) -> String {
     match was_logged_in {
@@ -225,6 +242,26 @@ mod tests {
         assert_eq!((login.host.as_str(), login.warnings.len()), ("docker.io", 1));
         let login = run(&["localhost:5000"], "").unwrap();
         assert_eq!((login.username.as_str(), login.password.expose()), ("asked", "hidden"));
+    }
+
+    #[test]
+    fn a_registry_that_was_taken_for_the_password() {
+        for (password, server, warned) in [
+            ("registry.example.com", None, true),
+            ("registry.gitlab.com:5050", None, true),
+            ("localhost:5000", None, true),
+            ("registry.example.com", Some("registry.example.com"), false),
+            ("hunter2", None, false),
+            ("Some.Thing", None, false),
+            ("dckr_pat_x.y", None, false),
+            ("a.b", None, false),
+        ] {
+            let mut line = vec!["-u", "me", "-p", password];
+            line.extend(server);
+            let warnings = run(&line, "").unwrap().warnings;
+            assert_eq!(warnings.contains(&SWALLOWED), warned, "{password}");
+            assert!(!warnings.iter().any(|warning| warning.contains(password)));
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub fn report(error: &ImageError) -> Report {
         ImageError::SeveralNames { .. } => Some("remove it by its names, or with `--force`"),
         _ => None,
     };
-    Report { hint: hint.map(str::to_owned), ..Report::from(machine::chain(error)) }
+    let hint = hint.map(str::to_owned).or_else(|| machine::login_hint(error));
+    Report { hint, ..Report::from(machine::chain(error)) }
 }
 
 /// Several things that could not be done, as one failure; none, if there are none.
