@@ -5,8 +5,6 @@ use oci::{
     media_type,
 };
 use serde_json::Value;
-use store::{Compression, Place};
-use transfer::{LayerFormat, Target, Transfer, Upload};
 
 use super::{ImageError, Porter};
 
@@ -14,12 +12,14 @@ use super::{ImageError, Porter};
 const CONFIG_LIMIT: u64 = 8 << 20;
 /// A larger attestation is not read.
 const ATTESTATION_LIMIT: u64 = 256 << 20;
+/// So many indexes may lie in one another.
+const DEEPEST: u32 = 8;
 /// What BuildKit says of an attestation's manifest in an index.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
-/// An image that an index lists, and the repository that has it.
+/// An image that an index lists, or an index, and the repository that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Where it is.
@@ -28,9 +28,21 @@ pub struct Member {
     pub descriptor: Descriptor,
 }
 
+/// Whose text an index is: the same list has another digest from each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// That of `docker buildx imagetools create`.
+    #[default]
+    Buildx,
+    /// That of `docker manifest push`.
+    Docker,
+}
+
 /// What an index is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexContent {
+    /// How it is written.
+    pub style: Style,
     /// The images that it lists; a second one with the same digest is left out.
     pub members: Vec<Member>,
     /// Annotations of the index itself.
@@ -106,7 +118,7 @@ impl Porter {
         serde_json::from_slice(&bytes.map_err(failed(name))?).map_err(unread(name))
     }
 
-    /// Puts an image under other names as it is; layers that a name's registry lacks go there
+    /// Puts an image or an index under other names, byte for byte; layers that a name's registry lacks go there
     /// first.
     ///
     /// # Errors
@@ -117,7 +129,7 @@ impl Porter {
         let (descriptor, bytes) = self.look(&source).await?;
         for name in names {
             self.shown(format!("pushing {name}"), async |_| {
-                self.bring(member, name.repository()).await?;
+                self.bring(member, name.repository(), 0).await?;
                 let kind = &descriptor.media_type;
                 let put = self.client.put_manifest(name, kind, bytes.clone().into()).await;
                 put.map(drop).map_err(failed(name))
@@ -156,6 +168,15 @@ impl Porter {
         Ok(vec![Member { repository, descriptor }])
     }
 
+    /// What a name stands for, as something that can be copied whole.
+    ///
+    /// # Errors
+    /// If the registry does not give it.
+    pub async fn whole(&self, name: &Reference) -> Result<Member, ImageError> {
+        let (descriptor, _) = self.look(name).await?;
+        Ok(Member { repository: name.repository().clone(), descriptor })
+    }
+
     /// Makes an index of images, and puts it under names; layers that a name's registry lacks go
     /// there first. Hands back what the index is.
     ///
@@ -167,11 +188,11 @@ impl Porter {
         names: &[Reference],
     ) -> Result<Descriptor, ImageError> {
         let bytes = index.bytes();
-        let descriptor = Descriptor::of(media_type::OCI_INDEX, &bytes);
+        let descriptor = Descriptor::of(index.media_type(), &bytes);
         for name in names {
             self.shown(format!("pushing {name}"), async |_| {
                 for member in &index.members {
-                    self.bring(member, name.repository()).await?;
+                    self.bring(member, name.repository(), 0).await?;
                 }
                 let kind = &descriptor.media_type;
                 let put = self.client.put_manifest(name, kind, bytes.clone().into()).await;
@@ -182,40 +203,52 @@ impl Porter {
         Ok(descriptor)
     }
 
-    /// Makes sure that a repository has an image, with its layers.
-    async fn bring(&self, member: &Member, to: &Repository) -> Result<(), ImageError> {
+    /// Makes sure that a repository has an image or an index as it is, with all that it names.
+    async fn bring(&self, member: &Member, to: &Repository, depth: u32) -> Result<(), ImageError> {
         if member.repository == *to {
             return Ok(());
         }
         let digest = member.descriptor.digest;
         let name = Reference::new(member.repository.clone(), None, Some(digest));
-        let (_, bytes) = self.look(&name).await?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(unread(&name))?;
-        let config = self.client.blob_bytes(name.repository(), &manifest.config, CONFIG_LIMIT);
-        let config_bytes = config.await.map_err(failed(&name))?;
-        let config: ImageConfig = serde_json::from_slice(&config_bytes).map_err(unread(&name))?;
-        let place = Place::Registry { repository: member.repository.clone(), insecure: false };
-        let layers = execute::layers(&manifest, &config, Some(&place))
-            .map_err(|what| ImageError::Archive(format!("{name}: {what}")))?;
-        let transfer = Transfer::new(self.store.clone(), self.client.clone(), self.events.clone());
-        let target = Target { repository: to.clone(), insecure: false };
-        let format = LayerFormat { compression: Compression::Gzip(None), force: false };
-        for index in 0..layers.len() {
-            let to = Upload { target: &target, task: None };
-            transfer
-                .upload(&layers, index, format, to)
-                .await
-                .map_err(|error| ImageError::Layer(Box::new(error)))?;
+        let (descriptor, bytes) = self.look(&name).await?;
+        if media_type::is_index(&descriptor.media_type) {
+            if depth == DEEPEST {
+                return Err(ImageError::Archive(format!(
+                    "{name}: its indexes are nested too deep"
+                )));
+            }
+            let index: Index = serde_json::from_slice(&bytes).map_err(unread(&name))?;
+            for descriptor in index.manifests {
+                let inner = Member { repository: member.repository.clone(), descriptor };
+                Box::pin(self.bring(&inner, to, depth + 1)).await?;
+            }
+        } else {
+            let manifest: Manifest = serde_json::from_slice(&bytes).map_err(unread(&name))?;
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let copied = self.client.copy_blob(&member.repository, to, blob).await;
+                copied.map_err(failed(&name))?;
+            }
         }
-        self.client.push_bytes(to, &manifest.config, config_bytes).await.map_err(failed(&name))?;
         let there = Reference::new(to.clone(), None, Some(digest));
-        let kind = &member.descriptor.media_type;
-        let put = self.client.put_manifest(&there, kind, bytes.into()).await;
+        let put = self.client.put_manifest(&there, &descriptor.media_type, bytes.into()).await;
         put.map(drop).map_err(failed(&there))
     }
 }
 
 impl IndexContent {
+    /// Its type: Docker's where all that it lists is Docker's, which has no annotations (buildx,
+    /// `util/imagetools`).
+    pub fn media_type(&self) -> &'static str {
+        let is_dockers = |member: &Member| {
+            let Descriptor { media_type, annotations, .. } = &member.descriptor;
+            media_type == media_type::DOCKER_MANIFEST && annotations.is_empty()
+        };
+        match self.annotations.is_empty() && self.members.iter().all(is_dockers) {
+            true => media_type::DOCKER_MANIFEST_LIST,
+            false => media_type::OCI_INDEX,
+        }
+    }
+
     /// The text of the index.
     pub fn bytes(&self) -> Vec<u8> {
         let mut manifests: Vec<Descriptor> = Vec::new();
@@ -226,11 +259,14 @@ impl IndexContent {
         }
         let index = Index {
             schema_version: 2,
-            media_type: Some(media_type::OCI_INDEX.into()),
+            media_type: Some(self.media_type().into()),
             manifests,
             annotations: self.annotations.clone(),
         };
-        serde_json::to_vec_pretty(&index).expect("keys are texts")
+        match self.style {
+            Style::Buildx => serde_json::to_vec_pretty(&index).expect("keys are texts"),
+            Style::Docker => dockers_text(&index),
+        }
     }
 
     /// Leaves only images for these platforms, and what attests to them.
@@ -251,6 +287,25 @@ impl IndexContent {
     }
 }
 
+/// An index as `docker manifest push` writes it: with three spaces, and an entry's size before its
+/// digest (distribution 2.8, `manifestlist`).
+fn dockers_text(index: &Index) -> Vec<u8> {
+    let mut value = serde_json::to_value(index).expect("keys are texts");
+    for entry in value["manifests"].as_array_mut().into_iter().flatten() {
+        let Some(fields) = entry.as_object_mut() else { continue };
+        let size = fields.keys().position(|key| key == "size");
+        if let (Some(size), Some(digest)) = (size, fields.shift_remove("digest")) {
+            // Where the digest was before it, the size is one place nearer now.
+            fields.shift_insert(size, "digest".into(), digest);
+        }
+    }
+    let mut text = Vec::new();
+    let spaces = serde_json::ser::PrettyFormatter::with_indent(b"   ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, spaces);
+    serde::Serialize::serialize(&value, &mut writer).expect("a vector takes all bytes");
+    text
+}
+
 fn failed(name: &Reference) -> impl Fn(registry::Error) -> ImageError + use<> {
     let name = name.clone();
     move |error| ImageError::Archive(format!("{name}: {}", transfer::chain_text(&error)))
@@ -259,4 +314,62 @@ fn failed(name: &Reference) -> impl Fn(registry::Error) -> ImageError + use<> {
 fn unread(name: &Reference) -> impl Fn(serde_json::Error) -> ImageError + use<> {
     let name = name.clone();
     move |error| ImageError::Archive(format!("{name}: its manifest cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use oci::Digest;
+
+    use super::*;
+
+    fn content(kinds: &[&str], style: Style) -> IndexContent {
+        let member = |kind: &&str| {
+            let platform = Some(Platform::new("linux", "amd64", ""));
+            let descriptor =
+                Descriptor { platform, ..Descriptor::new(*kind, Digest::of(kind.as_bytes()), 439) };
+            Member { repository: Repository::new("r.io", "a"), descriptor }
+        };
+        let members = kinds.iter().map(member).collect();
+        IndexContent { style, members, ..IndexContent::default() }
+    }
+
+    #[test]
+    fn lists_of_dockers_images_are_dockers() {
+        use media_type::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST};
+        for (kinds, expected) in [
+            (&[DOCKER_MANIFEST][..], DOCKER_MANIFEST_LIST),
+            (&[DOCKER_MANIFEST, OCI_MANIFEST], OCI_INDEX),
+            (&[OCI_MANIFEST], OCI_INDEX),
+        ] {
+            let mut content = content(kinds, Style::Buildx);
+            assert_eq!(content.media_type(), expected);
+            // Docker's lists have none.
+            content.annotations.insert("a".into(), "b".into());
+            assert_eq!(content.media_type(), OCI_INDEX);
+        }
+    }
+
+    #[test]
+    fn dockers_text_is_its_own() {
+        let text = content(&[media_type::DOCKER_MANIFEST], Style::Docker).bytes();
+        let digest = Digest::of(media_type::DOCKER_MANIFEST.as_bytes());
+        let expected = format!(
+            r#"{{
+   "schemaVersion": 2,
+   "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+   "manifests": [
+      {{
+         "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+         "size": 439,
+         "digest": "{digest}",
+         "platform": {{
+            "architecture": "amd64",
+            "os": "linux"
+         }}
+      }}
+   ]
+}}"#
+        );
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
 }

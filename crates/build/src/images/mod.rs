@@ -20,7 +20,7 @@ pub use collect::{CollectPolicy, Space, collect};
 pub use disk::{DiskEntry, DiskFilter, DiskKind, Limits, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use files::{PathChange, PathDifference};
-pub use lists::{Described, IndexContent, Member};
+pub use lists::{Described, IndexContent, Member, Style};
 pub use names::{Found, Removed, look_up, remove, tag};
 pub use pull::{PullRequest, Pulled};
 

@@ -33,14 +33,31 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
     let metadata = given.last("metadata-file");
     let (text, descriptor) = carry(context, false, async |porter| {
         let mut content = IndexContent::default();
-        for source in &plan.sources {
-            content.members.extend(porter.members(source).await?);
+        // A lone source stays what it is, byte for byte, where nothing changes in it.
+        let mut whole = None;
+        match plan.sources.as_slice() {
+            [source] => {
+                let found = porter.whole(source).await?;
+                content.members =
+                    porter.members(&source.with_digest(found.descriptor.digest)).await?;
+                whole = Some(found);
+            }
+            sources => {
+                for source in sources {
+                    content.members.extend(porter.members(source).await?);
+                }
+            }
         }
+        let before = content.members.len();
         plan.shape(&mut content);
         if content.members.is_empty() {
             return Ok((String::new(), None));
         }
-        let lone = plan.lone(&content);
+        let is_kept = content.members.len() == before && plan.annotations.is_empty();
+        let whole = whole.filter(|found| {
+            is_kept && (media_type::is_index(&found.descriptor.media_type) || plan.keeps_image)
+        });
+        let lone = whole.as_ref().or_else(|| plan.lone(&content));
         let descriptor = match (lone, is_dry) {
             (None, true) => {
                 return Ok((String::from_utf8_lossy(&content.bytes()).into_owned() + "\n", None));

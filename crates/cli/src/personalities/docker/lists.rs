@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use build::images::{ImageError, IndexContent, Member, Porter};
+use build::images::{ImageError, IndexContent, Member, Porter, Style};
 use graph::Events;
 use oci::{Descriptor, Platform, Reference, media_type};
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,7 @@ impl List {
             Some(Member { repository, descriptor: listed.descriptor.clone() })
         };
         let members = self.images.iter().filter_map(member).collect();
-        IndexContent { members, ..IndexContent::default() }
+        IndexContent { style: Style::Docker, members, ..IndexContent::default() }
     }
 }
 
