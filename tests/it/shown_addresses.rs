@@ -124,7 +124,6 @@ fn secrets_of_addresses_are_shown_nowhere() {
     // What fails shows the line that is to blame.
     for line in [
         "ADD @/none?sig=S3CRET-signature /f",
-        "ADD @/r.git?tag=S3CRET-token /f",
         "ADD --checksum=x @/file?sig=S3CRET-signature /f",
         "COPY @/file?sig=S3CRET-signature /f",
         "RUN curl @/file?sig=S3CRET-signature",

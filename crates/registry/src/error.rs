@@ -39,7 +39,10 @@ pub enum Error {
     },
     /// The registry or its token service does not let this user in. Some registries say so of
     /// repositories that do not exist.
-    #[error("`{host}` does not let {} in for {what}{}", who(.user), said(.message))]
+    #[error(
+        "`{host}` does not let {} in for {what}{}{}",
+        who(.user), said(.message), advice(.user, .registry)
+    )]
     Unauthorized {
         /// Who refuses.
         host: String,
@@ -262,6 +265,13 @@ fn who(user: &Option<String>) -> String {
     match user {
         Some(user) => format!("user `{user}`"),
         None => "anonymous users".into(),
+    }
+}
+
+fn advice(user: &Option<String>, registry: &str) -> String {
+    match user {
+        Some(_) => String::new(),
+        None => format!(": log in with `kiln login {registry}`"),
     }
 }
 

@@ -36,8 +36,7 @@ pub fn report(error: &ImageError) -> Report {
         ImageError::SeveralNames { .. } => Some("remove it by its names, or with `--force`"),
         _ => None,
     };
-    let hint = hint.map(str::to_owned).or_else(|| machine::login_hint(error));
-    Report { hint, ..Report::from(machine::chain(error)) }
+    Report { hint: hint.map(str::to_owned), ..Report::from(machine::chain(error)) }
 }
 
 /// Several things that could not be done, as one failure; none, if there are none.

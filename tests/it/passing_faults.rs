@@ -1,0 +1,192 @@
+//! A build succeeds whichever of its requests to a registry goes wrong once.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use fixtures::PassingFault as Fault;
+use fixtures::tar;
+use fixtures::{Access, DockerRegistry, FaultyProxy, Kiln, Run, http};
+use serde_json::Value;
+
+use crate::{context_of, kiln, registry, text};
+
+const FAULTS: [Fault; 6] = [
+    Fault::Status(429, None),
+    Fault::Status(429, Some("0")),
+    Fault::Status(503, None),
+    Fault::Reset,
+    Fault::Cut,
+    Fault::Garbled,
+];
+/// Builds at the same time: they wait more than they work.
+const WORKERS: usize = 4;
+
+/// Whether anything changed since the cache was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Warm,
+    Changed,
+}
+
+/// Somebody who builds on machines that keep nothing.
+struct Worker<'a> {
+    registry: &'a DockerRegistry,
+    proxy: FaultyProxy,
+    kiln: Kiln,
+}
+
+impl<'a> Worker<'a> {
+    fn new(registry: &'a DockerRegistry) -> Self {
+        Self { registry, proxy: FaultyProxy::start(registry.host()), kiln: kiln() }
+    }
+
+    /// Builds from the cache that all have, into repositories of its own.
+    fn build(&self, kind: Kind, name: &str, fault: Option<(usize, Fault)>) -> Built {
+        let host = self.proxy.host();
+        // What a COPY takes of the base has to be there: its layer comes.
+        let dockerfile = format!(
+            "FROM {host}/library/busybox AS made\nCOPY a /made/a\n\
+             COPY --from={host}/library/busybox /etc/passwd /made/passwd\n\
+             FROM {host}/library/busybox\nCOPY --from=made /made /made\nCOPY b /b\n"
+        );
+        let a = if kind == Kind::Changed { "changed\n" } else { "a\n" };
+        let context = context_of(&[("Dockerfile", &dockerfile), ("a", a), ("b", "b\n")]);
+        let metadata = self.kiln.home().join("metadata");
+        self.kiln.empty_root();
+        let (at, fault) = fault.unwrap_or((usize::MAX, Fault::Reset));
+        self.proxy.fail_after(at, fault);
+        let run = self.kiln.run([
+            "build",
+            "--progress=plain",
+            "--push",
+            "--build-arg=SOURCE_DATE_EPOCH=0",
+            &format!("--tag={host}/{name}/app:1"),
+            &format!("--cache-from=type=registry,ref={host}/team/cache:c"),
+            &format!("--cache-to=type=registry,ref={host}/{name}/cache:c,mode=max"),
+            &format!("--metadata-file={}", text(&metadata)),
+            &text(context.path()),
+        ]);
+        let digest = digest(&metadata);
+        Built { run, digest, failed: self.proxy.has_failed(), requests: self.proxy.asked().len() }
+    }
+
+    /// What the registry has of an image: its files, layer by layer. None if it is not whole.
+    fn files(&self, name: &str, digest: &str) -> Option<String> {
+        let ask = |path: String| {
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            let method = "GET";
+            let request = http::Request { method, path: &path, media_type, ..Default::default() };
+            let answer = self.registry.send(&request).unwrap();
+            (answer.status == 200).then_some(answer.body)
+        };
+        let manifest = ask(format!("/v2/{name}/app/manifests/1"))?;
+        if fixtures::digest(&manifest) != digest {
+            return None;
+        }
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let blob = |blob: &Value| {
+            let digest = blob["digest"].as_str().unwrap();
+            let bytes = ask(format!("/v2/{name}/app/blobs/{digest}"))?;
+            (fixtures::digest(&bytes) == digest).then_some(bytes)
+        };
+        blob(&manifest["config"])?;
+        let mut files = String::new();
+        for layer in manifest["layers"].as_array().unwrap() {
+            let bytes = blob(layer)?;
+            let mut archive = Vec::new();
+            let mut reader = flate2::read::MultiGzDecoder::new(bytes.as_slice());
+            std::io::Read::read_to_end(&mut reader, &mut archive).ok()?;
+            for tar::Entry { path, kind, mode, uid, gid, .. } in tar::read(&archive).ok()? {
+                // Times are those of each build.
+                let content = fixtures::digest(format!("{kind:?}").as_bytes());
+                files.push_str(&format!("{path} {content} {mode:o} {uid} {gid}\n"));
+            }
+        }
+        Some(files)
+    }
+}
+
+struct Built {
+    run: Run,
+    digest: String,
+    failed: bool,
+    requests: usize,
+}
+
+fn digest(metadata: &Path) -> String {
+    let value = std::fs::read(metadata).ok();
+    let value: Value =
+        value.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let _ = std::fs::remove_file(metadata);
+    value["containerimage.digest"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A build whose n-th request goes wrong.
+struct Trial {
+    kind: Kind,
+    fault: Fault,
+    count: usize,
+}
+
+#[test]
+fn each_request_of_a_build_may_go_wrong_once() {
+    let Some(registry) = registry("passing_faults", Access::Open) else { return };
+    let started = Instant::now();
+    let first = Worker::new(&registry);
+    // What all later builds find.
+    first.build(Kind::Warm, "team", None).run.expect_ok();
+    let mut trials = Vec::new();
+    let mut expected = Vec::new();
+    for kind in [Kind::Warm, Kind::Changed] {
+        let built = first.build(kind, &format!("clean/{kind:?}").to_lowercase(), None);
+        let Built { run, digest, requests, .. } = built;
+        run.expect_ok();
+        assert!(requests > 5, "{kind:?}: {:?}", first.proxy.asked());
+        expected.push(first.files(&format!("clean/{kind:?}").to_lowercase(), &digest).unwrap());
+        let each = FAULTS.iter().flat_map(|fault| (0..requests).map(move |count| (*fault, count)));
+        trials.extend(each.map(|(fault, count)| Trial { kind, fault, count }));
+    }
+    let (next, met) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let worker = Worker::new(&registry);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(Trial { kind, fault, count }) = trials.get(number) else { break };
+                    let name = format!("trial/{number}");
+                    let built = worker.build(*kind, &name, Some((*count, *fault)));
+                    met.fetch_add(usize::from(built.failed), Ordering::Relaxed);
+                    let files = worker.files(&name, &built.digest);
+                    let same = files.as_ref() == expected.get(usize::from(*kind == Kind::Changed));
+                    if !built.run.ok() || !same {
+                        let asked = worker.proxy.asked();
+                        let line = asked.get(*count).cloned().unwrap_or_default();
+                        let stderr = &built.run.stderr;
+                        let what = format!("{kind:?} {fault:?} {count} `{line}`, same {same}");
+                        wrong.lock().unwrap().push(format!("{what}\n{stderr}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    let met = met.into_inner();
+    fixtures::note(&format!(
+        "passing faults: {} builds, {met} with a fault, in {:.0} s",
+        trials.len(),
+        started.elapsed().as_secs_f64()
+    ));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong:\n{}",
+        wrong.len(),
+        trials.len(),
+        wrong[..wrong.len().min(4)].join("\n")
+    );
+    // Requests run side by side, so their number may differ by some.
+    assert!(met * 10 >= trials.len() * 9, "only {met} of {} met their fault", trials.len());
+}
