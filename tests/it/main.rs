@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod bake_files;
 mod cache_upkeep;
 mod ci;
 mod commands;
@@ -12,6 +13,7 @@ mod conformance;
 mod contexts;
 mod debian;
 mod diagnostics;
+mod docker_flags;
 mod endings;
 mod environments;
 mod garbage;

@@ -348,6 +348,26 @@ impl Loaded {
         Ok(target)
     }
 
+    /// The groups and targets that are called so, or are like it.
+    fn like(&self, name: &str) -> Result<Vec<String>, String> {
+        // As targets of services with dots are called.
+        let name = name.replace('.', "_");
+        if !name.contains(['*', '?', '[']) {
+            return Ok(vec![name]);
+        }
+        let all = self.groups.keys().chain(&self.order);
+        let mut found: Vec<String> = Vec::new();
+        for known in all.filter(|known| is_like(&name, known)) {
+            if !found.contains(known) {
+                found.push(known.clone());
+            }
+        }
+        match found.is_empty() {
+            true => Err(format!("there is no target like `{name}`; there are {}", self.known())),
+            false => Ok(found),
+        }
+    }
+
     fn known(&self) -> String {
         let groups = self.groups.keys().map(String::as_str);
         let names: Vec<&str> =
@@ -641,23 +661,48 @@ fn load_too(target: &mut Target) {
     }
 }
 
-/// Whether a name is like a pattern with `*`.
+/// Whether a name is like a pattern: `*` is any text, `?` one letter, `[a-z]` one of some.
 fn is_like(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            (0..=name.len())
-                .filter(|at| name.is_char_boundary(*at))
-                .any(|at| is_like(rest, &name[at..]))
-        }),
+    fn fits(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], name) => name.is_empty(),
+            ([b'*', pattern @ ..], name) => (0..=name.len()).any(|at| fits(pattern, &name[at..])),
+            ([b'?', pattern @ ..], [_, name @ ..]) => fits(pattern, name),
+            ([b'[', class @ ..], [letter, name @ ..]) => {
+                match class.iter().position(|c| *c == b']') {
+                    Some(end) => is_of(&class[..end], *letter) && fits(&class[end + 1..], name),
+                    None => false,
+                }
+            }
+            ([one, pattern @ ..], [letter, name @ ..]) => one == letter && fits(pattern, name),
+            (_, []) => false,
+        }
+    }
+    fits(pattern.as_bytes(), name.as_bytes())
+}
+
+/// Whether a letter is of a class: `a-z0`, or `^a` for all others.
+fn is_of(class: &[u8], letter: u8) -> bool {
+    if let [b'^', class @ ..] = class {
+        return !is_of(class, letter);
+    }
+    match class {
+        [low, b'-', high, rest @ ..] => (*low..=*high).contains(&letter) || is_of(rest, letter),
+        [one, rest @ ..] => *one == letter || is_of(rest, letter),
+        [] => false,
     }
 }
 
 fn resolve(loaded: &Loaded, wanted: &[String], overrides: &[Override]) -> Result<Resolved, String> {
     let wanted: Vec<String> = match wanted.is_empty() {
         true => vec!["default".to_owned()],
-        // As targets of services with dots are called.
-        false => wanted.iter().map(|name| name.replace('.', "_")).collect(),
+        false => {
+            let mut names = Vec::new();
+            for name in wanted {
+                names.extend(loaded.like(name)?);
+            }
+            names
+        }
     };
     let (mut found, mut resolved) = (Vec::new(), Resolved::default());
     for name in &wanted {

@@ -187,6 +187,23 @@ fn attestations_are_one_of_each_type() {
 }
 
 #[test]
+fn policies_are_handed_on() {
+    let text = "target \"a\" {\n policy = [\"strict=true\"]\n}\ntarget \"b\" {\n inherits = [\"a\"]\n policy = [{ disabled = true }]\n}";
+    let words = |targets: &[&str], flags: &[&str]| {
+        let all = print(text, targets, flags, &[]).unwrap();
+        all["target"][targets[0]]["policy"].clone()
+    };
+    assert_eq!(words(&["a"], &[]), json!([{"strict": "true"}]));
+    assert_eq!(words(&["b"], &[]), json!([{"strict": "true"}, {"disabled": "true"}]));
+    assert_eq!(words(&["a"], &["--policy=disabled=true"]), json!([{"disabled": "true"}]));
+    assert_eq!(words(&["a"], &["--set=*.policy=disabled=true"]), json!([{"disabled": "true"}]));
+    assert_eq!(
+        words(&["a"], &["--policy=log-level=debug"]),
+        json!([{"strict": "true"}, {"log-level": "debug"}])
+    );
+}
+
+#[test]
 fn json_is_the_same() {
     let text = r#"{
         "variable": {"TAG": {"default": "x"}},
@@ -198,6 +215,45 @@ fn json_is_the_same() {
         all["target"]["a"],
         json!({"context": ".", "dockerfile": "Dockerfile", "args": {"N": "1"}, "tags": ["app:y"]})
     );
+}
+
+#[test]
+fn targets_can_be_meant_by_a_pattern() {
+    let text = "target \"app-1\" {}\ntarget \"app-2\" {}\ntarget \"web\" {}\ngroup \"apps\" { targets = [\"app-1\"] }";
+    for (pattern, expected) in [
+        ("app-*", &["app-1", "app-2"][..]),
+        ("app-?", &["app-1", "app-2"]),
+        ("app-[2-9]", &["app-2"]),
+        ("*-[^2]", &["app-1"]),
+        ("w*", &["web"]),
+        ("apps*", &["app-1"]),
+    ] {
+        let all = print(text, &[pattern], &[], &[]).unwrap();
+        let names: Vec<&str> =
+            all["target"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, expected, "{pattern}");
+    }
+    assert!(print(text, &["x*"], &[], &[]).unwrap_err().contains("no target like `x*`"));
+    assert!(print(text, &["app-["], &[], &[]).is_err());
+    let set = print(text, &["app-*"], &["--set=app-?.target=t"], &[]).unwrap();
+    assert_eq!(set["target"]["app-2"]["target"], "t");
+}
+
+#[test]
+fn files_say_what_they_are_written_in() {
+    for (file, text, kind) in [
+        ("a.yml", "", FileKind::Compose),
+        ("a.YAML", "", FileKind::Compose),
+        ("a.json", "{\"services\": {}}", FileKind::Json),
+        ("a.hcl", "services: {}", FileKind::Hcl),
+        ("-", "services:\n  a: {build: .}\n", FileKind::Compose),
+        ("-", "x: 1\n---\nservices: {}\n", FileKind::Compose),
+        ("file", "{\"target\": {}}", FileKind::Json),
+        ("file", "target \"a\" {}", FileKind::Hcl),
+        ("file", "services = 1", FileKind::Hcl),
+    ] {
+        assert_eq!(kind_of(file, text), kind, "{file}: {text}");
+    }
 }
 
 #[test]
@@ -226,6 +282,9 @@ fn what_is_wrong_is_named() {
             "the target `y`, which is not there",
         ),
         ("target \"a\" { matrix = { x = [1] } }", &["a"], &[], "needs a `name`"),
+        ("target \"a\" { contexts = { x = \"target:a\" } }", &["a"], &[], "is the target itself"),
+        ("target \"a\" {}", &["a"], &["--policy=filename=x"], "`filename=x` is for the `policy`"),
+        ("target \"a\" {}", &["a"], &["--policy=disabled=true,strict=true"], "no other option"),
         ("target \"a\" {", &["a"], &[], "1"),
         ("target \"a\" {}", &["a"], &["--set=a.args=1"], "it is TARGET.args.NAME=VALUE"),
         ("target \"a\" {}", &["a"], &["--set=b.tags=1"], "no target like `b`"),
