@@ -10,6 +10,9 @@ use tokio::sync::{OnceCell, SetOnce};
 use super::lookup::Known;
 use crate::{Executor, RecordId, StepKey};
 
+/// A run of a step: where its output goes.
+pub(super) type Attempt<E> = Arc<SetOnce<<E as Executor>::Output>>;
+
 pub(super) struct Cells<E: Executor> {
     pub(super) key: StepKey,
     /// The digests of a source, once its executor gave them.
@@ -19,7 +22,7 @@ pub(super) struct Cells<E: Executor> {
     /// What contents find too.
     pub(super) known: SetOnce<Arc<Known<E::Chain>>>,
     /// An output that the step made because no record's could be used.
-    ran: Mutex<Arc<SetOnce<E::Output>>>,
+    ran: Mutex<Attempt<E>>,
     /// How often that was forgotten, because what the step had stood on is made otherwise now.
     repeats: AtomicU32,
     /// Whether the three were asked for.
@@ -76,19 +79,19 @@ impl<E: Executor> Cells<E> {
     }
 
     /// Where the output goes that the step makes.
-    pub(super) fn attempt(&self) -> Arc<SetOnce<E::Output>> {
+    pub(super) fn attempt(&self) -> Attempt<E> {
         lock(&self.ran).clone()
     }
 
     /// The output that the step made, and where it was put.
-    pub(super) fn made(&self) -> Option<(Arc<SetOnce<E::Output>>, E::Output)> {
+    pub(super) fn made(&self) -> Option<(Attempt<E>, E::Output)> {
         let attempt = self.attempt();
         let output = attempt.get().cloned()?;
         Some((attempt, output))
     }
 
     /// Forgets an output that the step made, unless that was done before.
-    pub(super) fn forget(&self, attempt: &Arc<SetOnce<E::Output>>) -> bool {
+    pub(super) fn forget(&self, attempt: &Attempt<E>) -> bool {
         let mut ran = lock(&self.ran);
         let is_last = Arc::ptr_eq(&ran, attempt);
         if is_last {
