@@ -271,7 +271,7 @@ fn the_source_of_a_copy_is_made_only_where_it_is_read() {
     let stage_layers = build(&graph, stage, &Layers::default(), &cache).names();
     let lost = without(&[&stage_layers[2], &stage_layers[3]]);
     let warm = build(&graph, target, &lost, &cache);
-    assert_eq!((warm.runs, warm.warnings), (vec!["base".to_owned(); 0], vec![String::new(); 0]));
+    assert!(warm.runs.is_empty() && warm.warnings.is_empty());
     let changed = copy(&mut graph, "/other", Some(base), stage);
     let plain = build(&graph, changed, &Layers::default(), &Memory::default());
     let built = build(&graph, changed, &lost, &cache);
