@@ -171,7 +171,7 @@ fn functions(source: &Source) -> Vec<Function<'_>> {
         .collect()
 }
 
-/// What a piece of code calls, in the words of [`Function::called`].
+/// The calls in a piece of code, in the words of [`Function::called`].
 fn calls(code: &str) -> Vec<String> {
     code.match_indices('(')
         .filter_map(|(at, _)| {
@@ -221,7 +221,7 @@ fn bare_returns<'a>(body: &'a str, that_skip: &BTreeSet<String>) -> Vec<&'a str>
         .filter_map(|at| {
             let after = body[at + "return".len()..].trim_start();
             let is_bare = after.starts_with([';', '}', ',']) || after.starts_with("Ok(())");
-            // What leads to the return: its block, and the statement that the block is of.
+            // The way to the return: its block, and the statement that the block is of.
             let block = body[..at].rfind('{')?;
             let start = body[..block].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
             let statement = &body[start..at];

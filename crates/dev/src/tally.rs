@@ -1,4 +1,4 @@
-//! What came of test programs: numbers, and the names of what failed and skipped.
+//! The outcome of test programs: numbers, and the names of what failed and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub struct Tally {
     pub skipped: usize,
     /// The names of what failed.
     failures: Vec<String>,
-    /// What was skipped for a reason: tests, and parts of tests.
+    /// Tests and parts of tests that were skipped, by the reason.
     reasons: BTreeMap<String, Vec<String>>,
     /// The tests that said so since the last result: their program counts them as passed.
     said: BTreeSet<String>,

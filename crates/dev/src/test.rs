@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::tally::{self, Tally};
 use crate::{check_layers, ordinary_user, packages, tools, torture};
 
-/// What tests use of the machine.
+/// Packages that tests use.
 const WANTED: &[packages::Needed] = &[
     packages::REGISTRY,
     packages::BUSYBOX,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::sys;
 
-/// What of a process tells where it belongs.
+/// The mark by which a process is known to belong to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// Its root is the folder.
@@ -19,7 +19,7 @@ pub enum Sign {
 /// A process of another user can be seen by root with all capabilities only.
 pub fn end(sign: Sign, folder: &Path) {
     let Ok(folder) = folder.canonicalize() else { return };
-    // Who is born while it looks is found by the next look; one that has ended has neither.
+    // A process that is born meanwhile is found by the next look; one that has ended has neither sign.
     while end_once(sign, &folder) {}
 }
 

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A process of another user can be seen by root with all capabilities only.
 pub fn end(folder: &Path) {
     let Ok(folder) = folder.canonicalize() else { return };
-    // Who is born while it looks is found by the next look.
+    // A process that is born meanwhile is found by the next look.
     while end_once(&folder) > 0 {}
 }
 

@@ -15,18 +15,18 @@ use super::{Fault, trouble};
 /// How long a build may take on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What all works share.
+/// The place, the binary and the registry that all works share.
 pub struct World {
     /// For everything.
     pub place: TempDir,
     pub binary: PathBuf,
     /// Of a registry with the base.
     pub host: String,
-    /// What each version of the project is when it is built in peace.
+    /// The files of each version of the project, built in peace.
     pub expected: Vec<Listing>,
 }
 
-/// What is built.
+/// A version of the project, and how much of it is known already.
 #[derive(Clone, Debug)]
 pub struct Build {
     pub version: u64,
@@ -88,9 +88,9 @@ impl World {
         format!("{name}-{work}")
     }
 
-    /// Whether an archive is a version of the project, whole.
+    /// Compares an archive with a version of the project: any difference is a lie.
     pub fn compare(&self, archive: &Path, version: u64) -> Result<(), Fault> {
-        let found = project::listing(archive).map_err(Fault::Lie)?;
+        let found = project::listing(archive)?;
         match project::difference(&found, &self.expected[version as usize]) {
             None => Ok(()),
             Some(difference) => Err(Fault::Lie(format!("other files:\n  {difference}"))),

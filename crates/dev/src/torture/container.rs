@@ -29,7 +29,7 @@ pub struct Daemon(Dockerd);
 
 impl Daemon {
     pub fn start(world: &World) -> Result<Self, Fault> {
-        // As most runners have it. Where that is not possible, all folders move at once.
+        // The driver that most runners have. Where that is not possible, all folders move at once.
         let overlay = ["--storage-driver".to_owned(), "overlay2".to_owned()].into();
         let options = dockerd::Options { args: overlay, ..Default::default() };
         let daemon =
@@ -99,7 +99,7 @@ impl<'a> Ground<'a> {
         self.name == "in-place"
     }
 
-    /// Whether a job's shell works.
+    /// Tries whether a job's shell works.
     fn has_a_shell(&self) -> bool {
         let mut shell =
             self.daemon.0.command(&["exec", self.name, "/bin/sh", "-c", "ls /tmp >/dev/null"]);

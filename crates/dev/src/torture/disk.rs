@@ -14,8 +14,8 @@ use crate::tools;
 
 /// Bytes of a disk: enough for the project, and little more.
 const SIZE: u64 = 40 << 20;
-/// What kiln's root of the project needs at most.
-const NEEDED: u64 = 20 << 20;
+/// Bytes that kiln's root of the project needs at most.
+const NEEDED: u64 = 5 << 20;
 
 /// A small disk with kiln's root on it, unmounted when dropped.
 struct Disk<'a> {

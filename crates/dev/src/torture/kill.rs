@@ -32,13 +32,13 @@ pub trait Ground {
     fn settle(&mut self, _: Victims, _: &Report) -> Result<(), Fault> {
         Ok(())
     }
-    /// What must hold besides when a build has ended well.
+    /// Checks what else holds when a build has ended well.
     fn check(&self) -> Result<(), Fault> {
         Ok(())
     }
 }
 
-/// Who is killed.
+/// The processes that are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victims {
     Kiln,
@@ -50,7 +50,15 @@ pub enum Victims {
     All,
 }
 
-/// What a build starts from.
+/// A kill that is to come.
+#[derive(Clone, Copy, Debug)]
+struct Blow {
+    victims: Victims,
+    /// From the start of kiln.
+    delay: Duration,
+}
+
+/// The state that a build starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Start {
     /// An empty root, and nothing in the cache.
@@ -72,7 +80,7 @@ pub struct Kill<'a, G> {
     build: Build,
     /// How long a build takes that is left alone.
     times: BTreeMap<Start, Duration>,
-    /// What ran when the last one was killed.
+    /// The processes below kiln when it was last struck.
     seen: Vec<Process>,
 }
 
@@ -109,8 +117,7 @@ impl<'a, G: Ground> Kill<'a, G> {
         &mut self,
         running: &mut Running,
         kiln: &Process,
-        victims: Victims,
-        delay: Duration,
+        Blow { victims, delay }: Blow,
         random: &mut Random,
     ) -> Vec<Process> {
         let at = Instant::now() + delay;
@@ -210,7 +217,7 @@ impl<G: Ground> Work for Kill<'_, G> {
             let log = running.finish()?.log;
             return Err(Fault::Trouble(format!("kiln was not seen\n{log}")));
         };
-        let killed = self.strike(&mut running, &kiln, victims, delay, random);
+        let killed = self.strike(&mut running, &kiln, Blow { victims, delay }, random);
         let ended = running.finish().map_err(tell)?;
         if ended.log.contains("panicked at") {
             return Err(tell(Fault::Lie(format!("it panicked\n{}", ended.log))));
@@ -228,7 +235,7 @@ impl<G: Ground> Work for Kill<'_, G> {
             }
             (false, _) => report.count(&format!("{name}: {victims:?} killed").to_lowercase()),
         }
-        // What nobody is left to end, a later build does.
+        // Where nobody is left to clear up, a later build does.
         if victims != Victims::All {
             self.expect_no_strays("after the kill").map_err(tell)?;
             self.ground.settle(victims, report).map_err(tell)?;

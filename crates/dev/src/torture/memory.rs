@@ -20,8 +20,8 @@ const PIECE: usize = 1 << 20;
 struct Group(PathBuf);
 
 impl Group {
-    /// In words, why there is none.
-    fn new(world: &World) -> Result<Self, String> {
+    /// Makes it, where the machine has control groups that can be written to.
+    fn new(world: &World) -> Result<Self, Fault> {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let of = |controller: &str| {
             own.lines().find_map(|line| {
@@ -61,17 +61,17 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// In words, why it cannot be done here.
-    pub fn new(world: &'a World) -> Result<Self, String> {
+    /// Prepares the large file; trouble where no memory can be limited.
+    pub fn new(world: &'a World) -> Result<Self, Fault> {
         let large = world.place.path().join("large");
-        std::fs::create_dir(&large).map_err(|error| format!("a context: {error}"))?;
+        std::fs::create_dir(&large).map_err(trouble("a context"))?;
         let dockerfile = format!(
             "FROM {}/library/busybox\nARG SALT\nCOPY file /\nRUN cp /file /copy && echo $SALT\nRUN rm /file\n",
             world.host
         );
         std::fs::write(large.join("Dockerfile"), dockerfile)
             .and_then(|()| write_large(&large.join("file")))
-            .map_err(|error| format!("a context: {error}"))?;
+            .map_err(trouble("a context"))?;
         let build = Build { version: 0, salt: 0, cache: "memory".into() };
         Ok(Self { world, group: Group::new(world)?, kiln: Kiln::new(&world.binary), large, build })
     }

@@ -32,9 +32,9 @@ use crate::{packages, tools};
 
 /// Set in the process that has a mount namespace of its own.
 const INSIDE: &str = "KILN_TORTURE_INSIDE";
-/// What is done on this machine.
+/// Works on this machine.
 const HERE: &[&str] = &["namespaces", "chroot", "disk", "read-only", "memory", "crowd", "clock"];
-/// What is done in containers.
+/// Works in containers.
 const IN_CONTAINERS: &[&str] = &["container-chroot", "in-place"];
 
 /// Why a torture ends before its time.
@@ -71,7 +71,7 @@ trait Work {
     fn round(&mut self, random: &mut Random, report: &Report) -> Result<(), Fault>;
 }
 
-/// What was done, by kind.
+/// Counts of kills, comparisons and refusals, by kind.
 #[derive(Debug, Default)]
 pub struct Report {
     counts: Mutex<BTreeMap<String, u64>>,
@@ -115,7 +115,7 @@ impl Report {
     }
 }
 
-/// What is asked for.
+/// The arguments.
 #[derive(Debug)]
 struct Options {
     time: Duration,
@@ -281,8 +281,8 @@ fn make<'a>(
         "clock" => Box::new(clock::Clock::new(world)?),
         _ => match memory::Memory::new(world) {
             Ok(memory) => Box::new(memory),
-            Err(reason) => {
-                report.leave_out(name, &reason);
+            Err(fault) => {
+                report.leave_out(name, &fault.to_string());
                 return Ok(None);
             }
         },

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The variable that marks all that a torture starts.
 pub const MARK: &str = "KILN_TORTURE";
-/// What kiln's init processes are called.
+/// The name of kiln's init processes.
 const INIT: &str = "kiln-init";
 
 /// A process as it was when it was looked at.
@@ -38,12 +38,12 @@ impl Process {
         })
     }
 
-    /// Whether it is one of kiln's init processes.
+    /// Tells kiln's init processes from others.
     pub fn is_init(&self) -> bool {
         self.arguments == INIT
     }
 
-    /// Whether it still runs.
+    /// Looks whether it still runs.
     pub fn lives(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.is_zombie)
     }

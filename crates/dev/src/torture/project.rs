@@ -1,4 +1,4 @@
-//! What is built over and over: changes of all kinds, always the same files, and a process that no command waits for.
+//! The project that is built over and over: changes of all kinds, always the same files, and a process that no command waits for.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +29,7 @@ RUN --mount=type=bind,target=/context cat /context/a.txt /made/again/x >/sum && 
 COPY . /src/
 "#;
 
-/// What an archive or a folder holds, without times.
+/// The files of an archive or a folder, without times.
 pub type Listing = BTreeMap<String, String>;
 
 /// Writes a version of the project into a folder.
@@ -60,12 +60,12 @@ pub fn write(folder: &Path, host: &str, mark: &str, version: u64) -> Result<(), 
     Ok(())
 }
 
-/// What an archive has. A file is a file by whatever name: an overlay breaks hard links of lower layers, a plain folder
+/// Lists an archive. A file is a file by whatever name: an overlay breaks hard links of lower layers, a plain folder
 /// does not.
-pub fn listing(archive: &Path) -> Result<Listing, String> {
-    let bytes =
-        std::fs::read(archive).map_err(|error| format!("`{}`: {error}", archive.display()))?;
-    let entries = tar::read(&bytes)?;
+pub fn listing(archive: &Path) -> Result<Listing, Fault> {
+    let bytes = std::fs::read(archive)
+        .map_err(|error| Fault::Lie(format!("`{}`: {error}", archive.display())))?;
+    let entries = tar::read(&bytes).map_err(Fault::Lie)?;
     let mut files = BTreeMap::new();
     for entry in &entries {
         if let Kind::File(bytes) = &entry.kind {

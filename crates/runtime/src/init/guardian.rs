@@ -18,7 +18,7 @@ pub fn stand_behind(run: &RunOrders, null: &OwnedFd) -> Result<(), Failure> {
     match sys::fork(None).step(|| "fork the init process".into())? {
         Forked::Child => Ok(()),
         Forked::Parent(pid) => {
-            // What is open stays so in the child.
+            // All of it stays open in the child.
             let _ = let_go_of_output(null);
             sys::close_inherited();
             let code = guard(run, pid, &mut children);
@@ -34,7 +34,7 @@ fn guard(run: &RunOrders, pid: i32, children: &mut Children) -> i32 {
     let status = children.wait_for(pid).ok().flatten();
     children.end_all();
     if let Way::InPlace { state, .. } = &run.way {
-        // What cannot be put back now is put back by the next kiln.
+        // The next kiln does it where this one cannot.
         let _ = in_place::recover(state);
     }
     i32::from(status != Some(0))

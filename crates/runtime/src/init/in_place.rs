@@ -8,17 +8,19 @@
 //! of which the kernel copies; that is the first exchange, which stops at once when kiln is gone. The way back is by
 //! rename, because what was moved once is in the upper layer.
 
+mod moving;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,7 @@ use crate::strays::{self, Sign};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
+use self::moving::{Header, NEVER, Stop, is_folder, make_folder, move_entry, need};
 use super::chroot::{Children, fill_wanted, open_directory, refuse, watch};
 use super::stage::{become_and_execute, die_with_parent, prepare};
 use super::{Never, Outside, let_go_of_output};
@@ -80,7 +83,7 @@ pub fn run(
     }
 }
 
-/// Whether kiln is gone, or wants the command's end.
+/// Looks whether kiln is gone, or wants the command's end.
 fn has_hung_up(control: &UnixStream) -> bool {
     let mut ready = [PollFd::new(control, PollFlags::IN | PollFlags::HUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -105,7 +108,7 @@ struct Journal {
     phase: Phase,
     /// Folders that stay because something in them does, the upper ones first, below the top.
     shared: Vec<PathBuf>,
-    /// What those are in the container, in the same order.
+    /// Their owners, modes and times in the container, in the same order.
     headers: Vec<Header>,
     /// What stays, and is nobody's to move, below the top.
     fixed: BTreeSet<PathBuf>,
@@ -352,7 +355,7 @@ fn recover_locked(top: &Path, state: &Path) -> io::Result<()> {
     let trash = state.join("trash");
     fs::create_dir_all(&trash)?;
     let result = put_back(&journal, top, state, &trash);
-    // What still runs a program of the image, whose files have just gone there.
+    // Nobody looks after a process whose program has just gone there.
     strays::end(Sign::Program, &trash);
     result?;
     fs::remove_dir_all(&trash)
@@ -418,348 +421,4 @@ fn shared(fixed: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|path| path.components().count());
     found
-}
-
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|found| found.is_dir())
-}
-
-/// How soon a shell needs what is at a path below the top: the least comes first.
-fn need(path: &Path) -> usize {
-    const ORDER: [&str; 5] = ["lib", "lib64", "bin", "sbin", "etc"];
-    let mut names = path.iter().map(|name| name.to_string_lossy());
-    let first = names.next().unwrap_or_default();
-    let place = |name: &str| ORDER.iter().position(|known| *known == name);
-    match (&*first, names.next()) {
-        // What a merged `/usr` has is what the links to it lead to.
-        ("usr", Some(second)) => place(&second).unwrap_or(ORDER.len()),
-        ("usr", None) => 0,
-        (name, _) if name.starts_with("lib") => 0,
-        (name, _) => place(name).unwrap_or(ORDER.len() + 1),
-    }
-}
-
-/// Asked before each file: whether to leave it.
-type Stop<'a> = &'a dyn Fn() -> bool;
-
-/// For what is to be done to its end.
-const NEVER: Stop<'static> = &|| false;
-
-/// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only, and
-/// one that a killed process has moved half is there already: then what is in it is moved.
-fn move_entry(from: &Path, to: &Path, stop: Stop<'_>) -> io::Result<()> {
-    use io::ErrorKind::{AlreadyExists, CrossesDevices, DirectoryNotEmpty};
-    if stop() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    match fs::rename(from, to) {
-        Err(error)
-            if matches!(error.kind(), CrossesDevices | DirectoryNotEmpty | AlreadyExists)
-                && is_folder(from) => {}
-        result => return result,
-    }
-    let header = Header::of(from)?;
-    make_folder(to)?;
-    let moved = || -> io::Result<()> {
-        for entry in fs::read_dir(from)? {
-            let name = entry?.file_name();
-            move_entry(&from.join(&name), &to.join(&name), stop)?;
-        }
-        Ok(())
-    };
-    let moved = moved();
-    // Both halves, where it ends half-way: whichever is found later is to tell the truth.
-    header.give(to)?;
-    match moved {
-        Ok(()) => fs::remove_dir(from),
-        Err(error) => header.give(from).and(Err(error)),
-    }
-}
-
-/// Makes a folder that may be there, with those around it: nobody else's to enter, until it is given a header.
-fn make_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    match is_folder(path) {
-        true => Ok(()),
-        false => fs::DirBuilder::new().recursive(true).mode(0o700).create(path),
-    }
-}
-
-/// A folder's owner, mode and times, which change while it is emptied.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Header {
-    owner: (u32, u32),
-    mode: u32,
-    accessed: SystemTime,
-    modified: SystemTime,
-}
-
-impl Header {
-    fn of(folder: &Path) -> io::Result<Header> {
-        let found = folder.symlink_metadata()?;
-        if !found.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::NotADirectory));
-        }
-        Ok(Header {
-            owner: (found.uid(), found.gid()),
-            mode: found.mode() & 0o7777,
-            accessed: found.accessed()?,
-            modified: found.modified()?,
-        })
-    }
-
-    fn give(&self, folder: &Path) -> io::Result<()> {
-        let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
-        chownat(CWD, folder, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(self.mode))?;
-        let times = fs::FileTimes::new().set_accessed(self.accessed).set_modified(self.modified);
-        File::open(folder)?.set_times(times)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_folders_around_what_stays_are_shared() {
-        let fixed = ["proc", "proc/sys", "etc/hosts", "var/lib/kiln", "etc/a b"];
-        let fixed: BTreeSet<PathBuf> = fixed.iter().map(PathBuf::from).collect();
-        let found: Vec<_> = shared(&fixed);
-        assert_eq!(found, ["", "etc", "var", "var/lib"].map(PathBuf::from));
-        assert_eq!(unescape("/etc/a\\040b"), Path::new("/etc/a b"));
-        assert_eq!(unescape("/c\\d"), Path::new("/c\\d"));
-    }
-
-    /// A container with files of its own, an image's root, and a folder that stays and has kiln's state.
-    struct World {
-        folder: tempfile::TempDir,
-        own: Vec<String>,
-        image: Vec<String>,
-    }
-
-    impl World {
-        fn new() -> World {
-            let folder = tempfile::tempdir().unwrap();
-            for (path, text) in [
-                ("top/bin/sh", "own"),
-                ("top/bin/deep/er", "own"),
-                ("top/etc/hosts", "mounted"),
-                ("top/etc/passwd", "own"),
-                ("top/var/lib/other", "own"),
-                ("top/kept/file", "kept"),
-                ("root/bin/sh", "image"),
-                ("root/bin/deep/image", "image"),
-                ("root/etc/hosts", "hidden"),
-                ("root/etc/passwd", "image"),
-                ("root/usr/x", "image"),
-            ] {
-                let path = folder.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            let mut world = World { own: Vec::new(), image: Vec::new(), folder };
-            fs::create_dir_all(world.state()).unwrap();
-            (world.own, world.image) = (files(&world.top()), files(&world.root()));
-            world
-        }
-
-        fn top(&self) -> PathBuf {
-            self.folder.path().join("top")
-        }
-
-        fn root(&self) -> PathBuf {
-            self.folder.path().join("root")
-        }
-
-        fn state(&self) -> PathBuf {
-            self.top().join("var/lib/kiln")
-        }
-
-        fn begin(&self) -> Exchange {
-            let fixed = ["etc/hosts", "kept", "var/lib/kiln"].map(PathBuf::from).into();
-            self.begin_until(fixed, NEVER).unwrap()
-        }
-
-        fn begin_until(&self, fixed: BTreeSet<PathBuf>, stop: Stop<'_>) -> io::Result<Exchange> {
-            Exchange::begin_at((&self.top(), &self.root(), &self.state()), fixed, stop)
-        }
-
-        /// An exchange that has come as far as `phase`, with nothing of it done yet.
-        fn killed_in(&self, phase: Phase) -> Exchange {
-            let mut exchange = self.begin();
-            if phase != Phase::Inside {
-                send_out(&exchange.journal, &self.top(), &self.root()).unwrap();
-                let own = self.state().join(OWN);
-                if phase == Phase::Leaving {
-                    bring_back(&exchange.journal, &self.top(), &own).unwrap();
-                    make_folder(&own).unwrap();
-                }
-            }
-            exchange.journal.enter(phase, &self.state()).unwrap();
-            exchange
-        }
-
-        fn recovers(&self, exchange: Exchange) {
-            drop(exchange);
-            let _lock = lock(&self.state()).unwrap();
-            recover_locked(&self.top(), &self.state()).unwrap();
-            assert_eq!(files(&self.top()), self.own);
-            assert!(!self.state().join(JOURNAL).exists() && !self.state().join("trash").exists());
-        }
-    }
-
-    /// All files below a folder with their contents, without kiln's state.
-    fn files(folder: &Path) -> Vec<String> {
-        fn visit(folder: &Path, top: &Path, found: &mut Vec<String>) {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.ends_with("var/lib/kiln") {
-                    continue;
-                }
-                if path.is_dir() {
-                    visit(&path, top, found);
-                } else {
-                    let text = fs::read_to_string(&path).unwrap();
-                    found.push(format!("{} {text}", path.strip_prefix(top).unwrap().display()));
-                }
-            }
-        }
-        let mut found = Vec::new();
-        visit(folder, folder, &mut found);
-        found.sort();
-        found
-    }
-
-    #[test]
-    fn an_exchange_goes_there_and_back() {
-        let world = World::new();
-        let exchange = world.begin();
-        assert_eq!(
-            files(&world.top()),
-            [
-                "bin/deep/image image",
-                "bin/sh image",
-                "etc/hosts mounted",
-                "etc/passwd image",
-                "kept/file kept",
-                "usr/x image"
-            ]
-        );
-        fs::write(world.top().join("etc/new"), "made").unwrap();
-        fs::write(world.top().join("var/lib/made"), "made").unwrap();
-        exchange.end().unwrap();
-        assert_eq!(files(&world.top()), world.own);
-        let mut expected = world.image.clone();
-        expected.extend(["etc/new made".to_owned(), "var/lib/made made".to_owned()]);
-        expected.sort();
-        assert_eq!(files(&world.root()), expected);
-    }
-
-    #[test]
-    fn own_files_that_had_not_left_yet_stay() {
-        let world = World::new();
-        let exchange = world.killed_in(Phase::Leaving);
-        let own = world.state().join(OWN);
-        // One folder has gone, of another half.
-        fs::create_dir_all(own.join("bin/deep")).unwrap();
-        fs::rename(world.top().join("bin/deep/er"), own.join("bin/deep/er")).unwrap();
-        fs::create_dir_all(own.join("etc")).unwrap();
-        fs::rename(world.top().join("etc/passwd"), own.join("etc/passwd")).unwrap();
-        world.recovers(exchange);
-        assert_eq!(files(&world.root()), world.image);
-    }
-
-    #[test]
-    fn an_images_files_are_removed_and_the_own_come_back() {
-        let world = World::new();
-        let exchange = world.killed_in(Phase::Inside);
-        // Some have gone out already.
-        fs::remove_dir_all(world.top().join("usr")).unwrap();
-        world.recovers(exchange);
-    }
-
-    #[test]
-    fn own_files_that_are_back_already_stay() {
-        let world = World::new();
-        let exchange = world.killed_in(Phase::Returning);
-        let own = world.state().join(OWN);
-        fs::create_dir_all(world.top().join("bin/deep")).unwrap();
-        fs::rename(own.join("bin/deep/er"), world.top().join("bin/deep/er")).unwrap();
-        fs::rename(own.join("etc/passwd"), world.top().join("etc/passwd")).unwrap();
-        world.recovers(exchange);
-        assert_eq!(files(&world.root()), world.image);
-    }
-
-    /// Wherever it is stopped, all is where it was, and has the modes and times that it had.
-    #[test]
-    fn an_exchange_that_is_stopped_goes_back() {
-        let whole = |world: &World| {
-            let mut found = Vec::new();
-            for folder in ["", "bin", "bin/deep", "etc", "var", "var/lib"] {
-                let header = Header::of(&world.top().join(folder)).unwrap();
-                found.push((folder, header.mode, header.modified));
-            }
-            found
-        };
-        for steps in 0_usize.. {
-            let world = World::new();
-            fs::set_permissions(world.top().join("etc"), PermissionsExt::from_mode(0o751)).unwrap();
-            let before = whole(&world);
-            let left = std::cell::Cell::new(steps);
-            let stop = || left.replace(left.get().saturating_sub(1)) == 0;
-            let fixed = ["etc/hosts", "kept", "var/lib/kiln"].map(PathBuf::from).into();
-            match world.begin_until(fixed, &stop) {
-                Ok(exchange) => {
-                    assert!(steps >= 6, "{steps}");
-                    exchange.end().unwrap();
-                    break;
-                }
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::Interrupted),
-            }
-            assert_eq!(
-                (files(&world.top()), whole(&world)),
-                (world.own.clone(), before),
-                "{steps}"
-            );
-            assert_eq!(files(&world.root()), world.image);
-            assert!(!world.state().join(JOURNAL).exists());
-        }
-    }
-
-    /// A killed process has given its folders no headers: they come from the journal.
-    #[test]
-    fn modes_come_back_after_a_kill() {
-        let world = World::new();
-        let mode = |mode| PermissionsExt::from_mode(mode);
-        fs::set_permissions(world.top().join("etc"), mode(0o710)).unwrap();
-        let exchange = world.killed_in(Phase::Leaving);
-        let own = world.state().join(OWN).join("etc");
-        make_folder(&own).unwrap();
-        fs::rename(world.top().join("etc/passwd"), own.join("passwd")).unwrap();
-        world.recovers(exchange);
-        let found = world.top().join("etc").metadata().unwrap().permissions().mode();
-        assert_eq!(found & 0o7777, 0o710);
-    }
-
-    #[test]
-    fn what_a_shell_needs_comes_first() {
-        let mut paths: Vec<_> =
-            ["home", "usr/share", "etc", "bin", "usr/bin", "lib64", "root", "usr/lib", "sbin"]
-                .map(Path::new)
-                .into();
-        paths.sort_by_key(|path| need(path));
-        let expected =
-            ["lib64", "usr/lib", "bin", "usr/bin", "sbin", "etc", "usr/share", "home", "root"];
-        assert_eq!(paths, expected.map(Path::new));
-    }
-
-    #[test]
-    fn one_works_in_place_at_a_time() {
-        let world = World::new();
-        let exchange = world.begin();
-        let again = world.begin_until(BTreeSet::new(), NEVER);
-        assert!(again.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
-        exchange.end().unwrap();
-    }
 }

@@ -33,7 +33,7 @@ impl Alive {
         Mount { target: "/m".into(), kind: MountKind::Bind { source, subpath, readonly: false } }
     }
 
-    /// Whether no process writes any more. While one could, the pipe has no end.
+    /// Looks for the end of the pipe, which comes when no process is left that could write.
     pub fn is_over(&self) -> bool {
         let mut bytes = [0; 1024];
         loop {
