@@ -207,7 +207,8 @@ fn empty_values_are_taken_and_refused_as_buildx_does() {
         assert_eq!(plan.presentation, plain.presentation, "{flag}");
         assert_eq!(format!("{:?}", plan.request), format!("{:?}", plain.request), "{flag}");
     }
-    let refused = ["attest", "build-arg", "label", "platform", "shm-size", "tag", "ulimit"];
+    let refused =
+        ["attest", "build-arg", "label", "platform", "policy", "shm-size", "tag", "ulimit"];
     for flag in refused {
         let Err(error) = plan_with(&["build", &format!("--{flag}="), "/tmp"], &[], b"") else {
             panic!("{flag}: accepted");

@@ -375,7 +375,7 @@ mod tests {
             assert_eq!(brought(text), None, "{text}");
         }
         assert_eq!(brought("type=local,src=a,mounts=true"), Some(1_000_000_000));
-        assert_eq!(brought("type=registry,ref=a,mounts=true,mounts-max-size=5mb"), Some(5_000_000));
+        assert_eq!(brought("type=registry,ref=a,mounts=true,mounts-max-size=5mb"), Some(5 << 20));
     }
 
     #[test]

@@ -176,7 +176,7 @@ mod tests {
         for (remote, text) in [
             ("https://user:token@h.io/a/b.git", "https://h.io/a/b.git"),
             ("https://token@h.io/a", "https://h.io/a"),
-            ("ssh://git@h.io/a", "ssh://h.io/a"),
+            ("ssh://git@h.io/a", "ssh://git@h.io/a"),
             ("git@h.io:a/b.git", "git@h.io:a/b.git"),
             ("/srv/a.git", "/srv/a.git"),
         ] {
