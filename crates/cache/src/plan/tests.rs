@@ -141,3 +141,35 @@ fn what_is_taken_out_takes_what_stands_on_it_along() {
     assert_eq!(plan.records[1].inputs[0], [(None, 0)].into());
     assert_eq!(plan.chains().len(), 1);
 }
+
+#[test]
+fn outputs_with_a_lost_layer_are_forgotten_and_their_records_stay() {
+    let mut plan = Plan::default();
+    let base = root(&mut plan, "base");
+    let blob = |name: &str| Some(oci::Descriptor::of("layer", name.as_bytes()));
+    let layer = |name: &str| Layer {
+        diff_id: digest(name),
+        blob: blob(name),
+        created: None,
+        places: Vec::new(),
+    };
+    let mut add = |name: &str, layers: &[&str]| {
+        let chain: Chain = layers.iter().map(|name| layer(name)).collect();
+        plan.insert(NewRecord {
+            digest: digest(name),
+            inputs: vec![[(None, base)].into()],
+            output: Some((&chain, String::new())),
+            used: None,
+        })
+    };
+    let (low, high, other) = (add("low", &["a"]), add("high", &["a", "b"]), add("other", &["b"]));
+    plan.settle();
+    plan.forget(|_, _| false);
+    assert!(!plan.is_changed());
+    let lost = digest("a");
+    plan.forget(|_, blob| blob == lost);
+    assert!(plan.is_changed());
+    assert_eq!((output(&plan, low), output(&plan, high)), (None, None));
+    assert_eq!(output(&plan, other), chain(&["b"]).id());
+    assert_eq!((plan.records.len(), plan.chains().len()), (4, 1));
+}

@@ -45,7 +45,9 @@ where
             // What was solved has no layer that is known to be lost: this one is of no step.
             is_found != Some(false) && self.losses.lose(&loss, || self.executor.at_hand(*layer))
         };
-        let helps = !layers.is_empty() && layers.iter().all(lose);
+        // A chain can have a layer twice.
+        let distinct: BTreeSet<&Digest> = layers.iter().collect();
+        let helps = !distinct.is_empty() && distinct.into_iter().all(lose);
         if helps && let Some((id, source)) = layers.iter().find_map(|layer| self.promise_of(*layer))
         {
             self.warn_of_loss(id, &source, error);
