@@ -2,6 +2,8 @@
 //!
 //! Tables: `cache_record` (a digest), `cache_link` (a record by which an input of another is
 //! known), `cache_chain` (a layer and the chain below it), `cache_result` (an output of a record).
+//! Chains are known by what they are and when their layers were made ([`Chain::dated_id`]): a step
+//! keeps its time, whatever other step or base has the same layers.
 
 mod text;
 
@@ -99,7 +101,7 @@ impl LocalRecords {
         let mut layers: Vec<Layer> = Vec::new();
         let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = chain;
-        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below())
+        while let (Some(id), Some(layer), Some(below)) = (at.dated_id(), at.top(), at.below())
             && chains.get(&id).is_none_or(|known| known.top() != Some(layer))
         {
             layers.push(layer.clone());
@@ -177,7 +179,7 @@ impl LocalRecords {
         let mut above = Vec::new();
         let mut result = Chain::new();
         let mut at = chain;
-        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below()) {
+        while let (Some(id), Some(layer), Some(below)) = (at.dated_id(), at.top(), at.below()) {
             if let Some(known) = sourced.get(&id) {
                 result = known.clone();
                 break;
@@ -300,15 +302,38 @@ impl LocalRecords {
             }
         }
         if let Some(chain) = &record.output
-            && let Some(id) = chain.id()
+            && let Some(id) = chain.dated_id()
         {
             self.save_chain(connection, (chain, seen))?;
+            self.forget_equal(connection, number, chain)?;
             let created = chain.top().and_then(|layer| layer.created.clone()).unwrap_or_default();
             connection
                 .prepare_cached("INSERT OR REPLACE INTO cache_result VALUES(?1, ?2, ?3)")?
                 .execute(params![number, id.as_bytes(), created])?;
         }
         Ok(number)
+    }
+
+    /// Forgets the outputs of a record that are the same as a new one but for their times.
+    fn forget_equal(
+        &self,
+        connection: &Connection,
+        record: i64,
+        chain: &Chain,
+    ) -> rusqlite::Result<()> {
+        let mut known =
+            connection.prepare_cached("SELECT chain FROM cache_result WHERE record = ?1")?;
+        let known: Vec<[u8; 32]> =
+            known.query_map([record], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let mut forget = connection
+            .prepare_cached("DELETE FROM cache_result WHERE record = ?1 AND chain = ?2")?;
+        for id in known.into_iter().map(Digest::from_bytes) {
+            let there = self.chain(connection, id)?;
+            if there.is_some_and(|there| is_remake(chain, &there)) {
+                forget.execute(params![record, id.as_bytes()])?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the layers of a chain, from the top down to a part that is known to be written.
@@ -323,7 +348,7 @@ impl LocalRecords {
         let mut above = Vec::new();
         let mut written = Chain::new();
         let mut at = chain;
-        while let (Some(id), Some(layer), Some(below)) = (at.id(), at.top(), at.below()) {
+        while let (Some(id), Some(layer), Some(below)) = (at.dated_id(), at.top(), at.below()) {
             if let Some(known) = chains.get(&id)
                 && known.top() == Some(layer)
             {
@@ -339,7 +364,7 @@ impl LocalRecords {
             if there.as_ref() != Some(&layer) {
                 let text = serde_json::to_string(&LayerText::from(&layer))
                     .expect("a layer has no map with keys that are not texts");
-                let below = below.id();
+                let below = below.dated_id();
                 let below = below.as_ref().map_or(&[][..], |id| id.as_bytes());
                 write.execute(params![id.as_bytes(), below, text])?;
             }
@@ -365,16 +390,18 @@ impl LocalRecords {
                 break;
             }
             let Some((below, layer)) = chain_row(connection, id)? else { return Ok(None) };
-            above.push(layer);
+            above.push((id, layer));
             at = below;
         }
-        for layer in above.into_iter().rev() {
+        for (id, layer) in above.into_iter().rev() {
             chain = chain.with(layer);
-            if let Some(id) = chain.id() {
-                chains.insert(id, chain.clone());
+            // Rows of earlier versions have the id without times.
+            if chain.dated_id() != Some(id) && chain.id() != Some(id) {
+                return Ok(None);
             }
+            chains.insert(id, chain.clone());
         }
-        Ok((chain.id() == Some(id)).then_some(chain))
+        Ok((!chain.is_empty()).then_some(chain))
     }
 }
 
@@ -403,6 +430,15 @@ fn is_hearsay(new: &Layer, there: &Layer, seen: &BTreeSet<Digest>) -> bool {
     }
 }
 
+/// Whether a chain is another one made once more: the same layers, and no other blobs.
+fn is_remake(new: &Chain, there: &Chain) -> bool {
+    let same_blob = |(new, there): (Layer, Layer)| match (new.blob, there.blob) {
+        (Some(new), Some(there)) => new.digest == there.digest,
+        _ => true,
+    };
+    new.id() == there.id() && new.layers().into_iter().zip(there.layers()).all(same_blob)
+}
+
 /// A layer with what was known of it before.
 fn merged(new: &Layer, there: &Layer) -> Layer {
     let digest = |layer: &Layer| layer.blob.as_ref().map(|blob| blob.digest);
@@ -412,8 +448,7 @@ fn merged(new: &Layer, there: &Layer) -> Layer {
     // Places are of the blob: they stay with it.
     let mut places = there.places.clone();
     places.extend(new.places.iter().filter(|place| !there.places.contains(place)).cloned());
-    let (blob, created) = (there.blob.clone(), new.created.clone().or(there.created.clone()));
-    Layer { diff_id: new.diff_id, blob, created, places }
+    Layer { diff_id: new.diff_id, blob: there.blob.clone(), created: new.created.clone(), places }
 }
 
 fn root(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<i64>> {

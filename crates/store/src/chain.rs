@@ -22,6 +22,7 @@ struct Link {
     layer: Layer,
     below: Chain,
     id: Digest,
+    dated_id: Digest,
     length: usize,
 }
 
@@ -37,7 +38,11 @@ impl Chain {
             None => layer.diff_id,
             Some(top) => Digest::of(format!("{} {}", top.id, layer.diff_id)),
         };
-        let link = Link { layer, below: self.clone(), id, length: self.len() + 1 };
+        let below = self.dated_id().map(|id| id.to_string()).unwrap_or_default();
+        let created = layer.created.as_deref().unwrap_or_default();
+        let dated_id = Digest::of(format!("{below} {} {created}", layer.diff_id));
+        let length = self.len() + 1;
+        let link = Link { layer, below: self.clone(), id, dated_id, length };
         Self { top: Some(Arc::new(link)), assumed: self.assumed.clone() }
     }
 
@@ -63,6 +68,12 @@ impl Chain {
     /// OCI's chain ID (image-spec, config.md); none for the empty chain.
     pub fn id(&self) -> Option<Digest> {
         self.top.as_ref().map(|top| top.id)
+    }
+
+    /// As [`id`](Self::id), of the times too at which the layers were made: steps can make the same
+    /// at other times.
+    pub fn dated_id(&self) -> Option<Digest> {
+        self.top.as_ref().map(|top| top.dated_id)
     }
 
     /// The highest layer.

@@ -354,3 +354,37 @@ fn what_nobody_saw_takes_no_place_in_a_chain() {
     let found = open(folder.path()).results(number).unwrap();
     assert_eq!(found[0].chain.layers(), chain(&["base", "copied"]).layers());
 }
+
+#[test]
+fn every_output_keeps_its_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = open(folder.path());
+    let dated = |names: &[(&str, &str)]| -> Chain {
+        let layer =
+            |(name, time): &(&str, &str)| Layer { created: Some((*time).into()), ..layer(name) };
+        names.iter().map(layer).collect()
+    };
+    let save = |name: &str, chain: &Chain| {
+        let record = NewRecord { output: Some(chain.clone()), ..root_record(name) };
+        records.save(&record).unwrap()
+    };
+    let times = |number: i64| -> Vec<Vec<String>> {
+        let found = records.results(number).unwrap();
+        let created = |layer: Layer| layer.created.unwrap();
+        found.iter().map(|found| found.chain.layers().into_iter().map(created).collect()).collect()
+    };
+    let old = dated(&[("base", "2018"), ("empty", "2019")]);
+    let new = dated(&[("base", "2018"), ("empty", "2026")]);
+    let above = new.with(Layer { created: Some("2027".into()), ..layer("above") });
+    let (image, run, next) = (save("image", &old), save("run", &new), save("next", &above));
+    for _ in 0..2 {
+        assert_eq!(times(image), [["2018", "2019"]]);
+        assert_eq!(times(run), [["2018", "2026"]]);
+        assert_eq!(times(next), [["2018", "2026", "2027"]]);
+        save("image", &old);
+    }
+    // The same once more: the later one counts.
+    save("run", &dated(&[("base", "2018"), ("empty", "2028")]));
+    assert_eq!(times(run), [["2018", "2028"]]);
+    assert_eq!(times(next), [["2018", "2026", "2027"]]);
+}
