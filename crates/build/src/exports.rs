@@ -55,6 +55,7 @@ fn image(target: &PlatformTarget, chain: &Chain) -> Image {
     Image {
         config: lowered.config.clone(),
         base_layers: of_base.take_while(|(base, layer)| **base == layer.diff_id).count(),
+        rewritten: None,
         layers,
         epoch: lowered.source_date_epoch,
         base_history: lowered.base.as_ref().map_or(0, |base| base.history.len()),

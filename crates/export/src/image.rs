@@ -21,6 +21,9 @@ pub struct Image {
     pub base_history: usize,
     /// How many layers are the base's: the times of their files stay.
     pub base_layers: usize,
+    /// The layers above the base were written again with no file later than this, in seconds since
+    /// 1970.
+    pub rewritten: Option<i64>,
 }
 
 /// How an image is written.
@@ -88,8 +91,15 @@ impl Image {
         for index in 0..self.layers.len() {
             blobs.push(transfer.describe(&self.layers, index, format.layers, task).await);
         }
-        let plain = |blob: &Descriptor| plain_descriptor(blob, format.oci_mediatypes);
-        let layers: Vec<Descriptor> = transfer::all(blobs)?.iter().map(plain).collect();
+        let blobs = transfer::all(blobs)?;
+        let mut layers: Vec<Descriptor> =
+            blobs.iter().map(|blob| plain_descriptor(blob, format.oci_mediatypes)).collect();
+        // Docker's documents have no place for annotations.
+        if let (Some(epoch), true) = (self.rewritten, format.oci_mediatypes) {
+            for layer in layers.iter_mut().skip(self.base_layers) {
+                layer.annotations.insert(REWRITTEN.into(), epoch.to_string());
+            }
+        }
         let config = self.config_bytes();
         let (manifest_type, config_type) = match format.oci_mediatypes {
             true => (media_type::OCI_MANIFEST, media_type::OCI_CONFIG),
@@ -111,6 +121,9 @@ impl Image {
         Ok(Manifested { manifest, descriptor, config, config_descriptor, layers })
     }
 }
+
+/// BuildKit's annotation of a layer whose times were changed.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// A layer as an image's manifest names it: without the annotations that only caches need.
 fn plain_descriptor(blob: &Descriptor, oci_mediatypes: bool) -> Descriptor {

@@ -17,6 +17,7 @@ pub(crate) async fn clamp_layers(
     epoch: i64,
     writing: &Writing<'_>,
 ) -> Result<(), Error> {
+    image.rewritten = Some(epoch);
     let from = image.base_layers.min(image.layers.len());
     if from == image.layers.len() {
         return Ok(());

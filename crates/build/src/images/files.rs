@@ -48,6 +48,7 @@ impl Porter {
                 epoch: None,
                 base_history: 0,
                 base_layers: 0,
+                rewritten: None,
             };
             let platform = image.config.platform();
             let images = vec![PlatformImage { platform, image, attestations: Vec::new() }];

@@ -70,7 +70,7 @@ impl World {
             ..ImageConfig::default()
         };
         let layers = vec![self.layer("a", "first"), self.layer("c", &"second ".repeat(50_000))];
-        Image { config, layers, epoch: None, base_history: 0, base_layers: 0 }
+        Image { config, layers, epoch: None, base_history: 0, base_layers: 0, rewritten: None }
     }
 }
 

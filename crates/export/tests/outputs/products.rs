@@ -209,6 +209,11 @@ async fn no_file_of_a_new_layer_is_younger_than_the_epoch() {
     let index = world.transfer.store().index(&layers[2].diff_id).unwrap();
     let times: Vec<Time> = index.entries().iter().map(|entry| entry.mtime).collect();
     assert_eq!(times, [Time { seconds: 10, nanos: 5 }, Time { seconds: 100, nanos: 0 }]);
+    let manifest = value(&documents.root);
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let annotated: Vec<&Value> =
+        layers.map(|layer| &layer["annotations"]["buildkit/rewritten-timestamp"]).collect();
+    assert_eq!(annotated, [&Value::Null, &json!("100"), &json!("100")]);
     let again = product.documents(&world.transfer, &writing).await.unwrap();
     assert_eq!(again.root, documents.root);
     // Another epoch for this output, and none.
