@@ -18,7 +18,7 @@ use transfer::Transfer;
 pub(crate) use transfer::blocking;
 
 use crate::cache_mount::{CacheMounts, MountSource, UsedMount};
-use crate::files::{self, Times};
+use crate::files::{self, FilesError, Times, Unread};
 use crate::image::Images;
 use crate::local::{self, Folders, Modes};
 use crate::sources::Sources;
@@ -218,24 +218,45 @@ impl Executor {
     async fn change_files_once(&self, op: &FilesOp, inputs: &[Output]) -> Result<Output, Error> {
         let trees = self.input_trees(inputs)?;
         let wanted = files::contents_needed(op, &trees)?;
-        for input in inputs {
-            if let Output::Chain(chain) = input {
-                self.fetch_files(chain, &wanted, None).await?;
-            }
+        let chains: Vec<&Chain> = inputs.iter().filter_map(Output::chain).collect();
+        for chain in &chains {
+            self.fetch_files(chain, &wanted, None).await?;
         }
-        let (store, op) = (self.store().clone(), op.clone());
-        let (now, compression, created) =
-            (self.settings.now, self.settings.compression, Some(self.now_text()));
-        let work = move || {
-            files::FilesRunner { store: &store, now, times: Times::Seconds, compression, created }
-                .run(&op, &trees)
-        };
-        let made = blocking(work).await?;
+        let (op, trees) = (op.clone(), Arc::new(trees));
+        let work = move |runner: &files::FilesRunner<'_>| runner.run(&op, &trees);
+        let created = Some(self.now_text());
+        let made = self.run_files(work, (self.settings.now, created), (&chains, None)).await?;
         let base = match made.base {
             Some(input) => self.chain(&inputs[input]).await?,
             None => Chain::new(),
         };
         Ok(Output::Chain(base.with(made.layer)))
+    }
+
+    /// Changes files, and brings what they are to be compared with if it must. Where that cannot be
+    /// had, more is written than is needed.
+    async fn run_files<T: Send + 'static>(
+        &self,
+        work: impl Fn(&files::FilesRunner<'_>) -> Result<T, FilesError> + Clone + Send + 'static,
+        (now, created): (Time, Option<String>),
+        (chains, task): (&[&Chain], Option<TaskId>),
+    ) -> Result<T, Error> {
+        let run = |unread| {
+            let (store, work, created) = (self.store().clone(), work.clone(), created.clone());
+            let (compression, times) = (self.settings.compression, Times::Seconds);
+            blocking(move || {
+                let store = &store;
+                work(&files::FilesRunner { store, now, times, compression, created, unread })
+            })
+        };
+        let compared = match run(Unread::Ask).await {
+            Err(FilesError::Unread(compared)) => compared,
+            other => return Ok(other?),
+        };
+        for chain in chains {
+            let _ = self.fetch_files(chain, &compared, task).await;
+        }
+        Ok(run(Unread::Write).await?)
     }
 
     /// One layer of those that a chain has above another.
@@ -251,14 +272,9 @@ impl Executor {
         self.fetch_indexes(chain, task).await?;
         let (base, tree) = (self.trees.tree(below)?, self.trees.tree(chain)?);
         self.fetch_files(chain, &files::fold_needed(&base, &tree), task).await?;
-        let (store, compression) = (self.store().clone(), self.settings.compression);
         let created = chain.top().and_then(|layer| layer.created.clone());
-        let work = move || {
-            let now = Time::default();
-            files::FilesRunner { store: &store, now, times: Times::Seconds, compression, created }
-                .fold(&base, &tree)
-        };
-        Ok(blocking(work).await?)
+        let work = move |runner: &files::FilesRunner<'_>| runner.fold(&base, &tree);
+        self.run_files(work, (Time::default(), created), (&[chain], task)).await
     }
 
     /// What the layers of a chain show, all of whose indexes are here.
@@ -403,6 +419,7 @@ impl Executor {
                     times: Times::Exact,
                     compression: Compression::None,
                     created: None,
+                    unread: Unread::Write,
                 };
                 runner.run(&copy_of_all(), &[Tree::clone(&tree)])
             };

@@ -12,3 +12,13 @@ pub enum Output {
     /// Files that the user gives, where they are.
     Context(Arc<Tree>),
 }
+
+impl Output {
+    /// The layers, if it is layers.
+    pub(crate) fn chain(&self) -> Option<&Chain> {
+        match self {
+            Self::Chain(chain) => Some(chain),
+            Self::Context(_) => None,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
 use oci::Platform;
 use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
-use store::{Chain, FolderSnapshot, Layer, Privileges, WritableSnapshot};
+use store::{Chain, FolderSnapshot, Layer, MountPoints, Privileges, WritableSnapshot};
 
 use crate::executor::{Executor, blocking};
 use crate::mounts::Mounts;
@@ -74,7 +74,8 @@ impl Executor {
             .map_err(|error| explained(error, platform))?;
         drop(mounts);
         let created = Some(self.now_text());
-        let layer: Layer = blocking(move || snapshot.commit(&finished, created)).await?;
+        let points = MountPoints { passing: finished, lasting: lasting(&container.mounts) };
+        let layer: Layer = blocking(move || snapshot.commit(&points, created)).await?;
         Ok(Output::Chain(base.with(layer)))
     }
 
@@ -195,12 +196,24 @@ impl Snapshot {
         }
     }
 
-    fn commit(self, stubs: &[Box<[u8]>], created: Option<String>) -> store::Result<Layer> {
+    fn commit(self, points: &MountPoints, created: Option<String>) -> store::Result<Layer> {
         match self {
-            Snapshot::Overlay(snapshot) => snapshot.commit(stubs, created),
-            Snapshot::Folder(snapshot) => snapshot.commit(stubs, created),
+            Snapshot::Overlay(snapshot) => snapshot.commit(points, created),
+            Snapshot::Folder(snapshot) => snapshot.commit(points, created),
         }
     }
+}
+
+/// Where the kernel's file systems are mounted. A command leaves these folders in its layer if the
+/// root had none; as with BuildKit, not where something of its own is mounted there or below.
+fn lasting(mounts: &[runtime::Mount]) -> Vec<&'static str> {
+    let tops: Vec<String> = mounts
+        .iter()
+        .map(|mount| graph::clean_path(&format!("/{}", mount.target)))
+        .filter_map(|path| path.split('/').nth(1).map(str::to_owned))
+        .collect();
+    let is_free = |name: &&str| !tops.iter().any(|top| top == name);
+    ["dev", "proc", "sys"].into_iter().filter(is_free).collect()
 }
 
 fn extra_hosts(run: &RunOp) -> Result<Vec<(String, IpAddr)>, Error> {
@@ -253,5 +266,20 @@ fn signal_text(signal: i32) -> String {
         11 => "segmentation fault (signal 11)".into(),
         15 => "terminated (signal 15)".into(),
         other => format!("signal {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_of_the_kernel_last_unless_a_mount_is_below() {
+        let mount = |target: &str| runtime::Mount {
+            target: target.into(),
+            kind: runtime::MountKind::Tmpfs { size: None, readonly: false },
+        };
+        assert_eq!(lasting(&[mount("/etc/dev"), mount("/run")]), ["dev", "proc", "sys"]);
+        assert_eq!(lasting(&[mount("/dev/pipes/x"), mount("//sys/../sys")]), ["proc"]);
     }
 }

@@ -57,6 +57,16 @@ pub enum Error {
         /// How much is allowed.
         limit: u64,
     },
+    /// Unpacking would take what others on the disk need.
+    #[error(
+        "the disk of the root is nearly full ({left} {unit} left): nothing more is unpacked to it"
+    )]
+    NoRoom {
+        /// How much is free.
+        left: u64,
+        /// Of what.
+        unit: &'static str,
+    },
     /// An archive could not be written.
     #[error("write archive entry `{path}`")]
     WriteArchive {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use crate::error::shown;
+use crate::room::Room;
 use crate::store::{OpenOptions, Privileges, UnmappedOwners};
 use crate::tar::content_failed;
 use crate::{Entry, EntryKind, Error, LayerIndex, Result, Time};
@@ -108,6 +109,11 @@ pub(crate) fn matches_index(
     Some(sum)
 }
 
+/// A folder so far below an open one is opened in one call.
+const FAR: usize = 8;
+/// So many folders are open at a time: descriptors are few.
+const MOST_OPEN: usize = 64;
+
 /// The folders on the way to the last path, open: archives mostly go from neighbour to neighbour.
 struct Folders<'a> {
     root: BorrowedFd<'a>,
@@ -138,9 +144,19 @@ impl<'a> Folders<'a> {
             let length = path[start..].iter().position(|byte| *byte == b'/');
             end = length.map_or(path.len(), |length| start + length);
             let at = self.open.last().map_or(self.root, |(_, fd)| fd.as_fd());
-            let fd = openat(at, &path[start..end], FOLDER, Mode::empty())?;
+            let is_far = path[end..].iter().filter(|byte| **byte == b'/').count() >= FAR;
+            let fd = if is_far {
+                // What is in between is seldom wanted on its own.
+                end = path.len();
+                open_beneath(at, &path[start..], FOLDER)?
+            } else {
+                openat(at, &path[start..end], FOLDER, Mode::empty())?
+            };
             self.path.extend_from_slice(&path[self.path.len()..end]);
             self.open.push((end, fd));
+            if self.open.len() > MOST_OPEN {
+                self.open.remove(0);
+            }
         }
         Ok(self.open.last().map_or(self.root, |(_, fd)| fd.as_fd()))
     }
@@ -159,6 +175,7 @@ pub(crate) struct FolderWriter<'a> {
     options: OpenOptions,
     folders: Folders<'a>,
     buffer: Box<[u8]>,
+    room: Room,
     /// Whom new files belong to.
     own: (u32, u32),
 }
@@ -171,6 +188,7 @@ impl<'a> FolderWriter<'a> {
             options,
             folders: Folders::new(root),
             buffer: vec![0; 128 << 10].into(),
+            room: Room::default(),
             own: (geteuid().as_raw(), getegid().as_raw()),
         }
     }
@@ -213,6 +231,7 @@ impl<'a> FolderWriter<'a> {
         let failed = failed("write", &entry.path);
         let create = if self.has_metadata() { 0o600 } else { entry.mode & 0o777 | 0o600 };
         let folder = self.folders.open(parent).map_err(&failed)?;
+        self.room.take_file(folder)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(folder, name, flags, Mode::from_raw_mode(create)).map_err(&failed)?;
         Ok(File::from(file))
@@ -234,6 +253,7 @@ impl<'a> FolderWriter<'a> {
                 break;
             }
             let piece = &self.buffer[..count];
+            self.room.take(&*file, count as u64)?;
             size += count as u64;
             if sparse && piece.iter().all(|byte| *byte == 0) {
                 file.seek(SeekFrom::Current(count as i64))
@@ -266,11 +286,37 @@ impl<'a> FolderWriter<'a> {
         futimens(file, &times(entry.mtime)).map_err(&failed)
     }
 
+    /// Gives what is at an entry's path its metadata once more.
+    pub(crate) fn set_metadata(&mut self, entry: &Entry) -> Result<()> {
+        // It is not new: it can belong to anybody.
+        let own = std::mem::replace(&mut self.own, (u32::MAX, u32::MAX));
+        let result = match entry.kind {
+            EntryKind::File { .. } => self.reopened(entry),
+            _ => self.special_metadata(entry),
+        };
+        self.own = own;
+        match result {
+            // A device that could not be made.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn reopened(&mut self, entry: &Entry) -> Result<()> {
+        let (parent, name) = split(&entry.path);
+        let failed = failed("write", &entry.path);
+        let folder = self.folders.open(parent).map_err(&failed)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(folder, name, flags, Mode::empty()).map_err(&failed)?;
+        self.file_metadata(&File::from(file), entry)
+    }
+
     /// Makes a directory for now, if there is none.
     pub(crate) fn directory(&mut self, path: &[u8]) -> Result<()> {
         let (parent, name) = split(path);
         let failed = failed("make folder", path);
         let folder = self.folders.open(parent).map_err(&failed)?;
+        self.room.take_file(folder)?;
         match mkdirat(folder, name, Mode::RWXU) {
             Err(Errno::EXIST) => Ok(()),
             other => other.map_err(failed),
@@ -384,7 +430,7 @@ impl<'a> FolderWriter<'a> {
         self.folders.forget();
         match result {
             // Whiteouts and devices are not everywhere on the disk.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(failed(error)),
         }
     }

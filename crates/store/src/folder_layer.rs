@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use oci::Digest;
 
-use crate::commit::Attributes;
+use crate::attributes::Attributes;
 use crate::{Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time, Tree};
 
 /// What became of a folder.
@@ -170,7 +170,7 @@ impl Walk<'_> {
                 // Less than 10^9, as the kernel has it.
                 nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
             },
-            xattrs: Attributes::read(&path)?.kept,
+            xattrs: Attributes::read(&path)?.of_copy(),
         };
         let changed = self.known.get(&self.path).is_none_or(|known| !is_same(known, &entry));
         let is_linked = !is_directory && metadata.nlink() > 1;

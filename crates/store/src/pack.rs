@@ -182,6 +182,7 @@ impl LayerWriter {
         let Self { store, compression, archive, entries } = self;
         let (diff_id, out) = archive.finish()?.finish();
         let (blob, seek_table) = finish_blob(out, compression)?;
+        store.note_plain_names(&diff_id, &entries)?;
         let mut index = LayerIndex::from_entries(entries);
         if let Some(seek_table) = seek_table {
             index = index.with_seek_table(seek_table);

@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_regular, open_root, split};
 use crate::store::{TemporaryFolder, make_folder};
-use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, ScratchFolder, Store, Time};
+use crate::{
+    Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, ScratchFolder, Store, Time,
+};
 
 /// overlayfs takes 500 lower directories; mount options and merged layers need some room.
 const MAX_LOWERS: usize = 450;
@@ -34,8 +36,8 @@ pub struct WritableSnapshot {
 
 impl WritableSnapshot {
     /// Makes a layer of what was written: see [`Store::commit_upper`].
-    pub fn commit(self, ignore: &[Box<[u8]>], created: Option<String>) -> Result<Layer> {
-        self.store.commit_upper(&self.upper, &self.layers, ignore, created)
+    pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
+        self.store.commit_upper(&self.upper, &self.layers, points, created)
     }
 
     /// The layers that it stands on, from the bottom up.

@@ -17,7 +17,7 @@ use crate::decompress::{Codec, Hashed, Pieces, feed};
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_root, split};
 use crate::store::{Privileges, make_folder};
-use crate::tar::{Content, Mode, TarReader};
+use crate::tar::{Content, Limits, Mode, TarReader};
 use crate::{Entry, EntryKind, Error, LayerIndex, Result, Store, Time, compare_paths};
 
 /// Blobs below this size are decompressed on the same thread.
@@ -150,14 +150,19 @@ impl Store {
         root: BorrowedFd<'_>,
     ) -> Result<(Vec<Entry>, u64)> {
         let mut hashed = Hashed::new(archive, None);
-        let mut reader = TarReader::new(&mut hashed, Mode::Layer, self.limits());
-        let mut unpacker = Unpacker::new(self, layer, root);
+        let mut limits = self.limits();
+        if let Some((_, size)) = layer.blob {
+            limits = limits.of_compressed(size);
+        }
+        let mut reader = TarReader::new(&mut hashed, Mode::Layer, limits)
+            .with_plain_names(self.plain_names(&layer.diff_id)?);
+        let mut unpacker = Unpacker::new(self, layer, (root, limits));
         while let Some((entry, mut content)) = reader.next_entry()? {
             unpacker.take(entry, &mut content)?;
         }
         drop(reader);
         // Writers pad archives to whole records; a limit, as everywhere.
-        let most = self.limits().max_total_bytes;
+        let most = limits.max_total_bytes;
         io::copy(&mut (&mut hashed).take(most), &mut io::sink())
             .map_err(|source| Error::ReadArchive { source })?;
         let (actual, _) = hashed.finish();
@@ -190,6 +195,9 @@ struct Unpacker<'a> {
     folder: FolderWriter<'a>,
     /// In the order of bytes, in which what is in a directory stands together too.
     nodes: BTreeMap<Box<[u8]>, Node>,
+    limits: Limits,
+    /// Bytes of the paths that were put into `nodes`.
+    path_bytes: u64,
     /// Hard links by their targets, for when a target is replaced.
     links: HashMap<Box<[u8]>, Vec<Box<[u8]>>>,
     /// The last parent as the archive named it, and where it is; valid until a link comes or goes.
@@ -198,12 +206,18 @@ struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    fn new(store: &'a Store, layer: &'a PackedLayer<'a>, root: BorrowedFd<'a>) -> Self {
+    fn new(
+        store: &'a Store,
+        layer: &'a PackedLayer<'a>,
+        (root, limits): (BorrowedFd<'a>, Limits),
+    ) -> Self {
         Self {
             store,
             layer,
             folder: FolderWriter::new(root, store.inner.options),
             nodes: BTreeMap::new(),
+            limits,
+            path_bytes: 0,
             links: HashMap::new(),
             last_parent: None,
             has_symlinks: false,
@@ -242,7 +256,21 @@ impl<'a> Unpacker<'a> {
             EntryKind::HardLink { target } => self.link(&entry, target)?,
             _ => self.folder.special(&entry)?,
         }
-        self.nodes.insert(path, Node { entry: Some(entry), opaque: None });
+        self.insert(path, Node { entry: Some(entry), opaque: None })
+    }
+
+    /// Puts in what is at a path now. Directories that no entry is for count too.
+    fn insert(&mut self, path: Box<[u8]>, node: Node) -> Result<()> {
+        self.path_bytes += path.len() as u64;
+        let limit = self.limits.max_path_bytes();
+        if self.path_bytes > limit {
+            return Err(Error::ArchiveLimit { unit: "bytes of paths", limit });
+        }
+        self.nodes.insert(path, node);
+        let limit = self.limits.max_entries;
+        if self.nodes.len() as u64 > limit {
+            return Err(Error::ArchiveLimit { unit: "entries", limit });
+        }
         Ok(())
     }
 
@@ -279,8 +307,7 @@ impl<'a> Unpacker<'a> {
         if opaque.is_some() {
             self.folder.opaque(&path)?;
         }
-        self.nodes.insert(path, Node { entry: Some(entry), opaque });
-        Ok(())
+        self.insert(path, Node { entry: Some(entry), opaque })
     }
 
     fn take_whiteout(&mut self, entry: Entry) -> Result<()> {
@@ -288,7 +315,7 @@ impl<'a> Unpacker<'a> {
             None => {
                 self.folder.whiteout(&entry.path)?;
                 let path = entry.path.clone();
-                self.nodes.insert(path, Node { entry: Some(entry), opaque: None });
+                self.insert(path, Node { entry: Some(entry), opaque: None })?;
             }
             Some(node) if node.is_directory() => {
                 let path = entry.path.clone();
@@ -335,11 +362,34 @@ impl<'a> Unpacker<'a> {
                         if is_special && source.kind() == io::ErrorKind::NotFound => {}
                     other => other?,
                 }
+                self.share_header(entry, target)?;
             }
             None => self.copy_lower(entry, target)?,
         }
         self.links.entry(target.into()).or_default().push(path.clone());
         Ok(())
+    }
+
+    /// A file with several names has the header of the one that comes last.
+    fn share_header(&mut self, link: &Entry, target: &[u8]) -> Result<()> {
+        let mut first = target;
+        while let Some(EntryKind::HardLink { target }) =
+            self.nodes.get(first).and_then(|node| node.entry.as_ref()).map(|entry| &entry.kind)
+        {
+            first = target;
+        }
+        let first: Box<[u8]> = first.into();
+        let Some(file) = self.nodes.get_mut(&first).and_then(|node| node.entry.as_mut()) else {
+            return Ok(());
+        };
+        let mut xattrs: BTreeMap<_, _> = file.xattrs.drain(..).collect();
+        xattrs.extend(link.xattrs.iter().cloned());
+        file.xattrs = xattrs.into_iter().collect();
+        (file.uid, file.gid, file.mtime) = (link.uid, link.gid, link.mtime);
+        if !matches!(file.kind, EntryKind::Symlink { .. }) {
+            file.mode = link.mode;
+        }
+        self.folder.set_metadata(file)
     }
 
     /// A layer on its own can have a hard link to a file below it: it gets a copy.
@@ -473,8 +523,7 @@ impl<'a> Unpacker<'a> {
             Some(_) => Err(Error::entry(path, "a file that other entries are in")),
             None => {
                 self.folder.directory(path)?;
-                self.nodes.insert(path.into(), Node::default());
-                Ok(())
+                self.insert(path.into(), Node::default())
             }
         }
     }

@@ -196,6 +196,20 @@ fn a_sparse_bomb_counts_with_its_holes() {
 }
 
 #[test]
+fn what_is_small_as_it_comes_may_not_grow_without_end() {
+    let of = |size| Limits::DEFAULT.of_compressed(size);
+    // Some hundred bytes with a hole of 100 GiB; files of zeros that fit on a disk.
+    assert!(of(500).max_total_bytes < 100 << 30 && of(500).max_total_bytes >= 10 << 30);
+    assert!(of(500).max_entries < Limits::DEFAULT.max_entries);
+    // Large images, of which each byte is paid for.
+    let large = of(2 << 30);
+    assert_eq!(large, Limits::DEFAULT);
+    // What somebody asked for holds for every size.
+    let asked = Limits { free_bytes: 200 << 30, max_total_bytes: 200 << 30, ..Limits::DEFAULT };
+    assert_eq!(asked.of_compressed(1).max_total_bytes, 200 << 30);
+}
+
+#[test]
 fn sparse_files_of_both_formats_read_whole() {
     let mut gnu = block(b"old", b'S', 6, b"");
     gnu[257..265].copy_from_slice(b"ustar  \0");
@@ -235,9 +249,26 @@ fn content_must_be_as_long_as_announced() {
 }
 
 #[test]
-fn a_file_that_looks_like_a_whiteout_cannot_be_written() {
+fn only_before_posix_a_slash_makes_a_directory() {
+    for (kind, expected) in [
+        (0, EntryKind::Directory),
+        (b'0', EntryKind::File { size: 0 }),
+        (b'7', EntryKind::File { size: 0 }),
+        (b'5', EntryKind::Directory),
+    ] {
+        let archive = padded(block(b"name/", kind, 0, b""));
+        let entries = read_archive(&archive).unwrap();
+        assert_eq!((&*entries[0].0.path, &entries[0].0.kind), (&b"name"[..], &expected));
+    }
+}
+
+#[test]
+fn a_file_that_looks_like_a_whiteout_is_written_and_is_one_for_others() {
     let file = entry("a/.wh.b", EntryKind::File { size: 0 });
-    assert!(TarWriter::new(io::sink()).append(&file, &mut io::empty()).is_err());
+    let archive = write(&[(file.clone(), Vec::new())]);
+    assert_eq!(read_archive(&archive).unwrap(), [(file, Vec::new())]);
+    let read = read(&archive, Mode::Layer, Limits::default()).unwrap();
+    assert_eq!((&*read[0].0.path, &read[0].0.kind), (&b"a/b"[..], &EntryKind::Whiteout));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 use oci::{Digest, media_type};
 use store::tar::TarWriter;
 use store::{
-    Compression, Entry, EntryKind, Error, LayerIndex, OpenOptions, PackedLayer, Privileges, Store,
-    Time,
+    Compression, Entry, EntryKind, Error, LayerIndex, MountPoints, OpenOptions, PackedLayer,
+    Privileges, Store, Time,
 };
 
 fn entry(path: &str, kind: EntryKind) -> Entry {
@@ -122,6 +122,8 @@ fn an_unpacked_layer_has_all_metadata() {
     let mut setuid = file("bin/su", "x");
     setuid.0.mode = 0o4755;
     setuid.0.uid = 1;
+    let mut link = hard("bin/su2", "bin/su");
+    (link.0.mode, link.0.uid) = (setuid.0.mode, setuid.0.uid);
     let mut capable = file("bin/ping", "y");
     // A valid v2 capability with newline bytes in it.
     let capability = b"\x01\0\0\x02\x0a\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -134,7 +136,7 @@ fn an_unpacked_layer_has_all_metadata() {
         capable,
         soft("bin/sh", "/bin/su"),
         setuid,
-        hard("bin/su2", "bin/su"),
+        link,
         other("dev/null", EntryKind::CharDevice { major: 1, minor: 3 }),
         other("dev/pipe", EntryKind::Fifo),
         other("etc/gone", EntryKind::Whiteout),
@@ -368,6 +370,112 @@ fn a_written_layer_is_the_same_however_it_comes() {
 }
 
 #[test]
+fn a_file_with_several_names_has_the_header_of_the_last() {
+    let Some(fixture) = Fixture::root() else { return };
+    let header = |mut entry: (Entry, String), mode, uid, seconds| {
+        (entry.0.mode, entry.0.uid, entry.0.mtime.seconds) = (mode, uid, seconds);
+        entry
+    };
+    let diff_id = fixture
+        .unpack(
+            &[
+                header(file("a", "x"), 0o600, 0, 100),
+                header(hard("b", "a"), 0o4755, 9, 5),
+                header(hard("c", "b"), 0o711, 8, 6),
+                header(soft("link", "a"), 0o777, 0, 7),
+                header(hard("same", "link"), 0o777, 3, 4),
+            ],
+            &[],
+        )
+        .unwrap();
+    let index = fixture.store.index(&diff_id).unwrap();
+    let first = |path: &str| {
+        let entry = index.get(path.as_bytes()).unwrap();
+        (entry.mode, entry.uid, entry.mtime.seconds)
+    };
+    assert_eq!([first("a"), first("link")], [(0o711, 8, 6), (0o777, 3, 4)]);
+    for path in ["a", "b", "c", "link", "same"] {
+        let path = fixture.store.layer_folder(&diff_id).join(path);
+        let metadata = path.symlink_metadata().unwrap();
+        let is = (metadata.mode() & 0o7777, metadata.uid(), metadata.mtime());
+        let expected = if metadata.is_symlink() { (0o777, 3, 4) } else { (0o711, 8, 6) };
+        assert_eq!(is, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn directories_that_no_entry_is_for_count() {
+    let place = tempfile::tempdir().unwrap();
+    let mut options = OpenOptions::new(Privileges::None);
+    options.limits.max_entries = 50;
+    let store = Store::open(&place.path().join("root"), options).unwrap();
+    let unpack = |depth: usize| {
+        let bytes = archive(&[file(&("d/".repeat(depth) + "f"), "x")]);
+        let layer = PackedLayer {
+            media_type: media_type::OCI_LAYER,
+            diff_id: Digest::of(&bytes),
+            blob: None,
+            parents: &[],
+            wait_for: None,
+        };
+        store.unpack(&bytes[..], &layer).map(drop)
+    };
+    unpack(49).unwrap();
+    let error = unpack(50).unwrap_err();
+    assert!(matches!(error, Error::ArchiveLimit { unit: "entries", limit: 50 }), "{error}");
+}
+
+#[test]
+fn a_deep_tree_is_unpacked_whole() {
+    let fixture = Fixture::plain();
+    // More folders than are kept open.
+    let deep = |start: &str| format!("{start}{}", "/d".repeat(900));
+    let mut entries: Vec<_> =
+        ["a", "b"].iter().map(|start| file(&format!("{}/f", deep(start)), start)).collect();
+    entries.push(file("c", "c"));
+    let diff_id = fixture.unpack(&entries, &[]).unwrap();
+    let index = fixture.store.index(&diff_id).unwrap();
+    assert!(index.get(format!("{}/f", deep("b")).as_bytes()).is_some());
+    let mut text = String::new();
+    let path = format!("{}/f", deep("a"));
+    let mut opened = fixture.store.open_file(&diff_id, path.as_bytes()).unwrap();
+    std::io::Read::read_to_string(&mut opened, &mut text).unwrap();
+    assert_eq!(text, "a");
+}
+
+#[test]
+fn files_named_as_whiteouts_are_files_for_who_made_them() {
+    let fixture = Fixture::plain();
+    let mut writer = fixture.store.layer_writer(Compression::Gzip(None)).unwrap();
+    let (plain, content) = file("w/.wh.x", "data");
+    writer.append(&plain, Some(&mut content.as_bytes())).unwrap();
+    writer.append(&other("w/gone", EntryKind::Whiteout).0, None).unwrap();
+    let layer = writer.finish().unwrap();
+    let blob = layer.blob.unwrap();
+    let kinds = |store: &Store| {
+        let index = store.unpack_blob(&blob, layer.diff_id, &[]).unwrap();
+        let entries = index.entries().iter();
+        entries
+            .map(|entry| (String::from_utf8_lossy(&entry.path).into_owned(), entry.kind.clone()))
+            .collect::<Vec<_>>()
+    };
+    let gone = ("w/gone".to_owned(), EntryKind::Whiteout);
+    assert_eq!(
+        kinds(&fixture.store),
+        [("w/.wh.x".to_owned(), EntryKind::File { size: 4 }), gone.clone()]
+    );
+    let unpacked = fixture.store.layer_folder(&layer.diff_id).join("w/.wh.x");
+    assert_eq!(fs::read_to_string(unpacked).unwrap(), "data");
+
+    let stranger = Fixture::plain();
+    let mut file = fixture.store.open_blob(&blob.digest).unwrap();
+    let mut copy = stranger.store.blob_writer().unwrap();
+    std::io::copy(&mut file, &mut copy).unwrap();
+    copy.commit(None).unwrap();
+    assert_eq!(kinds(&stranger.store), [gone, ("w/x".to_owned(), EntryKind::Whiteout)]);
+}
+
+#[test]
 fn an_index_of_another_version_is_none() {
     let fixture = Fixture::plain();
     let entries = [file("a", "one")];
@@ -433,6 +541,7 @@ fn a_commit_has_what_was_changed() {
     folder("proc");
     // What mounts stood on.
     folder("sys");
+    folder("run");
     fs::write(upper.join("etc/resolv.conf"), "").unwrap();
     folder("new");
     fs::write(upper.join("new/a"), "a").unwrap();
@@ -446,8 +555,9 @@ fn a_commit_has_what_was_changed() {
     set("new", "trusted.overlay.opaque", b"y");
     set("new/a", "trusted.overlay.origin", b"z");
 
-    let ignore = [(*b"etc/resolv.conf").into(), (*b"sys").into(), (*b"proc").into()];
-    let layer = snapshot.commit(&ignore, None).unwrap();
+    let passing = vec![(*b"etc/resolv.conf").into(), (*b"run").into(), (*b"sys").into()];
+    let points = MountPoints { passing, lasting: vec!["dev", "proc", "sys"] };
+    let layer = snapshot.commit(&points, None).unwrap();
     let index = fixture.store.index(&layer.diff_id).unwrap();
     let kinds: Vec<_> = index
         .entries()
@@ -455,9 +565,12 @@ fn a_commit_has_what_was_changed() {
         .map(|entry| (String::from_utf8_lossy(&entry.path).into_owned(), entry.kind.clone()))
         .collect();
     let names: Vec<&str> = kinds.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(names, ["etc", "etc/changed", "etc/gone", "new", "new/a", "new/b", "new/c"]);
-    assert_eq!(kinds[2].1, EntryKind::Whiteout);
-    assert_eq!(kinds[5].1, EntryKind::HardLink { target: (*b"new/a").into() });
+    assert_eq!(
+        names,
+        ["dev", "etc", "etc/changed", "etc/gone", "new", "new/a", "new/b", "new/c", "sys"]
+    );
+    assert_eq!(kinds[3].1, EntryKind::Whiteout);
+    assert_eq!(kinds[6].1, EntryKind::HardLink { target: (*b"new/a").into() });
     assert!(index.entries().iter().all(|entry| entry.xattrs.is_empty() && entry.mtime.nanos == 0));
     assert!(fixture.store.is_unpacked(&layer.diff_id).unwrap());
     let blob = fixture.store.compress(&layer.diff_id, Compression::Zstd(None)).unwrap();
@@ -465,20 +578,23 @@ fn a_commit_has_what_was_changed() {
 
     let nothing = fixture.store.snapshot(&[base, layer.diff_id]).unwrap();
     assert_eq!(nothing.lowers.len(), 2);
-    let empty = nothing.commit(&[], Some("now".into())).unwrap();
+    let empty = nothing.commit(&MountPoints::default(), Some("now".into())).unwrap();
     assert_eq!(empty.diff_id, Digest::of([0; 1024]));
     assert_eq!(empty.created.as_deref(), Some("now"));
     // Once more: it is there already.
     let again = fixture.store.snapshot(&[]).unwrap();
     assert_eq!(again.lowers.len(), 1);
-    assert_eq!(again.commit(&[], None).unwrap().diff_id, empty.diff_id);
+    assert_eq!(again.commit(&MountPoints::default(), None).unwrap().diff_id, empty.diff_id);
 
     let redirected = fixture.store.snapshot(&[]).unwrap();
     fs::create_dir(redirected.upper.join("d")).unwrap();
     let path = redirected.upper.join("d");
     rustix::fs::setxattr(path, "trusted.overlay.redirect", b"/x", rustix::fs::XattrFlags::empty())
         .unwrap();
-    assert!(matches!(redirected.commit(&[], None), Err(Error::NotPlainUpper { .. })));
+    assert!(matches!(
+        redirected.commit(&MountPoints::default(), None),
+        Err(Error::NotPlainUpper { .. })
+    ));
     assert!(fixture.no_rubbish());
 }
 

@@ -224,22 +224,30 @@ fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
     words(text).map(pair).collect()
 }
 
-/// Reads `entries=NUMBER,bytes=SIZE`; what is not said is as usual.
+/// Reads `entries=NUMBER,bytes=SIZE,ratio=NUMBER`; what is not said is as usual. Entries and bytes that
+/// are said hold however small an archive is compressed.
 fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
     let mut limits = Limits::DEFAULT;
     for word in words(text.unwrap_or_default()) {
         let wrong = |what: &str| {
-            format!("KILN_ARCHIVE_LIMIT: `{word}` is {what}: write entries=500000,bytes=20g")
+            format!(
+                "KILN_ARCHIVE_LIMIT: `{word}` is {what}: write entries=500000,bytes=20g,ratio=500"
+            )
         };
         let size = |value: &str| size(value).ok().and_then(|size| u64::try_from(size).ok());
         match word.split_once('=') {
             Some(("entries", value)) => {
                 limits.max_entries = value.parse().map_err(|_| wrong("no number"))?;
+                limits.free_entries = limits.max_entries;
             }
             Some(("bytes", value)) => {
                 limits.max_total_bytes = size(value).ok_or_else(|| wrong("no size"))?;
+                limits.free_bytes = limits.max_total_bytes;
             }
-            _ => return Err(wrong("neither entries= nor bytes=")),
+            Some(("ratio", value)) => {
+                limits.max_ratio = value.parse().map_err(|_| wrong("no number"))?;
+            }
+            _ => return Err(wrong("none of entries=, bytes= and ratio=")),
         }
     }
     Ok(limits)
@@ -316,10 +324,11 @@ mod tests {
     #[test]
     fn archives_have_a_limit() {
         let read = |text| archive_limits(Some(text));
-        let limits = read("entries=5, bytes=2k").unwrap();
-        assert_eq!((limits.max_entries, limits.max_total_bytes), (5, 2048));
+        let limits = read("entries=5, bytes=2k,ratio=9").unwrap();
+        assert_eq!((limits.max_entries, limits.max_total_bytes, limits.max_ratio), (5, 2048, 9));
+        assert_eq!(limits.of_compressed(1), limits);
         assert_eq!(read("").unwrap(), Limits::DEFAULT);
-        for text in ["entries", "entries=-1", "bytes=x", "bytes=-1", "files=3", "5"] {
+        for text in ["entries", "entries=-1", "bytes=x", "bytes=-1", "ratio=x", "files=3", "5"] {
             assert!(read(text).unwrap_err().contains("KILN_ARCHIVE_LIMIT"), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use store::tree::{Directory, Node, NodeKind, Tree, join};
+use store::tree::{Content, Directory, Node, NodeKind, Tree, join};
 use store::{Entry, EntryKind, Time};
 
 use super::world::World;
@@ -13,8 +13,6 @@ pub(super) enum Change<'a> {
     Node { path: Vec<u8>, node: &'a Node, link: Option<Vec<u8>> },
     /// Something is gone.
     Whiteout { path: Vec<u8> },
-    /// All that was in a directory is gone.
-    Opaque { path: Vec<u8> },
 }
 
 impl<'a> Change<'a> {
@@ -26,33 +24,43 @@ impl<'a> Change<'a> {
     }
 
     pub(super) fn to_entry(&self) -> Entry {
-        let mark = |path: &[u8], kind| Entry {
-            path: path.into(),
-            kind,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        };
         match self {
             Self::Node { path, node, link } => {
                 let mut entry = node.to_entry(path);
+                // As all layers that BuildKit writes.
+                entry.xattrs.retain(|(name, _)| &**name == store::CAPABILITY);
                 if let Some(target) = link {
                     entry.kind = EntryKind::HardLink { target: target.as_slice().into() };
                 }
                 entry
             }
-            Self::Whiteout { path } => mark(path, EntryKind::Whiteout),
-            Self::Opaque { path } => mark(path, EntryKind::Opaque),
+            Self::Whiteout { path } => Entry {
+                path: path.as_slice().into(),
+                kind: EntryKind::Whiteout,
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                mtime: Time::default(),
+                xattrs: Vec::new(),
+            },
         }
     }
 }
 
+/// Says whether two files of one size have the same bytes.
+pub(super) type SameBytes<'a> = dyn FnMut(u64, &Content, &Content) -> bool + 'a;
+
 /// The changes from a base to a world, in a layer's order: each with the directories above it,
 /// as a copy on write would have them. The root is in no layer.
-pub(super) fn difference<'a>(base: Option<&Tree>, world: &'a World) -> Vec<Change<'a>> {
-    let mut difference = Difference { world, changes: Vec::new(), first_names: HashMap::new() };
+///
+/// A file that only its bytes can tell from the one below is asked about.
+pub(super) fn difference<'a>(
+    base: Option<&Tree>,
+    world: &'a World,
+    same_bytes: &mut SameBytes<'_>,
+) -> Vec<Change<'a>> {
+    let mut difference =
+        Difference { world, same_bytes, changes: Vec::new(), first_names: HashMap::new() };
     let nothing = Directory::default();
     let old = base.and_then(|base| base.root().as_directory()).unwrap_or(&nothing);
     if let Some(new) = world.tree.root().as_directory() {
@@ -61,30 +69,22 @@ pub(super) fn difference<'a>(base: Option<&Tree>, world: &'a World) -> Vec<Chang
     difference.changes
 }
 
-struct Difference<'a> {
+struct Difference<'a, 'b> {
     world: &'a World,
+    same_bytes: &'b mut SameBytes<'b>,
     changes: Vec<Change<'a>>,
     /// The first written name of each new file that has several.
     first_names: HashMap<usize, Vec<u8>>,
 }
 
-/// Prefix of names that layers cannot have: they say that something is gone.
-const WHITEOUT: &[u8] = b".wh.";
-
-impl<'a> Difference<'a> {
+impl<'a> Difference<'a, '_> {
     fn directory(&mut self, path: &mut Vec<u8>, old: &Directory, new: &'a Directory) {
-        let marks = new.children().iter().any(|(name, _)| name.starts_with(WHITEOUT));
-        let start = self.changes.len();
         let mut gone = old.children().iter().map(|(name, _)| name).peekable();
-        let mut whiteouts = Vec::new();
         for (name, node) in new.children() {
             while let Some(name) = gone.next_if(|gone| *gone < name) {
-                whiteouts.push((self.changes.len(), join(path, name)));
+                self.changes.push(Change::Whiteout { path: join(path, name) });
             }
             gone.next_if(|gone| *gone == name);
-            if marks && name.starts_with(WHITEOUT) {
-                continue;
-            }
             let length = path.len();
             if length > 0 {
                 path.push(b'/');
@@ -93,37 +93,7 @@ impl<'a> Difference<'a> {
             self.node(path, old.get(name), node);
             path.truncate(length);
         }
-        whiteouts.extend(gone.map(|name| (self.changes.len(), join(path, name))));
-        // From the end, so that places stay right.
-        for (place, path) in whiteouts.into_iter().rev() {
-            self.changes.insert(place, Change::Whiteout { path });
-        }
-        if marks {
-            self.marks(path, start, new);
-        }
-    }
-
-    /// A file whose name is a mark says what the mark says, for all who unpack the layer.
-    fn marks(&mut self, directory: &[u8], start: usize, new: &'a Directory) {
-        let mut own = self.changes.split_off(start);
-        for (name, _) in new.children() {
-            let Some(hidden) = name.strip_prefix(WHITEOUT) else { continue };
-            if **name == *b".wh..wh..opq" {
-                own.insert(0, Change::Opaque { path: directory.to_vec() });
-            } else if !hidden.is_empty()
-                && !hidden.starts_with(WHITEOUT)
-                && new.get(hidden).is_none()
-            {
-                let path = join(directory, hidden);
-                if !own.iter().any(
-                    |change| matches!(change, Change::Whiteout { path: other } if *other == path),
-                ) {
-                    own.push(Change::Whiteout { path });
-                }
-            }
-        }
-        own.sort_by(|a, b| store::compare_paths(a.path(), b.path()));
-        self.changes.append(&mut own);
+        self.changes.extend(gone.map(|name| Change::Whiteout { path: join(path, name) }));
     }
 
     fn node(&mut self, path: &mut Vec<u8>, old: Option<&Node>, new: &'a Node) {
@@ -142,11 +112,36 @@ impl<'a> Difference<'a> {
             }
             return;
         }
-        if same && old.is_some_and(|old| same_content(old, new)) {
+        if same && old.is_some_and(|old| self.same_content(old, new)) {
             return;
         }
         let link = self.link(path, new);
         self.changes.push(Change::Node { path: path.clone(), node: new, link });
+    }
+
+    fn same_content(&mut self, old: &Node, new: &Node) -> bool {
+        match (&old.kind, &new.kind) {
+            (
+                NodeKind::File { size, content, .. },
+                NodeKind::File { size: new_size, content: new_content, .. },
+            ) => {
+                size == new_size
+                    && (*size == 0
+                        || content.id() == new_content.id()
+                        || (self.same_bytes)(*size, content, new_content))
+            }
+            (NodeKind::Symlink { target }, NodeKind::Symlink { target: new }) => target == new,
+            (NodeKind::Fifo, NodeKind::Fifo) => true,
+            (
+                NodeKind::CharDevice { major, minor },
+                NodeKind::CharDevice { major: new_major, minor: new_minor },
+            )
+            | (
+                NodeKind::BlockDevice { major, minor },
+                NodeKind::BlockDevice { major: new_major, minor: new_minor },
+            ) => (major, minor) == (new_major, new_minor),
+            _ => false,
+        }
     }
 
     /// The first name of the file, if another one was written.
@@ -163,38 +158,16 @@ impl<'a> Difference<'a> {
     }
 }
 
-impl Change<'_> {
-    fn path(&self) -> &[u8] {
-        match self {
-            Self::Node { path, .. } | Self::Whiteout { path } | Self::Opaque { path } => path,
-        }
-    }
-}
-
 /// Whether a node needs no entry for its header. Of a directory the time alone is no change, as
 /// in the layers that BuildKit writes; of others seconds count: the base may know no more.
 fn same_header(old: &Node, new: &Node) -> bool {
     (old.mode, old.uid, old.gid) == (new.mode, new.uid, new.gid)
         && (new.is_directory() || old.mtime.seconds == new.mtime.seconds)
-        && old.xattrs == new.xattrs
+        && capability(old) == capability(new)
 }
 
-fn same_content(old: &Node, new: &Node) -> bool {
-    match (&old.kind, &new.kind) {
-        (
-            NodeKind::File { size, content, .. },
-            NodeKind::File { size: new_size, content: new_content, .. },
-        ) => size == new_size && content.id() == new_content.id(),
-        (NodeKind::Symlink { target }, NodeKind::Symlink { target: new }) => target == new,
-        (NodeKind::Fifo, NodeKind::Fifo) => true,
-        (
-            NodeKind::CharDevice { major, minor },
-            NodeKind::CharDevice { major: new_major, minor: new_minor },
-        )
-        | (
-            NodeKind::BlockDevice { major, minor },
-            NodeKind::BlockDevice { major: new_major, minor: new_minor },
-        ) => (major, minor) == (new_major, new_minor),
-        _ => false,
-    }
+/// The only attribute that layers have.
+fn capability(node: &Node) -> Option<&[u8]> {
+    let mut all = node.xattrs.as_deref().unwrap_or_default().iter();
+    all.find(|(name, _)| &**name == store::CAPABILITY).map(|(_, value)| &**value)
 }

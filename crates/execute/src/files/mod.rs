@@ -19,6 +19,7 @@ use graph::{Action, ActionKind, FilesOp, Node as Input, OwnerName, PatternError}
 use store::tree::{Content, Node, NodeKind, RootHeader, Tree, TreeError};
 use store::{Compression, Layer, LayerPaths, Store, Time};
 
+use difference::Change;
 use world::World;
 
 /// Why a file operation failed. Where BuildKit has words for it, they are the same.
@@ -86,6 +87,9 @@ pub enum FilesError {
         /// The reason.
         source: store::Error,
     },
+    /// Files below could be the same as new ones, and are not here.
+    #[error("files to compare with are not here")]
+    Unread(LayerPaths),
     /// The layer.
     #[error("write layer: {0}")]
     Write(#[source] store::Error),
@@ -103,6 +107,17 @@ pub struct FilesRunner<'a> {
     pub compression: Compression,
     /// What the new layer says of its making, RFC 3339.
     pub created: Option<String>,
+    /// What is done where a file below could be the same as a new one, and is not here.
+    pub unread: Unread,
+}
+
+/// What becomes of a new file that may be the one below, which cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing is written: [`FilesError::Unread`] names what is to be brought.
+    Ask,
+    /// It is written, though it may be there already.
+    Write,
 }
 
 /// How exact the times in a layer are.
@@ -127,12 +142,12 @@ impl FilesRunner<'_> {
     /// Runs an operation on its inputs' trees. Files that [`contents_needed`] names must be here.
     ///
     /// # Errors
-    /// If BuildKit would refuse it, or reading or writing fails.
+    /// If BuildKit would refuse it, or reading or writing fails; [`FilesError::Unread`] where it asks.
     pub fn run(&self, op: &FilesOp, inputs: &[Tree]) -> Result<FilesOutput, FilesError> {
         let mut contents = StoreContents { store: self.store };
         let played = play(op, inputs, self.now, &mut contents)?;
         let base = played.base.and_then(|base| inputs.get(base));
-        let layer = self.write(&difference::difference(base, &played.world))?;
+        let layer = self.write(&self.difference(base, &played.world)?)?;
         Ok(FilesOutput { base: played.base, layer })
     }
 
@@ -140,12 +155,35 @@ impl FilesRunner<'_> {
     /// two. Files that [`fold_needed`] names must be here.
     ///
     /// # Errors
-    /// If reading or writing fails.
+    /// If reading or writing fails; [`FilesError::Unread`] where it asks.
     pub fn fold(&self, below: &Tree, tree: &Tree) -> Result<Layer, FilesError> {
-        self.write(&difference::difference(Some(below), &World::found(tree)))
+        self.write(&self.difference(Some(below), &World::found(tree))?)
     }
 
-    fn write(&self, changes: &[difference::Change<'_>]) -> Result<Layer, FilesError> {
+    fn difference<'w>(
+        &self,
+        base: Option<&Tree>,
+        world: &'w World,
+    ) -> Result<Vec<Change<'w>>, FilesError> {
+        let mut unread = LayerPaths::new();
+        let mut same = |size, old: &Content, new: &Content| {
+            let Ok(mut below) = old.open(size, self.store) else {
+                note(&mut unread, old);
+                return false;
+            };
+            // What cannot be read says so when it is written.
+            new.open(size, self.store)
+                .and_then(|mut new| store::same_bytes(size, &mut below, &mut new))
+                .unwrap_or(false)
+        };
+        let changes = difference::difference(base, world, &mut same);
+        match self.unread == Unread::Ask && !unread.is_empty() {
+            true => Err(FilesError::Unread(unread)),
+            false => Ok(changes),
+        }
+    }
+
+    fn write(&self, changes: &[Change<'_>]) -> Result<Layer, FilesError> {
         let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
         write::write(changes, self.store, &mut |mut entry, content| {
             if self.times == Times::Seconds {
@@ -162,9 +200,7 @@ impl FilesRunner<'_> {
 /// The files of layers that must be here for [`FilesRunner::fold`].
 pub fn fold_needed(below: &Tree, tree: &Tree) -> LayerPaths {
     let mut needed = NeededContents::default();
-    for change in difference::difference(Some(below), &World::found(tree)) {
-        needed.note(change.node());
-    }
+    needed.note_difference(Some(below), &World::found(tree));
     needed.files
 }
 
@@ -180,9 +216,7 @@ pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<LayerPaths, File
     let mut needed = NeededContents::default();
     let played = play(op, inputs, Time::default(), &mut needed)?;
     let base = played.base.and_then(|base| inputs.get(base));
-    for change in difference::difference(base, &played.world) {
-        needed.note(change.node());
-    }
+    needed.note_difference(base, &played.world);
     Ok(needed.files)
 }
 
@@ -236,14 +270,24 @@ struct NeededContents {
 
 impl NeededContents {
     fn note(&mut self, node: Option<&Node>) {
-        if let Some(Node {
-            kind: NodeKind::File { content: Content::Layer { diff_id, path }, size, .. },
-            ..
-        }) = node
+        if let Some(Node { kind: NodeKind::File { content, size, .. }, .. }) = node
             && *size > 0
         {
-            self.files.entry(**diff_id).or_default().insert(path.clone());
+            note(&mut self.files, content);
         }
+    }
+
+    /// What may be the same is needed as if it were not.
+    fn note_difference(&mut self, base: Option<&Tree>, world: &World) {
+        for change in difference::difference(base, world, &mut |_, _, _| false) {
+            self.note(change.node());
+        }
+    }
+}
+
+fn note(files: &mut LayerPaths, content: &Content) {
+    if let Content::Layer { diff_id, path } = content {
+        files.entry(**diff_id).or_default().insert(path.clone());
     }
 }
 
@@ -271,7 +315,8 @@ fn play(
     now: Time,
     contents: &mut dyn Contents,
 ) -> Result<Played, FilesError> {
-    let mut done: Vec<Played> = Vec::with_capacity(op.actions.len());
+    let mut uses = uses(op);
+    let mut done: Vec<Option<Played>> = Vec::with_capacity(op.actions.len());
     for action in &op.actions {
         let base = action.base;
         let (base, world) = match base {
@@ -281,23 +326,54 @@ fn play(
                 (Some(number), World::new(tree.clone(), now))
             }
             Input::Action(number) => {
-                let played = done.get(number).ok_or(FilesError::NoTree(base))?;
-                (played.base, played.world.clone())
+                // What nobody else wants is gone on with: a change of what is shared copies it.
+                let last = uses.get_mut(number).map(|uses| std::mem::replace(uses, *uses - 1));
+                let played = done.get_mut(number).ok_or(FilesError::NoTree(base))?;
+                let played = match last {
+                    Some(1) => played.take().map(|played| (played.base, played.world)),
+                    _ => played.as_ref().map(|played| (played.base, played.world.clone())),
+                };
+                played.ok_or(FilesError::NoTree(base))?
             }
         };
         let mut stage = Stage { world, inputs, done: &done, contents };
         stage.action(action)?;
         let world = stage.world;
-        done.push(Played { base, world });
+        if let ActionKind::Copy(copy) = &action.kind
+            && let Input::Action(number) = copy.from
+            && let Some(uses) = uses.get_mut(number)
+        {
+            *uses -= 1;
+        }
+        done.push(Some(Played { base, world }));
     }
-    done.pop().ok_or(FilesError::NoTree(Input::Action(0)))
+    done.pop().flatten().ok_or(FilesError::NoTree(Input::Action(0)))
+}
+
+/// How often later actions want what each has left.
+fn uses(op: &FilesOp) -> Vec<usize> {
+    let mut uses = vec![0; op.actions.len()];
+    let mut count = |input| {
+        if let Input::Action(number) = input
+            && let Some(uses) = uses.get_mut(number)
+        {
+            *uses += 1;
+        }
+    };
+    for action in &op.actions {
+        count(action.base);
+        if let ActionKind::Copy(copy) = &action.kind {
+            count(copy.from);
+        }
+    }
+    uses
 }
 
 /// What an action sees and changes.
 struct Stage<'a> {
     world: World,
     inputs: &'a [Tree],
-    done: &'a [Played],
+    done: &'a [Option<Played>],
     contents: &'a mut dyn Contents,
 }
 
@@ -309,7 +385,8 @@ impl Stage<'_> {
             Input::Scratch => Ok(Tree::new()),
             Input::Input(number) => self.inputs.get(number).cloned().ok_or(missing),
             Input::Action(number) => {
-                self.done.get(number).map(|played| played.world.tree.clone()).ok_or(missing)
+                let played = self.done.get(number).and_then(Option::as_ref);
+                played.map(|played| played.world.tree.clone()).ok_or(missing)
             }
         }
     }

@@ -72,6 +72,7 @@ impl Place {
             times: Times::Seconds,
             compression: Compression::None,
             created: None,
+            unread: Unread::Write,
         };
         let output = runner.run(&op, inputs)?;
         let index = self.store.index(&output.layer.diff_id).unwrap();
@@ -500,6 +501,48 @@ fn only_the_layers_of_what_is_copied_are_needed() {
 }
 
 #[test]
+fn what_is_there_already_is_not_written_again() {
+    let place = Place::new().with(&["d/", "d/a", "d/b"]);
+    let op = one(ActionKind::Copy(Box::new(from_to("/", "/app/"))));
+    let run = |base: &Tree, unread| {
+        let runner = FilesRunner {
+            store: &place.store,
+            now: NOW,
+            times: Times::Seconds,
+            compression: Compression::None,
+            created: None,
+            unread,
+        };
+        runner.run(&op, &[base.clone(), place.tree()]).map(|output| output.layer)
+    };
+    let lines = |layer: &Layer| -> Vec<String> {
+        let index = place.store.index(&layer.diff_id).unwrap();
+        index.entries().iter().map(line).collect()
+    };
+    let first = run(&Tree::new(), Unread::Ask).unwrap();
+    assert_eq!(lines(&first).len(), 4);
+
+    let index = place.store.index(&first.diff_id).unwrap();
+    let base = Tree::from_layers([(first.diff_id, &*index)]).unwrap();
+    let paths = ["app/d/a", "app/d/b"].map(|path| path.as_bytes().into());
+    let compared = LayerPaths::from([(first.diff_id, paths.into())]);
+    let asked = run(&base, Unread::Ask).unwrap_err();
+    assert!(matches!(asked, FilesError::Unread(paths) if paths == compared));
+    // Without the layer nobody knows that the files are the same.
+    assert_eq!(lines(&run(&base, Unread::Write).unwrap()).len(), 4);
+
+    let blob = first.blob.as_ref().unwrap();
+    place.store.unpack_blob(blob, first.diff_id, &[]).unwrap();
+    assert_eq!(lines(&run(&base, Unread::Ask).unwrap()), [] as [&str; 0]);
+    fs::write(place.context().join("d/b"), "D/B").unwrap();
+    fs::write(place.context().join("d/c"), "new").unwrap();
+    assert_eq!(
+        lines(&run(&base, Unread::Ask).unwrap()),
+        ["app/ 755 0:0 now", "app/d/ 755 0:0 old", "app/d/b 644 0:0 old", "app/d/c 644 0:0 old"]
+    );
+}
+
+#[test]
 fn times_are_whole_seconds_unless_a_run_alone_sees_them() {
     let place = Place::new().with(&["d/", "f"]);
     let mut tree = place.tree();
@@ -515,6 +558,7 @@ fn times_are_whole_seconds_unless_a_run_alone_sees_them() {
             times,
             compression: Compression::None,
             created: None,
+            unread: Unread::Write,
         };
         let output = runner.run(&op, &[Tree::new(), tree.clone()]).unwrap();
         let index = place.store.index(&output.layer.diff_id).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use store::tar::{Mode, TarReader};
 use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
-use store::{Entry, EntryKind, Store, Time, open_decoder};
+use store::{Entry, EntryKind, Room, Store, Time, open_decoder};
 
 use super::world::{Ids, World};
 use super::{FilesError, Stage, display};
@@ -35,7 +35,8 @@ pub(super) fn unpack(
     let failed = |source| FilesError::Read { path: name.clone(), source };
     let file = content.open(*size, store).map_err(failed)?;
     let Ok(decoder) = open_decoder(file) else { return Ok(false) };
-    let mut reader = TarReader::new(decoder, Mode::Archive, store.limits());
+    let limits = store.limits().of_compressed(*size);
+    let mut reader = TarReader::new(decoder, Mode::Archive, limits);
     let mut next = reader.next_entry();
     match &next {
         Ok(Some(_)) => {}
@@ -52,7 +53,8 @@ pub(super) fn unpack(
         world: World::new(Tree::without_root_header(root), stage.world.now),
         owner,
         directories: Vec::new(),
-        spool: Spool { store, file: None, end: 0 },
+        shared: HashMap::new(),
+        spool: Spool { store, file: None, end: 0, room: Room::default() },
     };
     let broken = |source| FilesError::Unpack { path: name.clone(), source };
     while let Some((entry, mut content)) = next.map_err(broken)? {
@@ -65,7 +67,19 @@ pub(super) fn unpack(
             ),
             _ => None,
         };
-        unpacking.entry(&entry, kept)?;
+        if entry.path.is_empty() {
+            // `.` is passed over, `/` is the destination (so reads moby).
+            if content.is_absolute() {
+                unpacking.root(&entry)?;
+            }
+        } else {
+            unpacking.entry(&entry, kept)?;
+        }
+        // Directories that no member is for count too.
+        let limit = limits.max_entries;
+        if unpacking.world.made > limit {
+            return Err(broken(store::Error::ArchiveLimit { unit: "entries", limit }));
+        }
         next = reader.next_entry();
     }
     unpacking.finish(&mut stage.world, &destination);
@@ -87,6 +101,7 @@ struct Spool<'a> {
     store: &'a Store,
     file: Option<Arc<File>>,
     end: u64,
+    room: Room,
 }
 
 impl Spool<'_> {
@@ -114,6 +129,7 @@ impl Spool<'_> {
             }
             // Zeros stay a hole: a small archive must not fill a disk with them.
             if buffer[..read].iter().any(|byte| *byte != 0) {
+                self.room.take(&*file, read as u64).map_err(io::Error::other)?;
                 file.write_all_at(&buffer[..read], at)?;
             }
             at += read as u64;
@@ -129,14 +145,25 @@ struct Unpacking<'a> {
     owner: Option<Ids>,
     /// Times of directories, which are set when all is in them.
     directories: Vec<(Vec<u8>, Time)>,
+    /// What files with several names are by the last of them, by group.
+    shared: HashMap<usize, Node>,
     spool: Spool<'a>,
 }
 
 impl Unpacking<'_> {
-    fn entry(&mut self, entry: &Entry, content: Option<Content>) -> Result<(), FilesError> {
-        if entry.path.is_empty() {
-            return Ok(());
+    /// The destination gets a header.
+    fn root(&mut self, entry: &Entry) -> Result<(), FilesError> {
+        if entry.kind != EntryKind::Directory {
+            return Err(FilesError::FileOverDirectory("/".into()));
         }
+        self.directories.push((Vec::new(), bounded(entry.mtime)));
+        if let Some(root) = self.world.tree.get_mut(b"") {
+            set_header(root, entry, self.owner);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, content: Option<Content>) -> Result<(), FilesError> {
         let (parent, name) = split_last(&entry.path);
         let parent = self.parent(parent)?;
         let path = join(&parent, name);
@@ -207,20 +234,10 @@ impl Unpacking<'_> {
             };
             self.world.links.insert(target.clone(), group);
             self.world.links.insert(path.to_vec(), group);
-            let names: Vec<_> = self
-                .world
-                .links
-                .iter()
-                .filter(|(_, other)| **other == group)
-                .map(|(name, _)| name.clone())
-                .collect();
-            for name in names {
-                if let Some(other) = self.world.tree.get_mut(&name)
-                    && matches!(other.kind, NodeKind::File { .. })
-                {
-                    *other = node.clone();
-                }
+            if let Some(first) = self.world.tree.get_mut(&target) {
+                *first = node.clone();
             }
+            self.shared.insert(group, node.clone());
         }
         self.world.put(path, node)
     }
@@ -232,6 +249,14 @@ impl Unpacking<'_> {
                 node.mtime = time;
             }
         }
+        for (path, group) in &self.world.links {
+            if let Some(shared) = self.shared.get(group)
+                && let Some(node) = self.world.tree.get_mut(path)
+                && is_same_file(node, shared)
+            {
+                *node = shared.clone();
+            }
+        }
         let mut groups = HashMap::new();
         for (path, group) in self.world.links {
             let group = *groups.entry(group).or_insert_with(|| world.new_group());
@@ -240,6 +265,16 @@ impl Unpacking<'_> {
         if let Some(node) = world.tree.get_mut(destination) {
             *node = self.world.tree.root().clone();
         }
+    }
+}
+
+/// Whether a name is still one of a shared file's.
+fn is_same_file(node: &Node, shared: &Node) -> bool {
+    match (&node.kind, &shared.kind) {
+        (NodeKind::File { linked: true, content, .. }, NodeKind::File { content: shared, .. }) => {
+            content.id() == shared.id()
+        }
+        _ => false,
     }
 }
 
@@ -271,7 +306,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let options = store::OpenOptions::new(store::Privileges::None);
         let store = Store::open(place.path(), options).unwrap();
-        let mut spool = Spool { store: &store, file: None, end: 0 };
+        let mut spool = Spool { store: &store, file: None, end: 0, room: Room::default() };
         let mut first = vec![0; 5 << 20];
         first[3 << 20] = b'x';
         let read = |content: &Content, size: usize| {
@@ -288,7 +323,8 @@ mod tests {
         let metadata = spool.file.unwrap().metadata().unwrap();
         assert_eq!(metadata.len(), (6 << 20) + 5);
         assert!(metadata.blocks() * 512 <= 256 << 10, "{} blocks", metadata.blocks());
-        let short = Spool { store: &store, file: None, end: 0 }.keep(2, &mut &b"1"[..]);
+        let short = Spool { store: &store, file: None, end: 0, room: Room::default() }
+            .keep(2, &mut &b"1"[..]);
         assert_eq!(short.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

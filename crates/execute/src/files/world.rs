@@ -40,12 +40,14 @@ pub(super) struct World {
     pub(super) now: Time,
     /// Which new names are of one new file. A name whose node is not `linked` does not count.
     pub(super) links: HashMap<Vec<u8>, usize>,
+    /// How many nodes were put in.
+    pub(super) made: u64,
     groups: usize,
 }
 
 impl World {
     pub(super) fn new(tree: Tree, now: Time) -> Self {
-        Self { tree, now, links: HashMap::new(), groups: 0 }
+        Self { tree, now, links: HashMap::new(), made: 0, groups: 0 }
     }
 
     /// A tree that is there, in which names of one file stay names of one file.
@@ -101,6 +103,7 @@ impl World {
         if let Some(directory) = parent.as_directory_mut() {
             directory.insert(name, node);
         }
+        self.made += 1;
         Ok(())
     }
 

@@ -4,14 +4,13 @@
 //! included, which programs cannot set. Such a time has the kernel's grain, so of a file that was
 //! written in the last moment before the command began, and of those that were touched, header and
 //! content are compared with the layers below. What then counts as a change is what counts in an
-//! overlay's upper directory: see `commit`. Of a file with several names all are changed at once,
+//! overlay's upper directory: see `upper`. Of a file with several names all are changed at once,
 //! where an overlay would copy one of them up and leave the others.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +18,10 @@ use oci::Digest;
 use rustix::fs::FileType;
 
 use super::stats::{Child, FileStat, Folder};
-use crate::commit::Attributes;
+use crate::attributes::Attributes;
+use crate::found::{Found, settle};
 use crate::tree::{Content, Node, NodeKind};
+use crate::upper::same_bytes;
 use crate::{Entry, EntryKind, Error, Result, Store, Time, Tree};
 
 /// Longest grain of the clock that stamps files: 10 ms at 100 ticks a second, and some room.
@@ -43,50 +44,33 @@ pub(super) struct Changes<'a> {
 impl Changes<'_> {
     /// What a later look shows otherwise.
     pub(super) fn between(&self, after: &Folder) -> Result<Vec<Entry>> {
-        let mut relinked = HashSet::new();
-        find_relinked(Some(self.before), after, &mut relinked);
-        let mut finder = Finder {
-            given: self,
-            relinked,
-            below: OnceCell::new(),
-            entries: Vec::new(),
-            links: HashMap::new(),
-            path: Vec::new(),
-        };
-        finder.directory(Some(self.before), after)?;
-        Ok(finder.entries)
-    }
-}
-
-/// Collects the inodes that have got another name.
-fn find_relinked(before: Option<&Folder>, after: &Folder, found: &mut HashSet<u64>) {
-    for child in &after.children {
-        let old = before.and_then(|before| before.get(&child.name));
-        match &child.folder {
-            Some(folder) => find_relinked(old.and_then(|old| old.folder.as_ref()), folder, found),
-            None if child.stat.links > 1
-                && old.is_none_or(|old| old.stat.inode != child.stat.inode) =>
-            {
-                found.insert(child.stat.inode);
-            }
-            None => {}
+        let mut finder =
+            Finder { given: self, below: OnceCell::new(), found: Vec::new(), path: Vec::new() };
+        finder.directory((Some(self.before), false), after)?;
+        let mut entries = settle(finder.found).entries;
+        for entry in entries.iter_mut().filter(|entry| entry.kind == EntryKind::Directory) {
+            let folder = self.root.join(OsStr::from_bytes(&entry.path));
+            entry.xattrs = Attributes::read(&folder)?.of_layer();
         }
+        Ok(entries)
     }
 }
 
 struct Finder<'a> {
     given: &'a Changes<'a>,
-    relinked: HashSet<u64>,
     /// The merged layers, made when they are needed.
     below: OnceCell<Tree>,
-    entries: Vec<Entry>,
-    /// First names of files with several, by inode.
-    links: HashMap<u64, Box<[u8]>>,
+    found: Vec<Found>,
     path: Vec<u8>,
 }
 
 impl Finder<'_> {
-    fn directory(&mut self, before: Option<&Folder>, after: &Folder) -> Result<()> {
+    /// Compares a directory with what it was, and whether it was removed and made again.
+    fn directory(
+        &mut self,
+        (before, is_remade): (Option<&Folder>, bool),
+        after: &Folder,
+    ) -> Result<()> {
         let none = Folder::default();
         let mut old = before.unwrap_or(&none).children.iter().peekable();
         for child in &after.children {
@@ -95,8 +79,8 @@ impl Finder<'_> {
             }
             let old = old.next_if(|old| old.name == child.name);
             self.at(&child.name, |this| match &child.folder {
-                Some(folder) => this.visit_directory(old, child, folder),
-                None => this.visit_file(old, child),
+                Some(folder) => this.visit_directory((old, is_remade), child, folder),
+                None => this.visit_file((old, is_remade), child),
             })?;
         }
         for gone in old {
@@ -118,79 +102,72 @@ impl Finder<'_> {
     }
 
     fn gone(&mut self) -> Result<()> {
-        self.push_mark(EntryKind::Whiteout);
+        self.found.push(Found::gone(&self.path));
         Ok(())
     }
 
-    fn visit_directory(&mut self, old: Option<&Child>, now: &Child, after: &Folder) -> Result<()> {
-        let same = old.filter(|old| {
-            old.folder.is_some()
-                && (old.stat.inode, old.stat.born) == (now.stat.inode, now.stat.born)
-        });
-        let is_opaque = old.is_some() && same.is_none();
-        let changed = match same {
+    fn visit_directory(
+        &mut self,
+        (old, in_remade): (Option<&Child>, bool),
+        now: &Child,
+        after: &Folder,
+    ) -> Result<()> {
+        let old = old.filter(|old| old.folder.is_some());
+        let is_same =
+            |old: &Child| (old.stat.inode, old.stat.born) == (now.stat.inode, now.stat.born);
+        let is_remade = in_remade || old.is_some_and(|old| !is_same(old));
+        let changed = match old {
             None => true,
             Some(old) => {
                 old.stat.header() != now.stat.header()
-                    || old.stat.changed != now.stat.changed && !self.same_capability()?
+                    || (is_remade || old.stat.changed != now.stat.changed)
+                        && !self.same_capability()?
             }
         };
-        let place = self.entries.len();
-        self.push(&now.stat, EntryKind::Directory, Vec::new());
-        if is_opaque {
-            self.push_mark(EntryKind::Opaque);
-        }
-        let first = self.entries.len();
-        self.directory(same.and_then(|old| old.folder.as_ref()), after)?;
-        // Parents of what has changed are in the layer too.
-        if !changed && self.entries.len() == first {
-            self.entries.truncate(place);
-        } else {
-            self.entries[place].xattrs = Attributes::read(&self.file())?.kept;
+        let place = self.found.len();
+        // Its attributes are read once it is known to be an entry.
+        let entry = self.entry(&now.stat, EntryKind::Directory, Vec::new());
+        self.found.push(Found { entry, inode: None, changed });
+        self.directory((old.and_then(|old| old.folder.as_ref()), is_remade), after)?;
+        if !changed && self.found.len() == place + 1 {
+            self.found.pop();
         }
         Ok(())
     }
 
-    fn visit_file(&mut self, old: Option<&Child>, now: &Child) -> Result<()> {
+    fn visit_file(&mut self, (old, in_remade): (Option<&Child>, bool), now: &Child) -> Result<()> {
         let changed = match old {
-            Some(old) if old.folder.is_none() => {
-                now.stat.links > 1 && self.relinked.contains(&now.stat.inode)
-                    || !self.same_file(&old.stat, &now.stat)?
-            }
+            Some(old) if old.folder.is_none() => !self.same_file(&old.stat, &now.stat)?,
             _ => true,
         };
-        if changed && let Some(kind) = self.kind(&now.stat)? {
-            let attributes = Attributes::read(&self.file())?;
-            self.push(&now.stat, kind, attributes.kept);
+        let has_names = now.stat.links > 1;
+        if (changed || has_names && in_remade)
+            && let Some(kind) = self.kind(&now.stat)?
+        {
+            let xattrs = Attributes::read(&self.file())?.of_layer();
+            let entry = self.entry(&now.stat, kind, xattrs);
+            let inode = has_names.then_some(now.stat.inode);
+            self.found.push(Found { entry, inode, changed });
         }
         Ok(())
     }
 
     /// What a file is; `None` for a socket, which archives do not have.
-    fn kind(&mut self, stat: &FileStat) -> Result<Option<EntryKind>> {
-        let kind = stat.file_type();
-        if kind == FileType::Socket {
-            return Ok(None);
-        }
-        if stat.links > 1 {
-            if let Some(first) = self.links.get(&stat.inode) {
-                return Ok(Some(EntryKind::HardLink { target: first.clone() }));
-            }
-            self.links.insert(stat.inode, self.path.as_slice().into());
-        }
+    fn kind(&self, stat: &FileStat) -> Result<Option<EntryKind>> {
         let (major, minor) = stat.device;
-        Ok(Some(match kind {
+        Ok(Some(match stat.file_type() {
             FileType::RegularFile => EntryKind::File { size: stat.size },
             FileType::Symlink => EntryKind::Symlink { target: self.link_target()?.into() },
             FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
             FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
             FileType::Fifo => EntryKind::Fifo,
+            FileType::Socket => return Ok(None),
             _ => return Err(Error::entry(&self.path, "a file of an unknown type")),
         }))
     }
 
-    fn push(&mut self, stat: &FileStat, kind: EntryKind, xattrs: Vec<crate::Xattr>) {
-        self.entries.push(Entry {
+    fn entry(&self, stat: &FileStat, kind: EntryKind, xattrs: Vec<crate::Xattr>) -> Entry {
+        Entry {
             path: self.path.as_slice().into(),
             kind,
             mode: stat.mode & 0o7777,
@@ -199,19 +176,7 @@ impl Finder<'_> {
             // Whole seconds, as containerd's differ writes them.
             mtime: Time { seconds: stat.mtime.seconds, nanos: 0 },
             xattrs,
-        });
-    }
-
-    fn push_mark(&mut self, kind: EntryKind) {
-        self.entries.push(Entry {
-            path: self.path.as_slice().into(),
-            kind,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        });
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -293,16 +258,7 @@ impl Finder<'_> {
         };
         let now = fs::File::open(&file).map_err(Error::file("open", &file))?;
         let mut now = io::BufReader::with_capacity(64 << 10, now);
-        let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-        let mut position = 0;
-        while position < size {
-            let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(left.len());
-            now.read_exact(&mut left[..most]).map_err(Error::file("read", &file))?;
-            if old.read_exact(&mut right[..most]).is_err() || left[..most] != right[..most] {
-                return Ok(false);
-            }
-            position += most as u64;
-        }
-        Ok(true)
+        // A layer's file that is shorter than its index says is not the same.
+        Ok(same_bytes(size, &mut now, &mut old).unwrap_or(false))
     }
 }

@@ -20,11 +20,10 @@ use oci::{Digest, Hasher};
 
 use self::changes::Changes;
 use self::stats::Folder;
-use crate::commit::remove_stubs;
 use crate::folder::{FolderWriter, open_root};
 use crate::store::{TemporaryFolder, lock, make_folder, remove_tree};
 use crate::tar::TarWriter;
-use crate::{Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time};
+use crate::{Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, Store, Time};
 
 /// So many folders wait for a step that goes on with them; the one that waits longest is removed.
 const MOST_IDLE: usize = 8;
@@ -141,6 +140,7 @@ impl Store {
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
             writer.finish_directory(entry)?;
         }
+        self.note_plain_names(&diff_id, &entries)?;
         self.put_index(&diff_id, &LayerIndex::from_entries(entries))?;
         self.install(&target, &diff_id, size)?;
         Ok(diff_id)
@@ -152,13 +152,11 @@ impl FolderSnapshot {
     /// makes ([`Store::commit_upper`]), and keeps the folder for the steps above. Nobody may write
     /// to it any more.
     ///
-    /// `ignore` names what the container's mounts needed to stand on (as [`Entry::path`]): empty
-    /// files and empty directories there are removed.
-    ///
     /// # Errors
     /// If something cannot be read, or the store refuses.
-    pub fn commit(self, ignore: &[Box<[u8]>], created: Option<String>) -> Result<Layer> {
-        remove_stubs(&self.root, ignore)?;
+    pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
+        points.remove_passing(&self.root)?;
+        points.make_lasting(&self.root, &[])?;
         // What was put aside is nobody's any more.
         remove_tree(&self.aside).map_err(Error::file("remove", &self.aside))?;
         make_folder(&self.aside, 0o755)?;

@@ -63,11 +63,6 @@ impl Folder {
         let fd = open_root(root)?;
         read(fd.as_fd(), &mut Vec::new())
     }
-
-    pub(super) fn get(&self, name: &[u8]) -> Option<&Child> {
-        let found = self.children.binary_search_by(|child| (*child.name).cmp(name)).ok()?;
-        Some(&self.children[found])
-    }
 }
 
 fn read(above: BorrowedFd<'_>, path: &mut Vec<u8>) -> Result<Folder> {

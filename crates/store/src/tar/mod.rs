@@ -11,4 +11,4 @@ pub use writer::TarWriter;
 
 pub(crate) use format::padding;
 pub(crate) use reader::content_failed;
-pub(crate) use writer::{header_bytes, header_size};
+pub(crate) use writer::{header_bytes, header_size, is_whiteout_name};

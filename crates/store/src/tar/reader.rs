@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use super::format::{self, BLOCK, Block, OPAQUE, WHITEOUT, number, text};
 use super::pax::{self, Pax};
 use crate::error::shown;
+use crate::plain_names::PlainNames;
 use crate::{Entry, EntryKind, Error, Result, Time};
 
 /// How much a reader accepts before it gives up with an error.
@@ -19,17 +20,46 @@ pub struct Limits {
     pub max_total_bytes: u64,
     /// Bytes of PAX records, long names and sparse maps of one entry.
     pub max_header_bytes: u64,
+    /// Bytes for each byte of the compressed archive.
+    pub max_ratio: u64,
+    /// So many bytes an archive may have however small it is compressed.
+    pub free_bytes: u64,
+    /// The same for entries.
+    pub free_entries: u64,
 }
 
+/// An entry that says anything of its own takes some bytes of a compressed archive.
+const BYTES_PER_ENTRY: u64 = 8;
+
 impl Limits {
-    /// What is accepted where nobody says otherwise: more than the largest images have.
+    /// What is accepted where nobody says otherwise: more than the largest images have, and no more of
+    /// a small archive than files of zeros would make of it.
     pub const DEFAULT: Self = Self {
         max_entries: 2_000_000,
-        max_path: 16 << 10,
+        // What Linux takes in one call.
+        max_path: 4096,
         max_total_bytes: 128 << 30,
         // As in Go's archive/tar, which all other builders read with.
         max_header_bytes: 1 << 20,
+        max_ratio: 200,
+        free_bytes: 16 << 30,
+        free_entries: 500_000,
     };
+
+    /// For an archive that takes so many bytes as it comes.
+    #[must_use]
+    pub fn of_compressed(mut self, size: u64) -> Self {
+        let bytes = size.saturating_mul(self.max_ratio).max(self.free_bytes);
+        let entries = (size / BYTES_PER_ENTRY).max(self.free_entries);
+        self.max_total_bytes = self.max_total_bytes.min(bytes);
+        self.max_entries = self.max_entries.min(entries);
+        self
+    }
+
+    /// Bytes of all paths together, those of directories on the way included.
+    pub(crate) fn max_path_bytes(&self) -> u64 {
+        self.max_entries.saturating_mul(64).max(128 << 20)
+    }
 }
 
 impl Default for Limits {
@@ -63,6 +93,10 @@ pub struct TarReader<R> {
     sparse: Option<Sparse>,
     ended: bool,
     scratch: Box<[u8]>,
+    /// In a layer, paths that are files though they look like whiteouts.
+    plain_names: PlainNames,
+    /// The path of the current entry begins with `/`.
+    is_absolute: bool,
 }
 
 /// The content of a sparse file, as far as it is read.
@@ -103,7 +137,16 @@ impl<R: Read> TarReader<R> {
             sparse: None,
             ended: false,
             scratch: vec![0; 64 << 10].into(),
+            plain_names: PlainNames::new(),
+            is_absolute: false,
         }
+    }
+
+    /// With paths of a layer that are files though they look like whiteouts.
+    #[must_use]
+    pub(crate) fn with_plain_names(mut self, names: PlainNames) -> Self {
+        self.plain_names = names;
+        self
     }
 
     /// The next entry and its content; `None` at the end of the archive.
@@ -188,6 +231,7 @@ impl<R: Read> TarReader<R> {
         let raw_name =
             sparse_name.or(pax.path.take()).or(long_name).unwrap_or_else(|| ustar_name(block));
         let path = self.clean(&raw_name)?;
+        self.is_absolute = raw_name.first() == Some(&b'/');
         let refuse = |problem: &str| Error::entry(&raw_name, problem);
 
         let size = match pax.size {
@@ -212,7 +256,8 @@ impl<R: Read> TarReader<R> {
             number.ok_or_else(|| refuse("its device number is out of range"))
         };
         let kind = match kind {
-            0 | b'0' | b'7' if raw_name.last() == Some(&b'/') => EntryKind::Directory,
+            // Only before POSIX a slash said that it is a directory (so reads Go).
+            0 if raw_name.last() == Some(&b'/') => EntryKind::Directory,
             0 | b'0' | b'7' => match self.pax_sparse(&pax, &raw_name, &mut bytes)? {
                 Some(pieces) => self.sparse_file(pieces, &raw_name)?,
                 None => EntryKind::File { size },
@@ -272,6 +317,7 @@ impl<R: Read> TarReader<R> {
             xattrs: pax.xattrs.into_iter().collect(),
         };
         match self.mode {
+            Mode::Layer if self.plain_names.contains(&entry.path) => Ok(entry),
             Mode::Layer => as_mark(entry),
             Mode::Archive => Ok(entry),
         }
@@ -505,6 +551,11 @@ struct SparseMap {
 }
 
 impl<R: Read> Content<'_, R> {
+    /// Whether the entry's path begins with `/`. That of the root may or may not.
+    pub fn is_absolute(&self) -> bool {
+        self.archive.is_absolute
+    }
+
     /// Whether the archive left out holes of the file: worth making them again.
     pub fn is_sparse(&self) -> bool {
         self.archive.sparse.is_some()

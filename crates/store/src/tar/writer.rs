@@ -66,6 +66,11 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
+/// Whether the last name of a path is one that archives of layers have for whiteouts.
+pub(crate) fn is_whiteout_name(path: &[u8]) -> bool {
+    path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(WHITEOUT))
+}
+
 /// How many bytes come before an entry's content.
 ///
 /// # Errors
@@ -106,10 +111,6 @@ impl Header {
             minor: 0,
         };
         let base = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let is_mark = matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
-        if base.starts_with(WHITEOUT) && !is_mark {
-            return Err(refuse("its name is that of a whiteout"));
-        }
         match &entry.kind {
             EntryKind::File { size } => header.size = *size,
             EntryKind::HardLink { target } => {

@@ -1,0 +1,113 @@
+//! What a walk over a changed tree has found, and the entries of a layer that it comes to.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{Entry, EntryKind, Time};
+
+/// A file of a changed tree, or a name that is gone. A walk finds them in the order of [`Entry`].
+pub(crate) struct Found {
+    /// As a layer has it, but for links between names of one file.
+    pub(crate) entry: Entry,
+    /// Of a file with several names.
+    pub(crate) inode: Option<u64>,
+    /// It is not what is below. What is unchanged is an entry only if it is a directory on the way to
+    /// a change, or another name of a changed file.
+    pub(crate) changed: bool,
+}
+
+impl Found {
+    /// A name of lower layers that is gone.
+    pub(crate) fn gone(path: &[u8]) -> Self {
+        let entry = Entry {
+            path: path.into(),
+            kind: EntryKind::Whiteout,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        Self { entry, inode: None, changed: true }
+    }
+}
+
+/// The entries of a layer, and the paths of what was found but is none.
+pub(crate) struct Settled {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) left_out: Vec<Box<[u8]>>,
+}
+
+/// Chooses the entries. Further names of a file become links to the first.
+pub(crate) fn settle(mut found: Vec<Found>) -> Settled {
+    let changed: HashSet<u64> =
+        found.iter().filter(|found| found.changed).filter_map(|found| found.inode).collect();
+    for found in &mut found {
+        found.changed |= found.inode.is_some_and(|inode| changed.contains(&inode));
+    }
+    // From the end: what is in a directory comes right after it.
+    let mut last: &[u8] = b"";
+    let mut kept = vec![false; found.len()];
+    for (found, kept) in found.iter().zip(&mut kept).rev() {
+        let path = &found.entry.path;
+        *kept = found.changed || is_in(last, path);
+        if *kept {
+            last = path;
+        }
+    }
+    let mut settled = Settled { entries: Vec::with_capacity(found.len()), left_out: Vec::new() };
+    let mut first: HashMap<u64, Box<[u8]>> = HashMap::new();
+    for (Found { mut entry, inode, .. }, kept) in found.into_iter().zip(kept) {
+        if !kept {
+            settled.left_out.push(entry.path);
+            continue;
+        }
+        if let Some(inode) = inode {
+            match first.get(&inode) {
+                Some(target) => entry.kind = EntryKind::HardLink { target: target.clone() },
+                None => drop(first.insert(inode, entry.path.clone())),
+            }
+        }
+        settled.entries.push(entry);
+    }
+    settled
+}
+
+fn is_in(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, kind: EntryKind, inode: Option<u64>, changed: bool) -> Found {
+        let entry = Entry { kind, ..Found::gone(path.as_bytes()).entry };
+        Found { entry, inode, changed }
+    }
+
+    #[test]
+    fn names_of_a_changed_file_and_ways_to_changes_are_kept() {
+        let file = || EntryKind::File { size: 1 };
+        let settled = settle(vec![
+            found("a", EntryKind::Directory, None, false),
+            found("a/b", EntryKind::Directory, None, false),
+            found("a/b/one", file(), Some(7), false),
+            found("a/c", EntryKind::Directory, None, false),
+            found("a/c/other", file(), Some(8), false),
+            found("a/d", EntryKind::Directory, None, true),
+            Found::gone(b"a/d.x"),
+            found("two", file(), Some(7), true),
+        ]);
+        let text = |entry: &Entry| match &entry.kind {
+            EntryKind::HardLink { target } => format!(
+                "{}={}",
+                String::from_utf8_lossy(&entry.path),
+                String::from_utf8_lossy(target)
+            ),
+            _ => String::from_utf8_lossy(&entry.path).into_owned(),
+        };
+        let entries: Vec<String> = settled.entries.iter().map(text).collect();
+        assert_eq!(entries, ["a", "a/b", "a/b/one", "a/d", "a/d.x", "two=a/b/one"]);
+        assert_eq!(settled.left_out, [(*b"a/c").into(), (*b"a/c/other").into()] as [Box<[u8]>; 2]);
+    }
+}
