@@ -1,7 +1,5 @@
 //! A snapshot mounted as a container's would be, changed through the mount, and committed.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::fs;
 use std::process::Command;
 
