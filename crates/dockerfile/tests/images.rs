@@ -201,7 +201,7 @@ fn images_get_buildkits_config_and_history() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(count, 352);
+    assert_eq!(count, 333);
 }
 
 #[test]

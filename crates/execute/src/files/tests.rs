@@ -464,7 +464,7 @@ fn an_archive_stays_in_its_destination() {
     fs::write(place.context().join("a.tar"), bytes).unwrap();
     assert_eq!(
         place.copy(add("/o"), &existing).unwrap(),
-        ["o/ 750 7:8 now", "o/x/ 755 0:0 now", "o/x/gone gone"]
+        ["o/ 750 7:8 now", "o/x/ 755 0:0 now", "o/x/.wh.gone 711 11:12 old"]
     );
 }
 
