@@ -91,7 +91,12 @@ fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> 
         return Err(format!("exit code {:?}\n{}", run.code, run.stderr));
     }
     let layout = Layout::from_folder(&cache)?;
-    let manifest = layout.json(&layout.index()?["manifests"][0])?;
+    let index = layout.index()?;
+    let named = |manifest: &&Value| {
+        manifest["annotations"]["org.opencontainers.image.ref.name"] == json!("latest")
+    };
+    let cache = index["manifests"].as_array().into_iter().flatten().find(named);
+    let manifest = layout.json(cache.ok_or("no manifest is named `latest`")?)?;
     assert_eq!(manifest["config"]["mediaType"], json!("application/vnd.buildkit.cacheconfig.v0"));
     Ok(records(&layout.json(&manifest["config"])?))
 }
