@@ -178,7 +178,7 @@ impl Beside {
     }
 
     /// What the cache names, read when it is first asked for. What cannot be read is empty, and a
-    /// [fault](Self::fault).
+    /// fault that is kept.
     pub async fn catalogue(&self) -> Arc<Catalogue> {
         let read = || async {
             let fault = match self.read().await {
