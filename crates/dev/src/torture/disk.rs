@@ -122,7 +122,7 @@ impl Work for Disks<'_> {
                 disk.world.compare(&disk.archive(), disk.build.version).map_err(tell)?;
                 report.count(&format!("full disk ({}): enough, compared", disk.name));
             } else {
-                ended.expect_refused(&["no space left", "is full"]).map_err(tell)?;
+                ended.expect_refused(&["no space left", "is full", "nearly full"]).map_err(tell)?;
                 report.count(&format!("full disk ({}): refused", disk.name));
             }
             std::fs::remove_file(&filler).map_err(trouble("the filler"))?;
