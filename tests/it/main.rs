@@ -23,6 +23,7 @@ mod in_place;
 mod inline_cache;
 mod keys;
 mod liar;
+mod log;
 mod lost_layers;
 mod mounts;
 mod object_store;

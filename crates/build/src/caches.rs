@@ -12,6 +12,7 @@ use graph::{Failure, Graph, TaskEvent, TaskId};
 use oci::Descriptor;
 use solve::StepFacts;
 use store::Chain;
+use tracing::Instrument as _;
 
 use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
@@ -44,7 +45,7 @@ async fn import_one(host: &Host, request: &Request, from: &CacheFrom) -> Option<
         let imported = place.import(&host.client).await?;
         Ok::<_, cache::Error>((place, imported))
     };
-    match imported.await {
+    match imported.instrument(tracing::debug_span!("import", cache = %name)).await {
         Ok((place, imported)) => {
             host.events.send(task, TaskEvent::Done);
             let beside = place.beside(&host.client, imported.records.beside());
@@ -159,7 +160,8 @@ async fn export_one(
         let exported = write(host, (to, &place), solved, task).await?;
         Ok::<_, cache::Error>((place, exported))
     };
-    match written.await {
+    let span = tracing::debug_span!("export", cache = %target);
+    match written.instrument(span).await {
         Ok((place, exported)) => {
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));

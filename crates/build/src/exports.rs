@@ -11,6 +11,7 @@ use export::{
 use graph::{Failure, TaskEvent, TaskId};
 use oci::{Digest, Reference};
 use store::Chain;
+use tracing::Instrument as _;
 use transfer::{LayerFormat, Meter, Transfer};
 
 use crate::attestations::Attested;
@@ -85,7 +86,8 @@ pub(crate) async fn write(
         let task = host.events.task(name, Vec::new());
         host.events.send(task, TaskEvent::Started);
         let job = Job { host, request, product, transfer, task };
-        match job.write(output).await {
+        let span = tracing::debug_span!("export", output = name);
+        match job.write(output).instrument(span).await {
             Ok(made) => {
                 host.events.send(task, TaskEvent::Done);
                 built = built.or(made);

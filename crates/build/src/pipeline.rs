@@ -3,6 +3,7 @@
 
 use dockerfile::Dockerfile;
 use oci::Descriptor;
+use tracing::Instrument as _;
 use transfer::chain_text;
 
 use crate::bases::{self, Bases};
@@ -17,6 +18,11 @@ use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports,
 /// What is wrong with the request, the Dockerfile, a step, an export. A cache that cannot be read
 /// is a warning.
 pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
+    let span = tracing::info_span!("build", target = request.target, tags = ?request.tags);
+    build_once(host, request).instrument(span).await
+}
+
+async fn build_once(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let before = host.client.stats();
     let opened = context::open(host, request).await?;
     let dockerfile = Dockerfile::parse(opened.dockerfile.clone())

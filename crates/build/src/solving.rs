@@ -12,6 +12,7 @@ use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
 use store::{Chain, Compression, Layer, Time};
+use tracing::Instrument as _;
 use transfer::Transfer;
 
 use crate::bases::{Bases, PlatformTarget};
@@ -247,8 +248,9 @@ impl<'a> Solving<'a> {
         let (host, request, bases, graph) =
             (self.host, self.request, self.bases, &self.bases.graph);
         let results = bases.results();
+        let span = tracing::debug_span!("solve", steps = graph.steps().count());
         let solved = tokio::select! {
-            solved = solver.solve_all(&results) => solved,
+            solved = solver.solve_all(&results).instrument(span) => solved,
             refused = self.permission.refused() => return Err(Box::new(refused.into())),
         };
         let (outputs, steps, error) = match solved {

@@ -10,6 +10,7 @@ mod checkout;
 mod commands;
 mod human;
 mod isolation;
+mod logging;
 mod machine;
 mod personalities;
 mod progress;
@@ -33,15 +34,19 @@ fn main() -> ExitCode {
     runtime::init_if_asked();
     runtime::share_heaps();
     let words = with_help(std::env::args_os().collect());
+    let log = |is_debug| {
+        logging::start(&Environment::of_process(), is_debug)
+            .map_err(|error| Report::from(error.to_string()))
+    };
     let (result, is_debug) = match personalities::choose(&words) {
         Some(invocation) => {
             let is_debug = invocation.is_debug;
-            (personalities::run(invocation), is_debug)
+            (log(is_debug).and_then(|()| personalities::run(invocation)), is_debug)
         }
         None => match Cli::try_parse_from(words) {
             Ok(cli) => {
                 let is_debug = cli.global.debug;
-                (run(cli), is_debug)
+                (log(is_debug).and_then(|()| run(cli)), is_debug)
             }
             Err(error) => {
                 // Help and version are no errors; what is wrong ends as docker's commands do.

@@ -60,6 +60,11 @@ pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// True if a live display can draw on standard error: a terminal on which no diagnostics appear.
+pub fn shows_progress() -> bool {
+    stderr_is_terminal() && !crate::logging::is_on_stderr()
+}
+
 /// The size of the terminal that progress goes to.
 pub fn stderr_size() -> Size {
     match termios::tcgetwinsize(std::io::stderr()) {

@@ -8,6 +8,7 @@ use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
 use oci::Platform;
 use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
 use store::{Chain, FolderSnapshot, Layer, MountPoints, Privileges, WritableSnapshot};
+use tracing::Instrument as _;
 
 use crate::executor::{Executor, blocking};
 use crate::mounts::Mounts;
@@ -118,10 +119,13 @@ impl Executor {
             }
         };
         let command = command_text(&run.args);
+        let span = tracing::debug_span!("run", command, user = container.user, cwd = container.cwd);
         let finished = runtime
             .run(container, output, std::future::pending())
+            .instrument(span)
             .await
             .map_err(|source| Error::Container { command: command.clone(), source })?;
+        tracing::debug!(exit = ?finished.exit, "command ended");
         match finished.exit {
             Exit::Code(0) => Ok(finished
                 .stubs

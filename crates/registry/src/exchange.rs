@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -300,6 +300,7 @@ impl Client {
         payload: &Payload<'_>,
     ) -> Result<Answer> {
         let host = authority(request.url()).unwrap_or_default();
+        let asked = Logged::new(&request);
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let counters = self.counters().clone();
         counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -313,9 +314,48 @@ impl Client {
         };
         let response = watch(client.execute(request), payload, timeouts.idle, commit).await;
         self.note_silence(&host, response.is_err());
-        let response = response.map_err(|waited| Error::silent(&host, waited))?;
-        let response = response.map_err(|source| Error::reach(&host, source))?;
+        let response = response
+            .map_err(|waited| Error::silent(&host, waited))
+            .and_then(|response| response.map_err(|source| Error::reach(&host, source)));
+        asked.log(&response);
+        let response = response?;
         Ok(Answer { response, host, own, idle: timeouts.idle, counters })
+    }
+}
+
+/// A request as diagnostics show it: without headers, and without what an address may hide.
+struct Logged {
+    method: Method,
+    url: Option<String>,
+    since: Instant,
+}
+
+impl Logged {
+    fn new(request: &reqwest::Request) -> Self {
+        // Most runs log nothing, and an address is long.
+        let url = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| oci::shown_text(request.url().as_str()));
+        Self { method: request.method().clone(), url, since: Instant::now() }
+    }
+
+    fn log(&self, response: &Result<reqwest::Response>) {
+        let (method, milliseconds) = (&self.method, self.since.elapsed().as_millis());
+        let Some(url) = &self.url else { return };
+        match response {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::debug!(%method, url, status, milliseconds, "request");
+            }
+            Err(error) => {
+                let causes =
+                    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+                        error.source()
+                    });
+                let causes: Vec<String> = causes.map(ToString::to_string).collect();
+                let error = oci::shown_text(&causes.join(": "));
+                tracing::debug!(%method, url, error, milliseconds, "request failed");
+            }
+        }
     }
 }
 

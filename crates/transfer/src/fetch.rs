@@ -16,6 +16,7 @@ use store::{BlobWriter, Layer, PackedLayer, Place, Store};
 use tokio::io::AsyncRead;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::{StreamReader, SyncIoBridge};
+use tracing::Instrument as _;
 
 use crate::{Destination, Error, Meter, Transfer, all, blocking};
 
@@ -130,6 +131,17 @@ impl Transfer {
         work: impl Fn(Opened) -> F,
     ) -> Result<(), Error> {
         let layer = &self.with_stored_blob(layer);
+        let size = layer.blob.as_ref().map(|blob| blob.size);
+        let span = tracing::debug_span!("layer", diff_id = %layer.diff_id, size);
+        self.try_sources(layer, task, work).instrument(span).await
+    }
+
+    async fn try_sources<F: Future<Output = Result<(), Error>>>(
+        &self,
+        layer: &Layer,
+        task: Option<TaskId>,
+        work: impl Fn(Opened) -> F,
+    ) -> Result<(), Error> {
         let mut tried = String::new();
         for source in self.sources(layer) {
             let mut attempt = 1;
@@ -141,7 +153,10 @@ impl Transfer {
                     Err(message) => break message,
                 };
                 match work(Opened { stream, blob, lane }).await {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        tracing::debug!(%source, attempt, "layer is here");
+                        return Ok(());
+                    }
                     // One below that it links to is lost, and not this one.
                     Err(error @ Error::Lost { .. }) => return Err(error),
                     Err(error) if error.is_of_this_machine() => return Err(error),
@@ -150,6 +165,7 @@ impl Transfer {
                     Err(error) => break chain_text(&error),
                 }
             };
+            tracing::debug!(%source, attempt, reason = oci::shown_text(&message), "layer not had");
             let separator = if tried.is_empty() { "" } else { "; " };
             let _ = write!(tried, "{separator}{source}: {message}");
         }

@@ -227,7 +227,7 @@ impl Shown {
         if let Some(path) = &presentation.iidfile {
             remove(path)?;
         }
-        let renderer = renderer(presentation.progress, style, is_terminal);
+        let renderer = renderer(presentation.progress, style, terminal::shows_progress());
         let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
             .map_err(|error| Report::from(format!("starting the thread for progress: {error}")))?;
         Ok(Self { display, presentation })

@@ -93,7 +93,7 @@ pub fn carry<T>(
 ) -> Result<T, Report> {
     let client = machine::client(settings, environment)?;
     let mode = if quiet { Mode::Quiet } else { settings.progress.unwrap_or_default() };
-    let renderer = renderer(mode, &settings.style, terminal::stderr_is_terminal());
+    let renderer = renderer(mode, &settings.style, terminal::shows_progress());
     let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
         .map_err(|error| format!("starting the thread for progress: {error}"))?;
     let events: Events = display.events();

@@ -77,9 +77,14 @@ impl World {
 
     /// The folder of a version, marked for a work.
     pub fn context(&self, mark: &str, version: u64) -> Result<PathBuf, Fault> {
-        let folder = self.place.path().join(format!("context-{mark}-{version}"));
+        let folder = self.context_path(mark, version);
         project::write(&folder, &self.host, &self.mark(mark), version)?;
         Ok(folder)
+    }
+
+    /// The same, written already: a build that reads it must not meet a half-written file.
+    pub fn context_path(&self, mark: &str, version: u64) -> PathBuf {
+        self.place.path().join(format!("context-{mark}-{version}"))
     }
 
     /// A mark that no other torture on this machine has.

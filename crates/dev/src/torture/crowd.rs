@@ -23,7 +23,7 @@ impl<'a> Crowd<'a> {
     }
 
     fn start(&self, build: &Build, number: usize) -> Result<Running, Fault> {
-        let context = self.world.context("crowd", build.version)?;
+        let context = self.world.context_path("crowd", build.version);
         let arguments = build.arguments(&self.world.host, &context, &self.archive(number));
         let mut command = self.kiln.command(arguments);
         command.env(MARK, self.world.mark("crowd"));

@@ -69,6 +69,7 @@ where
         if !known.records.is_empty() {
             self.keep(id, &known);
         }
+        self.log(id, &known, "looked up by keys");
         Ok(Arc::new(known))
     }
 
@@ -141,7 +142,21 @@ where
         }
         let known = Known { records, found };
         self.keep(id, &known);
+        self.log(id, &known, "looked up by contents");
         Ok(Arc::new(known))
+    }
+
+    fn log(&self, id: StepId, known: &Known<E::Chain>, message: &str) {
+        let (name, key) = (&self.graph.step(id).name, self.cells(id).digests().first());
+        let (records, outputs) = (known.records.len(), known.found.len());
+        tracing::debug!(
+            id = id.0,
+            name,
+            key = key.map(tracing::field::display),
+            records,
+            outputs,
+            "{message}"
+        );
     }
 
     /// What stands on a step that has to run again is known by what that step makes now, if at all

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 use graph::{Operation, Step, StepId, chain_text};
+use tracing::Instrument as _;
 
 use super::{Result, SolveError, Solver};
 use crate::{Cache, Executor};
@@ -94,7 +95,8 @@ where
         if let Some(start) = &self.on_start {
             start(id);
         }
-        match self.executor.run(id, step, inputs).await {
+        let span = tracing::debug_span!("step", id = id.0, name = step.name);
+        match self.executor.run(id, step, inputs).instrument(span).await {
             Ok(output) => {
                 if let Some(running) = running {
                     running.done();

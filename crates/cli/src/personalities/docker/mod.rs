@@ -82,6 +82,8 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     if given.is_on("version", false) {
         return terminal::print(&engine::version_line());
     }
+    crate::logging::start(&environment, given.is_on("debug", false))
+        .map_err(|error| error.to_string())?;
     let mut result = command(&given, invocation, environment);
     if let Err(report) = &mut result
         && given.is_on("debug", false)

@@ -1,0 +1,229 @@
+//! Diagnostics: the spans and events of kiln's crates, written to standard error or a file.
+//!
+//! `KILN_LOG` has the grammar `LEVEL[,CRATE=LEVEL…]`, as in `debug` or `info,registry=trace`. Other
+//! libraries are never logged: some of them write headers, and headers hold credentials.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::progress::sanitize;
+use crate::settings::Environment;
+use crate::terminal;
+
+/// The crates whose spans and events are kiln's own.
+const CRATES: &[&str] = &[
+    "attest",
+    "build",
+    "cache",
+    "dockerfile",
+    "execute",
+    "export",
+    "graph",
+    "kiln",
+    "oci",
+    "registry",
+    "runtime",
+    "solve",
+    "store",
+    "transfer",
+];
+
+/// A variable that cannot be honoured.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level or a crate's name is unknown.
+    #[error(
+        "`KILN_LOG={text}`: `{part}` is not a level (error, warn, info, debug, trace) and not a \
+         crate with one, as in `info,registry=debug`"
+    )]
+    Directive {
+        /// The variable's value.
+        text: String,
+        /// The part at fault.
+        part: String,
+    },
+    /// The file cannot be written.
+    #[error("`KILN_LOG_FILE`: opening `{path}`: {source}")]
+    Open {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// The destination of diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// There are none.
+    Off,
+    /// Standard error, between the lines of progress.
+    Stderr,
+    /// The file of `KILN_LOG_FILE`.
+    File,
+}
+
+/// The destination that the environment and `--debug` ask for.
+pub fn destination(environment: &Environment, is_debug: bool) -> Destination {
+    let is_on = is_debug || environment.get("KILN_LOG").is_some();
+    match environment.get("KILN_LOG_FILE") {
+        Some(_) => Destination::File,
+        None if is_on => Destination::Stderr,
+        None => Destination::Off,
+    }
+}
+
+/// Starts to write diagnostics, if they are asked for. A second call has no effect.
+///
+/// # Errors
+/// [`LogError`] if a variable cannot be honoured.
+pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> {
+    let destination = destination(environment, is_debug);
+    let output = match (destination, environment.get("KILN_LOG_FILE")) {
+        (Destination::Off, _) => return Ok(()),
+        (Destination::File, Some(path)) => Output::File(open(path)?),
+        _ => Output::Stderr,
+    };
+    // A file without a level asks for what a maintainer asks for.
+    let targets = targets(environment.get("KILN_LOG").unwrap_or("debug"))?;
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(output);
+    let is_first = tracing_subscriber::registry().with(targets).with(layer).try_init().is_ok();
+    if is_first && destination == Destination::Stderr {
+        ON_STDERR.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+static ON_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// True if standard error has lines of diagnostics, which a live display would overwrite.
+pub fn is_on_stderr() -> bool {
+    ON_STDERR.load(Ordering::Relaxed)
+}
+
+fn open(path: &str) -> Result<Arc<Mutex<File>>, LogError> {
+    // Names, addresses and commands are in it: its owner's alone.
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let file = file.map_err(|source| LogError::Open { path: path.into(), source })?;
+    Ok(Arc::new(Mutex::new(file)))
+}
+
+fn targets(text: &str) -> Result<Targets, LogError> {
+    let mut all = LevelFilter::OFF;
+    let mut single = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let unknown = || LogError::Directive { text: text.into(), part: part.into() };
+        let level = |text: &str| text.parse::<LevelFilter>().map_err(|_| unknown());
+        match part.split_once('=') {
+            None => all = level(part)?,
+            Some((name, text)) => {
+                let name = CRATES.iter().find(|known| **known == name).ok_or_else(unknown)?;
+                single.push((*name, level(text)?));
+            }
+        }
+    }
+    let every = CRATES.iter().map(|name| (*name, all));
+    Ok(every.chain(single).collect())
+}
+
+/// A stream of lines.
+#[derive(Clone)]
+enum Output {
+    Stderr,
+    File(Arc<Mutex<File>>),
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { output: self.clone(), bytes: Vec::new() }
+    }
+}
+
+/// One line, written whole when it is dropped: without control characters, which registries and
+/// Dockerfiles can send, and without the secrets of addresses.
+struct Line {
+    output: Output,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = format!("{}\n", sanitize(&oci::shown_text(text.trim_end())));
+        match &self.output {
+            Output::Stderr => terminal::say(&text),
+            Output::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                // A full disk must not fail a build.
+                let _ = file.write_all(text.as_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crates_are_those_of_the_workspace() {
+        let manifest: toml::Table = include_str!("../../../Cargo.toml").parse().unwrap();
+        let layers = manifest["workspace"]["metadata"]["layers"].as_table().unwrap();
+        let mut names: Vec<&str> = layers.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(CRATES, names);
+    }
+
+    #[test]
+    fn levels_are_for_all_crates_or_for_one() {
+        let is_on =
+            |text: &str, target: &str, level| targets(text).unwrap().would_enable(target, &level);
+        use tracing::Level;
+        assert!(is_on("debug", "registry::exchange", Level::DEBUG));
+        assert!(!is_on("debug", "registry::exchange", Level::TRACE));
+        assert!(!is_on("trace", "h2::client", Level::ERROR));
+        assert!(is_on("registry=trace", "registry", Level::TRACE));
+        assert!(!is_on("registry=trace", "solve", Level::ERROR));
+        assert!(is_on("info, solve=debug", "solve::solver", Level::DEBUG));
+        for text in ["loud", "debug,x=info", "registry=loud", "h2=trace"] {
+            assert!(matches!(targets(text), Err(LogError::Directive { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_hide_what_addresses_hide() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let output = Output::File(open(path.to_str().unwrap()).unwrap());
+        writeln!(output.make_writer(), "at https://u:hush@h/x?token=hush \x1b[31m").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("at https://h/x") && !text.contains("hush"), "{text}");
+        assert!(!text.contains('\x1b') && text.ends_with('\n'), "{text}");
+    }
+}
