@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(value["Config"]["Entrypoint"], Value::Null);
         assert_eq!(value["DockerVersion"], "");
         let template = "{{.Config.Entrypoint}}{{.Config.Labels}}{{.Config.User}}{{.Comment}}";
-        let template = crate::render::Template::parse(template).unwrap();
+        let template = gotemplate::Template::parse(template).unwrap();
         assert_eq!(template.render(&typed(value)).as_deref(), Ok("[]map[]"));
     }
 

@@ -1,8 +1,9 @@
 //! `--format` of lists: a table, JSON, or a Go template, each for one row.
 
+use gotemplate::Template;
 use serde_json::Value;
 
-use crate::render::{Template, table};
+use crate::render::table;
 
 /// How the rows of a list are printed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +25,7 @@ impl RowFormat {
     /// # Errors
     /// A sentence that names what is wrong with a template.
     pub fn read(text: Option<&str>) -> Result<Self, String> {
-        let failed = |error| format!("`--format`: {error}");
+        let failed = |error: gotemplate::TemplateError| format!("`--format`: {error}");
         match text {
             None | Some("" | "table") => Ok(Self::Table),
             Some("json" | "{{json .}}") => Ok(Self::Json),

@@ -6,7 +6,6 @@ mod excerpt;
 mod metadata;
 mod summary;
 mod table;
-mod template;
 
 pub use call::{checked, checked_json, outline, outline_json, targets, targets_json};
 pub use error::{INTERRUPTED, Report};
@@ -14,4 +13,3 @@ pub use excerpt::{Excerpt, Look};
 pub use metadata::{image_id, metadata, write_file};
 pub use summary::{explained, summary, warnings};
 pub use table::table;
-pub use template::Template;

@@ -1,12 +1,13 @@
 //! Builders of buildx: there is one, this process, whatever it is called.
 
+use gotemplate::Template;
 use serde_json::{Value, json};
 
 use super::{Context, engine, one};
 use crate::commands::listing::RowFormat;
 use crate::personalities::flags::Given;
 use crate::personalities::usage;
-use crate::render::{Report, Template, table};
+use crate::render::{Report, table};
 use crate::settings::{BuildkitdConfig, forget_buildkitd_config};
 use crate::terminal;
 

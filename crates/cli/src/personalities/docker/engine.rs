@@ -1,12 +1,13 @@
 //! What scripts ask an engine: `info`, `version`, `system df`.
 
 use build::images::{self, DiskKind};
+use gotemplate::Template;
 use serde_json::{Value, json};
 
 use super::{Context, VERSION};
 use crate::commands::version::COMMIT;
 use crate::personalities::flags::Given;
-use crate::render::{Report, Template, table};
+use crate::render::{Report, table};
 use crate::{human, machine, terminal};
 
 /// The version of BuildKit whose results these builds have.

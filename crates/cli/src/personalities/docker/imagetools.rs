@@ -2,6 +2,7 @@
 
 use build::images::{Described, IndexContent, Member};
 use build::{Annotation, AnnotationLevel};
+use gotemplate::Template;
 use oci::{Descriptor, Index, Platform, Reference, media_type};
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,7 @@ use super::{Context, one};
 use crate::args::compound::annotation::annotations;
 use crate::personalities::flags::Given;
 use crate::personalities::usage;
-use crate::render::{Report, Template, write_file};
+use crate::render::{Report, write_file};
 use crate::terminal;
 
 /// What `imagetools create` is asked for.
