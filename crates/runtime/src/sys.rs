@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
@@ -131,8 +132,20 @@ pub enum Forked {
     Parent(i32),
 }
 
+/// The process that forked this one, for [`lost_parent`].
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// True if the process that forked this one has ended. A child that asks to be killed with its parent has to look once
+/// more: the kernel sends nothing for a parent that ended before it was asked. In a process namespace of its own a child
+/// cannot see its parent, and this is false.
+pub fn lost_parent() -> bool {
+    let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    parent != 0 && parent != PARENT.load(Ordering::Relaxed)
+}
+
 /// Forks this process. `cgroup` is where the child starts, if given.
 pub fn fork(cgroup: Option<&OwnedFd>) -> rustix::io::Result<Forked> {
+    PARENT.store(std::process::id() as i32, Ordering::Relaxed);
     let pid = match cgroup {
         // SAFETY: this process has one thread, so the child's memory, locks included, is in a state it can go on with.
         None => check(unsafe { libc::fork() })?,

@@ -91,7 +91,11 @@ pub fn become_and_execute(
 /// Asks to be killed with the init process, wherever that ends.
 pub fn die_with_parent() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .step(|| "tie the container to kiln".into())
+        .step(|| "tie the container to kiln".into())?;
+    if sys::lost_parent() {
+        return Err(Failure::new(FailureKind::Step, "find the init process", Errno::SRCH));
+    }
+    Ok(())
 }
 
 /// Enters the namespaces, and prepares a folder in memory to work in.

@@ -86,4 +86,5 @@ pub const IN_FOLDERS: &[(&str, Case)] = cases![
     attacks::a_refused_root_is_told
     chroot::a_cancelled_command_in_a_folder_leaves_nothing
     chroot::a_folders_command_leaves_no_process
+    lifetime::a_killed_probe_ends
 ];

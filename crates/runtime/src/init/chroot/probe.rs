@@ -67,7 +67,7 @@ fn try_in_child(directory: &Path) -> Result<(), Failure> {
         rustix::thread::set_thread_res_uid(uid, uid, uid)
     };
     match sys::fork(None).step(|| "fork".into())? {
-        Forked::Child => std::process::exit(match steps() {
+        Forked::Child => std::process::exit(match tie_to_parent().and_then(|()| steps()) {
             Ok(()) => 0,
             Err(errno) => errno.raw_os_error().clamp(1, 255),
         }),
@@ -83,6 +83,12 @@ fn try_in_child(directory: &Path) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// Ends this child with the process that forked it. It holds the line to kiln, which waits for the line's end.
+fn tie_to_parent() -> rustix::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    if sys::lost_parent() { Err(Errno::SRCH) } else { Ok(()) }
 }
 
 /// Has a child's question answered with a file of this process's.
@@ -101,10 +107,15 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
         if text.contains("Pid:") { Ok(()) } else { Err(Errno::IO) }
     };
     match sys::fork(None).step(|| "fork".into())? {
-        Forked::Child => std::process::exit(match child() {
-            Ok(()) => 0,
-            Err(errno) => errno.raw_os_error().clamp(1, 255),
-        }),
+        Forked::Child => {
+            // A listener that is on its way would be kept alive by the socket that it is on its way to, and the question
+            // would wait for an answer for good.
+            drop(ours);
+            std::process::exit(match tie_to_parent().and_then(|()| child()) {
+                Ok(()) => 0,
+                Err(errno) => errno.raw_os_error().clamp(1, 255),
+            })
+        }
         Forked::Parent(pid) => {
             drop(its);
             if let Ok(Some((_, Some(listener)))) = receive_file(&ours) {

@@ -136,6 +136,70 @@ pub async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
+/// The process ids of a process's children.
+fn children(process: u32) -> Vec<i32> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    found
+}
+
+/// Sends a signal to a process that may have ended.
+fn send(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// Stops the process that tries what is possible at a later point each time, lets its own child go on as far as that can,
+/// and kills it.
+pub async fn a_killed_probe_ends(fixture: &Fixture) -> Outcome {
+    use rustix::process::Signal;
+    use std::time::Instant;
+    for turn in 0..60 {
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| done.send(fixture.runtime.probe_chroot().is_ok()));
+            let own = std::process::id();
+            let begun = Instant::now();
+            let init = loop {
+                match children(own).first() {
+                    Some(init) => break Some(*init),
+                    None if begun.elapsed() > Duration::from_secs(5) => break None,
+                    None => std::hint::spin_loop(),
+                }
+            };
+            let Some(init) = init else { return };
+            let found = Instant::now();
+            while found.elapsed() < Duration::from_micros(turn * 150) {
+                std::hint::spin_loop();
+            }
+            send(init, Signal::STOP);
+            let stopped = Instant::now();
+            while stopped.elapsed() < Duration::from_millis(5) {
+                std::thread::yield_now();
+            }
+            send(init, Signal::KILL);
+            // Far longer than a probe takes on the busiest machine: this is about the end, not the time.
+            let ended = result.recv_timeout(Duration::from_secs(60));
+            if ended.is_err() {
+                // Or the thread would never end, and this test with it.
+                for orphan in children(1).into_iter().chain(children(own)) {
+                    if fs::read(format!("/proc/{orphan}/cmdline"))
+                        .is_ok_and(|line| line.starts_with(b"kiln-init"))
+                    {
+                        send(orphan, Signal::KILL);
+                    }
+                }
+                panic!("turn {turn}: the probe did not end");
+            }
+        });
+    }
+    Ok(())
+}
+
 pub async fn background_processes_end(fixture: &Fixture) -> Outcome {
     let start = std::time::Instant::now();
     assert_eq!(fixture.says(&fixture.shell("sleep 300 & echo ok")).await, "ok\n");
