@@ -2,6 +2,7 @@
 //! name.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use build::{
@@ -76,18 +77,18 @@ pub struct Inputs<'a> {
     pub stdout_is_terminal: bool,
 }
 
-/// Puts the name of a flag before what is wrong with its value.
-fn of<T>(flag: &str, result: Result<T, String>) -> Result<T, String> {
+/// Puts the name of a flag before the error in its value.
+fn of<T, E: Display>(flag: &str, result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("`{flag}`: {error}"))
 }
 
 /// Reads all values of a flag.
-fn each<T>(
+fn each<T, E: Display>(
     flag: &str,
     values: &[String],
-    read: impl FnMut(&String) -> Result<T, String>,
+    read: impl FnMut(&String) -> Result<T, E>,
 ) -> Result<Vec<T>, String> {
-    of(flag, values.iter().map(read).collect())
+    of(flag, values.iter().map(read).collect::<Result<_, E>>())
 }
 
 /// Caches without those that mean nothing here; that they are left out is a warning.

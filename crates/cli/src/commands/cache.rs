@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::build::{Shown, prepare, report};
 use super::{ago, json_lines, now, seconds};
+use crate::args::compound::OptionError;
 use crate::args::compound::bucket::Surroundings;
 use crate::args::compound::cache::{cache_from, cache_to};
 use crate::args::{BuildArgs, CacheCommand, CacheRef, CopyArgs, Isolation, PruneCacheArgs};
@@ -56,11 +57,11 @@ pub fn run(
 fn one(args: &CacheRef, environment: &Environment) -> Result<CacheFrom, Report> {
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment };
-    let named = |error: String| format!("`{}`: {error}", args.cache);
+    let named = |error: OptionError| error.within(args.cache.as_str());
     let mut caches = cache_from(&args.cache, around).map_err(named)?;
     match (caches.pop(), caches.is_empty()) {
         (Some(cache), true) => Ok(cache),
-        _ => Err(named("give one cache".into()).into()),
+        _ => Err(OptionError::malformed(args.cache.as_str(), "one cache").into()),
     }
 }
 
@@ -91,11 +92,11 @@ fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Repor
     let from = one(&args.cache, machine.0)?;
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment: machine.0 };
-    let named = |error: String| format!("`{}`: {error}", args.to);
+    let named = |error: OptionError| error.within(args.to.as_str());
     let mut targets = cache_to(&args.to, around).map_err(named)?;
     let to: CacheTarget = match (targets.pop(), targets.is_empty()) {
         (Some(to), true) => to.target,
-        _ => return Err(named("give one place".into()).into()),
+        _ => return Err(OptionError::malformed(args.to.as_str(), "one cache").into()),
     };
     let copied = finish(machine, async |host| upkeep::copy(&host, &from, &to).await)?;
     terminal::print(&copied_text(copied, &args.to, args.cache.json))

@@ -3,19 +3,19 @@
 use build::{Annotation, AnnotationLevel, Output};
 use oci::Platform;
 
-use super::Fields;
+use super::{Fields, OptionError};
 
 /// Takes the annotations out of an output's fields: `annotation.KEY`, `annotation-LEVEL.KEY`,
 /// `annotation-LEVEL[PLATFORM].KEY`.
 ///
 /// # Errors
-/// A sentence that names the field whose level or platform is none.
-pub fn of_output(fields: &mut Fields) -> Result<Vec<Annotation>, String> {
+/// If a field has an unknown level or platform.
+pub fn of_output(fields: &mut Fields) -> Result<Vec<Annotation>, OptionError> {
     let mut annotations = Vec::new();
     for name in fields.names_with("annotation") {
         let Some((head, key)) = name["annotation".len()..].split_once('.') else { continue };
-        let wrong = |what: String| format!("`{name}`: {what}");
-        let (level, platform) = level_and_platform(head.trim_start_matches('-')).map_err(wrong)?;
+        let (level, platform) = level_and_platform(head.trim_start_matches('-'))
+            .map_err(|error| error.within(name.clone()))?;
         let value = fields.take(&name).unwrap_or_default();
         annotations.push(Annotation { level, platform, key: key.into(), value });
     }
@@ -25,14 +25,17 @@ pub fn of_output(fields: &mut Fields) -> Result<Vec<Annotation>, String> {
 /// Reads a value of `--annotation`: `KEY=VALUE`, `LEVEL:KEY=VALUE`, `LEVEL[PLATFORM],…:KEY=VALUE`.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
-pub fn annotations(text: &str) -> Result<Vec<Annotation>, String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or_else(|| format!("invalid annotation `{text}`, expected key=value"))?;
+/// If it has no key or value, or an unknown level or platform.
+pub fn annotations(text: &str) -> Result<Vec<Annotation>, OptionError> {
+    // The words of buildx.
+    let malformed = || {
+        let text = format!("invalid annotation `{text}`, expected key=value");
+        OptionError::Unusable(text.into())
+    };
+    let (name, value) = text.split_once('=').ok_or_else(malformed)?;
     let (heads, key) = name.split_once(':').unwrap_or(("", name));
     if key.is_empty() {
-        return Err(format!("invalid annotation `{text}`, expected key=value"));
+        return Err(malformed());
     }
     let annotation = |head: &str| {
         let (level, platform) = level_and_platform(head)?;
@@ -42,14 +45,14 @@ pub fn annotations(text: &str) -> Result<Vec<Annotation>, String> {
 }
 
 /// Reads `LEVEL`, `LEVEL[PLATFORM]` or `[PLATFORM]`; empty is the manifest.
-fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>), String> {
+fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>), OptionError> {
     let (level, platform) = match text.split_once('[') {
         None => (text, None),
         Some((level, rest)) => {
             let platform = rest
                 .strip_suffix(']')
-                .ok_or_else(|| format!("`{text}` has a bracket that does not end"))?;
-            (level, Some(platform.parse().map_err(|error| format!("{error}"))?))
+                .ok_or_else(|| OptionError::malformed(text, "a closing bracket"))?;
+            (level, Some(platform.parse()?))
         }
     };
     let level = match level {
@@ -58,9 +61,11 @@ fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>),
         "index" => AnnotationLevel::Index,
         "index-descriptor" => AnnotationLevel::IndexDescriptor,
         other => {
-            return Err(format!(
-                "unknown annotation type `{other}`: there are manifest, manifest-descriptor, index and index-descriptor"
-            ));
+            return Err(OptionError::UnknownType {
+                what: "annotation",
+                name: other.to_owned(),
+                expected: "manifest, manifest-descriptor, index or index-descriptor",
+            });
         }
     };
     Ok((level, platform))
@@ -69,8 +74,8 @@ fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>),
 /// Gives annotations to all outputs that are images, as buildx does.
 ///
 /// # Errors
-/// A sentence if no output is an image.
-pub fn give(outputs: &mut [Output], annotations: &[Annotation]) -> Result<(), String> {
+/// If no output is an image.
+pub fn give(outputs: &mut [Output], annotations: &[Annotation]) -> Result<(), OptionError> {
     if annotations.is_empty() {
         return Ok(());
     }
@@ -84,9 +89,10 @@ pub fn give(outputs: &mut [Output], annotations: &[Annotation]) -> Result<(), St
         options.annotations.extend_from_slice(annotations);
         given = true;
     }
-    match given {
-        true => Ok(()),
-        false => Err("no output is an image, so nothing can be annotated".into()),
+    if given {
+        Ok(())
+    } else {
+        Err(OptionError::Unusable("no output is an image, so nothing can be annotated".into()))
     }
 }
 
@@ -117,7 +123,7 @@ mod tests {
             ("index[]:a=b", "platform"),
             ("index:=b", "expected key=value"),
         ] {
-            let error = annotations(text).unwrap_err();
+            let error = annotations(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }

@@ -2,7 +2,7 @@
 
 use build::{Attestations, Provenance, ProvenanceMode, ProvenanceRequest, ProvenanceVersion};
 
-use super::{Fields, boolean, fields};
+use super::{Fields, OptionError, boolean, fields};
 
 /// BuildKit's scanner, which is what the built-in one stands for.
 const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
@@ -13,26 +13,26 @@ const ARGUMENT: &str = "BUILDKIT_ATTEST_";
 /// Puts the values of the three flags, and of build arguments as `BUILDKIT_ATTEST_SBOM`, together.
 ///
 /// # Errors
-/// A sentence that names the flag, and what is wrong or not there.
+/// If a value is wrong, or two flags ask for the same; the error names the flag.
 pub fn attestations(
     attest: &[String],
     provenance: Option<&str>,
     sbom: Option<&str>,
     build_args: &[(String, String)],
-) -> Result<Attestations, String> {
+) -> Result<Attestations, OptionError> {
     let mut attestations = Attestations::default();
     let mut seen: Vec<(String, bool)> = Vec::new();
     let short = [("provenance", provenance), ("sbom", sbom)];
     let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
     let long = attest.iter().map(|text| ("attest", text.as_str()));
     for (flag, text) in long.chain(short) {
-        let wrong = |what: String| format!("`--{flag}`: {what}");
+        let wrong = |error: OptionError| error.within(format!("--{flag}"));
         let (kind, mut fields) = read(flag, text).map_err(wrong)?;
         let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
         match seen.iter().find(|(known, _)| *known == kind) {
-            // What is off may be said to be off by several flags.
+            // Several flags may turn the same off.
             Some((_, true)) if is_off => continue,
-            Some(_) => return Err(wrong(format!("duplicate attestation field {kind}"))),
+            Some(_) => return Err(wrong(OptionError::DuplicateAttestation(kind))),
             None => {}
         }
         add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
@@ -40,11 +40,15 @@ pub fn attestations(
     }
     for (name, value) in build_args {
         let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
-        let wrong = |what: String| format!("`--build-arg {name}`: {what}");
+        let wrong = |error: OptionError| error.within(format!("--build-arg {name}"));
         if seen.iter().any(|(known, _)| *known == kind) {
-            return Err(wrong(format!("duplicate attestation field {kind}")));
+            return Err(wrong(OptionError::DuplicateAttestation(kind)));
         }
-        let parts = if value.is_empty() { Vec::new() } else { fields(value).map_err(wrong)? };
+        let parts = if value.is_empty() {
+            Vec::new()
+        } else {
+            fields(value).map_err(|error| wrong(error.into()))?
+        };
         let mut fields = Fields::of(&parts).map_err(wrong)?;
         let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
         add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
@@ -54,16 +58,17 @@ pub fn attestations(
 }
 
 /// The type of an attestation, and its fields. `--sbom=true` is `type=sbom,disabled=false`.
-fn read(flag: &str, text: &str) -> Result<(String, Fields), String> {
+fn read(flag: &str, text: &str) -> Result<(String, Fields), OptionError> {
     let parts = match (flag, boolean(text)) {
         ("attest", _) | (_, None) => fields(text)?,
         (_, Some(on)) => vec![format!("disabled={}", !on)],
     };
     let mut fields = Fields::of(&parts)?;
     let kind = match flag {
-        "attest" => {
-            fields.take("type").ok_or("attestation type not specified, as in `type=sbom`")?
-        }
+        // The words of buildx.
+        "attest" => fields.take("type").ok_or_else(|| {
+            OptionError::Unusable("attestation type not specified, as in `type=sbom`".into())
+        })?,
         kind => kind.to_owned(),
     };
     Ok((kind, fields))
@@ -74,50 +79,51 @@ fn add(
     kind: &str,
     mut fields: Fields,
     is_disabled: bool,
-) -> Result<(), String> {
+) -> Result<(), OptionError> {
     match kind {
         "sbom" => {
             let generator = fields.take("generator").unwrap_or_default();
             if !matches!(generator.trim_start_matches("docker.io/"), "" | DEFAULT_GENERATOR) {
-                return Err(format!(
-                    "`generator={generator}`: scanners are not run from images; kiln lists the packages itself"
+                return Err(OptionError::refused(
+                    format!("generator={generator}"),
+                    "scanners are not run from images; kiln lists the packages itself",
                 ));
             }
             fields.nothing_left("type=sbom", &["generator", "disabled"])?;
             attestations.sbom = !is_disabled;
+            Ok(())
         }
         "provenance" => {
             let request = provenance(fields)?;
             attestations.provenance = (!is_disabled).then_some(request);
+            Ok(())
         }
-        other => {
-            return Err(format!(
-                "unknown attestation type `{other}`: there are sbom and provenance"
-            ));
-        }
+        other => Err(OptionError::UnknownType {
+            what: "attestation",
+            name: other.to_owned(),
+            expected: "sbom or provenance",
+        }),
     }
-    Ok(())
 }
 
-fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, String> {
+fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, OptionError> {
     let mode = match fields.take("mode").as_deref() {
         None | Some("" | "max" | "full") => ProvenanceMode::Max,
         Some("min") => ProvenanceMode::Min,
-        Some(other) => return Err(format!("invalid mode `{other}`: there are min and max")),
+        Some(other) => return Err(OptionError::invalid("mode", other, "min or max")),
     };
     let version = match fields.take("version").as_deref() {
         None | Some("" | "v1") => ProvenanceVersion::V1,
         Some("v0.2") => ProvenanceVersion::V02,
         Some(other) => {
-            return Err(format!(
-                "invalid provenance SLSA version `{other}`: there are v1 and v0.2"
-            ));
+            let expected = "a version of SLSA provenance: v1 or v0.2";
+            return Err(OptionError::invalid("version", other, expected));
         }
     };
     let file_name = fields.take("filename").filter(|name| !name.is_empty());
     let file_name = file_name.unwrap_or_else(|| "provenance.json".into());
     if file_name.contains('/') {
-        return Err(format!("`filename={file_name}` is the name of a file, without `/`"));
+        return Err(OptionError::invalid("filename", file_name, "a file name without `/`"));
     }
     let wanted = Provenance {
         mode,
@@ -126,7 +132,7 @@ fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, String> {
         reproducible: fields.take_boolean("reproducible", false)?,
     };
     if fields.take_boolean("capture-usage", false)? {
-        return Err("`capture-usage`: how much steps used is not measured yet".into());
+        return Err(OptionError::NotSupported { option: "capture-usage=true".into(), hint: "" });
     }
     let request = ProvenanceRequest {
         wanted,
@@ -152,7 +158,7 @@ fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, String> {
 mod tests {
     use super::*;
 
-    fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, String> {
+    fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, OptionError> {
         let attest: Vec<String> = attest.iter().map(|text| (*text).to_owned()).collect();
         let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
         attestations(&attest, given(provenance), given(sbom), &[])
@@ -160,11 +166,11 @@ mod tests {
 
     #[test]
     fn nothing_is_said_unless_it_is_asked_for() {
-        assert_eq!(attestations(&[], None, None, &[]), Ok(Attestations::default()));
-        assert_eq!(read(&[], "false", "0"), Ok(Attestations::default()));
+        assert_eq!(attestations(&[], None, None, &[]).unwrap(), Attestations::default());
+        assert_eq!(read(&[], "false", "0").unwrap(), Attestations::default());
         let off = ["type=sbom,disabled=true", "type=provenance,disabled=true"];
         for (provenance, sbom) in [("", ""), ("false", "false"), ("disabled=true", "0")] {
-            assert_eq!(read(&off, provenance, sbom), Ok(Attestations::default()));
+            assert_eq!(read(&off, provenance, sbom).unwrap(), Attestations::default());
         }
         assert!(read(&off, "", "true").is_err() && read(&off, "min", "").is_err());
     }
@@ -202,28 +208,28 @@ mod tests {
         assert_eq!(all.provenance.unwrap().wanted.mode, ProvenanceMode::Min);
         assert!(attestations(&[], None, None, &argument("BUILDKIT_ATTEST_SBOM", "")).unwrap().sbom);
         let error = attestations(&[], None, Some("true"), &argument("BUILDKIT_ATTEST_SBOM", ""));
-        assert!(error.unwrap_err().contains("--build-arg BUILDKIT_ATTEST_SBOM"));
+        assert!(error.unwrap_err().to_string().contains("--build-arg BUILDKIT_ATTEST_SBOM"));
         let error = attestations(&[], None, None, &argument("BUILDKIT_ATTEST_VEX", ""));
-        assert!(error.unwrap_err().contains("`vex`"));
-        assert!(read(&[""], "", "").unwrap_err().contains("`--attest`"));
+        assert!(error.unwrap_err().to_string().contains("`vex`"));
+        assert!(read(&[""], "", "").unwrap_err().to_string().contains("`--attest`"));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_options_are_named() {
         for (attest, provenance, sbom, word) in [
             ("sbom", "", "", "not `key=value`"),
             ("mode=max", "", "", "type not specified"),
             ("type=vex", "", "", "`vex`"),
             ("type=sbom", "", "true", "duplicate attestation field sbom"),
-            ("", "mode=most", "", "`most`"),
-            ("", "version=v2", "", "`v2`"),
+            ("", "mode=most", "", "`mode=most`"),
+            ("", "version=v2", "", "`version=v2`"),
             ("", "filename=../x", "", "without `/`"),
             ("", "colour=red", "", "`colour` is not an option of type=provenance"),
-            ("", "capture-usage=true", "", "`capture-usage`"),
+            ("", "capture-usage=true", "", "`capture-usage=true` is not supported"),
             ("", "", "generator=me/scanner", "`generator=me/scanner`"),
         ] {
             let attest: Vec<&str> = [attest].into_iter().filter(|text| !text.is_empty()).collect();
-            let error = read(&attest, provenance, sbom).unwrap_err();
+            let error = read(&attest, provenance, sbom).unwrap_err().to_string();
             assert!(error.contains(word), "{attest:?} {provenance} {sbom}: {error}");
         }
     }

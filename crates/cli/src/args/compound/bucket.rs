@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use build::{BucketSettings, Credentials, Service};
 
-use super::Fields;
+use super::{Fields, OptionError};
 use crate::settings::Environment;
 
 /// What a bucket's options are read with.
@@ -73,12 +73,12 @@ const GOOGLE_VARIABLES: [&str; 3] =
 /// Reads the options of a bucket, but `mode` and `ignore-error`.
 ///
 /// # Errors
-/// A sentence that names what is wrong. It has no value that is secret.
+/// If an option is missing or wrong. The error has no value that is secret.
 pub fn bucket(
     kind: &str,
     fields: &mut Fields,
     around: Surroundings<'_>,
-) -> Result<BucketSettings, String> {
+) -> Result<BucketSettings, OptionError> {
     match kind {
         "s3" => s3(fields, around),
         "azblob" => azure(fields, around),
@@ -86,30 +86,32 @@ pub fn bucket(
     }
 }
 
-/// Refuses what is left.
+/// Refuses a key that is left.
 ///
 /// # Errors
-/// A sentence that names it.
-pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), String> {
-    let own: &[&str] = match kind {
+/// If there is one.
+pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), OptionError> {
+    let own: &[&'static str] = match kind {
         "s3" => &S3,
         "azblob" => &AZURE,
         _ => &GOOGLE,
     };
-    let known: Vec<&str> = own.iter().chain(&COMMON).copied().collect();
+    let known: Vec<&'static str> = own.iter().chain(&COMMON).copied().collect();
     fields.nothing_left(&format!("type={kind}"), &known)
 }
 
-fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, String> {
+fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
     let bucket = given(fields, "bucket").or_else(|| around.variable("AWS_BUCKET"));
-    let bucket = bucket.ok_or("`type=s3` needs `bucket`, or the variable AWS_BUCKET")?;
+    let bucket =
+        bucket.ok_or_else(|| missing("type=s3", "bucket", ", or the variable AWS_BUCKET"))?;
     let profile = given(fields, "profile").or_else(|| around.variable("AWS_PROFILE"));
     let files = AwsFiles::read(profile.as_deref(), around)?;
     let region = given(fields, "region")
         .or_else(|| around.variable("AWS_REGION"))
         .or_else(|| around.variable("AWS_DEFAULT_REGION"))
         .or_else(|| files.get("region"));
-    let region = region.ok_or("`type=s3` needs `region`, or the variable AWS_REGION")?;
+    let region =
+        region.ok_or_else(|| missing("type=s3", "region", ", or the variable AWS_REGION"))?;
     let endpoint = given(fields, "endpoint_url")
         .or_else(|| around.variable("AWS_ENDPOINT_URL_S3"))
         .or_else(|| around.variable("AWS_ENDPOINT_URL"));
@@ -120,10 +122,13 @@ fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, S
     match given(fields, "retry_mode").as_deref() {
         None | Some("standard") => (),
         Some("adaptive") => {
-            return Err("`retry_mode=adaptive` is not there yet; standard is".into());
+            return Err(OptionError::NotSupported {
+                option: "retry_mode=adaptive".into(),
+                hint: "; standard is",
+            });
         }
         Some(other) => {
-            return Err(format!("`retry_mode={other}` is neither standard nor adaptive"));
+            return Err(OptionError::invalid("retry_mode", other, "standard or adaptive"));
         }
     }
     let keys = ["access_key_id", "secret_access_key", "session_token"];
@@ -133,7 +138,9 @@ fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, S
         .collect();
     let credentials = match own.is_empty() {
         false if own.len() < 2 || !own.iter().any(|(name, _)| name == "AWS_SECRET_ACCESS_KEY") => {
-            return Err("`access_key_id` and `secret_access_key` go together".into());
+            return Err(OptionError::Unusable(
+                "`access_key_id` and `secret_access_key` go together".into(),
+            ));
         }
         false => Credentials::new(own),
         true => match around.variables(&AWS_VARIABLES) {
@@ -150,12 +157,13 @@ fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, S
     })
 }
 
-fn azure(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, String> {
+fn azure(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
     let variable = |name: &str| around.variable(&format!("BUILDKIT_AZURE_STORAGE_{name}"));
     let account_url = given(fields, "account_url").or_else(|| variable("ACCOUNT_URL"));
-    let account_url = account_url.ok_or(
-        "`type=azblob` needs `account_url`, or the variable BUILDKIT_AZURE_STORAGE_ACCOUNT_URL",
-    )?;
+    let account_url = account_url.ok_or_else(|| {
+        let hint = ", or the variable BUILDKIT_AZURE_STORAGE_ACCOUNT_URL";
+        missing("type=azblob", "account_url", hint)
+    })?;
     let account_url = web_address("account_url", account_url)?;
     let host = account_url.split_once("://").map_or("", |(_, rest)| rest);
     let first = host.split(['.', ':', '/']).next().unwrap_or_default().to_owned();
@@ -176,8 +184,8 @@ fn azure(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings
     Ok(settings)
 }
 
-fn google(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, String> {
-    let bucket = given(fields, "bucket").ok_or("`type=gcs` needs `bucket`")?;
+fn google(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
+    let bucket = given(fields, "bucket").ok_or_else(|| missing("type=gcs", "bucket", ""))?;
     let endpoint = given(fields, "endpoint_url");
     let endpoint = endpoint.map(|url| web_address("endpoint_url", url)).transpose()?;
     let credentials = match given(fields, "credentials_file") {
@@ -201,11 +209,11 @@ fn common(
     bucket: String,
     credentials: Credentials,
     [blobs, manifests]: [&str; 2],
-) -> Result<BucketSettings, String> {
+) -> Result<BucketSettings, OptionError> {
     let names = fields.take("name").unwrap_or_else(|| "buildkit".into());
     let names: Vec<String> = names.split(';').map(str::to_owned).collect();
     if names.iter().any(String::is_empty) {
-        return Err("`name`: a name is empty; several are parted by `;`".into());
+        return Err(OptionError::refused("name", "a name is empty; `;` separates several"));
     }
     Ok(BucketSettings {
         service,
@@ -225,37 +233,48 @@ fn given(fields: &mut Fields, key: &str) -> Option<String> {
     fields.take(key).filter(|value| !value.is_empty())
 }
 
-fn touch_refresh(fields: &mut Fields) -> Result<Duration, String> {
+fn touch_refresh(fields: &mut Fields) -> Result<Duration, OptionError> {
     match given(fields, "touch_refresh") {
         Some(text) => duration("touch_refresh", &text),
         None => Ok(Duration::from_secs(24 * 3600)),
     }
 }
 
-fn count(fields: &mut Fields, key: &str, default: usize) -> Result<usize, String> {
+fn count(fields: &mut Fields, key: &str, default: usize) -> Result<usize, OptionError> {
     match given(fields, key).map(|text| (text.parse(), text)) {
         None => Ok(default),
         Some((Ok(count @ 1..=1000), _)) => Ok(count),
-        Some((_, text)) => Err(format!("`{key}={text}` is not a number from 1 to 1000")),
+        Some((_, text)) => Err(OptionError::invalid(key, text, "a number from 1 to 1000")),
     }
 }
 
-/// The address of a server, with a scheme; a password in it would be seen.
-pub fn web_address(key: &str, text: String) -> Result<String, String> {
+fn missing(of: &str, key: &'static str, hint: &'static str) -> OptionError {
+    OptionError::Missing { of: of.to_owned(), key, hint }
+}
+
+/// The address of a server, with a scheme. Credentials in it would be seen.
+///
+/// # Errors
+/// If it has no scheme or host, or has credentials.
+pub fn web_address(key: &str, text: String) -> Result<String, OptionError> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     match host {
-        "" => Err(format!("`{key}` begins with https:// or http://, and a host follows")),
+        "" => Err(OptionError::refused(key, "expected https:// or http://, and a host")),
         host if host.contains('@') => {
-            Err(format!("`{key}` has a name or a password in it; there are options for those"))
+            let reason = "a user or password in the address; there are options for those";
+            Err(OptionError::refused(key, reason))
         }
         _ => Ok(text),
     }
 }
 
-/// A length of time as Go's `time.ParseDuration` reads it: `24h`, `1h30m`, `500ms`.
-pub fn duration(key: &str, text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{key}={text}` is no length of time, as 24h or 1h30m");
+/// A duration as Go's `time.ParseDuration` reads it: `24h`, `1h30m`, `500ms`.
+///
+/// # Errors
+/// If it is not one; `key` names it.
+pub fn duration(key: &str, text: &str) -> Result<Duration, OptionError> {
+    let wrong = || OptionError::invalid(key, text, "a duration, as 24h or 1h30m");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -290,7 +309,7 @@ struct AwsFiles(Vec<(String, String)>);
 
 impl AwsFiles {
     /// Files that are not there say nothing; a profile that was asked for has to be in one.
-    fn read(profile: Option<&str>, around: Surroundings<'_>) -> Result<Self, String> {
+    fn read(profile: Option<&str>, around: Surroundings<'_>) -> Result<Self, OptionError> {
         let file = |variable: &str, name: &str| {
             let home = || Some(PathBuf::from(around.variable("HOME")?).join(".aws").join(name));
             around.variable(variable).map(PathBuf::from).or_else(home)
@@ -314,8 +333,9 @@ impl AwsFiles {
             found |= section_of(&text, &section, &mut values);
         }
         match profile {
-            Some(name) if !found => Err(format!(
-                "the profile `{name}` is neither in ~/.aws/credentials nor in ~/.aws/config"
+            Some(name) if !found => Err(OptionError::refused(
+                format!("profile={name}"),
+                "it is neither in ~/.aws/credentials nor in ~/.aws/config",
             )),
             _ => Ok(Self(values)),
         }
@@ -352,7 +372,7 @@ mod tests {
     use super::super::fields;
     use super::*;
 
-    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<BucketSettings, String> {
+    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<BucketSettings, OptionError> {
         let mut fields = Fields::of(&fields(text)?)?;
         let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
@@ -406,7 +426,8 @@ mod tests {
         let settings = with(&at_home, "type=s3,profile=ci").unwrap();
         assert_eq!(settings.credentials.get("AWS_ACCESS_KEY_ID"), Some("c"));
         assert_eq!(settings.credentials.get("AWS_SECRET_ACCESS_KEY"), Some("x=y"));
-        assert!(with(&at_home, "type=s3,profile=none").unwrap_err().contains("`none`"));
+        let error = with(&at_home, "type=s3,profile=none").unwrap_err().to_string();
+        assert!(error.contains("`profile=none`"), "{error}");
         let azure = read(
             "type=azblob",
             &[
@@ -425,7 +446,7 @@ mod tests {
             ("type=s3,bucket=b", "`region`"),
             ("type=s3,region=r", "`bucket`"),
             ("type=s3,bucket=b,region=r,secret_access_key=hush", "go together"),
-            ("type=s3,bucket=b,region=r,retry_mode=adaptive", "not there yet"),
+            ("type=s3,bucket=b,region=r,retry_mode=adaptive", "not supported yet"),
             ("type=s3,bucket=b,region=r,touch_refresh=soon", "touch_refresh=soon"),
             ("type=s3,bucket=b,region=r,upload_parallelism=0", "from 1 to 1000"),
             ("type=s3,bucket=b,region=r,name=a;;b", "empty"),
@@ -436,7 +457,7 @@ mod tests {
             ("type=gcs", "`bucket`"),
             ("type=gcs,bucket=b,region=r", "`region` is not an option"),
         ] {
-            let error = read(text, &[]).unwrap_err();
+            let error = read(text, &[]).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains("hush"), "{text}: {error}");
         }
     }

@@ -4,7 +4,7 @@ use build::{CacheFrom, CacheMode, CacheTarget, CacheTo, PlaceSettings};
 use oci::Reference;
 
 use super::bucket::{self, Surroundings};
-use super::{Fields, fields, image_format, service};
+use super::{Fields, OptionError, fields, image_format, service};
 use crate::args::disk_size;
 
 /// The kinds of cache that there are.
@@ -16,42 +16,46 @@ enum Value {
     Typed(String, Fields),
 }
 
-fn value(text: &str) -> Result<Value, String> {
+fn value(text: &str) -> Result<Value, OptionError> {
     let parts = fields(text)?;
     if parts.iter().all(|part| !part.contains('=')) {
         let references = parts.iter().map(|part| match part.trim() {
-            "" => Err("it is empty".to_owned()),
-            part => reference(part),
+            "" => Err(OptionError::Unusable("it is empty".into())),
+            part => Ok(part.parse()?),
         });
         return Ok(Value::References(references.collect::<Result<_, _>>()?));
     }
     let mut fields = Fields::of(&parts)?;
     match fields.take("type") {
         Some(kind) => Ok(Value::Typed(kind, fields)),
-        None => Err("`type` is missing, as in `type=registry,ref=host/app:cache`".into()),
+        None => Err(OptionError::Missing {
+            of: "a cache".into(),
+            key: "type",
+            hint: ", as in `type=registry,ref=host/app:cache`",
+        }),
     }
 }
 
-fn reference(text: &str) -> Result<Reference, String> {
-    text.parse().map_err(|error| format!("{error}"))
-}
-
-fn take_reference(fields: &mut Fields) -> Result<Reference, String> {
+fn take_reference(fields: &mut Fields) -> Result<Reference, OptionError> {
     match fields.take("ref") {
-        Some(text) if !text.is_empty() => reference(&text),
-        _ => Err("`type=registry` needs `ref`, as in `ref=host/app:cache`".into()),
+        Some(text) if !text.is_empty() => Ok(text.parse()?),
+        _ => Err(OptionError::Missing {
+            of: "type=registry".into(),
+            key: "ref",
+            hint: ", as in `ref=host/app:cache`",
+        }),
     }
 }
 
-fn unknown_type(kind: &str) -> String {
-    format!("`type={kind}` is none of {KINDS}")
+fn unknown_type(kind: &str) -> OptionError {
+    OptionError::invalid("type", kind, format!("one of {KINDS}"))
 }
 
 /// Reads a value of `--cache-from`; several references in one value are several caches.
 ///
 /// # Errors
 /// A sentence that names what is wrong or not there yet.
-pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, String> {
+pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, OptionError> {
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let cache =
@@ -77,9 +81,13 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
         }
         "local" => {
             let source = fields.take("src").filter(|path| !path.is_empty());
-            let source = source.ok_or("`type=local` needs `src`, a folder")?;
+            let source = source.ok_or_else(|| OptionError::Missing {
+                of: "type=local".into(),
+                key: "src",
+                hint: ", a folder",
+            })?;
             let digest = fields.take("digest").filter(|digest| !digest.is_empty());
-            let digest = digest.map(|text| text.parse().map_err(|error| format!("{error}")));
+            let digest = digest.map(|text| text.parse::<oci::Digest>());
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
             let mounts = mounts(&mut fields)?;
             fields.nothing_left(
@@ -100,9 +108,11 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             CacheFrom::Elsewhere(settings)
         }
         "inline" => {
-            return Err("`type=inline`: a cache inside an image is read with \
-                `type=registry,ref=…`, or with the image's name alone"
-                .into());
+            return Err(OptionError::refused(
+                "type=inline",
+                "a cache inside an image is read with `type=registry,ref=…`, or with the image's \
+                 name alone",
+            ));
         }
         kind => return Err(unknown_type(kind)),
     };
@@ -123,7 +133,7 @@ const EXPORT_ALONE: [&str; 8] = [
 
 /// Why a value of `--cache-from` or `--cache-to` means nothing here, where that is no fault of whoever
 /// gave it: GitHub's cache outside of GitHub. buildx leaves it out too, without a word.
-pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<String> {
+pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError> {
     match value(text) {
         Ok(Value::Typed(kind, mut fields)) if kind == "gha" => {
             service::outside_github(&mut fields, around)
@@ -154,7 +164,7 @@ const MOUNTS_MAX_SIZE: u64 = 1_000_000_000;
 ///
 /// # Errors
 /// A sentence that names what is wrong or not there yet.
-pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, String> {
+pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, OptionError> {
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let caches = references.into_iter().map(|reference| {
@@ -168,8 +178,9 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
         "registry" => {
             let reference = take_reference(&mut fields)?;
             if reference.digest().is_some() {
-                return Err(format!(
-                    "`ref={reference}`: a cache is written under a tag, not a digest"
+                return Err(OptionError::refused(
+                    format!("ref={reference}"),
+                    "a cache is written under a tag, not a digest",
                 ));
             }
             let insecure = fields.take_boolean("registry.insecure", false)?;
@@ -177,7 +188,11 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
         }
         "local" => {
             let destination = fields.take("dest").filter(|path| !path.is_empty());
-            let destination = destination.ok_or("`type=local` needs `dest`, a folder")?;
+            let destination = destination.ok_or_else(|| OptionError::Missing {
+                of: "type=local".into(),
+                key: "dest",
+                hint: ", a folder",
+            })?;
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
             let reset = fields.take_boolean("reset", false)?;
             CacheTarget::Local { destination: around.directory.join(destination), tag, reset }
@@ -219,7 +234,7 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, St
 }
 
 /// A place that has no say in how layers are written: BuildKit writes gzip there.
-fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
+fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, OptionError> {
     let mode = mode(fields)?;
     let ignore_error = fields.take_boolean("ignore-error", false)?;
     let on_failure = fields.take_boolean("on-failure", true)?;
@@ -227,16 +242,16 @@ fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, S
     Ok(CacheTo { mode, ignore_error, on_failure, ..other })
 }
 
-fn mode(fields: &mut Fields) -> Result<CacheMode, String> {
+fn mode(fields: &mut Fields) -> Result<CacheMode, OptionError> {
     match fields.take("mode").as_deref() {
         None | Some("" | "min") => Ok(CacheMode::Min),
         Some("max") => Ok(CacheMode::Max),
         // BuildKit takes any other word for `min` without saying so.
-        Some(other) => Err(format!("`mode={other}` is neither min nor max")),
+        Some(other) => Err(OptionError::invalid("mode", other, "min or max")),
     }
 }
 
-fn inline(fields: &mut Fields) -> Result<CacheTo, String> {
+fn inline(fields: &mut Fields) -> Result<CacheTo, OptionError> {
     // What asks for more gets as much, which `notes` says: pipelines have it, since BuildKit takes it.
     mode(fields)?;
     let cache = options(CacheTarget::Inline, &mut Fields::of(&[])?)?;
@@ -265,13 +280,14 @@ pub fn inline_cache() -> CacheTo {
     inline(&mut Fields::default()).expect("no field is wrong where there is none")
 }
 
-fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> {
+fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, OptionError> {
     let format = image_format(fields, true)?;
     let mode = mode(fields)?;
     // An image manifest has OCI's media types, so without them an index is the default.
     let image_manifest = fields.take_boolean("image-manifest", format.oci_mediatypes)?;
     if image_manifest && !format.oci_mediatypes {
-        return Err("`image-manifest=true` needs `oci-mediatypes=true`".into());
+        let (option, other) = ("image-manifest=true", "oci-mediatypes=true");
+        return Err(OptionError::Requires { option, other });
     }
     let ignore_error = fields.take_boolean("ignore-error", false)?;
     let on_failure = fields.take_boolean("on-failure", true)?;
@@ -281,14 +297,18 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, String> 
 
 /// Up to which size cache mounts are left beside a cache, or come from there; none where they do not
 /// travel.
-fn mounts(fields: &mut Fields) -> Result<Option<u64>, String> {
+fn mounts(fields: &mut Fields) -> Result<Option<u64>, OptionError> {
     let travel = fields.take_boolean("mounts", false)?;
     let size = fields.take("mounts-max-size").filter(|text| !text.is_empty());
     let size = match size {
         Some(text) if travel => {
-            disk_size(&text).map_err(|error| format!("`mounts-max-size={text}`: {error}"))?
+            let size = disk_size(&text);
+            size.map_err(|_| OptionError::invalid("mounts-max-size", text, "a size, as 10gb"))?
         }
-        Some(_) => return Err("`mounts-max-size` says nothing without `mounts=true`".into()),
+        Some(_) => {
+            let (option, other) = ("mounts-max-size", "mounts=true");
+            return Err(OptionError::Requires { option, other });
+        }
         None => MOUNTS_MAX_SIZE,
     };
     Ok(travel.then_some(size))
@@ -306,11 +326,11 @@ mod tests {
         read(Surroundings { directory: Path::new("/w"), environment: &environment })
     }
 
-    fn from(text: &str) -> Result<Vec<CacheFrom>, String> {
+    fn from(text: &str) -> Result<Vec<CacheFrom>, OptionError> {
         with(|around| cache_from(text, around))
     }
 
-    fn to(text: &str) -> Result<Vec<CacheTo>, String> {
+    fn to(text: &str) -> Result<Vec<CacheTo>, OptionError> {
         with(|around| cache_to(text, around))
     }
 
@@ -355,10 +375,14 @@ mod tests {
     #[test]
     fn cache_mounts_travel_where_it_is_asked_for() {
         let left = |text: &str| to(text).map(|caches| caches[0].mounts);
-        assert_eq!(left("type=local,dest=a"), Ok(None));
-        assert_eq!(left("type=local,dest=a,mounts=true"), Ok(Some(1_000_000_000)));
-        assert_eq!(left("type=registry,ref=a,mounts=1,mounts-max-size=5mb"), Ok(Some(5 << 20)));
-        assert!(left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().contains("without"));
+        assert_eq!(left("type=local,dest=a").unwrap(), None);
+        assert_eq!(left("type=local,dest=a,mounts=true").unwrap(), Some(1_000_000_000));
+        assert_eq!(
+            left("type=registry,ref=a,mounts=1,mounts-max-size=5mb").unwrap(),
+            Some(5 << 20)
+        );
+        let error = left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().to_string();
+        assert!(error.contains("needs `mounts=true`"), "{error}");
         assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
         assert!(to("type=inline,mounts=true").is_err());
         assert!(to("type=inline,mode=max").is_ok());
@@ -387,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn githubs_cache_is_out_of_place_elsewhere() {
+    fn githubs_cache_is_left_out_elsewhere() {
         let with = |pairs: &[(&str, &str)], text: &str| {
             let environment = Environment::of(pairs);
             let directory = std::path::Path::new("/w");
@@ -395,33 +419,35 @@ mod tests {
         };
         let runner =
             [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "https://cache.example.com/")];
-        assert!(with(&[], "type=gha,scope=main").unwrap().contains("ACTIONS_RESULTS_URL"));
-        assert!(with(&runner[1..], "type=gha").unwrap().contains("ACTIONS_RUNTIME_TOKEN"));
-        assert_eq!(with(&runner, "type=gha"), None);
-        assert_eq!(with(&[], "type=gha,token=t,url=https://cache.example.com/"), None);
-        assert_eq!(with(&[], "type=s3,bucket=b"), None);
+        let error = with(&[], "type=gha,scope=main").unwrap().to_string();
+        assert!(error.contains("ACTIONS_RESULTS_URL"), "{error}");
+        let error = with(&runner[1..], "type=gha").unwrap().to_string();
+        assert!(error.contains("ACTIONS_RUNTIME_TOKEN"), "{error}");
+        assert!(with(&runner, "type=gha").is_none());
+        assert!(with(&[], "type=gha,token=t,url=https://cache.example.com/").is_none());
+        assert!(with(&[], "type=s3,bucket=b").is_none());
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_options_are_named() {
         for (text, word) in [
             ("type=gha", "needs `url`"),
             ("type=inline", "`type=inline`: a cache inside an image"),
-            ("type=tape", "none of registry, local, inline"),
+            ("type=tape", "one of registry, local, inline"),
             ("type=registry", "`ref`"),
-            ("ref=x", "`type` is missing"),
+            ("ref=x", "needs `type`"),
             ("type=local", "needs `src`"),
             ("type=local,src=a,digest=x", "digest"),
             ("type=registry,ref=a,dest=b", "`dest` is not an option"),
             ("", "empty"),
         ] {
-            let error = from(text).unwrap_err();
+            let error = from(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
         for (text, word) in [
-            ("type=inline,mode=most", "neither min nor max"),
+            ("type=inline,mode=most", "expected min or max"),
             ("type=inline,ref=x", "`ref` is not an option of type=inline"),
-            ("type=registry,ref=a,mode=some", "neither min nor max"),
+            ("type=registry,ref=a,mode=some", "expected min or max"),
             (
                 "type=registry,ref=a,image-manifest=true,oci-mediatypes=false",
                 "needs `oci-mediatypes",
@@ -431,7 +457,7 @@ mod tests {
                 "`registry.insecure` is not an option of type=local",
             ),
         ] {
-            let error = to(text).unwrap_err();
+            let error = to(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }

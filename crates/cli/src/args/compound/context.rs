@@ -1,5 +1,6 @@
 //! The context, `--file` and `--build-context`.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,13 +10,15 @@ use build::{
 };
 use oci::{Digest, Reference};
 
+use super::OptionError;
+
 /// Larger texts on standard input are no Dockerfile.
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
 /// Opens standard input.
 pub type Stdin<'a> = &'a mut dyn FnMut() -> Box<dyn Read + Send>;
 
-/// What a text names that is not on this machine.
+/// A context that is not on this machine.
 enum Remote {
     Git(GitContext),
     Http(String),
@@ -27,15 +30,15 @@ enum Remote {
 /// `stdin` is asked for standard input where one of them is `-`.
 ///
 /// # Errors
-/// A sentence that names what is wrong.
+/// If it cannot be read, or the Dockerfile is given twice or not at all.
 pub fn context(
     path: &str,
     file: Option<&str>,
     directory: &Path,
     stdin: Stdin<'_>,
-) -> Result<(Context, DockerfileSource), String> {
+) -> Result<(Context, DockerfileSource), OptionError> {
     if path == "-" && file == Some("-") {
-        return Err("the context and `--file` cannot both be standard input (`-`)".into());
+        return unusable("the context and `--file` cannot both be standard input (`-`)");
     }
     if path == "-" {
         return from_stdin(file, stdin());
@@ -48,8 +51,12 @@ pub fn context(
         Some(Remote::Git(git)) => Context::Git(git),
         Some(Remote::Http(url)) => Context::Http(url),
         None => match folder.metadata() {
-            Err(error) => return Err(format!("the context `{path}`: {error}")),
-            Ok(_) if !is_folder => return Err(format!("the context `{path}` is not a folder")),
+            Err(source) => {
+                return Err(OptionError::Io { doing: format!("the context `{path}`"), source });
+            }
+            Ok(_) if !is_folder => {
+                return unusable(format!("the context `{path}` is not a folder"));
+            }
             Ok(_) => Context::Folder(folder),
         },
     };
@@ -70,13 +77,10 @@ pub fn context(
 fn from_stdin(
     file: Option<&str>,
     stdin: Box<dyn Read + Send>,
-) -> Result<(Context, DockerfileSource), String> {
+) -> Result<(Context, DockerfileSource), OptionError> {
     let mut stdin = stdin;
     let mut head = Vec::new();
-    (&mut stdin)
-        .take(LONGEST_HEAD as u64)
-        .read_to_end(&mut head)
-        .map_err(|error| format!("reading standard input: {error}"))?;
+    (&mut stdin).take(LONGEST_HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
     if is_archive(&head) {
         let dockerfile = match file {
             None => DockerfileSource::Path(None),
@@ -87,32 +91,36 @@ fn from_stdin(
         return Ok((Context::Archive(upload), dockerfile));
     }
     if file.is_some() {
-        return Err("the Dockerfile is given twice: by `--file` and on standard input".into());
+        return unusable("the Dockerfile is given twice: by `--file` and on standard input");
     }
     Ok((Context::Empty, DockerfileSource::Text(text(head, &mut *stdin)?.into())))
 }
 
 /// A Dockerfile on standard input, of which `head` was read already.
-fn text(mut head: Vec<u8>, stdin: &mut dyn Read) -> Result<String, String> {
-    stdin
-        .take(LARGEST_DOCKERFILE + 1)
-        .read_to_end(&mut head)
-        .map_err(|error| format!("reading standard input: {error}"))?;
+fn text(mut head: Vec<u8>, stdin: &mut dyn Read) -> Result<String, OptionError> {
+    stdin.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut head).map_err(unreadable)?;
     if head.len() as u64 > LARGEST_DOCKERFILE {
-        return Err("standard input is larger than 16 MiB and no Dockerfile".into());
+        return unusable("standard input is larger than 16 MiB, so it is not a Dockerfile");
     }
     match String::from_utf8(head) {
-        Ok(text) if text.trim().is_empty() => {
-            Err("the Dockerfile on standard input is empty".into())
-        }
+        Ok(text) if text.trim().is_empty() => unusable("the Dockerfile on standard input is empty"),
         Ok(text) => Ok(text),
-        Err(_) => Err("the Dockerfile on standard input is not UTF-8".into()),
+        Err(_) => unusable("the Dockerfile on standard input is not UTF-8"),
     }
 }
 
-/// What an address names; none if it is a path.
-fn remote(text: &str) -> Result<Option<Remote>, String> {
-    if let Some(git) = GitContext::parse(text).map_err(|error| format!("`{text}`: {error}"))? {
+fn unreadable(source: std::io::Error) -> OptionError {
+    OptionError::Io { doing: "reading standard input".into(), source }
+}
+
+fn unusable<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, OptionError> {
+    Err(OptionError::Unusable(reason.into()))
+}
+
+/// The context of an address; none if it is a path.
+fn remote(text: &str) -> Result<Option<Remote>, OptionError> {
+    let parsed = GitContext::parse(text);
+    if let Some(git) = parsed.map_err(|error| OptionError::refused(text, error.to_string()))? {
         return Ok(Some(Remote::Git(git)));
     }
     Ok(is_web(text).then(|| Remote::Http(text.to_owned())))
@@ -125,26 +133,27 @@ fn is_web(text: &str) -> bool {
 /// Reads `name=value` of `--build-context`.
 ///
 /// # Errors
-/// A sentence that names what is wrong.
-pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), String> {
+/// If the name cannot be one of a stage or image, or the context cannot be read.
+pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), OptionError> {
     let (name, value) = text
         .split_once('=')
         .filter(|(name, value)| !name.is_empty() && !value.is_empty())
-        .ok_or_else(|| format!("`{text}` is not `name=path`"))?;
+        .ok_or_else(|| OptionError::malformed(text, "`name=path`"))?;
     let name = context_name(name)?;
-    let wrong = |error: String| format!("`{text}`: {error}");
+    let wrong = |error: OptionError| error.within(text);
     if let Some(image) = value.strip_prefix("docker-image://") {
         if image == "scratch" {
             return Ok((name, NamedContext::Scratch));
         }
-        let reference = image.parse().map_err(|error| wrong(format!("{error}")))?;
+        let reference = image.parse::<Reference>().map_err(|error| wrong(error.into()))?;
         return Ok((name, NamedContext::Image(reference)));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         return Ok((name, NamedContext::OciLayout(oci_layout(layout, directory).map_err(wrong)?)));
     }
     if value.starts_with("target:") {
-        return Err(wrong("`target:` is for bake files; name the stage in the Dockerfile".into()));
+        let reason = "`target:` is for bake files; name the stage in the Dockerfile";
+        return Err(OptionError::refused(text, reason));
     }
     let folder: PathBuf = directory.join(value).components().collect();
     match remote(value)? {
@@ -153,47 +162,51 @@ pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), Str
         None => (),
     }
     match folder.metadata() {
-        Err(error) => Err(wrong(error.to_string())),
-        Ok(metadata) if !metadata.is_dir() => Err(wrong("it is not a folder".into())),
+        Err(source) => Err(OptionError::Io { doing: format!("`{text}`"), source }),
+        Ok(metadata) if !metadata.is_dir() => Err(OptionError::refused(text, "it is not a folder")),
         Ok(_) => Ok((name, NamedContext::Folder(folder))),
     }
 }
 
 /// A context's name as references are compared, its platform (`name::linux/arm64`) kept.
-fn context_name(text: &str) -> Result<String, String> {
+fn context_name(text: &str) -> Result<String, OptionError> {
     let (name, platform) = match text.split_once("::") {
         Some((name, platform)) => (name, Some(platform)),
         None => (text, None),
     };
-    let reference: Reference = name
-        .parse()
-        .map_err(|error| format!("the name of a context is that of a stage or image: {error}"))?;
+    let reference: Reference = name.parse().map_err(|error| {
+        let text = format!("the name of a context is that of a stage or image: {error}");
+        OptionError::Unusable(text.into())
+    })?;
     let name = reference.familiar();
     let name = name.strip_suffix(":latest").unwrap_or(&name);
     match platform {
         None => Ok(name.to_owned()),
         Some(text) => {
-            let platform: oci::Platform =
-                text.parse().map_err(|error| format!("`{name}::{text}`: {error}"))?;
+            let platform: Result<oci::Platform, OptionError> =
+                text.parse().map_err(OptionError::Platform);
+            let platform = platform.map_err(|error| error.within(format!("{name}::{text}")))?;
             Ok(format!("{name}::{}", platform.normalize()))
         }
     }
 }
 
 /// `path[:tag][@digest]`
-fn oci_layout(text: &str, directory: &Path) -> Result<OciLayout, String> {
+fn oci_layout(text: &str, directory: &Path) -> Result<OciLayout, OptionError> {
     let (path, digest) = match text.split_once('@') {
         Some((path, digest)) => {
-            let digest: Digest = digest.parse().map_err(|error| format!("`{digest}`: {error}"))?;
-            (path, Some(digest))
+            let parsed: Result<Digest, OptionError> = digest.parse().map_err(OptionError::Digest);
+            (path, Some(parsed.map_err(|error| error.within(digest))?))
         }
         None => (text, None),
     };
     let (path, tag) = path.split_once(':').unwrap_or((path, "latest"));
     let folder: PathBuf = directory.join(path).components().collect();
-    match folder.join("index.json").is_file() || digest.is_some() && folder.is_dir() {
-        true => Ok(OciLayout { folder, tag: tag.to_owned(), digest }),
-        false => Err(format!("`{}` is no OCI layout: it has no index.json", folder.display())),
+    if folder.join("index.json").is_file() || digest.is_some() && folder.is_dir() {
+        Ok(OciLayout { folder, tag: tag.to_owned(), digest })
+    } else {
+        let reason = "it is not an OCI layout: it has no index.json";
+        Err(OptionError::refused(folder.display().to_string(), reason))
     }
 }
 
@@ -205,7 +218,7 @@ mod tests {
         path: &str,
         file: Option<&str>,
         input: &[u8],
-    ) -> Result<(Context, DockerfileSource), String> {
+    ) -> Result<(Context, DockerfileSource), OptionError> {
         let input = input.to_vec();
         let mut stdin = || Box::new(std::io::Cursor::new(input.clone())) as Box<dyn Read + Send>;
         context(path, file, Path::new("/"), &mut stdin)
@@ -232,13 +245,13 @@ mod tests {
             ("/nowhere", None, b"", "`/nowhere`"),
             ("/proc/version", None, b"", "not a folder"),
         ] {
-            let error = read_with(path, file, input).unwrap_err();
+            let error = read_with(path, file, input).unwrap_err().to_string();
             assert!(error.contains(word), "{path}: {error}");
         }
     }
 
     #[test]
-    fn contexts_that_are_elsewhere() {
+    fn remote_contexts() {
         let in_context = |name: &str| DockerfileSource::InContext(name.into());
         let (context, dockerfile) = read_with("git@h:r#v1:d", Some("a/Dockerfile"), b"").unwrap();
         assert!(matches!(&context, Context::Git(git) if git.source.subdir == "d"), "{context:?}");
@@ -278,14 +291,14 @@ mod tests {
         for (text, word) in [
             ("a", "name=path"),
             ("A=/tmp", "lower case"),
-            ("a=oci-layout://x", "no OCI layout"),
+            ("a=oci-layout://x", "not an OCI layout"),
             ("a=oci-layout://x@sha256:1", "sha256:1"),
             ("a=target:x", "target:"),
             ("a::b=/tmp", "a::b"),
             ("a=git://h/r?x=y", "unexpected query"),
             ("a=/nowhere", "a=/nowhere"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = read(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }

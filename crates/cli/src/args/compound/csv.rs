@@ -1,41 +1,54 @@
 //! Comma-separated fields by the rules of Go's `encoding/csv`, which buildx reads flags with.
 
+use super::OptionError;
+
+/// A quote that Go's `encoding/csv` refuses. The text may hold a secret, so it is not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CsvError {
+    /// A field that is not quoted has a quote in it.
+    #[error("a quote inside a field: quote the whole field, as \"name=a,b\"")]
+    BareQuote,
+    /// A quoted field has no end.
+    #[error("a quote that does not end")]
+    Unterminated,
+    /// Something other than a comma follows a quoted field.
+    #[error("text after a quoted field")]
+    AfterQuote,
+}
+
 /// Cuts a value at its commas. A field that begins with a double quote goes on to the next one
 /// that is not doubled; a quote elsewhere is an error.
 ///
 /// # Errors
-/// A sentence that says which quote is wrong.
-pub fn fields(text: &str) -> Result<Vec<String>, String> {
+/// If a quote is misplaced.
+pub fn fields(text: &str) -> Result<Vec<String>, CsvError> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
-        match rest.strip_prefix('"') {
+        let after = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (field, after) = quoted_field(quoted).ok_or(CsvError::Unterminated)?;
+                fields.push(field);
+                match after.strip_prefix(',') {
+                    None if !after.is_empty() => return Err(CsvError::AfterQuote),
+                    after => after,
+                }
+            }
             None => {
                 let (field, after) = match rest.split_once(',') {
                     Some((field, after)) => (field, Some(after)),
                     None => (rest, None),
                 };
                 if field.contains('"') {
-                    return Err(format!(
-                        "`{text}` has a quote inside a field: quote the whole field, as \"name=a,b\""
-                    ));
+                    return Err(CsvError::BareQuote);
                 }
                 fields.push(field.to_owned());
-                match after {
-                    Some(after) => rest = after,
-                    None => return Ok(fields),
-                }
+                after
             }
-            Some(quoted) => {
-                let (field, after) = quoted_field(quoted)
-                    .ok_or_else(|| format!("`{text}` has a quote that does not end"))?;
-                fields.push(field);
-                match after.strip_prefix(',') {
-                    Some(after) => rest = after,
-                    None if after.is_empty() => return Ok(fields),
-                    None => return Err(format!("`{text}` has text after a quoted field")),
-                }
-            }
+        };
+        match after {
+            Some(after) => rest = after,
+            None => return Ok(fields),
         }
     }
 }
@@ -56,7 +69,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// `key=value` fields of a value, taken out one by one so that what is left is what nobody knows.
+/// The `key=value` fields of a value. They are taken out one by one, so that unknown ones are left.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
@@ -65,12 +78,12 @@ impl Fields {
     /// counts.
     ///
     /// # Errors
-    /// A sentence that names the field that has no `=`.
-    pub fn of(parts: &[String]) -> Result<Self, String> {
+    /// If a field has no `=`.
+    pub fn of(parts: &[String]) -> Result<Self, OptionError> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for part in parts {
             let (key, value) =
-                part.split_once('=').ok_or_else(|| format!("`{part}` is not `key=value`"))?;
+                part.split_once('=').ok_or_else(|| OptionError::NotAPair(part.clone()))?;
             let key = key.trim().to_lowercase();
             pairs.retain(|(known, _)| *known != key);
             pairs.push((key, value.to_owned()));
@@ -102,36 +115,42 @@ impl Fields {
     /// Takes a truth value out.
     ///
     /// # Errors
-    /// A sentence if it is none.
-    pub fn take_boolean(&mut self, key: &str, default: bool) -> Result<bool, String> {
+    /// If it is neither true nor false.
+    pub fn take_boolean(&mut self, key: &str, default: bool) -> Result<bool, OptionError> {
         match self.take(key) {
             Some(text) => {
-                boolean(&text).ok_or_else(|| format!("`{key}={text}` is neither true nor false"))
+                boolean(&text).ok_or_else(|| OptionError::invalid(key, text, "true or false"))
             }
             None => Ok(default),
         }
     }
 
-    /// Refuses an option of BuildKit that is not there yet, unless it is given its off value.
+    /// Refuses an option that only BuildKit has, unless it is given its off value.
     ///
     /// # Errors
-    /// A sentence that names it.
-    pub fn not_yet(&mut self, key: &str, off: &[&str]) -> Result<(), String> {
+    /// If it is on.
+    pub fn not_yet(&mut self, key: &str, off: &[&str]) -> Result<(), OptionError> {
         match self.take(key) {
             Some(value) if !off.contains(&value.as_str()) => {
-                Err(format!("`{key}={value}` is not there yet"))
+                Err(OptionError::NotSupported { option: format!("{key}={value}"), hint: "" })
             }
             _ => Ok(()),
         }
     }
 
-    /// Says that nothing may be left.
+    /// Refuses a key that is left.
     ///
     /// # Errors
-    /// A sentence that names what is left and what would be known.
-    pub fn nothing_left(&self, of: &str, known: &[&str]) -> Result<(), String> {
-        let Some((key, _)) = self.0.first() else { return Ok(()) };
-        Err(format!("`{key}` is not an option of {of}; it has {}", known.join(", ")))
+    /// If there is one.
+    pub fn nothing_left(&self, of: &str, known: &[&'static str]) -> Result<(), OptionError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(OptionError::Unknown {
+                key: key.clone(),
+                of: of.to_owned(),
+                known: known.to_vec(),
+            }),
+        }
     }
 }
 
@@ -159,15 +178,15 @@ mod tests {
             assert_eq!(fields(text).unwrap(), parts, "{text}");
         }
         for (text, word) in [("a\"b", "inside"), ("\"a", "end"), ("\"a\"b", "after")] {
-            assert!(fields(text).unwrap_err().contains(word), "{text}");
+            assert!(fields(text).unwrap_err().to_string().contains(word), "{text}");
         }
     }
 
     #[test]
-    fn what_is_left_is_named() {
+    fn unknown_keys_are_named() {
         let mut fields = Fields::of(&["A=1".into(), " b =x=y".into(), "a=2".into()]).unwrap();
         assert_eq!(fields.take("a").as_deref(), Some("2"));
-        let error = fields.nothing_left("type=tar", &["dest"]).unwrap_err();
+        let error = fields.nothing_left("type=tar", &["dest"]).unwrap_err().to_string();
         assert_eq!(error, "`b` is not an option of type=tar; it has dest");
         assert_eq!(fields.take("b").as_deref(), Some("x=y"));
         assert!(fields.nothing_left("", &[]).is_ok());

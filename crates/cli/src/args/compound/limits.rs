@@ -2,6 +2,8 @@
 
 use graph::Ulimit;
 
+use super::OptionError;
+
 const NAMES: [&str; 15] = [
     "core",
     "cpu",
@@ -23,25 +25,25 @@ const NAMES: [&str; 15] = [
 /// Reads `name=soft[:hard]`; -1 is unlimited.
 ///
 /// # Errors
-/// A sentence if it is none.
-pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+/// If there is no such limit, a number is not one, or the soft limit is above the hard one.
+pub fn ulimit(text: &str) -> Result<Ulimit, OptionError> {
     let (name, limits) =
-        text.split_once('=').ok_or_else(|| format!("`{text}` is not `name=soft[:hard]`"))?;
+        text.split_once('=').ok_or_else(|| OptionError::malformed(text, "`name=soft[:hard]`"))?;
     if !NAMES.contains(&name) {
-        return Err(format!("`{name}` is not a limit; there are {}", NAMES.join(", ")));
+        return Err(OptionError::malformed(name, format!("a limit: {}", NAMES.join(", "))));
     }
     let number = |text: &str| {
         text.parse::<i64>()
             .ok()
             .filter(|number| *number >= -1)
-            .ok_or_else(|| format!("`{text}` is not a number, or -1 for no limit"))
+            .ok_or_else(|| OptionError::malformed(text, "a number, or -1 for no limit"))
     };
     let (soft, hard) = match limits.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),
         None => (number(limits)?, number(limits)?),
     };
     if hard != -1 && (soft == -1 || soft > hard) {
-        return Err(format!("`{text}`: the soft limit is above the hard one"));
+        return Err(OptionError::refused(text, "the soft limit is above the hard one"));
     }
     Ok(Ulimit { name: name.into(), soft, hard })
 }
@@ -49,9 +51,9 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
 /// Reads a size in bytes as docker does: `64m`, `1.5GiB`, `100`; units are binary.
 ///
 /// # Errors
-/// A sentence if it is none.
-pub fn size(text: &str) -> Result<i64, String> {
-    let error = || format!("`{text}` is not a size, as 64m or 1g");
+/// If it is not a size, or larger than a number of bytes can be.
+pub fn size(text: &str) -> Result<i64, OptionError> {
+    let error = || OptionError::malformed(text, "a size, as 64m or 1g");
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |last| last + 1);
     let (number, unit) = text.split_at(end);
     let is_number = number.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -67,9 +69,10 @@ pub fn size(text: &str) -> Result<i64, String> {
         _ => return Err(error()),
     };
     let bytes = number * 1024f64.powi(power);
-    match bytes < i64::MAX as f64 {
-        true => Ok(bytes as i64),
-        false => Err(format!("`{text}` is more than there can be")),
+    if bytes < i64::MAX as f64 {
+        Ok(bytes as i64)
+    } else {
+        Err(OptionError::refused(text, "too large"))
     }
 }
 

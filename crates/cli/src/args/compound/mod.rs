@@ -1,7 +1,6 @@
 //! Values of flags that are more than a word: `type=registry,ref=…`, `id=…,src=…`.
 //!
-//! One file per family. Errors are sentences without the flag's name; the caller puts it before
-//! them.
+//! One file per family. An [`OptionError`] does not name the flag; the caller puts it before.
 
 pub mod annotation;
 pub mod attest;
@@ -9,6 +8,7 @@ pub mod bucket;
 pub mod cache;
 pub mod context;
 mod csv;
+mod error;
 pub mod limits;
 pub mod output;
 pub mod pairs;
@@ -18,34 +18,37 @@ pub mod service;
 pub mod ssh;
 
 pub use csv::{Fields, boolean, fields};
+pub use error::OptionError;
 
 use build::ImageFormat;
 use store::Compression;
 
 /// Takes `compression`, `compression-level`, `force-compression` and `oci-mediatypes` out of the
 /// fields of an output or cache.
-fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat, String> {
+fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat, OptionError> {
     let level = fields.take("compression-level");
     let level = level
         .map(|text| {
-            text.parse::<u32>().map_err(|_| format!("`compression-level={text}` is not a number"))
+            let number = text.parse::<u32>();
+            number.map_err(|_| OptionError::invalid("compression-level", text, "a number"))
         })
         .transpose()?;
     let name = fields.take("compression");
     let compression = match name.as_deref() {
-        None | Some("" | "gzip") => Compression::Gzip(within(level, 9, "gzip")?),
-        Some("zstd") => Compression::Zstd(within(level, 22, "zstd")?),
+        None | Some("" | "gzip") => Compression::Gzip(within(level, 9, "from 0 to 9 for gzip")?),
+        Some("zstd") => Compression::Zstd(within(level, 22, "from 0 to 22 for zstd")?),
         Some("uncompressed") if level.is_some() => {
-            return Err("`compression-level` has no meaning with `compression=uncompressed`".into());
+            return Err(OptionError::together("compression-level", "compression=uncompressed"));
         }
         Some("uncompressed") => Compression::None,
         Some(other @ ("estargz" | "nydus")) => {
-            return Err(format!(
-                "`compression={other}` is not there yet; gzip, zstd and uncompressed are"
-            ));
+            return Err(OptionError::NotSupported {
+                option: format!("compression={other}"),
+                hint: "; gzip, zstd and uncompressed are",
+            });
         }
         Some(other) => {
-            return Err(format!("`compression={other}` is none of gzip, zstd, uncompressed"));
+            return Err(OptionError::invalid("compression", other, "gzip, zstd or uncompressed"));
         }
     };
     Ok(ImageFormat {
@@ -55,10 +58,14 @@ fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat
     })
 }
 
-fn within(level: Option<u32>, highest: u32, name: &str) -> Result<Option<u32>, String> {
+fn within(
+    level: Option<u32>,
+    highest: u32,
+    expected: &'static str,
+) -> Result<Option<u32>, OptionError> {
     match level {
         Some(level) if level > highest => {
-            Err(format!("`compression-level={level}`: {name} has levels 0 to {highest}"))
+            Err(OptionError::invalid("compression-level", level.to_string(), expected))
         }
         level => Ok(level),
     }

@@ -2,19 +2,19 @@
 
 use std::net::IpAddr;
 
-use super::fields;
+use super::{OptionError, fields};
 use crate::settings::{Environment, Proxies};
 
 /// Build arguments: those that are given, of which some have their values in the environment, the
 /// proxies of docker's configuration, and `SOURCE_DATE_EPOCH`. The last of equal names counts.
 ///
 /// # Errors
-/// A sentence that names what is wrong.
+/// If an argument has no name.
 pub fn build_args(
     given: &[String],
     environment: &Environment,
     proxies: &Proxies,
-) -> Result<Vec<(String, String)>, String> {
+) -> Result<Vec<(String, String)>, OptionError> {
     let mut arguments: Vec<(String, String)> = Vec::new();
     let set = |name: &str, value: &str, arguments: &mut Vec<(String, String)>| match arguments
         .iter_mut()
@@ -30,7 +30,7 @@ pub fn build_args(
             None => (text.as_str(), environment.raw(text)),
         };
         if name.is_empty() {
-            return Err(format!("`{text}` has no name"));
+            return Err(OptionError::malformed(text, "a name before `=`"));
         }
         if let Some(value) = value {
             set(name, value, &mut arguments);
@@ -51,56 +51,53 @@ pub fn build_args(
 /// Reads `SOURCE_DATE_EPOCH` of build arguments.
 ///
 /// # Errors
-/// A sentence if it is no number of seconds.
-pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, String> {
-    let value = arguments.iter().find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+/// If it is not a number of seconds.
+pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, OptionError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let value = arguments.iter().find(|(name, _)| name == NAME);
     match value.map(|(_, value)| value.as_str()) {
         None | Some("") => Ok(None),
-        Some("context") => {
-            Err("SOURCE_DATE_EPOCH: `context` is not there yet; give seconds since 1970".into())
-        }
+        Some("context") => Err(OptionError::NotSupported {
+            option: format!("{NAME}=context"),
+            hint: "; give seconds since 1970",
+        }),
         Some(text) => match text.parse() {
             Ok(seconds) => Ok(Some(seconds)),
-            Err(_) => {
-                Err(format!("SOURCE_DATE_EPOCH: `{text}` is not a number of seconds since 1970"))
-            }
+            Err(_) => Err(OptionError::invalid(NAME, text, "a number of seconds since 1970")),
         },
     }
 }
 
-/// Reads what version control says of a source: `source=…`, `revision=…`, `localdir:NAME=…`. An
-/// address is kept without what may be secret in it.
+/// Reads a fact of version control: `source=…`, `revision=…`, `localdir:NAME=…`. An address is kept
+/// without its credentials.
 ///
 /// # Errors
-/// A sentence if it is none.
-pub fn vcs(text: &str) -> Result<(String, String), String> {
+/// If it has no name.
+pub fn vcs(text: &str) -> Result<(String, String), OptionError> {
     let (name, value) = text
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| format!("`{text}` is not `NAME=VALUE`"))?;
+        .ok_or_else(|| OptionError::malformed(text, "`NAME=VALUE`"))?;
     let value = if name == "source" { shown_remote(value) } else { value.to_owned() };
     Ok((name.to_owned(), value))
 }
 
-/// The address of a repository without what may be secret in it. A user of ssh (`git@host:path`)
-/// is none.
+/// The address of a repository without its credentials. The user of ssh (`git@host:path`) is not
+/// one.
 pub fn shown_remote(remote: &str) -> String {
-    match remote.contains("://") {
-        true => oci::shown_text(remote),
-        false => remote.to_owned(),
-    }
+    if remote.contains("://") { oci::shown_text(remote) } else { remote.to_owned() }
 }
 
 /// Reads labels; one without `=` is empty. The last of equal names counts.
 ///
 /// # Errors
-/// A sentence if one has no name.
-pub fn labels(given: &[String]) -> Result<Vec<(String, String)>, String> {
+/// If one has no name.
+pub fn labels(given: &[String]) -> Result<Vec<(String, String)>, OptionError> {
     let mut labels: Vec<(String, String)> = Vec::new();
     for text in given {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         if name.is_empty() {
-            return Err(format!("`{text}` has no name"));
+            return Err(OptionError::malformed(text, "a name before `=`"));
         }
         labels.retain(|(known, _)| known != name);
         labels.push((name.into(), value.into()));
@@ -111,25 +108,22 @@ pub fn labels(given: &[String]) -> Result<Vec<(String, String)>, String> {
 /// Reads a value of `--add-host`: one host or several, separated by commas.
 ///
 /// # Errors
-/// A sentence that names what is none.
-pub fn extra_hosts(text: &str) -> Result<Vec<(String, String)>, String> {
+/// If one is not a host with an address.
+pub fn extra_hosts(text: &str) -> Result<Vec<(String, String)>, OptionError> {
     fields(text)?.iter().map(|host| extra_host(host)).collect()
 }
 
 /// Reads `host:ip`, `host=ip` or `host:host-gateway`.
 ///
-/// A RUN sees the network of the host, so that the host is loopback.
-///
-/// # Errors
-/// A sentence if it is none.
-fn extra_host(text: &str) -> Result<(String, String), String> {
+/// A RUN shares the host's network, so the host's gateway is loopback.
+fn extra_host(text: &str) -> Result<(String, String), OptionError> {
     let (host, address) = text
         .split_once('=')
         .or_else(|| text.split_once(':'))
         .filter(|(host, address)| !host.is_empty() && !address.is_empty())
-        .ok_or_else(|| format!("`{text}` is not `host:ip`"))?;
+        .ok_or_else(|| OptionError::malformed(text, "`host:ip`"))?;
     if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
-        return Err(format!("`{host}` is not the name of a host"));
+        return Err(OptionError::malformed(host, "the name of a host"));
     }
     if address == "host-gateway" {
         return Ok((host.into(), "127.0.0.1".into()));
@@ -138,7 +132,7 @@ fn extra_host(text: &str) -> Result<(String, String), String> {
         address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
     match address.parse::<IpAddr>() {
         Ok(_) => Ok((host.into(), address.into())),
-        Err(_) => Err(format!("`{text}`: `{address}` is not an IP address")),
+        Err(_) => Err(OptionError::malformed(address, "an IP address").within(text)),
     }
 }
 
@@ -163,10 +157,10 @@ mod tests {
                 ("SOURCE_DATE_EPOCH", "12")
             ]
         );
-        assert_eq!(source_date_epoch(&arguments), Ok(Some(12)));
+        assert_eq!(source_date_epoch(&arguments).unwrap(), Some(12));
         let given = ["SOURCE_DATE_EPOCH=".to_owned()];
         let arguments = build_args(&given, &environment, &Proxies::default()).unwrap();
-        assert_eq!(source_date_epoch(&arguments), Ok(None));
+        assert_eq!(source_date_epoch(&arguments).unwrap(), None);
         assert!(source_date_epoch(&[("SOURCE_DATE_EPOCH".into(), "now".into())]).is_err());
         assert!(build_args(&["=x".into()], &environment, &Proxies::default()).is_err());
     }

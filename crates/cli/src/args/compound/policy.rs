@@ -1,23 +1,26 @@
-//! `--policy`: what becomes of policies for the sources of a build.
+//! `--policy`: policies for the sources of a build.
 
 use build::Policy;
 
-use super::{boolean, fields};
+use super::{OptionError, boolean, fields};
 
 /// Reads all values of the flag, as buildx puts them together.
 ///
 /// # Errors
-/// A sentence if a policy is to be evaluated, or what is said contradicts itself.
-pub fn policy(values: &[String]) -> Result<Policy, String> {
+/// If a policy is to be evaluated, or the values contradict each other.
+pub fn policy(values: &[String]) -> Result<Policy, OptionError> {
     let (mut is_disabled, mut is_reset, mut others) = (false, false, 0);
     for value in values {
         for field in fields(value)? {
             let wrong = || {
-                format!("`{field}` is none of disabled=, reset=, strict=, filename=, log-level=")
+                OptionError::malformed(
+                    field.as_str(),
+                    "disabled=, reset=, strict=, filename= or log-level=",
+                )
             };
             let (key, text) = field.split_once('=').ok_or_else(wrong)?;
             let truth =
-                || boolean(text).ok_or_else(|| format!("`{field}` is neither true nor false"));
+                || boolean(text).ok_or_else(|| OptionError::invalid(key, text, "true or false"));
             match key.trim().to_lowercase().as_str() {
                 "disabled" if truth()? => is_disabled = true,
                 "disabled" => {}
@@ -31,59 +34,57 @@ pub fn policy(values: &[String]) -> Result<Policy, String> {
                 }
                 "log-level" => others += 1,
                 "filename" => {
-                    return Err(format!(
-                        "`{field}`: policies are not evaluated; leave it out, or build with buildx"
+                    return Err(OptionError::refused(
+                        field,
+                        "policies are not evaluated; leave it out, or build with buildx",
                     ));
                 }
                 _ => return Err(wrong()),
             }
         }
     }
-    match is_disabled {
-        true if others > 0 || values.len() > 1 => {
-            Err("`disabled=true` goes with no other option: the policy is off, or it is not".into())
-        }
-        true => Ok(Policy::Disabled),
-        // Without the one beside the Dockerfile, none is left.
-        false if is_reset => Ok(Policy::Disabled),
-        false => Ok(Policy::Enforced),
+    if is_disabled && (others > 0 || values.len() > 1) {
+        let reason = "`disabled=true` allows no other option";
+        return Err(OptionError::Unusable(reason.into()));
     }
+    // `reset` drops the policy beside the Dockerfile, which is the only one that is left.
+    if is_disabled || is_reset { Ok(Policy::Disabled) } else { Ok(Policy::Enforced) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(values: &[&str]) -> Result<Policy, String> {
+    fn read(values: &[&str]) -> Result<Policy, OptionError> {
         policy(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
-    fn what_is_off_is_off() {
+    fn policies_are_off_or_enforced() {
         for values in
             [&["disabled=true"][..], &["disabled=1"], &["reset=true"], &["reset=t", "strict=true"]]
         {
-            assert_eq!(read(values), Ok(Policy::Disabled), "{values:?}");
+            assert_eq!(read(values).unwrap(), Policy::Disabled, "{values:?}");
         }
         for values in
             [&[][..], &["disabled=false"], &["reset=false,strict=true"], &["log-level=debug"]]
         {
-            assert_eq!(read(values), Ok(Policy::Enforced), "{values:?}");
+            assert_eq!(read(values).unwrap(), Policy::Enforced, "{values:?}");
         }
     }
 
     #[test]
-    fn what_cannot_be_done_is_named() {
+    fn wrong_options_are_named() {
         for (values, word) in [
             (&["filename=x.rego"][..], "`filename=x.rego`: policies are not evaluated"),
             (&["disabled=true,strict=true"], "no other option"),
             (&["disabled=true", "disabled=true"], "no other option"),
-            (&["disabled=maybe"], "neither true nor false"),
-            (&["colour=red"], "`colour=red` is none of"),
-            (&[""], "is none of"),
-            (&["x"], "`x` is none of"),
+            (&["disabled=maybe"], "expected true or false"),
+            (&["colour=red"], "`colour=red`: expected"),
+            (&[""], "expected disabled="),
+            (&["x"], "`x`: expected"),
         ] {
-            let error = read(values).unwrap_err();
+            let error = read(values).unwrap_err().to_string();
             assert!(error.contains(word), "{values:?}: {error}");
         }
     }

@@ -1,10 +1,12 @@
 //! `--secret`.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use build::Secret;
 
-use super::{Fields, fields};
+use super::{Fields, OptionError, fields};
 use crate::settings::Environment;
 
 /// BuildKit's limit.
@@ -14,21 +16,22 @@ const LARGEST: u64 = 500 << 10;
 /// is the variable with the id's name where there is one, else the file of that name.
 ///
 /// # Errors
-/// A sentence that names the secret, never its value.
+/// If an option is wrong, or the secret cannot be read. The value is not in the error.
 pub fn secret(
     text: &str,
     directory: &Path,
     environment: &Environment,
-) -> Result<(String, Secret), String> {
+) -> Result<(String, Secret), OptionError> {
     let mut fields = Fields::of(&fields(text)?)?;
     let kind = fields.take("type").unwrap_or_default();
     if !matches!(kind.as_str(), "" | "file" | "env") {
-        return Err(format!("`type={kind}` is neither file nor env"));
+        return Err(OptionError::invalid("type", kind, "file or env"));
     }
-    let id = fields
-        .take("id")
-        .filter(|id| !id.is_empty())
-        .ok_or("`id` is missing, as in `id=token,env=TOKEN`")?;
+    let id = fields.take("id").filter(|id| !id.is_empty()).ok_or_else(|| OptionError::Missing {
+        of: "--secret".into(),
+        key: "id",
+        hint: ", as in `id=token,env=TOKEN`",
+    })?;
     let not_empty = |value: &String| !value.is_empty();
     let long = fields.take("source").filter(not_empty);
     let mut file = fields.take("src").filter(not_empty).or(long);
@@ -38,9 +41,10 @@ pub fn secret(
         variable = file.take();
     }
     if file.is_none() && variable.is_none() {
-        match environment.raw(&id).is_some() && kind != "file" {
-            true => variable = Some(id.clone()),
-            false => file = Some(id.clone()),
+        if environment.raw(&id).is_some() && kind != "file" {
+            variable = Some(id.clone());
+        } else {
+            file = Some(id.clone());
         }
     }
     let value = match (variable, file) {
@@ -49,29 +53,28 @@ pub fn secret(
             environment.raw(&variable).unwrap_or_default().as_bytes().to_vec()
         }
         (Some(_), Some(_)) => {
-            return Err(format!("secret `{id}`: it has both a file and a variable"));
+            let reason = "it has both a file and a variable";
+            return Err(OptionError::refused(format!("id={id}"), reason));
         }
-        (None, file) => read(&id, &directory.join(file.unwrap_or_default()))?,
+        (None, file) => {
+            let path = directory.join(file.unwrap_or_default());
+            read(&path).map_err(|source| OptionError::Io {
+                doing: format!("secret `{id}`: reading `{}`", path.display()),
+                source,
+            })?
+        }
     };
-    match value.len() as u64 > LARGEST {
-        true => Err(too_large(&id)),
-        false => Ok((id, Secret::new(value))),
+    if value.len() as u64 > LARGEST {
+        return Err(OptionError::refused(format!("id={id}"), "it is larger than 500 KiB"));
     }
+    Ok((id, Secret::new(value)))
 }
 
-fn read(id: &str, path: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read as _;
-    let file = std::fs::File::open(path)
-        .map_err(|error| format!("secret `{id}`: reading `{}`: {error}", path.display()))?;
+/// The content of a file, or enough of it to be refused.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut value = Vec::new();
-    file.take(LARGEST + 1)
-        .read_to_end(&mut value)
-        .map_err(|error| format!("secret `{id}`: reading `{}`: {error}", path.display()))?;
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut value)?;
     Ok(value)
-}
-
-fn too_large(id: &str) -> String {
-    format!("secret `{id}` is larger than 500 KiB")
 }
 
 #[cfg(test)]
@@ -100,14 +103,14 @@ mod tests {
         std::fs::write(folder.path().join("large"), vec![b'x'; (500 << 10) + 1]).unwrap();
         for (text, word) in [
             ("id=none", "secret `none`: reading"),
-            ("src=file", "`id` is missing"),
-            ("id=a,type=vault", "neither"),
+            ("src=file", "needs `id`"),
+            ("id=a,type=vault", "`type=vault`"),
             ("id=a,colour=b", "`colour` is not"),
             ("id=large", "larger than 500 KiB"),
             ("id=a,env=TOKEN,src=file", "both"),
             ("a", "key=value"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = read(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }

@@ -9,9 +9,8 @@ use build::{
 };
 use oci::Reference;
 
-use super::Fields;
-use super::boolean;
 use super::bucket::{Surroundings, duration, web_address};
+use super::{Fields, OptionError, boolean};
 
 /// BuildKit's.
 const GITHUB_TIMEOUT: Duration = Duration::from_secs(600);
@@ -24,24 +23,24 @@ const COMMON: [&str; 7] =
 /// Reads the options of a cache service, but `mode` and `ignore-error`.
 ///
 /// # Errors
-/// A sentence that names what is wrong. It has no value that is secret.
+/// If an option is missing or wrong. The error has no value that is secret.
 pub fn service(
     kind: &str,
     fields: &mut Fields,
     around: Surroundings<'_>,
-) -> Result<PlaceSettings, String> {
+) -> Result<PlaceSettings, OptionError> {
     match kind {
         "gha" => github(fields, around).map(PlaceSettings::Github),
         kind => map(kind, fields, around).map(PlaceSettings::Map),
     }
 }
 
-/// Refuses what is left.
+/// Refuses a key that is left.
 ///
 /// # Errors
-/// A sentence that names it.
-pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), String> {
-    let own: &[&str] = match kind {
+/// If there is one.
+pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), OptionError> {
+    let own: &[&'static str] = match kind {
         "gha" => {
             let known = [
                 "scope",
@@ -62,7 +61,7 @@ pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), String> {
         "http" => &["url", "header-NAME", "header-NAME-env"],
         _ => &["folder"],
     };
-    let known: Vec<&str> = own.iter().chain(&COMMON).copied().collect();
+    let known: Vec<&'static str> = own.iter().chain(&COMMON).copied().collect();
     fields.nothing_left(&format!("type={kind}"), &known)
 }
 
@@ -70,23 +69,36 @@ fn given(fields: &mut Fields, key: &str) -> Option<String> {
     fields.take(key).filter(|value| !value.is_empty())
 }
 
-const NO_URL: &str = "`type=gha` needs `url`, or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)";
-const NO_TOKEN: &str = "`type=gha` needs `token`, or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)";
+fn no_url() -> OptionError {
+    OptionError::Missing {
+        of: "type=gha".into(),
+        key: "url",
+        hint: ", or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)",
+    }
+}
 
-/// What is missing where GitHub's cache service is named and nothing says where it is.
-pub fn outside_github(fields: &mut Fields, around: Surroundings<'_>) -> Option<String> {
+fn no_token() -> OptionError {
+    OptionError::Missing {
+        of: "type=gha".into(),
+        key: "token",
+        hint: ", or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)",
+    }
+}
+
+/// The option of GitHub's cache service that neither the value nor the environment has.
+pub fn outside_github(fields: &mut Fields, around: Surroundings<'_>) -> Option<OptionError> {
     let mut has = |keys: [&str; 2], variables: [&str; 2]| {
         keys.iter().any(|key| given(fields, key).is_some())
             || variables.iter().any(|name| around.variable(name).is_some())
     };
     if !has(["url", "url_v2"], ["ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"]) {
-        return Some(NO_URL.into());
+        return Some(no_url());
     }
     let has_token = has(["token", "token"], [GITHUB_TOKEN, GITHUB_TOKEN]);
-    (!has_token).then(|| NO_TOKEN.into())
+    (!has_token).then(no_token)
 }
 
-fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSettings, String> {
+fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSettings, OptionError> {
     let wants_two = around.variable("ACTIONS_CACHE_SERVICE_V2");
     let wants_two = wants_two.is_some_and(|text| boolean(&text) == Some(true));
     let version = match given(fields, "version").as_deref() {
@@ -94,7 +106,7 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
         None => None,
         Some("1") => Some(GithubVersion::One),
         Some("2") => Some(GithubVersion::Two),
-        Some(other) => return Err(format!("`version={other}` is neither 1 nor 2")),
+        Some(other) => return Err(OptionError::invalid("version", other, "1 or 2")),
     };
     let results = around.variable("ACTIONS_RESULTS_URL");
     let of_two = given(fields, "url_v2")
@@ -103,7 +115,7 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
     let (url, version) = match (of_two, of_one) {
         (Some(url), _) if version != Some(GithubVersion::One) => (url, Some(GithubVersion::Two)),
         (_, Some(url)) => (url, version),
-        _ => return Err(NO_URL.into()),
+        _ => return Err(no_url()),
     };
     let version = version.unwrap_or_else(|| {
         match url.contains("results-receiver.actions.githubusercontent.com") {
@@ -112,7 +124,7 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
         }
     });
     let token = given(fields, "token").or_else(|| around.variable(GITHUB_TOKEN));
-    let token = token.ok_or(NO_TOKEN)?;
+    let token = token.ok_or_else(no_token)?;
     let timeout = match given(fields, "timeout") {
         Some(text) => duration("timeout", &text)?,
         None => GITHUB_TIMEOUT,
@@ -129,23 +141,29 @@ fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSetting
     })
 }
 
-fn map(kind: &str, fields: &mut Fields, around: Surroundings<'_>) -> Result<MapSettings, String> {
+fn map(
+    kind: &str,
+    fields: &mut Fields,
+    around: Surroundings<'_>,
+) -> Result<MapSettings, OptionError> {
     let (store, credentials) = match kind {
         "redis" => redis(fields, around)?,
         "http" => http(fields, around)?,
         _ => {
-            let folder = given(fields, "folder").ok_or("`type=kv-folder` needs `folder`")?;
+            let folder =
+                given(fields, "folder").ok_or_else(|| missing("type=kv-folder", "folder", ""))?;
             (MapStore::Folder(around.directory.join(folder)), Vec::new())
         }
     };
     let reference = given(fields, "ref").ok_or_else(|| {
-        format!("`type={kind}` needs `ref`, the repository that keeps the layers")
+        missing(format!("type={kind}"), "ref", ", the repository that keeps the layers")
     })?;
-    let reference: Reference = reference.parse().map_err(|error| format!("`ref`: {error}"))?;
+    let reference: Reference =
+        reference.parse().map_err(|error| OptionError::Reference(error).within("ref"))?;
     let name = given(fields, "name").unwrap_or_else(|| "cache".into());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if !name.chars().all(is_plain) || name.starts_with('.') {
-        return Err(format!("`name={name}` has more than letters, digits, `.`, `_` and `-`"));
+        return Err(OptionError::invalid("name", name, "letters, digits, `.`, `_` and `-`"));
     }
     Ok(MapSettings {
         store,
@@ -162,35 +180,44 @@ fn map(kind: &str, fields: &mut Fields, around: Surroundings<'_>) -> Result<MapS
 
 type Store = (MapStore, Vec<(String, String)>);
 
-fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, String> {
-    let address =
-        given(fields, "addr").ok_or("`type=redis` needs `addr`, as in `addr=host:6379`")?;
+fn missing(of: impl Into<String>, key: &'static str, hint: &'static str) -> OptionError {
+    OptionError::Missing { of: of.into(), key, hint }
+}
+
+fn unset(option: String) -> OptionError {
+    OptionError::refused(option, "the variable is not set")
+}
+
+fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
+    let address = given(fields, "addr")
+        .ok_or_else(|| missing("type=redis", "addr", ", as in `addr=host:6379`"))?;
     if address.contains("://") || address.contains('@') {
-        return Err("`addr` is `host:port` alone: TLS (rediss://) is not there yet, and a password goes by `password-env` or `password-file`".into());
+        return Err(OptionError::refused(
+            "addr",
+            "expected `host:port`: TLS (rediss://) is not supported yet, and a password is given by `password-env` or `password-file`",
+        ));
     }
-    let address = match address.contains(':') {
-        true => address,
-        false => format!("{address}:6379"),
-    };
+    let address = if address.contains(':') { address } else { format!("{address}:6379") };
     let database = match given(fields, "db") {
         None => 0,
-        Some(text) => text.parse().map_err(|_| format!("`db={text}` is no number"))?,
+        Some(text) => text.parse().map_err(|_| OptionError::invalid("db", text, "a number"))?,
     };
     let password = match (given(fields, "password-env"), given(fields, "password-file")) {
         (None, None) => None,
-        (Some(name), None) => Some(
-            around
-                .variable(&name)
-                .ok_or_else(|| format!("`password-env={name}`: it is not set"))?,
-        ),
+        (Some(name), None) => {
+            Some(around.variable(&name).ok_or_else(|| unset(format!("password-env={name}")))?)
+        }
         (None, Some(file)) => Some(
             std::fs::read_to_string(around.directory.join(&file))
-                .map_err(|error| format!("`password-file={file}`: {error}"))?
+                .map_err(|source| OptionError::Io {
+                    doing: format!("`password-file={file}`"),
+                    source,
+                })?
                 .trim_end_matches(['\r', '\n'])
                 .to_owned(),
         ),
         (Some(_), Some(_)) => {
-            return Err("`password-env` and `password-file` cannot be used together".into());
+            return Err(OptionError::together("password-env", "password-file"));
         }
     };
     let user = given(fields, "username");
@@ -198,23 +225,22 @@ fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, String>
     Ok((MapStore::Redis { address, database, user }, credentials.into_iter().collect()))
 }
 
-fn http(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, String> {
-    let url = given(fields, "url").ok_or("`type=http` needs `url`")?;
+fn http(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
+    let url = given(fields, "url").ok_or_else(|| missing("type=http", "url", ""))?;
     let url = web_address("url", url)?;
     let mut headers = Vec::new();
     for (key, value) in fields.take_all("header-") {
         let (name, value) = match key.strip_suffix("-env") {
             Some(name) => {
                 let found = around.variable(&value);
-                let found =
-                    found.ok_or_else(|| format!("`header-{key}={value}`: it is not set"))?;
+                let found = found.ok_or_else(|| unset(format!("header-{key}={value}")))?;
                 (name.to_owned(), found)
             }
             None => (key, value),
         };
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         if name.is_empty() || !name.chars().all(is_name) || value.contains(['\r', '\n']) {
-            return Err(format!("`header-{name}` is no header"));
+            return Err(OptionError::refused(format!("header-{name}"), "not a header"));
         }
         headers.push((format!("{HTTP_HEADER}{name}"), value));
     }
@@ -229,7 +255,7 @@ mod tests {
     use super::*;
     use crate::settings::Environment;
 
-    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<PlaceSettings, String> {
+    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<PlaceSettings, OptionError> {
         let mut fields = Fields::of(&fields(text)?)?;
         let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
@@ -265,8 +291,10 @@ mod tests {
             assert_eq!((settings.url.as_str(), settings.version), (url, version), "{text}");
             assert!(!format!("{settings:?}").contains("secret-token"));
         }
-        assert!(read("type=gha", &[one]).unwrap_err().contains("ACTIONS_RUNTIME_TOKEN"));
-        assert!(read("type=gha", &[token]).unwrap_err().contains("ACTIONS_CACHE_URL"));
+        assert!(
+            read("type=gha", &[one]).unwrap_err().to_string().contains("ACTIONS_RUNTIME_TOKEN")
+        );
+        assert!(read("type=gha", &[token]).unwrap_err().to_string().contains("ACTIONS_CACHE_URL"));
         assert!(read("type=gha,version=3", &[token, one]).is_err());
     }
 
@@ -298,15 +326,15 @@ mod tests {
             ("type=redis,addr=rediss://h,ref=h/a", "TLS"),
             ("type=redis,addr=u:hush@h,ref=h/a", "password-env"),
             ("type=redis,addr=h", "`ref`"),
-            ("type=redis,addr=h,ref=h/a,password-env=NONE", "it is not set"),
+            ("type=redis,addr=h,ref=h/a,password-env=NONE", "is not set"),
             ("type=redis,addr=h,ref=h/a,password=hush", "`password` is not an option"),
             ("type=redis,addr=h,ref=h/a,name=a/b", "name=a/b"),
             ("type=http,url=kv,ref=h/a", "https://"),
-            ("type=http,url=http://kv,ref=h/a,header-x-env=NONE", "it is not set"),
+            ("type=http,url=http://kv,ref=h/a,header-x-env=NONE", "is not set"),
             ("type=kv-folder,ref=h/a", "`folder`"),
             ("type=kv-folder,folder=f,ref=h/a,addr=h", "`addr` is not an option"),
         ] {
-            let error = read(text, &[]).unwrap_err();
+            let error = read(text, &[]).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains("hush"), "{text}: {error}");
         }
     }

@@ -5,26 +5,27 @@ use std::path::{Path, PathBuf};
 
 use build::SshAgent;
 
+use super::OptionError;
 use crate::settings::Environment;
 
 /// Reads all values of `--ssh`: an id, and its agent's socket or the files of its keys. Without
 /// either, it is the agent of `SSH_AUTH_SOCK`.
 ///
 /// # Errors
-/// A sentence if there is no agent, or what is given is neither a socket nor a usable key.
+/// If there is no agent, a file is neither a socket nor a usable key, or an id is given twice.
 pub fn agents(
     texts: &[String],
     directory: &Path,
     environment: &Environment,
-) -> Result<BTreeMap<String, SshAgent>, String> {
+) -> Result<BTreeMap<String, SshAgent>, OptionError> {
     let mut agents = BTreeMap::new();
     for text in texts {
         let (id, paths) = text.split_once('=').unwrap_or((text, ""));
         let id = if id.is_empty() { "default" } else { id };
         let agent =
-            agent(paths, directory, environment).map_err(|error| format!("`{id}`: {error}"))?;
+            agent(paths, directory, environment).map_err(|error| error.within(id.to_owned()))?;
         if agents.insert(id.to_owned(), agent).is_some() {
-            return Err(format!("`{id}` is given twice"));
+            return Err(OptionError::refused(id, "it is given twice"));
         }
     }
     Ok(agents)
@@ -36,22 +37,28 @@ pub fn usual(environment: &Environment) -> Option<SshAgent> {
     agent("", Path::new("/"), environment).ok()
 }
 
-fn agent(paths: &str, directory: &Path, environment: &Environment) -> Result<SshAgent, String> {
+fn agent(
+    paths: &str,
+    directory: &Path,
+    environment: &Environment,
+) -> Result<SshAgent, OptionError> {
     if let Some(option) = paths.split(',').find(|part| part.starts_with("raw=")) {
-        return Err(format!(
-            "`{option}`: a step gets a socket that passes on an agent's requests, never any socket"
+        return Err(OptionError::refused(
+            option,
+            "a step gets a socket that passes on an agent's requests, never any socket",
         ));
     }
     let paths: Vec<PathBuf> = match paths {
-        "" => vec![
-            environment
-                .get("SSH_AUTH_SOCK")
-                .ok_or("there is no agent: SSH_AUTH_SOCK is not set")?
-                .into(),
-        ],
+        "" => match environment.get("SSH_AUTH_SOCK") {
+            Some(socket) => vec![socket.into()],
+            None => {
+                let reason = "there is no agent: SSH_AUTH_SOCK is not set";
+                return Err(OptionError::Unusable(reason.into()));
+            }
+        },
         paths => paths.split(',').map(|path| directory.join(path)).collect(),
     };
-    SshAgent::open(&paths)
+    SshAgent::open(&paths).map_err(|error| OptionError::Agent(error.to_string()))
 }
 
 /// The host keys that the user knows.
@@ -84,14 +91,14 @@ mod tests {
             (&["git=key"][..], "neither an agent's socket nor a private key"),
             (&["git=none"], "none"),
             (&["git=sock,sock"], "alone"),
-            (&["git=sock", "git=sock"], "`git` is given twice"),
+            (&["git=sock", "git=sock"], "`git`: it is given twice"),
             (&["git=sock,raw=true"], "raw=true"),
         ] {
-            let error = read(texts).unwrap_err();
+            let error = read(texts).unwrap_err().to_string();
             assert!(error.contains(word), "{texts:?}: {error}");
         }
         let nothing = Environment::default();
-        let error = agents(&["default".into()], folder.path(), &nothing).unwrap_err();
+        let error = agents(&["default".into()], folder.path(), &nothing).unwrap_err().to_string();
         assert!(error.contains("SSH_AUTH_SOCK"), "{error}");
         assert!(usual(&nothing).is_none());
     }

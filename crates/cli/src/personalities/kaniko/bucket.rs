@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use build::BucketSettings;
 
-use crate::args::compound::Fields;
 use crate::args::compound::bucket::{Surroundings, bucket};
+use crate::args::compound::{Fields, OptionError};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, threads};
@@ -76,11 +76,11 @@ impl Object {
         }
         let mut fields = Fields::of(&options)?;
         let settings = bucket(kind, &mut fields, Surroundings { directory, environment }).map_err(
-            |error| match error.contains("`region`") {
-                true => {
+            |error| match error {
+                OptionError::Missing { key: "region", .. } => {
                     format!("`--context={context}`: set AWS_REGION to the region of the bucket")
                 }
-                false => format!("`--context={context}`: {error}"),
+                error => format!("`--context={context}`: {error}"),
             },
         )?;
         Ok(Some(Self { settings, key: key.to_owned() }))
