@@ -82,7 +82,8 @@ struct Case {
     is_changed: bool,
 }
 
-/// Every fault of every layer, and each with every target and change where all are wanted.
+/// Every fault of every layer, the deleted base with every target and change, and all of them with
+/// every target and change where all are wanted.
 fn cases(all: bool) -> Vec<Case> {
     let mut cases = Vec::new();
     for (row, layer) in LAYERS.into_iter().enumerate() {
@@ -91,7 +92,9 @@ fn cases(all: bool) -> Vec<Case> {
                 for is_changed in [false, true] {
                     let is_turn = (row + column) % TARGETS.len() == at
                         && (row / 2 + column) % 2 == usize::from(is_changed);
-                    if all || is_turn {
+                    // Nobody makes a base again, so what is lost of it takes a way of its own.
+                    let is_lost_base = row == 4 && fault == Fault::Deleted;
+                    if all || is_turn || is_lost_base {
                         cases.push(Case { layer, fault, target, is_changed });
                     }
                 }
@@ -104,7 +107,8 @@ fn cases(all: bool) -> Vec<Case> {
 #[test]
 fn the_short_matrix_has_everything_once() {
     let cases = cases(false);
-    assert_eq!(cases.len(), LAYERS.len() * FAULTS.len());
+    let without_lost_bases = LAYERS.len() * FAULTS.len() - 1;
+    assert_eq!(cases.len(), without_lost_bases + 2 * TARGETS.len());
     for target in TARGETS {
         for is_changed in [false, true] {
             let has = |case: &Case| case.target == target && case.is_changed == is_changed;

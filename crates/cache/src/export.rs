@@ -27,7 +27,7 @@ pub struct Export {
     plan: Plan,
     /// Records of the build, each after those that it links to.
     order: Vec<usize>,
-    /// Chain IDs of what this build made.
+    /// Chain IDs of the layers that this build made, or did not find where a cache promised them.
     remade: HashSet<Digest>,
     /// The day of the build, counted from 1970.
     today: Option<Day>,
@@ -88,7 +88,8 @@ impl Export {
         }
         let made =
             steps.iter().filter(|step| step.ran).filter_map(|step| step.output.as_ref()?.id());
-        Self { order: plan.order(), remade: made.collect(), plan, today: None }
+        let remade = made.chain(steps.iter().flat_map(renewed)).collect();
+        Self { order: plan.order(), remade, plan, today: None }
     }
 
     /// Records that another cache has.
@@ -115,14 +116,28 @@ impl Export {
         order::contents(&self.plan, &blobs)
     }
 
-    /// Adds the records to those that are there. What changed, the plan says. `anew` replaces
-    /// layers that this build made although they were there: what is known of them may be wrong.
-    pub(crate) fn add_to(&self, there: &mut Plan, anew: bool) {
+    /// The chain IDs of the layers that replace those that are there: at the first attempt all that this build made or
+    /// renewed, for what is known of them may be wrong, and those whose blobs are missing at every attempt.
+    pub(crate) fn replaced(
+        &self,
+        there: &Plan,
+        is_first: bool,
+        missing: &BTreeSet<Digest>,
+    ) -> HashSet<Digest> {
+        let is_missing = |id: &Digest| {
+            let blob = there.layer(*id).and_then(|layer| layer.blob.as_ref());
+            blob.is_some_and(|blob| missing.contains(&blob.digest))
+        };
+        let own = self.plan.chains();
+        let replaced = own.iter().filter_map(Chain::id);
+        replaced.filter(|id| is_first && self.remade.contains(id) || is_missing(id)).collect()
+    }
+
+    /// Adds the records to those that are there, and replaces these layers. The plan knows what changed.
+    pub(crate) fn add_to(&self, there: &mut Plan, replaced: &HashSet<Digest>) {
         let mut at = vec![0; self.plan.records.len()];
-        let none = HashSet::new();
-        let remade = if anew { &self.remade } else { &none };
         for chain in self.plan.chains() {
-            there.keep_chain(&chain, remade);
+            there.keep_chain(&chain, replaced);
         }
         let chains: HashMap<Digest, Chain> =
             self.plan.chains().into_iter().filter_map(|chain| Some((chain.id()?, chain))).collect();
@@ -150,6 +165,19 @@ impl Export {
     pub(crate) fn today(&self) -> Option<Day> {
         self.today
     }
+}
+
+/// The chain IDs of a step's layers that were not where a record promised them.
+fn renewed(step: &StepFacts<Chain>) -> Vec<Digest> {
+    let mut found = Vec::new();
+    let mut at = step.output.as_ref().filter(|_| !step.renewed.is_empty());
+    while let Some(chain) = at
+        && let Some(top) = chain.top()
+    {
+        found.extend(chain.id().filter(|_| step.renewed.contains(&top.diff_id)));
+        at = chain.below();
+    }
+    found
 }
 
 /// Which outputs a mode keeps.

@@ -122,7 +122,8 @@ impl Writer<'_> {
                 plan.forget(|id, blob| missing.contains(&blob) && !is_own(id));
             }
             // What was made again is sent at the first attempt; with others it would go to and fro.
-            self.export.add_to(&mut plan, attempt == 0);
+            let replaced = self.export.replaced(&plan, attempt == 0, &missing);
+            self.export.add_to(&mut plan, &replaced);
             if let Some(there) = cache
                 && !plan.is_changed()
                 && !leaves_news

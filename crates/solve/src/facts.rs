@@ -25,6 +25,8 @@ pub struct StepFacts<C> {
     pub inputs: Vec<InputFacts>,
     /// Its output, where it is known.
     pub output: Option<C>,
+    /// Layers of the output that were not where a record promised them.
+    pub renewed: Vec<Digest>,
     /// Whether it ran in this build.
     pub ran: bool,
     /// The source of its record, where it was found.

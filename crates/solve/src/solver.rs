@@ -315,10 +315,14 @@ where
         let known = cells.best_known();
         let found = known.and_then(|known| self.usable(id, known).map(|(_, found)| found.clone()));
         let records = known.map(|known| self.informants(id, known, found.as_ref()));
+        let mut renewed = Vec::new();
         let output = self.offered(id).and_then(|chain| {
             match self.losses.review(&self.executor.layers(&chain)) {
                 Review::Usable(donors) if donors.is_empty() => Some(chain),
-                Review::Usable(donors) => Some(self.executor.renewed(chain, &donors)),
+                Review::Usable(donors) => {
+                    renewed.extend(donors.keys());
+                    Some(self.executor.renewed(chain, &donors))
+                }
                 Review::Lacks(_) | Review::Useless => None,
             }
         });
@@ -333,6 +337,7 @@ where
             digests: cells.digests().to_vec(),
             inputs: self.input_facts(id, records.as_ref()),
             output,
+            renewed,
             ran: executed && !is_source,
             cached,
         }

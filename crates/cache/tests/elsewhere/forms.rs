@@ -161,6 +161,7 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
                 .into_iter()
                 .collect(),
             output: None,
+            renewed: Vec::new(),
             ran: true,
             cached: None,
         })
