@@ -28,6 +28,7 @@ const CRATES: &[&str] = &[
     "dockerfile",
     "execute",
     "export",
+    "gotemplate",
     "graph",
     "kiln",
     "oci",
