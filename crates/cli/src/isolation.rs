@@ -7,7 +7,6 @@ use runtime::{ADVICE, Runtime, RuntimeOptions, Standing};
 use store::Privileges;
 
 use crate::args::Isolation;
-use crate::machine::chain;
 use crate::settings::Settings;
 
 /// The runtime, or in words why there is none.
@@ -33,9 +32,9 @@ pub fn start(
         init_exe: "/proc/self/exe".into(),
         state_dir: settings.root.join("v1/runtime"),
     };
-    let runtime = Runtime::new(options).map_err(|error| chain(&error))?;
+    let runtime = Runtime::new(options).map_err(|error| oci::chain_text(&error))?;
     if missing.is_empty() && matches!(wanted, Isolation::Auto | Isolation::Namespaces) {
-        match runtime.probe().map_err(|error| chain(&error))? {
+        match runtime.probe().map_err(|error| oci::chain_text(&error))? {
             runtime::Isolation::Unavailable { reason } => {
                 missing.push(format!("no namespaces: {reason}"));
             }
@@ -43,7 +42,7 @@ pub fn start(
         }
     }
     if matches!(wanted, Isolation::Auto | Isolation::Chroot) {
-        match runtime.probe_chroot().map_err(|error| chain(&error))? {
+        match runtime.probe_chroot().map_err(|error| oci::chain_text(&error))? {
             runtime::Isolation::Unavailable { reason } => {
                 missing.push(format!("no chroot: {reason}"));
             }
@@ -76,7 +75,7 @@ fn in_place(runtime: &Runtime, settings: &Settings) -> Result<runtime::Isolation
     for path in [std::env::current_exe(), std::fs::canonicalize(&settings.root)] {
         kept.push(path.map_err(|error| format!("finding kiln's own files: {error}"))?);
     }
-    runtime.probe_in_place(kept).map_err(|error| chain(&error))
+    runtime.probe_in_place(kept).map_err(|error| oci::chain_text(&error))
 }
 
 /// A root that was made where no overlay could be has layers that cannot be mounted.

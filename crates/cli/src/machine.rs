@@ -73,7 +73,7 @@ fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
         let kinds = [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem];
         kind.is_some_and(|kind| kinds.contains(&kind))
     });
-    let text = chain(error);
+    let text = oci::chain_text(error);
     match is_place {
         true => format!("{text}; kiln keeps its state there: KILN_ROOT names another folder"),
         false => text,
@@ -172,7 +172,7 @@ pub fn client_as(
         timeouts,
         ..registry::Settings::default()
     });
-    made.map_err(|error| chain(&error))
+    made.map_err(|error| oci::chain_text(&error))
 }
 
 /// Where docker keeps certificates of registries.
@@ -185,7 +185,7 @@ fn certificate_folders(settings: &Settings) -> impl Iterator<Item = PathBuf> {
 fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, String> {
     let mut logins = match &settings.docker_auth_config {
         Some(text) => DockerConfig::parse(text.expose())
-            .map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", chain(&error)))?,
+            .map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", oci::chain_text(&error)))?,
         None => DockerConfig::default(),
     };
     let files = settings
@@ -195,7 +195,7 @@ fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig
         .into_iter()
         .chain(settings.registry_auth_file.clone());
     for file in files {
-        logins = logins.merge(DockerConfig::load(&file).map_err(|error| chain(&error))?);
+        logins = logins.merge(DockerConfig::load(&file).map_err(|error| oci::chain_text(&error))?);
     }
     logins.helper_path = environment.get("PATH").map(Into::into);
     Ok(logins)
@@ -231,19 +231,4 @@ pub fn login_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         )),
         _ => None,
     })
-}
-
-/// An error with its causes, in one line. A cause that a message ends with is not said again.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

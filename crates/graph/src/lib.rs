@@ -15,8 +15,9 @@ mod run;
 mod source;
 
 pub use content::{ContentPath, ContentQuery};
-pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer, chain_text};
+pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer};
 pub use files::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName};
+pub use oci::chain_text;
 pub use operation::{GitMtime, GitSource, HttpSource, ImageSource, LocalSource, Operation};
 pub use pattern::{
     Glob, MatchInfo, Pattern, PatternError, PatternMatcher, clean_path, has_wildcard,

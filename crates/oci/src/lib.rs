@@ -5,6 +5,7 @@
 //! document that is read and written again keeps the fields that kiln does not know.
 
 mod address;
+mod causes;
 mod descriptor;
 mod digest;
 mod image_config;
@@ -14,6 +15,7 @@ pub mod purl;
 mod reference;
 
 pub use address::{NoWebAddress, WebAddress, masked_text, shown_text};
+pub use causes::chain_text;
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Digest, DigestError, Hasher};
 pub use image_config::{Config, Healthcheck, History, ImageConfig, RootFs};

@@ -347,12 +347,7 @@ impl Logged {
                 tracing::debug!(%method, url, status, milliseconds, "request");
             }
             Err(error) => {
-                let causes =
-                    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
-                        error.source()
-                    });
-                let causes: Vec<String> = causes.map(ToString::to_string).collect();
-                let error = oci::shown_text(&causes.join(": "));
+                let error = oci::shown_text(&oci::chain_text(error));
                 tracing::debug!(%method, url, error, milliseconds, "request failed");
             }
         }

@@ -11,7 +11,7 @@ use super::listing::RowFormat;
 use super::{ago, id, now, seconds};
 use crate::args::ImagesArgs;
 use crate::render::{Report, table};
-use crate::{human, machine, terminal};
+use crate::{human, terminal};
 
 /// Lists the images that are here.
 ///
@@ -20,7 +20,7 @@ use crate::{human, machine, terminal};
 pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
     let filters = Filters::read(&args.filter)?;
     let format = RowFormat::read(args.format.as_deref())?;
-    let images = build::images::list(store).map_err(|error| machine::chain(&error))?;
+    let images = build::images::list(store).map_err(|error| oci::chain_text(&error))?;
     let kept = filters.apply(&images)?;
     let mut rows: Vec<ImageRow> = kept.into_iter().flat_map(rows).collect();
     rows.retain(|row| filters.wants(row));

@@ -48,7 +48,7 @@ pub fn run(args: &LoginArgs, environment: &Environment, settings: &Settings) -> 
         DockerConfig::store(&file, &login.host, &credentials, helpers).await
     };
     let helper = threads::finish(work)?.ok_or_else(threads::canceled)?.map_err(|error| {
-        format!("login attempt to `{}` failed: {}", login.host, machine::chain(&error))
+        format!("login attempt to `{}` failed: {}", login.host, oci::chain_text(&error))
     })?;
     if helper.is_none() {
         terminal::say(&format!(
@@ -76,7 +76,7 @@ pub fn run_logout(
     let helpers = environment.get("PATH").map(OsStr::new);
     let erased = threads::finish(DockerConfig::erase(&file, &host, helpers))?
         .ok_or_else(threads::canceled)?
-        .map_err(|error| machine::chain(&error))?;
+        .map_err(|error| oci::chain_text(&error))?;
     terminal::print(&logged_out(&host, erased))
 }
 

@@ -18,7 +18,6 @@ pub mod version;
 
 use ::build::images::ImageError;
 
-use crate::machine;
 use crate::render::Report;
 
 /// Seconds since 1970, now.
@@ -36,13 +35,13 @@ pub fn report(error: &ImageError) -> Report {
         ImageError::SeveralNames { .. } => Some("remove it by its names, or with `--force`"),
         _ => None,
     };
-    Report { hint: hint.map(str::to_owned), ..Report::from(machine::chain(error)) }
+    Report { hint: hint.map(str::to_owned), ..Report::from(oci::chain_text(error)) }
 }
 
 /// Several things that could not be done, as one failure; none, if there are none.
 fn reports(errors: &[ImageError]) -> Result<(), Report> {
     let Some(first) = errors.first() else { return Ok(()) };
-    let messages: Vec<String> = errors.iter().map(|error| machine::chain(error)).collect();
+    let messages: Vec<String> = errors.iter().map(|error| oci::chain_text(error)).collect();
     Err(Report { message: messages.join("\n"), ..report(first) })
 }
 

@@ -101,7 +101,7 @@ async fn each_request_may_go_wrong_once() {
             for count in 0..requests {
                 let done = with_fault(login, count, fault.clone()).await;
                 let done = done.unwrap_or_else(|error| {
-                    panic!("{login:?}, request {count}, {fault:?}: {}", chain_text(&error))
+                    panic!("{login:?}, request {count}, {fault:?}: {}", oci::chain_text(&error))
                 });
                 assert!(done, "{login:?}: there is no request {count}");
             }
@@ -121,7 +121,7 @@ async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
         // The first of all is the one that asks for credentials.
         for count in 3..requests(login).await {
             let done = with_fault(login, count, fault.clone()).await;
-            done.unwrap_or_else(|error| panic!("{login:?}, {count}: {}", chain_text(&error)));
+            done.unwrap_or_else(|error| panic!("{login:?}, {count}: {}", oci::chain_text(&error)));
         }
     }
 }
@@ -129,13 +129,6 @@ async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
 /// A challenge without a service of its own: relative to the registry that says it.
 fn continue_with_bearer() -> String {
     r#"Bearer realm="/token",service="fake, registry""#.into()
-}
-
-fn chain_text(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain_text(cause)),
-        None => error.to_string(),
-    }
 }
 
 /// Whoever was never let in is not asked for again: accounts are locked for less.

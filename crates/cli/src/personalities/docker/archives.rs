@@ -71,7 +71,7 @@ fn find(store: &Store, text: &str) -> Result<Vec<Saved>, Report> {
         && !filter.has_tag()
     {
         let all: Vec<Kept> =
-            images::list(store).map_err(|error| Report::from(machine::chain(&error)))?;
+            images::list(store).map_err(|error| Report::from(oci::chain_text(&error)))?;
         let of_repository: Vec<Saved> = all
             .into_iter()
             .filter_map(|image| {

@@ -137,7 +137,7 @@ pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
 pub fn disk(given: &Given, context: &Context) -> Result<(), Report> {
     let settings = &context.settings;
     let store = machine::open_store(settings, &machine::rise(settings))?;
-    let failed = |error: &dyn std::error::Error| Report::from(machine::chain(error));
+    let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
     let kept = images::list(&store).map_err(|error| failed(&error))?;
     let entries = images::usage(&store).map_err(|error| failed(&error))?;
     let sizes = |is_image: bool| {

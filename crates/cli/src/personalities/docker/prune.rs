@@ -71,7 +71,7 @@ pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
         return terminal::print(&format!("{text}Total reclaimed space: 0B\n"));
     }
     let request = PruneRequest { all, filter, ..PruneRequest::default() };
-    let removed = images::prune(&store, request).map_err(|error| machine::chain(&error))?;
+    let removed = images::prune(&store, request).map_err(|error| oci::chain_text(&error))?;
     let sum: u64 = removed.iter().map(|entry| entry.size).sum();
     terminal::print(&format!("{text}Total reclaimed space: {}\n", human::size(sum)))
 }
@@ -90,7 +90,7 @@ fn texts(given: &Given) -> Vec<String> {
 
 /// Removes images; hands back docker's lines.
 fn remove(store: &Store, all: bool, filters: &Filters) -> Result<String, Report> {
-    let failed = |error: &dyn std::error::Error| Report::from(machine::chain(error));
+    let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
     let mut text = String::new();
     let images = images::list(store).map_err(|error| failed(&error))?;
     // The same config can be in an image that has names.

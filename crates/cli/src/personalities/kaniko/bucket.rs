@@ -104,7 +104,7 @@ impl Object {
             build::fetch(self.settings.clone(), &self.key, &mut file, &client).await
         };
         let result = threads::finish(work)?;
-        result.ok_or_else(threads::canceled)?.map_err(|error| machine::chain(&error))?;
+        result.ok_or_else(threads::canceled)?.map_err(|error| oci::chain_text(&error))?;
         Ok(fetched)
     }
 }
