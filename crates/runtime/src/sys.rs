@@ -132,15 +132,19 @@ pub enum Forked {
     Parent(i32),
 }
 
-/// The process that forked this one, for [`lost_parent`].
+/// The process that forked this one, for [`die_with_parent`].
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
-/// True if the process that forked this one has ended. A child that asks to be killed with its parent has to look once
-/// more: the kernel sends nothing for a parent that ended before it was asked. In a process namespace of its own a child
-/// cannot see its parent, and this is false.
-pub fn lost_parent() -> bool {
+/// Asks to be killed with the process that forked this one.
+///
+/// # Errors
+/// `ESRCH` if that process has ended already: the kernel sends nothing for a parent that ended before it was asked. A
+/// child in a process namespace of its own cannot see its parent, and gets no such error.
+pub fn die_with_parent() -> rustix::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
-    parent != 0 && parent != PARENT.load(Ordering::Relaxed)
+    let is_lost = parent != 0 && parent != PARENT.load(Ordering::Relaxed);
+    if is_lost { Err(Errno::SRCH) } else { Ok(()) }
 }
 
 /// Forks this process. `cgroup` is where the child starts, if given.

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
-use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 
 use super::command::Command;
@@ -90,12 +89,7 @@ pub fn become_and_execute(
 
 /// Asks to be killed with the init process, wherever that ends.
 pub fn die_with_parent() -> Result<(), Failure> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .step(|| "tie the container to kiln".into())?;
-    if sys::lost_parent() {
-        return Err(Failure::new(FailureKind::Step, "find the init process", Errno::SRCH));
-    }
-    Ok(())
+    sys::die_with_parent().step(|| "tie the container to kiln".into())
 }
 
 /// Enters the namespaces, and prepares a folder in memory to work in.

@@ -59,6 +59,8 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
 /// Changes the root and the user, in a process that is lost for anything else.
 fn try_in_child(directory: &Path) -> Result<(), Failure> {
     let steps = || -> rustix::io::Result<()> {
+        // The child holds the line to kiln, which waits for the line's end.
+        sys::die_with_parent()?;
         rustix::process::chroot(directory)?;
         rustix::process::chdir("/")?;
         let (uid, gid) = (Uid::from_raw(1), Gid::from_raw(1));
@@ -67,7 +69,7 @@ fn try_in_child(directory: &Path) -> Result<(), Failure> {
         rustix::thread::set_thread_res_uid(uid, uid, uid)
     };
     match sys::fork(None).step(|| "fork".into())? {
-        Forked::Child => std::process::exit(match tie_to_parent().and_then(|()| steps()) {
+        Forked::Child => std::process::exit(match steps() {
             Ok(()) => 0,
             Err(errno) => errno.raw_os_error().clamp(1, 255),
         }),
@@ -85,17 +87,12 @@ fn try_in_child(directory: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Ends this child with the process that forked it. It holds the line to kiln, which waits for the line's end.
-fn tie_to_parent() -> rustix::io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    if sys::lost_parent() { Err(Errno::SRCH) } else { Ok(()) }
-}
-
 /// Has a child's question answered with a file of this process's.
 fn try_supervising(directory: &Path) -> Result<(), Failure> {
     let failed = |what: &'static str| Failure::new(FailureKind::Step, what, Errno::IO);
     let (ours, its) = UnixStream::pair().map_err(|_| failed("make a socket"))?;
     let child = || -> rustix::io::Result<()> {
+        sys::die_with_parent()?;
         rustix::process::chroot(directory)?;
         let listener =
             seccomp::listen(&Rules { told: super::supervisor::calls(), ..Rules::default() })?;
@@ -111,7 +108,7 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
             // A listener that is on its way would be kept alive by the socket that it is on its way to, and the question
             // would wait for an answer for good.
             drop(ours);
-            std::process::exit(match tie_to_parent().and_then(|()| child()) {
+            std::process::exit(match child() {
                 Ok(()) => 0,
                 Err(errno) => errno.raw_os_error().clamp(1, 255),
             })
