@@ -124,13 +124,17 @@ impl Export {
         is_first: bool,
         missing: &BTreeSet<Digest>,
     ) -> HashSet<Digest> {
-        let is_missing = |id: &Digest| {
-            let blob = there.layer(*id).and_then(|layer| layer.blob.as_ref());
-            blob.is_some_and(|blob| missing.contains(&blob.digest))
-        };
-        let own = self.plan.chains();
-        let replaced = own.iter().filter_map(Chain::id);
-        replaced.filter(|id| is_first && self.remade.contains(id) || is_missing(id)).collect()
+        let mut replaced = if is_first { self.remade.clone() } else { HashSet::new() };
+        // Nearly never: layers are missing only where a registry has refused a manifest.
+        if !missing.is_empty() {
+            let is_missing = |id: &Digest| {
+                let blob = there.layer(*id).and_then(|layer| layer.blob.as_ref());
+                blob.is_some_and(|blob| missing.contains(&blob.digest))
+            };
+            let own = self.plan.chains();
+            replaced.extend(own.iter().filter_map(Chain::id).filter(is_missing));
+        }
+        replaced
     }
 
     /// Adds the records to those that are there, and replaces these layers. The plan knows what changed.

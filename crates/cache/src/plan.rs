@@ -73,14 +73,14 @@ impl Plan {
         }
     }
 
-    /// Adds a chain's layers, those below first. A layer that is there stays as it is, but for one
-    /// in `remade`: this build made it again, so what was known of it may be wrong.
-    pub(crate) fn keep_chain(&mut self, chain: &Chain, remade: &HashSet<Digest>) {
+    /// Adds a chain's layers, those below first. A layer that is there stays as it is unless
+    /// it is in `replaced`.
+    pub(crate) fn keep_chain(&mut self, chain: &Chain, replaced: &HashSet<Digest>) {
         let mut new = Vec::new();
         let mut at = chain;
         while let (Some(id), Some(below)) = (at.id(), at.below()) {
             match self.chain_at.get(&id) {
-                Some(_) if !remade.contains(&id) => break,
+                Some(_) if !replaced.contains(&id) => break,
                 _ => new.push((id, at.clone())),
             }
             at = below;
