@@ -103,7 +103,9 @@ fn secrets_of_addresses_are_shown_nowhere() {
         ];
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         args.push(text(context.path()));
-        kiln.run(args)
+        let mut command = kiln.command(args);
+        command.env("KILN_LOG", "trace").env("KILN_LOG_FILE", out("log"));
+        fixtures::kiln::finish(command, b"")
     };
     for progress in ["plain", "rawjson"] {
         let run = build(progress, &["--no-cache"]).expect_ok();
@@ -111,6 +113,9 @@ fn secrets_of_addresses_are_shown_nowhere() {
         assert_clean(progress, run.stderr.as_bytes());
         assert_clean(progress, run.stdout.as_bytes());
     }
+    let log = std::fs::read_to_string(out("log")).unwrap();
+    assert!(log.contains("/file?sig=xxxxx") && log.contains("step{"), "{log}");
+    assert_clean("diagnostics", log.as_bytes());
     assert_clean("metadata", &std::fs::read(out("metadata")).unwrap());
     let files = Path::new(&out("files")).to_owned();
     assert_eq!(std::fs::read_to_string(files.join("two")).unwrap(), "content");

@@ -19,10 +19,10 @@ use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports,
 /// is a warning.
 pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let span = tracing::info_span!("build", target = request.target, tags = ?request.tags);
-    build_once(host, request).instrument(span).await
+    build_in_span(host, request).instrument(span).await
 }
 
-async fn build_once(host: &Host, request: &Request) -> Result<Outcome, Error> {
+async fn build_in_span(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let before = host.client.stats();
     let opened = context::open(host, request).await?;
     let dockerfile = Dockerfile::parse(opened.dockerfile.clone())

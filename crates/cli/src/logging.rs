@@ -63,46 +63,26 @@ pub enum LogError {
     },
 }
 
-/// The destination of diagnostics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// There are none.
-    Off,
-    /// Standard error, between the lines of progress.
-    Stderr,
-    /// The file of `KILN_LOG_FILE`.
-    File,
-}
-
-/// The destination that the environment and `--debug` ask for.
-pub fn destination(environment: &Environment, is_debug: bool) -> Destination {
-    let is_on = is_debug || environment.get("KILN_LOG").is_some();
-    match environment.get("KILN_LOG_FILE") {
-        Some(_) => Destination::File,
-        None if is_on => Destination::Stderr,
-        None => Destination::Off,
-    }
-}
-
-/// Starts to write diagnostics, if they are asked for. A second call has no effect.
+/// Starts to write diagnostics, if the environment or `--debug` asks for them. A second call has no effect.
 ///
 /// # Errors
 /// [`LogError`] if a variable cannot be honoured.
 pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> {
-    let destination = destination(environment, is_debug);
-    let output = match (destination, environment.get("KILN_LOG_FILE")) {
-        (Destination::Off, _) => return Ok(()),
-        (Destination::File, Some(path)) => Output::File(open(path)?),
-        _ => Output::Stderr,
+    let levels = environment.get("KILN_LOG");
+    let output = match environment.get("KILN_LOG_FILE") {
+        Some(path) => Output::File(open(path)?),
+        None if is_debug || levels.is_some() => Output::Stderr,
+        None => return Ok(()),
     };
+    let is_on_stderr = matches!(output, Output::Stderr);
     // A file without a level asks for what a maintainer asks for.
-    let targets = targets(environment.get("KILN_LOG").unwrap_or("debug"))?;
+    let targets = targets(levels.unwrap_or("debug"))?;
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_span_events(FmtSpan::CLOSE)
         .with_writer(output);
     let is_first = tracing_subscriber::registry().with(targets).with(layer).try_init().is_ok();
-    if is_first && destination == Destination::Stderr {
+    if is_first && is_on_stderr {
         ON_STDERR.store(true, Ordering::Relaxed);
     }
     Ok(())

@@ -61,7 +61,7 @@ pub fn stderr_is_terminal() -> bool {
 }
 
 /// True if a live display can draw on standard error: a terminal on which no diagnostics appear.
-pub fn shows_progress() -> bool {
+pub fn has_live_display() -> bool {
     stderr_is_terminal() && !crate::logging::is_on_stderr()
 }
 

@@ -154,7 +154,7 @@ impl Transfer {
                 };
                 match work(Opened { stream, blob, lane }).await {
                     Ok(()) => {
-                        tracing::debug!(%source, attempt, "layer is here");
+                        tracing::debug!(%source, attempt, "layer fetched");
                         return Ok(());
                     }
                     // One below that it links to is lost, and not this one.
@@ -165,7 +165,7 @@ impl Transfer {
                     Err(error) => break chain_text(&error),
                 }
             };
-            tracing::debug!(%source, attempt, reason = oci::shown_text(&message), "layer not had");
+            tracing::debug!(%source, attempt, reason = oci::shown_text(&message), "layer not available");
             let separator = if tried.is_empty() { "" } else { "; " };
             let _ = write!(tried, "{separator}{source}: {message}");
         }

@@ -84,7 +84,7 @@ fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
             format!("removed {} that was not used for long\n", human::size(bytes))
         }
         Err(error) => {
-            format!("WARNING: old build cache was not removed: {}\n", machine::chain(&error))
+            format!("WARNING: old build cache was not removed: {}\n", oci::chain_text(&error))
         }
     }
 }
@@ -129,7 +129,7 @@ pub fn report(error: build::Error) -> Report {
         say(&render::explained(&steps, false));
         return report(*error);
     }
-    let message = machine::chain(&error);
+    let message = oci::chain_text(&error);
     let login = machine::login_hint(&error);
     match error {
         build::Error::Canceled => threads::canceled(),
@@ -227,7 +227,7 @@ impl Shown {
         if let Some(path) = &presentation.iidfile {
             remove(path)?;
         }
-        let renderer = renderer(presentation.progress, style, terminal::shows_progress());
+        let renderer = renderer(presentation.progress, style, terminal::has_live_display());
         let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
             .map_err(|error| Report::from(format!("starting the thread for progress: {error}")))?;
         Ok(Self { display, presentation })

@@ -46,7 +46,7 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
 
 /// The names that a repository's images have here.
 fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
-    let images = images::list(store).map_err(|error| machine::chain(&error))?;
+    let images = images::list(store).map_err(|error| oci::chain_text(&error))?;
     let names = images.into_iter().flat_map(|image| image.names);
     let mut names: Vec<Reference> = names
         .filter(|name| name.repository() == wanted.repository() && name.digest().is_none())
@@ -93,7 +93,7 @@ pub fn carry<T>(
 ) -> Result<T, Report> {
     let client = machine::client(settings, environment)?;
     let mode = if quiet { Mode::Quiet } else { settings.progress.unwrap_or_default() };
-    let renderer = renderer(mode, &settings.style, terminal::shows_progress());
+    let renderer = renderer(mode, &settings.style, terminal::has_live_display());
     let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
         .map_err(|error| format!("starting the thread for progress: {error}"))?;
     let events: Events = display.events();
