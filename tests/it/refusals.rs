@@ -95,3 +95,19 @@ fn a_blob_with_other_bytes() {
     std::fs::write(&blob, &good).unwrap();
     bench.build(dockerfile, &[]).expect_ok();
 }
+
+/// A cache's value can hold keys, which an error about another part of it does not repeat.
+#[test]
+fn wrong_caches_are_named_without_their_keys() {
+    let keys = "type=s3,bucket=b,access_key_id=k,secret_access_key=hush";
+    for args in [
+        vec!["cache", "ls", keys],
+        vec!["cache", "copy", "type=local,src=/c", keys],
+        vec!["cache", "ls", "r.example.com/hush:1,r.example.com/hush:2"],
+    ] {
+        let run = kiln().run(&args);
+        assert!(run.refused() && !run.stderr.contains("hush"), "{args:?}: {}", run.stderr);
+    }
+    let run = kiln().run(["cache", "ls", keys]);
+    assert!(run.stderr.contains("`CACHE`") && run.stderr.contains("`region`"), "{}", run.stderr);
+}

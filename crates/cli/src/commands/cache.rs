@@ -57,11 +57,12 @@ pub fn run(
 fn one(args: &CacheRef, environment: &Environment) -> Result<CacheFrom, Report> {
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment };
-    let named = |error: OptionError| error.within(args.cache.as_str());
+    // By the argument's name: the value can hold keys and tokens.
+    let named = |error: OptionError| error.within("CACHE");
     let mut caches = cache_from(&args.cache, around).map_err(named)?;
     match (caches.pop(), caches.is_empty()) {
         (Some(cache), true) => Ok(cache),
-        _ => Err(OptionError::malformed(args.cache.as_str(), "one cache").into()),
+        _ => Err(named(OptionError::Unusable("it names several caches; give one".into())).into()),
     }
 }
 
@@ -92,11 +93,15 @@ fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Repor
     let from = one(&args.cache, machine.0)?;
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment: machine.0 };
-    let named = |error: OptionError| error.within(args.to.as_str());
+    let named = |error: OptionError| error.within("TO");
     let mut targets = cache_to(&args.to, around).map_err(named)?;
     let to: CacheTarget = match (targets.pop(), targets.is_empty()) {
         (Some(to), true) => to.target,
-        _ => return Err(OptionError::malformed(args.to.as_str(), "one cache").into()),
+        _ => {
+            return Err(
+                named(OptionError::Unusable("it names several caches; give one".into())).into()
+            );
+        }
     };
     let copied = finish(machine, async |host| upkeep::copy(&host, &from, &to).await)?;
     terminal::print(&copied_text(copied, &args.to, args.cache.json))
@@ -125,7 +130,7 @@ fn finish<T>(
     let host = machine::host(settings, environment, &standing, Isolation::None, Events::none())?;
     threads::finish(work(host))?
         .ok_or_else(threads::canceled)?
-        .map_err(|error| Report::from(machine::chain(&error)))
+        .map_err(|error| Report::from(oci::chain_text(&error)))
 }
 
 /// The records as a table, the last used first.
