@@ -18,7 +18,8 @@ use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports,
 /// What is wrong with the request, the Dockerfile, a step, an export. A cache that cannot be read
 /// is a warning.
 pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
-    let span = tracing::info_span!("build", target = request.target, tags = ?request.tags);
+    let tags = || request.tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let span = tracing::info_span!("build", target = request.target, tags = tags());
     build_in_span(host, request).instrument(span).await
 }
 
