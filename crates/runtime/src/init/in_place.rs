@@ -29,7 +29,7 @@ use crate::strays::{self, Sign};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
-use self::moving::{Header, NEVER, Stop, is_folder, make_folder, move_entry, need};
+use self::moving::{Header, Mover, NEVER, Stop, is_folder, make_folder, need};
 use super::chroot::{Children, fill_wanted, open_directory, refuse, watch};
 use super::stage::{become_and_execute, die_with_parent, prepare};
 use super::{Never, Outside, let_go_of_output};
@@ -188,11 +188,13 @@ impl Exchange {
             leaving.extend(names.into_iter().map(|name| folder.join(name)));
         }
         leaving.sort_by_key(|path| std::cmp::Reverse(need(path)));
-        leaving.iter().try_for_each(|path| move_entry(&self.top.join(path), &own.join(path), stop))
+        let mover = Mover { state: &self.state, stop };
+        leaving.iter().try_for_each(|path| mover.move_entry(&self.top.join(path), &own.join(path)))
     }
 
     /// The image's files come.
     fn bring_in(&self, stop: Stop<'_>) -> io::Result<()> {
+        let mover = Mover { state: &self.state, stop };
         for folder in &self.journal.shared {
             let (here, there) = (self.top.join(folder), self.root.join(folder));
             if !is_folder(&there) {
@@ -203,7 +205,7 @@ impl Exchange {
                 let name = entry?.file_name();
                 // What is fixed hides what the root has there.
                 if here.join(&name).symlink_metadata().is_err() {
-                    move_entry(&there.join(&name), &here.join(&name), stop)?;
+                    mover.move_entry(&there.join(&name), &here.join(&name))?;
                 }
             }
             header.give(&here)?;
@@ -259,13 +261,13 @@ fn put_back(journal: &Journal, top: &Path, state: &Path, root: &Path) -> io::Res
     let mut journal = journal.clone();
     let mut result = Ok(());
     if journal.phase == Phase::Inside {
-        result = send_out(&journal, top, root);
+        result = send_out(&journal, (top, state), root);
         if journal.enter(Phase::Returning, state).is_err() {
             // The disk is full: better nothing to go by than what is no longer true.
             fs::remove_file(state.join(JOURNAL))?;
         }
     }
-    bring_back(&journal, top, &state.join(OWN))?;
+    bring_back(&journal, top, state)?;
     match fs::remove_file(state.join(JOURNAL)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => result,
@@ -273,7 +275,8 @@ fn put_back(journal: &Journal, top: &Path, state: &Path, root: &Path) -> io::Res
 }
 
 /// The image's files go.
-fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
+fn send_out(journal: &Journal, (top, state): (&Path, &Path), root: &Path) -> io::Result<()> {
+    let mover = Mover { state, stop: NEVER };
     let mut result = Ok(());
     for folder in &journal.shared {
         let (here, there) = (top.join(folder), root.join(folder));
@@ -286,7 +289,7 @@ fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
             make_folder(&there)?;
             let mut moved = Ok(());
             for name in names {
-                moved = moved.and(move_entry(&here.join(&name), &there.join(&name), NEVER));
+                moved = moved.and(mover.move_entry(&here.join(&name), &there.join(&name)));
             }
             moved.and(header.give(&there))
         };
@@ -296,7 +299,8 @@ fn send_out(journal: &Journal, top: &Path, root: &Path) -> io::Result<()> {
 }
 
 /// The container's own files come back. Nothing that is in the shared folders goes.
-fn bring_back(journal: &Journal, top: &Path, own: &Path) -> io::Result<()> {
+fn bring_back(journal: &Journal, top: &Path, state: &Path) -> io::Result<()> {
+    let (own, mover) = (state.join(OWN), Mover { state, stop: NEVER });
     let mut result = Ok(());
     let mut coming = Vec::new();
     for folder in journal.shared.iter().filter(|folder| is_folder(&own.join(folder))) {
@@ -309,7 +313,7 @@ fn bring_back(journal: &Journal, top: &Path, own: &Path) -> io::Result<()> {
     }
     coming.sort_by_key(|path| need(path));
     for path in &coming {
-        result = result.and(move_entry(&own.join(path), &top.join(path), NEVER));
+        result = result.and(mover.move_entry(&own.join(path), &top.join(path)));
     }
     for (folder, header) in journal.shared.iter().zip(&journal.headers) {
         result = result.and(header.give(&top.join(folder)));

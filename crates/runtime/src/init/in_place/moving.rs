@@ -34,34 +34,61 @@ pub type Stop<'a> = &'a dyn Fn() -> bool;
 /// For what is to be done to its end.
 pub const NEVER: Stop<'static> = &|| false;
 
-/// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only, and
-/// one that a killed process has moved half is there already: then what is in it is moved.
-pub fn move_entry(from: &Path, to: &Path, stop: Stop<'_>) -> io::Result<()> {
-    use io::ErrorKind::{AlreadyExists, CrossesDevices, DirectoryNotEmpty};
-    if stop() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    match fs::rename(from, to) {
-        Err(error)
-            if matches!(error.kind(), CrossesDevices | DirectoryNotEmpty | AlreadyExists)
-                && is_folder(from) => {}
-        result => return result,
-    }
-    let header = Header::of(from)?;
-    make_folder(to)?;
-    let moved = || -> io::Result<()> {
-        for entry in fs::read_dir(from)? {
-            let name = entry?.file_name();
-            move_entry(&from.join(&name), &to.join(&name), stop)?;
+/// A way to move files and folders that a kill at any moment leaves true.
+pub struct Mover<'a> {
+    /// A folder on the same mount, in which folders are made.
+    pub state: &'a Path,
+    pub stop: Stop<'a>,
+}
+
+impl Mover<'_> {
+    /// Moves a file or folder. A folder of a lower layer of the container's own overlay can be moved file by file only,
+    /// and one that a killed process has moved half is there already: then what is in it is moved. Both halves have the
+    /// folder's owner and mode at every moment.
+    pub fn move_entry(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use io::ErrorKind::{AlreadyExists, CrossesDevices, DirectoryNotEmpty};
+        if (self.stop)() {
+            return Err(io::ErrorKind::Interrupted.into());
         }
-        Ok(())
-    };
-    let moved = moved();
-    // Both halves, where it ends half-way: whichever is found later is to tell the truth.
-    header.give(to)?;
-    match moved {
-        Ok(()) => fs::remove_dir(from),
-        Err(error) => header.give(from).and(Err(error)),
+        match fs::rename(from, to) {
+            Err(error)
+                if matches!(error.kind(), CrossesDevices | DirectoryNotEmpty | AlreadyExists)
+                    && is_folder(from) => {}
+            result => return result,
+        }
+        let header = Header::of(from)?;
+        self.make_half(&header, to)?;
+        let moved = || -> io::Result<()> {
+            for entry in fs::read_dir(from)? {
+                let name = entry?.file_name();
+                self.move_entry(&from.join(&name), &to.join(&name))?;
+            }
+            Ok(())
+        };
+        let moved = moved();
+        // Both halves, where it ends half-way: moving has changed their times.
+        header.give(to)?;
+        match moved {
+            Ok(()) => fs::remove_dir(from),
+            Err(error) => header.give(from).and(Err(error)),
+        }
+    }
+
+    /// Makes the other half of a folder, unless it is there. It is made aside: a kill before it has its owner and mode
+    /// would leave two halves of which nobody knows which is true.
+    fn make_half(&self, header: &Header, path: &Path) -> io::Result<()> {
+        if is_folder(path) {
+            return Ok(());
+        }
+        let aside = self.state.join("half");
+        // Empty, if a killed process has left it.
+        match fs::remove_dir(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        make_folder(&aside)?;
+        header.give(&aside)?;
+        fs::rename(&aside, path)
     }
 }
 

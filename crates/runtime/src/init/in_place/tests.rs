@@ -70,10 +70,10 @@ impl World {
     fn killed_in(&self, phase: Phase) -> Exchange {
         let mut exchange = self.begin();
         if phase != Phase::Inside {
-            send_out(&exchange.journal, &self.top(), &self.root()).unwrap();
+            send_out(&exchange.journal, (&self.top(), &self.state()), &self.root()).unwrap();
             let own = self.state().join(OWN);
             if phase == Phase::Leaving {
-                bring_back(&exchange.journal, &self.top(), &own).unwrap();
+                bring_back(&exchange.journal, &self.top(), &self.state()).unwrap();
                 make_folder(&own).unwrap();
             }
         }
@@ -238,4 +238,91 @@ fn one_works_in_place_at_a_time() {
     let again = world.begin_until(BTreeSet::new(), NEVER);
     assert!(again.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
     exchange.end().unwrap();
+}
+
+/// Where a folder cannot be renamed, as one of an overlay's lower layer, it is in two halves while its files move. A kill
+/// can come at each of them, and what is found then goes back as it was.
+#[test]
+fn a_folder_in_halves_goes_back_as_it_was() {
+    const TEST: &str = "in_place::a_folder_in_halves_goes_back_as_it_was";
+    if !rustix::process::geteuid().is_root() {
+        fixtures::skip(TEST, "it needs root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Mounts in a thread of its own, with which they end.
+    std::thread::scope(|scope| scope.spawn(|| kill_between_halves(folder.path())).join().unwrap());
+}
+
+/// What a folder of the test below has: itself, two folders and four files.
+const MOVES: usize = 7;
+
+fn kill_between_halves(folder: &Path) {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let top = overlay(folder);
+    let state = top.join("state");
+    fs::create_dir(&state).unwrap();
+    for kill in 0..=MOVES {
+        let (from, to) = (top.join(kill.to_string()), top.join(format!("aside-{kill}")));
+        let whole = modes(&from);
+        let moved = std::cell::Cell::new(0);
+        let stop = || {
+            for half in [&from, &to] {
+                assert!(modes(half).iter().all(|one| whole.contains(one)), "{:?}", modes(half));
+            }
+            // Nothing is tidied up after a panic, as after a kill.
+            assert!(moved.replace(moved.get() + 1) < kill, "killed");
+            false
+        };
+        let mover = Mover { state: &state, stop: &stop };
+        let ended = catch_unwind(AssertUnwindSafe(|| mover.move_entry(&from, &to)));
+        assert_eq!(ended.is_err(), kill < MOVES, "{kill}");
+        if to.exists() {
+            Mover { state: &state, stop: NEVER }.move_entry(&to, &from).unwrap();
+        }
+        assert_eq!(modes(&from), whole, "killed before move {kill}");
+        assert!(!to.exists());
+    }
+}
+
+/// The owners and modes below a folder that may not be there.
+fn modes(folder: &Path) -> BTreeSet<(&'static str, u32, u32)> {
+    let found = ["", "deep", "none", "a", "b", "deep/c", "deep/d"].into_iter().filter_map(|name| {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = folder.join(name).symlink_metadata().ok()?;
+        Some((name, found.uid(), found.mode()))
+    });
+    found.collect()
+}
+
+/// An overlay with the same folder several times in its lower layer, in a mount namespace of this thread's.
+fn overlay(folder: &Path) -> PathBuf {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    crate::sys::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None).unwrap();
+    for name in ["lower", "upper", "work", "top"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    for number in 0..=MOVES {
+        let copy = folder.join("lower").join(number.to_string());
+        for (name, mode) in [("", 0o710), ("deep", 0o1777), ("none", 0o750)] {
+            fs::create_dir(copy.join(name)).unwrap();
+            fs::set_permissions(copy.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(copy.join(name), Some(7), Some(8)).unwrap();
+        }
+        for name in ["a", "b", "deep/c", "deep/d"] {
+            fs::write(copy.join(name), name).unwrap();
+        }
+    }
+    let [lower, upper, work, top] = ["lower", "upper", "work", "top"].map(|name| folder.join(name));
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let options = std::ffi::CString::new(options).unwrap();
+    mount("overlay", &top, "overlay", MountFlags::empty(), options.as_c_str()).unwrap();
+    top
 }
