@@ -17,21 +17,20 @@
 //!
 //! Not done: resource limits by cgroup.
 
-mod bpf;
 mod cgroup;
+mod chroot;
 mod container;
 mod error;
 mod etc;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod identity;
+mod in_place;
 mod init;
-mod landlock;
+mod namespaces;
 mod probe;
 mod run;
-mod seccomp;
 mod standing;
-mod strays;
 mod sys;
 mod wire;
 

@@ -25,10 +25,10 @@ use crate::container::{Container, MOST_LOWERS, MountKind, Overlay, RootSource, S
 use crate::error::Error;
 use crate::etc;
 use crate::identity::IdMapping;
+use crate::init::strays::{self, Sign};
 use crate::init::{INIT_NAME, privileges};
 use crate::probe::Isolation;
 use crate::standing;
-use crate::strays::{self, Sign};
 use crate::sys;
 use crate::wire::{Failure, Orders, Report, RunOrders, Way, encode, take_frame};
 
@@ -114,7 +114,7 @@ impl Runtime {
         };
         let in_place = directory("in-place")?;
         // What an earlier run was killed over is put back before anything else.
-        crate::init::in_place::recover(&in_place)?;
+        crate::in_place::recover(&in_place)?;
         Ok(Runtime {
             init,
             scratch: directory("scratch")?,
@@ -189,7 +189,7 @@ impl Runtime {
         if !crate::standing::has_file_rights() {
             return unavailable("not root, or without its rights on files and users");
         }
-        match crate::init::in_place::is_on_root(&self.in_place) {
+        match crate::in_place::is_on_root(&self.in_place) {
             Ok(true) => Ok(Isolation::InPlace { kept }),
             _ => unavailable(
                 "kiln's root is on a volume, and not on the container's own disk (`--root`)",
@@ -467,7 +467,7 @@ impl Grave {
         }
         if let Some(place) = &self.place {
             // Nothing, unless it was killed. What cannot be put back now is put back by the next kiln.
-            let _ = crate::init::in_place::recover(place);
+            let _ = crate::in_place::recover(place);
         }
 
         while let Ok(Some(report)) = take_frame(&mut self.inbox) {

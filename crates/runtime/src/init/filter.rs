@@ -4,10 +4,9 @@
 
 use rustix::io::Errno;
 
-use crate::bpf::{ARGUMENTS, AT_LEAST, CALL, EQUALS, HAS, LOAD, MACHINE, RETURN, step};
-use crate::seccomp::AUDIT_ARCH;
+use super::bpf::{ARGUMENTS, AT_LEAST, AUDIT_ARCH, CALL, EQUALS, HAS, LOAD, MACHINE, RETURN, step};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use crate::seccomp::{COMPAT_CHROOT, COMPAT_MACHINE};
+use super::bpf::{COMPAT_CHROOT, COMPAT_MACHINE};
 use crate::sys::check;
 
 /// Refused with EPERM.
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
 
     fn decide(apart: Apart, machine: u32, call: u32, argument: u32) -> u32 {
-        crate::bpf::decide(&program(apart), machine, call, argument)
+        super::super::bpf::decide(&program(apart), machine, call, argument)
     }
 
     const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;

@@ -3,8 +3,9 @@
 
 use std::os::fd::OwnedFd;
 
-use super::chroot::Children;
-use super::{in_place, let_go_of_output};
+use super::outside::let_go_of_output;
+use super::processes::Children;
+use crate::in_place;
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, RunOrders, Step, Way};
 

@@ -12,10 +12,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, openat, readlinkat,
-    statx, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, open, openat,
+    readlinkat, statx, utimensat,
 };
 use rustix::io::Errno;
+
+use crate::wire::{Failure, FailureKind};
 
 /// Links followed before a path counts as a loop, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -74,6 +76,44 @@ pub fn fd_path(fd: impl AsFd) -> String {
 /// The kind of an opened file.
 pub fn file_type(fd: impl AsFd) -> rustix::io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// Opens what is to be mounted as a path: a file, folder or socket. A link in its place is somebody else's work.
+pub fn open_source(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let source = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    match file_type(&source)? {
+        FileType::Symlink => Err(Errno::LOOP),
+        _ => Ok(source),
+    }
+}
+
+/// Opens a folder as a path.
+pub fn open_folder(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The path without superfluous components.
+pub fn clean(target: &str) -> String {
+    let mut names = Vec::new();
+    for name in target.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}
+
+/// A `/proc` elsewhere would show the image's files as the kernel's.
+pub fn refuse_link(root: &Root, target: &str) -> Result<(), Failure> {
+    match readlinkat(root.top(), target.trim_start_matches('/'), Vec::new()) {
+        Ok(_) => Err(Failure::plain(
+            FailureKind::Refused,
+            format!("the image's `{target}` is a symbolic link: it must be a directory"),
+        )),
+        Err(_) => Ok(()),
+    }
 }
 
 fn open_path(folder: impl AsFd, name: &OsString) -> rustix::io::Result<OwnedFd> {
@@ -252,5 +292,12 @@ mod tests {
         }
         make_folders(&top, "file").unwrap();
         assert!(make_folders(&top.join("absolute"), "y").is_err(), "a link is no folder");
+    }
+
+    #[test]
+    fn targets_are_compared_clean() {
+        assert_eq!(clean("/dev//shm/"), "/dev/shm");
+        assert_eq!(clean("/a/../dev/./shm"), "/dev/shm");
+        assert_eq!(clean("/.."), "/");
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::walk::{Missing, Place, Root, fd_path, file_type};
+use crate::init::walk::{Missing, Place, Root, fd_path, file_type, open_folder};
 use crate::wire::{Failure, FailureKind, Step};
 
 /// Puts things into a root, and takes them out when it is dropped.
@@ -48,8 +48,7 @@ struct Placed {
 
 impl Placer {
     pub fn new(aside: &Path) -> Result<Placer, Failure> {
-        let aside = super::super::open_folder(aside)
-            .step(|| format!("open the folder `{}`", aside.display()))?;
+        let aside = open_folder(aside).step(|| format!("open the folder `{}`", aside.display()))?;
         Ok(Placer { aside, placed: Vec::new(), count: 0 })
     }
 

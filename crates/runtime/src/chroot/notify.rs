@@ -7,24 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::bpf::{ARGUMENTS, CALL, EQUALS, HAS, LOAD, MACHINE, RETURN, step};
+use crate::init::bpf::{
+    ARGUMENTS, AUDIT_ARCH, CALL, COMPAT_CHROOT, COMPAT_MACHINE, EQUALS, HAS, LOAD, MACHINE, RETURN,
+    step,
+};
 use crate::sys::check;
-
-/// What the kernel calls this machine.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const AUDIT_ARCH: u32 = 0xC000_003E;
-/// What the kernel calls this machine.
-#[cfg(target_arch = "aarch64")]
-pub(crate) const AUDIT_ARCH: u32 = 0xC000_00B7;
-
-/// What the kernel calls this machine when it runs 32-bit programs.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const COMPAT_MACHINE: u32 = 0x4000_0003;
-/// What the kernel calls this machine when it runs 32-bit programs.
-#[cfg(target_arch = "aarch64")]
-pub(crate) const COMPAT_MACHINE: u32 = 0x4000_0028;
-/// `chroot` of 32-bit programs, on x86 and ARM alike.
-pub(crate) const COMPAT_CHROOT: i64 = 61;
 
 /// A call that waits for its answer.
 #[derive(Clone, Copy, Debug)]
@@ -217,7 +204,7 @@ pub fn waits(listener: impl AsFd, id: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::decide;
+    use crate::init::bpf::decide;
 
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

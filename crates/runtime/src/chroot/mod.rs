@@ -5,8 +5,10 @@
 //! would show is answered call by call ([`supervisor`]). The init process stays outside, is the parent of all that the
 //! command leaves behind, ends it, and puts everything back, also when kiln itself is gone.
 
-mod children;
-mod folders;
+mod filler;
+mod kernel_folders;
+mod landlock;
+mod notify;
 mod place;
 mod probe;
 mod supervisor;
@@ -15,20 +17,22 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-pub use self::children::Children;
+use self::filler::Filler;
+pub use self::filler::fill_wanted;
+use self::notify::Rules;
 use self::place::Placer;
 pub use self::probe::probe;
-use self::supervisor::{Kernels, Links, Mounted, Shown, Supervisor};
-use super::filter::{self, Apart};
-use super::mounts::clean;
-use super::stage::{Prepared, become_and_execute, die_with_parent, prepare};
-use super::walk::{Missing, Place, Root, file_type};
-use super::{Never, Outside, devices, open_folder, open_source, privileges};
+use self::supervisor::{Links, Mounted, Shown, Supervisor};
 use crate::container::{Container, Mount, MountKind, Network, RootSource};
-use crate::seccomp::{self, Rules};
+use crate::init::filter::{self, Apart};
+use crate::init::outside::{Outside, let_go_of_output};
+use crate::init::prepare::{Never, Prepared, become_and_execute, die_with_parent, prepare};
+use crate::init::processes::Children;
+use crate::init::walk::{Root, clean, file_type, open_folder};
+use crate::init::{kernel_files, privileges};
 use crate::sys::{self, Forked, SignalFd};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
@@ -54,12 +58,12 @@ pub fn run(
     let kernels = filled?;
     let mut links = Links::default();
     if supervised {
-        for (name, target) in devices::LINKS {
+        for (name, target) in kernel_files::LINKS {
             let target = if name == "ptmx" { "/dev/pts/ptmx" } else { target };
             links.learn(format!("/dev/{name}").as_bytes(), target.as_bytes());
         }
         links.devices = !has_devices(&root);
-        folders::find_links(root.top(), &mut links);
+        kernel_folders::find_links(root.top(), &mut links);
     }
 
     let (ours, its) = UnixStream::pair()
@@ -76,7 +80,7 @@ pub fn run(
         }
         Forked::Parent(pid) => {
             drop(its);
-            super::let_go_of_output(null)?;
+            let_go_of_output(null)?;
             let mut supervisor = None;
             if supervised && let Ok(Some((_, Some(listener)))) = supervisor::receive_file(&ours) {
                 let top = root.top().try_clone();
@@ -112,15 +116,6 @@ pub fn open_directory(container: &Container) -> Result<(&Path, Root), Failure> {
     Ok((directory, root))
 }
 
-/// Puts what is to be mounted into a root where the machine's own `/proc`, `/sys` and `/dev` will be.
-pub fn fill_wanted(orders: &RunOrders, aside: &Path, root: &mut Root) -> Result<Placer, Failure> {
-    let mut placer = Placer::new(aside)?;
-    let mut filler = Filler { placer: &mut placer, root, orders, supervised: false };
-    let wanted = filler.wanted();
-    filler.fill_wanted(&wanted)?;
-    Ok(placer)
-}
-
 /// What cannot be had without namespaces.
 pub fn refuse(container: &Container) -> Result<(), Failure> {
     let no = |text: &str| Err(Failure::plain(FailureKind::Refused, text));
@@ -149,11 +144,11 @@ fn become_command(
         rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
         privileges::give_up_chroot()?;
         // A second wall: nothing outside can be reached by now, and could not be opened either.
-        crate::landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
+        landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
         let apart = if listener_to.is_some() { Apart::Supervised } else { Apart::Folder };
         filter::take_calls(apart).step(|| "take system calls from the command".into())?;
         let Some(socket) = listener_to else { return Ok(()) };
-        let listener = seccomp::listen(&rules(container))
+        let listener = notify::listen(&rules(container))
             .step(|| "have the command's system calls told".into())?;
         supervisor::send_file(&socket, b"+", Some(&listener))
             .step(|| "hand the listener over".into())
@@ -254,121 +249,5 @@ pub fn watch(
                 return Ok(status);
             }
         }
-    }
-}
-
-/// Puts everything into the root that mounts would put there.
-struct Filler<'a> {
-    placer: &'a mut Placer,
-    root: &'a mut Root,
-    orders: &'a RunOrders,
-    supervised: bool,
-}
-
-impl<'a> Filler<'a> {
-    fn wanted(&self) -> Vec<(String, &'a Mount)> {
-        let mounts = self.orders.container.mounts.iter();
-        mounts.map(|mount| (clean(&mount.target), mount)).collect()
-    }
-
-    /// Fills the root; what stands at the kernel's folders, where it is ours.
-    fn fill(mut self) -> Result<Kernels, Failure> {
-        let wanted = self.wanted();
-        let is_wanted = |target: &str| wanted.iter().any(|(wanted, _)| wanted == target);
-        let mut kernels = Kernels::default();
-        for target in ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts"] {
-            if is_wanted(target) {
-                continue;
-            }
-            let name = match target {
-                "/proc" => folders::make_proc(self.placer, self.supervised)?,
-                "/dev" => folders::make_dev(self.placer)?,
-                "/sys" => folders::make_sys(self.placer)?,
-                "/etc/resolv.conf" => {
-                    self.file(self.orders.resolv_conf.as_bytes(), (0o644, 0, 0))?
-                }
-                _ => self.file(self.orders.hosts.as_bytes(), (0o644, 0, 0))?,
-            };
-            if !target.starts_with("/etc") {
-                super::mounts::refuse_link(self.root, target)?;
-            }
-            self.placer.place_own(self.root, target, &name)?;
-            let mut find = |path: &str| {
-                let place = self.root.find(path, Missing::Fail).step(|| format!("open `{path}`"));
-                place.map(|place| Some(place.file))
-            };
-            match target {
-                "/proc" => kernels.proc = find(target)?,
-                "/sys" => kernels.sys = find(target)?,
-                "/dev" => kernels.pts = find("/dev/pts")?,
-                _ => {}
-            }
-        }
-        self.fill_wanted(&wanted)?;
-        Ok(kernels)
-    }
-
-    fn fill_wanted(&mut self, wanted: &[(String, &Mount)]) -> Result<(), Failure> {
-        for (place, (target, mount)) in wanted.iter().enumerate() {
-            // The last of several counts.
-            if !wanted[place + 1..].iter().any(|(later, _)| later == target) {
-                self.place_wanted(target, &mount.kind)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn place_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), Failure> {
-        match kind {
-            MountKind::Bind { source, subpath, readonly: _ } => {
-                let place = find_source(source, subpath)?;
-                self.placer.place_other(self.root, target, place)
-            }
-            MountKind::Tmpfs { .. } => {
-                let (_, name) = self.placer.folder(0o1777).step(|| format!("make `{target}`"))?;
-                self.placer.place_own(self.root, target, &name)
-            }
-            MountKind::File { content, mode, uid, gid } => {
-                let name = self.file(content.bytes(), (*mode, *uid, *gid))?;
-                self.placer.place_own(self.root, target, &name)
-            }
-            MountKind::Overlay { .. } => Err(Failure::plain(
-                FailureKind::Refused,
-                format!("`{target}`: layers cannot be mounted here, only folders be moved"),
-            )),
-        }
-    }
-
-    fn file(
-        &mut self,
-        content: &[u8],
-        (mode, uid, gid): (u32, u32, u32),
-    ) -> Result<String, Failure> {
-        let (fd, name) = self.placer.file().step(|| "make a file to be mounted".into())?;
-        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .and_then(|()| fchmod(&fd, Mode::from_raw_mode(mode & 0o777)))
-            .step(|| format!("give a mounted file to {uid}:{gid}"))?;
-        std::io::Write::write_all(&mut std::fs::File::from(fd), content)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .step(|| "write a mounted file".into())?;
-        Ok(name)
-    }
-}
-
-/// What is to be moved into the root, with where it is.
-fn find_source(source: &Path, subpath: &str) -> Result<Place, Failure> {
-    let missing = |path: &str| Failure::plain(FailureKind::MountSource, path);
-    let shown = source.to_string_lossy();
-    let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
-    if let (true, Some(parent), Some(name)) = (at_top, source.parent(), source.file_name()) {
-        let around = open_folder(parent).map_err(|_| missing(&shown))?;
-        // As what it is: a link in its place is not followed.
-        let file = open_source(source).map_err(|_| missing(&shown))?;
-        return Ok(Place { file, within: Some((around, name.to_owned())) });
-    }
-    let mut tree = open_source(source).and_then(Root::new).map_err(|_| missing(&shown))?;
-    match tree.find(subpath, Missing::Fail) {
-        Err(Errno::NOENT | Errno::NOTDIR) => Err(missing(subpath)),
-        result => result.step(|| format!("find the mount source `{subpath}`")),
     }
 }

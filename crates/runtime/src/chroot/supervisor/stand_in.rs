@@ -15,9 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::super::walk::fd_path;
 use super::lead::is_hidden;
 use super::{Kernels, Supervisor};
+use crate::init::walk::fd_path;
 
 /// So many names of a folder are shown.
 const MOST_NAMES: usize = 1 << 16;
@@ -175,8 +175,28 @@ fn listed(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
+/// Makes the processes in a `/proc` of ours those that there are.
+pub fn list_processes(proc: &OwnedFd, processes: &[i32]) {
+    let Ok(folder) =
+        openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return;
+    };
+    let Ok(entries) = Dir::read_from(&folder) else { return };
+    let listed: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
+        .collect();
+    for pid in listed.iter().filter(|pid| !processes.contains(pid)) {
+        remove(&folder, &pid.to_string().into());
+    }
+    for pid in processes.iter().filter(|pid| !listed.contains(pid)) {
+        let _ = mkdirat(&folder, pid.to_string(), Mode::from_raw_mode(0o555));
+    }
+}
+
 /// Removes a name with all that is below it. No link is followed, and what cannot be removed stays.
-pub fn remove(folder: &OwnedFd, name: &OsString) {
+fn remove(folder: &OwnedFd, name: &OsString) {
     remove_to_depth(folder, name, DEEPEST);
 }
 

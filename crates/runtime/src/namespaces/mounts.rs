@@ -8,27 +8,15 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
+use super::devices;
 use super::overlay::{Under, mount_overlay};
-use super::walk::{Missing, Place, Root, fd_path};
-use super::{devices, open_folder, open_source};
 use crate::container::{Mount, MountKind};
+use crate::init::kernel_files::MASKED;
+use crate::init::walk::{
+    Missing, Place, Root, clean, fd_path, file_type, open_folder, open_source, refuse_link,
+};
 use crate::sys::{self, MountAttributes};
 use crate::wire::{Failure, FailureKind, RunOrders, Step};
-
-/// Kernel files that say too much, in OCI's default order.
-pub const MASKED: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-    "/proc/scsi",
-];
 
 /// Kernel files that change the host.
 const READONLY: [&str; 5] =
@@ -117,30 +105,6 @@ pub fn mount_all(
     let result = result.and_then(|()| if surroundings.sandbox { mounter.hide() } else { Ok(()) });
     made(mounter.root.take_stubs());
     result
-}
-
-/// The path without superfluous components.
-pub fn clean(target: &str) -> String {
-    let mut names = Vec::new();
-    for name in target.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    format!("/{}", names.join("/"))
-}
-
-/// A `/proc` elsewhere would show the image's files as the kernel's.
-pub fn refuse_link(root: &Root, target: &str) -> Result<(), Failure> {
-    match rustix::fs::readlinkat(root.top(), target.trim_start_matches('/'), Vec::new()) {
-        Ok(_) => Err(Failure::plain(
-            FailureKind::Refused,
-            format!("the image's `{target}` is a symbolic link: it must be a directory"),
-        )),
-        Err(_) => Ok(()),
-    }
 }
 
 struct Mounter<'a> {
@@ -328,7 +292,7 @@ impl Mounter<'_> {
         let mut tree = Root::new(source).step(|| format!("open the source for `{target}`"))?;
         let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
         if at_top {
-            let folder = super::walk::file_type(tree.top()) == Ok(rustix::fs::FileType::Directory);
+            let folder = file_type(tree.top()) == Ok(rustix::fs::FileType::Directory);
             return self.bind(target, &fd_path(tree.top()), attributes, folder);
         }
         let found = match tree.find(subpath, Missing::Fail) {
@@ -383,17 +347,5 @@ impl Mounter<'_> {
                 .step(|| format!("make `{path}` read-only"))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clean;
-
-    #[test]
-    fn targets_are_compared_clean() {
-        assert_eq!(clean("/dev//shm/"), "/dev/shm");
-        assert_eq!(clean("/a/../dev/./shm"), "/dev/shm");
-        assert_eq!(clean("/.."), "/");
     }
 }

@@ -10,9 +10,9 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chown, makedev, mknodat,
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use super::notify::{self, Answer, Rules};
 use super::supervisor::{receive_file, send_file};
 use crate::probe::ChrootCapabilities;
-use crate::seccomp::{self, Answer, Rules};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Step};
 
@@ -48,12 +48,12 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
     let devices = mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).is_ok()
         && open(&null, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).is_ok();
     try_in_child(directory)?;
-    let supervised = if seccomp::is_known_machine() {
+    let supervised = if notify::is_known_machine() {
         try_supervising(directory).map_err(Failure::sentence)
     } else {
         Err("this type of machine is not known".into())
     };
-    Ok(ChrootCapabilities { devices, supervised, landlock: crate::landlock::version() })
+    Ok(ChrootCapabilities { devices, supervised, landlock: super::landlock::version() })
 }
 
 /// Changes the root and the user, in a process that is lost for anything else.
@@ -95,7 +95,7 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
         sys::die_with_parent()?;
         rustix::process::chroot(directory)?;
         let listener =
-            seccomp::listen(&Rules { told: super::supervisor::calls(), ..Rules::default() })?;
+            notify::listen(&Rules { told: super::supervisor::calls(), ..Rules::default() })?;
         send_file(&its, b"+", Some(&listener))?;
         drop(listener);
         let mut text = String::new();
@@ -135,7 +135,7 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
 
 /// Answers the first call, whatever it is.
 fn answer_question(listener: &OwnedFd) {
-    let Ok(Some(told)) = seccomp::receive(listener) else { return };
+    let Ok(Some(told)) = notify::receive(listener) else { return };
     let mut text = [0; QUESTION.len() + 1];
     let address =
         told.args.iter().copied().find(|arg| *arg > 1 << 16 && *arg >> 32 != u64::from(u32::MAX));
@@ -144,12 +144,10 @@ fn answer_question(listener: &OwnedFd) {
     });
     let is_question = read.is_ok() && &text[..QUESTION.len()] == QUESTION.as_bytes();
     let given = match fs::File::open("/proc/self/status") {
-        Ok(file) if is_question => {
-            seccomp::answer_with_file(listener, told.id, &file, true).is_ok()
-        }
+        Ok(file) if is_question => notify::answer_with_file(listener, told.id, &file, true).is_ok(),
         _ => false,
     };
     if !given {
-        seccomp::answer(listener, told.id, Answer::Fail(Errno::ACCESS));
+        notify::answer(listener, told.id, Answer::Fail(Errno::ACCESS));
     }
 }

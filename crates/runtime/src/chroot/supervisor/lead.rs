@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, readlinkat};
 use rustix::io::Errno;
 
-use super::super::folders::is_masked;
 use super::made::Made;
 use super::paths::{clean, is_at_or_below};
-use super::{Caller, Supervisor, descends_from};
+use super::{Caller, Supervisor};
+use crate::init::kernel_files::is_masked;
+use crate::init::processes::descends_from;
 
 /// A path in the kernel's folders, understood.
 pub(super) enum Lead {

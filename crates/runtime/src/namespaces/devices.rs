@@ -5,19 +5,10 @@ use rustix::io::Errno;
 use rustix::mount::mount_bind;
 
 use super::mounts::Surroundings;
-use super::walk::{Missing, Root, fd_path};
+use crate::init::kernel_files::{DEVICES, LINKS};
+use crate::init::walk::{Missing, Root, fd_path};
 use crate::sys;
 use crate::wire::{Failure, Step};
-
-/// The character devices of every container: name, major and minor number.
-pub const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("random", 1, 8),
-    ("full", 1, 7),
-    ("tty", 5, 0),
-    ("zero", 1, 5),
-    ("urandom", 1, 9),
-];
 
 /// The character devices that an insecure container has on top, with their folder where there is one.
 const INSECURE: [(&str, u32, u32); 6] = [
@@ -27,15 +18,6 @@ const INSECURE: [(&str, u32, u32); 6] = [
     ("kvm", 10, 232),
     ("net/tun", 10, 200),
     ("loop-control", 10, 237),
-];
-
-/// The links of `/dev`.
-pub const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
 ];
 
 /// Fills the container's `/dev`.

@@ -15,10 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::devices::{DEVICES, LINKS};
-use super::super::mounts::MASKED;
 use super::place::Placer;
-use super::supervisor::{Links, remove};
+use super::supervisor::Links;
+use crate::init::kernel_files::{DEVICES, LINKS, is_masked};
 use crate::wire::{Failure, Step};
 
 /// Kernel files worth having without a supervisor.
@@ -100,13 +99,6 @@ pub fn make_proc(placer: &mut Placer, supervised: bool) -> Result<String, Failur
     Ok(name)
 }
 
-/// What of the machine's own is nobody's business.
-pub fn is_masked(name_in_proc: &[u8]) -> bool {
-    MASKED.iter().any(|masked| {
-        masked.strip_prefix("/proc/").is_some_and(|name| name.as_bytes() == name_in_proc)
-    })
-}
-
 fn empty_file(folder: &OwnedFd, name: impl rustix::path::Arg, mode: u32) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     openat(folder, name, flags, Mode::from_raw_mode(mode)).map(drop)
@@ -120,26 +112,6 @@ fn copy(proc: &OwnedFd, name: &str) {
     let target = openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
     if let (Ok(_), Ok(target)) = (read, target) {
         let _ = File::from(target).write_all(&bytes);
-    }
-}
-
-/// Makes the processes in a `/proc` of ours those that there are.
-pub fn list_processes(proc: &OwnedFd, processes: &[i32]) {
-    let Ok(folder) =
-        openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return;
-    };
-    let Ok(entries) = Dir::read_from(&folder) else { return };
-    let listed: Vec<i32> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
-        .collect();
-    for pid in listed.iter().filter(|pid| !processes.contains(pid)) {
-        remove(&folder, &pid.to_string().into());
-    }
-    for pid in processes.iter().filter(|pid| !listed.contains(pid)) {
-        let _ = mkdirat(&folder, pid.to_string(), Mode::from_raw_mode(0o555));
     }
 }
 

@@ -35,8 +35,8 @@ pub use self::calls::{calls, changing_calls, syncing_calls, tracing_calls};
 use self::execute::Executed;
 pub use self::paths::Links;
 use self::paths::{clean, is_at_or_below};
-pub use self::stand_in::remove;
-use crate::seccomp::{self, Answer, Notification};
+use super::notify::{self, Answer, Notification};
+use crate::init::processes::descends_from;
 use crate::sys::{self, KernelStructure};
 
 /// Answers calls.
@@ -123,14 +123,14 @@ impl Supervisor {
     /// # Errors
     /// When nobody will call any more.
     pub fn serve_one(&mut self) -> rustix::io::Result<()> {
-        let Some(told) = seccomp::receive(&self.listener)? else { return Ok(()) };
+        let Some(told) = notify::receive(&self.listener)? else { return Ok(()) };
         let given = self.decide(&told).unwrap_or(Given::Answer(Answer::GoOn));
         match given {
-            Given::Answer(answer) => seccomp::answer(&self.listener, told.id, answer),
+            Given::Answer(answer) => notify::answer(&self.listener, told.id, answer),
             Given::File(file, close_on_exec) => {
-                match seccomp::answer_with_file(&self.listener, told.id, file, close_on_exec) {
+                match notify::answer_with_file(&self.listener, told.id, file, close_on_exec) {
                     Ok(()) | Err(Errno::NOENT | Errno::INPROGRESS) => {}
-                    Err(errno) => seccomp::answer(&self.listener, told.id, Answer::Fail(errno)),
+                    Err(errno) => notify::answer(&self.listener, told.id, Answer::Fail(errno)),
                 }
             }
         }
@@ -197,7 +197,7 @@ impl Supervisor {
         let Some(leads) = self.links.resolve(folder, &path, wish.follows(), is_link) else {
             return go_on();
         };
-        if !seccomp::waits(&self.listener, told.id) {
+        if !notify::waits(&self.listener, told.id) {
             return go_on();
         }
         Ok(match self.serve(told.tid, &wish, &leads) {
@@ -332,45 +332,6 @@ enum Given {
 /// The kernel does it.
 fn go_on() -> rustix::io::Result<Given> {
     Ok(Given::Answer(Answer::GoOn))
-}
-
-/// The threads of `init` and all that came of it: their processes' ids, without its own.
-pub fn descendants(init: i32) -> Vec<i32> {
-    let mut parents: Vec<(i32, i32)> = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        if let Some((pid, parent)) = pid.and_then(|pid| Some((pid, parent_of(pid)?))) {
-            parents.push((pid, parent));
-        }
-    }
-    let mut found = vec![init];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    found.remove(0);
-    found
-}
-
-/// The process that a process belongs to.
-fn parent_of(pid: i32) -> Option<i32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // A program's name may hold anything.
-    text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-/// Whether a process comes of `init`.
-fn descends_from(init: i32, mut pid: i32) -> bool {
-    // Nobody has so many ancestors; the chain may change while it is followed.
-    for _ in 0..1024 {
-        match parent_of(pid) {
-            Some(parent) if parent == init => return true,
-            Some(parent) if parent > 1 => pid = parent,
-            _ => return false,
-        }
-    }
-    false
 }
 
 /// The bytes that the kernel would write for a structure.

@@ -8,10 +8,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::super::devices::DEVICES;
-use super::super::super::walk::fd_path;
 use super::Supervisor;
 use super::lead::Link;
+use crate::init::kernel_files::DEVICES;
+use crate::init::walk::fd_path;
 
 /// Whose a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

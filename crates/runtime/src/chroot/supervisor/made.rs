@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::paths::is_at_or_below;
 use super::{Mounted, Supervisor};
+use crate::init::walk::fd_path;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Made {
@@ -40,7 +41,7 @@ impl Supervisor {
         let mut file = std::fs::File::from(file);
         file.write_all(text.as_bytes()).map_err(|_| Errno::IO)?;
         // Read-only, and from its beginning.
-        let path = super::super::super::walk::fd_path(&file);
+        let path = fd_path(&file);
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     }
 

@@ -2,7 +2,6 @@
 
 use rustix::io::Errno;
 
-use super::supervisor::descendants;
 use crate::sys;
 use crate::wire::{Failure, Step};
 
@@ -56,4 +55,43 @@ impl Children {
             }
         }
     }
+}
+
+/// The threads of `init` and all that came of it: their processes' ids, without its own.
+pub fn descendants(init: i32) -> Vec<i32> {
+    let mut parents: Vec<(i32, i32)> = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some((pid, parent)) = pid.and_then(|pid| Some((pid, parent_of(pid)?))) {
+            parents.push((pid, parent));
+        }
+    }
+    let mut found = vec![init];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// The process that a process belongs to.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // A program's name may hold anything.
+    text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// Whether a process comes of `init`.
+pub fn descends_from(init: i32, mut pid: i32) -> bool {
+    // Nobody has so many ancestors; the chain may change while it is followed.
+    for _ in 0..1024 {
+        match parent_of(pid) {
+            Some(parent) if parent == init => return true,
+            Some(parent) if parent > 1 => pid = parent,
+            _ => return false,
+        }
+    }
+    false
 }

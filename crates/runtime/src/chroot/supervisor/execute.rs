@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
-use super::super::super::walk::{fd_path, file_type};
 use super::behind::Owner;
 use super::callers::Rights;
 use super::lead::Lead;
 use super::stand_in::make_folders;
 use super::{Given, Supervisor, go_on};
+use crate::init::walk::{fd_path, file_type};
 
 /// How long a program may take from its call to the kernel's reading of the link. Only waited for where another one is
 /// wanted meanwhile.

@@ -19,7 +19,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::super::super::walk::fd_path;
+use crate::init::processes::parent_of;
+use crate::init::walk::fd_path;
 use crate::sys::FileRights;
 
 /// The longest path of a system call, with its zero.
@@ -149,7 +150,7 @@ impl Callers {
         bytes: &mut [u8],
     ) -> rustix::io::Result<usize> {
         let process = Caller::find(tid)?.process;
-        let parent = super::parent_of(process).and_then(|parent| self.memories.get(&parent));
+        let parent = parent_of(process).and_then(|parent| self.memories.get(&parent));
         parent.ok_or(Errno::ACCESS)?.file.read_at(bytes, address).map_err(|_| Errno::FAULT)
     }
 

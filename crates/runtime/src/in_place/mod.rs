@@ -24,15 +24,16 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::chroot::{fill_wanted, open_directory, refuse, watch};
 use crate::error::Error;
-use crate::strays::{self, Sign};
+use crate::init::outside::{Outside, let_go_of_output};
+use crate::init::prepare::{Never, become_and_execute, die_with_parent, prepare};
+use crate::init::processes::Children;
+use crate::init::strays::{self, Sign};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
 use self::moving::{Header, Mover, NEVER, Stop, is_folder, make_folder, need};
-use super::chroot::{Children, fill_wanted, open_directory, refuse, watch};
-use super::stage::{become_and_execute, die_with_parent, prepare};
-use super::{Never, Outside, let_go_of_output};
 
 /// Runs a container to its end. `state` is a folder for this alone, `kept` are paths that stay what they are.
 pub fn run(

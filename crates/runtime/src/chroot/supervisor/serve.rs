@@ -10,13 +10,14 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::super::walk::{fd_path, file_type};
-use super::super::folders::list_processes;
 use super::behind::Owner;
 use super::callers::LARGEST_ATTRIBUTE;
 use super::lead::Lead;
 use super::paths::clean;
-use super::{Answer, Base, Caller, Given, Supervisor, Wish, bytes_of, descendants, go_on};
+use super::stand_in::list_processes;
+use super::{Answer, Base, Caller, Given, Supervisor, Wish, bytes_of, go_on};
+use crate::init::processes::descendants;
+use crate::init::walk::{fd_path, file_type};
 
 impl Supervisor {
     /// Does what is wished with a path in the kernel's folders, with the rights of who wishes it.

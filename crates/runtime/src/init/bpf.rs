@@ -18,6 +18,22 @@ pub const MACHINE: u32 = 4;
 /// Where the arguments begin; each has eight bytes, its lower half first on the machines that are known here.
 pub const ARGUMENTS: u32 = 16;
 
+/// What the kernel calls this machine.
+#[cfg(target_arch = "x86_64")]
+pub const AUDIT_ARCH: u32 = 0xC000_003E;
+/// What the kernel calls this machine.
+#[cfg(target_arch = "aarch64")]
+pub const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// What the kernel calls this machine when it runs 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub const COMPAT_MACHINE: u32 = 0x4000_0003;
+/// What the kernel calls this machine when it runs 32-bit programs.
+#[cfg(target_arch = "aarch64")]
+pub const COMPAT_MACHINE: u32 = 0x4000_0028;
+/// `chroot` of 32-bit programs, on x86 and ARM alike.
+pub const COMPAT_CHROOT: i64 = 61;
+
 /// An instruction: how far to jump if so, how far if not, and its number.
 pub const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
