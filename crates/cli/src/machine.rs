@@ -6,49 +6,58 @@ use std::path::PathBuf;
 use build::Host;
 use graph::Events;
 use registry::{Client, ClientCertificate, Credentials, DockerConfig, HostsConfig, TrustRoots};
-use runtime::Standing;
+use runtime::Privilege;
+use runtime::ladder::{self, Decision, Probe};
 use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 
 use crate::args::Isolation;
 use crate::isolation;
 use crate::settings::{Environment, Hidden, Settings};
 
-/// Becomes root of a user namespace where it is not root already and can; for commands that use
-/// the store. Must be called before there are threads.
-pub fn rise(settings: &Settings) -> Standing {
+/// Executes kiln again as root of a user namespace, where this process is not root already and a namespace can be had.
+/// The new process starts over with the same arguments; this one waits for it and never returns. For commands that use
+/// the store, because layers have files of several users. Must be called before there are threads, and before standard
+/// input is read.
+pub fn rise(settings: &Settings) -> Privilege {
     rise_for(settings, Isolation::Auto)
 }
 
-/// As [`rise`], for a build with a wish: a root user that wants a plain folder stays what it is.
-pub fn rise_for(settings: &Settings, wanted: Isolation) -> Standing {
-    let now = runtime::standing();
-    let without_mounts = matches!(wanted, Isolation::Chroot | Isolation::InPlace);
-    if without_mounts && matches!(now, Standing::Confined { .. }) {
-        return now;
+/// As [`rise`], for a build with this `--isolation`: a container's root user who wants a plain folder stays
+/// in this process.
+pub fn rise_for(settings: &Settings, flag: Isolation) -> Privilege {
+    let privilege = Privilege::of_process();
+    let first = ladder::decide(&privilege, &Probe::default(), isolation::wanted(flag));
+    if !matches!(first, Ok(Decision::ReexecInUserns)) {
+        return privilege;
     }
     let mut args: Vec<OsString> = std::env::args_os().collect();
     if !settings.root_is_given {
-        // In the namespace it is root, and would look for its state where root has it.
+        // In the namespace it is root, and would look for its state in root's folder.
         let mut root = OsString::from("--root=");
         root.push(&settings.root);
         args.insert(args.len().min(1), root);
     }
-    runtime::become_namespace_root(args)
+    runtime::reexec_in_userns(args)
+}
+
+/// The most that a store can hold for a process with this privilege.
+fn store_privileges(privilege: &Privilege) -> Privileges {
+    match privilege {
+        Privilege::Root => Privileges::Root,
+        Privilege::NamespaceRoot { .. } => Privileges::UserNamespace,
+        Privilege::Confined { .. } => Privileges::Chroot,
+        Privilege::User { .. } => Privileges::None,
+    }
 }
 
 /// Opens the store.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the root.
-pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, String> {
-    let most = match standing {
-        Standing::Root => Privileges::Root,
-        Standing::NamespaceRoot { .. } => Privileges::UserNamespace,
-        Standing::Confined { .. } => Privileges::Chroot,
-        Standing::User { .. } => Privileges::None,
-    };
+pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, String> {
+    let most = store_privileges(privilege);
     let privileged = match Store::made_for(&settings.root) {
-        // Who can mount can also do without.
+        // A process that can mount can also do without.
         Some(Privileges::Chroot) if most != Privileges::None => Privileges::Chroot,
         None if matches!(most, Privileges::Root | Privileges::UserNamespace) => {
             let can_mark =
@@ -57,7 +66,7 @@ pub fn open_store(settings: &Settings, standing: &Standing) -> Result<Store, Str
         }
         _ => most,
     };
-    let single = matches!(standing, Standing::NamespaceRoot { ids } if ids.is_single());
+    let single = matches!(privilege, Privilege::NamespaceRoot { ids } if ids.is_single());
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
     let limits = settings.archive_limits;
     Store::open(&settings.root, OpenOptions { privileged, unmapped_owners, limits })
@@ -87,13 +96,13 @@ fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
 pub fn host(
     settings: &Settings,
     environment: &Environment,
-    standing: &Standing,
+    privilege: &Privilege,
     wanted: Isolation,
     events: Events,
 ) -> Result<Host, String> {
-    let store = open_store(settings, standing)?;
+    let store = open_store(settings, privilege)?;
     Ok(Host {
-        runtime: isolation::start(settings, store.privileges(), standing, wanted),
+        runtime: isolation::start(settings, store.privileges(), privilege, wanted),
         store,
         client: client(settings, environment)?,
         events,
@@ -211,7 +220,7 @@ pub fn description() -> String {
         text(system.sysname()),
         text(system.release()),
         rustix::process::getuid().as_raw(),
-        runtime::standing(),
+        Privilege::of_process(),
     )
 }
 

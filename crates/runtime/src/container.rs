@@ -1,4 +1,4 @@
-//! What is to be run, where, as whom, with what mounted.
+//! The description of a container: root, command, user, mounts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -32,9 +32,9 @@ pub struct Container {
     /// An empty folder on the file system of a root that is a plain folder, for what is put aside while the process
     /// runs. Needed where nothing can be mounted; it may have something in it afterwards.
     pub aside: Option<PathBuf>,
-    /// What network the process has.
+    /// The network of the process.
     pub network: Network,
-    /// What the process may do.
+    /// The rights of the process.
     pub security: Security,
     /// Mounts over the defaults (`/proc`, `/dev`, `/sys`, …), in mounting order; one with the target of a default
     /// replaces it.
@@ -63,7 +63,7 @@ impl Container {
     }
 }
 
-/// Where the container's `/` comes from.
+/// The source of the container's `/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum RootSource {
     /// Layers under a writable directory; [`Overlay::writable`] must be set.
@@ -77,13 +77,13 @@ pub enum RootSource {
 pub struct Overlay {
     /// The layers' directories, top first; at most 500. None gives an empty tree.
     pub lowers: Vec<PathBuf>,
-    /// Where writes go; none makes a read-only view.
+    /// The directories for writes; none makes a read-only view.
     pub writable: Option<Writable>,
     /// Marks in `user.overlay.*` instead of `trusted.overlay.*`: in a user namespace.
     pub userxattr: bool,
 }
 
-/// Where the writes of an overlay go: two directories on one file system that supports it (not itself an overlay).
+/// The directories for an overlay's writes: two on one file system that supports it (not itself an overlay).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Writable {
     /// Receives the changes, as overlayfs writes them (whiteouts, opaque marks). Best empty: if an earlier run removed
@@ -98,11 +98,11 @@ pub struct Writable {
 pub struct Mount {
     /// Absolute path in the container, resolved inside its root; created where it is missing.
     pub target: String,
-    /// What appears there.
+    /// The source.
     pub kind: MountKind,
 }
 
-/// What a mount shows.
+/// The source of a mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum MountKind {
     /// A folder, file or socket of the host.
@@ -111,7 +111,7 @@ pub enum MountKind {
         source: PathBuf,
         /// Path below `source`, resolved inside it; empty for all of it.
         subpath: String,
-        /// Whether the container may not write to it.
+        /// True if the container may not write to it.
         readonly: bool,
     },
     /// A tree made of layers.
@@ -120,14 +120,14 @@ pub enum MountKind {
         overlay: Overlay,
         /// Path in the tree, resolved inside it; empty for all of it.
         subpath: String,
-        /// Whether the container may not write to it.
+        /// True if the container may not write to it.
         readonly: bool,
     },
     /// A tree in memory.
     Tmpfs {
         /// Most bytes it may hold; none is the kernel's default (half of the memory).
         size: Option<u64>,
-        /// Whether the container may not write to it.
+        /// True if the container may not write to it.
         readonly: bool,
     },
     /// A read-only file in memory with this content: a secret.
@@ -207,7 +207,7 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
-/// Which stream of the process bytes came from.
+/// A stream of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.

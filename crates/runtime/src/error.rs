@@ -1,7 +1,9 @@
-//! What can go wrong around a process in a container.
+//! The failures around a process in a container.
 
 use std::io;
 use std::path::PathBuf;
+
+use crate::ladder::LadderError;
 
 /// Why a container did not run its process to an end.
 #[derive(Debug, thiserror::Error)]
@@ -10,19 +12,19 @@ pub enum Error {
     /// The program is neither at its path nor in the container's `PATH`.
     #[error("executable `{program}` not found in the container")]
     ProgramNotFound {
-        /// As it was given.
+        /// The program, as given.
         program: String,
     },
     /// The program, or the interpreter that it names, is there but may not be executed.
     #[error("permission denied to execute `{program}`")]
     ProgramDenied {
-        /// As it was given.
+        /// The program, as given.
         program: String,
     },
     /// The kernel refused to execute the program.
     #[error("execute `{program}`")]
     Execute {
-        /// As it was given.
+        /// The program, as given.
         program: String,
         /// The kernel's answer.
         source: io::Error,
@@ -39,7 +41,7 @@ pub enum Error {
         /// The name.
         group: String,
     },
-    /// What is to be mounted does not exist.
+    /// The source of a mount does not exist.
     #[error("mount source `{path}` not found")]
     MountSourceMissing {
         /// The path, below its source where it was given so.
@@ -48,7 +50,7 @@ pub enum Error {
     /// One step of the preparation failed.
     #[error("set up the container: {step}")]
     Setup {
-        /// What was being done to what.
+        /// The step, with its object.
         step: String,
         /// The kernel's answer.
         source: io::Error,
@@ -82,4 +84,7 @@ pub enum Error {
     /// The caller cancelled the run; everything in the container has ended.
     #[error("cancelled")]
     Cancelled,
+    /// No isolation that the user wants works on this machine.
+    #[error(transparent)]
+    Ladder(#[from] LadderError),
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Failure, FailureKind};
 
-/// How ids of a user namespace relate to those of its parent.
+/// The relation between the ids of a user namespace and its parent's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMapping {
     /// User ids.
@@ -14,7 +14,7 @@ pub struct IdMapping {
 }
 
 impl IdMapping {
-    /// Whether there is one user and one group: every file belongs to root, and no other `USER` can be.
+    /// True if there is one user or one group: every file belongs to root, and no other `USER` can be.
     pub fn is_single(&self) -> bool {
         let one = |ranges: &[IdRange]| {
             ranges.iter().map(|range| u64::from(range.count)).sum::<u64>() <= 1
@@ -30,7 +30,7 @@ pub struct IdRange {
     pub inside: u32,
     /// First id in the parent namespace.
     pub outside: u32,
-    /// How many.
+    /// The length of the range.
     pub count: u32,
 }
 
@@ -78,7 +78,7 @@ impl Identity {
         if let (Some(uid), Some(gid)) = (plain_id(user_part), plain_id(group_part)) {
             return Ok(Identity::new(uid, gid, Vec::new()));
         }
-        // What follows a second colon has never counted.
+        // BuildKit ignores the rest after a second colon.
         let group_part = group_part.split(':').next().unwrap_or_default();
         let uid_wanted = number(user_part)?;
         let gid_wanted = number(group_part)?;

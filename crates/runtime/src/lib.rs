@@ -4,20 +4,22 @@
 //! environment, a user, mounts. Hands over a [`Finished`]: how the process ended, while its output went to a callback.
 //!
 //! The work is done by kiln's own binary, started again under another name ([`init_if_asked`]): fork and clone followed
-//! by Rust code hang or corrupt in a process with threads, a fresh process has one. That init process forks the
-//! container's pid 1 into new namespaces and waits; the pid 1 mounts everything in its own mount namespace, pivots
-//! into it, drops its privileges and becomes the command.
+//! by Rust code hang or corrupt in a process with threads, a fresh process has one. That init process makes the
+//! container and waits. Its isolation is one of three rungs, decided in [`ladder`]: `namespaces`, `chroot` and `in_place`
+//! are the folders of this crate; `init` holds the parts that all rungs share.
 //!
 //! Invariants:
 //! - every mount lives in the container's private mount namespace: whatever crashes, the host's mounts never change;
-//! - whoever ends first, the whole tree ends: the init process watches its end of a socket and kills pid 1 when kiln
-//!   is gone, and pid 1 dies with the init process;
+//! - the whole tree ends with the first of its parts: the init process watches its end of a socket and kills the command
+//!   when kiln is gone, and the command's first process dies with the init process;
 //! - paths inside the root are resolved inside the root, component by component, symbolic links included;
 //! - mount points made here are removed from the upper directory after the run.
 //!
-//! Not done: resource limits by cgroup.
+//! A command gets Docker's capabilities and a seccomp filter (`init::filter`); mounts are made by mount(2), and only
+//! their attributes by the newer mount_setattr(2). Not done: resource limits by cgroup.
 
 mod cgroup;
+mod child_guard;
 mod chroot;
 mod container;
 mod error;
@@ -27,11 +29,12 @@ pub mod fuzzing;
 mod identity;
 mod in_place;
 mod init;
+pub mod ladder;
 mod namespaces;
-mod probe;
+mod privilege;
 mod run;
-mod standing;
 mod sys;
+mod userns;
 mod wire;
 
 pub use container::{
@@ -42,7 +45,8 @@ pub use error::Error;
 pub use identity::{IdMapping, IdRange};
 pub use init::init_if_asked;
 pub use init::walk::make_folders;
-pub use probe::{ADVICE, Capabilities, ChrootCapabilities, Isolation};
+pub use ladder::{Isolation, LadderError, Wanted};
+pub use privilege::{Privilege, UsernsError};
 pub use run::{Exit, Finished, Runtime, RuntimeOptions};
-pub use standing::{Standing, become_namespace_root, standing};
 pub use sys::share_heaps;
+pub use userns::reexec_in_userns;

@@ -1,4 +1,4 @@
-//! Running a container, seen from kiln: start the init process, give it its orders, carry the output, bury it.
+//! Running a container, seen from kiln: start the init process, give it its orders, carry the output, reap it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -7,38 +7,32 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Timestamps, flock, open, openat, statat,
-    unlinkat, utimensat,
-};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use crate::cgroup::DeviceGuard;
+use crate::child_guard::{ChildGuard, Told};
 use crate::container::{Container, MOST_LOWERS, MountKind, Overlay, RootSource, Security, Stream};
 use crate::error::Error;
 use crate::etc;
-use crate::identity::IdMapping;
-use crate::init::strays::{self, Sign};
 use crate::init::{INIT_NAME, privileges};
-use crate::probe::Isolation;
-use crate::standing;
+use crate::ladder::{
+    self, ChrootCapabilities, Decision, Isolation, LadderError, NamespaceCapabilities, Note, Probe,
+    Unavailable, Wanted,
+};
+use crate::privilege::{self, Privilege};
 use crate::sys;
-use crate::wire::{Failure, Orders, Report, RunOrders, Way, encode, take_frame};
-
-/// How long a killed container may take to be gone: only a process stuck in the kernel takes longer.
-const BURIAL: Duration = Duration::from_secs(20);
+use crate::wire::{Failure, Orders, Report, RunOrders, encode, take_frame};
 
 /// Bytes read from a container's output at once: what a pipe holds.
 const CHUNK: usize = 64 << 10;
 
-/// What a [`Runtime`] needs to know.
+/// The folders and files of a [`Runtime`].
 #[derive(Clone, Debug)]
 pub struct RuntimeOptions {
     /// The binary that calls [`crate::init_if_asked`]; for kiln itself `/proc/self/exe`.
@@ -46,6 +40,8 @@ pub struct RuntimeOptions {
     /// A directory for this runtime's use, made if it is missing; best on the file system of the layers. Runtimes of
     /// several processes may share it.
     pub state_dir: PathBuf,
+    /// Files and folders that a container in place leaves where they are: kiln's own, besides what is mounted.
+    pub kept: Vec<PathBuf>,
 }
 
 /// Runs containers.
@@ -58,14 +54,16 @@ pub struct Runtime {
     stubs: PathBuf,
     probe: PathBuf,
     guard: Option<DeviceGuard>,
-    isolation: Option<Isolation>,
-    /// What a container in place puts aside.
+    isolation: Isolation,
+    /// kiln's own files, which a container in place leaves alone.
+    kept: Vec<PathBuf>,
+    /// The folder in which a container in place puts this one's files.
     in_place: PathBuf,
-    /// Held by a container in place: there is one place.
+    /// Held by a container in place: this container has one root.
     place: tokio::sync::Mutex<()>,
 }
 
-/// How the process ended.
+/// The end of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// By itself, with this code.
@@ -75,12 +73,12 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Whether it ended with 0.
+    /// True if it ended with 0.
     pub fn is_success(self) -> bool {
         self == Exit::Code(0)
     }
 
-    /// As a shell and BuildKit count it: 128 and the signal's number.
+    /// The exit code as shells and BuildKit count it: a signal is 128 and its number.
     pub fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,
@@ -92,12 +90,12 @@ impl Exit {
 /// A container that has run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// How its process ended.
+    /// The end of its process.
     pub exit: Exit,
     /// Mount points that were made for it, as paths from the root, parents first. They have been removed from the
     /// upper directory, except for folders in which the process has left something.
     pub stubs: Vec<String>,
-    /// Whether one of its processes wanted another root, which a plain folder's cannot have.
+    /// True if one of its processes wanted another root, which a plain folder's cannot have.
     pub refused_root: bool,
 }
 
@@ -113,7 +111,7 @@ impl Runtime {
                 .map_err(|source| Error::StateDir { path, source })
         };
         let in_place = directory("in-place")?;
-        // What an earlier run was killed over is put back before anything else.
+        // Before anything else: a killed run may have left this container without its files.
         crate::in_place::recover(&in_place)?;
         Ok(Runtime {
             init,
@@ -122,78 +120,99 @@ impl Runtime {
             stubs: usual_mount_points(directory("mount-points")?)?,
             probe: directory("probe")?,
             guard: DeviceGuard::new(),
-            isolation: None,
+            isolation: Isolation::Namespaces { overlays: Ok(()) },
+            kept: options.kept,
             in_place,
             place: tokio::sync::Mutex::new(()),
         })
     }
 
-    /// Runs containers in this way from now on. Without it they run in namespaces, on overlays.
+    /// Makes the runtime with the isolation that [`ladder::decide`] arrives at, probing the machine as far as that takes.
+    /// `probe` says what the caller knows of the machine already.
+    ///
+    /// # Errors
+    /// [`Error::Ladder`] if no wanted isolation works here.
+    pub fn start(
+        options: RuntimeOptions,
+        privilege: &Privilege,
+        mut probe: Probe,
+        wanted: Wanted,
+    ) -> Result<(Runtime, Vec<Note>), Error> {
+        // First without a runtime: where nothing is wanted or possible, no folder is made for it.
+        ladder::decide(privilege, &probe, wanted)?;
+        let runtime = Runtime::new(options)?;
+        loop {
+            match ladder::decide(privilege, &probe, wanted)? {
+                Decision::ReexecInUserns => return Err(LadderError::NotReexecuted.into()),
+                Decision::ProbeNamespaces => probe.namespaces = Some(runtime.probe_namespaces()?),
+                Decision::ProbeChroot => probe.chroot = Some(runtime.probe_chroot()?),
+                Decision::ProbeInPlace => probe.in_place = Some(runtime.probe_in_place()),
+                Decision::Run { isolation, notes } => {
+                    return Ok((runtime.with_isolation(isolation), notes));
+                }
+            }
+        }
+    }
+
+    /// Sets the isolation of the containers; without it they run in namespaces, on overlays.
     #[must_use]
     pub fn with_isolation(mut self, isolation: Isolation) -> Runtime {
-        if matches!(isolation, Isolation::Chroot(_) | Isolation::InPlace { .. }) {
+        if !isolation.has_mounts() {
             // Their root user could look into this process otherwise.
             sys::hide_from_others();
         }
-        self.isolation = Some(isolation);
+        self.isolation = isolation;
         self
     }
 
-    /// How containers run.
-    pub fn isolation(&self) -> Option<&Isolation> {
-        self.isolation.as_ref()
+    /// The isolation of the containers.
+    pub fn isolation(&self) -> &Isolation {
+        &self.isolation
     }
 
-    /// Whether a root can be an overlay; else it is a plain folder, with another one for what is put aside.
+    /// True if a root can be an overlay; otherwise it is a plain folder, with another one for what is put aside.
     pub fn has_overlays(&self) -> bool {
-        match &self.isolation {
-            Some(Isolation::Namespaces { capabilities, .. }) => capabilities.overlay.is_ok(),
-            Some(_) => false,
-            None => true,
-        }
+        self.isolation.has_overlays()
     }
 
-    /// Whether mounts can be made at all; else what is to be mounted is moved into the root, and out again.
+    /// True if mounts can be made; otherwise their sources are moved into the root, and out again.
     pub fn has_mounts(&self) -> bool {
-        matches!(&self.isolation, None | Some(Isolation::Namespaces { .. }))
+        self.isolation.has_mounts()
     }
 
     /// Tries in a process of its own what a container in namespaces needs, on the state directory's file system. Blocks
     /// for some milliseconds.
-    pub fn probe(&self) -> Result<Isolation, Error> {
+    pub fn probe_namespaces(&self) -> Result<Result<NamespaceCapabilities, Unavailable>, Error> {
         let report = self.ask_probe(&["lower/folder", "upper", "work"], |directory| {
             Orders::Probe { directory, scratch: self.scratch.clone() }
         })?;
-        Ok(match report {
-            Ok(Report::Probed(capabilities)) => {
-                Isolation::Namespaces { ids: own_ids(), capabilities }
-            }
-            Ok(_) => return Err(Error::InitDied),
-            Err(failure) => Isolation::Unavailable { reason: failure.sentence() },
-        })
+        match report {
+            Ok(Report::Probed(found)) => Ok(Ok(found)),
+            Ok(_) => Err(Error::InitDied),
+            Err(failure) => Ok(Err(failure.reason())),
+        }
     }
 
-    /// Tries what a container in a plain folder needs, where there are no namespaces. As [`Runtime::probe`].
-    pub fn probe_chroot(&self) -> Result<Isolation, Error> {
-        Ok(match self.ask_probe(&[], Orders::ProbeChroot)? {
-            Ok(Report::ProbedChroot(capabilities)) => Isolation::Chroot(capabilities),
-            Ok(_) => return Err(Error::InitDied),
-            Err(failure) => Isolation::Unavailable { reason: failure.sentence() },
-        })
+    /// Tries what a container in a plain folder needs. As [`Runtime::probe_namespaces`].
+    pub fn probe_chroot(&self) -> Result<Result<ChrootCapabilities, Unavailable>, Error> {
+        match self.ask_probe(&[], Orders::ProbeChroot)? {
+            Ok(Report::ProbedChroot(found)) => Ok(Ok(found)),
+            Ok(_) => Err(Error::InitDied),
+            Err(failure) => Ok(Err(failure.reason())),
+        }
     }
 
-    /// Whether a container can have this one's place: root's rights on files and users, and a root that is on the same
-    /// mount as the state directory. `kept` are kiln's own files.
-    pub fn probe_in_place(&self, kept: Vec<PathBuf>) -> Result<Isolation, Error> {
-        let unavailable = |reason: &str| Ok(Isolation::Unavailable { reason: reason.into() });
-        if !crate::standing::has_file_rights() {
-            return unavailable("not root, or without its rights on files and users");
+    /// Looks whether this container's files can be exchanged for another's: that takes root's rights on files and users,
+    /// and a root that is on the same mount as the state directory.
+    pub fn probe_in_place(&self) -> Result<(), Unavailable> {
+        if !privilege::has_file_rights() {
+            return Err(Unavailable::new("not root, or without its rights on files and users"));
         }
         match crate::in_place::is_on_root(&self.in_place) {
-            Ok(true) => Ok(Isolation::InPlace { kept }),
-            _ => unavailable(
+            Ok(true) => Ok(()),
+            _ => Err(Unavailable::new(
                 "kiln's root is on a volume, and not on the container's own disk (`--root`)",
-            ),
+            )),
         }
     }
 
@@ -249,10 +268,10 @@ impl Runtime {
         cancel: impl Future<Output = ()>,
     ) -> Result<Finished, Error> {
         check(container)?;
-        let is_in_place = matches!(self.isolation, Some(Isolation::InPlace { .. }));
+        let is_in_place = self.isolation == Isolation::InPlace;
         let _place = if is_in_place { Some(self.place.lock().await) } else { None };
-        let orders = encode(&Orders::Run(Box::new(self.orders(container)?)))?;
-        let mut running = self.start(&container.root)?;
+        let orders = encode(&Orders::Run(Box::new(self.orders(container))))?;
+        let mut running = self.spawn_for(&container.root)?;
         let mut cancel = std::pin::pin!(cancel);
 
         let mut cancelled = false;
@@ -277,10 +296,10 @@ impl Runtime {
                     Ok(count) if count > 0 => output(Stream::Stderr, &buffers.1[..count]),
                     _ => open.1 = false,
                 },
-                read = running.control.read_buf(&mut running.grave.inbox), if open.2 => match read {
+                read = running.control.read_buf(&mut running.guard.inbox), if open.2 => match read {
                     Ok(count) if count > 0 => {}
-                    // What the init process could not end may hold the output open for good.
-                    _ if running.grave.is_unattended() => break,
+                    // A process that the init process could not end may hold the output open for good.
+                    _ if running.guard.is_unattended() => break,
                     _ => open.2 = false,
                 },
                 () = &mut cancel, if !cancelled => {
@@ -289,7 +308,7 @@ impl Runtime {
                 }
             }
         }
-        let Told { stubs, refused_root, end } = running.grave.bury();
+        let Told { stubs, refused_root, end } = running.guard.reap();
         match end {
             _ if cancelled => Err(Error::Cancelled),
             Some(Report::Failed(failure)) => Err(failure.into()),
@@ -300,28 +319,12 @@ impl Runtime {
         }
     }
 
-    fn orders(&self, container: &Container) -> Result<RunOrders, Error> {
+    fn orders(&self, container: &Container) -> RunOrders {
         let guard = self.guard.as_ref().filter(|_| container.security == Security::Sandbox);
-        let way = match (&self.isolation, &container.aside) {
-            (Some(Isolation::Chroot(found)), Some(aside)) => {
-                Way::Chroot { aside: aside.clone(), supervised: found.supervised.is_ok() }
-            }
-            (Some(Isolation::InPlace { kept }), Some(aside)) => Way::InPlace {
-                aside: aside.clone(),
-                state: self.in_place.clone(),
-                kept: kept.clone(),
-            },
-            (Some(Isolation::Chroot(_) | Isolation::InPlace { .. }), None) => {
-                let reason = "a container without mounts needs a folder for what is put aside";
-                return Err(Error::Refused(reason.into()));
-            }
-            (Some(Isolation::Unavailable { reason }), _) => {
-                return Err(Error::Refused(reason.clone()));
-            }
-            (Some(Isolation::Namespaces { .. }) | None, _) => Way::Namespaces,
-        };
-        Ok(RunOrders {
-            way,
+        RunOrders {
+            isolation: self.isolation.clone(),
+            in_place: self.in_place.clone(),
+            kept: self.kept.clone(),
             container: container.clone(),
             scratch: self.scratch.clone(),
             empty: self.empty.clone(),
@@ -329,10 +332,10 @@ impl Runtime {
             resolv_conf: etc::resolv_conf(fs::read_to_string("/etc/resolv.conf").ok().as_deref()),
             hosts: etc::hosts(&container.hostname, &container.extra_hosts),
             cgroup: guard.map(|guard| guard.path().to_owned()),
-        })
+        }
     }
 
-    fn start(&self, root: &RootSource) -> Result<Running, Error> {
+    fn spawn_for(&self, root: &RootSource) -> Result<Running, Error> {
         let failed = |source| Error::Spawn { source };
         let (control, init_end) = StdUnixStream::pair().map_err(failed)?;
         let (stdout, stdout_end) = io::pipe().map_err(failed)?;
@@ -353,9 +356,9 @@ impl Runtime {
             },
         };
         let has_namespace = self.has_mounts();
-        let place = matches!(self.isolation, Some(Isolation::InPlace { .. }));
+        let place = self.isolation == Isolation::InPlace;
         let place = place.then(|| self.in_place.clone());
-        let grave = Grave {
+        let guard = ChildGuard {
             child: Some(child),
             line,
             inbox: Vec::new(),
@@ -364,7 +367,7 @@ impl Runtime {
             place,
             has_namespace,
         };
-        Ok(Running { control, stdout, stderr, grave })
+        Ok(Running { control, stdout, stderr, guard })
     }
 
     /// Starts the init process. Without `pre_exec` the standard library uses posix_spawn, which does not copy kiln's
@@ -404,148 +407,14 @@ struct Running {
     control: UnixStream,
     stdout: pipe::Receiver,
     stderr: pipe::Receiver,
-    grave: Grave,
+    guard: ChildGuard,
 }
 
 impl Running {
     /// Ends the socket, at which the init process kills the container.
     fn hang_up(&self) {
-        let _ = self.grave.line.shutdown(Shutdown::Write);
+        let _ = self.guard.line.shutdown(Shutdown::Write);
     }
-}
-
-/// What has to be done after a container, however it ends: wait for its init process and remove its mount points.
-struct Grave {
-    /// Until it has been waited for.
-    child: Option<Child>,
-    line: StdUnixStream,
-    inbox: Vec<u8>,
-    /// Where the container's changes to its root are.
-    changes: Option<PathBuf>,
-    work: Option<PathBuf>,
-    /// Where the container's own files are meanwhile, if the command runs in their place.
-    place: Option<PathBuf>,
-    /// Whether a process namespace ends with the init process.
-    has_namespace: bool,
-}
-
-/// What the init process has told.
-#[derive(Default)]
-struct Told {
-    /// Mount points that were made.
-    stubs: Vec<String>,
-    refused_root: bool,
-    /// How it ended.
-    end: Option<Report>,
-}
-
-impl Grave {
-    /// Whether the init process has ended without a word, and what it started may go on.
-    fn is_unattended(&self) -> bool {
-        let mut inbox = self.inbox.clone();
-        let mut said = false;
-        while let Ok(Some(report)) = take_frame(&mut inbox) {
-            said |= matches!(report, Report::Exited(_) | Report::Failed(_));
-        }
-        !self.has_namespace && !said
-    }
-
-    /// Waits and removes.
-    fn bury(&mut self) -> Told {
-        let mut told = Told::default();
-        let Some(mut child) = self.child.take() else { return told };
-        let _ = self.line.shutdown(Shutdown::Write);
-        // Who puts a container's files back is not to be hurried.
-        if self.place.is_none() && !ends_within(&child, BURIAL) {
-            let _ = child.kill();
-        }
-        let _ = child.wait();
-        // What was sent and not read yet; the descriptor does not block.
-        let _ = self.line.read_to_end(&mut self.inbox);
-        if let (true, Some(root)) = (self.is_unattended(), &self.changes) {
-            strays::end(Sign::Root, root);
-        }
-        if let Some(place) = &self.place {
-            // Nothing, unless it was killed. What cannot be put back now is put back by the next kiln.
-            let _ = crate::in_place::recover(place);
-        }
-
-        while let Ok(Some(report)) = take_frame(&mut self.inbox) {
-            match report {
-                Report::Stubs(made) => told.stubs = made,
-                Report::RefusedRoot => told.refused_root = true,
-                // A failure before the command comes ahead of the exit of the process that met it.
-                Report::Exited(_) if matches!(told.end, Some(Report::Failed(_))) => {}
-                report => told.end = Some(report),
-            }
-        }
-        if let Some(changes) = &self.changes {
-            remove_stubs(changes, &told.stubs);
-        }
-        if let Some(work) = &self.work {
-            // A mark of `volatile`, which would forbid using the directories again.
-            let _ = fs::remove_dir_all(work.join("work/incompat"));
-        }
-        told
-    }
-}
-
-impl Drop for Grave {
-    fn drop(&mut self) {
-        self.bury();
-    }
-}
-
-/// Waits for a process without polling, where there are process descriptors (kernel 5.3).
-fn ends_within(child: &Child, limit: Duration) -> bool {
-    let Ok(raw) = i32::try_from(child.id()) else { return true };
-    let Some(pid) = rustix::process::Pid::from_raw(raw) else { return true };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-        return true;
-    };
-    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };
-    !matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)), Ok(0))
-}
-
-/// Removes made mount points that are still as they were made, the inner ones first. The folders around them keep
-/// their times.
-fn remove_stubs(changes: &Path, stubs: &[String]) {
-    let Ok(top) = open(changes, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return;
-    };
-    for stub in stubs.iter().rev() {
-        // A folder on the way may have become a symbolic link since: nothing outside may be touched.
-        let _ = remove_stub(&top, stub);
-    }
-}
-
-fn remove_stub(top: &OwnedFd, stub: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut names: Vec<&str> = stub.split('/').collect();
-    let name = names.pop().unwrap_or_default();
-    let mut folder = openat(top, ".", flags, Mode::empty())?;
-    for name in names {
-        folder = openat(&folder, name, flags, Mode::empty())?;
-    }
-    let found = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let around = rustix::fs::fstat(&folder)?;
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => unlinkat(&folder, name, AtFlags::REMOVEDIR)?,
-        FileType::RegularFile if found.st_size == 0 => unlinkat(&folder, name, AtFlags::empty())?,
-        _ => return Ok(()),
-    }
-    let times = Timestamps {
-        last_access: rustix::fs::Timespec {
-            tv_sec: around.st_atime as _,
-            tv_nsec: around.st_atime_nsec as _,
-        },
-        last_modification: rustix::fs::Timespec {
-            tv_sec: around.st_mtime as _,
-            tv_nsec: around.st_mtime_nsec as _,
-        },
-    };
-    utimensat(&folder, ".", &times, AtFlags::empty())
 }
 
 /// Refuses what can be seen to be impossible before a process is started for it.
@@ -596,8 +465,4 @@ fn exit(status: i32) -> Exit {
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
     }
-}
-
-fn own_ids() -> IdMapping {
-    standing::own_mapping()
 }

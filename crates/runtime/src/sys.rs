@@ -13,7 +13,7 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// What a call returned, or why it failed.
+/// The result of a call, or its errno.
 pub(crate) fn check(result: impl Into<i64>) -> rustix::io::Result<i64> {
     let result = result.into();
     if result == -1 { Err(last_errno()) } else { Ok(result) }
@@ -72,7 +72,7 @@ pub fn mount_attributes(
     }
 }
 
-/// As [`mount_attributes`] before there was `mount_setattr`: flags that the mount has must be repeated, because in a
+/// [`mount_attributes`] before there was `mount_setattr`: flags that the mount has must be repeated, because in a
 /// user namespace they may be locked.
 fn remount(fd: i32, attributes: &MountAttributes) -> rustix::io::Result<()> {
     let path = format!("/proc/self/fd/{fd}");
@@ -124,7 +124,7 @@ pub fn take_stdin() -> rustix::io::Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
 }
 
-/// Where [`fork`] returned.
+/// The process in which [`fork`] returned.
 pub enum Forked {
     /// In the new process.
     Child,
@@ -219,7 +219,7 @@ pub fn share_heaps() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
 }
 
-/// What `uname` says, with another name of the machine: the kernel's bytes.
+/// The bytes of uname(2), with another name of the machine.
 pub fn uname_as(hostname: &str) -> rustix::io::Result<Vec<u8>> {
     const FIELD: usize = 65;
     let names = rustix::system::uname();
@@ -335,7 +335,7 @@ pub struct SignalFd {
 pub struct Received {
     /// Its number.
     pub signal: i32,
-    /// Whether the kernel sent it, as a terminal does to its whole foreground group.
+    /// True if the kernel sent it, as a terminal does to its whole foreground group.
     pub from_kernel: bool,
 }
 

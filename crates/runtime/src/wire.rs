@@ -1,22 +1,22 @@
-//! What kiln and the container's init process say to each other over their socket.
+//! The messages between kiln and the container's init process, over their socket.
 //!
 //! A frame is a length (u32, little endian) and that many bytes: JSON, or the raw content of a file mount. Down go one
 //! frame of orders and a frame per file; up come reports. The socket's end is a message too: kiln is gone, kill all.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, FileContent, MountKind};
 use crate::error::Error;
-use crate::probe::{Capabilities, ChrootCapabilities};
+use crate::ladder::{ChrootCapabilities, Isolation, NamespaceCapabilities, Unavailable};
 
 /// Largest frame: bounds what either side allocates.
 const LARGEST: usize = 64 << 20;
 
-/// What the init process is to do.
+/// The task of the init process.
 #[derive(Serialize, Deserialize)]
 pub enum Orders {
     /// Run a container.
@@ -25,34 +25,11 @@ pub enum Orders {
     Probe {
         /// Existing directories for the attempt, on the file system where the layers are.
         directory: PathBuf,
-        /// Where to mount, see [`RunOrders::scratch`].
+        /// The folder to mount over, see [`RunOrders::scratch`].
         scratch: PathBuf,
     },
     /// Try whether a plain folder can be a root, in this one, which is empty.
     ProbeChroot(PathBuf),
-}
-
-/// Where a command runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Way {
-    /// In namespaces of its own.
-    Namespaces,
-    /// In a plain folder.
-    Chroot {
-        /// An empty folder on the same file system.
-        aside: PathBuf,
-        /// Whether the kernel's folders are served.
-        supervised: bool,
-    },
-    /// In the place of the container that kiln runs in.
-    InPlace {
-        /// An empty folder on the same file system.
-        aside: PathBuf,
-        /// A folder for what has to be put back.
-        state: PathBuf,
-        /// What stays, besides what is mounted.
-        kept: Vec<PathBuf>,
-    },
 }
 
 /// A container and what it needs from the host.
@@ -60,8 +37,12 @@ pub enum Way {
 pub struct RunOrders {
     /// The container; its file contents follow in frames of their own.
     pub container: Container,
-    /// Where it runs.
-    pub way: Way,
+    /// Its isolation.
+    pub isolation: Isolation,
+    /// A folder for the journal and the files of this container, for [`Isolation::InPlace`].
+    pub in_place: PathBuf,
+    /// kiln's own files, which [`Isolation::InPlace`] does not move.
+    pub kept: Vec<PathBuf>,
     /// An existing directory to mount over, in the container's own mount namespace.
     pub scratch: PathBuf,
     /// An empty directory.
@@ -76,7 +57,17 @@ pub struct RunOrders {
     pub cgroup: Option<PathBuf>,
 }
 
-/// What the init process tells.
+impl RunOrders {
+    /// The folder for what is put aside where nothing can be mounted.
+    pub fn aside(&self) -> Result<&Path, Failure> {
+        self.container.aside.as_deref().ok_or_else(|| {
+            let reason = "a container without mounts needs a folder for what is put aside";
+            Failure::plain(FailureKind::Refused, reason)
+        })
+    }
+}
+
+/// A message of the init process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
     /// Mount points that were made in the root, as paths from it, parents first. Comes before anything runs.
@@ -87,9 +78,9 @@ pub enum Report {
     RefusedRoot,
     /// The process ended with this wait status.
     Exited(i32),
-    /// What a probe found.
-    Probed(Capabilities),
-    /// What a probe of plain folders found.
+    /// The result of a probe.
+    Probed(NamespaceCapabilities),
+    /// The result of a probe of plain folders.
     ProbedChroot(ChrootCapabilities),
 }
 
@@ -101,7 +92,7 @@ pub struct Failure {
     errno: i32,
 }
 
-/// What the subject of a failure is.
+/// The kind of a failure's subject.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum FailureKind {
     /// A step.
@@ -116,7 +107,7 @@ pub enum FailureKind {
     NoSuchUser,
     /// A group's name.
     NoSuchGroup,
-    /// What should have been mounted.
+    /// The source of a mount.
     MountSource,
     /// A whole sentence.
     Refused,
@@ -133,15 +124,15 @@ impl Failure {
         Failure { kind, subject: subject.into(), errno: 0 }
     }
 
-    /// As one sentence.
-    pub fn sentence(self) -> String {
+    /// The failure as a reason, with the kernel's answer in it.
+    pub fn reason(self) -> Unavailable {
         let errno = self.errno;
         let error = Error::from(self);
-        if errno == 0 {
+        Unavailable::new(if errno == 0 {
             error.to_string()
         } else {
             format!("{error}: {}", io::Error::from_raw_os_error(errno))
-        }
+        })
     }
 }
 
@@ -228,7 +219,7 @@ fn read_frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Sends a report. Nobody may be listening any more, and then nothing is left to do about it.
+/// Sends a report. kiln may be gone, and then nothing is left to do about it.
 pub fn tell(stream: &mut impl Write, report: &Report) {
     let mut bytes = vec![0; 4];
     if serde_json::to_writer(&mut bytes, report).is_ok() {
@@ -268,7 +259,9 @@ mod tests {
         });
         let orders = Orders::Run(Box::new(RunOrders {
             container,
-            way: Way::Namespaces,
+            isolation: Isolation::Namespaces { overlays: Ok(()) },
+            in_place: "/i".into(),
+            kept: Vec::new(),
             scratch: "/s".into(),
             empty: "/e".into(),
             stubs: "/t".into(),

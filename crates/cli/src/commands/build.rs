@@ -96,7 +96,7 @@ fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
 pub fn host(
     environment: &Environment,
     settings: &Settings,
-    (standing, wanted): (&runtime::Standing, Isolation),
+    (standing, wanted): (&runtime::Privilege, Isolation),
     shown: &Shown,
 ) -> Result<Host, String> {
     let host = machine::host(settings, environment, standing, wanted, shown.events())?;

@@ -119,14 +119,14 @@ impl<'a> Filler<'a> {
     }
 }
 
-/// What is to be moved into the root, with where it is.
+/// The source of a mount that is moved into the root, with its folder.
 fn find_source(source: &Path, subpath: &str) -> Result<Place, Failure> {
     let missing = |path: &str| Failure::plain(FailureKind::MountSource, path);
     let shown = source.to_string_lossy();
     let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
     if let (true, Some(parent), Some(name)) = (at_top, source.parent(), source.file_name()) {
         let around = open_folder(parent).map_err(|_| missing(&shown))?;
-        // As what it is: a link in its place is not followed.
+        // Never through a link: a source that became one since is not what was meant.
         let file = open_source(source).map_err(|_| missing(&shown))?;
         return Ok(Place { file, within: Some((around, name.to_owned())) });
     }

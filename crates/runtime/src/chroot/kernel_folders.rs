@@ -1,7 +1,7 @@
 //! `/dev`, `/proc` and `/sys` as plain folders, and which links of an image lead into them.
 //!
-//! `/proc` has the names that a container would see, as empty files and folders: what a program finds behind them is
-//! the supervisor's work. Where there is none, the files that say what the machine is like have their content.
+//! `/proc` has the names that a container would see, as empty files and folders: the supervisor
+//! serves their contents. Where there is none, the files that say what the machine is like have their content.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -61,7 +61,7 @@ pub fn make_sys(placer: &mut Placer) -> Result<String, Failure> {
     Ok(name)
 }
 
-/// Makes `/proc`; with contents where nobody will serve it.
+/// Makes `/proc`; with contents where no supervisor serves it.
 pub fn make_proc(placer: &mut Placer, supervised: bool) -> Result<String, Failure> {
     let (proc, name) = placer.folder(0o555).step(|| "make `/proc`".into())?;
     let fill = || -> rustix::io::Result<()> {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use crate::sys::check;
 
-/// What a folder's files can be used for, up to the second version: execute, write, read, list, remove and make files of
+/// All uses of a folder's files up to the second version of Landlock: execute, write, read, list, remove and make files of
 /// all kinds, move them between folders.
 const ALL: u64 = (1 << 14) - 1;
 /// Cut to a length: since the third version.
@@ -16,7 +16,7 @@ const TRUNCATE: u64 = 1 << 14;
 /// Connections to abstract sockets, and signals, of those outside: since the sixth version.
 const SCOPED: u64 = 0b11;
 
-/// What there is of it here: none is 0.
+/// The kernel's version of Landlock, 0 without it.
 pub fn version() -> i64 {
     const VERSION: libc::c_ulong = 1;
     // SAFETY: with this flag the call reads no memory.

@@ -37,15 +37,11 @@ use crate::sys::{self, Forked, SignalFd};
 use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
 /// Runs a container to its end.
-pub fn run(
-    orders: &RunOrders,
-    aside: &Path,
-    supervised: bool,
-    outside: Outside<'_>,
-) -> Result<Report, Failure> {
+pub fn run(orders: &RunOrders, supervised: bool, outside: Outside<'_>) -> Result<Report, Failure> {
     let Outside { control, signals, null } = outside;
     let container = &orders.container;
     refuse(container)?;
+    let aside = orders.aside()?;
     sys::hide_from_others();
     rustix::process::umask(Mode::empty());
     let mut children = Children::adopt()?;
@@ -116,7 +112,7 @@ pub fn open_directory(container: &Container) -> Result<(&Path, Root), Failure> {
     Ok((directory, root))
 }
 
-/// What cannot be had without namespaces.
+/// Refuses what needs namespaces.
 pub fn refuse(container: &Container) -> Result<(), Failure> {
     let no = |text: &str| Err(Failure::plain(FailureKind::Refused, text));
     if container.network == Network::None {
@@ -155,7 +151,7 @@ fn become_command(
     })
 }
 
-/// Which of a command's calls are whose.
+/// The division of a command's calls between kernel and supervisor.
 fn rules(container: &Container) -> Rules {
     let mut told = supervisor::calls();
     if container.mounts.iter().any(is_readonly) {
@@ -173,7 +169,7 @@ fn is_readonly(mount: &Mount) -> bool {
     }
 }
 
-/// What the command takes for mounted.
+/// The mounts that the command sees in `/proc`, with the rest of its view of the machine.
 fn shown(container: &Container, first: i32) -> Shown {
     let usual = [
         ("/", "overlay", false),
@@ -198,7 +194,7 @@ fn shown(container: &Container, first: i32) -> Shown {
     }
 }
 
-/// Whether device files work here.
+/// True if device files work here.
 fn has_devices(root: &Root) -> bool {
     let null = openat(
         root.top(),

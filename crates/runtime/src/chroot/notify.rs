@@ -1,6 +1,6 @@
 //! System calls of one process answered by another: seccomp's user notification (kernel 5.14 for all that is used).
 //!
-//! A filter says which calls are told to a listener. Who holds it reads them one by one and lets each go on, gives its
+//! A filter names the calls that are told to a listener. Its holder reads them one by one and lets each go on, gives its
 //! result, or puts an open file into the caller as its result.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -26,12 +26,12 @@ pub struct Notification {
     pub args: [u64; 6],
 }
 
-/// Whether this machine's calls are known here.
+/// True if the numbers of this machine's calls are known here.
 pub const fn is_known_machine() -> bool {
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
 }
 
-/// What is done with which calls; all others go on.
+/// The handling of calls; all others go on.
 #[derive(Default)]
 pub struct Rules {
     /// These are told.
@@ -119,7 +119,7 @@ pub fn listen(rules: &Rules) -> rustix::io::Result<OwnedFd> {
         Err(Errno::INVAL) => load(listener)?,
         result => result?,
     };
-    // Who calls waits at once for who answers, and the other way round: on one processor neither has to wake another up.
+    // The caller waits for the supervisor and the supervisor for callers: on one processor neither has to wake another up.
     // SAFETY: the request takes a number. A kernel before 6.6 does not know it.
     unsafe { libc::ioctl(fd as i32, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
     // SAFETY: the kernel just made this descriptor for us.
@@ -151,10 +151,10 @@ pub fn receive(listener: impl AsFd) -> rustix::io::Result<Option<Notification>> 
     }
 }
 
-/// What becomes of a call.
+/// The end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The kernel does it, as if nobody had looked.
+    /// The kernel does it, as if there were no listener.
     GoOn,
     /// It returns this.
     Value(i64),
@@ -162,7 +162,7 @@ pub enum Answer {
     Fail(Errno),
 }
 
-/// Answers a call. Whoever made it may be gone.
+/// Answers a call. The caller may have ended since.
 pub fn answer(listener: impl AsFd, id: u64, answer: Answer) {
     let (val, error, flags) = match answer {
         Answer::GoOn => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
@@ -194,7 +194,7 @@ pub fn answer_with_file(
     check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) }).map(drop)
 }
 
-/// Whether a call still waits: then its thread is the one that was told.
+/// True if a call still waits: otherwise its thread's number may belong to another thread by now.
 pub fn waits(listener: impl AsFd, id: u64) -> bool {
     let fd = listener.as_fd().as_raw_fd();
     // SAFETY: the request reads one number.

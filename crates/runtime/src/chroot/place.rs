@@ -1,7 +1,7 @@
-//! What mounts do elsewhere: things put into the root for the time of a command, and taken out again.
+//! Mounts by renaming: files put into the root for the time of a command, and taken out again.
 //!
-//! What the image has at a place is moved aside, what belongs there for now is moved in, and afterwards both go back.
-//! All of it are renames on one file system. The folders around keep their times, so that the layer knows nothing of it.
+//! The image's file is moved aside, the mount's source is moved in, and afterwards both go back. All of it is done by
+//! renames on one file system. The folders around keep their times, so that the layer has no trace of it.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,9 +28,9 @@ pub struct Placer {
 /// A thing on its way into the root.
 struct Arrival {
     thing: OwnedFd,
-    /// Where it is now.
+    /// Its folder and name before.
     from: (OwnedFd, OsString),
-    /// Whether it goes back there.
+    /// True if it goes back there.
     returns: bool,
 }
 
@@ -40,7 +40,7 @@ struct Placed {
     name: OsString,
     /// The thing itself.
     thing: OwnedFd,
-    /// Where it came from; what has no home is removed.
+    /// Its folder and name before; without them it is removed.
     home: Option<(OwnedFd, OsString)>,
     /// The image's own, in `aside`.
     original: String,
@@ -56,7 +56,7 @@ impl Placer {
     pub fn folder(&mut self, mode: u32) -> rustix::io::Result<(OwnedFd, String)> {
         let name = self.name("new");
         mkdirat(&self.aside, &*name, Mode::from_raw_mode(mode))?;
-        // Whatever the umask made of it.
+        // The umask has taken bits away.
         rustix::fs::chmodat(&self.aside, &*name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         Ok((open_path(&self.aside, &name)?, name))
     }
@@ -139,7 +139,7 @@ impl Placer {
     /// Takes everything out again, the last first. Nothing may run in the root any more.
     fn take_out(&mut self) {
         while let Some(placed) = self.placed.pop() {
-            // What cannot be taken back has been removed by the command, together with where it was.
+            // A failure means that the command has removed it, together with its folder.
             let _ = self.take_one(&placed);
         }
     }
@@ -163,7 +163,7 @@ impl Placer {
         if statat(&placed.folder, &placed.name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
             && unlinkat(&placed.folder, &placed.name, AtFlags::empty()).is_err()
         {
-            // A folder: whoever gave us `aside` empties it.
+            // A folder: the owner of `aside` empties it.
             let trash = self.name("trash");
             renameat(&placed.folder, &placed.name, &self.aside, &*trash)?;
         }
@@ -179,8 +179,8 @@ impl Drop for Placer {
     }
 }
 
-/// The folder that a thing is in now, and its name there; none for what has been removed. Found by what it is: a name
-/// can be made by anybody.
+/// The folder that a thing is in now, and its name there; none for what has been removed. Found by device and
+/// inode, because any process can make a file of that name.
 fn find_again(thing: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, OsString)>> {
     let around = if file_type(thing)? == FileType::Directory {
         openat(thing, "..", FOLDER, Mode::empty())?

@@ -1,4 +1,4 @@
-//! Whether commands can run in a plain folder here.
+//! A trial of what commands in a plain folder need.
 
 use std::fs;
 use std::io::Read;
@@ -12,11 +12,11 @@ use rustix::thread::CapabilitySet;
 
 use super::notify::{self, Answer, Rules};
 use super::supervisor::{receive_file, send_file};
-use crate::probe::ChrootCapabilities;
+use crate::ladder::{ChrootCapabilities, Unavailable};
 use crate::sys::{self, Forked};
 use crate::wire::{Failure, FailureKind, Step};
 
-/// What only this file asks for.
+/// A path that only the probe's child opens.
 const QUESTION: &str = "/question";
 
 /// Tries what is needed in `directory`, which is empty.
@@ -49,9 +49,9 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
         && open(&null, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).is_ok();
     try_in_child(directory)?;
     let supervised = if notify::is_known_machine() {
-        try_supervising(directory).map_err(Failure::sentence)
+        try_supervising(directory).map_err(Failure::reason)
     } else {
-        Err("this type of machine is not known".into())
+        Err(Unavailable::new("this type of machine is not known"))
     };
     Ok(ChrootCapabilities { devices, supervised, landlock: super::landlock::version() })
 }

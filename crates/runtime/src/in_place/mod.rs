@@ -1,10 +1,11 @@
-//! A command in place: the container that kiln runs in lends its own `/`, as nothing else is allowed.
+//! A command in place: the container's root takes the place of the root of the container that kiln runs in. For
+//! containers in which neither namespaces nor chroot are allowed.
 //!
-//! What is in `/` is moved aside, what is in the container's root is moved there, and afterwards both go back. What is
-//! mounted somewhere stays, with the folders around it, and so do kiln's own root and binary. The folder aside has a
-//! journal, locked by this process: whoever finds one that nobody holds puts the container's files back.
+//! The files in `/` are moved aside, those of the container's root are moved there, and afterwards both go back. Mounts
+//! stay, with the folders around them, and so do kiln's own root and binary. The folder aside has a journal, locked by
+//! this process: a kiln that finds one without a lock puts the container's files back.
 //!
-//! What a shell needs leaves last and comes back first. On an overlay, a folder of a lower layer moves file by file, each
+//! The files that a shell needs leave last and come back first. On an overlay, a folder of a lower layer moves file by file, each
 //! of which the kernel copies; that is the first exchange, which stops at once when kiln is gone. The way back is by
 //! rename, because what was moved once is in the upper layer.
 
@@ -35,17 +36,12 @@ use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
 
 use self::moving::{Header, Mover, NEVER, Stop, is_folder, make_folder, need};
 
-/// Runs a container to its end. `state` is a folder for this alone, `kept` are paths that stay what they are.
-pub fn run(
-    orders: &RunOrders,
-    aside: &Path,
-    state: &Path,
-    kept: &[PathBuf],
-    outside: Outside<'_>,
-) -> Result<Report, Failure> {
+/// Runs a container to its end.
+pub fn run(orders: &RunOrders, outside: Outside<'_>) -> Result<Report, Failure> {
     let Outside { control, signals, null } = outside;
     let container = &orders.container;
     refuse(container)?;
+    let aside = orders.aside()?;
     sys::hide_from_others();
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut children = Children::adopt()?;
@@ -56,7 +52,7 @@ pub fn run(
     let placer = placer?;
     // A signal that ends this process would leave the container without its files.
     sys::block_signals().step(|| "keep signals off".into())?;
-    let exchange = Exchange::begin(directory, state, kept, &|| has_hung_up(control))?;
+    let exchange = Exchange::begin(directory, orders, &|| has_hung_up(control))?;
     match sys::fork(None).step(|| "fork the container's first process".into())? {
         Forked::Child => {
             signals.restore();
@@ -91,8 +87,8 @@ fn has_hung_up(control: &UnixStream) -> bool {
     matches!(poll(&mut ready, Some(&now)), Ok(count) if count > 0)
 }
 
-/// How far an exchange has come. What stands in the shared folders is the container's own in the first and the last of
-/// these, and the image's in the second: so in those two only what is aside may be moved.
+/// The progress of an exchange. In the first and the last phase the shared folders hold the container's own files, in the
+/// second the image's: a recovery may remove them in the second alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// The container's own files go aside.
@@ -111,7 +107,7 @@ struct Journal {
     shared: Vec<PathBuf>,
     /// Their owners, modes and times in the container, in the same order.
     headers: Vec<Header>,
-    /// What stays, and is nobody's to move, below the top.
+    /// The paths that are never moved, below the top.
     fixed: BTreeSet<PathBuf>,
 }
 
@@ -120,19 +116,15 @@ struct Exchange {
     /// `/`.
     top: PathBuf,
     root: PathBuf,
-    /// Where the container's own files, the journal and its lock are.
+    /// The folder of the container's own files, the journal and its lock.
     state: PathBuf,
     journal: Journal,
     _lock: File,
 }
 
 impl Exchange {
-    fn begin(
-        root: &Path,
-        state: &Path,
-        kept: &[PathBuf],
-        stop: Stop<'_>,
-    ) -> Result<Exchange, Failure> {
+    fn begin(root: &Path, orders: &RunOrders, stop: Stop<'_>) -> Result<Exchange, Failure> {
+        let state: &Path = &orders.in_place;
         let failed = |what: &str, error: &io::Error| {
             Failure::new(
                 FailureKind::Step,
@@ -140,7 +132,7 @@ impl Exchange {
                 Errno::from_io_error(error).unwrap_or(Errno::IO),
             )
         };
-        let fixed = fixed(kept).map_err(|error| failed("read what is mounted", &error))?;
+        let fixed = fixed(&orders.kept).map_err(|error| failed("read what is mounted", &error))?;
         Exchange::begin_at((Path::new("/"), root, state), fixed, stop).map_err(|error| {
             failed(
                 "exchange the container's files (is kiln's root on the container's own disk, and no other kiln \
@@ -172,7 +164,7 @@ impl Exchange {
         match begun {
             Ok(()) => Ok(exchange),
             Err(error) => {
-                // What cannot be put back now is put back by the next kiln.
+                // The next kiln puts back the rest.
                 let _ = put_back(&exchange.journal, &exchange.top, &exchange.state, &exchange.root);
                 Err(error)
             }
@@ -204,7 +196,7 @@ impl Exchange {
             let header = Header::of(&there)?;
             for entry in fs::read_dir(&there)? {
                 let name = entry?.file_name();
-                // What is fixed hides what the root has there.
+                // A fixed path hides the root's file of that name.
                 if here.join(&name).symlink_metadata().is_err() {
                     mover.move_entry(&there.join(&name), &here.join(&name))?;
                 }
@@ -331,7 +323,7 @@ fn bring_back(journal: &Journal, top: &Path, state: &Path) -> io::Result<()> {
 
 /// The container's own files, in the state's folder.
 const OWN: &str = "own";
-/// How far the exchange has come, in the state's folder; none when all is in its place.
+/// The journal's name in the state's folder; without the file, everything is in its place.
 const JOURNAL: &str = "journal";
 
 /// Puts a container's own files back that a killed process has left aside in `state`; what stands in their place is
@@ -360,7 +352,7 @@ fn recover_locked(top: &Path, state: &Path) -> io::Result<()> {
     let trash = state.join("trash");
     fs::create_dir_all(&trash)?;
     let result = put_back(&journal, top, state, &trash);
-    // Nobody looks after a process whose program has just gone there.
+    // A process whose program is in the trash has lost its supervisor.
     strays::end(Sign::Program, &trash);
     result?;
     fs::remove_dir_all(&trash)
@@ -373,7 +365,7 @@ fn lock(state: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Whether a folder is on the mount that is `/`: only then can files be moved between the two.
+/// True if a folder is on the mount that is `/`: only then can files be moved between the two.
 pub fn is_on_root(folder: &Path) -> rustix::io::Result<bool> {
     let mount = |path: &Path| {
         let found = rustix::fs::statx(CWD, path, AtFlags::empty(), rustix::fs::StatxFlags::MNT_ID)?;

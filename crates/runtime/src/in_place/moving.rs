@@ -13,7 +13,7 @@ pub fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
-/// How soon a shell needs what is at a path below the top: the least comes first.
+/// The rank of a path below the top by how soon a shell needs it: the lowest first.
 pub fn need(path: &Path) -> usize {
     const ORDER: [&str; 5] = ["lib", "lib64", "bin", "sbin", "etc"];
     let mut names = path.iter().map(|name| name.to_string_lossy());
@@ -92,7 +92,7 @@ impl Mover<'_> {
     }
 }
 
-/// Makes a folder that may be there, with those around it: nobody else's to enter, until it is given a header.
+/// Makes a folder that may be there, with those around it: closed to other users until it is given a header.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     match is_folder(path) {

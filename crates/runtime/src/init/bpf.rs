@@ -11,24 +11,24 @@ pub const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 /// Ends with an answer.
 pub const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// Where in `seccomp_data` the call's number is.
+/// Offset of the call's number in `seccomp_data`.
 pub const CALL: u32 = 0;
-/// Where the kind of machine is.
+/// Offset of the kind of machine.
 pub const MACHINE: u32 = 4;
-/// Where the arguments begin; each has eight bytes, its lower half first on the machines that are known here.
+/// Offset of the arguments; each has eight bytes, its lower half first on the machines that are known here.
 pub const ARGUMENTS: u32 = 16;
 
-/// What the kernel calls this machine.
+/// The kernel's number of this machine.
 #[cfg(target_arch = "x86_64")]
 pub const AUDIT_ARCH: u32 = 0xC000_003E;
-/// What the kernel calls this machine.
+/// The kernel's number of this machine.
 #[cfg(target_arch = "aarch64")]
 pub const AUDIT_ARCH: u32 = 0xC000_00B7;
 
-/// What the kernel calls this machine when it runs 32-bit programs.
+/// The kernel's number of this machine when it runs 32-bit programs.
 #[cfg(target_arch = "x86_64")]
 pub const COMPAT_MACHINE: u32 = 0x4000_0003;
-/// What the kernel calls this machine when it runs 32-bit programs.
+/// The kernel's number of this machine when it runs 32-bit programs.
 #[cfg(target_arch = "aarch64")]
 pub const COMPAT_MACHINE: u32 = 0x4000_0028;
 /// `chroot` of 32-bit programs, on x86 and ARM alike.
@@ -39,7 +39,7 @@ pub const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// What the kernel would answer to a call.
+/// The kernel's answer to a call, by interpreting the program.
 #[cfg(test)]
 pub fn decide(steps: &[libc::sock_filter], machine: u32, call: u32, argument: u32) -> u32 {
     let (mut at, mut loaded) = (0, 0);

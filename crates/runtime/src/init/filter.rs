@@ -1,6 +1,6 @@
 //! System calls that a command in the sandbox does not get, as in Docker and BuildKit: those that reach what is not
 //! kept apart (keys, performance counters, io_uring), and those that make new namespaces, in which a user has rights
-//! that he has nowhere else. What capabilities forbid anyhow is named where it has had holes.
+//! that he has not outside. What capabilities forbid anyhow is named where it has had holes.
 
 use rustix::io::Errno;
 
@@ -67,7 +67,7 @@ const REFUSED_IN_FOLDER: &[i64] =
     &[libc::SYS_kcmp, libc::SYS_pidfd_getfd, libc::SYS_process_madvise];
 
 /// Refused where no supervisor decides about each call: a root user who changes his root can leave the first one, and
-/// who traces a process of the job is outside.
+/// a process that traces one of the job's is outside.
 const REFUSED_UNSUPERVISED: &[i64] =
     &[libc::SYS_chroot, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_ptrace];
 
@@ -110,7 +110,7 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-/// How a command is kept apart.
+/// The isolation of a command, as far as filters depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apart {
     /// In namespaces of its own.
@@ -191,7 +191,7 @@ fn program(apart: Apart) -> Vec<libc::sock_filter> {
     steps
 }
 
-/// What is done with the calls of a kind of machine, whose number is loaded; it is loaded again for the next kind.
+/// Adds the handling of one kind of machine. The machine's number is loaded before and, for the next kind, afterwards.
 fn add_table(
     steps: &mut Vec<libc::sock_filter>,
     (table, apart): (&Table, Apart),

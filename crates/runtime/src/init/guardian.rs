@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use super::outside::let_go_of_output;
 use super::processes::Children;
 use crate::in_place;
+use crate::ladder::Isolation;
 use crate::sys::{self, Forked};
-use crate::wire::{Failure, RunOrders, Step, Way};
+use crate::wire::{Failure, RunOrders, Step};
 
 /// Leaves the caller's process behind as the guardian; its child goes on as the init process.
 ///
@@ -34,9 +35,9 @@ fn guard(run: &RunOrders, pid: i32, children: &mut Children) -> i32 {
     let _ = sys::block_signals();
     let status = children.wait_for(pid).ok().flatten();
     children.end_all();
-    if let Way::InPlace { state, .. } = &run.way {
+    if run.isolation == Isolation::InPlace {
         // The next kiln does it where this one cannot.
-        let _ = in_place::recover(state);
+        let _ = in_place::recover(&run.in_place);
     }
     i32::from(status != Some(0))
 }

@@ -34,7 +34,7 @@ pub const MASKED: [&str; 11] = [
     "/proc/scsi",
 ];
 
-/// What of the machine's own is nobody's business.
+/// True for a name in `/proc` that no container sees.
 pub fn is_masked(name_in_proc: &[u8]) -> bool {
     MASKED.iter().any(|masked| {
         masked.strip_prefix("/proc/").is_some_and(|name| name.as_bytes() == name_in_proc)

@@ -22,8 +22,9 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use self::outside::Outside;
+use crate::ladder::Isolation;
 use crate::sys::{self, SignalFd};
-use crate::wire::{Failure, FailureKind, Orders, Report, Step, Way, read_orders, tell};
+use crate::wire::{Failure, FailureKind, Orders, Report, Step, read_orders, tell};
 use crate::{chroot, in_place, namespaces};
 
 /// The name under which kiln's binary is a container's init process.
@@ -31,10 +32,10 @@ pub(crate) const INIT_NAME: &str = "kiln-init";
 
 /// Call this first thing in `main`: in a container's init process it does its work and does not return.
 ///
-/// Whoever starts the binary under that name by hand gets a process that waits for orders on its standard input.
+/// Started by hand under that name, the binary is a process that waits for orders on its standard input.
 pub fn init_if_asked() {
     if std::env::args_os().next().is_some_and(|name| name == INIT_NAME) {
-        // What kiln is to know has been told; the status is for a log of processes at most.
+        // kiln has its report by now; the status only serves a log of processes.
         let code = i32::from(supervise().is_err());
         std::process::exit(code);
     }
@@ -66,7 +67,7 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
     rustix::process::setsid().step(|| "start a session".into())?;
     sys::reset_signals();
     if let Orders::Run(run) = &orders
-        && !matches!(run.way, Way::Namespaces)
+        && !run.isolation.has_mounts()
     {
         guardian::stand_behind(run, &null)?;
     }
@@ -74,13 +75,13 @@ fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
         SignalFd::new(&[libc::SIGCHLD]).step(|| "watch for the container's end".into())?;
     match &orders {
         Orders::Run(run) => {
-            if let Way::Chroot { aside, supervised } = &run.way {
-                let outside = Outside { control, signals: &signals, null: &null };
-                return chroot::run(run, aside, *supervised, outside);
-            }
-            if let Way::InPlace { aside, state, kept } = &run.way {
-                let outside = Outside { control, signals: &signals, null: &null };
-                return in_place::run(run, aside, state, kept, outside);
+            let outside = Outside { control, signals: &signals, null: &null };
+            match &run.isolation {
+                Isolation::Chroot(found) => {
+                    return chroot::run(run, found.supervised.is_ok(), outside);
+                }
+                Isolation::InPlace => return in_place::run(run, outside),
+                Isolation::Namespaces { .. } => {}
             }
         }
         Orders::ProbeChroot(directory) => {

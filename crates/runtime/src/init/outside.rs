@@ -1,4 +1,4 @@
-//! What joins a container's init process to the rest of the machine.
+//! The init process's ends towards the rest of the machine.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use crate::sys::SignalFd;
 use crate::wire::{Failure, Step};
 
-/// What the init process has to do with but the container.
+/// The init process's handles besides the container.
 pub struct Outside<'a> {
     /// kiln.
     pub control: &'a mut UnixStream,

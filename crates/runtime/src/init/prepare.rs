@@ -17,10 +17,10 @@ use crate::wire::{Failure, FailureKind, Step};
 /// Largest `/etc/passwd` or `/etc/group` that is read, as in BuildKit.
 const LARGEST_TABLE: u64 = 10 << 20;
 
-/// What the pid 1 returns when it became the command: nothing.
+/// The result of becoming the command: there is none.
 pub type Never = Infallible;
 
-/// Who executes what.
+/// The command with its user.
 pub struct Prepared {
     identity: Identity,
     command: Command,
@@ -51,7 +51,7 @@ pub fn become_and_execute(
     enter_cwd(&container.cwd)?;
     privileges::set_limits(&container.ulimits)?;
     for fd in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        // So that another user than root can open /dev/stdout and /dev/stderr, which are pipes of ours.
+        // Otherwise only root could open /dev/stdout and /dev/stderr, which are pipes of ours.
         let _ = rustix::fs::fchown(fd, Some(rustix::process::Uid::from_raw(identity.uid)), None);
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));

@@ -1,4 +1,4 @@
-//! What the command may do: resource limits, capabilities, user and groups.
+//! The rights of the command: resource limits, capabilities, user and groups.
 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -9,7 +9,7 @@ use crate::identity::Identity;
 use crate::sys;
 use crate::wire::{Failure, FailureKind, Step};
 
-/// What Docker and BuildKit let a container's root user do.
+/// The capabilities that Docker and BuildKit give a container's root user.
 const SANDBOX: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -60,7 +60,7 @@ pub fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why becoming somebody fails in a user namespace, and what helps.
+/// A hint for a change of user that fails in a user namespace.
 const UNMAPPED: &str = " (a user namespace has other ids than root's where /etc/subuid and /etc/subgid grant them, and \
      newuidmap and newgidmap are installed)";
 

@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use crate::sys;
 use crate::wire::{Failure, Step};
 
-/// All processes that this one has started and that are left of those; whoever loses its parent becomes a child of
-/// this one.
+/// All processes that this one has started and that are left of those; an orphan among them becomes a child of this
+/// process.
 pub struct Children(());
 
 impl Children {
@@ -17,7 +17,7 @@ impl Children {
         Ok(Children(()))
     }
 
-    /// Buries those that have ended; how `pid` did, if it was among them.
+    /// Reaps those that have ended. Returns the wait status of `pid`, if it was among them.
     pub fn ended(&mut self, pid: i32) -> rustix::io::Result<Option<i32>> {
         let mut found = None;
         loop {
@@ -48,7 +48,7 @@ impl Children {
             for pid in descendants(own) {
                 sys::kill(pid, libc::SIGKILL);
             }
-            // Whoever is born meanwhile is a child of this process once its parent is gone.
+            // A process that is born meanwhile becomes a child of this one once its parent is gone.
             match sys::wait_for_any(true) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
@@ -83,9 +83,9 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// Whether a process comes of `init`.
+/// True if a process descends from `init`.
 pub fn descends_from(init: i32, mut pid: i32) -> bool {
-    // Nobody has so many ancestors; the chain may change while it is followed.
+    // A bound, because the chain may change while it is followed.
     for _ in 0..1024 {
         match parent_of(pid) {
             Some(parent) if parent == init => return true,

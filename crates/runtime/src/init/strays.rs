@@ -1,4 +1,4 @@
-//! Processes of a command that nobody is left to look after, where no process namespace ends them.
+//! Processes that a command has left without a supervisor, where no process namespace ends them.
 
 use std::fs;
 use std::path::Path;

@@ -32,7 +32,7 @@ pub struct Root {
 /// Tells whether two files are on one mount: its id, or the device before kernel 5.8.
 type MountId = (u64, u32, u32);
 
-/// What to do about a path that is not there.
+/// The treatment of a path that does not exist.
 #[derive(Clone, Copy)]
 pub enum Missing {
     /// Say so.
@@ -62,7 +62,7 @@ impl Place {
         }
     }
 
-    /// Whether it is a folder.
+    /// True if it is a folder.
     pub fn is_directory(&self) -> rustix::io::Result<bool> {
         Ok(file_type(&self.file)? == FileType::Directory)
     }
@@ -78,7 +78,8 @@ pub fn file_type(fd: impl AsFd) -> rustix::io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-/// Opens what is to be mounted as a path: a file, folder or socket. A link in its place is somebody else's work.
+/// Opens what is to be mounted as a path: a file, folder or socket. A link in its place is refused,
+/// because another user may have put it there.
 pub fn open_source(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     let source = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match file_type(&source)? {
@@ -137,7 +138,7 @@ impl Root {
         &self.fd
     }
 
-    /// What [`Missing::Directory`] and [`Missing::File`] have made in the tree's own mount, parents first.
+    /// The mount points that [`Missing::Directory`] and [`Missing::File`] have made in the tree's own mount, parents first.
     pub fn take_stubs(&mut self) -> Vec<String> {
         std::mem::take(&mut self.stubs)
     }
@@ -199,8 +200,8 @@ impl Root {
     }
 }
 
-/// Makes the folders of a path below `top`, as far as they are missing, for this process's user. Links lead nowhere out of
-/// `top`, also while somebody changes it.
+/// Makes the folders of a path below `top`, as far as they are missing, for this process's user. No link leads out of
+/// `top`, also while another process changes it.
 ///
 /// # Errors
 /// If `top` is no folder itself, or something on the way is none.
@@ -238,7 +239,7 @@ fn make(
         let made = open_path(folder, name)?;
         rustix::fs::chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
         if file_type(&made)? == FileType::Directory {
-            // Whatever the umask made of it.
+            // The umask has taken bits away.
             let mode = Mode::from_raw_mode(0o755);
             rustix::fs::chmodat(CWD, fd_path(&made), mode, AtFlags::empty())?;
         }
@@ -281,7 +282,7 @@ mod tests {
             make_folders(&top, path).unwrap();
             assert!(fs::read_dir(&outer).unwrap().next().is_none(), "{path}");
         }
-        // Where the links lead inside.
+        // The links lead to paths inside.
         let inside = top.join(outer.strip_prefix("/").unwrap()).join("x");
         for made in [&top.join("a/b/c"), &inside, &top.join("outer/x"), &top.join("t")] {
             assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o755, "{made:?}");

@@ -25,8 +25,8 @@ pub fn fill_dev(root: &mut Root, surroundings: &Surroundings) -> Result<(), Fail
     let dev =
         root.find("/dev", Missing::Directory).step(|| "open the container's `/dev`".into())?;
     for (name, major, minor) in DEVICES {
-        // Where device files do not work, and in a user namespace, the host's are bound. Elsewhere they are made, so
-        // that a RUN can remove and replace them.
+        // Device files are made, so that a RUN can remove and replace them; the host's are bound in a user namespace and
+        // wherever made ones do not work.
         let made = if surroundings.without_devices() {
             Err(Errno::PERM)
         } else {
@@ -49,7 +49,7 @@ pub fn fill_dev(root: &mut Root, surroundings: &Surroundings) -> Result<(), Fail
             result => result.step(|| "link `/dev/core`".into())?,
         }
     }
-    if !surroundings.sandbox && crate::standing::in_initial_user_namespace() {
+    if !surroundings.sandbox && crate::privilege::in_initial_user_namespace() {
         fill_insecure(&dev.file)?;
     }
     Ok(())

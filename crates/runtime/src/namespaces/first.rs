@@ -32,7 +32,7 @@ pub fn become_command(orders: &RunOrders, control: &mut UnixStream) -> Result<Ne
     })?;
     pivot(root)?;
     if container.security == Security::Sandbox {
-        // While this process may: a filter of somebody without rights would keep programs from gaining any.
+        // Before the rights are given up: a filter set without them needs `no_new_privs`, which breaks set-user-id programs.
         filter::take_calls(filter::Apart::Namespaces)
             .step(|| "take system calls from the command".into())?;
     }

@@ -22,20 +22,20 @@ use crate::wire::{Failure, FailureKind, RunOrders, Step};
 const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// What is known about the place where the mounting is done.
+/// The facts that mounting depends on.
 pub struct Surroundings {
     /// A folder in memory, gone with the mount namespace.
     pub scratch: String,
-    /// Whether the container is confined.
+    /// True if the container is confined.
     pub sandbox: bool,
-    /// Whether a cgroup keeps the container from the host's devices.
+    /// True if a cgroup keeps the container from the host's devices.
     pub guarded: bool,
-    /// Whether `/sys/fs/cgroup` is cgroup v2 and the container has its own view of it.
+    /// True if `/sys/fs/cgroup` is cgroup v2 and the container has its own view of it.
     pub unified_cgroups: bool,
 }
 
 impl Surroundings {
-    /// Whether device files must not work in what the container can write to: its root user can make any.
+    /// True if device files must not work in folders that the container can write to: its root user can make any.
     pub fn without_devices(&self) -> bool {
         self.sandbox && !self.guarded
     }
@@ -45,7 +45,7 @@ impl Surroundings {
     }
 }
 
-/// Whether the host's `/sys/fs/cgroup` is cgroup v2 alone.
+/// True if the host's `/sys/fs/cgroup` is cgroup v2 alone.
 pub fn unified_cgroups() -> bool {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
     rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC)
@@ -87,7 +87,7 @@ pub fn mount_all(
     .collect();
     for wanted in &orders.container.mounts {
         let target = clean(&wanted.target);
-        // As BuildKit: a mount with the target of an earlier one takes its place.
+        // In BuildKit too, a mount with the target of an earlier one takes its place.
         match list.iter_mut().find(|(known, _)| *known == target) {
             Some(known) => known.1 = What::Wanted(wanted),
             None => list.push((target, What::Wanted(wanted))),

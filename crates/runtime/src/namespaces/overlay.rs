@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, mount};
 use crate::container::{MOST_LOWERS, Overlay};
 use crate::wire::{Failure, FailureKind, Step};
 
-/// What is put under the layers.
+/// The folders under the layers.
 #[derive(Clone, Copy)]
 pub struct Under<'a> {
     /// An empty folder, for overlays with less layers than the kernel wants.

@@ -1,4 +1,4 @@
-//! What a container in namespaces can have on this machine.
+//! A trial of what a container in namespaces needs.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use super::first::private_scratch;
 use super::overlay::{Under, mount_overlay};
 use crate::container::{Overlay, Writable};
 use crate::init::prepare::die_with_parent;
-use crate::probe::Capabilities;
+use crate::ladder::NamespaceCapabilities;
 use crate::sys;
 use crate::wire::{Failure, Step};
 
 /// Tries what a container needs. `directory` holds `lower`, `upper` and `work`.
-pub fn probe(directory: &Path, scratch: &Path) -> Result<Capabilities, Failure> {
+pub fn probe(directory: &Path, scratch: &Path) -> Result<NamespaceCapabilities, Failure> {
     die_with_parent()?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)
         .step(|| "make mount, host name and ipc namespaces".into())?;
@@ -35,7 +35,8 @@ pub fn probe(directory: &Path, scratch: &Path) -> Result<Capabilities, Failure> 
             Under { empty: Path::new("/"), stubs: None },
             false,
         )?;
-        // What tells the two kinds apart: in a user namespace the first mounts too, but cannot mark a folder opaque.
+        // A mount alone proves nothing: in a user namespace an overlay without `userxattr` mounts too, but cannot mark a
+        // folder opaque.
         std::fs::rename("tree/folder", "tree/moved")
             .or_else(|error| {
                 if error.kind() == std::io::ErrorKind::CrossesDevices { Ok(()) } else { Err(error) }
@@ -45,15 +46,15 @@ pub fn probe(directory: &Path, scratch: &Path) -> Result<Capabilities, Failure> 
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .step(|| "replace a folder in an overlay".into())
     };
-    let user_namespace = !crate::standing::in_initial_user_namespace();
-    let overlay = attempt("overlay", user_namespace).map_err(Failure::sentence);
+    let user_namespace = !crate::privilege::in_initial_user_namespace();
+    let overlay = attempt("overlay", user_namespace).map_err(Failure::reason);
 
     let fresh = |kind: &str| {
         let place = format!("{scratch}/{kind}");
         std::fs::create_dir(&place).is_ok()
             && mount(kind, &place, kind, MountFlags::empty(), None).is_ok()
     };
-    Ok(Capabilities {
+    Ok(NamespaceCapabilities {
         userxattr: user_namespace,
         overlay,
         fresh_proc: fresh("proc"),

@@ -64,8 +64,9 @@ impl Fixture {
             }
         }
         let state_dir = folder.path().join("state");
+        let init_exe = "/proc/self/exe".into();
         let runtime =
-            Runtime::new(RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir }).unwrap();
+            Runtime::new(RuntimeOptions { init_exe, state_dir, kept: Vec::new() }).unwrap();
         Fixture { runtime, userxattr, single, base, folder, count: AtomicU32::new(0) }
     }
 

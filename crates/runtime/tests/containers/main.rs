@@ -14,9 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use fixture::Fixture;
-use runtime::{
-    IdMapping, IdRange, Isolation, Standing, become_namespace_root, init_if_asked, standing,
-};
+use runtime::{IdMapping, IdRange, Privilege, init_if_asked, reexec_in_userns};
 
 /// Makes this process the second pass.
 const AS_USER: &str = "--as-user";
@@ -45,14 +43,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let [HOLD, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        let namespace = matches!(standing(), Standing::NamespaceRoot { .. });
+        let namespace = matches!(Privilege::of_process(), Privilege::NamespaceRoot { .. });
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         executor.block_on(cases::lifetime::hold(&Fixture::new(namespace, true), folder.into()));
         return ExitCode::SUCCESS;
     }
     if args.iter().any(|arg| arg == AS_USER) {
-        return match become_namespace_root(std::env::args_os()) {
-            Standing::User { reason } => skip_all("user namespace", &reason),
+        return match reexec_in_userns(std::env::args_os()) {
+            Privilege::User { refused } => skip_all("user namespace", &format!("{refused:?}")),
             now => run_all(&now, &args),
         };
     }
@@ -60,9 +58,9 @@ fn main() -> ExitCode {
         confine();
         return run_cases("confined root", cases::IN_FOLDERS, &args, &Fixture::new(false, false));
     }
-    match standing() {
-        Standing::User { reason } => {
-            skip_all("root", &reason);
+    match Privilege::of_process() {
+        Privilege::User { .. } => {
+            skip_all("root", "not root, or without CAP_SYS_ADMIN");
             again_as_user(None)
         }
         now => {
@@ -147,23 +145,23 @@ fn again_as_user(user: Option<u32>) -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_all(now: &Standing, args: &[String]) -> ExitCode {
+fn run_all(now: &Privilege, args: &[String]) -> ExitCode {
     let ids = match now {
-        Standing::NamespaceRoot { ids } => ids.clone(),
+        Privilege::NamespaceRoot { ids } => ids.clone(),
         _ => {
             let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
             IdMapping { uids: all.clone(), gids: all }
         }
     };
-    let userxattr = matches!(now, Standing::NamespaceRoot { .. });
+    let userxattr = matches!(now, Privilege::NamespaceRoot { .. });
     let what = if userxattr { "namespace root" } else { "root" };
     let fixture = Fixture::new(userxattr, ids.is_single());
-    match fixture.runtime.probe() {
-        Ok(Isolation::Namespaces { capabilities, .. }) => {
+    match fixture.runtime.probe_namespaces() {
+        Ok(Ok(capabilities)) => {
             println!("{what}: {capabilities:?}");
             assert_eq!(capabilities.userxattr, userxattr);
         }
-        Ok(other) => return skip_all(what, &format!("{other:?}")),
+        Ok(Err(reason)) => return skip_all(what, &reason.to_string()),
         Err(error) => panic!("probe: {error}"),
     }
     if !std::path::Path::new(fixture::BUSYBOX).exists() {

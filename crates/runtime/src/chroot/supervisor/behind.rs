@@ -1,4 +1,4 @@
-//! Deciding by what a file is, and never by what it is called, whether who is supervised may have it.
+//! The decision if a supervised process may have a file, by its device and inode and never by its name.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::lead::Link;
 use crate::init::kernel_files::DEVICES;
 use crate::init::walk::fd_path;
 
-/// Whose a file is.
+/// The owner of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The root's, or nobody's: a pipe, a socket, memory.
+    /// The root's, or a file without a file system: a pipe, a socket, memory.
     Root,
     /// The kernel's, for all processes.
     Kernel,
@@ -74,7 +74,7 @@ impl Supervisor {
         if is_inside { Ok(Owner::Root) } else { Err(Errno::NOENT) }
     }
 
-    /// Whether the way up from a folder leads to the root.
+    /// True if the way up from a folder leads to the root.
     fn is_folder_inside(&self, folder: &OwnedFd) -> rustix::io::Result<bool> {
         let mut folder = openat(folder, ".", UP, Mode::empty())?;
         for _ in 0..DEEPEST {
@@ -90,7 +90,7 @@ impl Supervisor {
         Ok(false)
     }
 
-    /// Whether a file can be found in the root. Its path only says where to look.
+    /// True if a file can be found in the root. Its path is only a hint.
     fn has_name_inside(&self, file: &OwnedFd, found: &Stat) -> bool {
         let Ok(path) = readlinkat(CWD, fd_path(file), Vec::new()) else { return false };
         let Some(inside) = self.inside(path.as_bytes()) else { return false };
@@ -99,7 +99,7 @@ impl Supervisor {
         named.is_ok_and(|named| (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino))
     }
 
-    /// Whether a path is that of a terminal which somebody else has made.
+    /// True if a path is that of a terminal which no supervised process has made.
     pub(super) fn is_others_terminal(&self, path: &[u8]) -> bool {
         let Some(name) = path.strip_prefix(b"/dev/pts/") else { return false };
         let number = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
@@ -109,14 +109,14 @@ impl Supervisor {
 
 const UP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Whether two descriptors are of one file.
+/// True if two descriptors are of one file.
 pub(super) fn is_same(one: &OwnedFd, other: &OwnedFd) -> rustix::io::Result<bool> {
     let (one, other) = (fstat(one)?, fstat(other)?);
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Whether a file without a name in the root was opened by who has it: nobody here can open anything that is elsewhere,
-/// and a path descriptor is not an opened file.
+/// True if a file without a name in the root was opened by its holder: no process here can open a file outside, and a
+/// path descriptor is not an opened file.
 fn was_opened(link: &Link) -> bool {
     link.is_program || link.how.as_deref().is_some_and(|how| is_open(how) == Some(true))
 }
@@ -128,7 +128,7 @@ fn is_open(how: &Path) -> Option<bool> {
     Some(!OFlags::from_bits_retain(flags).contains(OFlags::PATH))
 }
 
-/// Whether a file is one of the devices that every container has: the same, whoever has made it.
+/// True for a device that every container has: the same by number, in any device file.
 fn is_usual_device(found: &Stat) -> bool {
     let device = (major(found.st_rdev), minor(found.st_rdev));
     FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice

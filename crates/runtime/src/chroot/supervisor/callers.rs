@@ -26,13 +26,13 @@ use crate::sys::FileRights;
 /// The longest path of a system call, with its zero.
 pub const LONGEST_PATH: usize = 4096;
 
-/// So many threads' memories are kept open.
+/// Limit of memories that are kept open.
 const MOST_MEMORIES: usize = 512;
 
 /// Longest value of an extended attribute, and longest list of their names.
 pub const LARGEST_ATTRIBUTE: usize = 65536;
 
-/// Whose rights a process has.
+/// The ids by which a process may access files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rights {
     pub uid: u32,
@@ -40,12 +40,12 @@ pub struct Rights {
     pub groups: Vec<u32>,
 }
 
-/// What `/proc/TID/status` says of a thread.
+/// A thread, as `/proc/TID/status` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Its process.
     pub process: i32,
-    /// What its new files do not get.
+    /// The bits that its new files do not get.
     pub umask: u32,
     pub rights: Rights,
 }
@@ -81,14 +81,14 @@ impl Caller {
 #[derive(Default)]
 pub struct Callers {
     memories: HashMap<i32, Memory>,
-    /// Whose rights opened something last.
+    /// The user and group that could open something last.
     last: Option<(u32, u32)>,
 }
 
 /// A thread's memory. It stays open when the thread changes its user, which hides it from then on.
 struct Memory {
     file: File,
-    /// Where something was read.
+    /// An address that could be read.
     address: u64,
 }
 
@@ -154,7 +154,7 @@ impl Callers {
         parent.ok_or(Errno::ACCESS)?.file.read_at(bytes, address).map_err(|_| Errno::FAULT)
     }
 
-    /// So many bytes of a thread's memory.
+    /// `size` bytes of a thread's memory.
     pub fn read_all(&mut self, tid: i32, address: u64, size: u64) -> rustix::io::Result<Vec<u8>> {
         let size = usize::try_from(size).ok().filter(|size| *size <= LARGEST_ATTRIBUTE);
         let mut bytes = vec![0; size.ok_or(Errno::TOOBIG)?];
@@ -186,7 +186,7 @@ impl Callers {
         self.open_for(tid, path.as_ref(), OFlags::RDWR).map(File::from)
     }
 
-    /// Where a thread's descriptor, or with none its working directory, leads, as this process sees it.
+    /// The path of a thread's descriptor, or with none of its working directory, as this process sees it.
     pub fn folder(&mut self, tid: i32, fd: Option<i32>) -> rustix::io::Result<Vec<u8>> {
         let path = match fd {
             Some(fd) => format!("/proc/{tid}/fd/{fd}"),
@@ -228,7 +228,7 @@ impl Callers {
 }
 
 impl Memory {
-    /// Whether the program still runs.
+    /// True while the program runs.
     fn is_alive(&self) -> bool {
         self.file.read_at(&mut [0], self.address).is_ok_and(|count| count > 0)
     }

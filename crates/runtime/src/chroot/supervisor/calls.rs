@@ -1,4 +1,4 @@
-//! Which system calls are looked at, and what they want.
+//! The system calls that are looked at, and their arguments.
 
 use rustix::fs::OFlags;
 
@@ -70,7 +70,7 @@ pub(super) fn reached(call: i64, args: &[u64; 6]) -> Option<i32> {
 /// The same number on all machines (kernel 6.6).
 const FCHMODAT2: i64 = 452;
 
-/// What a call wants.
+/// The request of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Open {
@@ -148,7 +148,7 @@ pub(super) enum Wish {
 }
 
 impl Wish {
-    /// Whether a link at the path's end counts.
+    /// True if a link at the path's end is followed.
     pub(super) fn follows(self) -> bool {
         match self {
             Wish::Open { flags, .. } => !flags.contains(OFlags::NOFOLLOW),
@@ -185,7 +185,7 @@ impl Wish {
         self
     }
 
-    /// Whether it changes something at the path.
+    /// True if it changes something at the path.
     pub(super) fn writes(self) -> bool {
         match self {
             Wish::Open { flags, .. } => {
@@ -213,9 +213,9 @@ impl Wish {
 /// A call that names a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Call {
-    /// What a relative path is relative to; none is the working directory.
+    /// The descriptor that a relative path begins at; none is the working directory.
     pub(super) folder: Option<i32>,
-    /// Where the path is in memory.
+    /// The address of the path in memory.
     pub(super) path: u64,
     pub(super) wish: Wish,
 }

@@ -19,17 +19,17 @@ use super::stand_in::make_folders;
 use super::{Given, Supervisor, go_on};
 use crate::init::walk::{fd_path, file_type};
 
-/// How long a program may take from its call to the kernel's reading of the link. Only waited for where another one is
-/// wanted meanwhile.
+/// The longest time between a program's call and the kernel's reading of the link. Only waited for if another program
+/// is wanted meanwhile.
 const EXECUTION: Duration = Duration::from_millis(200);
 
 /// A program that was executed by a link in `/proc`.
 pub(super) struct Executed {
     tid: i32,
     rights: Rights,
-    /// What tells its program from the next one.
+    /// The state before, by which the start of the next program is seen.
     before: Option<String>,
-    /// The link, below `/proc`, and where it leads; nowhere if it is a copy.
+    /// The link, below `/proc`, and where it leads; none if it is a copy.
     link: Vec<u8>,
     target: Option<Vec<u8>>,
     when: Instant,
@@ -83,7 +83,7 @@ impl Supervisor {
         go_on()
     }
 
-    /// Whether a path of the root is this file: it may have been removed, or never have had a name.
+    /// True if a path of the root is this file: it may have been removed, or never have had a name.
     fn leads_to(&self, path: &[u8], file: &OwnedFd) -> bool {
         let named = self.open_inside(path, OFlags::PATH | OFlags::CLOEXEC, 0);
         match (named.and_then(fstat), fstat(file)) {
@@ -129,8 +129,8 @@ impl Supervisor {
     }
 }
 
-/// What of `/proc/TID/stat` changes when a thread executes another program: where its stack begins, which only those
-/// see who may look into it, and what it is called.
+/// The part of `/proc/TID/stat` that changes when a thread executes another program: the start of its stack, which is
+/// shown to those who may trace it, and its name.
 fn program_of(tid: i32) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
     let (name, fields) = text.rsplit_once(") ")?;

@@ -20,7 +20,7 @@ pub(super) enum Lead {
     Made(Made),
     /// A path of this machine.
     Machine(PathBuf),
-    /// What such a link of a process leads to by itself, whatever its text says.
+    /// The file that such a link of a process leads to, which its text need not name.
     Behind(Link),
     /// A path of the root, behind a link of a process.
     Root(Vec<u8>),
@@ -28,11 +28,11 @@ pub(super) enum Lead {
 
 /// A link in a process's folder that the kernel follows without a path.
 pub(super) struct Link {
-    /// Where it is.
+    /// Its path.
     pub(super) path: PathBuf,
-    /// Where the kernel says how it was opened, for a descriptor.
+    /// The file in `fdinfo` with the flags that it was opened with, for a descriptor.
     pub(super) how: Option<PathBuf>,
-    /// Whether only what was executed or mapped is behind it.
+    /// True if only an executed or mapped file can be behind it.
     pub(super) is_program: bool,
 }
 
@@ -117,7 +117,7 @@ impl Supervisor {
             [b"fd" | b"map_files" | b"ns", _, _, ..] => taken + 2,
             _ => return Ok(machine(if rest.is_empty() { folder.as_bytes() } else { &all })),
         };
-        // What is behind such a link is in the root, and its own links must not lead out.
+        // The file behind such a link is in the root, and its own links must not lead out.
         let link = [folder.as_bytes(), b"/", &names[..link_length].join(&b'/')].concat();
         let target = readlinkat(CWD, &link[..], Vec::new())?.into_bytes();
         let rest_of_path = names[link_length..].join(&b'/');
@@ -128,7 +128,7 @@ impl Supervisor {
     }
 }
 
-/// What of `/sys` says too much.
+/// True for the parts of `/sys` that no container sees.
 pub(super) fn is_hidden(path: &[u8]) -> bool {
     let hidden = [&b"/sys/firmware"[..], b"/sys/devices/virtual/powercap"];
     hidden.iter().any(|hidden| is_at_or_below(path, hidden))

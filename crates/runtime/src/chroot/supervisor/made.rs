@@ -12,10 +12,10 @@ use crate::init::walk::fd_path;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Made {
-    /// What is mounted: the kernel shows nothing to a process with a root of its own.
+    /// The mounts: the kernel shows none to a process with a root of its own.
     Mounts,
     MountInfo,
-    /// What the machine is called.
+    /// The machine's name.
     Hostname,
 }
 
@@ -50,7 +50,7 @@ impl Supervisor {
         let numbered = made == Made::MountInfo;
         for (place, mounted) in self.shown.mounted.iter().enumerate() {
             let Mounted { target, kind, readonly } = mounted;
-            // As the kernel writes what would end a field.
+            // The kernel writes the characters that would end a field in octal.
             let target = target.replace('\\', "\\134").replace(' ', "\\040").replace('\n', "\\012");
             let mode = if *readonly { "ro" } else { "rw" };
             let line = if numbered {

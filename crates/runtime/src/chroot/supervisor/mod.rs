@@ -1,13 +1,13 @@
 //! Answers for `/proc`, `/sys` and what of `/dev` cannot be made, in a root where they cannot be mounted.
 //!
-//! The kernel tells each call that names a path. Nearly all go on as if nobody had looked; those whose path leads into
+//! The kernel tells each call that names a path. Nearly all go on as if there were no supervisor; those whose path leads into
 //! the kernel's folders are done here, on the machine's own files, and the result is put into the caller: an open file,
 //! bytes in its memory, a number. Of processes a caller sees those that this init process has started.
 //!
 //! A thread can change a path between our reading and the kernel's, and then it gets what it would have got without us: a
 //! look at empty folders. So nothing that goes on may reach outside by itself, and what is handed over must not lead
 //! there: no folder of the kernel's, whose `..` are not the root's, only a folder of the root that shows the same names
-//! ([`stand_in`]), and behind the link of a process only what is seen to be the root's own or nobody's ([`behind`]). No
+//! ([`stand_in`]), and behind the link of a process only what is seen to be the root's own or without a file system ([`behind`]). No
 //! process gets another root, for the way out of a second one leads past the first.
 
 mod behind;
@@ -58,7 +58,7 @@ pub struct Supervisor {
     shown: Shown,
 }
 
-/// What stands in the root at the kernel's folders; none where a mount was wanted there.
+/// The folders of the root that stand for the kernel's; none where a mount was wanted there.
 #[derive(Default)]
 pub struct Kernels {
     pub proc: Option<OwnedFd>,
@@ -66,13 +66,13 @@ pub struct Kernels {
     pub pts: Option<OwnedFd>,
 }
 
-/// What else the calls are to see.
+/// The rest of the machine as the calls see it.
 pub struct Shown {
     /// The command's first process, which is number 1 in a container.
     pub first: i32,
-    /// What the machine is called.
+    /// The machine's name.
     pub hostname: String,
-    /// What seems to be mounted.
+    /// The mounts that there seem to be.
     pub mounted: Vec<Mounted>,
 }
 
@@ -109,7 +109,7 @@ impl Supervisor {
         })
     }
 
-    /// Whether a process wanted another root.
+    /// True if a process wanted another root.
     pub fn has_refused_a_root(&self) -> bool {
         self.refused_root
     }
@@ -121,7 +121,7 @@ impl Supervisor {
     /// Answers the next call.
     ///
     /// # Errors
-    /// When nobody will call any more.
+    /// If no supervised process is left.
     pub fn serve_one(&mut self) -> rustix::io::Result<()> {
         let Some(told) = notify::receive(&self.listener)? else { return Ok(()) };
         let given = self.decide(&told).unwrap_or(Given::Answer(Answer::GoOn));
@@ -137,7 +137,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What a call gets. What cannot be looked at goes on.
+    /// The answer to a call. A call that cannot be looked at goes on.
     fn decide(&mut self, told: &Notification) -> rustix::io::Result<Given> {
         if told.call == libc::SYS_uname {
             let names = sys::uname_as(&self.shown.hostname)?;
@@ -206,7 +206,7 @@ impl Supervisor {
         })
     }
 
-    /// Answers who wants to change its root. The root itself can be had, as `apk` and `pacman` ask for each script: it is
+    /// Answers a process that wants to change its root. The root itself can be had, as `apk` and `pacman` ask for each script: it is
     /// what they have. The kernel is never left to do it.
     fn change_root(&mut self, told: &Notification) -> Answer {
         match self.is_own_root(told) {
@@ -219,7 +219,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether the folder that a call names is the root.
+    /// True if the folder that a call names is the root.
     fn is_own_root(&mut self, told: &Notification) -> rustix::io::Result<bool> {
         if Caller::find(told.tid)?.rights.uid != 0 {
             return Err(Errno::PERM);
@@ -238,13 +238,13 @@ impl Supervisor {
         behind::is_same(&folder, &self.top)
     }
 
-    /// What `openat2` wants; nothing that is done here where the way is restricted.
+    /// The request of `openat2`; none if it restricts the way, because then nothing is done here.
     fn open_how(&mut self, tid: i32, how: u64) -> rustix::io::Result<Option<Wish>> {
         let mut bytes = [0; 24];
         self.callers.read(tid, how, &mut bytes)?;
         let number =
             |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        // Who restricts the way means a tree of his own.
+        // A caller who restricts the way means a tree of his own.
         if number(16) != 0 {
             return Ok(None);
         }
@@ -252,7 +252,7 @@ impl Supervisor {
         Ok(Some(Wish::Open { flags, mode: number(8) as u32 }))
     }
 
-    /// What relative paths are relative to.
+    /// The folder at which relative paths begin.
     fn base(&mut self, tid: i32, fd: Option<i32>) -> rustix::io::Result<Base> {
         let folder = self.callers.folder(tid, fd)?;
         Ok(match self.inside(&folder) {
@@ -261,13 +261,13 @@ impl Supervisor {
         })
     }
 
-    /// Whether a path of the root is a link now.
+    /// True if a path of the root is a link now.
     fn is_link(&self, path: &[u8]) -> bool {
         let path = [&self.root[..], path].concat();
         rustix::fs::readlinkat(rustix::fs::CWD, path, Vec::new()).is_ok()
     }
 
-    /// Whether a call would write where it must not.
+    /// True if a call would write to a read-only mount.
     fn must_not_write(
         &mut self,
         tid: i32,
@@ -307,14 +307,14 @@ impl Supervisor {
     }
 }
 
-/// Whether a path can only be a folder's: then a link at its end is not meant itself.
+/// True if a path can only be a folder's: then a link at its end is followed.
 fn names_folder(path: &[u8]) -> bool {
     path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
-/// Where relative paths begin.
+/// The folder at which a path begins.
 enum Base {
-    /// Nowhere: the path is absolute.
+    /// The root: the path is absolute.
     Root,
     /// In the root.
     Folder(Vec<u8>),
@@ -322,7 +322,7 @@ enum Base {
     Elsewhere,
 }
 
-/// What a call gets.
+/// The answer to a call.
 enum Given {
     Answer(Answer),
     /// An open file; whether it is closed when the caller executes another program.

@@ -1,17 +1,17 @@
-//! Where a path leads: into the kernel's folders or not. Pure.
+//! The decision if a path leads into the kernel's folders. Pure.
 
 /// Links that lead into the kernel's folders.
 #[derive(Debug, Default)]
 pub struct Links {
     known: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether devices are among what the kernel answers for, because none could be made.
+    /// True if devices are served too, because none could be made.
     pub devices: bool,
 }
 
-/// So many links are kept in mind; an image has two or three.
+/// Limit of remembered links; an image has two or three.
 const MOST_LINKS: usize = 4096;
 
-/// So many links are followed before a path counts as a loop, as in the kernel.
+/// Limit of links in one path, the kernel's (`MAXSYMLINKS`).
 const MOST_FOLLOWED: usize = 40;
 
 impl Links {
@@ -28,7 +28,7 @@ impl Links {
         }
     }
 
-    /// Whether a path is one that the kernel, and not the image, answers for.
+    /// True for a path whose file is the kernel's and not the image's.
     fn is_kernels(&self, path: &[u8]) -> bool {
         [&b"/proc"[..], b"/sys", b"/dev/pts"].iter().any(|folder| is_at_or_below(path, folder))
             || self.devices && DEVICES.contains(&path)

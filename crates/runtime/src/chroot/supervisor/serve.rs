@@ -106,7 +106,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a file may be used in a way.
+    /// Answers access(2).
     fn may(&self, lead: &Lead, mode: u32) -> rustix::io::Result<Given> {
         let wanted = Access::from_bits_truncate(mode);
         match lead {
@@ -173,7 +173,7 @@ impl Supervisor {
         if changes && owner == Owner::Kernel {
             return Err(Errno::PERM);
         }
-        // What a descriptor is of, whatever the kind of descriptor.
+        // By this path the calls take descriptors of every kind, O_PATH included.
         let path = fd_path(&file);
         match wish {
             Wish::SetMode { mode, .. } => {
@@ -298,7 +298,7 @@ impl Supervisor {
         }
     }
 
-    /// Opens a path of the root, whose links lead nowhere else.
+    /// Opens a path of the root, whose links are resolved inside it.
     pub(super) fn open_inside(
         &self,
         path: &[u8],
@@ -317,7 +317,7 @@ impl Supervisor {
         }
     }
 
-    /// What a link says, as the root's own processes would see it.
+    /// The text of a link, as the root's own processes would see it.
     pub(super) fn link_text(&self, link: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
         let text = match readlinkat(link, "", Vec::new()) {
             // Asked by descriptor, the kernel has another word for what is no link.
@@ -340,10 +340,10 @@ fn is_folder(file: &OwnedFd) -> rustix::io::Result<()> {
     if file_type(file)? == FileType::Directory { Ok(()) } else { Err(Errno::NOTDIR) }
 }
 
-/// How often a path is tried while others move folders.
+/// Limit of tries while other processes move folders.
 const MOST_TRIES: u32 = 128;
 
-/// Whether a path is in the folder of a process: what can be written to there is the process's own.
+/// True in the folder of a process: the files that can be written to there are the process's own.
 fn is_writable(path: &Path) -> bool {
     let mut names = path.strip_prefix("/proc").into_iter().flatten();
     let is_process = names.next().and_then(|name| name.to_str()?.parse::<i32>().ok()).is_some();

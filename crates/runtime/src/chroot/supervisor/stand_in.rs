@@ -1,7 +1,7 @@
 //! Folders of the root that stand for the kernel's.
 //!
-//! A descriptor of a folder of the kernel's is a way out: its `..` lead to the machine's root. So who opens one gets a
-//! folder of the root with the same names in it. What is behind the names is served, as ever.
+//! A descriptor of a folder of the kernel's is a way out: its `..` lead to the machine's root. A process that opens
+//! one gets a folder of the root with the same names in it; the files behind the names are served as always.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, OsString};
@@ -19,7 +19,7 @@ use super::lead::is_hidden;
 use super::{Kernels, Supervisor};
 use crate::init::walk::fd_path;
 
-/// So many names of a folder are shown.
+/// Limit of names that are shown of a folder.
 const MOST_NAMES: usize = 1 << 16;
 
 const LISTED: OFlags =
@@ -47,7 +47,7 @@ impl Supervisor {
         openat(&place, ".", flags, Mode::empty())
     }
 
-    /// What says of a folder of the kernel's that it is the one that stands for it.
+    /// The metadata of the folder that stands for one of the kernel's.
     pub(super) fn stat_of_stand_in(&self, folder: &OwnedFd) -> rustix::io::Result<Stat> {
         fstat(self.place_for(&path_of(folder)?)?)
     }
@@ -95,7 +95,7 @@ impl Supervisor {
         Ok(found)
     }
 
-    /// What a link of the kernel's says, as it looks from inside the root. One that cannot be read leads nowhere.
+    /// The text of a link of the kernel's, as it looks from inside the root; a dangling one for a link that cannot be read.
     fn text_of(&self, folder: &OwnedFd, name: &CStr) -> Vec<u8> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let link = openat(folder, name, flags, Mode::empty());
@@ -104,10 +104,10 @@ impl Supervisor {
     }
 }
 
-/// A folder of the kernel's as somebody may see it.
+/// A folder of the kernel's as a caller may see it.
 pub(super) struct Seen {
     path: PathBuf,
-    /// What is in it; none where that was not asked for.
+    /// Its entries, if they were asked for.
     names: Option<BTreeMap<OsString, Name>>,
 }
 
@@ -145,7 +145,7 @@ fn show_names(wanted: &BTreeMap<OsString, Name>, folder: &OwnedFd) -> rustix::io
     Ok(())
 }
 
-/// Where a folder of the kernel's is.
+/// The path of a folder of the kernel's.
 fn path_of(folder: &OwnedFd) -> rustix::io::Result<PathBuf> {
     let path = readlinkat(CWD, fd_path(folder), Vec::new())?;
     Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))

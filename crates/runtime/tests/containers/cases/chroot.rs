@@ -24,14 +24,14 @@ pub struct Plain {
 
 impl Plain {
     pub fn new(fixture: &Fixture) -> Result<Plain, String> {
-        let options =
-            RuntimeOptions { init_exe: "/proc/self/exe".into(), state_dir: fixture.folder() };
-        let runtime = Runtime::new(options).unwrap();
-        let found = match runtime.probe_chroot().unwrap() {
-            Isolation::Chroot(found) => found,
-            other => return Err(other.to_string()),
+        let options = RuntimeOptions {
+            init_exe: "/proc/self/exe".into(),
+            state_dir: fixture.folder(),
+            kept: Vec::new(),
         };
-        found.supervised.clone()?;
+        let runtime = Runtime::new(options).unwrap();
+        let found = runtime.probe_chroot().unwrap().map_err(|reason| reason.to_string())?;
+        found.supervised.clone().map_err(|reason| reason.to_string())?;
         let folder = fixture.folder();
         // As kiln's own root can be: of no other user's reach.
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
@@ -173,7 +173,7 @@ pub async fn links_of_processes_lead_where_they_say(fixture: &Fixture) -> Outcom
 
 pub async fn a_command_signals_nobody_outside(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
-    let Some(Isolation::Chroot(found)) = plain.runtime.isolation() else { panic!() };
+    let Isolation::Chroot(found) = plain.runtime.isolation() else { panic!() };
     if found.landlock < 6 {
         return Err(format!("Landlock {} does not keep signals in", found.landlock));
     }
