@@ -107,11 +107,7 @@ fn dispatch(
     let store = || machine::open_store(settings, &machine::rise(settings));
     match command {
         Command::Build(args) => commands::build::run(args, environment, settings),
-        Command::Check(args) => {
-            // `--call check,format=json` says more of the same.
-            let call = args.other.call()?.unwrap_or(args::Call::CHECK);
-            commands::check::run(args, call, environment, settings)
-        }
+        Command::Check(args) => commands::check::run(args, environment, settings),
         Command::Login(args) => commands::login::run(args, environment, settings),
         Command::Logout(args) => commands::login::run_logout(args, environment, settings),
         Command::Push(args) => commands::transfer::push(args, environment, settings),

@@ -1,12 +1,17 @@
 //! The command line's grammar: commands and flags, as clap reads them.
 
 pub mod build;
+mod build_arguments;
+pub mod build_flags;
 mod cache;
 mod call;
 pub mod compound;
+mod error;
 mod images;
+mod isolation;
 mod other;
 mod plan;
+mod read;
 mod registry;
 mod state;
 
@@ -15,14 +20,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use build::BuildArgs;
+pub use build_flags::{BuildFlags, ContextFlag, FlagContext};
 pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
 pub use call::{Call, CallKind};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
+pub use isolation::Isolation;
 #[cfg(test)]
 pub use other::described;
-pub use plan::{BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
+pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};
+pub use read::Engine;
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
 pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size, duration};
 

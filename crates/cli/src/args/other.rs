@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::call::Call;
 use super::compound::boolean;
+use super::error::{FlagError, InFlag as _};
 
 /// What becomes of a flag with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,14 +99,14 @@ impl OtherFlags {
     ///
     /// # Errors
     /// A sentence that names the first one that is not there yet.
-    pub fn judge(&self) -> Result<Vec<String>, String> {
+    pub fn judge(&self) -> Result<Vec<String>, FlagError> {
         let mut warnings = Vec::new();
         for (long, text) in &self.0 {
             let Some(row) = ROWS.iter().find(|row| row.long == *long) else { continue };
             match (row.judge)(text) {
                 Honoured(_) | Accepted(_) => {}
                 Warned(why) => warnings.push(format!("`--{long}`: {why}")),
-                Refused(why) => return Err(format!("`--{long}`: {why}")),
+                Refused(why) => return Err(FlagError::refused(format!("--{long}"), why)),
             }
         }
         Ok(warnings)
@@ -115,12 +116,12 @@ impl OtherFlags {
     ///
     /// # Errors
     /// A sentence that names the flag whose value is not known.
-    pub fn call(&self) -> Result<Option<Call>, String> {
+    pub fn call(&self) -> Result<Option<Call>, FlagError> {
         let mut call = None;
         for (long, text) in &self.0 {
             match *long {
                 "call" | "print" => {
-                    call = Call::parse(text).map_err(|error| format!("`--{long}`: {error}"))?;
+                    call = Call::parse(text).in_flag(&format!("--{long}"))?;
                 }
                 _ => {}
             }
@@ -129,7 +130,10 @@ impl OtherFlags {
             match boolean(text) {
                 Some(true) => call = Some(Call::CHECK),
                 Some(false) => {}
-                None => return Err(format!("`--check`: `{text}` is neither true nor false")),
+                None => {
+                    let reason = format!("`{text}` is neither true nor false");
+                    return Err(FlagError::bad("--check", reason));
+                }
             }
         }
         Ok(call)
@@ -191,7 +195,7 @@ impl FromArgMatches for OtherFlags {
 mod tests {
     use super::*;
 
-    fn judge(long: &'static str, value: &str) -> Result<Vec<String>, String> {
+    fn judge(long: &'static str, value: &str) -> Result<Vec<String>, FlagError> {
         OtherFlags(vec![(long, value.into())]).judge()
     }
 
@@ -200,6 +204,7 @@ mod tests {
         for row in ROWS {
             for text in ["true", "false", "x", "1"] {
                 if let Err(error) = judge(row.long, text) {
+                    let error = error.to_string();
                     assert!(error.starts_with(&format!("`--{}`: ", row.long)), "{error}");
                 }
             }
@@ -214,7 +219,7 @@ mod tests {
         assert_eq!(call(&[("call", "build"), ("check", "false")]), Ok(None));
         assert_eq!(call(&[("call", "check")]), Ok(Some(Call::CHECK)));
         assert_eq!(call(&[("check", "true")]), Ok(Some(Call::CHECK)));
-        assert!(call(&[("call", "x")]).unwrap_err().starts_with("`--call`: "));
+        assert!(call(&[("call", "x")]).unwrap_err().to_string().starts_with("`--call`: "));
         assert!(call(&[("check", "x")]).is_err());
     }
 

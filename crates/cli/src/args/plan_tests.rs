@@ -2,8 +2,9 @@
 
 use build::{Context, DockerfileSource};
 use clap::Parser as _;
+use oci::Platform;
 
-use super::super::{Cli, Command};
+use super::super::{Cli, Command, Engine, FlagContext};
 use super::*;
 
 fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<BuildPlan, String> {
@@ -11,18 +12,19 @@ fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<Buil
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
     let Some(args) = cli.command.as_build().cloned() else { panic!("a build") };
     let environment = Environment::of(pairs);
-    let settings = Settings::read(&environment, Some(Path::new("/root")), false)?;
-    plan(
-        &args,
-        Inputs {
-            environment: &environment,
-            settings: &settings,
-            proxies: &Proxies::default(),
-            directory: Path::new("/"),
-            stdin: &mut || Box::new(std::io::Cursor::new(input.to_vec())),
-            stdout_is_terminal: false,
-        },
-    )
+    let settings = Settings::read(&environment, Some(Path::new("/root")), false)
+        .map_err(|error| error.to_string())?;
+    let directory = Path::new("/");
+    let context = FlagContext { environment: &environment, directory, stdout_is_terminal: false };
+    let flags = args.read(context, Engine::Docker).map_err(|error| error.to_string())?;
+    let inputs = Inputs {
+        environment: &environment,
+        settings: &settings,
+        proxies: &Proxies::default(),
+        directory,
+        stdin: &mut || Box::new(std::io::Cursor::new(input.to_vec())),
+    };
+    plan(flags, inputs).map_err(|error| error.to_string())
 }
 
 fn plan_of(line: &str) -> Result<BuildPlan, String> {
@@ -250,4 +252,24 @@ fn tags_are_names_of_outputs_that_have_names_of_their_own() {
     assert!(names("build -o type=image -t h.io/a:5 /tmp").is_empty());
     let line = "build -o type=image,name=h.io/a,push=true,push-by-digest=true -t h.io/a:5 /tmp";
     assert!(plan_of(line).unwrap_err().contains("`h.io/a:5` has one"));
+}
+
+#[test]
+fn build_arguments_come_from_several_places() {
+    let pairs = [("FROM_ENV", "x"), ("SOURCE_DATE_EPOCH", "12"), ("EMPTY", "")];
+    let arguments = |given: &[&str]| {
+        let given = given.iter().flat_map(|text| ["--build-arg", text]);
+        let line: Vec<&str> = ["build"].into_iter().chain(given).chain(["/tmp"]).collect();
+        plan_with(&line, &pairs, b"").map(|plan| plan.request)
+    };
+    let request = arguments(&["A=1", "A=2", "FROM_ENV", "UNSET", "EMPTY", "B=c=d"]).unwrap();
+    let found: Vec<_> =
+        request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expected =
+        [("A", "2"), ("FROM_ENV", "x"), ("EMPTY", ""), ("B", "c=d"), ("SOURCE_DATE_EPOCH", "12")];
+    assert_eq!(found, expected);
+    assert_eq!(request.source_date_epoch, Some(12));
+    let request = arguments(&["SOURCE_DATE_EPOCH="]).unwrap();
+    assert_eq!((request.source_date_epoch, request.build_args.len()), (None, 1));
+    assert!(arguments(&["=x"]).unwrap_err().contains("`--build-arg`: "));
 }

@@ -1,14 +1,16 @@
 //! `kiln build`: what is around a build.
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Read};
-use std::path::Path;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
 use build::images::{CollectPolicy, collect};
 use build::{Host, Outcome};
 use graph::Events;
 
-use crate::args::{BuildArgs, BuildPlan, BuildPresentation, Inputs, Isolation, isolation, plan};
+use crate::args::{
+    BuildArgs, BuildFlags, BuildPlan, BuildPresentation, Engine, FlagContext, Inputs, Isolation,
+    plan,
+};
 use crate::checkout;
 use crate::progress::{Display, Mode, Style, renderer};
 use crate::render::{self, Excerpt, Report};
@@ -22,33 +24,82 @@ use crate::{human, machine};
 /// # Errors
 /// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
-    execute(args, environment, settings).map(drop)
+    let flags = read(args, Engine::Docker, environment, settings)?;
+    execute(flags, environment, settings).map(drop)
 }
 
-/// The same, for who wants to know what came of it: none, if a question was answered instead.
+/// Becomes root of a namespace where that is needed: kiln is started again then. Comes before secrets
+/// and standard input are read, which the second process could not read again.
+///
+/// # Errors
+/// If the environment names no way of isolation, or signals cannot be caught.
+pub fn begin(
+    flag: Option<Isolation>,
+    settings: &Settings,
+) -> Result<(runtime::Standing, Isolation), Report> {
+    let wanted = Isolation::or_setting(flag, settings)?;
+    let standing = machine::rise_for(settings, wanted);
+    // Reading a secret or standard input can wait for ever.
+    threads::watch_signals()?;
+    Ok((standing, wanted))
+}
+
+/// Reads the flags of `kiln build`.
+///
+/// # Errors
+/// As [`begin`], or if a value is wrong.
+pub fn read(
+    args: &BuildArgs,
+    engine: Engine,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<BuildFlags, Report> {
+    // An answer needs no RUN.
+    let is_call = args.other.call()?.is_some();
+    let isolation = Isolation::of_flag(args.isolation.as_deref())?.filter(|_| !is_call);
+    begin(isolation, settings)?;
+    let directory = directory()?;
+    Ok(args.read(context(environment, &directory), engine)?)
+}
+
+/// The surroundings that values of flags are read in.
+pub fn context<'a>(environment: &'a Environment, directory: &'a Path) -> FlagContext<'a> {
+    let stdout_is_terminal = std::io::stdout().is_terminal();
+    FlagContext { environment, directory, stdout_is_terminal }
+}
+
+/// The working directory.
+///
+/// # Errors
+/// If it was removed.
+pub fn directory() -> Result<PathBuf, Report> {
+    std::env::current_dir()
+        .map_err(|error| Report::from(format!("finding the working directory: {error}")))
+}
+
+/// Builds, and hands back the outcome: none, if a question was answered instead.
 ///
 /// # Errors
 /// As [`run`].
 pub fn execute(
-    args: &BuildArgs,
+    flags: BuildFlags,
     environment: &Environment,
     settings: &Settings,
 ) -> Result<Option<Outcome>, Report> {
-    if let Some(call) = args.other.call()? {
-        return super::check::run(args, call, environment, settings).map(|()| None);
+    let keep_storage = flags.keep_storage;
+    if let Some(call) = flags.call {
+        machine::rise(settings);
+        let plan = prepare(flags, environment, settings)?;
+        return super::check::ask(plan, call, environment, settings).map(|()| None);
     }
-    let wanted = isolation(args.isolation.as_deref(), settings)?;
-    // First: what becomes another process must not have read standard input.
-    let standing = machine::rise_for(settings, wanted);
-    // Reading a secret or standard input can wait for ever.
-    threads::watch_signals()?;
-    let plan = prepare(args, environment, settings)?;
+    let (standing, wanted) = begin(flags.isolation, settings)?;
+    let plan = prepare(flags, environment, settings)?;
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }
     let plain = !matches!(plan.presentation.progress, Mode::Auto | Mode::Tty);
     let policy = collect_policy(environment)?;
-    let collect = args.keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
+    let collect = keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = match host(environment, settings, (&standing, wanted), &shown) {
         Ok(host) => host,
@@ -157,12 +208,11 @@ pub fn report(error: build::Error) -> Report {
 /// # Errors
 /// A sentence that names the flag or file that is wrong.
 pub fn prepare(
-    args: &BuildArgs,
+    flags: BuildFlags,
     environment: &Environment,
     settings: &Settings,
 ) -> Result<BuildPlan, Report> {
-    let directory = std::env::current_dir()
-        .map_err(|error| format!("finding the working directory: {error}"))?;
+    let directory = directory()?;
     let proxies = match &settings.docker_config {
         Some(folder) => read_proxies(folder, settings.docker_host.as_deref())?,
         None => Proxies::default(),
@@ -172,35 +222,13 @@ pub fn prepare(
         settings,
         proxies: &proxies,
         directory: &directory,
-        stdin: &mut || input(settings),
-        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stdin: &mut || Box::new(std::io::stdin()),
     };
-    let mut plan = plan(args, inputs)?;
+    let mut plan = plan(flags, inputs)?;
     if let Err(error) = checkout::describe(&mut plan.request, environment) {
         plan.presentation.warnings.push(error);
     }
     Ok(plan)
-}
-
-/// Standard input, or the file that is read instead.
-fn input(settings: &Settings) -> Box<dyn Read + Send> {
-    let Some(path) = &settings.input else { return Box::new(std::io::stdin()) };
-    match File::open(path) {
-        Ok(file) => Box::new(file),
-        Err(error) => {
-            let message = format!("`{}`: {error}", path.display());
-            Box::new(Unreadable(std::io::Error::new(error.kind(), message)))
-        }
-    }
-}
-
-/// A file that could not be opened: reading it says why.
-struct Unreadable(std::io::Error);
-
-impl Read for Unreadable {
-    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        Err(std::io::Error::new(self.0.kind(), self.0.to_string()))
-    }
 }
 
 /// A build that is being shown.

@@ -5,12 +5,12 @@ use build::{CacheFrom, CacheTarget, Explained, Host};
 use graph::Events;
 use serde_json::json;
 
-use super::build::{Shown, prepare, report};
+use super::build::{Shown, prepare, read, report};
 use super::{ago, json_lines, now, seconds};
 use crate::args::compound::OptionError;
 use crate::args::compound::bucket::Surroundings;
 use crate::args::compound::cache::{cache_from, cache_to};
-use crate::args::{BuildArgs, CacheCommand, CacheRef, CopyArgs, Isolation, PruneCacheArgs};
+use crate::args::{BuildArgs, CacheCommand, CacheRef, CopyArgs, Engine, Isolation, PruneCacheArgs};
 use crate::render::{self, Report, table};
 use crate::settings::{Environment, Settings};
 use crate::{human, machine, terminal, threads};
@@ -108,8 +108,9 @@ fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Repor
 }
 
 fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
-    let plan = prepare(args, environment, settings)?;
     let standing = machine::rise(settings);
+    let flags = read(args, Engine::Docker, environment, settings)?;
+    let plan = prepare(flags, environment, settings)?;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
     let host = machine::host(settings, environment, &standing, Isolation::None, shown.events());
     let explained: Result<Vec<Explained>, Report> = match host {

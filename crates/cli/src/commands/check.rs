@@ -2,8 +2,8 @@
 
 use graph::SourceFile;
 
-use super::build::{Shown, prepare, report};
-use crate::args::{BuildArgs, BuildPlan, Call, CallKind, Isolation};
+use super::build::{self as single, Shown, prepare, report};
+use crate::args::{BuildArgs, BuildPlan, Call, CallKind, Engine, Isolation};
 use crate::machine;
 use crate::render::{self, Excerpt, Look, Report};
 use crate::settings::{self, Environment, Settings};
@@ -14,14 +14,12 @@ use crate::threads;
 ///
 /// # Errors
 /// What is wrong with a flag or the Dockerfile; a report without words where rules are broken.
-pub fn run(
-    args: &BuildArgs,
-    call: Call,
-    environment: &Environment,
-    settings: &Settings,
-) -> Result<(), Report> {
+pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     machine::rise(settings);
-    ask(prepare(args, environment, settings)?, call, environment, settings)
+    let flags = single::read(args, Engine::Docker, environment, settings)?;
+    // `--call check,format=json` says more of the same.
+    let call = flags.call.unwrap_or(Call::CHECK);
+    ask(prepare(flags, environment, settings)?, call, environment, settings)
 }
 
 /// The same for a build that was planned.

@@ -47,8 +47,6 @@ pub struct Settings {
     pub insecure_registries: Vec<String>,
     /// `KILN_REGISTRY_TIMEOUT`: how long a registry may say nothing.
     pub registry_timeout: Option<Duration>,
-    /// A file that is read instead of standard input.
-    pub input: Option<PathBuf>,
     /// What a `buildkitd.toml` or another tool's command line says of single registries.
     pub registries: Vec<RegistrySetting>,
     /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
@@ -194,7 +192,6 @@ impl Settings {
                 .get("KILN_REGISTRY_TIMEOUT")
                 .map(registry_timeout)
                 .transpose()?,
-            input: None,
             registries: buildkitd.registries(),
             insecure: false,
             archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,

@@ -10,51 +10,71 @@ const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
 /// A build argument that asks for an attestation: what follows is its type.
 const ARGUMENT: &str = "BUILDKIT_ATTEST_";
 
-/// Puts the values of the three flags, and of build arguments as `BUILDKIT_ATTEST_SBOM`, together.
-///
-/// # Errors
-/// If a value is wrong, or two flags ask for the same; the error names the flag.
-pub fn attestations(
-    attest: &[String],
-    provenance: Option<&str>,
-    sbom: Option<&str>,
-    build_args: &[(String, String)],
-) -> Result<Attestations, OptionError> {
-    let mut attestations = Attestations::default();
-    let mut seen: Vec<(String, bool)> = Vec::new();
-    let short = [("provenance", provenance), ("sbom", sbom)];
-    let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
-    let long = attest.iter().map(|text| ("attest", text.as_str()));
-    for (flag, text) in long.chain(short) {
-        let wrong = |error: OptionError| error.within(format!("--{flag}"));
-        let (kind, mut fields) = read(flag, text).map_err(wrong)?;
-        let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
-        match seen.iter().find(|(known, _)| *known == kind) {
-            // Several flags may turn the same off.
-            Some((_, true)) if is_off => continue,
-            Some(_) => return Err(wrong(OptionError::DuplicateAttestation(kind))),
-            None => {}
+/// The attestations that flags ask for. Build arguments may ask for more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedAttestations {
+    wanted: Attestations,
+    /// The kinds that were named, and if they were turned off.
+    named: Vec<(String, bool)>,
+}
+
+impl AskedAttestations {
+    /// Puts the values of `--attest`, `--provenance` and `--sbom` together.
+    ///
+    /// # Errors
+    /// If a value is wrong, or two flags ask for the same; the error names the flag.
+    pub fn of_flags(
+        attest: &[String],
+        provenance: Option<&str>,
+        sbom: Option<&str>,
+    ) -> Result<Self, OptionError> {
+        let mut asked = Self::default();
+        let short = [("provenance", provenance), ("sbom", sbom)];
+        let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
+        let long = attest.iter().map(|text| ("attest", text.as_str()));
+        for (flag, text) in long.chain(short) {
+            let wrong = |error: OptionError| error.within(format!("--{flag}"));
+            let (kind, mut fields) = read(flag, text).map_err(wrong)?;
+            let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
+            match asked.named.iter().find(|(known, _)| *known == kind) {
+                // Several flags may turn the same off.
+                Some((_, true)) if is_off => continue,
+                Some(_) => return Err(wrong(OptionError::DuplicateAttestation(kind))),
+                None => {}
+            }
+            add(&mut asked.wanted, &kind, fields, is_off).map_err(wrong)?;
+            asked.named.push((kind, is_off));
         }
-        add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
-        seen.push((kind, is_off));
+        Ok(asked)
     }
-    for (name, value) in build_args {
-        let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
-        let wrong = |error: OptionError| error.within(format!("--build-arg {name}"));
-        if seen.iter().any(|(known, _)| *known == kind) {
-            return Err(wrong(OptionError::DuplicateAttestation(kind)));
+
+    /// Adds those that build arguments as `BUILDKIT_ATTEST_SBOM` ask for.
+    ///
+    /// # Errors
+    /// If a value is wrong, or a flag asks for the same; the error names the argument.
+    pub fn with_build_args(
+        self,
+        build_args: &[(String, String)],
+    ) -> Result<Attestations, OptionError> {
+        let Self { mut wanted, mut named } = self;
+        for (name, value) in build_args {
+            let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
+            let wrong = |error: OptionError| error.within(format!("--build-arg {name}"));
+            if named.iter().any(|(known, _)| *known == kind) {
+                return Err(wrong(OptionError::DuplicateAttestation(kind)));
+            }
+            let parts = if value.is_empty() {
+                Vec::new()
+            } else {
+                fields(value).map_err(|error| wrong(error.into()))?
+            };
+            let mut fields = Fields::of(&parts).map_err(wrong)?;
+            let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
+            add(&mut wanted, &kind, fields, is_off).map_err(wrong)?;
+            named.push((kind, is_off));
         }
-        let parts = if value.is_empty() {
-            Vec::new()
-        } else {
-            fields(value).map_err(|error| wrong(error.into()))?
-        };
-        let mut fields = Fields::of(&parts).map_err(wrong)?;
-        let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
-        add(&mut attestations, &kind, fields, is_off).map_err(wrong)?;
-        seen.push((kind, is_off));
+        Ok(wanted)
     }
-    Ok(attestations)
 }
 
 /// The type of an attestation, and its fields. `--sbom=true` is `type=sbom,disabled=false`.
@@ -157,6 +177,15 @@ fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, OptionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn attestations(
+        attest: &[String],
+        provenance: Option<&str>,
+        sbom: Option<&str>,
+        build_args: &[(String, String)],
+    ) -> Result<Attestations, OptionError> {
+        AskedAttestations::of_flags(attest, provenance, sbom)?.with_build_args(build_args)
+    }
 
     fn read(attest: &[&str], provenance: &str, sbom: &str) -> Result<Attestations, OptionError> {
         let attest: Vec<String> = attest.iter().map(|text| (*text).to_owned()).collect();

@@ -87,6 +87,22 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
     }
 }
 
+/// Reads a value of `--output` for a tool without an engine: `type=docker` without a destination,
+/// which an engine would load, is an image in kiln's root.
+///
+/// # Errors
+/// As [`output`].
+pub fn kept_output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionError> {
+    if let Ok(mut fields) = Fields::of(&fields(text)?)
+        && fields.take("type").as_deref() == Some("docker")
+        && fields.take("dest").is_none()
+    {
+        fields.take("context");
+        return image(fields, "type=image", false);
+    }
+    output(text, context)
+}
+
 fn take_dest(fields: &mut Fields) -> Option<String> {
     fields.take("dest").filter(|dest| !dest.is_empty())
 }
@@ -495,6 +511,25 @@ mod tests {
         assert_eq!(options.annotations[2].platform, Some("linux/arm64".parse().unwrap()));
         assert!(options.rewrite_timestamp && options.oci_artifact == Some(false));
         assert_eq!(options.epoch, EpochChoice::None);
+    }
+
+    #[test]
+    fn without_an_engine_loading_is_keeping() {
+        let kept = |text: &str| {
+            kept_output(
+                text,
+                OutputContext { directory: Path::new("/w"), stdout_is_terminal: false },
+            )
+        };
+        let Output::Image(image) =
+            kept("type=docker,name=a,context=x,\"annotation.a=b,c\"").unwrap()
+        else {
+            panic!("an image");
+        };
+        assert!(image.store && !image.push && image.format.oci_mediatypes);
+        assert_eq!((image.names.len(), image.options.annotations[0].value.as_str()), (1, "b,c"));
+        assert!(matches!(kept("type=docker,dest=a.tar"), Ok(Output::Docker(_))));
+        assert!(matches!(kept("out"), Ok(Output::Local(_))));
     }
 
     #[test]

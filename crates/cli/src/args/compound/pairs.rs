@@ -1,52 +1,8 @@
-//! `--build-arg`, `--label`, `--add-host`.
+//! `--label`, `--add-host`, and the build argument `SOURCE_DATE_EPOCH`.
 
 use std::net::IpAddr;
 
 use super::{OptionError, fields};
-use crate::settings::{Environment, Proxies};
-
-/// Build arguments: those that are given, of which some have their values in the environment, the
-/// proxies of docker's configuration, and `SOURCE_DATE_EPOCH`. The last of equal names counts.
-///
-/// # Errors
-/// If an argument has no name.
-pub fn build_args(
-    given: &[String],
-    environment: &Environment,
-    proxies: &Proxies,
-) -> Result<Vec<(String, String)>, OptionError> {
-    let mut arguments: Vec<(String, String)> = Vec::new();
-    let set = |name: &str, value: &str, arguments: &mut Vec<(String, String)>| match arguments
-        .iter_mut()
-        .find(|(known, _)| known == name)
-    {
-        Some((_, known)) => *known = value.to_owned(),
-        None => arguments.push((name.to_owned(), value.to_owned())),
-    };
-    for text in given {
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            // A variable that is not set is not passed on.
-            None => (text.as_str(), environment.raw(text)),
-        };
-        if name.is_empty() {
-            return Err(OptionError::malformed(text, "a name before `=`"));
-        }
-        if let Some(value) = value {
-            set(name, value, &mut arguments);
-        }
-    }
-    let defaults = proxies
-        .build_args()
-        .chain(environment.get("SOURCE_DATE_EPOCH").map(|value| ("SOURCE_DATE_EPOCH", value)));
-    for (name, value) in defaults {
-        let is_given = given.iter().any(|text| text.split('=').next() == Some(name));
-        if !is_given {
-            set(name, value, &mut arguments);
-        }
-    }
-    Ok(arguments)
-}
 
 /// Reads `SOURCE_DATE_EPOCH` of build arguments.
 ///
@@ -141,28 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn build_arguments_come_from_several_places() {
-        let environment =
-            Environment::of(&[("FROM_ENV", "x"), ("SOURCE_DATE_EPOCH", "12"), ("EMPTY", "")]);
-        let given = ["A=1", "A=2", "FROM_ENV", "UNSET", "EMPTY", "B=c=d"].map(String::from);
-        let arguments = build_args(&given, &environment, &Proxies::default()).unwrap();
-        let pairs: Vec<_> = arguments.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!(
-            pairs,
-            [
-                ("A", "2"),
-                ("FROM_ENV", "x"),
-                ("EMPTY", ""),
-                ("B", "c=d"),
-                ("SOURCE_DATE_EPOCH", "12")
-            ]
-        );
-        assert_eq!(source_date_epoch(&arguments).unwrap(), Some(12));
-        let given = ["SOURCE_DATE_EPOCH=".to_owned()];
-        let arguments = build_args(&given, &environment, &Proxies::default()).unwrap();
-        assert_eq!(source_date_epoch(&arguments).unwrap(), None);
-        assert!(source_date_epoch(&[("SOURCE_DATE_EPOCH".into(), "now".into())]).is_err());
-        assert!(build_args(&["=x".into()], &environment, &Proxies::default()).is_err());
+    fn an_epoch_is_a_number_of_seconds() {
+        let read = |text: &str| source_date_epoch(&[("SOURCE_DATE_EPOCH".into(), text.into())]);
+        assert!(matches!(read("12"), Ok(Some(12))) && matches!(read(""), Ok(None)));
+        assert!(matches!(source_date_epoch(&[]), Ok(None)));
+        assert!(read("now").is_err() && read("context").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use build::{DockerfileSource, Job};
 
 use super::Resolved;
 use super::target::Target;
-use crate::args::isolation;
+use crate::args::Isolation;
 use crate::commands::{build as single, check};
 use crate::personalities::docker::{self, Context};
 use crate::personalities::{build_args, word};
@@ -51,7 +51,7 @@ impl Plan {
 /// The first that fails.
 pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
-    let wanted = isolation(None, settings)?;
+    let wanted = Isolation::or_setting(None, settings)?;
     let standing = machine::rise_for(settings, wanted);
     threads::watch_signals()?;
     let names: Vec<&String> = plan.resolved.targets.keys().collect();
@@ -71,8 +71,8 @@ pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
             let links = target.links().into_iter();
             args.build_context.extend(links.map(|(name, _)| format!("{name}=.")));
         }
-        docker::adapt(&mut args, context);
-        let mut prepared = single::prepare(&args, environment, settings).map_err(of_target)?;
+        let flags = docker::read_build(args, context).map_err(of_target)?;
+        let mut prepared = single::prepare(flags, environment, settings).map_err(of_target)?;
         if let Some(text) = target.inline() {
             prepared.request.dockerfile = DockerfileSource::Text(text.into());
         }

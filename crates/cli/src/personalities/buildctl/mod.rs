@@ -11,6 +11,7 @@ use super::flags::{self, Given, Operands, Row};
 use super::{
     Invocation, NO_POLICY, build_args, field, helped, own_command, say_notes, usage, word,
 };
+use crate::args::Engine;
 use crate::args::compound::{boolean, fields};
 use crate::commands;
 use crate::render::{Report, table};
@@ -160,7 +161,8 @@ fn build(
     say_notes(&given.notes);
     let args = build_args([vec![NO_POLICY.into()], words].concat(), 1)?;
     let settings = invocation.settings(&environment)?;
-    let built = commands::build::execute(&args, &environment, &settings);
+    let flags = commands::build::read(&args, Engine::Docker, &environment, &settings)?;
+    let built = commands::build::execute(flags, &environment, &settings);
     built.map(drop).map_err(|mut report| {
         if report.doing == Report::SOLVING {
             report.doing = &["failed to solve"];

@@ -4,10 +4,10 @@
 use build::Outcome;
 
 use super::{Context, WRONG_FLAG};
-use crate::args::BuildArgs;
-use crate::args::compound::fields;
+use crate::args::compound::cache;
+use crate::args::{BuildArgs, BuildFlags, Engine};
 use crate::commands;
-use crate::personalities::{build_args, field};
+use crate::personalities::build_args;
 use crate::render::Report;
 use crate::terminal;
 
@@ -16,49 +16,34 @@ use crate::terminal;
 /// # Errors
 /// As `kiln build`.
 pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), Report> {
-    let mut args = build_args(words.to_vec(), WRONG_FLAG)?;
-    adapt(&mut args, context);
-    let outcome = commands::build::execute(&args, &context.environment, &context.settings)?;
+    let flags = read(build_args(words.to_vec(), WRONG_FLAG)?, context)?;
+    let is_quiet = flags.quiet;
+    let outcome = commands::build::execute(flags, &context.environment, &context.settings)?;
     let is_classic = !is_buildx && context.environment.get("DOCKER_BUILDKIT") == Some("0");
     match outcome {
-        Some(outcome) if is_classic && args.quiet != Some(true) => {
-            terminal::print(&classic_end(&outcome))
-        }
+        Some(outcome) if is_classic && !is_quiet => terminal::print(&classic_end(&outcome)),
         _ => Ok(()),
     }
 }
 
-/// What docker means by flags that mean another thing where there is no engine.
-pub fn adapt(args: &mut BuildArgs, context: &Context) {
+/// Reads flags as docker means them where there is no engine: an image in kiln's root is what an image
+/// in the engine is elsewhere.
+///
+/// # Errors
+/// If a value is wrong.
+pub fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, Report> {
+    let (environment, settings) = (&context.environment, &context.settings);
     args.drop_empty_values();
-    // An image in kiln's root is what an image in the engine is elsewhere.
-    args.load = None;
-    for output in &mut args.output {
-        if let Some(kept) = kept(output) {
-            *output = kept;
-        }
+    let mut flags = commands::build::read(&args, Engine::Root, environment, settings)?;
+    flags.load = false;
+    if wants_inline_cache(&args, context) {
+        flags.cache_to.push(cache::inline_cache());
     }
-    if wants_inline_cache(args, context) {
-        args.cache_to.push("type=inline".into());
-    }
+    Ok(flags)
 }
 
-/// `type=docker` without a destination loads into the engine: here, it is kept.
-fn kept(output: &str) -> Option<String> {
-    let parts = fields(output).ok()?;
-    let pairs: Vec<(&str, &str)> = parts.iter().filter_map(|part| part.split_once('=')).collect();
-    if !pairs.contains(&("type", "docker")) || pairs.iter().any(|(key, _)| *key == "dest") {
-        return None;
-    }
-    let pairs = pairs.into_iter().map(|(key, value)| match (key, value) {
-        ("type", _) => "type=image".to_owned(),
-        (key, value) => field(key, value),
-    });
-    Some(pairs.filter(|pair| !pair.starts_with("context=")).collect::<Vec<_>>().join(","))
-}
-
-/// Whoever reads a cache from images, as `docker build --cache-from app:latest` does, finds one in
-/// the next image only if this build leaves one there.
+/// True if this build reads a cache from images, as `docker build --cache-from app:latest` does: the
+/// next build finds one only if this image has one too.
 fn wants_inline_cache(args: &BuildArgs, context: &Context) -> bool {
     let reads_images = args.cache_from.iter().any(|cache| !cache.contains('='));
     let makes_image = args.output.is_empty();
@@ -76,20 +61,4 @@ fn classic_end(outcome: &Outcome) -> String {
         text.push_str(&format!("Successfully tagged {name}\n"));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loading_is_keeping() {
-        assert_eq!(kept("type=docker").as_deref(), Some("type=image"));
-        assert_eq!(
-            kept("type=docker,name=a,context=x,\"annotation=a,b\"").as_deref(),
-            Some("type=image,name=a,\"annotation=a,b\"")
-        );
-        assert_eq!(kept("type=docker,dest=a.tar"), None);
-        assert_eq!(kept("out"), None);
-    }
 }

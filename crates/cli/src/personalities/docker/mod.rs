@@ -18,7 +18,7 @@ use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::terminal;
-pub use build::adapt;
+pub use build::read as read_build;
 use commands::{COMMANDS, Does};
 
 /// The version of docker's command line that is spoken, with kiln's own behind it.

@@ -15,6 +15,7 @@ use oci::{Digest, Reference};
 
 use super::flags::{self, Given, Operands, Verdict};
 use super::{Invocation, NO_POLICY, build_args, field, helped, say_notes, usage, word};
+use crate::args::{ContextFlag, Engine};
 use crate::commands;
 use crate::render::{Report, write_file};
 use crate::settings::{Environment, RegistrySetting, Settings};
@@ -98,7 +99,6 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     }
     let mut settings = invocation.settings(&environment)?;
     plan.registries.apply(&mut settings);
-    settings.input.clone_from(&plan.input);
     if let Some(root) = plan.cache_folder.as_deref().and_then(warmer::usable_root)
         && invocation.root.is_none()
     {
@@ -108,12 +108,14 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
         Some(object) => Some(object.fetch(&environment, &settings)?),
         None => None,
     };
-    if let Some(fetched) = &fetched {
-        settings.input = Some(fetched.path().to_owned());
-    }
     let args = build_args([vec![NO_POLICY.into()], plan.words.clone()].concat(), 1)?;
+    let mut flags = commands::build::read(&args, Engine::Docker, &environment, &settings)?;
+    let archive = fetched.as_ref().map(bucket::Fetched::path).or(plan.input.as_deref());
+    if let Some(path) = archive {
+        flags.context = ContextFlag::Archive(path.to_owned());
+    }
     let outcome =
-        commands::build::execute(&args, &environment, &settings).map_err(|mut report| {
+        commands::build::execute(flags, &environment, &settings).map_err(|mut report| {
             if plan.is_debug {
                 report.message.push_str(&crate::machine::description());
             }

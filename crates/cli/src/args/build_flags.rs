@@ -1,0 +1,507 @@
+//! The flags of a build, typed. `kiln build` and the command lines of other tools fill the same
+//! struct, and [`plan`](super::plan) makes a request of it: nothing in between is text.
+//!
+//! Each method reads one flag's value and applies the flag's rule for repeated values. `flag` is the
+//! flag as the tool writes it, for errors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use build::{
+    Annotation, CacheFrom, CacheTo, Layers, NamedContext, Output, Policy, Required, Secret,
+    SshAgent,
+};
+use graph::{Network, Ulimit};
+use oci::{Platform, Reference};
+
+use super::build_arguments::BuildArguments;
+use super::call::Call;
+use super::compound::attest::AskedAttestations;
+use super::compound::bucket::Surroundings;
+use super::compound::output::OutputContext;
+use super::compound::{annotation, cache, context, limits, output, pairs, policy, secret, ssh};
+use super::error::{FlagError, InFlag as _};
+use super::isolation::Isolation;
+use crate::progress::Mode;
+use crate::settings::Environment;
+
+/// The surroundings that values of flags are read in.
+#[derive(Clone, Copy)]
+pub struct FlagContext<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The folder that relative paths begin in.
+    pub directory: &'a Path,
+    /// True if standard output is a terminal, which gets no archive.
+    pub stdout_is_terminal: bool,
+}
+
+impl<'a> FlagContext<'a> {
+    /// The surroundings of caches.
+    pub fn around(self) -> Surroundings<'a> {
+        Surroundings { directory: self.directory, environment: self.environment }
+    }
+
+    fn output(self) -> OutputContext<'a> {
+        OutputContext { directory: self.directory, stdout_is_terminal: self.stdout_is_terminal }
+    }
+}
+
+/// The source of the files that COPY and ADD read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextFlag {
+    /// A folder, a repository, a URL, or `-` for standard input.
+    Named(String),
+    /// An archive of this machine.
+    Archive(PathBuf),
+}
+
+impl Default for ContextFlag {
+    fn default() -> Self {
+        Self::Named(".".into())
+    }
+}
+
+/// A name that the image gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagFlag {
+    /// The name as it was given: `app` has no tag, its reference has one.
+    pub text: String,
+    /// The name.
+    pub reference: Reference,
+}
+
+/// Entitlements of a build (`--allow`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// The host's network.
+    pub network_host: bool,
+    /// All capabilities.
+    pub security_insecure: bool,
+    /// Removing files of a folder that has more than a build's result.
+    pub local_delete: bool,
+}
+
+/// The flags of a build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildFlags {
+    /// The context.
+    pub context: ContextFlag,
+    /// `--file`: a path, a URL, or `-` for standard input.
+    pub file: Option<String>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--policy`.
+    pub policy: Policy,
+    /// `--build-arg`.
+    pub build_arguments: BuildArguments,
+    /// `--build-context`, by name.
+    pub build_contexts: BTreeMap<String, NamedContext>,
+    /// `--platform`, each once; the settings' where empty.
+    pub platforms: Vec<Platform>,
+    /// `--pull`.
+    pub pull: bool,
+    /// `--tag`, each once.
+    pub tags: Vec<TagFlag>,
+    /// `--push`.
+    pub push: bool,
+    /// `--load`.
+    pub load: bool,
+    /// Skips the question whether the image may be pushed, which is asked before the first RUN.
+    pub skip_push_check: bool,
+    /// `--output`.
+    pub outputs: Vec<Output>,
+    /// `--annotation`.
+    pub annotations: Vec<Annotation>,
+    /// `--attest`, `--provenance` and `--sbom`.
+    pub attestations: AskedAttestations,
+    /// Facts of version control for a provenance.
+    pub vcs: BTreeMap<String, String>,
+    /// `--label`; the last of equal names counts.
+    pub labels: Vec<(String, String)>,
+    /// `--layers`.
+    pub layers: Layers,
+    /// `--iidfile`.
+    pub iidfile: Option<PathBuf>,
+    /// `--metadata-file`.
+    pub metadata_file: Option<PathBuf>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheTo>,
+    /// `--keep-storage`, in bytes.
+    pub keep_storage: Option<u64>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: names of stages.
+    pub no_cache_stages: Vec<String>,
+    /// `--explain`.
+    pub explain: bool,
+    /// `--require-cached`.
+    pub require_cached: Vec<Required>,
+    /// `--verify-indexes`.
+    pub verify_indexes: bool,
+    /// `--cache-normalize=modes`.
+    pub normalize_modes: bool,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`, by id.
+    pub ssh: BTreeMap<String, SshAgent>,
+    /// `--network`.
+    pub network: Network,
+    /// `--add-host`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--allow`.
+    pub entitlements: Entitlements,
+    /// `--ulimit`; the last of equal names counts.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size` in bytes; 0 is the default.
+    pub shm_size: i64,
+    /// `--cgroup-parent`; empty is none.
+    pub cgroup_parent: String,
+    /// `--isolation`; the settings' where there is none.
+    pub isolation: Option<Isolation>,
+    /// `--progress`; the settings' where there is none.
+    pub progress: Option<Mode>,
+    /// `--quiet`.
+    pub quiet: bool,
+    /// `--call`: a question instead of a build.
+    pub call: Option<Call>,
+    /// Notes on flags that change nothing.
+    pub notes: Vec<String>,
+}
+
+/// The words between commas.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+impl BuildFlags {
+    /// Adds a name of the image.
+    ///
+    /// # Errors
+    /// If it is not a reference, or has a digest.
+    pub fn add_tag(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        let reference = output::tag(text).in_flag(flag)?;
+        if !self.tags.iter().any(|tag| tag.text == text) {
+            self.tags.push(TagFlag { text: text.to_owned(), reference });
+        }
+        Ok(())
+    }
+
+    /// Adds platforms.
+    ///
+    /// # Errors
+    /// If one is empty or not a platform.
+    pub fn add_platforms(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        for text in listed(text) {
+            let platform = match text {
+                "" => return Err(FlagError::bad(flag, "it is empty, or has a comma too many")),
+                "local" => Platform::host(),
+                text => text.parse::<Platform>().in_flag(flag)?,
+            };
+            if !self.platforms.contains(&platform) {
+                self.platforms.push(platform);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a build argument: `NAME=VALUE`, or a variable of the environment.
+    ///
+    /// # Errors
+    /// If it has no name.
+    pub fn set_build_argument(
+        &mut self,
+        flag: &str,
+        text: &str,
+        environment: &Environment,
+    ) -> Result<(), FlagError> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            // A variable that is not set is not passed on.
+            None => (text, environment.raw(text)),
+        };
+        if name.is_empty() {
+            return Err(FlagError::bad(flag, format!("`{text}` has no name")));
+        }
+        self.build_arguments.set(name, value);
+        Ok(())
+    }
+
+    /// Sets labels.
+    ///
+    /// # Errors
+    /// If one has no name.
+    pub fn set_labels(&mut self, flag: &str, texts: &[String]) -> Result<(), FlagError> {
+        for (name, value) in pairs::labels(texts).in_flag(flag)? {
+            self.labels.retain(|(known, _)| *known != name);
+            self.labels.push((name, value));
+        }
+        Ok(())
+    }
+
+    /// Adds a named context.
+    ///
+    /// # Errors
+    /// If it is not `NAME=CONTEXT`, or the context cannot be one.
+    pub fn add_build_context(
+        &mut self,
+        flag: &str,
+        text: &str,
+        directory: &Path,
+    ) -> Result<(), FlagError> {
+        let (name, named) = context::named(text, directory).in_flag(flag)?;
+        self.build_contexts.insert(name, named);
+        Ok(())
+    }
+
+    /// Sets the policy, of which the values are read together.
+    ///
+    /// # Errors
+    /// If a policy is to be evaluated.
+    pub fn set_policy(&mut self, flag: &str, texts: &[String]) -> Result<(), FlagError> {
+        self.policy = policy::policy(texts).in_flag(flag)?;
+        Ok(())
+    }
+
+    /// Adds an output.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn add_output(
+        &mut self,
+        flag: &str,
+        text: &str,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        self.outputs.push(output::output(text, context.output()).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds an output of a tool without an engine: `type=docker` without a destination keeps the
+    /// image in kiln's root, where an engine would load it.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn add_kept_output(
+        &mut self,
+        flag: &str,
+        text: &str,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        self.outputs.push(output::kept_output(text, context.output()).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds annotations.
+    ///
+    /// # Errors
+    /// If one is not `[LEVEL:]KEY=VALUE`.
+    pub fn add_annotations(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.annotations.extend(annotation::annotations(text).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Sets a fact of version control.
+    ///
+    /// # Errors
+    /// If it has no name.
+    pub fn set_vcs(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        let (name, value) = pairs::vcs(text).in_flag(flag)?;
+        self.vcs.insert(name, value);
+        Ok(())
+    }
+
+    /// Adds caches to read. GitHub's cache outside of GitHub is left out with a note.
+    ///
+    /// # Errors
+    /// If one is not a cache.
+    pub fn add_cache_from(
+        &mut self,
+        flag: &str,
+        text: &str,
+        around: Surroundings<'_>,
+    ) -> Result<(), FlagError> {
+        if !self.is_out_of_place(flag, text, around) {
+            self.cache_from.extend(cache::cache_from(text, around).in_flag(flag)?);
+        }
+        Ok(())
+    }
+
+    /// Adds caches to write, as [`Self::add_cache_from`] adds those to read.
+    ///
+    /// # Errors
+    /// If one is not a cache.
+    pub fn add_cache_to(
+        &mut self,
+        flag: &str,
+        text: &str,
+        around: Surroundings<'_>,
+    ) -> Result<(), FlagError> {
+        self.notes.extend(cache::notes(&[text.to_owned()]));
+        if !self.is_out_of_place(flag, text, around) {
+            self.cache_to.extend(cache::cache_to(text, around).in_flag(flag)?);
+        }
+        Ok(())
+    }
+
+    fn is_out_of_place(&mut self, flag: &str, text: &str, around: Surroundings<'_>) -> bool {
+        let reason = cache::out_of_place(text, around);
+        self.notes.extend(reason.iter().map(|why| format!("`{flag}` is left out: {why}")));
+        reason.is_some()
+    }
+
+    /// Adds stages whose steps are run again.
+    pub fn add_no_cache_stages(&mut self, text: &str) {
+        let names = listed(text).filter(|name| !name.is_empty());
+        self.no_cache_stages.extend(names.map(str::to_owned));
+    }
+
+    /// Adds steps that must be found in a cache.
+    ///
+    /// # Errors
+    /// If it is empty.
+    pub fn add_required(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.require_cached.push(match text.trim() {
+            "" => return Err(FlagError::bad(flag, "it is empty; give `all`, a stage or a step")),
+            "all" => Required::All,
+            name => Required::Named(name.to_owned()),
+        });
+        Ok(())
+    }
+
+    /// Adds a secret, which is read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn add_secret(
+        &mut self,
+        flag: &str,
+        text: &str,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        let read = secret::secret(text, context.directory, context.environment);
+        let (id, value) = read.in_flag(flag)?;
+        self.secrets.insert(id, value);
+        Ok(())
+    }
+
+    /// Sets the agents for ssh.
+    ///
+    /// # Errors
+    /// If there is no agent, or an id is given twice.
+    pub fn set_ssh(
+        &mut self,
+        flag: &str,
+        texts: &[String],
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        self.ssh = ssh::agents(texts, context.directory, context.environment).in_flag(flag)?;
+        Ok(())
+    }
+
+    /// Sets the network of RUN steps.
+    ///
+    /// # Errors
+    /// If builds have no such network.
+    pub fn set_network(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.network = match text {
+            "" | "default" => Network::Default,
+            "host" => Network::Host,
+            "none" => Network::None,
+            _ => {
+                let reason = "builds have the networks default, host and none";
+                return Err(FlagError::bad(format!("{flag} {text}"), reason));
+            }
+        };
+        Ok(())
+    }
+
+    /// Adds hosts.
+    ///
+    /// # Errors
+    /// If one has no address.
+    pub fn add_hosts(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.extra_hosts.extend(pairs::extra_hosts(text).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Grants entitlements.
+    ///
+    /// # Errors
+    /// If there is no such entitlement.
+    pub fn allow(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        let granted = &mut self.entitlements;
+        for text in text.split(',') {
+            match text {
+                "network.host" => granted.network_host = true,
+                "security.insecure" => granted.security_insecure = true,
+                "buildx.local.delete" => granted.local_delete = true,
+                _ => {
+                    let flag = format!("{flag} {text}");
+                    if text == "device" || text.starts_with("device=") {
+                        return Err(FlagError::refused(flag, "devices are not supported yet"));
+                    }
+                    let known = "there are network.host, security.insecure and buildx.local.delete";
+                    return Err(FlagError::bad(flag, known));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a limit of resources.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn set_ulimit(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        let ulimit = limits::ulimit(text).in_flag(flag)?;
+        self.ulimits.retain(|known| known.name != ulimit.name);
+        self.ulimits.push(ulimit);
+        Ok(())
+    }
+
+    /// Sets the size of /dev/shm.
+    ///
+    /// # Errors
+    /// If it is not a size.
+    pub fn set_shm_size(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.shm_size = limits::size(text).in_flag(flag)?;
+        Ok(())
+    }
+
+    /// Sets the number of layers.
+    ///
+    /// # Errors
+    /// If it is not one of the choices.
+    pub fn set_layers(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.layers = match text {
+            "" | "each" => Layers::Each,
+            "one" => Layers::One,
+            "marked" => Layers::Marked,
+            // For files that were written for Makisu.
+            "unmarked" => Layers::Unmarked,
+            other => {
+                let reason = format!("`{other}` is none of each, one and marked");
+                return Err(FlagError::bad(flag, reason));
+            }
+        };
+        Ok(())
+    }
+
+    /// Sets what of the context's files does not count in keys of caches.
+    ///
+    /// # Errors
+    /// If it is not one of the choices.
+    pub fn set_cache_normalize(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
+        self.normalize_modes = match text {
+            "" | "none" => false,
+            "modes" => true,
+            other => {
+                return Err(FlagError::bad(flag, format!("`{other}` is neither modes nor none")));
+            }
+        };
+        Ok(())
+    }
+}

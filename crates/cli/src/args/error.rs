@@ -1,0 +1,65 @@
+//! Errors in a command line, whichever tool's it is.
+
+use std::fmt::Display;
+
+use crate::render::Report;
+
+/// An error in a command line. Its text names the flag and holds no value that is secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlagError {
+    /// A flag has a value that it cannot have.
+    #[error("`{flag}`: {reason}")]
+    BadValue {
+        /// The flag, with its value where that is short and not secret.
+        flag: String,
+        /// The reason.
+        reason: String,
+    },
+    /// kiln does not do what a flag asks for.
+    #[error("`{flag}`: {reason}")]
+    Refused {
+        /// The flag, with its value where the value is what is refused.
+        flag: String,
+        /// The reason, and what works instead.
+        reason: String,
+    },
+    /// Two flags contradict each other.
+    #[error("`{0}` and `{1}` cannot be used together")]
+    Together(String, &'static str),
+    /// Flags or operands that are wrong as a whole, in a sentence that names them.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl FlagError {
+    /// A value that a flag cannot have.
+    pub fn bad(flag: impl Into<String>, reason: impl Display) -> Self {
+        Self::BadValue { flag: flag.into(), reason: reason.to_string() }
+    }
+
+    /// A flag that asks for what kiln does not do.
+    pub fn refused(flag: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Refused { flag: flag.into(), reason: reason.into() }
+    }
+}
+
+impl From<FlagError> for Report {
+    fn from(error: FlagError) -> Self {
+        Self::from(error.to_string())
+    }
+}
+
+/// Adds the name of a flag to an error in its value.
+pub trait InFlag<T> {
+    /// The error as one of a flag.
+    ///
+    /// # Errors
+    /// The error that there is.
+    fn in_flag(self, flag: &str) -> Result<T, FlagError>;
+}
+
+impl<T, E: Display> InFlag<T> for Result<T, E> {
+    fn in_flag(self, flag: &str) -> Result<T, FlagError> {
+        self.map_err(|error| FlagError::bad(flag, error))
+    }
+}
