@@ -91,11 +91,6 @@ pub struct BuildArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Output")]
     pub load: Option<bool>,
 
-    /// Ask before the first RUN whether the image and its caches may be pushed (on; kaniko has a flag
-    /// for it).
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", hide = true)]
-    pub push_check: Option<bool>,
-
     /// What to make of the result: a folder, `-` for a tar on standard output, or
     /// type=image|registry|oci|docker|local|tar|cacheonly with dest=, name=, push=, compression=…
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output")]
@@ -113,10 +108,6 @@ pub struct BuildArgs {
     /// Attach a list of the packages in the image (SPDX)
     #[arg(long, value_name = "BOOL|OPTIONS", help_heading = "Output")]
     pub sbom: Option<String>,
-
-    /// What a provenance says of the source, as `buildctl --opt vcs:NAME=VALUE` has it.
-    #[arg(long, value_name = "NAME=VALUE", hide = true)]
-    pub vcs: Vec<String>,
 
     /// The same in one flag: type=provenance,mode=max or type=sbom
     #[arg(long, value_name = "TYPE", help_heading = "Output")]

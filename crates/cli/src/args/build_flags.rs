@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use build::{
-    Annotation, CacheFrom, CacheTo, Layers, NamedContext, Output, Policy, Required, Secret,
-    SshAgent,
+    Annotation, CacheFrom, CacheMode, CacheTarget, CacheTo, ImageFormat, Layers, NamedContext,
+    Output, Policy, Required, Secret, SshAgent,
 };
 use graph::{Network, Ulimit};
 use oci::{Platform, Reference};
@@ -19,7 +19,9 @@ use super::call::Call;
 use super::compound::attest::AskedAttestations;
 use super::compound::bucket::Surroundings;
 use super::compound::output::OutputContext;
-use super::compound::{annotation, cache, context, limits, output, pairs, policy, secret, ssh};
+use super::compound::{
+    Fields, annotation, cache, context, limits, output, pairs, policy, secret, ssh,
+};
 use super::error::{FlagError, InFlag as _};
 use super::isolation::Isolation;
 use crate::progress::Mode;
@@ -42,7 +44,8 @@ impl<'a> FlagContext<'a> {
         Surroundings { directory: self.directory, environment: self.environment }
     }
 
-    fn output(self) -> OutputContext<'a> {
+    /// The surroundings of outputs.
+    pub fn output(self) -> OutputContext<'a> {
         OutputContext { directory: self.directory, stdout_is_terminal: self.stdout_is_terminal }
     }
 }
@@ -235,10 +238,15 @@ impl BuildFlags {
     /// If one has no name.
     pub fn set_labels(&mut self, flag: &str, texts: &[String]) -> Result<(), FlagError> {
         for (name, value) in pairs::labels(texts).in_flag(flag)? {
-            self.labels.retain(|(known, _)| *known != name);
-            self.labels.push((name, value));
+            self.set_label(&name, &value);
         }
         Ok(())
+    }
+
+    /// Sets a label.
+    pub fn set_label(&mut self, name: &str, value: &str) {
+        self.labels.retain(|(known, _)| known != name);
+        self.labels.push((name.to_owned(), value.to_owned()));
     }
 
     /// Adds a named context.
@@ -303,14 +311,11 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets a fact of version control.
-    ///
-    /// # Errors
-    /// If it has no name.
-    pub fn set_vcs(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
-        let (name, value) = pairs::vcs(text).in_flag(flag)?;
-        self.vcs.insert(name, value);
-        Ok(())
+    /// Sets a fact of version control: `source`, `revision`, `localdir:NAME`. An address is kept
+    /// without its credentials.
+    pub fn set_vcs(&mut self, name: &str, value: &str) {
+        let value = if name == "source" { pairs::shown_remote(value) } else { value.to_owned() };
+        self.vcs.insert(name.to_owned(), value);
     }
 
     /// Adds caches to read. GitHub's cache outside of GitHub is left out with a note.
@@ -344,6 +349,52 @@ impl BuildFlags {
             self.cache_to.extend(cache::cache_to(text, around).in_flag(flag)?);
         }
         Ok(())
+    }
+
+    /// Adds a cache to read that is given by its type and its attributes.
+    ///
+    /// # Errors
+    /// If it is not a cache.
+    pub fn add_typed_cache_from(
+        &mut self,
+        flag: &str,
+        kind: &str,
+        attributes: &BTreeMap<String, String>,
+        around: Surroundings<'_>,
+    ) -> Result<(), FlagError> {
+        let parts: Vec<String> =
+            attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut fields = Fields::of(&parts).in_flag(flag)?;
+        if let Some(why) = cache::outside_github(kind, &mut fields.clone(), around) {
+            self.notes.push(format!("`{flag}` is left out: {why}"));
+            return Ok(());
+        }
+        self.cache_from.extend(cache::typed_cache_from(kind, &mut fields, around).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds a cache for all steps, without which the image is good too.
+    pub fn add_optional_cache(&mut self, target: CacheTarget) {
+        self.cache_to.push(CacheTo {
+            target,
+            mode: CacheMode::Max,
+            ignore_error: true,
+            on_failure: true,
+            image_manifest: true,
+            format: ImageFormat::default(),
+            mounts: None,
+        });
+    }
+
+    /// Sets the control group, which counts in keys of steps and has no other effect.
+    pub fn set_cgroup_parent(&mut self, flag: &str, group: &str) {
+        self.cgroup_parent = group.to_owned();
+        if !group.is_empty() {
+            self.notes.push(format!(
+                "`{flag}`: steps stay in the control group of the job that kiln runs in, and have \
+                 its limits"
+            ));
+        }
     }
 
     fn is_out_of_place(&mut self, flag: &str, text: &str, around: Surroundings<'_>) -> bool {
@@ -480,8 +531,6 @@ impl BuildFlags {
             "" | "each" => Layers::Each,
             "one" => Layers::One,
             "marked" => Layers::Marked,
-            // For files that were written for Makisu.
-            "unmarked" => Layers::Unmarked,
             other => {
                 let reason = format!("`{other}` is none of each, one and marked");
                 return Err(FlagError::bad(flag, reason));

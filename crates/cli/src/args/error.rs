@@ -7,6 +7,17 @@ use crate::render::Report;
 /// An error in a command line. Its text names the flag and holds no value that is secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
+    /// The tool has no such flag.
+    #[error("unknown flag: {flag}{}", .near.map(|near| format!("; there is `--{near}`")).unwrap_or_default())]
+    Unknown {
+        /// The flag as it was typed.
+        flag: String,
+        /// The name of a flag that looks like it.
+        near: Option<&'static str>,
+    },
+    /// A flag stands at the end, and its value is missing.
+    #[error("`{0}` needs a value")]
+    NoValue(String),
     /// A flag has a value that it cannot have.
     #[error("`{flag}`: {reason}")]
     BadValue {
@@ -22,6 +33,24 @@ pub enum FlagError {
         flag: String,
         /// The reason, and what works instead.
         reason: String,
+    },
+    /// A flag is needed and was not given.
+    #[error("`{flag}` is missing: {hint}")]
+    Missing {
+        /// The flag.
+        flag: String,
+        /// What to give.
+        hint: String,
+    },
+    /// A flag needs another one.
+    #[error("`{flag}` needs `{other}`{reason}")]
+    Requires {
+        /// The flag.
+        flag: String,
+        /// The other one.
+        other: &'static str,
+        /// The end of the sentence.
+        reason: &'static str,
     },
     /// Two flags contradict each other.
     #[error("`{0}` and `{1}` cannot be used together")]
@@ -40,6 +69,11 @@ impl FlagError {
     /// A flag that asks for what kiln does not do.
     pub fn refused(flag: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Refused { flag: flag.into(), reason: reason.into() }
+    }
+
+    /// True if the tool has no such flag, for which some tools have an exit code of their own.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
     }
 }
 

@@ -23,10 +23,12 @@ pub use build::BuildArgs;
 pub use build_flags::{BuildFlags, ContextFlag, FlagContext};
 pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
 pub use call::{Call, CallKind};
+pub use error::{FlagError, InFlag};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
 pub use isolation::Isolation;
+pub use other::NO_LIMIT;
 #[cfg(test)]
 pub use other::described;
 pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};

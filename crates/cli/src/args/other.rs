@@ -74,12 +74,15 @@ const ROWS: &[Row] = &[
 
 const NO_CONTAINERS: &str = "a build leaves no containers";
 
+/// The note on a limit of resources.
+pub const NO_LIMIT: &str = "no limit is set: steps have those of the job that kiln runs in";
+
 /// BuildKit took these flags and set no limit for years: pipelines have them, and what they build
 /// does not depend on them.
 fn no_limit(text: &str) -> Verdict {
     match text {
         "" | "0" => Accepted("no limit is asked for"),
-        _ => Warned("no limit is set: steps have those of the job that kiln runs in"),
+        _ => Warned(NO_LIMIT),
     }
 }
 

@@ -33,15 +33,7 @@ impl BuildArgs {
 
     /// The flags whose values clap has read, and the notes on flags that change nothing.
     fn plain(&self) -> Result<BuildFlags, FlagError> {
-        let mut notes = self.other.judge()?;
-        if self.cgroup_parent.as_deref().is_some_and(|group| !group.is_empty()) {
-            notes.push(
-                "`--cgroup-parent`: steps stay in the control group of the job that kiln runs in, \
-                 and have its limits"
-                    .into(),
-            );
-        }
-        Ok(BuildFlags {
+        let mut flags = BuildFlags {
             context: ContextFlag::Named(self.context.clone()),
             file: self.file.clone(),
             target: self.target.clone(),
@@ -54,14 +46,18 @@ impl BuildArgs {
             no_cache: self.no_cache.unwrap_or(false),
             explain: self.explain.unwrap_or(false),
             verify_indexes: self.verify_indexes.unwrap_or(false),
-            cgroup_parent: self.cgroup_parent.clone().unwrap_or_default(),
             isolation: Isolation::of_flag(self.isolation.as_deref())?,
             progress: self.progress,
             quiet: self.quiet.unwrap_or(false),
             call: self.other.call()?,
-            notes,
+            notes: self.other.judge()?,
             ..BuildFlags::default()
-        })
+        };
+        flags.set_cgroup_parent(
+            "--cgroup-parent",
+            self.cgroup_parent.as_deref().unwrap_or_default(),
+        );
+        Ok(flags)
     }
 
     fn read_inputs(

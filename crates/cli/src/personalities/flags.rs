@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use crate::args::FlagError;
 use crate::args::compound::boolean;
 
 /// A flag of another tool.
@@ -130,8 +131,12 @@ pub struct Given {
 /// Reads a command line by a table.
 ///
 /// # Errors
-/// A sentence that names the flag that is unknown, incomplete or refused.
-pub fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, String> {
+/// If a flag is unknown, incomplete or refused.
+pub fn read(
+    rows: &'static [Row],
+    words: &[String],
+    operands: Operands,
+) -> Result<Given, FlagError> {
     let mut given = Given {
         rows,
         values: Vec::new(),
@@ -166,7 +171,7 @@ impl Given {
         &mut self,
         flag: &str,
         words: &mut impl Iterator<Item = &'w String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), FlagError> {
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),
@@ -185,7 +190,7 @@ impl Given {
         &mut self,
         letters: &str,
         words: &mut impl Iterator<Item = &'w String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), FlagError> {
         // Go's own flags are written with one dash too.
         let whole = letters.split('=').next().unwrap_or_default();
         if whole.len() > 1 && self.rows.iter().any(|row| row.is(whole)) {
@@ -219,29 +224,34 @@ impl Given {
         flag: &str,
         value: Option<String>,
         words: &mut impl Iterator<Item = &'w String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), FlagError> {
         let value = match (row.takes, value) {
             (Takes::Switch, None) => "true".into(),
             (Takes::Switch, Some(text)) => match boolean(&text) {
                 Some(value) => value.to_string(),
-                None => return Err(format!("`{flag}={text}`: it is neither true nor false")),
+                None => {
+                    let flag = format!("{flag}={text}");
+                    return Err(FlagError::bad(flag, "it is neither true nor false"));
+                }
             },
             (Takes::Value(_), Some(value)) => value,
             (Takes::Value(_), None) => match words.next() {
                 Some(word) => word.clone(),
-                None => return Err(format!("`{flag}` needs a value")),
+                None => return Err(FlagError::NoValue(flag.to_owned())),
             },
         };
         // What is refused switched on may be switched off.
         let is_off = row.takes == Takes::Switch && value == "false";
         match row.fate {
             Fate::Refused(_) | Fate::Noted(_) if is_off => {}
-            Fate::Refused(why) => return Err(format!("`{flag}`: {why}")),
+            Fate::Refused(why) => return Err(FlagError::refused(flag, why)),
             Fate::Noted(why) => self.note(flag, why),
             Fate::Judged(_, judge) => match judge(&value) {
                 Verdict::Take => {}
                 Verdict::Note(why) => self.note(flag, why),
-                Verdict::Refuse(why) => return Err(format!("`{flag}={value}`: {why}")),
+                Verdict::Refuse(why) => {
+                    return Err(FlagError::refused(format!("{flag}={value}"), why));
+                }
             },
             Fate::Honoured(_) | Fate::Accepted(_) => {}
         }
@@ -254,6 +264,11 @@ impl Given {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+
+    /// All values of a flag, in order, as texts of their own.
+    pub fn texts(&self, name: &'static str) -> Vec<String> {
+        self.all(name).into_iter().map(str::to_owned).collect()
     }
 
     /// All values of a flag, in order.
@@ -283,35 +298,26 @@ impl Given {
     ///
     /// # Errors
     /// A sentence if a flag that is honoured was given, and nobody asked for it.
-    pub fn done(&self) -> Result<(), String> {
+    pub fn done(&self) -> Result<(), FlagError> {
         let read = self.read.borrow();
         for (name, _) in &self.values {
             let row = self.rows.iter().find(|row| row.name == *name);
             let honoured = row.is_some_and(|row| matches!(row.fate, Fate::Honoured(_)));
             if honoured && !read.contains(name) {
-                return Err(format!("`--{name}` has no meaning here"));
+                return Err(FlagError::Usage(format!("`--{name}` has no meaning here")));
             }
         }
         Ok(())
     }
 }
 
-/// The marker by which [`is_unknown`] knows a flag that no table has.
-const UNKNOWN: &str = "unknown flag: ";
-
-fn unknown(flag: &str, rows: &[Row]) -> String {
+fn unknown(flag: &str, rows: &'static [Row]) -> FlagError {
     let wanted = flag.trim_start_matches('-').to_lowercase().replace(['_', '-'], "");
     let near = rows.iter().find(|row| {
         let name = row.name.to_lowercase().replace('-', "");
         wanted.len() > 1 && (name == wanted || name.starts_with(&wanted))
     });
-    let hint = near.map(|row| format!("; there is `--{}`", row.name)).unwrap_or_default();
-    format!("{UNKNOWN}{flag}{hint}")
-}
-
-/// Whether an error says that there is no such flag.
-pub fn is_unknown(error: &str) -> bool {
-    error.starts_with(UNKNOWN)
+    FlagError::Unknown { flag: flag.to_owned(), near: near.map(|row| row.name) }
 }
 
 /// `--help` of a command: its flags, and what becomes of each.
@@ -334,7 +340,7 @@ pub mod testing {
     use super::*;
 
     /// Gives each flag alone to `run`, which is to hand back what it said of it.
-    pub fn walk(rows: &'static [Row], run: impl Fn(&[String]) -> Result<Vec<String>, String>) {
+    pub fn walk(rows: &'static [Row], run: impl Fn(&[String]) -> Result<Vec<String>, FlagError>) {
         let mut names = BTreeSet::new();
         for row in rows {
             for name in [&row.name].into_iter().chain(row.aliases) {
@@ -348,7 +354,7 @@ pub mod testing {
             let named = format!("`--{}", row.name);
             match row.fate {
                 Fate::Refused(why) => {
-                    let error = said.expect_err(&word);
+                    let error = said.expect_err(&word).to_string();
                     assert!(error.starts_with(&named) && error.contains(why), "{word}: {error}");
                 }
                 Fate::Noted(_) => {
@@ -376,7 +382,7 @@ mod tests {
         Row::value("mode", "full", Fate::Noted("all modes are the same")),
     ];
 
-    fn given(line: &str) -> Result<Given, String> {
+    fn given(line: &str) -> Result<Given, FlagError> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         read(ROWS, &words, Operands::Anywhere)
     }
@@ -402,11 +408,11 @@ mod tests {
             ("--quiet=perhaps", "neither true nor false"),
             ("--squash", "`--squash`: there is no squashing"),
         ] {
-            let error = given(line).unwrap_err();
+            let error = given(line).unwrap_err().to_string();
             assert!(error.contains(word), "{line}: {error}");
         }
         assert!(given("--squash=false").is_ok());
         assert_eq!(given("--mode a --mode b").unwrap().notes.len(), 1);
-        assert!(given("-q").unwrap().done().unwrap_err().contains("--quiet"));
+        assert!(given("-q").unwrap().done().unwrap_err().to_string().contains("--quiet"));
     }
 }

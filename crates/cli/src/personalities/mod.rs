@@ -1,8 +1,9 @@
 //! The command lines people already have. Which one is spoken is said by the name that the binary
 //! was started under (`docker`, `buildctl`, `executor`, …), or by the first word behind `kiln`.
 //!
-//! Each is a thin module: tables of flags that are read into the words of `kiln build`, or into
-//! another of kiln's own commands. None has a way of its own to build.
+//! Each is a thin module: tables of flags that are read into the flags of a build
+//! ([`BuildFlags`](crate::args::BuildFlags)), or into another of kiln's own commands. None has a way of
+//! its own to build.
 
 pub mod bake;
 pub mod buildctl;
@@ -263,9 +264,6 @@ pub fn build_args(words: Vec<String>, code: u8) -> Result<Box<BuildArgs>, Report
         _ => Err("`build` was read as another command".to_owned().into()),
     }
 }
-
-/// For tools that know no policies: a file beside the Dockerfile is buildx's affair there.
-pub const NO_POLICY: &str = "--policy=disabled=true";
 
 /// `--flag=value`, so that a value may begin with a dash.
 pub fn word(flag: &str, value: &str) -> String {

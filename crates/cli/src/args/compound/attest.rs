@@ -34,18 +34,32 @@ impl AskedAttestations {
         let long = attest.iter().map(|text| ("attest", text.as_str()));
         for (flag, text) in long.chain(short) {
             let wrong = |error: OptionError| error.within(format!("--{flag}"));
-            let (kind, mut fields) = read(flag, text).map_err(wrong)?;
-            let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
-            match asked.named.iter().find(|(known, _)| *known == kind) {
-                // Several flags may turn the same off.
-                Some((_, true)) if is_off => continue,
-                Some(_) => return Err(wrong(OptionError::DuplicateAttestation(kind))),
-                None => {}
-            }
-            add(&mut asked.wanted, &kind, fields, is_off).map_err(wrong)?;
-            asked.named.push((kind, is_off));
+            let (kind, fields) = read(flag, text).map_err(wrong)?;
+            asked.add(kind, fields).map_err(wrong)?;
         }
         Ok(asked)
+    }
+
+    /// Asks for a kind with options, as `mode=max`.
+    ///
+    /// # Errors
+    /// If an option is wrong, or the kind was asked for before.
+    pub fn ask(&mut self, kind: &str, options: &str) -> Result<(), OptionError> {
+        let parts = if options.is_empty() { Vec::new() } else { fields(options)? };
+        self.add(kind.to_owned(), Fields::of(&parts)?)
+    }
+
+    fn add(&mut self, kind: String, mut fields: Fields) -> Result<(), OptionError> {
+        let is_off = fields.take_boolean("disabled", false)?;
+        match self.named.iter().find(|(known, _)| *known == kind) {
+            // Several flags may turn the same off.
+            Some((_, true)) if is_off => return Ok(()),
+            Some(_) => return Err(OptionError::DuplicateAttestation(kind)),
+            None => {}
+        }
+        add(&mut self.wanted, &kind, fields, is_off)?;
+        self.named.push((kind, is_off));
+        Ok(())
     }
 
     /// Adds those that build arguments as `BUILDKIT_ATTEST_SBOM` ask for.

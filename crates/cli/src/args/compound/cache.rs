@@ -56,23 +56,34 @@ fn unknown_type(kind: &str) -> OptionError {
 /// # Errors
 /// A sentence that names what is wrong or not there yet.
 pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, OptionError> {
-    let (kind, mut fields) = match value(text)? {
+    match value(text)? {
         Value::References(references) => {
             let cache =
                 |reference| CacheFrom::Registry { reference, insecure: false, mounts: None };
-            return Ok(references.into_iter().map(cache).collect());
+            Ok(references.into_iter().map(cache).collect())
         }
-        Value::Typed(kind, fields) => (kind, fields),
-    };
+        Value::Typed(kind, mut fields) => typed_cache_from(&kind, &mut fields, around),
+    }
+}
+
+/// Reads a cache of a type.
+///
+/// # Errors
+/// If an option is wrong, or the type is unknown.
+pub fn typed_cache_from(
+    kind: &str,
+    fields: &mut Fields,
+    around: Surroundings<'_>,
+) -> Result<Vec<CacheFrom>, OptionError> {
     // buildx passes the options of both directions to both, and BuildKit looks at its own.
     for option in EXPORT_ALONE {
         fields.take(option);
     }
-    let cache = match kind.as_str() {
+    let cache = match kind {
         "registry" => {
-            let reference = take_reference(&mut fields)?;
+            let reference = take_reference(fields)?;
             let insecure = fields.take_boolean("registry.insecure", false)?;
-            let mounts = mounts(&mut fields)?;
+            let mounts = mounts(fields)?;
             fields.nothing_left(
                 "type=registry",
                 &["ref", "registry.insecure", "mounts", "mounts-max-size"],
@@ -89,7 +100,7 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             let digest = fields.take("digest").filter(|digest| !digest.is_empty());
             let digest = digest.map(|text| text.parse::<oci::Digest>());
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            let mounts = mounts(&mut fields)?;
+            let mounts = mounts(fields)?;
             fields.nothing_left(
                 "type=local",
                 &["src", "tag", "digest", "mounts", "mounts-max-size"],
@@ -98,13 +109,13 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
             CacheFrom::Local { source, tag, digest: digest.transpose()?, mounts }
         }
         "s3" | "azblob" | "gcs" => {
-            let settings = bucket::bucket(&kind, &mut fields, around)?;
-            bucket::nothing_left(&kind, &fields)?;
+            let settings = bucket::bucket(kind, fields, around)?;
+            bucket::nothing_left(kind, fields)?;
             CacheFrom::Elsewhere(PlaceSettings::Bucket(settings))
         }
         "gha" | "redis" | "http" | "kv-folder" => {
-            let settings = service::service(&kind, &mut fields, around)?;
-            service::nothing_left(&kind, &fields)?;
+            let settings = service::service(kind, fields, around)?;
+            service::nothing_left(kind, fields)?;
             CacheFrom::Elsewhere(settings)
         }
         "inline" => {
@@ -135,11 +146,18 @@ const EXPORT_ALONE: [&str; 8] = [
 /// gave it: GitHub's cache outside of GitHub. buildx leaves it out too, without a word.
 pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError> {
     match value(text) {
-        Ok(Value::Typed(kind, mut fields)) if kind == "gha" => {
-            service::outside_github(&mut fields, around)
-        }
+        Ok(Value::Typed(kind, mut fields)) => outside_github(&kind, &mut fields, around),
         _ => None,
     }
+}
+
+/// The reason to leave out a cache of GitHub's outside of GitHub.
+pub fn outside_github(
+    kind: &str,
+    fields: &mut Fields,
+    around: Surroundings<'_>,
+) -> Option<OptionError> {
+    (kind == "gha").then(|| service::outside_github(fields, around)).flatten()
 }
 
 const TO_REGISTRY: [&str; 12] = [

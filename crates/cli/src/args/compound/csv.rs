@@ -70,7 +70,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
 }
 
 /// The `key=value` fields of a value. They are taken out one by one, so that unknown ones are left.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {

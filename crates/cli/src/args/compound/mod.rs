@@ -26,36 +26,42 @@ use store::Compression;
 /// Takes `compression`, `compression-level`, `force-compression` and `oci-mediatypes` out of the
 /// fields of an output or cache.
 fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat, OptionError> {
-    let level = fields.take("compression-level");
+    let (name, level) = (fields.take("compression"), fields.take("compression-level"));
+    Ok(ImageFormat {
+        compression: compression(name.as_deref(), level.as_deref())?,
+        force_compression: fields.take_boolean("force-compression", false)?,
+        oci_mediatypes: fields.take_boolean("oci-mediatypes", oci_mediatypes)?,
+    })
+}
+
+/// The compression of a name and a level; gzip where there is no name.
+///
+/// # Errors
+/// If there is no such compression or level.
+pub fn compression(name: Option<&str>, level: Option<&str>) -> Result<Compression, OptionError> {
     let level = level
         .map(|text| {
             let number = text.parse::<u32>();
             number.map_err(|_| OptionError::invalid("compression-level", text, "a number"))
         })
         .transpose()?;
-    let name = fields.take("compression");
-    let compression = match name.as_deref() {
-        None | Some("" | "gzip") => Compression::Gzip(within(level, 9, "from 0 to 9 for gzip")?),
-        Some("zstd") => Compression::Zstd(within(level, 22, "from 0 to 22 for zstd")?),
+    match name {
+        None | Some("" | "gzip") => {
+            Ok(Compression::Gzip(within(level, 9, "from 0 to 9 for gzip")?))
+        }
+        Some("zstd") => Ok(Compression::Zstd(within(level, 22, "from 0 to 22 for zstd")?)),
         Some("uncompressed") if level.is_some() => {
-            return Err(OptionError::together("compression-level", "compression=uncompressed"));
+            Err(OptionError::together("compression-level", "compression=uncompressed"))
         }
-        Some("uncompressed") => Compression::None,
-        Some(other @ ("estargz" | "nydus")) => {
-            return Err(OptionError::NotSupported {
-                option: format!("compression={other}"),
-                hint: "; gzip, zstd and uncompressed are",
-            });
-        }
+        Some("uncompressed") => Ok(Compression::None),
+        Some(other @ ("estargz" | "nydus")) => Err(OptionError::NotSupported {
+            option: format!("compression={other}"),
+            hint: "; gzip, zstd and uncompressed are",
+        }),
         Some(other) => {
-            return Err(OptionError::invalid("compression", other, "gzip, zstd or uncompressed"));
+            Err(OptionError::invalid("compression", other, "gzip, zstd or uncompressed"))
         }
-    };
-    Ok(ImageFormat {
-        compression,
-        force_compression: fields.take_boolean("force-compression", false)?,
-        oci_mediatypes: fields.take_boolean("oci-mediatypes", oci_mediatypes)?,
-    })
+    }
 }
 
 fn within(

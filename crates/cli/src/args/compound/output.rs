@@ -307,6 +307,26 @@ fn archive_destination(
     }
 }
 
+/// The file that an archive is written to; `-` is standard output.
+///
+/// # Errors
+/// If it is a folder or a terminal.
+pub fn file(path: &str, context: OutputContext<'_>) -> Result<Destination, OptionError> {
+    archive_destination(Some(path.to_owned()), "an archive", context)
+}
+
+/// The folder that a layout is written to.
+///
+/// # Errors
+/// If it is a file, or standard output.
+pub fn folder(path: &str, context: OutputContext<'_>) -> Result<Destination, OptionError> {
+    if path == "-" {
+        let reason = "a layout is a folder, which standard output is not";
+        return Err(OptionError::Unusable(reason.into()));
+    }
+    Ok(Destination::Path(local(path, context)?))
+}
+
 fn stdout(context: OutputContext<'_>) -> Result<Destination, OptionError> {
     if context.stdout_is_terminal {
         return Err(OptionError::Unusable("an archive is not written to a terminal".into()));

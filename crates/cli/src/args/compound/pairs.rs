@@ -24,20 +24,6 @@ pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, 
     }
 }
 
-/// Reads a fact of version control: `source=…`, `revision=…`, `localdir:NAME=…`. An address is kept
-/// without its credentials.
-///
-/// # Errors
-/// If it has no name.
-pub fn vcs(text: &str) -> Result<(String, String), OptionError> {
-    let (name, value) = text
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| OptionError::malformed(text, "`NAME=VALUE`"))?;
-    let value = if name == "source" { shown_remote(value) } else { value.to_owned() };
-    Ok((name.to_owned(), value))
-}
-
 /// The address of a repository without its credentials. The user of ssh (`git@host:path`) is not
 /// one.
 pub fn shown_remote(remote: &str) -> String {
@@ -113,9 +99,8 @@ mod tests {
             ("git@h.io:a/b.git", "git@h.io:a/b.git"),
             ("/srv/a.git", "/srv/a.git"),
         ] {
-            assert_eq!(vcs(&format!("source={remote}")).unwrap(), ("source".into(), text.into()));
+            assert_eq!(shown_remote(remote), text);
         }
-        assert!(vcs("=x").is_err() && vcs("revision").is_err());
     }
 
     #[test]

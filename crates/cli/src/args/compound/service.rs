@@ -15,7 +15,10 @@ use super::{Fields, OptionError, boolean};
 /// BuildKit's.
 const GITHUB_TIMEOUT: Duration = Duration::from_secs(600);
 /// Makisu's: two weeks.
-const TTL: Duration = Duration::from_secs(336 * 3600);
+pub const TTL: Duration = Duration::from_secs(336 * 3600);
+
+/// The name of a map's index.
+pub const MAP_NAME: &str = "cache";
 
 const COMMON: [&str; 7] =
     ["ref", "name", "ttl", "registry.insecure", "mode", "ignore-error", "on-failure"];
@@ -160,7 +163,7 @@ fn map(
     })?;
     let reference: Reference =
         reference.parse().map_err(|error| OptionError::Reference(error).within("ref"))?;
-    let name = given(fields, "name").unwrap_or_else(|| "cache".into());
+    let name = given(fields, "name").unwrap_or_else(|| MAP_NAME.into());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if !name.chars().all(is_plain) || name.starts_with('.') {
         return Err(OptionError::invalid("name", name, "letters, digits, `.`, `_` and `-`"));
@@ -191,13 +194,7 @@ fn unset(option: String) -> OptionError {
 fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
     let address = given(fields, "addr")
         .ok_or_else(|| missing("type=redis", "addr", ", as in `addr=host:6379`"))?;
-    if address.contains("://") || address.contains('@') {
-        return Err(OptionError::refused(
-            "addr",
-            "expected `host:port`: TLS (rediss://) is not supported yet, and a password is given by `password-env` or `password-file`",
-        ));
-    }
-    let address = if address.contains(':') { address } else { format!("{address}:6379") };
+    let address = redis_address(&address)?;
     let database = match given(fields, "db") {
         None => 0,
         Some(text) => text.parse().map_err(|_| OptionError::invalid("db", text, "a number"))?,
@@ -221,8 +218,39 @@ fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionE
         }
     };
     let user = given(fields, "username");
-    let credentials = password.map(|password| (REDIS_PASSWORD.to_owned(), password));
+    let credentials = password.as_deref().map(redis_password);
     Ok((MapStore::Redis { address, database, user }, credentials.into_iter().collect()))
+}
+
+/// The address of a redis server with its port.
+///
+/// # Errors
+/// If it has a scheme or a password.
+pub fn redis_address(text: &str) -> Result<String, OptionError> {
+    if text.contains("://") || text.contains('@') {
+        return Err(OptionError::refused(
+            "addr",
+            "expected `host:port`: TLS (rediss://) is not supported yet, and a password is given by `password-env` or `password-file`",
+        ));
+    }
+    Ok(if text.contains(':') { text.to_owned() } else { format!("{text}:6379") })
+}
+
+/// The password of a redis server among credentials.
+pub fn redis_password(password: &str) -> (String, String) {
+    (REDIS_PASSWORD.to_owned(), password.to_owned())
+}
+
+/// A header of requests among credentials.
+///
+/// # Errors
+/// If it is not a header. The value is not in the error.
+pub fn header(name: &str, value: &str) -> Result<(String, String), OptionError> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if name.is_empty() || !name.chars().all(is_name) || value.contains(['\r', '\n']) {
+        return Err(OptionError::refused(format!("header-{name}"), "not a header"));
+    }
+    Ok((format!("{HTTP_HEADER}{}", name.to_lowercase()), value.to_owned()))
 }
 
 fn http(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
@@ -238,11 +266,7 @@ fn http(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionEr
             }
             None => (key, value),
         };
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        if name.is_empty() || !name.chars().all(is_name) || value.contains(['\r', '\n']) {
-            return Err(OptionError::refused(format!("header-{name}"), "not a header"));
-        }
-        headers.push((format!("{HTTP_HEADER}{name}"), value));
+        headers.push(header(&name, &value)?);
     }
     Ok((MapStore::Http { url }, headers))
 }

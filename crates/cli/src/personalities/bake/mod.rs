@@ -48,8 +48,8 @@ const FILES: [&str; 8] = [
 /// What is wrong with a flag, a file or a build.
 pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
     let given = flags::read(BAKE, words, Operands::Anywhere).map_err(|error| {
-        let code = if flags::is_unknown(&error) { 125 } else { 1 };
-        usage(error, None, code)
+        let code = if error.is_unknown() { 125 } else { 1 };
+        usage(error.to_string(), None, code)
     })?;
     if given.help {
         let about = "Builds the targets of bake and compose files, side by side.";

@@ -1,4 +1,5 @@
 use super::*;
+use crate::args::FlagError;
 use crate::personalities::flags::testing::walk;
 
 fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, String> {
@@ -20,7 +21,7 @@ fn print(
 ) -> Result<Value, String> {
     let loaded = loaded(text, environment)?;
     let words: Vec<String> = flags.iter().map(|word| (*word).to_owned()).collect();
-    let given = flags::read(BAKE, &words, Operands::Anywhere)?;
+    let given = flags::read(BAKE, &words, Operands::Anywhere).map_err(|error| error.to_string())?;
     let overrides = overrides(&given, &Environment::of(environment))?;
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     let resolved = resolve(&loaded, &targets, &overrides)?;
@@ -312,7 +313,7 @@ fn targets_and_variables_are_listed() {
 fn every_flag_is_honoured_or_refused_by_name() {
     walk(BAKE, |words| {
         let given = flags::read(BAKE, words, Operands::Anywhere)?;
-        overrides(&given, &Environment::default())?;
+        overrides(&given, &Environment::default()).map_err(FlagError::Usage)?;
         // The others are read where files are.
         for name in ["file", "var", "list", "progress", "metadata-file", "allow"] {
             given.all(name);

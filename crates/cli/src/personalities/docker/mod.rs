@@ -199,12 +199,13 @@ fn read(
     command: &str,
 ) -> Result<Given, Report> {
     flags::read(rows, words, operands).map_err(|error| {
-        let code = if flags::is_unknown(&error) { WRONG_FLAG } else { 1 };
+        let code = if error.is_unknown() { WRONG_FLAG } else { 1 };
         let command = command.strip_prefix("docker").unwrap_or(command).trim_start();
         let command = [" ", command].concat();
-        let hint = flags::is_unknown(&error)
+        let hint = error
+            .is_unknown()
             .then(|| format!("`docker{} --help` lists what is there", command.trim_end()));
-        usage(error, hint, code)
+        usage(error.to_string(), hint, code)
     })
 }
 

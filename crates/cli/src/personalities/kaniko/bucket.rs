@@ -6,6 +6,7 @@ use build::BucketSettings;
 
 use crate::args::compound::bucket::{Surroundings, bucket};
 use crate::args::compound::{Fields, OptionError};
+use crate::args::{FlagError, InFlag as _};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, threads};
@@ -39,12 +40,12 @@ impl Object {
     /// The object of a context's address; none if the address is of no object store.
     ///
     /// # Errors
-    /// A sentence that names what is missing.
+    /// If the address, or a variable that the store needs, is wrong or missing.
     pub fn of(
         context: &str,
         environment: &Environment,
         directory: &Path,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>, FlagError> {
         let Some((scheme, rest)) = context.split_once("://") else { return Ok(None) };
         let azure_key = environment.get("AZURE_STORAGE_ACCESS_KEY");
         let (kind, bucket_name, key, mut options) = match (scheme, azure_key) {
@@ -68,21 +69,21 @@ impl Object {
             }
             _ => return Ok(None),
         };
+        let flag = format!("--context={context}");
         if bucket_name.is_empty() || key.is_empty() {
-            return Err(format!("`--context={context}`: it is {scheme}://BUCKET/FILE.tar.gz"));
+            return Err(FlagError::bad(flag, format!("it is {scheme}://BUCKET/FILE.tar.gz")));
         }
         if kind == "s3" {
             options.extend(s3_options(environment));
         }
-        let mut fields = Fields::of(&options)?;
-        let settings = bucket(kind, &mut fields, Surroundings { directory, environment }).map_err(
-            |error| match error {
-                OptionError::Missing { key: "region", .. } => {
-                    format!("`--context={context}`: set AWS_REGION to the region of the bucket")
-                }
-                error => format!("`--context={context}`: {error}"),
-            },
-        )?;
+        let mut fields = Fields::of(&options).in_flag(&flag)?;
+        let settings = bucket(kind, &mut fields, Surroundings { directory, environment });
+        let settings = settings.map_err(|error| match error {
+            OptionError::Missing { key: "region", .. } => {
+                FlagError::bad(&flag, "set AWS_REGION to the region of the bucket")
+            }
+            error => FlagError::bad(&flag, error),
+        })?;
         Ok(Some(Self { settings, key: key.to_owned() }))
     }
 
@@ -131,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    fn object(context: &str, variables: &[(&str, &str)]) -> Result<Option<Object>, String> {
+    fn object(context: &str, variables: &[(&str, &str)]) -> Result<Option<Object>, FlagError> {
         Object::of(context, &Environment::of(variables), Path::new("/work"))
     }
 
@@ -157,7 +158,7 @@ mod tests {
         }
         let signed = format!("{azure}?sig=x");
         assert_eq!(object(&signed, &[("AZURE_STORAGE_ACCESS_KEY", "c2VjcmV0")]), Ok(None));
-        assert!(object("s3://b/k", &[]).unwrap_err().contains("AWS_REGION"));
-        assert!(object("gs://b", &[]).unwrap_err().contains("gs://BUCKET/FILE.tar.gz"));
+        assert!(object("s3://b/k", &[]).unwrap_err().to_string().contains("AWS_REGION"));
+        assert!(object("gs://b", &[]).unwrap_err().to_string().contains("gs://BUCKET/FILE.tar.gz"));
     }
 }

@@ -2,22 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Registries, WARMER};
-use crate::args::Command;
+use super::WARMER;
+use super::registries::Registries;
+use crate::args::{Command, FlagError};
 use crate::personalities::flags::{self, Operands};
-use crate::personalities::{Invocation, helped, own_command, say_notes, usage, word};
+use crate::personalities::{Invocation, helped, own_command, say_notes, word};
+use crate::progress::Mode;
 use crate::render::Report;
 use crate::settings::Environment;
 
-/// What is fetched, and where to.
+/// The images that are fetched, and the folder for them.
 #[derive(Debug)]
-pub struct Plan {
+pub struct WarmerPlan {
     images: Vec<String>,
     platform: Option<String>,
     folder: PathBuf,
     registries: Registries,
     quiet: bool,
-    /// What changes nothing.
+    /// Notes on flags that change nothing.
     pub notes: Vec<String>,
 }
 
@@ -38,7 +40,7 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
         let about = "kaniko's warmer, spoken by kiln: fetches base images into a folder.";
         return helped(&flags::help("warmer --cache-dir DIR --image IMAGE", about, WARMER));
     }
-    let plan = translate(&invocation.words, &environment).map_err(|error| usage(error, None, 1))?;
+    let plan = translate(&invocation.words, &environment)?;
     say_notes(&plan.notes);
     if environment.get("DOCKER_CONFIG").is_none() && Path::new("/kaniko/.docker").is_dir() {
         environment.set("DOCKER_CONFIG", "/kaniko/.docker");
@@ -61,23 +63,26 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     Ok(())
 }
 
-/// Reads the flags.
-pub fn translate(words: &[String], environment: &Environment) -> Result<Plan, String> {
+/// Reads the flags of `warmer`.
+///
+/// # Errors
+/// If one is wrong or refused.
+pub fn translate(words: &[String], environment: &Environment) -> Result<WarmerPlan, FlagError> {
     let given = flags::read(WARMER, words, Operands::Anywhere)?;
     if let Some(word) = given.operands.first() {
-        return Err(format!("`{word}` belongs to no flag: images are given as `--image=NAME`"));
+        let text = format!("`{word}` belongs to no flag: images are given as `--image=NAME`");
+        return Err(FlagError::Usage(text));
     }
     let mut registries = Registries::read(&given, environment)?;
     for flag in ["insecure", "skip-tls-verify"] {
         registries.all_insecure |= given.is_on(flag, false);
     }
-    super::progress(&given)?;
-    let plan = Plan {
+    let plan = WarmerPlan {
         images: given.all("image").into_iter().map(str::to_owned).collect(),
         platform: given.last("custom-platform").map(str::to_owned),
         folder: given.last("cache-dir").unwrap_or("/cache").into(),
         registries,
-        quiet: super::progress(&given)? == "none",
+        quiet: super::progress(&given)? == Mode::None,
         notes: given.notes.clone(),
     };
     given.done()?;

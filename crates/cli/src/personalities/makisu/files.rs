@@ -32,7 +32,7 @@ pub fn diff(
         return Err(usage("it takes two images", None, 1));
     };
     let times = !given.is_on("ignoreModTime", true);
-    given.done().map_err(|error| usage(error, None, 1))?;
+    given.done()?;
     let settings = invocation.settings(environment)?;
     let first = here(first, environment, &settings)?;
     let second = here(second, environment, &settings)?;

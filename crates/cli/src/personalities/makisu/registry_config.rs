@@ -3,6 +3,7 @@
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::args::FlagError;
 use crate::personalities::yaml;
 use crate::settings::{Environment, Hidden, RegistrySetting};
 
@@ -18,17 +19,17 @@ const TUNING: [&str; 8] = [
     "push_rate",
 ];
 
-/// What a file says of the registries of `repositories`, with notes of what changes nothing.
+/// Reads the settings of the registries of `repositories`, with notes on options that change nothing.
 ///
 /// # Errors
-/// A sentence that names the registry and the option that is wrong or not there.
+/// If the file cannot be read, or an option is unknown or refused.
 pub fn read(
     text: &str,
     environment: &Environment,
     repositories: &[(String, String)],
-) -> Result<(Vec<RegistrySetting>, Vec<String>), String> {
+) -> Result<(Vec<RegistrySetting>, Vec<String>), FlagError> {
     let config = yaml::parse(&expand(text, environment))
-        .map_err(|error| format!("`--registry-config`: it cannot be read: {error}"))?;
+        .map_err(|error| wrong("", &format!("it cannot be read: {error}")))?;
     let (mut settings, mut notes) = (Vec::new(), Vec::new());
     let hosts = match config {
         Value::Null => Map::new(),
@@ -74,9 +75,10 @@ fn expand(text: &str, environment: &Environment) -> String {
                 after.split_at(end)
             }
         };
-        match name.is_empty() {
-            true => out.push('$'),
-            false => out.push_str(environment.raw(name).unwrap_or_default()),
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            out.push_str(environment.raw(name).unwrap_or_default());
         }
         rest = after;
     }
@@ -84,9 +86,12 @@ fn expand(text: &str, environment: &Environment) -> String {
     out
 }
 
-fn wrong(host: &str, what: &str) -> String {
-    let of = if host.is_empty() { String::new() } else { format!(" of `{host}`") };
-    format!("`--registry-config`{of}: {what}")
+/// An error in the options of a host, or in the file as a whole.
+fn wrong(host: &str, reason: &str) -> FlagError {
+    match host {
+        "" => FlagError::bad("--registry-config", reason),
+        host => FlagError::Usage(format!("`--registry-config` of `{host}`: {reason}")),
+    }
 }
 
 /// The host as references have it.
@@ -101,7 +106,7 @@ fn options_of(
     host: &str,
     options: &Value,
     notes: &mut Vec<String>,
-) -> Result<RegistrySetting, String> {
+) -> Result<RegistrySetting, FlagError> {
     let mut setting =
         RegistrySetting { host: canonical(host).into(), ..RegistrySetting::default() };
     for (key, value) in object(host, "options", options)? {
@@ -123,7 +128,7 @@ fn object<'v>(
     host: &str,
     what: &str,
     value: &'v Value,
-) -> Result<Box<dyn Iterator<Item = (&'v String, &'v Value)> + 'v>, String> {
+) -> Result<Box<dyn Iterator<Item = (&'v String, &'v Value)> + 'v>, FlagError> {
     match value {
         Value::Object(map) => Ok(Box::new(map.iter())),
         Value::Null => Ok(Box::new(std::iter::empty())),
@@ -131,7 +136,7 @@ fn object<'v>(
     }
 }
 
-fn security(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), String> {
+fn security(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), FlagError> {
     for (key, value) in object(host, "security", value)? {
         match key.as_str() {
             "tls" => tls(host, value, setting)?,
@@ -153,7 +158,7 @@ fn path(value: &Value, key: &str) -> Option<std::path::PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn tls(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), String> {
+fn tls(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), FlagError> {
     for (key, value) in object(host, "security.tls", value)? {
         let is_disabled = value.get("disabled").and_then(Value::as_bool) == Some(true);
         match key.as_str() {
@@ -185,7 +190,7 @@ fn tls(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), S
     Ok(())
 }
 
-fn basic(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), String> {
+fn basic(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(), FlagError> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     for (key, _) in object(host, "security.basic", value)? {
         if !matches!(key.as_str(), "username" | "password" | "password_file" | "passwordfile") {
@@ -215,7 +220,7 @@ fn basic(host: &str, value: &Value, setting: &mut RegistrySetting) -> Result<(),
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Result<(Vec<RegistrySetting>, Vec<String>), String> {
+    fn of(text: &str) -> Result<(Vec<RegistrySetting>, Vec<String>), FlagError> {
         let environment = Environment::of(&[("PASSWORD", "s3cret")]);
         read(text, &environment, &[("r.example.com".into(), "team/app".into())])
     }
@@ -263,7 +268,7 @@ index.docker.io:
             ("r: {'.*': {security: {tls: {client: {passphrase: {path: /a}}}}}}", "openssl"),
             ("r: [", "cannot be read"),
         ] {
-            let error = of(text).unwrap_err();
+            let error = of(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }
