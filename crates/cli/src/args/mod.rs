@@ -7,6 +7,7 @@ mod cache;
 mod call;
 pub mod compound;
 mod error;
+pub mod flag;
 mod images;
 mod isolation;
 mod other;

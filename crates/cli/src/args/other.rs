@@ -1,75 +1,57 @@
-//! The flags of `docker buildx build` and of the classic `docker build` that kiln does not have:
-//! those that mean nothing here, and those that are not there yet. One row each.
+//! The flags of `docker buildx build` and of the classic `docker build` that `kiln build` takes for
+//! their sake: those without effect, those that are refused, and those that ask a question.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::call::Call;
 use super::compound::boolean;
 use super::error::{FlagError, InFlag as _};
+use super::flag::{Flag, Handling, Takes, Verdict};
 
-/// What becomes of a flag with a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It does what it says; the text says what.
-    Honoured(&'static str),
-    /// It asks for what is the case anyway, for this reason.
-    Accepted(&'static str),
-    /// It changes nothing, and whoever gives it should know.
-    Warned(&'static str),
-    /// It asks for what is not there yet.
-    Refused(&'static str),
-}
-use Verdict::{Accepted, Honoured, Refused, Warned};
-
-struct Row {
-    long: &'static str,
-    short: Option<char>,
-    /// A truth value: `--rm`, `--rm=false`.
-    is_switch: bool,
-    judge: fn(&str) -> Verdict,
-}
-
-const fn value(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
-    Row { long, short: None, is_switch: false, judge }
-}
-
-const fn switch(long: &'static str, judge: fn(&str) -> Verdict) -> Row {
-    Row { long, short: None, is_switch: true, judge }
-}
-
-const ROWS: &[Row] = &[
+const ROWS: &[Flag] = &[
     // `OtherFlags::call` reads these.
-    value("call", |_| Honoured("Answer a question instead of building: check, outline or targets")),
-    value("print", |_| Honoured("An older name of `--call`")),
-    switch("check", |_| Honoured("Short for `--call=check`")),
-    switch("detach", |text| off(text, Refused("there is no daemon that a build could go on in"))),
-    // Builds run in this process, whichever builder is meant.
-    value("builder", |_| Accepted("builds run in this process, whichever builder")),
-    value("resource", no_limit),
-    Row { short: Some('m'), ..value("memory", no_limit) },
-    value("memory-swap", no_limit),
-    Row { short: Some('c'), ..value("cpu-shares", no_limit) },
-    value("cpu-period", no_limit),
-    value("cpu-quota", no_limit),
-    value("cpuset-cpus", no_limit),
-    value("cpuset-mems", no_limit),
-    // Of no meaning here.
-    switch("compress", |_| Accepted("a context is read where it is, and sent to nobody")),
-    switch("disable-content-trust", |text| match boolean(text) {
-        Some(false) => Refused("content trust is not there yet"),
-        _ => Accepted("there is none"),
-    }),
-    switch("force-rm", |_| Accepted(NO_CONTAINERS)),
-    switch("rm", |_| Accepted(NO_CONTAINERS)),
-    value("security-opt", |_| Warned("it changes nothing, as with BuildKit")),
-    switch("squash", |text| {
-        off(
-            text,
-            Warned(
-                "it changes nothing, as with BuildKit; `kiln build --layers=one` makes one layer",
-            ),
-        )
-    }),
+    Flag::value(
+        "call",
+        "check",
+        Handling::Honoured("Answer a question instead of building: check, outline or targets"),
+    ),
+    Flag::value("print", "check", Handling::Honoured("An older name of `--call`")),
+    Flag::switch("check", Handling::Honoured("Short for `--call=check`")),
+    Flag::switch("detach", Handling::Refused("there is no daemon that a build could go on in")),
+    Flag::value(
+        "builder",
+        "default",
+        Handling::NoEffect("builds run in this process, whichever builder"),
+    ),
+    limit("resource"),
+    limit("memory").short('m'),
+    limit("memory-swap"),
+    limit("cpu-shares").short('c'),
+    limit("cpu-period"),
+    limit("cpu-quota"),
+    limit("cpuset-cpus"),
+    limit("cpuset-mems"),
+    Flag::switch(
+        "compress",
+        Handling::NoEffect("a context is read where it is, and sent to nobody"),
+    ),
+    Flag::switch(
+        "disable-content-trust",
+        Handling::Judged("accepted: there is none", content_trust),
+    ),
+    Flag::switch("force-rm", Handling::NoEffect(NO_CONTAINERS)),
+    Flag::switch("rm", Handling::NoEffect(NO_CONTAINERS)),
+    Flag::value(
+        "security-opt",
+        "seccomp=unconfined",
+        Handling::Noted("it changes nothing, as with BuildKit"),
+    ),
+    Flag::switch(
+        "squash",
+        Handling::Noted(
+            "it changes nothing, as with BuildKit; `kiln build --layers=one` makes one layer",
+        ),
+    ),
 ];
 
 const NO_CONTAINERS: &str = "a build leaves no containers";
@@ -77,19 +59,25 @@ const NO_CONTAINERS: &str = "a build leaves no containers";
 /// The note on a limit of resources.
 pub const NO_LIMIT: &str = "no limit is set: steps have those of the job that kiln runs in";
 
-/// BuildKit took these flags and set no limit for years: pipelines have them, and what they build
-/// does not depend on them.
+/// BuildKit took these flags and set no limit for years: pipelines have them, and the image does not
+/// depend on them.
+const fn limit(name: &'static str) -> Flag {
+    let text =
+        "accepted with a note: no limit is set: steps have those of the job that kiln runs in";
+    Flag::value(name, "1g", Handling::Judged(text, no_limit))
+}
+
 fn no_limit(text: &str) -> Verdict {
     match text {
-        "" | "0" => Accepted("no limit is asked for"),
-        _ => Warned(NO_LIMIT),
+        "" | "0" => Verdict::Take,
+        _ => Verdict::Note(NO_LIMIT),
     }
 }
 
-fn off(text: &str, on: Verdict) -> Verdict {
+fn content_trust(text: &str) -> Verdict {
     match boolean(text) {
-        Some(false) => Accepted("it is off"),
-        _ => on,
+        Some(false) => Verdict::Refuse("content trust is not supported yet"),
+        _ => Verdict::Take,
     }
 }
 
@@ -98,27 +86,29 @@ fn off(text: &str, on: Verdict) -> Verdict {
 pub struct OtherFlags(Vec<(&'static str, String)>);
 
 impl OtherFlags {
-    /// Warnings for those that change nothing.
+    /// Notes on flags without effect.
     ///
     /// # Errors
-    /// A sentence that names the first one that is not there yet.
+    /// If one is refused.
     pub fn judge(&self) -> Result<Vec<String>, FlagError> {
         let mut warnings = Vec::new();
         for (long, text) in &self.0 {
-            let Some(row) = ROWS.iter().find(|row| row.long == *long) else { continue };
-            match (row.judge)(text) {
-                Honoured(_) | Accepted(_) => {}
-                Warned(why) => warnings.push(format!("`--{long}`: {why}")),
-                Refused(why) => return Err(FlagError::refused(format!("--{long}"), why)),
+            let Some(row) = ROWS.iter().find(|row| row.name == *long) else { continue };
+            match row.verdict(text) {
+                Verdict::Take => {}
+                Verdict::Note(why) => warnings.push(format!("`--{long}`: {why}")),
+                Verdict::Refuse(why) => {
+                    return Err(FlagError::refused(format!("--{long}"), why));
+                }
             }
         }
         Ok(warnings)
     }
 
-    /// What is asked instead of a build; the last flag that says so counts.
+    /// The question that is asked instead of a build, by the last flag that asks one.
     ///
     /// # Errors
-    /// A sentence that names the flag whose value is not known.
+    /// If there is no such question.
     pub fn call(&self) -> Result<Option<Call>, FlagError> {
         let mut call = None;
         for (long, text) in &self.0 {
@@ -143,23 +133,17 @@ impl OtherFlags {
     }
 }
 
-/// What becomes of a flag of the table that is given a value, for the documentation.
+/// The handling of a flag of the table, for the documentation.
 #[cfg(test)]
-pub fn described(long: &str) -> Option<String> {
-    let row = ROWS.iter().find(|row| row.long == long)?;
-    Some(match (row.judge)(if row.is_switch { "true" } else { "1g" }) {
-        Honoured(what) => what.into(),
-        Accepted(why) => format!("accepted: {why}"),
-        Warned(why) => format!("accepted with a note: {why}"),
-        Refused(why) => format!("refused: {why}"),
-    })
+pub fn described(name: &str) -> Option<String> {
+    ROWS.iter().find(|row| row.name == name).map(Flag::outcome)
 }
 
 impl Args for OtherFlags {
     fn augment_args(command: Command) -> Command {
         ROWS.iter().fold(command, |command, row| {
-            let argument = Arg::new(row.long)
-                .long(row.long)
+            let argument = Arg::new(row.name)
+                .long(row.name)
                 .hide(true)
                 .action(ArgAction::Append)
                 .value_parser(clap::value_parser!(String));
@@ -167,9 +151,11 @@ impl Args for OtherFlags {
                 Some(short) => argument.short(short),
                 None => argument,
             };
-            command.arg(match row.is_switch {
-                true => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                false => argument.num_args(1).allow_hyphen_values(true),
+            command.arg(match row.takes {
+                Takes::Switch => {
+                    argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+                }
+                Takes::Value(_) => argument.num_args(1).allow_hyphen_values(true),
             })
         })
     }
@@ -182,8 +168,8 @@ impl Args for OtherFlags {
 impl FromArgMatches for OtherFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = ROWS.iter().flat_map(|row| {
-            let values = matches.get_many::<String>(row.long).unwrap_or_default();
-            values.map(|value| (row.long, value.clone()))
+            let values = matches.get_many::<String>(row.name).unwrap_or_default();
+            values.map(|value| (row.name, value.clone()))
         });
         Ok(Self(given.collect()))
     }
@@ -203,12 +189,40 @@ mod tests {
     }
 
     #[test]
+    fn every_row_is_handled_as_it_says() {
+        for row in ROWS {
+            let value = match row.takes {
+                Takes::Switch => "true",
+                Takes::Value(example) => example,
+            };
+            let judged = judge(row.name, value);
+            let named = format!("`--{}`: ", row.name);
+            match row.handling {
+                Handling::Honoured(_) => {
+                    let other = OtherFlags(vec![(row.name, value.into())]);
+                    assert!(other.call().unwrap().is_some(), "{named}");
+                }
+                Handling::NoEffect(_) => assert_eq!(judged, Ok(vec![])),
+                Handling::Noted(why) => assert_eq!(judged, Ok(vec![format!("{named}{why}")])),
+                Handling::Refused(why) => {
+                    assert_eq!(judged.unwrap_err().to_string(), format!("{named}{why}"));
+                }
+                // Taken, or noted under its name.
+                Handling::Judged(..) => {
+                    let notes = judged.unwrap();
+                    assert!(notes.iter().all(|note| note.starts_with(&named)), "{notes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_refused_flag_names_itself() {
         for row in ROWS {
             for text in ["true", "false", "x", "1"] {
-                if let Err(error) = judge(row.long, text) {
+                if let Err(error) = judge(row.name, text) {
                     let error = error.to_string();
-                    assert!(error.starts_with(&format!("`--{}`: ", row.long)), "{error}");
+                    assert!(error.starts_with(&format!("`--{}`: ", row.name)), "{error}");
                 }
             }
         }

@@ -4,7 +4,7 @@
 use clap::CommandFactory as _;
 
 use super::docker::commands::{COMMANDS, Does};
-use super::flags::Row;
+use super::flags::Flag;
 use super::{bake, buildctl, docker, kaniko, makisu};
 use crate::args::Cli;
 
@@ -115,7 +115,7 @@ disabled=true`, or `policy = [{ disabled = true }]` in the target, builds withou
 
 ";
 
-fn flags_table(out: &mut String, title: &str, rows: &[Row]) {
+fn flags_table(out: &mut String, title: &str, rows: &[Flag]) {
     out.push_str(&format!("### {title}\n\n| flag | what becomes of it |\n|---|---|\n"));
     for row in rows {
         let aliases: String = row.aliases.iter().map(|alias| format!(", `--{alias}`")).collect();

@@ -1,111 +1,18 @@
-//! Tables of flags: one row says how a flag is written and what becomes of it.
+//! The parser of other tools' command lines, by a table of [`Flag`]s.
 //!
-//! The parser reads a command line as Go's pflag does: `--name value`, `--name=value`, `-n value`,
-//! `-nvalue`, `-n=value`, several short switches in one word, `--` before operands. What a row
-//! honours has to be read by somebody: [`Given::done`] names what was not, and a test walks every
-//! row of every table.
+//! A command line is read as Go's pflag reads it: `--name value`, `--name=value`, `-n value`,
+//! `-nvalue`, `-n=value`, several short switches in one word, `--` before operands. A flag that a
+//! table honours has to be read by the code behind it: [`Given::done`] names one that was not, and a
+//! test walks every row of every table.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use crate::args::FlagError;
 use crate::args::compound::boolean;
+pub use crate::args::flag::{Flag, Handling, Takes, Verdict};
 
-/// A flag of another tool.
-#[derive(Clone, Copy, Debug)]
-pub struct Row {
-    /// Its name without dashes.
-    pub name: &'static str,
-    /// Other spellings.
-    pub aliases: &'static [&'static str],
-    /// Its letter.
-    pub short: Option<char>,
-    /// Whether a word follows it.
-    pub takes: Takes,
-    /// What becomes of it.
-    pub fate: Fate,
-}
-
-/// What a flag is followed by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
-    /// Nothing, or a truth value behind `=`.
-    Switch,
-    /// A value; the text is one that could be given, for tests.
-    Value(&'static str),
-}
-
-/// What becomes of a flag.
-#[derive(Clone, Copy, Debug)]
-pub enum Fate {
-    /// It does what it does there; the text says how.
-    Honoured(&'static str),
-    /// It asks for what is the case anyway.
-    Accepted(&'static str),
-    /// It changes nothing, which is said once; the text says why.
-    Noted(&'static str),
-    /// It is refused; the text says why, and the line that works.
-    Refused(&'static str),
-    /// It depends on the value; the text says how.
-    Judged(&'static str, fn(&str) -> Verdict),
-}
-
-/// What becomes of a flag with a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is taken.
-    Take,
-    /// It changes nothing, for this reason.
-    Note(&'static str),
-    /// It is refused, for this reason.
-    Refuse(&'static str),
-}
-
-impl Row {
-    /// A flag with a value; `example` is one.
-    pub const fn value(name: &'static str, example: &'static str, fate: Fate) -> Self {
-        Self { name, aliases: &[], short: None, takes: Takes::Value(example), fate }
-    }
-
-    /// A flag without one.
-    pub const fn switch(name: &'static str, fate: Fate) -> Self {
-        Self { name, aliases: &[], short: None, takes: Takes::Switch, fate }
-    }
-
-    /// The same with a letter.
-    pub const fn short(mut self, short: char) -> Self {
-        self.short = Some(short);
-        self
-    }
-
-    /// The same with other spellings.
-    pub const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
-    }
-
-    fn is(&self, name: &str) -> bool {
-        self.name == name || self.aliases.contains(&name)
-    }
-
-    /// `-t, --tag`.
-    pub fn spelling(&self) -> String {
-        let short = self.short.map(|short| format!("-{short}, ")).unwrap_or_default();
-        format!("{short}--{}", self.name)
-    }
-
-    /// What becomes of it, for people.
-    pub fn outcome(&self) -> String {
-        match self.fate {
-            Fate::Honoured(text) | Fate::Judged(text, _) => text.into(),
-            Fate::Accepted(text) => format!("accepted: {text}"),
-            Fate::Noted(text) => format!("accepted with a note: {text}"),
-            Fate::Refused(text) => format!("refused: {text}"),
-        }
-    }
-}
-
-/// Where reading stops.
+/// The place of operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operands {
     /// Flags may come after operands.
@@ -114,16 +21,16 @@ pub enum Operands {
     End,
 }
 
-/// What was given, by a table.
+/// The flags and operands of a command line.
 #[derive(Debug)]
 pub struct Given {
-    rows: &'static [Row],
+    rows: &'static [Flag],
     values: Vec<(&'static str, String)>,
     /// Words that belong to no flag.
     pub operands: Vec<String>,
-    /// What changes nothing, one sentence each.
+    /// Notes on flags without effect, one sentence each.
     pub notes: Vec<String>,
-    /// Whether `--help` or `-h` was there.
+    /// True if `--help` or `-h` was given.
     pub help: bool,
     read: RefCell<BTreeSet<&'static str>>,
 }
@@ -133,7 +40,7 @@ pub struct Given {
 /// # Errors
 /// If a flag is unknown, incomplete or refused.
 pub fn read(
-    rows: &'static [Row],
+    rows: &'static [Flag],
     words: &[String],
     operands: Operands,
 ) -> Result<Given, FlagError> {
@@ -220,7 +127,7 @@ impl Given {
 
     fn keep<'w>(
         &mut self,
-        row: &'static Row,
+        row: &'static Flag,
         flag: &str,
         value: Option<String>,
         words: &mut impl Iterator<Item = &'w String>,
@@ -240,20 +147,13 @@ impl Given {
                 None => return Err(FlagError::NoValue(flag.to_owned())),
             },
         };
-        // What is refused switched on may be switched off.
-        let is_off = row.takes == Takes::Switch && value == "false";
-        match row.fate {
-            Fate::Refused(_) | Fate::Noted(_) if is_off => {}
-            Fate::Refused(why) => return Err(FlagError::refused(flag, why)),
-            Fate::Noted(why) => self.note(flag, why),
-            Fate::Judged(_, judge) => match judge(&value) {
-                Verdict::Take => {}
-                Verdict::Note(why) => self.note(flag, why),
-                Verdict::Refuse(why) => {
-                    return Err(FlagError::refused(format!("{flag}={value}"), why));
-                }
-            },
-            Fate::Honoured(_) | Fate::Accepted(_) => {}
+        match (row.verdict(&value), row.handling) {
+            (Verdict::Take, _) => {}
+            (Verdict::Note(why), _) => self.note(flag, why),
+            (Verdict::Refuse(why), Handling::Judged(..)) => {
+                return Err(FlagError::refused(format!("{flag}={value}"), why));
+            }
+            (Verdict::Refuse(why), _) => return Err(FlagError::refused(flag, why)),
         }
         self.values.push((row.name, value));
         Ok(())
@@ -284,12 +184,12 @@ impl Given {
         self.all(name).last().copied().filter(|value| !value.is_empty())
     }
 
-    /// Whether a switch is on.
+    /// True if a switch is on.
     pub fn is_on(&self, name: &'static str, default: bool) -> bool {
         self.all(name).last().map_or(default, |value| *value == "true")
     }
 
-    /// Whether a flag was given at all.
+    /// True if a flag was given at all.
     pub fn has(&self, name: &'static str) -> bool {
         !self.all(name).is_empty()
     }
@@ -297,12 +197,12 @@ impl Given {
     /// Ends the reading.
     ///
     /// # Errors
-    /// A sentence if a flag that is honoured was given, and nobody asked for it.
+    /// If a flag that is honoured was given and not read.
     pub fn done(&self) -> Result<(), FlagError> {
         let read = self.read.borrow();
         for (name, _) in &self.values {
             let row = self.rows.iter().find(|row| row.name == *name);
-            let honoured = row.is_some_and(|row| matches!(row.fate, Fate::Honoured(_)));
+            let honoured = row.is_some_and(|row| matches!(row.handling, Handling::Honoured(_)));
             if honoured && !read.contains(name) {
                 return Err(FlagError::Usage(format!("`--{name}` has no meaning here")));
             }
@@ -311,7 +211,7 @@ impl Given {
     }
 }
 
-fn unknown(flag: &str, rows: &'static [Row]) -> FlagError {
+fn unknown(flag: &str, rows: &'static [Flag]) -> FlagError {
     let wanted = flag.trim_start_matches('-').to_lowercase().replace(['_', '-'], "");
     let near = rows.iter().find(|row| {
         let name = row.name.to_lowercase().replace('-', "");
@@ -320,8 +220,8 @@ fn unknown(flag: &str, rows: &'static [Row]) -> FlagError {
     FlagError::Unknown { flag: flag.to_owned(), near: near.map(|row| row.name) }
 }
 
-/// `--help` of a command: its flags, and what becomes of each.
-pub fn help(usage: &str, about: &str, rows: &[Row]) -> String {
+/// The help of a command: its flags with their handling.
+pub fn help(usage: &str, about: &str, rows: &[Flag]) -> String {
     let mut text = format!("{about}\n\nUsage: {usage}\n");
     if !rows.is_empty() {
         text.push_str("\nFlags:\n");
@@ -335,12 +235,12 @@ pub fn help(usage: &str, about: &str, rows: &[Row]) -> String {
 
 #[cfg(test)]
 pub mod testing {
-    //! What holds for the rows of every table.
+    //! A test of every row of every table.
 
     use super::*;
 
-    /// Gives each flag alone to `run`, which is to hand back what it said of it.
-    pub fn walk(rows: &'static [Row], run: impl Fn(&[String]) -> Result<Vec<String>, FlagError>) {
+    /// Gives each flag alone to `run`, which returns its notes.
+    pub fn walk(rows: &'static [Flag], run: impl Fn(&[String]) -> Result<Vec<String>, FlagError>) {
         let mut names = BTreeSet::new();
         for row in rows {
             for name in [&row.name].into_iter().chain(row.aliases) {
@@ -352,18 +252,18 @@ pub mod testing {
             };
             let said = run(std::slice::from_ref(&word));
             let named = format!("`--{}", row.name);
-            match row.fate {
-                Fate::Refused(why) => {
+            match row.handling {
+                Handling::Refused(why) => {
                     let error = said.expect_err(&word).to_string();
                     assert!(error.starts_with(&named) && error.contains(why), "{word}: {error}");
                 }
-                Fate::Noted(_) => {
+                Handling::Noted(_) => {
                     let notes = said.expect(&word);
                     assert!(notes.iter().any(|note| note.contains(&named)), "{word}: {notes:?}");
                 }
-                // What is honoured and not read is an error of `done`.
-                Fate::Honoured(_) | Fate::Accepted(_) | Fate::Judged(..) => {
-                    drop(said.expect(&word));
+                // A flag that is honoured and not read is an error of `done`.
+                Handling::Honoured(_) | Handling::NoEffect(_) | Handling::Judged(..) => {
+                    said.expect(&word);
                 }
             }
         }
@@ -374,12 +274,12 @@ pub mod testing {
 mod tests {
     use super::*;
 
-    const ROWS: &[Row] = &[
-        Row::value("tag", "a", Fate::Honoured("names the image")).short('t'),
-        Row::switch("quiet", Fate::Honoured("says less")).short('q'),
-        Row::switch("force", Fate::Honoured("does it")).short('f').alias(&["really"]),
-        Row::switch("squash", Fate::Refused("there is no squashing")),
-        Row::value("mode", "full", Fate::Noted("all modes are the same")),
+    const ROWS: &[Flag] = &[
+        Flag::value("tag", "a", Handling::Honoured("names the image")).short('t'),
+        Flag::switch("quiet", Handling::Honoured("says less")).short('q'),
+        Flag::switch("force", Handling::Honoured("does it")).short('f').alias(&["really"]),
+        Flag::switch("squash", Handling::Refused("there is no squashing")),
+        Flag::value("mode", "full", Handling::Noted("all modes are the same")),
     ];
 
     fn given(line: &str) -> Result<Given, FlagError> {

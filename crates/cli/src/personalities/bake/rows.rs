@@ -1,57 +1,65 @@
 //! The flags of `docker buildx bake`.
 
-use crate::personalities::flags::{Fate, Row};
+use crate::personalities::flags::{Flag, Handling};
 
 /// The flags of `bake`.
-pub const BAKE: &[Row] = &[
-    Row::value(
+pub const BAKE: &[Flag] = &[
+    Flag::value(
         "file",
         "docker-bake.hcl",
-        Fate::Honoured(
+        Handling::Honoured(
             "HCL, JSON or compose files; `-` is standard input; those from elsewhere are refused",
         ),
     )
     .short('f'),
-    Row::value("set", "*.tags=app", Fate::Honoured("`TARGET.KEY=VALUE`, `+=` adds to a list")),
-    Row::value("var", "TAG=1", Fate::Honoured("a variable")),
-    Row::switch("print", Fate::Honoured("prints the targets as JSON, and builds nothing")),
-    Row::value(
+    Flag::value("set", "*.tags=app", Handling::Honoured("`TARGET.KEY=VALUE`, `+=` adds to a list")),
+    Flag::value("var", "TAG=1", Handling::Honoured("a variable")),
+    Flag::switch("print", Handling::Honoured("prints the targets as JSON, and builds nothing")),
+    Flag::value(
         "list",
         "targets",
-        Fate::Honoured("lists targets or variables; `type=…,format=json`"),
+        Handling::Honoured("lists targets or variables; `type=…,format=json`"),
     ),
-    Row::switch("push", Fate::Honoured("pushes each image")),
-    Row::switch(
+    Flag::switch("push", Handling::Honoured("pushes each image")),
+    Flag::switch(
         "load",
-        Fate::Honoured("keeps each image in kiln's root, which every build does anyway"),
+        Handling::Honoured("keeps each image in kiln's root, which every build does anyway"),
     ),
-    Row::switch("no-cache", Fate::Honoured("runs every step")),
-    Row::switch("pull", Fate::Honoured("asks registries for newer bases")),
-    Row::value(
+    Flag::switch("no-cache", Handling::Honoured("runs every step")),
+    Flag::switch("pull", Handling::Honoured("asks registries for newer bases")),
+    Flag::value(
         "provenance",
         "false",
-        Fate::Honoured("as `kiln build --provenance`, for each target"),
+        Handling::Honoured("as `kiln build --provenance`, for each target"),
     ),
-    Row::value("sbom", "false", Fate::Honoured("as `kiln build --sbom`, for each target")),
-    Row::value("call", "build", Fate::Honoured("a question about each target instead of a build")),
-    Row::switch("check", Fate::Honoured("is short for `--call=check`")),
-    Row::value(
+    Flag::value("sbom", "false", Handling::Honoured("as `kiln build --sbom`, for each target")),
+    Flag::value(
+        "call",
+        "build",
+        Handling::Honoured("a question about each target instead of a build"),
+    ),
+    Flag::switch("check", Handling::Honoured("is short for `--call=check`")),
+    Flag::value(
         "allow",
         "network.host",
-        Fate::Honoured("what Dockerfiles may ask for; `fs…` and `ssh` are allowed anyway"),
+        Handling::Honoured("what Dockerfiles may ask for; `fs…` and `ssh` are allowed anyway"),
     ),
-    Row::value(
+    Flag::value(
         "metadata-file",
         "m.json",
-        Fate::Honoured("digests and names of each target's result, as JSON"),
+        Handling::Honoured("digests and names of each target's result, as JSON"),
     ),
-    Row::value("progress", "plain", Fate::Honoured("as `kiln build --progress`")),
-    Row::value("builder", "mine", Fate::Accepted("builds run in this process, whichever builder")),
-    Row::switch("debug", Fate::Accepted("give it before `buildx`")).short('D'),
-    Row::value(
+    Flag::value("progress", "plain", Handling::Honoured("as `kiln build --progress`")),
+    Flag::value(
+        "builder",
+        "mine",
+        Handling::NoEffect("builds run in this process, whichever builder"),
+    ),
+    Flag::switch("debug", Handling::NoEffect("give it before `buildx`")).short('D'),
+    Flag::value(
         "policy",
         "disabled=true",
-        Fate::Honoured(
+        Handling::Honoured(
             "as `kiln build --policy`, for each target: a build with a policy beside its Dockerfile is refused, but with `disabled=true`; `filename` and `reset` belong in the definition",
         ),
     ),

@@ -3,7 +3,7 @@
 mod rows;
 mod translate;
 
-use super::flags::{self, Given, Operands, Row};
+use super::flags::{self, Flag, Given, Operands};
 use super::{Invocation, helped, own_command, say_notes, usage, word};
 use crate::args::FlagError;
 use crate::commands;
@@ -91,7 +91,7 @@ fn config_of_flags(flags: &str) -> Option<String> {
     found
 }
 
-fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, Report> {
+fn read(rows: &'static [Flag], words: &[String], operands: Operands) -> Result<Given, Report> {
     let given = flags::read(rows, words, operands)?;
     if given.help {
         terminal::print(&help())?;

@@ -1,6 +1,6 @@
 //! The flags of `buildctl`, and the options of the Dockerfile frontend.
 
-use crate::personalities::flags::{Fate, Row, Verdict};
+use crate::personalities::flags::{Flag, Handling, Verdict};
 
 const NO_DAEMON: &str = "the build runs in this process, and there is no daemon to talk to";
 
@@ -14,150 +14,155 @@ fn frontend(name: &str) -> Verdict {
 }
 
 /// Flags before a command.
-pub const GLOBAL: &[Row] = &[
-    Row::value("addr", "tcp://buildkitd:1234", Fate::Noted(NO_DAEMON)),
-    Row::switch("debug", Fate::Accepted("`kiln --debug buildctl …` says more of failures")),
-    Row::value("log-format", "json", Fate::Accepted("progress has `--progress=rawjson`")),
-    Row::value("tlsservername", "x", Fate::Accepted(NO_DAEMON)),
-    Row::value("tlscacert", "x", Fate::Accepted(NO_DAEMON)),
-    Row::value("tlscert", "x", Fate::Accepted(NO_DAEMON)),
-    Row::value("tlskey", "x", Fate::Accepted(NO_DAEMON)),
-    Row::value("tlsdir", "x", Fate::Accepted(NO_DAEMON)),
-    Row::value("timeout", "5", Fate::Accepted(NO_DAEMON)),
-    Row::switch("wait", Fate::Accepted(NO_DAEMON)),
-    Row::switch("version", Fate::Honoured("prints the version")).short('v'),
+pub const GLOBAL: &[Flag] = &[
+    Flag::value("addr", "tcp://buildkitd:1234", Handling::Noted(NO_DAEMON)),
+    Flag::switch("debug", Handling::NoEffect("`kiln --debug buildctl …` says more of failures")),
+    Flag::value("log-format", "json", Handling::NoEffect("progress has `--progress=rawjson`")),
+    Flag::value("tlsservername", "x", Handling::NoEffect(NO_DAEMON)),
+    Flag::value("tlscacert", "x", Handling::NoEffect(NO_DAEMON)),
+    Flag::value("tlscert", "x", Handling::NoEffect(NO_DAEMON)),
+    Flag::value("tlskey", "x", Handling::NoEffect(NO_DAEMON)),
+    Flag::value("tlsdir", "x", Handling::NoEffect(NO_DAEMON)),
+    Flag::value("timeout", "5", Handling::NoEffect(NO_DAEMON)),
+    Flag::switch("wait", Handling::NoEffect(NO_DAEMON)),
+    Flag::switch("version", Handling::Honoured("prints the version")).short('v'),
 ];
 
 /// The flags of `build`.
-pub const BUILD: &[Row] = &[
-    Row::value(
+pub const BUILD: &[Flag] = &[
+    Flag::value(
         "frontend",
         "dockerfile.v0",
-        Fate::Judged(
+        Handling::Judged(
             "dockerfile.v0, or gateway.v0 with `--opt source=docker/dockerfile…`; others: refused",
             frontend,
         ),
     ),
-    Row::value(
+    Flag::value(
         "local",
         "context=.",
-        Fate::Honoured(
+        Handling::Honoured(
             "`context=DIR`, `dockerfile=DIR`, and others that `--opt context:NAME=local:…` names",
         ),
     ),
-    Row::value("opt", "target=app", Fate::Honoured("options of the frontend, see below"))
+    Flag::value("opt", "target=app", Handling::Honoured("options of the frontend, see below"))
         .alias(&["frontend-opt"]),
-    Row::value(
+    Flag::value(
         "output",
         "type=image,name=app",
-        Fate::Honoured(
+        Handling::Honoured(
             "as `kiln build --output`; oci, docker and tar without `dest` go to standard output",
         ),
     )
     .short('o'),
-    Row::value(
+    Flag::value(
         "import-cache",
         "type=registry,ref=app:cache",
-        Fate::Honoured("as `kiln build --cache-from`"),
+        Handling::Honoured("as `kiln build --cache-from`"),
     ),
-    Row::value(
+    Flag::value(
         "export-cache",
         "type=registry,ref=app:cache",
-        Fate::Honoured("as `kiln build --cache-to`"),
+        Handling::Honoured("as `kiln build --cache-to`"),
     ),
-    Row::value("secret", "id=a,env=PATH", Fate::Honoured("as `kiln build --secret`")),
-    Row::value("ssh", "default", Fate::Honoured("as `kiln build --ssh`")),
-    Row::value("allow", "network.host", Fate::Honoured("as `kiln build --allow`")),
-    Row::value(
+    Flag::value("secret", "id=a,env=PATH", Handling::Honoured("as `kiln build --secret`")),
+    Flag::value("ssh", "default", Handling::Honoured("as `kiln build --ssh`")),
+    Flag::value("allow", "network.host", Handling::Honoured("as `kiln build --allow`")),
+    Flag::value(
         "metadata-file",
         "m.json",
-        Fate::Honoured("digests and names of the result, as JSON"),
+        Handling::Honoured("digests and names of the result, as JSON"),
     ),
-    Row::value(
+    Flag::value(
         "progress",
         "plain",
-        Fate::Honoured("auto, plain, tty, rawjson; quiet shows nothing"),
+        Handling::Honoured("auto, plain, tty, rawjson; quiet shows nothing"),
     ),
-    Row::switch("no-cache", Fate::Honoured("runs every step")),
-    Row::value(
+    Flag::switch("no-cache", Handling::Honoured("runs every step")),
+    Flag::value(
         "trace",
         "t",
-        Fate::Refused("there is no such file: `--progress=rawjson` has every event"),
+        Handling::Refused("there is no such file: `--progress=rawjson` has every event"),
     ),
-    Row::value(
+    Flag::value(
         "oci-layout",
         "a=dir",
-        Fate::Honoured("`NAME=DIR`, for `--opt context:X=oci-layout://NAME…`"),
+        Handling::Honoured("`NAME=DIR`, for `--opt context:X=oci-layout://NAME…`"),
     ),
-    Row::value(
+    Flag::value(
         "source-policy-file",
         "p.json",
-        Fate::Refused("source policies are not read: pin images by digest in FROM"),
+        Handling::Refused("source policies are not read: pin images by digest in FROM"),
     ),
-    Row::value(
+    Flag::value(
         "ref-file",
         "r",
-        Fate::Refused("no records of builds are kept: `--metadata-file` has the digests"),
+        Handling::Refused("no records of builds are kept: `--metadata-file` has the digests"),
     ),
-    Row::value(
+    Flag::value(
         "registry-auth-tlscontext",
         "host=x,ca=y",
-        Fate::Refused(
+        Handling::Refused(
             "certificates of registries lie in ~/.docker/certs.d/HOST or /etc/docker/certs.d/HOST",
         ),
     ),
-    Row::value(
+    Flag::value(
         "debug-json-cache-metrics",
         "m",
-        Fate::Refused("`kiln.stats` in `--metadata-file` counts steps and bytes"),
+        Handling::Refused("`kiln.stats` in `--metadata-file` counts steps and bytes"),
     ),
-    Row::switch(
+    Flag::switch(
         "proxy-network",
-        Fate::Refused(
+        Handling::Refused(
             "a RUN has the network of this machine, or none (`--opt force-network-mode=none`)",
         ),
     ),
-    Row::value("exporter", "image", Fate::Refused("it is written `--output type=image,…`")),
-    Row::value(
+    Flag::value("exporter", "image", Handling::Refused("it is written `--output type=image,…`")),
+    Flag::value(
         "exporter-opt",
         "name=x",
-        Fate::Refused("it is written `--output type=image,name=…`"),
+        Handling::Refused("it is written `--output type=image,name=…`"),
     ),
 ];
 
 /// The flags of `du`.
-pub const DU: &[Row] = &[
-    Row::switch("verbose", Fate::Honoured("shows more of each entry")).short('v'),
-    Row::value("filter", "type==regular", Fate::Honoured("as `kiln du --filter`")).short('f'),
-    Row::value("format", "json", Fate::Honoured("a table, or json")),
+pub const DU: &[Flag] = &[
+    Flag::switch("verbose", Handling::Honoured("shows more of each entry")).short('v'),
+    Flag::value("filter", "type==regular", Handling::Honoured("as `kiln du --filter`")).short('f'),
+    Flag::value("format", "json", Handling::Honoured("a table, or json")),
 ];
 
 /// The flags of `prune`.
-pub const PRUNE: &[Row] = &[
-    Row::switch(
+pub const PRUNE: &[Flag] = &[
+    Flag::switch(
         "all",
-        Fate::Honoured("cache mounts too, and what images can be unpacked again from"),
+        Handling::Honoured("cache mounts too, and what images can be unpacked again from"),
     ),
-    Row::value("keep-storage", "10000", Fate::Honoured("removes until so many megabytes are left"))
-        .alias(&["max-used-space"]),
-    Row::value(
+    Flag::value(
+        "keep-storage",
+        "10000",
+        Handling::Honoured("removes until so many megabytes are left"),
+    )
+    .alias(&["max-used-space"]),
+    Flag::value(
         "keep-storage-min",
         "1000",
-        Fate::Honoured(
+        Handling::Honoured(
             "so many megabytes stay, whatever the others say; alone, removes until they are left",
         ),
     )
     .alias(&["reserved-space"]),
-    Row::value(
+    Flag::value(
         "free-storage",
         "10000",
-        Fate::Honoured("removes until so many megabytes of the disk are free"),
+        Handling::Honoured("removes until so many megabytes of the disk are free"),
     )
     .alias(&["min-free-space"]),
-    Row::value("format", "json", Fate::Refused("`--verbose` shows what is removed")),
-    Row::value("keep-duration", "24h", Fate::Honoured("only what was not used for so long")),
-    Row::value("filter", "type==regular", Fate::Honoured("as `kiln prune --filter`")).short('f'),
-    Row::switch("verbose", Fate::Honoured("shows what is removed")).short('v'),
+    Flag::value("format", "json", Handling::Refused("`--verbose` shows what is removed")),
+    Flag::value("keep-duration", "24h", Handling::Honoured("only what was not used for so long")),
+    Flag::value("filter", "type==regular", Handling::Honoured("as `kiln prune --filter`"))
+        .short('f'),
+    Flag::switch("verbose", Handling::Honoured("shows what is removed")).short('v'),
 ];
 
 /// Options of the frontend (`--opt`), and what becomes of each.

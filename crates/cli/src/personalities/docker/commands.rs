@@ -1,11 +1,11 @@
 //! The commands of docker's command line: one row each.
 
 use super::{Context, archives, builders, engine, imagetools, lists, prune};
-use crate::personalities::flags::{self, Fate, Given, Verdict};
+use crate::personalities::flags::{self, Given, Handling, Verdict};
 use crate::render::Report;
 
 /// A command.
-pub struct Row {
+pub struct DockerCommand {
     /// Its words behind `docker`.
     pub path: &'static str,
     /// Other words for it.
@@ -15,7 +15,7 @@ pub struct Row {
     /// Its operands, for `--help`.
     pub operands: &'static str,
     /// Its flags, where kiln has no command of its own for it.
-    pub flags: &'static [flags::Row],
+    pub flags: &'static [flags::Flag],
 }
 
 /// What a command does here.
@@ -33,12 +33,16 @@ pub enum Does {
     Refuse(&'static str),
 }
 
-const fn same(path: &'static str, aliases: &'static [&'static str], own: &'static str) -> Row {
-    Row { path, aliases, does: Does::Same(own), operands: "", flags: &[] }
+const fn same(
+    path: &'static str,
+    aliases: &'static [&'static str],
+    own: &'static str,
+) -> DockerCommand {
+    DockerCommand { path, aliases, does: Does::Same(own), operands: "", flags: &[] }
 }
 
-const fn refuse(path: &'static str, why: &'static str) -> Row {
-    Row { path, aliases: &[], does: Does::Refuse(why), operands: "", flags: &[] }
+const fn refuse(path: &'static str, why: &'static str) -> DockerCommand {
+    DockerCommand { path, aliases: &[], does: Does::Refuse(why), operands: "", flags: &[] }
 }
 
 const CONTAINERS: &str = "needs an engine, and kiln starts no containers: put what it does into the \
@@ -46,30 +50,37 @@ const CONTAINERS: &str = "needs an engine, and kiln starts no containers: put wh
 const NO_ENGINE: &str =
     "needs an engine, which is not there: kiln only builds images and moves them";
 
-const FORMAT: flags::Row =
-    flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")).short('f');
-const NO_BUILDER: flags::Row = flags::Row::value(
+const FORMAT: flags::Flag =
+    flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template")).short('f');
+const NO_BUILDER: flags::Flag = flags::Flag::value(
     "builder",
     "mine",
-    Fate::Accepted("builds run in this process, whichever builder"),
+    Handling::NoEffect("builds run in this process, whichever builder"),
 );
-const NO_WAIT: flags::Row =
-    flags::Row::value("timeout", "20s", Fate::Accepted("there is nothing to wait for"));
-const FORCE: flags::Row = flags::Row::switch("force", Fate::Honoured("does not ask")).short('f');
-const FILTER: flags::Row = flags::Row::value(
+const NO_WAIT: flags::Flag =
+    flags::Flag::value("timeout", "20s", Handling::NoEffect("there is nothing to wait for"));
+const FORCE: flags::Flag =
+    flags::Flag::switch("force", Handling::Honoured("does not ask")).short('f');
+const FILTER: flags::Flag = flags::Flag::value(
     "filter",
     "until=24h",
-    Fate::Honoured("only what fits: `until=24h` or a time, `label=a=b`, `label!=a`"),
+    Handling::Honoured("only what fits: `until=24h` or a time, `label=a=b`, `label!=a`"),
 );
 
 /// `prune` of what there is none of: pipelines clean up before they build.
-const fn none_to_prune(path: &'static str, about: &'static str) -> Row {
-    const FLAGS: &[flags::Row] = &[
-        flags::Row::switch("force", Fate::Accepted("nothing is asked")).short('f'),
-        flags::Row::switch("all", Fate::Accepted("there are none")).short('a'),
-        flags::Row::value("filter", "until=24h", Fate::Accepted("there are none")),
+const fn none_to_prune(path: &'static str, about: &'static str) -> DockerCommand {
+    const FLAGS: &[flags::Flag] = &[
+        flags::Flag::switch("force", Handling::NoEffect("nothing is asked")).short('f'),
+        flags::Flag::switch("all", Handling::NoEffect("there are none")).short('a'),
+        flags::Flag::value("filter", "until=24h", Handling::NoEffect("there are none")),
     ];
-    Row { path, aliases: &[], does: Does::Own(about, prune::nothing), operands: "", flags: FLAGS }
+    DockerCommand {
+        path,
+        aliases: &[],
+        does: Does::Own(about, prune::nothing),
+        operands: "",
+        flags: FLAGS,
+    }
 }
 
 fn driver(text: &str) -> Verdict {
@@ -83,10 +94,10 @@ fn driver(text: &str) -> Verdict {
 }
 
 /// All commands.
-pub const COMMANDS: &[Row] = &[
-    Row { path: "build", aliases: &["image build", "builder build", "builder b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
-    Row { path: "buildx build", aliases: &["buildx b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
-    Row {
+pub const COMMANDS: &[DockerCommand] = &[
+    DockerCommand { path: "build", aliases: &["image build", "builder build", "builder b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
+    DockerCommand { path: "buildx build", aliases: &["buildx b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
+    DockerCommand {
         path: "buildx bake",
         aliases: &["buildx f"],
         does: Does::Bake,
@@ -102,34 +113,34 @@ pub const COMMANDS: &[Row] = &[
     same("rmi", &["image rm", "image remove"], "rmi"),
     same("inspect", &["image inspect"], "inspect"),
     same("history", &["image history"], "history"),
-    Row {
+    DockerCommand {
         path: "save",
         aliases: &["image save"],
         does: Does::Own("Writes images to an archive that `docker load` reads", archives::save),
         operands: "IMAGE...",
         flags: &[
-            flags::Row::value("output", "a.tar", Fate::Honoured("a file instead of standard output")).short('o'),
-            flags::Row::value("platform", "linux/amd64", Fate::Refused("an image here has one platform; leave it out")),
+            flags::Flag::value("output", "a.tar", Handling::Honoured("a file instead of standard output")).short('o'),
+            flags::Flag::value("platform", "linux/amd64", Handling::Refused("an image here has one platform; leave it out")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "load",
         aliases: &["image load"],
         does: Does::Own("Reads images from an archive of `docker save` or in the OCI layout", archives::load),
         operands: "",
         flags: &[
-            flags::Row::value("input", "a.tar", Fate::Honoured("a file instead of standard input")).short('i'),
-            flags::Row::switch("quiet", Fate::Honoured("prints nothing but the names")).short('q'),
-            flags::Row::value("platform", "linux/amd64", Fate::Refused("the image for this machine is taken; leave it out")),
+            flags::Flag::value("input", "a.tar", Handling::Honoured("a file instead of standard input")).short('i'),
+            flags::Flag::switch("quiet", Handling::Honoured("prints nothing but the names")).short('q'),
+            flags::Flag::value("platform", "linux/amd64", Handling::Refused("the image for this machine is taken; leave it out")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "image prune",
         aliases: &[],
         does: Does::Own("Removes images that have no name", prune::images),
         operands: "",
         flags: &[
-            flags::Row::switch("all", Fate::Honoured("removes images with names too")).short('a'),
+            flags::Flag::switch("all", Handling::Honoured("removes images with names too")).short('a'),
             FORCE,
             FILTER,
         ],
@@ -139,253 +150,253 @@ pub const COMMANDS: &[Row] = &[
     none_to_prune("network prune", "Does nothing: there are no networks"),
     same("builder prune", &["buildx prune"], "prune"),
     same("buildx du", &["builder du"], "du"),
-    Row {
+    DockerCommand {
         path: "system prune",
         aliases: &[],
         does: Does::Own("Removes images without names, and build cache that is not needed", prune::system),
         operands: "",
         flags: &[
-            flags::Row::switch("all", Fate::Honoured("removes images with names and cache mounts too")).short('a'),
+            flags::Flag::switch("all", Handling::Honoured("removes images with names and cache mounts too")).short('a'),
             FORCE,
-            flags::Row::switch("volumes", Fate::Accepted("there are no volumes")),
+            flags::Flag::switch("volumes", Handling::NoEffect("there are no volumes")),
             FILTER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "system df",
         aliases: &[],
         does: Does::Own("Shows what takes how much disk", engine::disk),
         operands: "",
         flags: &[
-            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template, for each line")),
-            flags::Row::switch("verbose", Fate::Refused("`docker buildx du --verbose` has every entry")).short('v'),
+            flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template, for each line")),
+            flags::Flag::switch("verbose", Handling::Refused("`docker buildx du --verbose` has every entry")).short('v'),
         ],
     },
-    Row {
+    DockerCommand {
         path: "info",
         aliases: &["system info"],
         does: Does::Own("Says what is here instead of an engine", engine::info),
         operands: "",
         flags: &[FORMAT],
     },
-    Row {
+    DockerCommand {
         path: "version",
         aliases: &[],
         does: Does::Own("Shows versions", engine::version),
         operands: "",
         flags: &[FORMAT],
     },
-    Row {
+    DockerCommand {
         path: "buildx version",
         aliases: &[],
         does: Does::Own("Shows buildx' version", builders::version),
         operands: "",
         flags: &[],
     },
-    Row {
+    DockerCommand {
         path: "buildx create",
         aliases: &[],
         does: Does::Own("Prints a builder's name: builds run in this process", builders::create),
         operands: "[CONTEXT]",
         flags: &[
-            flags::Row::value("name", "mine", Fate::Honoured("is printed")),
-            flags::Row::value("driver", "docker-container", Fate::Judged("docker-container: accepted, builds run in this process; kubernetes, remote: refused", driver)),
-            flags::Row::switch("append", Fate::Accepted("there are no nodes")),
-            flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
-            flags::Row::value("buildkitd-config", "b.toml", Fate::Honoured("its registries (mirrors, http, insecure, ca, keypair, tlsconfigdir) count in later builds, whichever builder; what else it has is for a daemon, which is said")).alias(&["config"]),
-            flags::Row::value("buildkitd-flags", "--debug", Fate::Accepted("there is no daemon; entitlements are `--allow` of a build")),
-            flags::Row::value("driver-opt", "network=host", Fate::Accepted("there is no container with a builder")),
-            flags::Row::switch("leave", Fate::Accepted("there are no nodes")),
-            flags::Row::value("node", "n", Fate::Accepted("there are no nodes")),
-            flags::Row::value("platform", "linux/amd64", Fate::Accepted("a build says its own")),
-            flags::Row::value("timeout", "20s", Fate::Accepted("there is nothing to wait for")),
-            flags::Row::switch("use", Fate::Accepted("builds run in this process anyway")),
+            flags::Flag::value("name", "mine", Handling::Honoured("is printed")),
+            flags::Flag::value("driver", "docker-container", Handling::Judged("docker-container: accepted, builds run in this process; kubernetes, remote: refused", driver)),
+            flags::Flag::switch("append", Handling::NoEffect("there are no nodes")),
+            flags::Flag::switch("bootstrap", Handling::NoEffect("there is nothing to start")),
+            flags::Flag::value("buildkitd-config", "b.toml", Handling::Honoured("its registries (mirrors, http, insecure, ca, keypair, tlsconfigdir) count in later builds, whichever builder; what else it has is for a daemon, which is said")).alias(&["config"]),
+            flags::Flag::value("buildkitd-flags", "--debug", Handling::NoEffect("there is no daemon; entitlements are `--allow` of a build")),
+            flags::Flag::value("driver-opt", "network=host", Handling::NoEffect("there is no container with a builder")),
+            flags::Flag::switch("leave", Handling::NoEffect("there are no nodes")),
+            flags::Flag::value("node", "n", Handling::NoEffect("there are no nodes")),
+            flags::Flag::value("platform", "linux/amd64", Handling::NoEffect("a build says its own")),
+            flags::Flag::value("timeout", "20s", Handling::NoEffect("there is nothing to wait for")),
+            flags::Flag::switch("use", Handling::NoEffect("builds run in this process anyway")),
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx imagetools create",
         aliases: &[],
         does: Does::Own("Makes an index of images that registries have", imagetools::create),
         operands: "SOURCE...",
         flags: &[
-            flags::Row::value("tag", "app:1", Fate::Honoured("its names; needed")).short('t'),
-            flags::Row::switch("append", Fate::Honoured("adds to what the first name has")),
-            flags::Row::switch("dry-run", Fate::Honoured("prints the index, and pushes nothing")),
-            flags::Row::value("file", "d.json", Fate::Honoured("a descriptor of an image, in the repository of the name")).short('f'),
-            flags::Row::value("annotation", "index:a=b", Fate::Honoured("`index:KEY=VALUE`, or `manifest-descriptor[PLATFORM]:KEY=VALUE`")),
-            flags::Row::value("metadata-file", "m.json", Fate::Honoured("writes the index' digest and name to a file, as JSON")),
-            flags::Row::value("platform", "linux/amd64", Fate::Honoured("only images for these, and what attests to them")).short('p'),
-            flags::Row::switch("prefer-index", Fate::Honoured("`=false`: one image alone is copied as it is, and no index is made")),
-            flags::Row::value("progress", "plain", Fate::Accepted("progress is a line for each name")),
+            flags::Flag::value("tag", "app:1", Handling::Honoured("its names; needed")).short('t'),
+            flags::Flag::switch("append", Handling::Honoured("adds to what the first name has")),
+            flags::Flag::switch("dry-run", Handling::Honoured("prints the index, and pushes nothing")),
+            flags::Flag::value("file", "d.json", Handling::Honoured("a descriptor of an image, in the repository of the name")).short('f'),
+            flags::Flag::value("annotation", "index:a=b", Handling::Honoured("`index:KEY=VALUE`, or `manifest-descriptor[PLATFORM]:KEY=VALUE`")),
+            flags::Flag::value("metadata-file", "m.json", Handling::Honoured("writes the index' digest and name to a file, as JSON")),
+            flags::Flag::value("platform", "linux/amd64", Handling::Honoured("only images for these, and what attests to them")).short('p'),
+            flags::Flag::switch("prefer-index", Handling::Honoured("`=false`: one image alone is copied as it is, and no index is made")),
+            flags::Flag::value("progress", "plain", Handling::NoEffect("progress is a line for each name")),
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx imagetools inspect",
         aliases: &[],
         does: Does::Own("Shows what a registry has under a name", imagetools::inspect),
         operands: "NAME",
         flags: &[
-            flags::Row::switch("raw", Fate::Honoured("prints the document itself")),
-            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template over `.Name`, `.Manifest`, `.Image`, `.Provenance` and `.SBOM`")),
+            flags::Flag::switch("raw", Handling::Honoured("prints the document itself")),
+            flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template over `.Name`, `.Manifest`, `.Image`, `.Provenance` and `.SBOM`")),
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "manifest inspect",
         aliases: &[],
         does: Does::Own("Prints a manifest or index as its registry has it", lists::inspect_manifest),
         operands: "[LIST] NAME",
         flags: &[
-            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
-            flags::Row::switch("verbose", Fate::Honoured("names, descriptors and manifests of all images")).short('v'),
+            flags::Flag::switch("insecure", Handling::Honoured("plain HTTP and unknown certificates are accepted")),
+            flags::Flag::switch("verbose", Handling::Honoured("names, descriptors and manifests of all images")).short('v'),
         ],
     },
-    Row {
+    DockerCommand {
         path: "manifest create",
         aliases: &[],
         does: Does::Own("Begins a list of images, which `manifest push` pushes", lists::create),
         operands: "LIST NAME...",
         flags: &[
-            flags::Row::switch("amend", Fate::Honoured("goes on with a list that is there")).short('a'),
-            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
+            flags::Flag::switch("amend", Handling::Honoured("goes on with a list that is there")).short('a'),
+            flags::Flag::switch("insecure", Handling::Honoured("plain HTTP and unknown certificates are accepted")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "manifest annotate",
         aliases: &[],
         does: Does::Own("Says for which platform an image of a list is", lists::annotate),
         operands: "LIST NAME",
         flags: &[
-            flags::Row::value("arch", "arm64", Fate::Honoured("its architecture")),
-            flags::Row::value("os", "linux", Fate::Honoured("its system")),
-            flags::Row::value("variant", "v8", Fate::Honoured("its variant")),
-            flags::Row::value("os-version", "1", Fate::Refused("it is for Windows, and not there")),
-            flags::Row::value("os-features", "a", Fate::Refused("it is for Windows, and not there")),
+            flags::Flag::value("arch", "arm64", Handling::Honoured("its architecture")),
+            flags::Flag::value("os", "linux", Handling::Honoured("its system")),
+            flags::Flag::value("variant", "v8", Handling::Honoured("its variant")),
+            flags::Flag::value("os-version", "1", Handling::Refused("it is for Windows, and not there")),
+            flags::Flag::value("os-features", "a", Handling::Refused("it is for Windows, and not there")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "manifest push",
         aliases: &[],
         does: Does::Own("Pushes a list, with the images that its repository lacks", lists::push),
         operands: "LIST",
         flags: &[
-            flags::Row::switch("purge", Fate::Honoured("forgets the list")).short('p'),
-            flags::Row::switch("insecure", Fate::Honoured("plain HTTP and unknown certificates are accepted")),
+            flags::Flag::switch("purge", Handling::Honoured("forgets the list")).short('p'),
+            flags::Flag::switch("insecure", Handling::Honoured("plain HTTP and unknown certificates are accepted")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "manifest rm",
         aliases: &[],
         does: Does::Own("Forgets lists", lists::forget),
         operands: "LIST...",
         flags: &[],
     },
-    Row {
+    DockerCommand {
         path: "buildx use",
         aliases: &[],
         does: Does::Own("Does nothing: builds run in this process, whichever builder", builders::nothing),
         operands: "NAME",
         flags: &[
-            flags::Row::switch("default", Fate::Accepted("it changes nothing")),
-            flags::Row::switch("global", Fate::Accepted("it changes nothing")),
+            flags::Flag::switch("default", Handling::NoEffect("it changes nothing")),
+            flags::Flag::switch("global", Handling::NoEffect("it changes nothing")),
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx ls",
         aliases: &[],
         does: Does::Own("Lists the one builder: this process", builders::list),
         operands: "",
         flags: &[
-            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")),
-            flags::Row::switch("no-trunc", Fate::Accepted("nothing is cut")),
+            flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template")),
+            flags::Flag::switch("no-trunc", Handling::NoEffect("nothing is cut")),
             NO_WAIT,
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx inspect",
         aliases: &[],
         does: Does::Own("Shows the one builder: this process", builders::inspect),
         operands: "[NAME]",
         flags: &[
-            flags::Row::switch("bootstrap", Fate::Accepted("there is nothing to start")),
+            flags::Flag::switch("bootstrap", Handling::NoEffect("there is nothing to start")),
             NO_WAIT,
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx stop",
         aliases: &[],
         does: Does::Own("Does nothing: there is no builder to stop", builders::nothing),
         operands: "[NAME...]",
         flags: &[NO_WAIT, NO_BUILDER],
     },
-    Row {
+    DockerCommand {
         path: "buildx rm",
         aliases: &[],
         does: Does::Own("Forgets the `--buildkitd-config` of `buildx create`", builders::remove),
         operands: "[NAME...]",
         flags: &[
-            flags::Row::switch("all-inactive", Fate::Accepted("it changes nothing")),
-            flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
-            flags::Row::switch("keep-daemon", Fate::Accepted("it changes nothing")),
-            flags::Row::switch("keep-state", Fate::Accepted("state stays until `docker buildx prune`")),
+            flags::Flag::switch("all-inactive", Handling::NoEffect("it changes nothing")),
+            flags::Flag::switch("force", Handling::NoEffect("it changes nothing")).short('f'),
+            flags::Flag::switch("keep-daemon", Handling::NoEffect("it changes nothing")),
+            flags::Flag::switch("keep-state", Handling::NoEffect("state stays until `docker buildx prune`")),
             NO_WAIT,
             NO_BUILDER,
         ],
     },
-    Row {
+    DockerCommand {
         path: "buildx install",
         aliases: &["buildx uninstall"],
         does: Does::Own("Does nothing: `docker build` is `docker buildx build` already", builders::nothing),
         operands: "",
         flags: &[],
     },
-    Row {
+    DockerCommand {
         path: "context",
         aliases: &["context ls", "context list"],
         does: Does::Own("Lists the one context: this process", builders::contexts),
         operands: "",
         flags: &[
-            flags::Row::value("format", "json", Fate::Honoured("`json`, or a Go template")),
-            flags::Row::switch("quiet", Fate::Honoured("prints the name alone")).short('q'),
+            flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template")),
+            flags::Flag::switch("quiet", Handling::Honoured("prints the name alone")).short('q'),
         ],
     },
-    Row {
+    DockerCommand {
         path: "context show",
         aliases: &[],
         does: Does::Own("Prints the one context's name", builders::context_name),
         operands: "",
         flags: &[],
     },
-    Row {
+    DockerCommand {
         path: "context inspect",
         aliases: &[],
         does: Does::Own("Shows the one context: this process", builders::inspect_context),
         operands: "[NAME...]",
         flags: &[FORMAT],
     },
-    Row {
+    DockerCommand {
         path: "context create",
         aliases: &["context update", "context import"],
         does: Does::Own("Prints the name: builds run in this process, whatever the context", builders::name_context),
         operands: "NAME",
         flags: &[
-            flags::Row::value("description", "x", Fate::Accepted("it changes nothing")),
-            flags::Row::value("docker", "host=tcp://docker:2376", Fate::Accepted("it changes nothing")),
-            flags::Row::value("from", "x", Fate::Accepted("it changes nothing")),
+            flags::Flag::value("description", "x", Handling::NoEffect("it changes nothing")),
+            flags::Flag::value("docker", "host=tcp://docker:2376", Handling::NoEffect("it changes nothing")),
+            flags::Flag::value("from", "x", Handling::NoEffect("it changes nothing")),
         ],
     },
-    Row {
+    DockerCommand {
         path: "context use",
         aliases: &["context rm", "context remove"],
         does: Does::Own("Prints the name: builds run in this process, whatever the context", builders::name_context),
         operands: "NAME",
         flags: &[
-            flags::Row::switch("force", Fate::Accepted("it changes nothing")).short('f'),
+            flags::Flag::switch("force", Handling::NoEffect("it changes nothing")).short('f'),
         ],
     },
     refuse("run", CONTAINERS),
@@ -442,7 +453,7 @@ pub fn is_family(word: &str) -> bool {
     })
 }
 
-impl Row {
+impl DockerCommand {
     /// What it does here, for people.
     pub fn outcome(&self) -> String {
         match self.does {
@@ -458,7 +469,7 @@ impl Row {
 /// The list of commands, or of those of a family.
 pub fn help(family: &str) -> String {
     let prefix = if family.is_empty() { String::new() } else { format!("{family} ") };
-    let rows: Vec<&Row> = COMMANDS
+    let rows: Vec<&DockerCommand> = COMMANDS
         .iter()
         .filter(|row| row.path.starts_with(&prefix) && !matches!(row.does, Does::Refuse(_)))
         .collect();

@@ -13,7 +13,7 @@ mod lists;
 mod prune;
 
 use super::bake;
-use super::flags::{self, Fate, Given, Operands, Row};
+use super::flags::{self, Flag, Given, Handling, Operands};
 use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
@@ -28,35 +28,40 @@ pub const VERSION: &str = concat!("28.2.2+kiln-", env!("CARGO_PKG_VERSION"));
 const WRONG_FLAG: u8 = 125;
 
 /// Flags before a command.
-pub const GLOBAL: &[Row] = &[
-    Row::value("config", "/tmp", Fate::Honoured("the folder of `config.json`")),
-    Row::value(
+pub const GLOBAL: &[Flag] = &[
+    Flag::value("config", "/tmp", Handling::Honoured("the folder of `config.json`")),
+    Flag::value(
         "context",
         "default",
-        Fate::Accepted("builds run in this process, whatever the context"),
+        Handling::NoEffect("builds run in this process, whatever the context"),
     )
     .short('c'),
-    Row::switch("debug", Fate::Honoured("says more when something goes wrong")).short('D'),
-    Row::value(
+    Flag::switch("debug", Handling::Honoured("says more when something goes wrong")).short('D'),
+    Flag::value(
         "host",
         "tcp://docker:2375",
-        Fate::Honoured("sets DOCKER_HOST, which no command here needs"),
+        Handling::Honoured("sets DOCKER_HOST, which no command here needs"),
     )
     .short('H'),
-    Row::value("log-level", "info", Fate::Accepted("there is no daemon with a log")).short('l'),
-    Row::switch("tls", Fate::Accepted("there is no daemon to talk to")),
-    Row::value("tlscacert", "ca.pem", Fate::Accepted("there is no daemon to talk to")),
-    Row::value("tlscert", "cert.pem", Fate::Accepted("there is no daemon to talk to")),
-    Row::value("tlskey", "key.pem", Fate::Accepted("there is no daemon to talk to")),
-    Row::switch("tlsverify", Fate::Accepted("there is no daemon to talk to")),
-    Row::switch("version", Fate::Honoured("prints the version")).short('v'),
+    Flag::value("log-level", "info", Handling::NoEffect("there is no daemon with a log"))
+        .short('l'),
+    Flag::switch("tls", Handling::NoEffect("there is no daemon to talk to")),
+    Flag::value("tlscacert", "ca.pem", Handling::NoEffect("there is no daemon to talk to")),
+    Flag::value("tlscert", "cert.pem", Handling::NoEffect("there is no daemon to talk to")),
+    Flag::value("tlskey", "key.pem", Handling::NoEffect("there is no daemon to talk to")),
+    Flag::switch("tlsverify", Handling::NoEffect("there is no daemon to talk to")),
+    Flag::switch("version", Handling::Honoured("prints the version")).short('v'),
 ];
 
 /// Flags between `buildx` and its command.
-pub const BUILDX_GLOBAL: &[Row] = &[
-    Row::value("builder", "mine", Fate::Accepted("builds run in this process, whichever builder")),
-    Row::switch("debug", Fate::Accepted("give it before `buildx`")).short('D'),
-    Row::switch("version", Fate::Honoured("prints the version")),
+pub const BUILDX_GLOBAL: &[Flag] = &[
+    Flag::value(
+        "builder",
+        "mine",
+        Handling::NoEffect("builds run in this process, whichever builder"),
+    ),
+    Flag::switch("debug", Handling::NoEffect("give it before `buildx`")).short('D'),
+    Flag::switch("version", Handling::Honoured("prints the version")),
 ];
 
 /// What a command works with.
@@ -148,7 +153,7 @@ fn registers_handlers(words: &[String]) -> bool {
 }
 
 /// The command of some words: the longest path that they begin with.
-fn find(words: &[String]) -> Option<(&'static commands::Row, &[String])> {
+fn find(words: &[String]) -> Option<(&'static commands::DockerCommand, &[String])> {
     (1..=3.min(words.len())).rev().find_map(|length| {
         let path = words[..length].join(" ");
         let row = COMMANDS.iter().find(|row| row.path == path || row.aliases.contains(&&*path))?;
@@ -166,7 +171,11 @@ fn unknown(command: &str) -> Report {
     usage(format!("unknown command: docker {command}"), Some(hint), 1)
 }
 
-fn perform(row: &'static commands::Row, words: &[String], context: &Context) -> Result<(), Report> {
+fn perform(
+    row: &'static commands::DockerCommand,
+    words: &[String],
+    context: &Context,
+) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     match row.does {
         Does::Same(own) => {
@@ -193,7 +202,7 @@ fn perform(row: &'static commands::Row, words: &[String], context: &Context) -> 
 
 /// Reads flags by a table, with docker's exit codes.
 fn read(
-    rows: &'static [Row],
+    rows: &'static [Flag],
     words: &[String],
     operands: Operands,
     command: &str,

@@ -544,7 +544,7 @@ mod tests {
         let switches: Vec<String> = EXECUTOR
             .iter()
             .filter(|row| row.takes == flags::Takes::Switch)
-            .filter(|row| matches!(row.fate, flags::Fate::Honoured(_)))
+            .filter(|row| matches!(row.handling, flags::Handling::Honoured(_)))
             .map(|row| format!("--{}", row.name))
             .filter(|flag| flag != "--no-push")
             .collect();

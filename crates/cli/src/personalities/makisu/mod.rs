@@ -12,7 +12,7 @@ use std::path::Path;
 use ::build::images;
 use oci::Reference;
 
-use super::flags::{self, Given, Operands, Row};
+use super::flags::{self, Flag, Given, Operands};
 use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::args::{Command, FlagError, InFlag as _};
 use crate::commands;
@@ -55,7 +55,7 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
     }
 }
 
-fn read(rows: &'static [Row], words: &[String], operands: Operands) -> Result<Given, Report> {
+fn read(rows: &'static [Flag], words: &[String], operands: Operands) -> Result<Given, Report> {
     Ok(flags::read(rows, words, operands)?)
 }
 

@@ -1,6 +1,6 @@
 //! The flags of Makisu.
 
-use crate::personalities::flags::{Fate, Row, Verdict};
+use crate::personalities::flags::{Flag, Handling, Verdict};
 use crate::personalities::kaniko::is_outside;
 
 fn blacklist(path: &str) -> Verdict {
@@ -20,150 +20,154 @@ fn log_output(text: &str) -> Verdict {
     }
 }
 
-const CONFIG: Row = Row::value(
+const CONFIG: Flag = Flag::value(
     "registry-config",
     "{}",
-    Fate::Honoured("a YAML or JSON file, or JSON itself: TLS, basic logins; see below"),
+    Handling::Honoured("a YAML or JSON file, or JSON itself: TLS, basic logins; see below"),
 );
 
 /// Flags of every command.
-pub const GLOBAL: &[Row] = &[
-    Row::value(
+pub const GLOBAL: &[Flag] = &[
+    Flag::value(
         "log-level",
         "info",
-        Fate::Honoured("error shows no progress; debug says more of failures"),
+        Handling::Honoured("error shows no progress; debug says more of failures"),
     ),
-    Row::value(
+    Flag::value(
         "log-output",
         "stderr",
-        Fate::Judged("stderr; stdout: accepted with a note; files: refused", log_output),
+        Handling::Judged("stderr; stdout: accepted with a note; files: refused", log_output),
     ),
-    Row::value(
+    Flag::value(
         "log-fmt",
         "console",
-        Fate::Honoured("console: plain; json: one object per event (rawjson)"),
+        Handling::Honoured("console: plain; json: one object per event (rawjson)"),
     ),
-    Row::switch(
+    Flag::switch(
         "cpu-profile",
-        Fate::Refused("there is no profile: `--metadata-file` of `kiln build` has counts"),
+        Handling::Refused("there is no profile: `--metadata-file` of `kiln build` has counts"),
     ),
 ];
 
 /// The flags of `build`.
-pub const BUILD: &[Row] = &[
-    Row::value(
+pub const BUILD: &[Flag] = &[
+    Flag::value(
         "file",
         "Dockerfile",
-        Fate::Honoured("the Dockerfile, in the context where it is relative"),
+        Handling::Honoured("the Dockerfile, in the context where it is relative"),
     )
     .short('f'),
-    Row::value("tag", "team/app:1", Fate::Honoured("the image's name; needed")).short('t'),
-    Row::value(
+    Flag::value("tag", "team/app:1", Handling::Honoured("the image's name; needed")).short('t'),
+    Flag::value(
         "push",
         "r.example.com",
-        Fate::Honoured("registries that the image goes to, under the name of `--tag`"),
+        Handling::Honoured("registries that the image goes to, under the name of `--tag`"),
     ),
-    Row::value(
+    Flag::value(
         "replica",
         "r.example.com/other:1",
-        Fate::Honoured("another whole name, pushed too"),
+        Handling::Honoured("another whole name, pushed too"),
     ),
     CONFIG,
-    Row::value("dest", "a.tar", Fate::Honoured("an archive for `docker load`")),
-    Row::value("target", "app", Fate::Honoured("the stage to build")),
-    Row::value("build-arg", "A=1", Fate::Honoured("`NAME=VALUE`")),
-    Row::switch(
+    Flag::value("dest", "a.tar", Handling::Honoured("an archive for `docker load`")),
+    Flag::value("target", "app", Handling::Honoured("the stage to build")),
+    Flag::value("build-arg", "A=1", Handling::Honoured("`NAME=VALUE`")),
+    Flag::switch(
         "modifyfs",
-        Fate::Accepted(
+        Handling::NoEffect(
             "this container's files stay as they are; RUN needs no permission to change them",
         ),
     ),
-    Row::value(
+    Flag::value(
         "commit",
         "implicit",
-        Fate::Honoured(
+        Handling::Honoured(
             "implicit: a layer for each step; explicit: one up to each `#!COMMIT`, and one at the end. Each step is cached in both",
         ),
     ),
-    Row::value(
+    Flag::value(
         "blacklist",
         "/var/run",
-        Fate::Judged(
+        Handling::Judged(
             "accepted for what is of the container around the build, which is in no layer; other paths: refused",
             blacklist,
         ),
     ),
-    Row::value(
+    Flag::value(
         "local-cache-ttl",
         "336h",
-        Fate::Noted("records of this machine stay until they are pruned: `kiln prune`"),
+        Handling::Noted("records of this machine stay until they are pruned: `kiln prune`"),
     ),
-    Row::value(
+    Flag::value(
         "redis-cache-addr",
         "redis:6379",
-        Fate::Honoured(
+        Handling::Honoured(
             "a cache of `type=redis`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
         ),
     ),
-    Row::value("redis-cache-password", "p", Fate::Honoured("its password")),
-    Row::value("redis-cache-ttl", "336h", Fate::Honoured("how long its entries stay")),
-    Row::value(
+    Flag::value("redis-cache-password", "p", Handling::Honoured("its password")),
+    Flag::value("redis-cache-ttl", "336h", Handling::Honoured("how long its entries stay")),
+    Flag::value(
         "http-cache-addr",
         "http://cache",
-        Fate::Honoured(
+        Handling::Honoured(
             "a cache of `type=http`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
         ),
     ),
-    Row::value("http-cache-header", "Authorization:x", Fate::Honoured("a header of its requests")),
-    Row::value(
+    Flag::value(
+        "http-cache-header",
+        "Authorization:x",
+        Handling::Honoured("a header of its requests"),
+    ),
+    Flag::value(
         "docker-host",
         "unix:///var/run/docker.sock",
-        Fate::Honoured("the engine of `--load`"),
+        Handling::Honoured("the engine of `--load`"),
     ),
-    Row::value("docker-version", "1.21", Fate::Accepted("the engine's own version is spoken")),
-    Row::value("docker-scheme", "http", Fate::Accepted("`--docker-host` says it")),
-    Row::switch("load", Fate::Honoured("loads the image into a Docker engine")),
-    Row::value("storage", "/makisu-storage", Fate::Honoured("`kiln` in it is the state")),
-    Row::value(
+    Flag::value("docker-version", "1.21", Handling::NoEffect("the engine's own version is spoken")),
+    Flag::value("docker-scheme", "http", Handling::NoEffect("`--docker-host` says it")),
+    Flag::switch("load", Handling::Honoured("loads the image into a Docker engine")),
+    Flag::value("storage", "/makisu-storage", Handling::Honoured("`kiln` in it is the state")),
+    Flag::value(
         "compression",
         "default",
-        Fate::Honoured("no, speed (gzip 1), size (gzip 9), default"),
+        Handling::Honoured("no, speed (gzip 1), size (gzip 9), default"),
     ),
-    Row::switch("preserve-root", Fate::Accepted("this container's files stay as they are")),
+    Flag::switch("preserve-root", Handling::NoEffect("this container's files stay as they are")),
 ];
 
 /// The flags of `push`.
-pub const PUSH: &[Row] = &[
-    Row::value("tag", "team/app:1", Fate::Honoured("the image's name; needed")).short('t'),
-    Row::value(
+pub const PUSH: &[Flag] = &[
+    Flag::value("tag", "team/app:1", Handling::Honoured("the image's name; needed")).short('t'),
+    Flag::value(
         "push",
         "r.example.com",
-        Fate::Honoured("registries that it goes to, under the name of `--tag`"),
+        Handling::Honoured("registries that it goes to, under the name of `--tag`"),
     ),
-    Row::value("replica", "r.example.com/other:1", Fate::Honoured("another whole name")),
+    Flag::value("replica", "r.example.com/other:1", Handling::Honoured("another whole name")),
     CONFIG,
 ];
 
 /// The flags of `pull`.
-pub const PULL: &[Row] = &[
-    Row::value("registry", "index.docker.io", Fate::Honoured("the registry")),
-    Row::value("tag", "latest", Fate::Honoured("the tag")),
-    Row::value(
+pub const PULL: &[Flag] = &[
+    Flag::value("registry", "index.docker.io", Handling::Honoured("the registry")),
+    Flag::value("tag", "latest", Handling::Honoured("the tag")),
+    Flag::value(
         "cacerts",
         "/etc/ssl/certs",
-        Fate::Refused("authorities are those of SSL_CERT_FILE, or of /etc/docker/certs.d/HOST"),
+        Handling::Refused("authorities are those of SSL_CERT_FILE, or of /etc/docker/certs.d/HOST"),
     ),
-    Row::value(
+    Flag::value(
         "extract",
         "rootfs",
-        Fate::Honoured("writes the image's files into this folder; what is there stays"),
+        Handling::Honoured("writes the image's files into this folder; what is there stays"),
     ),
 ];
 
 /// The flags of `diff`.
-pub const DIFF: &[Row] = &[Row::switch(
+pub const DIFF: &[Flag] = &[Flag::switch(
     "ignoreModTime",
-    Fate::Honoured(
+    Handling::Honoured(
         "whether times of files do not count (true); `--ignoreModTime=false` shows them",
     ),
 )];
