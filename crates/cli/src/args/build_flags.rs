@@ -531,6 +531,8 @@ impl BuildFlags {
             "" | "each" => Layers::Each,
             "one" => Layers::One,
             "marked" => Layers::Marked,
+            // For Dockerfiles with Makisu's marks, one layer for each step all the same.
+            "unmarked" => Layers::Unmarked,
             other => {
                 let reason = format!("`{other}` is none of each, one and marked");
                 return Err(FlagError::bad(flag, reason));

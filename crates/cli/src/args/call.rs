@@ -5,20 +5,20 @@ use super::compound::boolean;
 /// A question about a Dockerfile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What is asked.
+    /// The kind of question.
     pub kind: CallKind,
-    /// Whether the answer is JSON; else text.
+    /// True if the answer is JSON and not text.
     pub is_json: bool,
-    /// Whether broken rules are no failure.
+    /// True if broken rules are not a failure.
     pub ignores_status: bool,
 }
 
-/// What can be asked.
+/// The kinds of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
     /// Broken rules.
     Check,
-    /// What a target can be given.
+    /// The arguments and secrets of a target.
     Outline,
     /// The stages that can be built.
     Targets,
@@ -31,7 +31,7 @@ impl Call {
     /// Reads `check,format=json`; none is a build.
     ///
     /// # Errors
-    /// What is not known of it.
+    /// If the question or an option is unknown.
     pub fn parse(text: &str) -> Result<Option<Self>, String> {
         let mut fields = text.split(',').map(str::trim);
         let name = fields.next().unwrap_or_default();

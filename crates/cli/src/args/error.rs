@@ -39,7 +39,7 @@ pub enum FlagError {
     Missing {
         /// The flag.
         flag: String,
-        /// What to give.
+        /// The value to give.
         hint: String,
     },
     /// A flag needs another one.

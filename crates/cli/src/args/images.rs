@@ -69,12 +69,12 @@ impl NameFilter {
         &self.reference
     }
 
-    /// Whether a tag or digest was written.
+    /// True if a tag or digest was written.
     pub fn has_tag(&self) -> bool {
         self.has_tag
     }
 
-    /// Whether a name is meant: `app` means all of its tags.
+    /// True if a name is meant: `app` means all of its tags.
     pub fn means(&self, name: &oci::Reference) -> bool {
         name.repository() == self.reference.repository()
             && (!self.has_tag || name.tag() == self.reference.tag())
@@ -145,7 +145,7 @@ pub struct HistoryArgs {
     pub format: Option<String>,
 }
 
-/// How a list is printed.
+/// The form of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListFormat {
     /// Columns.

@@ -43,15 +43,15 @@ pub enum Tool {
 /// A call of another tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// Which tool.
+    /// The tool.
     pub tool: Tool,
-    /// What comes behind its name.
+    /// The words behind its name.
     pub words: Vec<String>,
     /// kiln's own `--root`, where it was given before them.
     pub root: Option<PathBuf>,
     /// kiln's own `--debug`.
     pub is_debug: bool,
-    /// What was typed before the words: `docker`, or `kiln docker`; `kiln` for its own commands.
+    /// The words that were typed before them: `docker`, or `kiln docker`; `kiln` for its own commands.
     pub typed: String,
 }
 
@@ -83,7 +83,7 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
             found
         }
     };
-    // As docker's plugin, buildx is started as `docker-buildx buildx build`.
+    // docker starts its plugin as `docker-buildx buildx build`.
     let is_plugin = before == Some("buildx") && words.first().is_some_and(|word| word == "buildx");
     if let Some(before) = before.filter(|_| !is_plugin) {
         words.insert(0, before.into());
@@ -191,7 +191,7 @@ impl Invocation {
     }
 }
 
-/// Says what changes nothing.
+/// Prints notes on flags without effect.
 pub fn say_notes(notes: &[String]) {
     for note in notes {
         terminal::say(&format!("NOTE: {note}\n"));
@@ -229,7 +229,7 @@ pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
     }
 }
 
-/// What clap says of a command line, in one line, and the usage as a hint.
+/// clap's message in one line, and the usage as a hint.
 fn refused(error: &clap::Error) -> (String, Option<String>) {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let text = error.to_string();

@@ -10,7 +10,7 @@ pub struct DockerCommand {
     pub path: &'static str,
     /// Other words for it.
     pub aliases: &'static [&'static str],
-    /// What it does here.
+    /// Its effect here.
     pub does: Does,
     /// Its operands, for `--help`.
     pub operands: &'static str,
@@ -18,10 +18,10 @@ pub struct DockerCommand {
     pub flags: &'static [flags::Flag],
 }
 
-/// What a command does here.
+/// The effect of a command.
 #[derive(Clone, Copy)]
 pub enum Does {
-    /// What kiln's own command of this name does, with the same flags.
+    /// The same as kiln's own command of this name, with the same flags.
     Same(&'static str),
     /// Builds, with the flags of `kiln build`.
     Build,
@@ -445,7 +445,7 @@ pub const COMMANDS: &[DockerCommand] = &[
     refuse("system events", NO_ENGINE),
 ];
 
-/// Whether a word begins commands of two words.
+/// True if a word begins commands of two words.
 pub fn is_family(word: &str) -> bool {
     COMMANDS.iter().any(|row| {
         let mut paths = [row.path].into_iter().chain(row.aliases.iter().copied());
@@ -454,7 +454,7 @@ pub fn is_family(word: &str) -> bool {
 }
 
 impl DockerCommand {
-    /// What it does here, for people.
+    /// Its effect in help and in the documentation.
     pub fn outcome(&self) -> String {
         match self.does {
             Does::Same(own) => format!("as `kiln {own}`, with its flags"),

@@ -1,4 +1,4 @@
-//! What scripts ask an engine: `info`, `version`, `system df`.
+//! The commands with which scripts ask an engine: `info`, `version`, `system df`.
 
 use build::images::{self, DiskKind};
 use gotemplate::Template;
@@ -32,7 +32,7 @@ pub fn buildx_version() -> String {
     format!("github.com/docker/buildx {BUILDX}+kiln-{kiln} {}\n", commit())
 }
 
-/// What docker's own command line asks a plugin, so that kiln can be its `docker-buildx`.
+/// The answer to docker's own command line, which asks a plugin for it, so that kiln can be its `docker-buildx`.
 pub fn plugin_metadata() -> String {
     let metadata = json!({
         "SchemaVersion": "0.1.0", "Vendor": "kiln", "Version": format!("{BUILDX}+kiln"),

@@ -64,7 +64,7 @@ pub const BUILDX_GLOBAL: &[Flag] = &[
     Flag::switch("version", Handling::Honoured("prints the version")),
 ];
 
-/// What a command works with.
+/// The surroundings of a command.
 pub struct Context {
     /// The environment, with what flags changed in it.
     pub environment: Environment,
@@ -138,12 +138,13 @@ fn command(given: &Given, invocation: &Invocation, environment: Environment) -> 
     perform(row, rest, &context)
 }
 
-/// What pipelines run an image for before they build for other processors.
+/// The refusal of `docker run` for an image that pipelines run before they build for other
+/// processors.
 const HANDLERS: &str = "needs an engine, and kiln starts no containers. Handlers for other \
     processors are the host's: register them there once (binfmt_misc). Leave the line out where \
     the host has them, and where only stages with `FROM --platform=$BUILDPLATFORM` have a RUN";
 
-/// Whether an image that registers handlers is run: `tonistiigi/binfmt`, `…/qemu-user-static`.
+/// True if an image that registers handlers is run: `tonistiigi/binfmt`, `…/qemu-user-static`.
 fn registers_handlers(words: &[String]) -> bool {
     words.iter().any(|word| {
         let last = word.rsplit('/').next().unwrap_or_default();
@@ -161,7 +162,7 @@ fn find(words: &[String]) -> Option<(&'static commands::DockerCommand, &[String]
     })
 }
 
-/// Whether docker has a command of a word, and it works here.
+/// True if docker has a command of a word, and it works here.
 pub fn has(command: &str) -> bool {
     COMMANDS.iter().any(|row| row.path == command && !matches!(row.does, Does::Refuse(_)))
 }
@@ -243,7 +244,7 @@ mod tests {
             given.done().map(|()| given.notes)
         });
         for row in COMMANDS {
-            // What is honoured is read by the command; its own tests show that.
+            // The command reads the flags that are honoured; its own tests show that.
             walk(row.flags, |words| {
                 flags::read(row.flags, words, Operands::Anywhere).map(|given| given.notes)
             });

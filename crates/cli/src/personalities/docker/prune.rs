@@ -35,7 +35,7 @@ fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
 /// If there is nobody to ask, or the store cannot be changed.
 pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
     let filters = Filters::read(&texts(given))?;
-    // As docker has it, `dangling=false` is `--all`.
+    // In docker, too, `dangling=false` is `--all`.
     let all = given.is_on("all", false) || filters.dangling() == Some(false);
     let what = if all { "all images" } else { "all images without a name" };
     if !is_wanted(given, what)? {

@@ -14,7 +14,7 @@ use crate::{machine, threads};
 /// An archive in an object store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Where the store is, and what opens it.
+    /// The store and its credentials.
     pub settings: BucketSettings,
     /// The object's name.
     pub key: String,
@@ -24,7 +24,7 @@ pub struct Object {
 pub struct Fetched(PathBuf);
 
 impl Fetched {
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -92,7 +92,7 @@ impl Object {
     /// # Errors
     /// If the store does not give it.
     pub fn fetch(&self, environment: &Environment, settings: &Settings) -> Result<Fetched, Report> {
-        // Where that is needed, kiln is started again here, before anything was fetched.
+        // A second process could not use what this one has fetched.
         machine::rise(settings);
         let client = machine::client(settings, environment)?;
         let path = settings.root.join(format!("context-{}.tar", std::process::id()));

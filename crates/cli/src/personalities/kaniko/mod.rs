@@ -110,7 +110,7 @@ fn progress(given: &Given) -> Result<Mode, FlagError> {
     }
 }
 
-/// What becomes of `--git`.
+/// The handling of `--git`.
 fn git_option(text: &str) -> Verdict {
     for option in text.split(',') {
         match option.split('=').next().unwrap_or_default() {

@@ -112,7 +112,7 @@ const OUTSIDE: [&str; 14] = [
     "/.dockerenv",
 ];
 
-/// Whether a path is of the container that a build runs in.
+/// True if a path is of the container that a build runs in.
 pub fn is_outside(path: &str) -> bool {
     OUTSIDE.iter().any(|known| {
         path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -60,7 +60,7 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<ExecutorPlan
     plan.flags.policy = Policy::Disabled;
     for name in given.all("destination") {
         let flag = format!("--destination={name}");
-        plan.destinations.push(name.parse().in_flag(&flag)?);
+        plan.destinations.push(name.parse::<Reference>().in_flag(&flag)?);
         plan.flags.add_tag(&flag, name)?;
     }
     plan.flags.progress = Some(progress(given)?);
@@ -82,7 +82,7 @@ impl ExecutorPlan {
         let flags = &mut self.flags;
         for argument in given.all("build-arg") {
             flags.set_build_argument("--build-arg", argument, context.environment)?;
-            // Where the environment has no value, kaniko passes an empty one.
+            // kaniko passes an empty value where the environment has none.
             if !argument.contains('=') && context.environment.raw(argument).is_none() {
                 flags.build_arguments.set(argument, Some(""));
             }
@@ -115,8 +115,8 @@ impl ExecutorPlan {
         let FlagContext { environment, directory, .. } = around;
         let text = given.last("context").unwrap_or("/workspace/");
         let sub = given.last("context-sub-path").map(|sub| sub.trim_matches('/'));
-        let options = given.all("git").into_iter().flat_map(|text| text.split(','));
-        let branch = options.filter_map(|option| option.strip_prefix("branch=")).next();
+        let mut options = given.all("git").into_iter().flat_map(|text| text.split(','));
+        let branch = options.find_map(|option| option.strip_prefix("branch="));
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         self.object = Object::of(text, environment, directory)?;
         let named = |name: &str| ContextFlag::Named(name.to_owned());
@@ -272,7 +272,7 @@ impl ExecutorPlan {
             }
         };
         if !no_push_cache {
-            // As with kaniko, an image is good without its cache.
+            // kaniko, too, takes an image for good without its cache.
             self.flags.add_optional_cache(target);
         }
         Ok(())
@@ -360,7 +360,7 @@ fn git_secret(environment: &Environment) -> Option<(String, Secret)> {
 
 /// True if registries that are written to may be insecure, by either flag.
 fn is_insecure(given: &Given) -> bool {
-    // Both are read: a flag that nobody reads is an error.
+    // Both are read: `Given::done` refuses a flag that is not.
     let flags = ["insecure", "skip-tls-verify"].map(|flag| given.is_on(flag, false));
     flags.contains(&true)
 }

@@ -14,10 +14,10 @@ use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, terminal};
 
-/// Shows what the configs and the files of two images differ in.
+/// Shows the differences between the configs and the files of two images.
 ///
 /// # Errors
-/// What is wrong with a flag, or the image that is nowhere.
+/// If a flag is wrong, or an image is not found.
 pub fn diff(
     words: &[String],
     invocation: &Invocation,
@@ -52,7 +52,7 @@ pub fn diff(
 /// Writes an image's files into a folder.
 ///
 /// # Errors
-/// If the image is nowhere, or the folder cannot be written.
+/// If the image is not found, or the folder cannot be written.
 pub fn extract(
     name: &str,
     folder: &Path,

@@ -127,7 +127,7 @@ fn names(given: &Given) -> Result<(String, Vec<String>), FlagError> {
     Ok((tag.to_owned(), names))
 }
 
-/// What `--registry-config` says of the registries of some names.
+/// The settings that `--registry-config` has for the registries of some names.
 fn registries(
     given: &Given,
     names: &[String],

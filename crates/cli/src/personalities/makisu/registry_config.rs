@@ -52,7 +52,7 @@ pub fn read(
                 break;
             }
         }
-        // Bases come from repositories that nobody names here: they get what is said first.
+        // The repositories of bases are unknown here: they get the options of the first pattern.
         if let Some(options) = chosen.or_else(|| patterns.values().next()) {
             settings.push(options_of(host, options, &mut notes)?);
         }
