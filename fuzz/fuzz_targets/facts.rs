@@ -1,4 +1,4 @@
-//! Facts that explain builds, from beside a cache: they read as they are written, and the text that is
+//! Facts that explain builds, from a sidecar: they read as they are written, and the text that is
 //! made of them has no control characters.
 #![no_main]
 

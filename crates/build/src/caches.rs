@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use cache::beside::Leaving;
+use cache::sidecar::BuildAdditions;
 use cache::{
-    Beside, Export, FolderPlace, Form, Imported, LeaveBeside, Mode, Place, RegistryPlace,
-    WriteRequest,
+    Backend, BackendSettings, Export, Form, ImportedCache, Mode, SidecarUpdate, WriteRequest,
 };
 use futures_util::future::join_all;
 use graph::{Failure, Graph, TaskEvent, TaskId};
@@ -14,46 +13,34 @@ use solve::StepFacts;
 use store::Chain;
 use tracing::Instrument as _;
 
-use crate::request::{CacheFrom, CacheMode, CacheTarget, CacheTo, Layers, Output};
+use crate::request::{CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::solving::{Solved, Unsolved};
 use crate::uploads::on_results;
 use crate::{Error, Host, Request, exports, mounts, trust};
 
-/// A cache that was read, and where from.
-pub(crate) struct Source {
-    /// How people call it.
-    pub name: Arc<str>,
-    pub from: CacheFrom,
-    pub imported: Arc<Imported>,
-    /// What kiln left beside it, if anything; nobody asks before something of it is needed.
-    pub beside: Option<Beside>,
+/// Imports all caches at once. A cache that cannot be read is a warning.
+pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Arc<ImportedCache>> {
+    let caches = request.cache_from.iter();
+    let imports = caches.map(|from| import_one(host, request, &from.backend));
+    join_all(imports).await.into_iter().flatten().collect()
 }
 
-/// Reads all caches at once. One that cannot be read is a warning.
-pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Source> {
-    let sources = request.cache_from.iter().map(|from| import_one(host, request, from));
-    join_all(sources).await.into_iter().flatten().collect()
-}
-
-async fn import_one(host: &Host, request: &Request, from: &CacheFrom) -> Option<Source> {
-    let place = place_from(from, &host.client);
-    let name = place.as_ref().map_or_else(ToString::to_string, Place::name);
+async fn import_one(
+    host: &Host,
+    request: &Request,
+    settings: &BackendSettings,
+) -> Option<Arc<ImportedCache>> {
+    let name = settings.name();
     let task = host.events.task(format!("importing cache manifest from {name}"), Vec::new());
     host.events.send(task, TaskEvent::Started);
-    let imported = async {
-        let place = place?;
-        let imported = place.import(&host.client).await?;
-        Ok::<_, cache::Error>((place, imported))
-    };
-    match imported.instrument(tracing::debug_span!("import", cache = %name)).await {
-        Ok((place, imported)) => {
+    let import = async { settings.open(&host.client)?.import().await };
+    match import.instrument(tracing::debug_span!("import", cache = %name)).await {
+        Ok(imported) => {
             host.events.send(task, TaskEvent::Done);
-            let beside = place.beside(&host.client, imported.records.beside());
-            let imported = Arc::new(imported);
-            Some(Source { name: place.identity().into(), from: from.clone(), imported, beside })
+            Some(Arc::new(imported))
         }
         // Before the first export there is nothing: no fault, and no warning of one.
-        Err(error) if error.is_absent() && is_left_there(request, from) => {
+        Err(error) if error.is_absent() && is_left_there(request, settings) => {
             let note = "first build: no cache yet";
             host.events.send(
                 task,
@@ -91,19 +78,12 @@ async fn import_one(host: &Host, request: &Request, from: &CacheFrom) -> Option<
     }
 }
 
-/// Whether this build leaves its records where it looks for some, or in the image of that name.
-fn is_left_there(request: &Request, from: &CacheFrom) -> bool {
-    request.cache_to.iter().any(|to| match (&to.target, from) {
-        (CacheTarget::Inline, CacheFrom::Registry { .. }) => true,
-        (
-            CacheTarget::Registry { reference: to, .. },
-            CacheFrom::Registry { reference: from, .. },
-        ) => to == from,
-        (CacheTarget::Local { destination, .. }, CacheFrom::Local { source, .. }) => {
-            destination == source
-        }
-        (CacheTarget::Elsewhere(to), CacheFrom::Elsewhere(from)) => to == from,
-        _ => false,
+/// True if this build writes the cache that it looks for, or an inline cache to an image that may have
+/// that name.
+fn is_left_there(request: &Request, from: &BackendSettings) -> bool {
+    request.cache_to.iter().any(|to| match &to.target {
+        CacheTarget::Inline => matches!(from, BackendSettings::Registry(_)),
+        CacheTarget::Backend(to) => to.name() == from.name(),
     })
 }
 
@@ -116,9 +96,8 @@ pub(crate) async fn export(
     request: &Request,
     solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
-    let places =
-        request.cache_to.iter().filter_map(|to| Some((to, place_to(&to.target, &host.client)?)));
-    let exports = places.map(|(to, place)| export_one(host, to, place, solved));
+    let targets = request.cache_to.iter().filter_map(|to| Some((to, to.target.backend()?)));
+    let exports = targets.map(|(to, settings)| export_one(host, to, settings, solved));
     let mut last = None;
     for exported in join_all(exports).await {
         last = exported?.or(last);
@@ -137,8 +116,8 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
     }
     solved.steps.retain(|step| step.inputs.is_empty() || step.output.is_some());
     let wanted = request.cache_to.iter().filter(|to| to.on_failure);
-    let places = wanted.filter_map(|to| Some((to, place_to(&to.target, &host.client)?)));
-    let exports = places.map(|(to, place)| export_one(host, to, place, &solved));
+    let targets = wanted.filter_map(|to| Some((to, to.target.backend()?)));
+    let exports = targets.map(|(to, settings)| export_one(host, to, settings, &solved));
     // What is wrong with them was shown, and is not why the build failed.
     drop(join_all(exports).await);
     solved.finish();
@@ -148,26 +127,26 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
 async fn export_one(
     host: &Host,
     to: &CacheTo,
-    place: Result<Place, cache::Error>,
+    settings: &BackendSettings,
     solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
-    let name = place.as_ref().map_or("exporting cache", Place::export_name);
-    let target = place.as_ref().map_or_else(ToString::to_string, Place::name);
+    let (target, backend) = (settings.name(), settings.open(&host.client));
+    let name = backend.as_ref().map_or("exporting cache", |backend| backend.export_name());
     let task = host.events.task(name, Vec::new());
     host.events.send(task, TaskEvent::Started);
     let written = async {
-        let place = place?;
-        let exported = write(host, (to, &place), solved, task).await?;
-        Ok::<_, cache::Error>((place, exported))
+        let backend = backend?;
+        let exported = write(host, (to, &*backend), solved, task).await?;
+        Ok::<_, cache::Error>((backend, exported))
     };
     let span = tracing::debug_span!("export", cache = %target);
     match written.instrument(span).await {
-        Ok((place, exported)) => {
+        Ok((backend, exported)) => {
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
                 host.events.send(task, TaskEvent::Warning(note.into()));
             }
-            if let CacheTarget::Local { reset: true, .. } = to.target
-                && let Err(error) = place.tidy().await
+            if to.reset
+                && let Err(error) = backend.tidy().await
             {
                 let text = format!("old blobs stay: {}", transfer::chain_text(&error));
                 host.events.send(task, TaskEvent::Warning(text.into()));
@@ -178,9 +157,10 @@ async fn export_one(
         Err(error) => {
             let (message, lost) = (transfer::chain_text(&error), error.lost_layers());
             host.events.send(task, TaskEvent::Failed(exports::failure(&lost, &message)));
-            match to.ignore_error {
-                true => Ok(None),
-                false => Err(Error::CacheExport { target, message, lost }),
+            if to.ignore_error {
+                Ok(None)
+            } else {
+                Err(Error::CacheExport { target, message, lost })
             }
         }
     }
@@ -188,7 +168,7 @@ async fn export_one(
 
 async fn write(
     host: &Host,
-    (to, place): (&CacheTo, &Place),
+    (to, backend): (&CacheTo, &dyn Backend),
     solved: &Solved<'_>,
     task: TaskId,
 ) -> Result<Option<cache::Exported>, cache::Error> {
@@ -196,25 +176,22 @@ async fn write(
         CacheMode::Min => Mode::Min,
         CacheMode::Max => Mode::Max,
     };
-    let (steps, left_out) = trust::steps_for(solved, &place.identity());
+    let (steps, left_out) = trust::steps_for(solved, &backend.identity());
     let export = Export::new(&steps, &solved.chains, mode).used_on(today());
     if export.is_empty() {
         return Ok(None);
     }
-    let known = known(solved, &to.target);
-    let is_same = |(from, _): &&(CacheFrom, Arc<Imported>)| {
-        place_from(from, &host.client).is_ok_and(|from| from.identity() == place.identity())
-    };
-    let read = solved.sources.iter().find(is_same);
-    let named = read.map(|(_, read)| read.records.beside()).unwrap_or_default();
-    let beside = place.beside(&host.client, named);
-    let (mounts, mut notes) = mounts::ready(host, to, beside.as_ref(), solved).await;
+    let identity = backend.identity();
+    let known = solved.imported.iter().find(|imported| *imported.identity == *identity).cloned();
+    let named = known.as_ref().map(|known| known.records.sidecar()).unwrap_or_default();
+    let sidecar = backend.sidecar(named);
+    let (mounts, mut notes) = mounts::ready(host, to, sidecar.as_ref(), solved).await;
     if left_out > 0 {
         notes.push(format!(
             "{left_out} steps are not in the cache: they stand on what another cache says of layers that could not be read"
         ));
     }
-    let leaving = Leaving::indexes(&host.store, solved.layers(), solved.indexes.missed());
+    let leaving = BuildAdditions::indexes(&host.store, solved.layers(), solved.indexes.missed());
     let additions = Arc::new(leaving.with(solved.facts.clone(), mounts));
     let request = WriteRequest {
         format: transfer::LayerFormat {
@@ -227,52 +204,20 @@ async fn write(
             (false, false) => Form::DockerList,
         },
         known,
-        beside: beside.map(|beside| LeaveBeside { beside, additions }),
+        sidecar: sidecar.map(|sidecar| SidecarUpdate { sidecar, additions }),
         task: Some(task),
     };
-    let mut exported = cache::write(&export, &solved.transfer, place, &request).await?;
+    let mut exported = cache::write(&export, &solved.transfer, backend, &request).await?;
     exported.notes.extend(notes);
     Ok(Some(exported))
 }
 
-pub(crate) fn place_from(
-    from: &CacheFrom,
-    client: &registry::Client,
-) -> Result<Place, cache::Error> {
-    Ok(match from.clone() {
-        CacheFrom::Registry { reference, insecure, .. } => {
-            Place::Registry(RegistryPlace { reference, insecure })
-        }
-        CacheFrom::Local { source, tag, digest, .. } => {
-            Place::Folder(FolderPlace { folder: source, tag, digest })
-        }
-        CacheFrom::Elsewhere(settings) => Place::open(&settings, client)?,
-    })
-}
-
-/// A place; none for a cache that goes with the image.
-pub(crate) fn place_to(
-    target: &CacheTarget,
-    client: &registry::Client,
-) -> Option<Result<Place, cache::Error>> {
-    Some(Ok(match target.clone() {
-        CacheTarget::Registry { reference, insecure } => {
-            Place::Registry(RegistryPlace { reference, insecure })
-        }
-        CacheTarget::Local { destination, tag, .. } => {
-            Place::Folder(FolderPlace { folder: destination, tag, digest: None })
-        }
-        CacheTarget::Elsewhere(settings) => return Some(Place::open(&settings, client)),
-        CacheTarget::Inline => return None,
-    }))
-}
-
-/// Where layers can come from besides registries and folders.
+/// The sources of layers besides registries and folders.
 pub(crate) fn remotes(host: &Host, request: &Request) -> Vec<Arc<dyn transfer::Remote>> {
-    let from = request.cache_from.iter().map(|from| place_from(from, &host.client));
-    let to = request.cache_to.iter().filter_map(|to| place_to(&to.target, &host.client));
-    // One that is no place is said where it is read or written.
-    from.chain(to).filter_map(|place| place.ok()?.remote()).collect()
+    let from = request.cache_from.iter().map(|from| &from.backend);
+    let to = request.cache_to.iter().filter_map(|to| to.target.backend());
+    // Settings that cannot be opened are reported by the import or the export.
+    from.chain(to).filter_map(|settings| settings.open(&host.client).ok()?.remote()).collect()
 }
 
 /// No cache is called so: what an image carries stands on no other cache's word.
@@ -329,19 +274,6 @@ pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved<'_>)
          again; --cache-to type=registry,ref=…,mode=max holds all of them"
             .into()
     })
-}
-
-/// What a place held when this build read it.
-fn known(solved: &Solved<'_>, wanted: &CacheTarget) -> Option<Arc<Imported>> {
-    let same = |(from, _): &&(CacheFrom, Arc<Imported>)| match (from, wanted) {
-        (
-            CacheFrom::Registry { reference, .. },
-            CacheTarget::Registry { reference: wanted, .. },
-        ) => reference == wanted,
-        (CacheFrom::Elsewhere(settings), CacheTarget::Elsewhere(wanted)) => settings == wanted,
-        _ => false,
-    };
-    solved.sources.iter().find(same).map(|(_, imported)| imported.clone())
 }
 
 /// Days since 1970.

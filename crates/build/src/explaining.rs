@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cache::explain::{Difference, Fact, FactBook, FileFact, LocalFacts, Why, read_beside, why};
-use cache::{Beside, Caches, LocalRecords};
+use cache::explain::{
+    Difference, Fact, FactBook, FileFact, LocalFacts, Why, read_sidecar_facts, why,
+};
+use cache::{Caches, LocalRecords, Sidecar};
 use dockerfile::Dockerfile;
 use execute::Executor;
 use futures_util::future::join_all;
@@ -46,8 +48,8 @@ pub(crate) struct Explaining<'a> {
     pub graph: &'a Graph,
     pub steps: &'a [StepFacts<Chain>],
     pub executor: &'a Executor,
-    /// What is beside the caches that were read.
-    pub besides: &'a [Beside],
+    /// The sidecars of the caches that were read.
+    pub sidecars: &'a [Sidecar],
 }
 
 impl Explaining<'_> {
@@ -110,7 +112,7 @@ impl Explaining<'_> {
         let facts = self.facts();
         let mut explained = None;
         if request.explain {
-            explained = Some(self.explained(&facts, &known(host, self.besides).await, &ran));
+            explained = Some(self.explained(&facts, &known(host, self.sidecars).await, &ran));
         }
         if !has_work {
             return (Vec::new(), explained);
@@ -124,7 +126,7 @@ impl Explaining<'_> {
     /// Why a step that must not run is not found, in a line.
     pub(crate) async fn refusal(&self, host: &Host, id: StepId) -> Option<String> {
         let facts: BTreeMap<StepId, Fact> = self.facts().into_iter().collect();
-        let known = known(host, self.besides).await;
+        let known = known(host, self.sidecars).await;
         let reason = self.reason(id, facts.get(&id)?, &known, &BTreeSet::new());
         Some(format!("why: {}", reason.lines().join("; ")))
     }
@@ -164,11 +166,11 @@ impl Explaining<'_> {
     }
 }
 
-/// What this machine and what is beside caches know of steps.
-async fn known(host: &Host, besides: &[Beside]) -> FactBook {
+/// The facts of this machine and of sidecars.
+async fn known(host: &Host, sidecars: &[Sidecar]) -> FactBook {
     let local = LocalFacts::open(&host.store).and_then(|facts| facts.book());
     let mut book = local.unwrap_or_default();
-    for other in join_all(besides.iter().map(read_beside)).await {
+    for other in join_all(sidecars.iter().map(read_sidecar_facts)).await {
         book.add(other.facts().cloned());
     }
     book
@@ -246,12 +248,13 @@ pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, E
     let surveyed = solver.survey(&bases.results()).await;
     drop(solver);
     let steps = surveyed.map_err(|error| solving::failed(&bases, error))?;
-    let besides: Vec<Beside> = imported.iter().filter_map(|source| source.beside.clone()).collect();
+    let sidecars: Vec<Sidecar> =
+        imported.iter().filter_map(|source| source.sidecar.clone()).collect();
     let explaining =
-        Explaining { graph: &bases.graph, steps: &steps, executor: &executor, besides: &besides };
+        Explaining { graph: &bases.graph, steps: &steps, executor: &executor, sidecars: &sidecars };
     let missed = missed(&bases, &steps);
     let explained =
-        explaining.explained(&explaining.facts(), &known(host, &besides).await, &missed);
+        explaining.explained(&explaining.facts(), &known(host, &sidecars).await, &missed);
     executor.finish();
     Ok(explained)
 }

@@ -20,7 +20,6 @@ mod host;
 pub mod images;
 mod layouts;
 mod mounts;
-mod object;
 mod outcome;
 mod permission;
 mod pipeline;
@@ -37,14 +36,14 @@ pub use attest::{Mode as ProvenanceMode, Provenance, Version as ProvenanceVersio
 pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
 pub use cache::{
-    BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER,
-    MapSettings, MapStore, PlaceSettings, REDIS_PASSWORD, Service,
+    BackendSettings, BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion,
+    HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD, RegistrySettings, Service,
+    fetch_object,
 };
 pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
 pub use explaining::{Explained, Reason, explain};
 pub use host::{Host, Work};
-pub use object::fetch;
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use several::{Job, JobError, build_all};

@@ -1,37 +1,36 @@
-//! Cache mounts that come from beside caches, and are left there.
+//! Cache mounts in sidecars of caches.
 
-use cache::Beside;
-use cache::beside::{MountFolder, MountLeft, ReadyMount, mount_layers, ready_mount};
+use cache::sidecar::{MountFolder, MountLeft, ReadyMount, mount_layers, ready_mount};
+use cache::{ImportedCache, Sidecar};
 use execute::{CacheMounts, FoundMount, MountSource, UsedMount};
 use futures_util::future::BoxFuture;
 
-use crate::Host;
-use crate::caches::Source;
-use crate::request::{CacheFrom, CacheTo};
+use crate::request::CacheTo;
 use crate::solving::Solved;
+use crate::{Host, Request};
 
-/// The cache mounts beside the caches of a build, each cache with how large they may be. Nobody is
-/// asked before a command wants one.
-pub(crate) struct Elsewhere(Vec<(Beside, u64)>);
+/// The sidecars of a build's caches, each with the most bytes of a mount that may come from it. Nothing
+/// is read before a command wants a mount.
+pub(crate) struct SidecarMounts(Vec<(Sidecar, u64)>);
 
-impl Elsewhere {
-    /// Those beside the caches that were read, where that was asked for.
-    pub(crate) fn new(sources: &[&Source]) -> Self {
-        let wanted = |source: &&Source| match source.from {
-            CacheFrom::Registry { mounts, .. } | CacheFrom::Local { mounts, .. } => {
-                Some((source.beside.clone()?, mounts?))
-            }
-            CacheFrom::Elsewhere(_) => None,
+impl SidecarMounts {
+    /// The sidecars of imported caches from which the request allows mounts.
+    pub(crate) fn new(request: &Request, imported: &[&ImportedCache]) -> Self {
+        let allowed = |cache: &ImportedCache| {
+            let mut from = request.cache_from.iter();
+            from.find(|from| *from.backend.identity() == *cache.identity)?.mounts
         };
-        Self(sources.iter().filter_map(wanted).collect())
+        let sidecars =
+            imported.iter().filter_map(|cache| Some((cache.sidecar.clone()?, allowed(cache)?)));
+        Self(sidecars.collect())
     }
 }
 
-impl MountSource for Elsewhere {
+impl MountSource for SidecarMounts {
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<FoundMount>> {
         Box::pin(async move {
-            for (beside, most) in &self.0 {
-                let layers = mount_layers(beside, name).await;
+            for (sidecar, most) in &self.0 {
+                let layers = mount_layers(sidecar, name).await;
                 if !layers.is_empty() {
                     return Some(FoundMount { layers, most: *most });
                 }
@@ -46,12 +45,12 @@ impl MountSource for Elsewhere {
 pub(crate) async fn ready(
     host: &Host,
     to: &CacheTo,
-    beside: Option<&Beside>,
+    sidecar: Option<&Sidecar>,
     solved: &Solved<'_>,
 ) -> (Vec<ReadyMount>, Vec<String>) {
     let (mut mounts, mut notes) = (Vec::new(), Vec::new());
     let (Some(most), used) = (to.mounts, solved.used_mounts()) else { return (mounts, notes) };
-    let Some(beside) = beside else {
+    let Some(sidecar) = sidecar else {
         if !used.is_empty() {
             notes.push("no cache mount was left: the cache has no room for them".into());
         }
@@ -59,7 +58,7 @@ pub(crate) async fn ready(
     };
     for mount in used {
         let UsedMount { id, .. } = &mount;
-        match ready_one(host, beside, &mount, most).await {
+        match ready_one(host, sidecar, &mount, most).await {
             Ok(Some(ReadyMount { left: MountLeft::TooLarge(bytes), .. })) => notes.push(format!(
                 "cache mount `{id}` was not left: it has {bytes} bytes, and at most {most} travel; \
                  `mounts-max-size` allows more"
@@ -79,7 +78,7 @@ pub(crate) async fn ready(
 
 async fn ready_one(
     host: &Host,
-    beside: &Beside,
+    sidecar: &Sidecar,
     mount: &UsedMount,
     most: u64,
 ) -> Result<Option<ReadyMount>, Box<dyn std::error::Error + Send + Sync>> {
@@ -89,5 +88,5 @@ async fn ready_one(
         return Ok(None);
     };
     let folder = MountFolder { name: &mount.name, id: &mount.id, folder: &held.path, most };
-    Ok(Some(ready_mount(beside, &host.store, folder).await?))
+    Ok(Some(ready_mount(sidecar, &host.store, folder).await?))
 }

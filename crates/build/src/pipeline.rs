@@ -1,13 +1,15 @@
 //! The story of a build: open the context, parse, resolve bases, lower to a graph, open the
 //! caches, solve, export, leave records.
 
+use std::sync::Arc;
+
+use cache::ImportedCache;
 use dockerfile::Dockerfile;
 use oci::Descriptor;
 use tracing::Instrument as _;
 use transfer::chain_text;
 
 use crate::bases::{self, Bases};
-use crate::caches::Source;
 use crate::solving::{Solved, Solving, Unsolved};
 use crate::trust::Distrusted;
 use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports, trust};
@@ -47,7 +49,7 @@ async fn build_in_span(host: &Host, request: &Request) -> Result<Outcome, Error>
 async fn attempt(
     host: &Host,
     request: &Request,
-    (bases, imported): (&Bases, &[Source]),
+    (bases, imported): (&Bases, &[Arc<ImportedCache>]),
     distrusted: &mut Distrusted,
 ) -> Result<Option<Outcome>, Error> {
     let solving = Solving::open(host, request, bases, (imported, distrusted))?;

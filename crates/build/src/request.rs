@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attest::Provenance;
-use cache::PlaceSettings;
+use cache::BackendSettings;
 use dockerfile::GitAddress;
 pub use execute::{SshAgent, SshKeys};
 use export::{Annotation, EpochChoice};
@@ -434,78 +434,62 @@ impl Default for ImageFormat {
     }
 }
 
-/// Where to look for records.
+/// A value of `--cache-from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CacheFrom {
-    /// A cache, or an image with an inline cache, in a registry.
-    Registry {
-        /// Which.
-        reference: Reference,
-        /// Whether plain HTTP or an unknown certificate is accepted.
-        insecure: bool,
-        /// Whether cache mounts that are beside it may come from there, each up to so many bytes of
-        /// files.
-        mounts: Option<u64>,
-    },
-    /// A folder in the OCI layout.
-    Local {
-        /// Which.
-        source: PathBuf,
-        /// The tag in it.
-        tag: String,
-        /// The manifest, whatever the tag says.
-        digest: Option<oci::Digest>,
-        /// Whether cache mounts that are beside it may come from there, each up to so many bytes of
-        /// files.
-        mounts: Option<u64>,
-    },
-    /// Neither in a registry nor in a folder.
-    Elsewhere(PlaceSettings),
+pub struct CacheFrom {
+    /// The cache, or an image with an inline cache.
+    pub backend: BackendSettings,
+    /// The most bytes of files of a cache mount that may come from the cache's sidecar; none if mounts
+    /// may not come from there.
+    pub mounts: Option<u64>,
 }
 
-/// Where to leave records.
+impl CacheFrom {
+    /// A cache without its mounts.
+    pub fn new(backend: BackendSettings) -> Self {
+        Self { backend, mounts: None }
+    }
+}
+
+/// A value of `--cache-to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheTo {
-    /// The place.
+    /// The place for the records.
     pub target: CacheTarget,
-    /// Whether intermediate stages' layers are left too.
+    /// The layers that are kept.
     pub mode: CacheMode,
-    /// Whether a failure is a warning.
+    /// True if a failure is a warning.
     pub ignore_error: bool,
-    /// Whether records are left of a build that failed too.
+    /// True if the records of a failed build are written too.
     pub on_failure: bool,
-    /// Whether the manifest is an image manifest (else an index).
+    /// True if the manifest is an image manifest (else an index).
     pub image_manifest: bool,
-    /// How layers are written.
+    /// The format of layers.
     pub format: ImageFormat,
-    /// Whether the cache mounts that commands used are left beside it, each up to so many bytes of
-    /// files.
+    /// The most bytes of files of a cache mount that is written to the sidecar; none if mounts are not
+    /// written.
     pub mounts: Option<u64>,
+    /// True if unreferenced blobs of a folder are removed after the export.
+    pub reset: bool,
 }
 
 /// A place for records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheTarget {
-    /// In a registry.
-    Registry {
-        /// Which.
-        reference: Reference,
-        /// Whether plain HTTP or an unknown certificate is accepted.
-        insecure: bool,
-    },
-    /// A folder in the OCI layout.
-    Local {
-        /// Which.
-        destination: PathBuf,
-        /// The tag in it.
-        tag: String,
-        /// Whether blobs go that nothing in it names any more.
-        reset: bool,
-    },
-    /// Neither in a registry nor in a folder.
-    Elsewhere(PlaceSettings),
+    /// A cache of its own.
+    Backend(BackendSettings),
     /// In the config of the image itself.
     Inline,
+}
+
+impl CacheTarget {
+    /// The settings of the back end; none for an inline cache.
+    pub fn backend(&self) -> Option<&BackendSettings> {
+        match self {
+            Self::Backend(settings) => Some(settings),
+            Self::Inline => None,
+        }
+    }
 }
 
 /// How much a cache keeps.

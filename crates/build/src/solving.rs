@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::beside::BesideIndexes;
 use cache::explain::Fact;
-use cache::{Beside, Caches, Imported, LocalRecords};
+use cache::sidecar::SidecarIndexes;
+use cache::{Caches, ImportedCache, LocalRecords, Sidecar};
 use execute::{Executor, Images, Lent, Modes, Output, Sources};
 use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
@@ -17,11 +17,10 @@ use transfer::Transfer;
 
 use crate::bases::{Bases, PlatformTarget};
 use crate::blame::{Blame, blame};
-use crate::caches::Source;
 use crate::error::Place;
 use crate::explaining::{self, Explained, Explaining};
 use crate::permission::Permission;
-use crate::request::{CacheFrom, Output as Wanted};
+use crate::request::Output as Wanted;
 use crate::trust::Distrusted;
 use crate::uploads::Uploads;
 use crate::{Error, Host, Request, caches, mounts, trust};
@@ -40,11 +39,11 @@ pub(crate) struct Solved<'a> {
     /// Moves layers.
     pub transfer: Transfer,
     /// The caches that were read.
-    pub sources: Vec<(CacheFrom, Arc<Imported>)>,
+    pub imported: Vec<Arc<ImportedCache>>,
     pub cached: usize,
     pub ran: usize,
     /// Indexes of layers that caches have.
-    pub indexes: Arc<BesideIndexes>,
+    pub indexes: Arc<SidecarIndexes>,
     /// What steps were made of, in words; none where nothing ran.
     pub facts: Vec<Fact>,
     /// Why steps ran, where that was asked.
@@ -174,10 +173,10 @@ pub(crate) struct Solving<'a> {
     tasks: Tasks,
     caches: Caches,
     transfer: Transfer,
-    indexes: Arc<BesideIndexes>,
-    sources: Vec<(CacheFrom, Arc<Imported>)>,
-    /// What is beside the caches.
-    besides: Vec<Beside>,
+    indexes: Arc<SidecarIndexes>,
+    imported: Vec<Arc<ImportedCache>>,
+    /// The sidecars of the caches.
+    sidecars: Vec<Sidecar>,
     permission: Permission<'a>,
 }
 
@@ -191,21 +190,20 @@ impl<'a> Solving<'a> {
         host: &'a Host,
         request: &'a Request,
         bases: &'a Bases,
-        (imported, distrusted): (&[Source], &Distrusted),
+        (imported, distrusted): (&[Arc<ImportedCache>], &Distrusted),
     ) -> Result<Self, Error> {
         let required = explaining::required(&bases.graph, &request.require_cached)?;
         let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
-        let imported: Vec<&Source> =
-            imported.iter().filter(|source| !distrusted.has(&source.name)).collect();
-        let indexes = Arc::new(BesideIndexes::new(lenders(host, request, &imported)));
-        executor.bring_mounts_from(Arc::new(mounts::Elsewhere::new(&imported)));
+        let imported: Vec<Arc<ImportedCache>> =
+            imported.iter().filter(|cache| !distrusted.has(&cache.identity)).cloned().collect();
+        let caches: Vec<&ImportedCache> = imported.iter().map(|cache| &**cache).collect();
+        let indexes = Arc::new(SidecarIndexes::new(lenders(host, request, &caches)));
+        executor.bring_mounts_from(Arc::new(mounts::SidecarMounts::new(request, &caches)));
         let transfer = executor.transfer().clone().with_indexes(indexes.clone());
-        let sources =
-            imported.iter().map(|source| (source.from.clone(), source.imported.clone())).collect();
-        let records = imported.iter().map(|source| source.imported.records.clone()).collect();
+        let records = imported.iter().map(|cache| cache.records.clone()).collect();
         let local = LocalRecords::open(transfer.store())?;
         let caches = Caches::new(local.naming(trust::named(host, request, distrusted)), records);
-        let besides = imported.iter().filter_map(|source| source.beside.clone()).collect();
+        let sidecars = imported.iter().filter_map(|cache| cache.sidecar.clone()).collect();
         let permission = Permission::new(host, request);
         Ok(Self {
             host,
@@ -216,8 +214,8 @@ impl<'a> Solving<'a> {
             caches,
             transfer,
             indexes,
-            sources,
-            besides,
+            imported,
+            sidecars,
             permission,
         })
     }
@@ -276,8 +274,8 @@ impl<'a> Solving<'a> {
         };
         let ran = steps.iter().filter(shown).filter(|step| step.ran).count();
         let cached = steps.iter().filter(shown).count() - ran;
-        let (executor, besides) = (&self.executor, &self.besides);
-        let explaining = Explaining { graph, steps: &steps, executor, besides };
+        let (executor, sidecars) = (&self.executor, &self.sidecars);
+        let explaining = Explaining { graph, steps: &steps, executor, sidecars };
         let failing = error.as_ref().map(|error| error.step);
         let (facts, explained) = explaining.conclude(host, request, failing).await;
         let error = match error {
@@ -292,7 +290,7 @@ impl<'a> Solving<'a> {
             results,
             steps,
             transfer: self.transfer.clone(),
-            sources: self.sources.clone(),
+            imported: self.imported.clone(),
             cached,
             ran,
             indexes: self.indexes.clone(),
@@ -319,16 +317,21 @@ impl<'a> Solving<'a> {
 
 /// The caches that lend indexes of layers. Those that the build exports to come first: what they say
 /// is theirs already.
-fn lenders(host: &Host, request: &Request, sources: &[&Source]) -> Vec<(Arc<str>, Beside)> {
+fn lenders(
+    host: &Host,
+    request: &Request,
+    imported: &[&ImportedCache],
+) -> Vec<(Arc<str>, Sidecar)> {
     if trust::reads_all(host, request) {
         return Vec::new();
     }
     let targets: Vec<String> =
-        request.cache_to.iter().filter_map(|to| trust::target_name(host, &to.target)).collect();
-    let (own, others): (Vec<&Source>, Vec<&Source>) =
-        sources.iter().partition(|source| targets.iter().any(|name| **name == *source.name));
-    let beside = |source: &Source| Some((source.name.clone(), source.beside.clone()?));
-    own.into_iter().chain(others).filter_map(beside).collect()
+        request.cache_to.iter().filter_map(|to| trust::target_identity(&to.target)).collect();
+    let (own, others): (Vec<&ImportedCache>, Vec<&ImportedCache>) = imported
+        .iter()
+        .partition(|cache| targets.iter().any(|identity| **identity == *cache.identity));
+    let sidecar = |cache: &ImportedCache| Some((cache.identity.clone(), cache.sidecar.clone()?));
+    own.into_iter().chain(others).filter_map(sidecar).collect()
 }
 
 /// What a build that failed has of a result: the highest output below it.

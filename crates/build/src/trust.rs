@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cache::{BackendSettings, ImportedCache};
 use futures_util::future::join_all;
 use graph::TaskEvent;
 use oci::Digest;
@@ -11,7 +12,6 @@ use store::{Assumption, Assumptions, Chain, Layer, Store};
 use transfer::Transfer;
 
 use crate::bases::Bases;
-use crate::caches::{self, Source};
 use crate::request::CacheTarget;
 use crate::solving::Solved;
 use crate::{Host, Request};
@@ -53,10 +53,9 @@ impl Distrusted {
         &mut self,
         host: &Host,
         bases: &Bases,
-        sources: &[Source],
+        imported: &[Arc<ImportedCache>],
     ) {
-        let claims: Vec<_> =
-            sources.iter().map(|source| (source, source.imported.records.claims())).collect();
+        let claims: Vec<_> = imported.iter().map(|cache| (cache, cache.records.claims())).collect();
         let mut said: BTreeMap<Digest, BTreeMap<Digest, Layer>> = BTreeMap::new();
         let all = claims.iter().flat_map(|(_, claims)| claims.values().cloned());
         for layer in all.chain(bases.images.all_layers()) {
@@ -71,7 +70,7 @@ impl Distrusted {
             })
         };
         let liars = claims.iter().filter(|(_, claims)| is_false(claims));
-        let liars: Vec<Arc<str>> = liars.map(|(source, _)| source.name.clone()).collect();
+        let liars: Vec<Arc<str>> = liars.map(|(cache, _)| cache.identity.clone()).collect();
         self.add(host, liars, "it says of a layer's blob that it unpacks to another layer");
     }
 }
@@ -109,10 +108,8 @@ pub(crate) fn named(host: &Host, request: &Request, distrusted: &Distrusted) -> 
     if reads_all(host, request) {
         return Vec::new();
     }
-    let places = request.cache_from.iter().filter_map(|from| {
-        caches::place_from(from, &host.client).ok().map(|place| Arc::from(place.identity()))
-    });
-    places.filter(|name: &Arc<str>| !distrusted.has(name)).collect()
+    let caches = request.cache_from.iter().map(|from| Arc::from(from.backend.identity()));
+    caches.filter(|name: &Arc<str>| !distrusted.has(name)).collect()
 }
 
 /// Whether nothing that a cache says of a layer is believed.
@@ -129,8 +126,8 @@ pub(crate) async fn read_for_exports(host: &Host, request: &Request, solved: &So
         // One that cannot be had is found missing by the export that needs it.
         drop(join_all(read.map(|layer| solved.transfer.fetch_blob(layer, None))).await);
     }
-    let targets = request.cache_to.iter().map(|to| target_name(host, &to.target));
-    let targets: Vec<Option<String>> = targets.collect();
+    let targets: Vec<Option<String>> =
+        request.cache_to.iter().map(|to| target_identity(&to.target)).collect();
     let is_foreign = |assumption: &Assumption| {
         targets.iter().any(|name| name.as_deref() != Some(&*assumption.cache))
     };
@@ -160,8 +157,9 @@ fn chains_of(solved: &Solved<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer
     found
 }
 
-pub(crate) fn target_name(host: &Host, target: &CacheTarget) -> Option<String> {
-    Some(caches::place_to(target, &host.client)?.ok()?.identity())
+/// The identity of the cache that is written; none for an inline cache.
+pub(crate) fn target_identity(target: &CacheTarget) -> Option<String> {
+    target.backend().map(BackendSettings::identity)
 }
 
 /// All that the steps of a build stand on and nothing proves by now.

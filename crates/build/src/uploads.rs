@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cache::BackendSettings;
 use graph::{Graph, StepId};
 use store::Chain;
 use transfer::{Destination, LayerFormat, Target, Transfer, Upload};
@@ -38,9 +39,9 @@ impl Uploads {
             transfer.keep_for(destination);
         }
         for cache in &request.cache_to {
-            if let CacheTarget::Registry { reference, insecure } = &cache.target {
-                let target =
-                    Target { repository: reference.repository().clone(), insecure: *insecure };
+            if let CacheTarget::Backend(BackendSettings::Registry(to)) = &cache.target {
+                let repository = to.reference.repository().clone();
+                let target = Target { repository, insecure: to.insecure };
                 let format = LayerFormat {
                     compression: cache.format.compression,
                     force: cache.format.force_compression,
@@ -96,10 +97,10 @@ impl Uploads {
 /// Where layers go as they are, those of bases too.
 fn destinations(request: &Request) -> Vec<Destination> {
     let caches = request.cache_to.iter().filter_map(|cache| match &cache.target {
-        CacheTarget::Registry { reference, .. } => {
-            Some(Destination::Registry(reference.repository().host().to_owned()))
+        CacheTarget::Backend(BackendSettings::Registry(to)) => {
+            Some(Destination::Registry(to.reference.repository().host().to_owned()))
         }
-        CacheTarget::Local { .. } | CacheTarget::Elsewhere(_) => Some(Destination::Elsewhere),
+        CacheTarget::Backend(_) => Some(Destination::Elsewhere),
         CacheTarget::Inline => None,
     });
     let outputs = request.outputs.iter().flat_map(|output| match output {

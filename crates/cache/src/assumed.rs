@@ -1,4 +1,4 @@
-//! Records that stand on what a cache said of layers that nobody read: kept apart from all others.
+//! Records that stand on a cache's unproved statements about layers, kept apart from all others.
 //!
 //! Tables: `cache_assumed` (each set of assumptions, once), `cache_assuming` (the records that stand
 //! on one). A record that is in neither stands on nothing but what was seen here.
@@ -15,7 +15,7 @@ pub(crate) const TABLES: &str = "
 /// A set of assumptions in the tables; 0 is the empty one.
 pub(crate) type Number = i64;
 
-/// What a record stands on.
+/// The set of assumptions that a record stands on.
 pub(crate) fn of_record(connection: &Connection, record: i64) -> rusqlite::Result<Number> {
     let mut statement =
         connection.prepare_cached("SELECT assumed FROM cache_assuming WHERE record = ?1")?;

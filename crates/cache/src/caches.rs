@@ -1,4 +1,4 @@
-//! All sources of records as one.
+//! All records as one cache for the solver.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,16 +8,16 @@ use store::Chain;
 
 use crate::{LocalRecords, RecordSet};
 
-/// This machine's records and those that were imported.
+/// The records of this machine and of imported caches.
 pub struct Caches {
     local: LocalRecords,
     imported: Vec<Arc<RecordSet>>,
-    /// The first fault of the local tables, to be said once.
+    /// The first fault of the local tables.
     fault: Mutex<Option<String>>,
 }
 
 impl Caches {
-    /// Local records and imported ones; what is imported first is asked first.
+    /// Takes local records and imported ones, the latter in the order in which they are asked.
     pub fn new(local: LocalRecords, imported: Vec<Arc<RecordSet>>) -> Self {
         Self { local, imported, fault: Mutex::default() }
     }
@@ -43,7 +43,7 @@ impl Caches {
     }
 
     fn ids(source: usize, numbers: &[usize]) -> impl Iterator<Item = RecordId> {
-        // Sources are counted by flags of a command line, records by a bounded document.
+        // Sources are values of a command line, records are entries of a bounded document.
         let source = u16::try_from(source + 1).unwrap_or(u16::MAX);
         numbers.iter().filter_map(move |number| {
             Some(RecordId { source, number: i64::try_from(*number).ok()? })

@@ -1,65 +1,66 @@
-//! Why records cannot be read or written.
+//! Errors of reading and writing caches.
 
+use std::io;
 use std::path::PathBuf;
 
 use oci::Digest;
 
-/// A cache that cannot be read or written.
+/// A cache that cannot be read or written. No message has a secret in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A registry did not give or take something.
+    /// A request to a registry failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// A folder does not have what was asked.
-    #[error("`{}`: {what}", path.display())]
+    /// A file of a folder in the OCI layout cannot be read.
+    #[error("`{}`: {fault}", path.display())]
     Folder {
-        /// Which folder or file.
+        /// The file or folder.
         path: PathBuf,
-        /// What is wrong.
-        what: String,
+        /// The reason.
+        fault: FileFault,
     },
-    /// Nothing is where a cache was looked for.
-    #[error("`{place}` holds no cache yet")]
+    /// There is no cache.
+    #[error("`{backend}` holds no cache yet")]
     Absent {
-        /// Where.
-        place: String,
+        /// The back end's name.
+        backend: String,
     },
-    /// A place that is none, by what was said of it.
-    #[error("`{place}`: {what}")]
+    /// Settings of a back end that contradict themselves.
+    #[error("`{backend}`: {fault}")]
     Settings {
-        /// Which.
-        place: String,
-        /// What is wrong.
-        what: String,
+        /// The back end's name.
+        backend: String,
+        /// The reason.
+        fault: SettingsFault,
     },
-    /// A place did not give or take something. Nothing in it is secret.
-    #[error("`{place}`: {what}")]
-    Place {
-        /// Which.
-        place: String,
-        /// What was asked, and what it said.
+    /// A back end did not do what it was asked.
+    #[error("`{backend}`: {what}")]
+    Backend {
+        /// The back end's name.
+        backend: String,
+        /// The action and the answer. A text, since secrets were removed from it.
         what: String,
     },
     /// A folder in the OCI layout could not be written.
     #[error(transparent)]
     Layout(#[from] transfer::LayoutError),
-    /// The reference names something that is no cache.
+    /// The reference names something else than a cache.
     #[error("`{digest}` holds no build cache; an image gets one with `--cache-to type=inline`")]
     NoCache {
-        /// What it names.
+        /// Digest of what it names.
         digest: Digest,
     },
     /// A document cannot be read.
     #[error("damaged build cache: {0}")]
     Damaged(String),
-    /// Others write all the time.
+    /// Other builds kept writing at the same time.
     #[error(
-        "others wrote to `{place}` each of the {attempts} times that this build's records were added"
+        "others wrote to `{backend}` each of the {attempts} times that this build's records were added"
     )]
     Contended {
-        /// What is written.
-        place: String,
-        /// How often it was tried.
+        /// The back end's name.
+        backend: String,
+        /// Number of attempts.
         attempts: u32,
     },
     /// A layer could not be moved or compressed.
@@ -67,17 +68,56 @@ pub enum Error {
     Layer(#[from] transfer::Error),
 }
 
+/// The reason why a file of a folder in the OCI layout cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileFault {
+    /// An operation on it failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is larger than the given number of bytes.
+    #[error("it is larger than {0} bytes")]
+    TooLarge(u64),
+    /// It was changed.
+    #[error("the content does not have the digest that the name says")]
+    OtherDigest,
+}
+
+/// The reason why settings of a back end cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsFault {
+    /// The name of an object would not be the one that BuildKit looks for.
+    #[error(
+        "the object name `{0}` begins with `/`, has an empty part, or a character that object stores advise against"
+    )]
+    ObjectName(String),
+    /// An address is not a URL.
+    #[error("its address is not a URL")]
+    Address,
+    /// An address has no host.
+    #[error("its address has no host")]
+    NoHost,
+    /// A bucket's name cannot become a part of an IP address.
+    #[error("an address without a name needs `use_path_style=true`")]
+    NeedsPathStyle,
+    /// The library of object stores refuses the settings. A text, since secrets were removed from it.
+    #[error("{0}")]
+    Refused(String),
+    /// The token lists no caches that it opens.
+    #[error("the token is not one of GitHub's runtime tokens (ACTIONS_RUNTIME_TOKEN)")]
+    Token,
+}
+
 impl Error {
-    /// The layers, by diffID, that cannot be had, if it is that.
+    /// The layers, by diffID, whose loss is the reason for the error.
     pub fn lost_layers(&self) -> Vec<Digest> {
         match self {
-            // What is transparent is not its own source.
+            // A transparent error skips the error in it as its source.
             Self::Layer(error) => transfer::lost_layers(error),
             error => transfer::lost_layers(error),
         }
     }
 
-    /// Whether there is nothing where a cache was looked for, as before the first export.
+    /// True if there is no cache, as before the first export.
     pub fn is_absent(&self) -> bool {
         match self {
             Self::Registry(error) => error.is_not_found(),
@@ -86,7 +126,7 @@ impl Error {
         }
     }
 
-    /// Whether something is there that is no cache that can be read.
+    /// True if there is something else than a readable cache.
     pub fn is_of_content(&self) -> bool {
         matches!(self, Self::NoCache { .. } | Self::Damaged(_))
     }

@@ -1,44 +1,42 @@
-//! From a key to an output, here and elsewhere.
+//! From a key to an output: the records of this machine and of imported caches.
 //!
-//! Receives records of earlier builds (the local tables; BuildKit's cache format in registries,
-//! folders and images) and shows them to the solver as one [`Caches`]; hands over the records of
-//! a build in that format. Invariant: what is read from elsewhere is bounded and checked before
-//! it is believed, and a cache that is absent or damaged is an error value that costs a warning.
+//! Records of earlier builds come from the local tables ([`LocalRecords`]) and from caches in
+//! BuildKit's format ([`BackendSettings`] opens a [`Backend`], which imports an [`ImportedCache`]);
+//! the solver sees all of them as one [`Caches`]. [`write`] adds the records of a build to a back
+//! end. Invariants: imported data is bounded and checked before it is used, and an absent or damaged
+//! cache is an error value that costs a warning.
+//!
+//! `format` is BuildKit's format without I/O, `backend` has a file for each kind of back end,
+//! `sidecar` is kiln's own artifact next to a cache.
 
 #![forbid(unsafe_code)]
 
 mod assumed;
-pub mod beside;
+mod backend;
 mod caches;
-mod config;
 mod error;
 pub mod explain;
-mod export;
+mod format;
 mod import;
+mod layout;
 mod local;
-mod order;
-mod place;
-mod plan;
-mod prune;
-mod records;
+pub mod sidecar;
 pub mod upkeep;
 mod write;
 
-pub use beside::Beside;
-pub use caches::Caches;
-pub use error::Error;
-pub use export::{Export, Exported, Mode};
-pub use import::Imported;
 #[cfg(fuzzing)]
-pub use import::read_hostile;
-pub use local::LocalRecords;
-#[cfg(fuzzing)]
-pub use place::read_hostile_map;
-pub use place::{
-    BucketPlace, BucketSettings, Credentials, FolderPlace, Form, GITHUB_TOKEN, GithubPlace,
-    GithubSettings, GithubVersion, HTTP_HEADER, INLINE_FIELD, MapPlace, MapSettings, MapStore,
-    Place, PlaceSettings, REDIS_PASSWORD, RegistryPlace, Service, inline_cache,
+pub use backend::read_hostile_map;
+pub use backend::{
+    Backend, BackendSettings, BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings,
+    GithubVersion, HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD,
+    RegistrySettings, Service, fetch_object,
 };
-pub use prune::Pruned;
-pub use records::RecordSet;
-pub use write::{LeaveBeside, WriteRequest, write};
+pub use caches::Caches;
+pub use error::{Error, FileFault, SettingsFault};
+#[cfg(fuzzing)]
+pub use format::read_hostile;
+pub use format::{Export, Form, INLINE_FIELD, Mode, Pruned, RecordSet, SidecarRef, inline_cache};
+pub use import::ImportedCache;
+pub use local::LocalRecords;
+pub use sidecar::Sidecar;
+pub use write::{Exported, SidecarUpdate, WriteRequest, write};

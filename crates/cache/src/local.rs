@@ -71,8 +71,8 @@ impl LocalRecords {
         Self { named: caches.into_iter().collect(), ..self }
     }
 
-    /// What a record stands on and nothing proves by now; none where that makes it useless to this
-    /// build: another cache said it, or it is false.
+    /// The unproved assumptions of a record; none if this build cannot use the record because one is
+    /// false, or is of a cache that the build does not name.
     fn standing(&self, number: Number) -> Result<Option<Assumptions>, store::Error> {
         if number == 0 {
             return Ok(Some(Assumptions::default()));
@@ -118,7 +118,7 @@ impl LocalRecords {
         Ok(claimed.into_iter().zip(seen).filter_map(is_true).collect())
     }
 
-    /// What a new record stands on: what its output does, and the contents that it is known by.
+    /// The assumptions of a new record: those of its output and of the contents that it is known by.
     fn assumptions(&self, record: &NewRecord<Chain>) -> Assumptions {
         let output = record.output.as_ref().map(|output| output.assumed().clone());
         let contents = record.inputs.iter().flatten().filter_map(|link| match link {
@@ -241,7 +241,7 @@ impl LocalRecords {
             let digests = statement.query_map(params![record, input as i64], |row| row.get(0).map(Digest::from_bytes))?;
             digests.collect::<rusqlite::Result<Vec<Digest>>>()
         })?;
-        // Whoever goes by these contents stands on what the record does.
+        // A step known by these contents stands on the assumptions of the record.
         if let Some(assumed) = self.standing_of(record)? {
             digests.iter().for_each(|digest| self.store.note_content(*digest, &assumed));
         }
@@ -278,7 +278,7 @@ impl LocalRecords {
             .iter()
             .map(|links| links.iter().map(|link| link_parts(connection, link)).collect())
             .collect::<rusqlite::Result<Vec<Vec<(i64, Vec<u8>)>>>>()?;
-        // What stands on nothing has nothing that could be false: it is a name.
+        // A record without inputs is a name, of which nothing can be false.
         let assumed = if inputs.is_empty() { 0 } else { assumed };
         let number = match find(connection, record.digest, &inputs, assumed)? {
             Some(number) => number,
@@ -421,8 +421,8 @@ fn chain_row(
     Ok(serde_json::from_str::<LayerText>(&text).ok().map(|text| (below, text.layer())))
 }
 
-/// Whether somebody says that a layer is another blob than is known, whose bytes nobody saw: what a
-/// cache says changes nothing of what stands below other records.
+/// True if a layer is claimed to be another blob than the known one, and this machine has not seen the
+/// bytes of that blob. A cache's claim must not change layers that other records stand on.
 fn is_hearsay(new: &Layer, there: &Layer, seen: &BTreeSet<Digest>) -> bool {
     match (&new.blob, &there.blob) {
         (Some(new), Some(there)) => new.digest != there.digest && !seen.contains(&new.digest),
@@ -430,7 +430,7 @@ fn is_hearsay(new: &Layer, there: &Layer, seen: &BTreeSet<Digest>) -> bool {
     }
 }
 
-/// Whether a chain is another one made once more: the same layers, and no other blobs.
+/// True if a chain is another one made again: the same layers and no other blobs.
 fn is_remake(new: &Chain, there: &Chain) -> bool {
     let same_blob = |(new, there): (Layer, Layer)| match (new.blob, there.blob) {
         (Some(new), Some(there)) => new.digest == there.digest,
@@ -529,9 +529,9 @@ fn find(
     Ok(None)
 }
 
-/// Whether a record read the same as a new one, as far as both say what they read. A command can
-/// make something else each time that it runs: who reads the one is not to get what was made of
-/// the other.
+/// True if a record read the same as a new one, as far as both list what they read. A command can have
+/// another result each time it runs, and a step that reads one result must not get an output that was
+/// made of the other.
 fn agrees(
     connection: &Connection,
     candidate: i64,

@@ -1,9 +1,8 @@
-//! Writing a cache without losing what others wrote: read, merge, write, look again.
+//! Writing a cache without losing what other builds write: read, merge, write, look again.
 //!
-//! A registry replaces what a tag names without a word to whoever wrote it before, so a writer
-//! looks twice. Right before it writes, it sees whether the tag still names what it merged with;
-//! and it looks again when a writer that looked before it must have written too. What is missing
-//! then is merged and written again.
+//! A registry replaces a tag unconditionally, so a writer looks twice: right before it writes, to see
+//! that the tag still names the cache it merged with, and again once a writer that looked before it
+//! must have written too. If another cache is there then, it is merged and written again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -13,90 +12,104 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use graph::TaskId;
 use oci::{Descriptor, Digest};
-use serde::Deserialize;
 use store::{Chain, Layer};
 use transfer::{LayerFormat, Transfer};
 
-use crate::beside::{Additions, Beside};
-use crate::import::Imported;
-use crate::order::contents;
-use crate::place::{Contents, Documents, Form, Place};
-use crate::plan::Plan;
-use crate::prune::{self, BUILDKIT_LIMIT, Pruned};
-use crate::{Error, Export, Exported};
+use crate::backend::{Backend, LayerUpload};
+use crate::format::manifest::StoredForm;
+use crate::format::order::contents;
+use crate::format::prune::{self, BUILDKIT_LIMIT};
+use crate::format::{CacheContents, CachePlan, Documents, Form, Pruned};
+use crate::import::ImportedCache;
+use crate::sidecar::{Additions, Sidecar};
+use crate::{Error, Export};
 
-/// So often another writer may come between.
+/// Attempts, between each two of which another writer came.
 const ATTEMPTS: u32 = 12;
-/// In so many first attempts, a registry that does not take the manifest is asked again.
+/// First attempts after which a manifest that a registry refused is sent again.
 const REFUSALS: u32 = 3;
-/// A writer that saw the old cache writes within this, or within some times what writing takes.
+/// Bounds of the time within which a writer that saw the old cache has written.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// The time for a concurrent write, as a multiple of the time that writing took here.
 const WINDOWS: u32 = 3;
 
-/// How a cache is written.
+/// Options of a cache that is written.
 pub struct WriteRequest {
-    /// How layers are written.
+    /// The compression of layers.
     pub format: LayerFormat,
-    /// What holds it together, where the place leaves a choice.
+    /// The document that holds the cache together, where the back end leaves a choice.
     pub form: Form,
-    /// What the place held when the build began; none if nobody looked.
-    pub known: Option<Arc<Imported>>,
-    /// What is left beside it.
-    pub beside: Option<LeaveBeside>,
-    /// The task that shows it.
+    /// The cache that the back end had when the build began, if it was read.
+    pub known: Option<Arc<ImportedCache>>,
+    /// Additions to the sidecar.
+    pub sidecar: Option<SidecarUpdate>,
+    /// The progress task.
     pub task: Option<TaskId>,
 }
 
-/// What is left beside a cache, which the cache then names.
+/// Additions to a cache's sidecar, which the cache then names.
 #[derive(Clone)]
-pub struct LeaveBeside {
-    /// Where it is.
-    pub beside: Beside,
-    /// What it is.
+pub struct SidecarUpdate {
+    /// The sidecar.
+    pub sidecar: Sidecar,
+    /// The additions.
     pub additions: Arc<dyn Additions>,
 }
 
-/// Adds a build's records to the cache of a place. If nothing is new there, nothing is sent, and
+/// A cache that was written.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// Its manifest, or its config where the back end keeps no manifest.
+    pub descriptor: Descriptor,
+    /// Notes for the user.
+    pub notes: Vec<String>,
+    /// Number of its records.
+    pub records: usize,
+    /// The records that were removed to make room.
+    pub pruned: Option<Pruned>,
+}
+
+/// Adds a build's records to the cache of a back end. If none of them is new, nothing is sent, and
 /// nothing is asked.
 ///
 /// # Errors
-/// If a layer is nowhere, or the place does not give or take something.
+/// If a layer cannot be found, or a request to the back end fails.
 pub async fn write(
     export: &Export,
     transfer: &Transfer,
-    place: &Place,
+    backend: &dyn Backend,
     request: &WriteRequest,
 ) -> Result<Exported, Error> {
-    Writer { export, transfer, place, request }.write().await
+    Writer { export, transfer, backend, request }.write().await
 }
 
 struct Writer<'a> {
     export: &'a Export,
     transfer: &'a Transfer,
-    place: &'a Place,
+    backend: &'a dyn Backend,
     request: &'a WriteRequest,
 }
 
-/// What a place held at a time.
+/// The content of the back end at a time.
 #[derive(Clone, Default)]
-struct There {
-    /// What holds it together; none if there is nothing.
+struct Present {
+    /// Digest of the document; none if there is none.
     digest: Option<Digest>,
-    /// The cache; none if that is something else.
-    cache: Option<Arc<Imported>>,
+    /// The cache; none if the document is something else.
+    cache: Option<Arc<ImportedCache>>,
 }
 
-impl From<Arc<Imported>> for There {
-    fn from(cache: Arc<Imported>) -> Self {
+impl From<Arc<ImportedCache>> for Present {
+    fn from(cache: Arc<ImportedCache>) -> Self {
         Self { digest: Some(cache.manifest), cache: Some(cache) }
     }
 }
 
-/// What is to be written, and what is lost by it.
+/// A cache to write.
 struct Merged {
-    plan: Plan,
-    contents: Contents,
+    plan: CachePlan,
+    contents: CacheContents,
     documents: Documents,
     pruned: Option<Pruned>,
 }
@@ -104,12 +117,12 @@ struct Merged {
 impl Writer<'_> {
     async fn write(&self) -> Result<Exported, Error> {
         let mut notes = Vec::new();
-        let leaves_news =
-            self.request.beside.as_ref().is_some_and(|leave| leave.additions.is_news());
-        // Nobody else writes while a folder is held, so what was read before may be old.
-        let held = self.place.hold().await;
+        let has_additions =
+            self.request.sidecar.as_ref().is_some_and(|update| update.additions.is_news());
+        // With the lock, the cache is read again: another writer may have come before.
+        let lock = self.backend.lock().await;
         let mut there = match &self.request.known {
-            Some(known) if held.is_none() => There::from(known.clone()),
+            Some(known) if lock.is_none() => Present::from(known.clone()),
             _ => self.read(&mut notes).await?,
         };
         let mut missing = BTreeSet::new();
@@ -117,96 +130,96 @@ impl Writer<'_> {
             let cache = there.cache.as_ref();
             let mut plan = cache.map(|cache| cache.records.plan()).unwrap_or_default();
             if !missing.is_empty() {
-                // What others left and the place has lost, nobody can have.
+                // The layers of other builds that the back end has lost cannot be sent again.
                 let is_own = |chain: Digest| self.export.has_chain(chain);
                 plan.forget(|id, blob| missing.contains(&blob) && !is_own(id));
             }
-            // What was made again is sent at the first attempt; with others it would go to and fro.
+            // Layers that were made again replace others' at the first attempt alone, or two writers
+            // would overwrite each other's without end.
             let replaced = self.export.replaced(&plan, attempt == 0, &missing);
             self.export.add_to(&mut plan, &replaced);
             if let Some(there) = cache
                 && !plan.is_changed()
-                && !leaves_news
+                && !has_additions
                 && self.has_form(there)
-                && !self.place.forgets()
+                && !self.backend.expires()
             {
-                self.tag_beside(plan.beside, attempt).await;
+                self.tag_sidecar(plan.sidecar, attempt).await;
                 return Ok(self.unchanged(there, notes, plan.records.len()));
             }
             let merged = self.merge(plan, &missing, &mut notes).await?;
             if there.digest == Some(merged.documents.descriptor.digest) {
-                if self.place.forgets() {
-                    self.place.put(self.transfer, &merged.contents, &merged.documents).await?;
+                if self.backend.expires() {
+                    self.put(&merged).await?;
                 }
                 return Ok(self.done(merged, notes));
             }
-            self.place.prepare(self.transfer, &merged.documents).await?;
+            self.backend.prepare(&merged.documents).await?;
             let began = Instant::now();
-            let client = self.transfer.client();
-            if held.is_none() && self.place.digest(client).await? != there.digest {
+            if lock.is_none() && self.backend.current_digest().await? != there.digest {
                 there = self.read(&mut notes).await?;
                 continue;
             }
-            let put = self.place.put(self.transfer, &merged.contents, &merged.documents).await;
-            if let Err(error) = put {
-                // Registries can know nothing for a moment of a blob that others send too; or
-                // layers are gone.
+            if let Err(error) = self.put(&merged).await {
+                // A registry may refuse a manifest while another client sends the same blob, or
+                // because layers are lost.
                 match error {
                     Error::Registry(error) if attempt < REFUSALS && !error.is_unauthorized() => (),
                     error => return Err(error),
                 }
-                missing = self.place.missing(client, &merged.contents).await?;
+                missing = self.backend.missing(&merged.contents).await?;
                 tokio::time::sleep(pause(began.elapsed(), attempt)).await;
                 there = self.read(&mut notes).await?;
                 continue;
             }
-            if held.is_some() {
+            if lock.is_some() {
                 return Ok(self.done(merged, notes));
             }
             tokio::time::sleep(pause(began.elapsed(), attempt)).await;
-            if self.place.digest(client).await? == Some(merged.documents.descriptor.digest) {
-                self.tag_beside(merged.plan.beside, attempt).await;
+            if self.backend.current_digest().await? == Some(merged.documents.descriptor.digest) {
+                self.tag_sidecar(merged.plan.sidecar, attempt).await;
                 return Ok(self.done(merged, notes));
             }
             there = self.read(&mut notes).await?;
         }
-        Err(Error::Contended { place: self.place.name(), attempts: ATTEMPTS })
+        Err(Error::Contended { backend: self.backend.name(), attempts: ATTEMPTS })
     }
 
-    /// What the place holds now. Something that is no cache is replaced, with a word on it.
-    async fn read(&self, notes: &mut Vec<String>) -> Result<There, Error> {
-        let client = self.transfer.client();
-        match self.place.import(client).await {
+    async fn put(&self, merged: &Merged) -> Result<(), Error> {
+        self.backend.put(self.transfer.store(), &merged.contents, &merged.documents).await
+    }
+
+    /// Reads the back end's content. A document that is not a cache will be replaced, which is noted.
+    async fn read(&self, notes: &mut Vec<String>) -> Result<Present, Error> {
+        match self.backend.import().await {
             Ok(imported) => Ok(Arc::new(imported).into()),
-            Err(error) if error.is_absent() => Ok(There::default()),
+            Err(error) if error.is_absent() => Ok(Present::default()),
             Err(error) if error.is_of_content() => {
                 let text = graph::chain_text(&error);
                 let note = format!(
                     "`{}` held no cache to add to, and does now: {text}",
-                    self.place.name()
+                    self.backend.name()
                 );
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
-                Ok(There { digest: self.place.digest(client).await?, cache: None })
+                Ok(Present { digest: self.backend.current_digest().await?, cache: None })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Brings the layers, and puts the documents together.
+    /// Sends the layers and makes the documents.
     async fn merge(
         &self,
-        mut plan: Plan,
+        mut plan: CachePlan,
         missing: &BTreeSet<Digest>,
         notes: &mut Vec<String>,
     ) -> Result<Merged, Error> {
-        // What was sent before, and is missing, is sent again.
-        let transfer = match missing.is_empty() {
-            true => self.transfer.clone(),
-            false => self.transfer.afresh(),
-        };
-        let place = self.place.blobs();
+        // A fresh transfer does not skip lost layers as sent before.
+        let transfer =
+            if missing.is_empty() { self.transfer.clone() } else { self.transfer.afresh() };
+        let place = self.backend.layer_place();
         let layers_of = |chain: &Chain| {
             let mut layers = needed_layers(chain, self.request.format);
             let is_missing = |layer: &&mut Layer| {
@@ -223,7 +236,9 @@ impl Writer<'_> {
         for chain in plan.chains() {
             let (Some(id), Some(layer)) = (chain.id(), chain.top()) else { continue };
             match (self.export.has_chain(id), &layer.blob) {
-                (false, Some(blob)) => drop(blobs.insert(id, blob.clone())),
+                (false, Some(blob)) => {
+                    blobs.insert(id, blob.clone());
+                }
                 _ => own.push(chain),
             }
         }
@@ -238,27 +253,37 @@ impl Writer<'_> {
         blobs.extend(
             own.iter().zip(described).filter_map(|(chain, blob)| Some((chain.id()?, blob))),
         );
-        // Now that layers were compressed, their indexes know the blocks.
-        plan.beside = self.leave_beside(plan.beside, notes).await;
+        // Compressed layers have the block tables that their indexes need.
+        plan.sidecar = self.update_sidecar(plan.sidecar, notes).await;
         let documents =
-            |plan: &Plan| self.place.documents(&contents(plan, &blobs), self.request.form);
-        let measure = |plan: &Plan| documents(plan).map(|documents| documents.largest());
+            |plan: &CachePlan| self.backend.documents(&contents(plan, &blobs), self.request.form);
+        let measure = |plan: &CachePlan| documents(plan).map(|documents| documents.largest());
         let pruned = prune::fit(&mut plan, &blobs, self.export.today(), measure)?;
         let is_kept = |chain: &&Chain| chain.id().is_some_and(|id| plan.layer(id).is_some());
         let sent = own.iter().filter(is_kept).map(|chain| {
             let (layers, transfer) = (layers_of(chain), &transfer);
-            async move { self.place.send_layer(transfer, &layers, format, self.request.task).await }
+            async move {
+                let task = self.request.task;
+                let upload = LayerUpload { transfer, layers: &layers, format, task };
+                self.backend.send_layer(upload).await
+            }
         });
         transfer::all(join_all(sent).await)?;
         let (contents, documents) = (contents(&plan, &blobs), documents(&plan)?);
         Ok(Merged { plan, contents, documents, pruned })
     }
 
-    /// Leaves what is to be beside the cache; what the cache is to name. That it cannot be written
-    /// costs a note: a cache without it is a whole cache.
-    async fn leave_beside(&self, named: Option<Digest>, notes: &mut Vec<String>) -> Option<Digest> {
-        let Some(LeaveBeside { beside, additions }) = &self.request.beside else { return named };
-        match beside.add(named, &**additions).await {
+    /// Writes the additions to the sidecar and returns the sidecar that the cache is to name. A failure
+    /// costs a note: a cache without a sidecar is complete.
+    async fn update_sidecar(
+        &self,
+        named: Option<Digest>,
+        notes: &mut Vec<String>,
+    ) -> Option<Digest> {
+        let Some(SidecarUpdate { sidecar, additions }) = &self.request.sidecar else {
+            return named;
+        };
+        match sidecar.add(named, &**additions).await {
             Ok(written) => written,
             Err(error) => {
                 let text = graph::chain_text(&error);
@@ -271,27 +296,31 @@ impl Writer<'_> {
         }
     }
 
-    /// Where writers came between each other, the tag may be on another artifact than the cache
-    /// names.
-    async fn tag_beside(&self, named: Option<Digest>, attempt: u32) {
+    /// Tags the sidecar that the cache names. After other writers came between, the tag may be on
+    /// another one.
+    async fn tag_sidecar(&self, named: Option<Digest>, attempt: u32) {
         if attempt > 0
-            && let (Some(leave), Some(named)) = (&self.request.beside, named)
+            && let (Some(update), Some(named)) = (&self.request.sidecar, named)
         {
-            // It is there without a tag too, and the next export tries again.
-            drop(leave.beside.tag(named).await);
+            // Untagged, it exists until the registry collects garbage, and the next export tags it.
+            let _ = update.sidecar.tag(named).await;
         }
     }
 
-    fn has_form(&self, there: &Imported) -> bool {
-        form_of(&there.bytes).is_none_or(|form| form == Some(self.request.form))
+    fn has_form(&self, there: &ImportedCache) -> bool {
+        match StoredForm::of(&there.bytes) {
+            StoredForm::ConfigAlone => true,
+            StoredForm::Cache(form) => form == self.request.form,
+            StoredForm::Image => false,
+        }
     }
 
-    fn unchanged(&self, there: &Imported, notes: Vec<String>, records: usize) -> Exported {
-        let descriptor = Descriptor::new(
-            media_type_of(&there.bytes, self.request.form),
-            there.manifest,
-            there.bytes.len() as u64,
-        );
+    fn unchanged(&self, there: &ImportedCache, notes: Vec<String>, records: usize) -> Exported {
+        let media_type = match StoredForm::of(&there.bytes) {
+            StoredForm::ConfigAlone => oci::media_type::BUILDKIT_CACHE_CONFIG,
+            StoredForm::Cache(_) | StoredForm::Image => self.request.form.media_type(),
+        };
+        let descriptor = Descriptor::new(media_type, there.manifest, there.bytes.len() as u64);
         Exported { descriptor, notes, records, pruned: None }
     }
 
@@ -307,8 +336,8 @@ impl Writer<'_> {
     }
 }
 
-/// A chain, as far as it is needed to write its highest layer: those below only help to unpack one
-/// that is to be compressed.
+/// The layers of a chain that are needed to write its top layer: those below serve only to unpack a
+/// layer that has to be compressed.
 fn needed_layers(chain: &Chain, format: LayerFormat) -> Vec<Layer> {
     match chain.top() {
         Some(top) if Transfer::known_blob(top, format).is_some() => vec![top.clone()],
@@ -316,47 +345,13 @@ fn needed_layers(chain: &Chain, format: LayerFormat) -> Vec<Layer> {
     }
 }
 
-/// How long to wait until whoever wrote at the same time is done: some times what writing took
-/// here, more with each attempt, and never as long as another who waits.
+/// The time to wait until a concurrent writer is done: a multiple of the time that writing took here,
+/// longer with each attempt, and randomized so that two writers do not wait equally long.
 fn pause(window: Duration, attempt: u32) -> Duration {
     let chance = std::hash::RandomState::new().build_hasher().finish() % 1000;
     let longest = (window * WINDOWS).max(SHORTEST_PAUSE) * (1 << attempt.min(4));
     let pause = longest.mul_f64(1.0 + chance as f64 / 1000.0);
     pause.min(LONGEST_PAUSE)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape {
-    media_type: Option<String>,
-    config: Option<Descriptor>,
-    manifests: Option<serde::de::IgnoredAny>,
-}
-
-/// What holds a cache together: none for a document that is no manifest at all, `Some(None)` for a
-/// manifest that is not a cache's.
-pub(crate) fn form_of(bytes: &[u8]) -> Option<Option<Form>> {
-    use oci::media_type as kinds;
-    let shape: Shape = serde_json::from_slice(bytes).ok()?;
-    let is_list = || shape.media_type.as_deref() == Some(kinds::DOCKER_MANIFEST_LIST);
-    match (&shape.config, &shape.manifests) {
-        (Some(config), _) if config.media_type == kinds::BUILDKIT_CACHE_CONFIG => {
-            Some(Some(Form::ImageManifest))
-        }
-        (Some(_), _) => Some(None),
-        (None, Some(_)) if is_list() => Some(Some(Form::DockerList)),
-        (None, Some(_)) => Some(Some(Form::OciIndex)),
-        (None, None) => None,
-    }
-}
-
-fn media_type_of(bytes: &[u8], form: Form) -> &'static str {
-    match (form_of(bytes), form) {
-        (None, _) => oci::media_type::BUILDKIT_CACHE_CONFIG,
-        (_, Form::ImageManifest) => oci::media_type::OCI_MANIFEST,
-        (_, Form::OciIndex) => oci::media_type::OCI_INDEX,
-        (_, Form::DockerList) => oci::media_type::DOCKER_MANIFEST_LIST,
-    }
 }
 
 #[cfg(test)]
@@ -371,18 +366,5 @@ mod tests {
             assert!(pause >= window * WINDOWS && pause <= LONGEST_PAUSE, "{attempt}: {pause:?}");
         }
         assert_eq!(pause(Duration::from_secs(600), 0), LONGEST_PAUSE);
-    }
-
-    #[test]
-    fn a_document_says_what_it_is() {
-        let of = |json: serde_json::Value| form_of(&serde_json::to_vec(&json).unwrap());
-        let descriptor = |kind: &str| Descriptor::of(kind, b"");
-        let cache =
-            serde_json::json!({"config": descriptor(oci::media_type::BUILDKIT_CACHE_CONFIG)});
-        assert_eq!(of(cache), Some(Some(Form::ImageManifest)));
-        let image = serde_json::json!({"config": descriptor(oci::media_type::OCI_CONFIG)});
-        assert_eq!(of(image), Some(None));
-        assert_eq!(of(serde_json::json!({"manifests": []})), Some(Some(Form::OciIndex)));
-        assert_eq!(of(serde_json::json!({"records": []})), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fact::{Fact, FileFact, InputFact};
 
-/// What can be said of a step that ran.
+/// The reason why a step ran, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Nothing like it is known.
@@ -18,7 +18,7 @@ pub enum Why {
     Differs {
         /// The nearest step that was known, as it was called then.
         nearest: String,
-        /// What differs from it.
+        /// The differences from it.
         differences: Vec<Difference>,
     },
 }
@@ -26,11 +26,11 @@ pub enum Why {
 /// Something that was one thing and is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is: `command`, `file src/a.c: size`.
+    /// The part of the key: `command`, `file src/a.c: size`.
     pub what: String,
-    /// What it was; none if it was not there.
+    /// The earlier value; none if there was none.
     pub before: Option<String>,
-    /// What it is; none if it is there no more.
+    /// The present value; none if there is none.
     pub after: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Difference {
     }
 }
 
-/// So many files are named; the others are counted.
+/// Files that are named; the others are counted.
 const MOST_NAMED: usize = 10;
 
 /// Why a step was not found among those that are known.
@@ -63,7 +63,7 @@ pub fn why<'a>(step: &Fact, known: impl IntoIterator<Item = &'a Fact>) -> Why {
     }
 }
 
-/// How much two steps have in common; none if they are not the same step in two builds.
+/// A measure of what two steps have in common; none if they are not the same step in two builds.
 fn nearness(step: &Fact, known: &Fact) -> Option<i64> {
     if step.id == known.id {
         return Some(i64::MAX);
@@ -176,7 +176,7 @@ fn of_files(before: &[FileFact], after: &[FileFact]) -> Vec<Difference> {
     differences
 }
 
-/// What differs of a file: its mode, its size, or else its digest, which is of mode and content.
+/// The difference of a file: its mode, its size, or else its digest, which is of mode and content.
 fn of_file(path: &str, before: Option<&FileFact>, after: Option<&FileFact>) -> Vec<Difference> {
     let size = |file: &FileFact| match file.size {
         1 => "1 byte".to_owned(),

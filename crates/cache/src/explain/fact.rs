@@ -1,4 +1,4 @@
-//! What is known of a step, in words.
+//! A step's key in words.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,19 +17,19 @@ pub struct Fact {
     /// The beginning of its record's digest.
     #[serde(default)]
     pub record: String,
-    /// As progress shows it, `[build 2/5] RUN make`.
+    /// The name in progress output, `[build 2/5] RUN make`.
     pub step: String,
-    /// What kind of operation, to compare like with like.
+    /// The kind of operation: only steps of one kind are compared.
     pub kind: String,
     /// The ingredients, by names that people know: `command`, `env PATH`, `source`.
     pub parts: BTreeMap<String, String>,
-    /// What it read.
+    /// The contents that it read.
     pub inputs: Vec<InputFact>,
     /// When it was last made or found, in seconds since 1970.
     pub time: i64,
 }
 
-/// What a step read.
+/// The contents that a step read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFact {
     /// The step that made it, or the image, as people call it.
@@ -61,7 +61,7 @@ pub struct FileFact {
     pub digest: String,
 }
 
-/// So many files are listed for one input; what is deeper is summed up in its folders.
+/// Files that are listed for one input; deeper ones are summed up in their folders.
 const MOST_FILES: usize = 2000;
 
 impl Fact {

@@ -1,4 +1,4 @@
-//! Where facts are kept: in this machine's database, and beside caches.
+//! Storage of facts: this machine's database and caches' sidecars.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -9,19 +9,20 @@ use store::Store;
 
 use super::Fact;
 use crate::Error;
-use crate::beside::{Beside, Catalogue, Content, Put};
+use crate::sidecar::{BlobContent, Catalogue, NewEntry, Sidecar};
 
-/// The entry beside a cache. A later form has another name.
+/// The sidecar's entry. A later form has another name.
 const ENTRY: &str = "facts/1";
 const MEDIA_TYPE: &str = "application/vnd.kiln.facts.v1+json+zstd";
 
-/// A book is never larger than this, as it is sent and as it is read, in bytes.
+/// The largest book that is sent, and the largest one that is read, in bytes.
 const MOST_SENT: usize = 1 << 20;
 const MOST_READ: u64 = 32 << 20;
-/// What a small one may have, and each byte of a larger one: facts in memory take some times more.
+/// Text that a small book may have, plus an allowance for each byte of a larger one: decompressed facts
+/// are several times as large.
 const FREE_TEXT: u64 = 1 << 20;
 const TEXT_OF_A_BYTE: u64 = 64;
-/// So much this machine keeps, in bytes.
+/// The most bytes that this machine keeps.
 const MOST_KEPT: i64 = 32 << 20;
 
 /// Facts by their names.
@@ -94,35 +95,39 @@ impl FactBook {
     }
 }
 
-/// How much text so many bytes may be.
+/// The most text that a number of bytes may decompress to.
 fn most_text(bytes: usize) -> u64 {
     (FREE_TEXT + TEXT_OF_A_BYTE * bytes as u64).min(MOST_READ)
 }
 
-/// The facts beside a cache; none where there are none, or they cannot be read.
-pub async fn read_beside(beside: &Beside) -> FactBook {
-    let catalogue = beside.catalogue().await;
-    read(beside, &catalogue).await
+/// The facts of a sidecar; none if there are none or they cannot be read.
+pub async fn read_sidecar_facts(sidecar: &Sidecar) -> FactBook {
+    let catalogue = sidecar.catalogue().await;
+    read(sidecar, &catalogue).await
 }
 
-async fn read(beside: &Beside, catalogue: &Catalogue) -> FactBook {
+async fn read(sidecar: &Sidecar, catalogue: &Catalogue) -> FactBook {
     let Some(entry) = catalogue.get(ENTRY) else { return FactBook::default() };
-    match beside.fetch(entry, MOST_SENT as u64).await {
+    match sidecar.fetch(entry, MOST_SENT as u64).await {
         Ok(bytes) => FactBook::decode(&bytes).unwrap_or_default(),
         Err(_) => FactBook::default(),
     }
 }
 
 /// The entry that has facts with those that are there; none where nothing is new.
-pub(crate) async fn addition(beside: &Beside, there: &Catalogue, facts: &[Fact]) -> Option<Put> {
-    let mut book = read(beside, there).await;
+pub(crate) async fn addition(
+    sidecar: &Sidecar,
+    there: &Catalogue,
+    facts: &[Fact],
+) -> Option<NewEntry> {
+    let mut book = read(sidecar, there).await;
     book.add(facts.iter().cloned());
     let encoded: bytes::Bytes = book.encoded().into();
     let known = there.get(ENTRY).map(|entry| entry.blob.digest);
-    (known != Some(oci::Digest::of(&encoded))).then(|| Put {
+    (known != Some(oci::Digest::of(&encoded))).then(|| NewEntry {
         name: ENTRY.into(),
         media_type: MEDIA_TYPE.into(),
-        content: Content::Bytes(encoded),
+        content: BlobContent::Bytes(encoded),
         notes: oci::Annotations::new(),
     })
 }
@@ -233,7 +238,7 @@ mod tests {
         let mut book = FactBook::default();
         book.add([fact(1, 2), fact(2, 0)]);
         assert_eq!(FactBook::decode(&book.encoded()).unwrap(), book);
-        // What is known of files is not forgotten by a build that did not look at them.
+        // A build that did not look at the files does not erase them from the fact.
         book.add([fact(1, 0)]);
         assert_eq!(book.facts().next().unwrap().inputs[0].files.len(), 2);
 

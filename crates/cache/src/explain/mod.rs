@@ -1,10 +1,8 @@
-//! Why a step ran: what its key is made of, in words, beside what earlier steps' keys were made
-//! of.
+//! Why a step ran: the parts of its key in words, compared with those of earlier steps.
 //!
-//! A record says no more of a step than digests. So builds keep [`Fact`]s of their steps, on this
-//! machine and beside the caches that they write, and a later build finds the nearest one of them
-//! and says what differs. Facts never decide anything: they are words for people. What could be a
-//! secret is in them as a digest alone.
+//! A record has digests alone. Builds therefore keep [`Fact`]s of their steps, on this machine and in
+//! the sidecars of the caches that they write; a later build finds the nearest fact and reports the
+//! difference. Facts are for display and decide nothing. Possible secrets are digests in them.
 
 mod difference;
 mod fact;
@@ -14,5 +12,5 @@ mod parts;
 pub use difference::{Difference, Why, why};
 pub use fact::{Fact, FileFact, InputFact};
 pub(crate) use keep::addition;
-pub use keep::{FactBook, LocalFacts, read_beside};
+pub use keep::{FactBook, LocalFacts, read_sidecar_facts};
 pub use parts::looks_secret;

@@ -16,7 +16,7 @@ type Parts = BTreeMap<String, String>;
 /// behind them.
 const LONGEST: usize = 600;
 
-/// What kind of operation a step is, and what its key is made of.
+/// The kind of a step's operation, and the parts of its key.
 pub(super) fn of(step: &Step) -> (&'static str, Parts) {
     let mut parts = Parts::new();
     let kind = match &step.operation {
@@ -176,8 +176,7 @@ fn add(parts: &mut Parts, label: &str, value: &str) {
     parts.insert(label.to_owned(), text);
 }
 
-/// Whether a variable's name says that its value is nobody's business. Build arguments are no
-/// place for secrets, and some people keep them there.
+/// True if a variable's name suggests a secret. Build arguments should have none, but some have.
 pub fn looks_secret(name: &str) -> bool {
     let name = name.to_uppercase();
     const WORDS: [&str; 9] = [

@@ -265,7 +265,7 @@ fn what_stands_on_the_word_of_a_cache_serves_those_who_name_it() {
         assert_eq!(linked.contains(&number), is_found, "{caches:?}");
         let found = records.results(number).unwrap();
         assert_eq!(found.len(), usize::from(is_found), "{caches:?}");
-        // Who uses it carries it on.
+        // A build that uses it passes the assumption on.
         assert!(found.iter().all(|found| *found.chain.assumed() == says("x", "base")));
     }
 

@@ -1,4 +1,4 @@
-//! Less of a cache, and a cache elsewhere.
+//! Pruning and copying caches.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -7,87 +7,92 @@ use oci::{Descriptor, Digest};
 use store::Compression;
 use transfer::{LayerFormat, Transfer};
 
-use crate::order::contents;
-use crate::place::{Form, Place};
-use crate::plan::{Day, Plan};
-use crate::prune::{self, Pruned};
-use crate::write::{WriteRequest, form_of, write};
+use crate::backend::Backend;
+use crate::format::manifest::StoredForm;
+use crate::format::order::contents;
+use crate::format::plan::Day;
+use crate::format::{CachePlan, Form, Pruned, prune};
+use crate::write::{WriteRequest, write};
 use crate::{Error, Export};
 
-/// Another writer may come between so often.
+/// Attempts, between each two of which another writer came.
 const ATTEMPTS: u32 = 6;
 
-/// What is to leave a cache.
+/// The records to remove from a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneRule {
-    /// What was last used before this day, counted from 1970.
+    /// Removes records that were last used before this day, counted from 1970.
     pub before: Option<Day>,
-    /// What was not used for longest, until the layers have at most so many bytes.
+    /// Removes the least recently used records until the layers have at most this number of bytes.
     pub most_bytes: Option<u64>,
-    /// So many records that were used last stay. Alone: all others go.
+    /// Keeps this number of the most recently used records. Without another rule, all others are
+    /// removed.
     pub keep: Option<usize>,
 }
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Records that are where they were copied to now.
+    /// Records of the target after the copy.
     pub records: usize,
-    /// Layers that the copied cache has.
+    /// Layers of the copied cache.
     pub layers: usize,
-    /// Bytes of their blobs.
+    /// Bytes of those layers' blobs.
     pub bytes: u64,
 }
 
-/// Takes out of a cache what a rule says. None if nothing goes. In a folder, blobs that no cache
-/// in it needs any more are removed; a registry removes them when it collects garbage.
+/// Removes records from a cache. `None` if there is nothing to remove. In a folder, blobs that no
+/// cache needs any more are deleted; a registry deletes them when it collects garbage.
 ///
 /// # Errors
-/// If there is no cache, or the place does not give or take something.
+/// If there is no cache, or a request to the back end fails.
 pub async fn prune(
     transfer: &Transfer,
-    place: &Place,
+    backend: &dyn Backend,
     rule: PruneRule,
 ) -> Result<Option<Pruned>, Error> {
-    let client = transfer.client();
-    let held = place.hold().await;
+    let lock = backend.lock().await;
     for _ in 0..ATTEMPTS {
-        let there = place.import(client).await?;
+        let there = backend.import().await?;
         let mut plan = there.records.plan();
         let blobs = blobs(&plan);
         let Some(pruned) = apply(&mut plan, &blobs, rule) else { return Ok(None) };
-        let form = match form_of(&there.bytes) {
-            Some(None) => return Err(Error::NoCache { digest: there.manifest }),
-            Some(Some(form)) => form,
-            None => Form::ImageManifest,
+        let form = match StoredForm::of(&there.bytes) {
+            StoredForm::Image => return Err(Error::NoCache { digest: there.manifest }),
+            StoredForm::Cache(form) => form,
+            StoredForm::ConfigAlone => Form::ImageManifest,
         };
         let contents = contents(&plan, &blobs);
-        let documents = place.documents(&contents, form)?;
-        if held.is_none() && place.digest(client).await? != Some(there.manifest) {
+        let documents = backend.documents(&contents, form)?;
+        if lock.is_none() && backend.current_digest().await? != Some(there.manifest) {
             continue;
         }
-        place.put(transfer, &contents, &documents).await?;
-        if held.is_some() {
-            place.sweep().await?;
+        backend.put(transfer.store(), &contents, &documents).await?;
+        if lock.is_some() {
+            backend.sweep().await?;
         }
         return Ok(Some(pruned));
     }
-    Err(Error::Contended { place: place.name(), attempts: ATTEMPTS })
+    Err(Error::Contended { backend: backend.name(), attempts: ATTEMPTS })
 }
 
-fn blobs(plan: &Plan) -> HashMap<Digest, Descriptor> {
+fn blobs(plan: &CachePlan) -> HashMap<Digest, Descriptor> {
     let chains = plan.chains();
     let blob = |chain: &store::Chain| Some((chain.id()?, chain.top()?.blob.clone()?));
     chains.iter().filter_map(blob).collect()
 }
 
-fn apply(plan: &mut Plan, blobs: &HashMap<Digest, Descriptor>, rule: PruneRule) -> Option<Pruned> {
+fn apply(
+    plan: &mut CachePlan,
+    blobs: &HashMap<Digest, Descriptor>,
+    rule: PruneRule,
+) -> Option<Pruned> {
     let uses = prune::last_uses(plan);
     let mut rank = vec![0; plan.records.len()];
-    for (place, at) in plan.order().into_iter().enumerate() {
-        rank[at] = place;
+    for (position, at) in plan.order().into_iter().enumerate() {
+        rank[at] = position;
     }
-    // The last used first; what stands on others goes before them.
+    // The most recently used first; within one use, a record comes after those that it links to.
     let mut by_use: Vec<usize> = (0..plan.records.len()).collect();
     by_use.sort_by_key(|at| (Reverse(uses[*at]), rank[*at]));
     let kept = rule.keep.unwrap_or(0).min(by_use.len());
@@ -106,14 +111,15 @@ fn apply(plan: &mut Plan, blobs: &HashMap<Digest, Descriptor>, rule: PruneRule) 
             smaller.retain(&(0..plan.records.len()).filter(|at| !gone.contains(at)).collect());
             prune::kept_blobs(&smaller, blobs).values().sum::<u64>()
         };
-        // The fewest of the oldest that are enough.
+        // The smallest number of the oldest records that is enough.
         let oldest: Vec<usize> = old.iter().rev().copied().collect();
         let (mut low, mut high) = (0, oldest.len());
         while low < high {
             let middle = low.midpoint(high);
-            match without(&oldest[..middle]) <= most {
-                true => high = middle,
-                false => low = middle + 1,
+            if without(&oldest[..middle]) <= most {
+                high = middle;
+            } else {
+                low = middle + 1;
             }
         }
         gone.extend(&oldest[..low]);
@@ -121,21 +127,28 @@ fn apply(plan: &mut Plan, blobs: &HashMap<Digest, Descriptor>, rule: PruneRule) 
     prune::take_out(plan, &gone, &uses, blobs)
 }
 
-/// Adds the records and layers of a cache to another place. Registries take layers of their own
-/// repositories without seeing a byte of them.
+/// Adds the records and layers of a cache to another back end. Within a registry, layers are mounted
+/// instead of sent.
 ///
 /// # Errors
-/// If there is no cache, or a place does not give or take something.
-pub async fn copy(transfer: &Transfer, from: &Place, to: &Place) -> Result<Copied, Error> {
-    let there = from.import(transfer.client()).await?;
+/// If there is no cache, or a request to a back end fails.
+pub async fn copy(
+    transfer: &Transfer,
+    from: &dyn Backend,
+    to: &dyn Backend,
+) -> Result<Copied, Error> {
+    let there = from.import().await?;
     let plan = there.records.plan();
     let blobs = prune::kept_blobs(&plan, &blobs(&plan));
     let request = WriteRequest {
-        // Layers stay as they are.
+        // Only for a layer without a blob, which an imported cache does not have.
         format: LayerFormat { compression: Compression::Gzip(None), force: false },
-        form: form_of(&there.bytes).flatten().unwrap_or(Form::ImageManifest),
+        form: match StoredForm::of(&there.bytes) {
+            StoredForm::Cache(form) => form,
+            StoredForm::ConfigAlone | StoredForm::Image => Form::ImageManifest,
+        },
         known: None,
-        beside: None,
+        sidecar: None,
         task: None,
     };
     let written = write(&Export::of_plan(plan), transfer, to, &request).await?;

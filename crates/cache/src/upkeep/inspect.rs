@@ -1,32 +1,34 @@
-//! What a cache holds.
+//! Listing a cache.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use oci::Digest;
 use store::Chain;
 
-use crate::explain::{FactBook, read_beside};
-use crate::place::Place;
-use crate::plan::time;
+use crate::backend::Backend;
+use crate::explain::{FactBook, read_sidecar_facts};
+use crate::format::plan::time;
 use crate::{Error, RecordSet};
 
-/// What a cache holds.
+/// The content of a cache.
 #[derive(Clone, Debug)]
 pub struct Holdings {
-    /// How people call the place.
-    pub place: String,
-    /// What holds it together: its manifest, or its config where there is none.
+    /// The back end's name.
+    pub backend: String,
+    /// Digest of its manifest, or of its config where there is no manifest.
     pub digest: Digest,
     /// Bytes of that document.
     pub manifest_size: u64,
-    /// Who wrote it last, as `kiln 0.1.0`; none where BuildKit or another tool did.
+    /// The version of kiln that wrote it last, such as `kiln 0.1.0`; none for other programs.
     pub writer: Option<String>,
-    /// Records, those that were used or made last first.
+    /// Records, the most recently used or made first.
     pub records: Vec<HeldRecord>,
     /// Layers, each blob once, the largest first.
     pub layers: Vec<HeldLayer>,
-    /// Entries and bytes of what kiln left beside it.
-    pub beside: (usize, u64),
+    /// Number of entries of its sidecar.
+    pub sidecar_entries: usize,
+    /// Bytes of the sidecar's blobs.
+    pub sidecar_bytes: u64,
 }
 
 /// A record of a cache.
@@ -34,15 +36,15 @@ pub struct Holdings {
 pub struct HeldRecord {
     /// Its digest.
     pub digest: Digest,
-    /// The step, where kiln kept its name: `[build 2/5] RUN make`.
+    /// The step's name, such as `[build 2/5] RUN make`, if the sidecar has it.
     pub step: Option<String>,
-    /// When its newest output was made, RFC 3339; none for a record without output.
+    /// Creation time of its newest output in RFC 3339; none for a record without output.
     pub created: Option<String>,
-    /// The day of its last use, counted from 1970, as far as anybody wrote it down.
+    /// The day of its last use, counted from 1970, if known.
     pub used: Option<u32>,
-    /// How many layers its output has.
+    /// Number of layers of its output.
     pub layers: usize,
-    /// Bytes of the layers that are its own: those that no record below it has.
+    /// Bytes of its own layers, those above the output of any record below it.
     pub bytes: u64,
 }
 
@@ -57,7 +59,7 @@ pub struct HeldLayer {
     pub size: u64,
     /// Media type.
     pub media_type: String,
-    /// When it was made, RFC 3339.
+    /// Creation time in RFC 3339.
     pub created: Option<String>,
 }
 
@@ -68,26 +70,28 @@ impl Holdings {
     }
 }
 
-/// Reads what a cache holds, and no layer.
+/// Lists the content of a cache. No layer is read.
 ///
 /// # Errors
 /// If there is no cache, or it cannot be read.
-pub async fn inspect(client: &registry::Client, place: &Place) -> Result<Holdings, Error> {
-    let imported = place.import(client).await?;
-    let (mut beside, mut facts) = ((0, 0), FactBook::default());
-    if let Some(found) = place.beside(client, imported.records.beside()) {
-        let catalogue = found.catalogue().await;
-        beside = (catalogue.len(), catalogue.bytes());
-        facts = read_beside(&found).await;
+pub async fn inspect(backend: &dyn Backend) -> Result<Holdings, Error> {
+    let imported = backend.import().await?;
+    let (mut sidecar_entries, mut sidecar_bytes) = (0, 0);
+    let mut facts = FactBook::default();
+    if let Some(sidecar) = &imported.sidecar {
+        let catalogue = sidecar.catalogue().await;
+        (sidecar_entries, sidecar_bytes) = (catalogue.len(), catalogue.bytes());
+        facts = read_sidecar_facts(sidecar).await;
     }
     Ok(Holdings {
-        place: place.name(),
+        backend: backend.name(),
         digest: imported.manifest,
         manifest_size: imported.bytes.len() as u64,
         writer: imported.records.writer().map(str::to_owned),
         records: records(&imported.records, &facts),
         layers: layers(&imported.records),
-        beside,
+        sidecar_entries,
+        sidecar_bytes,
     })
 }
 
@@ -97,9 +101,9 @@ fn records(set: &RecordSet, facts: &FactBook) -> Vec<HeldRecord> {
     let names: HashMap<&str, &str> =
         known.iter().map(|fact| (fact.record.as_str(), fact.step.as_str())).collect();
     let outputs: HashSet<Digest> =
-        set.held().filter_map(|held| held.output.and_then(|(chain, _)| chain.id())).collect();
+        set.summaries().filter_map(|held| held.output.and_then(|(chain, _)| chain.id())).collect();
     let mut records: Vec<HeldRecord> = set
-        .held()
+        .summaries()
         .map(|held| {
             let chain = held.output.map(|(chain, _)| chain);
             HeldRecord {

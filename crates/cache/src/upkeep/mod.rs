@@ -1,5 +1,4 @@
-//! What a cache holds, whether it is sound, and less or more of it: the work of those who keep
-//! caches, apart from builds.
+//! Maintenance of caches apart from builds: listing, verifying, pruning, copying.
 
 mod change;
 mod inspect;
@@ -7,4 +6,4 @@ mod verify;
 
 pub use change::{Copied, PruneRule, copy, prune};
 pub use inspect::{HeldLayer, HeldRecord, Holdings, inspect};
-pub use verify::{Fault, Verified, verify};
+pub use verify::{BlobFault, Fault, Verified, verify};

@@ -1,56 +1,95 @@
-//! Every blob of a cache, read and compared with what the cache says of it.
+//! Verifying a cache: every blob is read and compared with the cache's description of it.
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use oci::{Descriptor, Digest, Hasher};
-use store::{Layer, Place as BlobPlace};
+use store::{Layer, Place};
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::place::Place;
+use crate::backend::Backend;
+use crate::layout::blob_path;
 
-/// So many blobs are read at the same time.
+/// Blobs that are read at the same time.
 const LANES: usize = 4;
-/// So many parts of a blob wait to be decompressed.
+/// Parts of a blob that wait to be decompressed.
 const WAITING: usize = 8;
-/// A layer that unpacks to more than this is a fault, in bytes.
-const MOST_UNPACKED: u64 = 1 << 40;
+/// The most bytes that a layer may unpack to.
+const UNPACKED_LIMIT: u64 = 1 << 40;
 
-/// A cache that was read to its last byte.
-#[derive(Clone, Debug, Default)]
+/// The result of a verification.
+#[derive(Debug, Default)]
 pub struct Verified {
-    /// How many blobs were read.
+    /// Number of blobs that were read.
     pub blobs: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// What is wrong, in the order of the digests.
+    /// Faults, in the order of the digests.
     pub faults: Vec<Fault>,
 }
 
-/// A blob that is not what the cache says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A blob that does not match its description.
+#[derive(Debug)]
 pub struct Fault {
     /// The blob.
     pub digest: Digest,
-    /// What is wrong.
-    pub what: String,
+    /// The difference.
+    pub what: BlobFault,
 }
 
-/// Reads every blob of a cache, and compares digest, size and the digest of what it unpacks to.
-/// Nothing is kept, and memory does not grow with the layers.
+/// The difference between a blob and its description.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobFault {
+    /// No place is known that has it.
+    #[error("no place has it")]
+    NoPlace,
+    /// A registry does not give it.
+    #[error("{}", graph::chain_text(.0))]
+    Registry(registry::Error),
+    /// An object store or service does not give it.
+    #[error("{0}")]
+    Remote(transfer::RemoteError),
+    /// It cannot be read or decompressed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is larger than its description says.
+    #[error("it has more than {0} bytes")]
+    TooLong(u64),
+    /// It has another digest or size.
+    #[error("its bytes are not those of its digest and size")]
+    OtherBytes,
+    /// It unpacks to more than any layer has.
+    #[error("it unpacks to more than {} bytes", UNPACKED_LIMIT)]
+    UnpacksTooLong,
+    /// It is another layer.
+    #[error("it unpacks to `{found}`, and the cache says `{expected}`")]
+    OtherLayer {
+        /// The digest that it unpacks to.
+        found: Digest,
+        /// The layer's diffID.
+        expected: Digest,
+    },
+    /// The thread that decompresses it failed.
+    #[error(transparent)]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// Reads every blob of a cache, and compares digest, size and the digest that it unpacks to. Nothing
+/// is kept, and memory does not grow with the layers.
 ///
 /// # Errors
 /// If there is no cache, or its documents cannot be read.
-pub async fn verify(client: &registry::Client, place: &Place) -> Result<Verified, Error> {
-    let imported = place.import(client).await?;
+pub async fn verify(client: &registry::Client, backend: &dyn Backend) -> Result<Verified, Error> {
+    let imported = backend.import().await?;
     let mut layers: Vec<Layer> =
         imported.records.plan().chains().iter().filter_map(|chain| chain.top().cloned()).collect();
     layers.sort_by_key(|layer| (layer.blob.as_ref().map(|blob| blob.digest), layer.diff_id));
     layers.dedup_by_key(|layer| (layer.blob.as_ref().map(|blob| blob.digest), layer.diff_id));
     let checks =
-        layers.iter().map(|layer| async move { (layer, check(client, place, layer).await) });
+        layers.iter().map(|layer| async move { (layer, check(client, backend, layer).await) });
     let mut checks = stream::iter(checks).buffered(LANES);
     let mut verified = Verified::default();
     while let Some((layer, checked)) = checks.next().await {
@@ -64,105 +103,98 @@ pub async fn verify(client: &registry::Client, place: &Place) -> Result<Verified
     Ok(verified)
 }
 
-async fn check(client: &registry::Client, cache: &Place, layer: &Layer) -> Result<(), String> {
+async fn check(
+    client: &registry::Client,
+    backend: &dyn Backend,
+    layer: &Layer,
+) -> Result<(), BlobFault> {
     let (Some(blob), Some(place)) = (&layer.blob, layer.places.first()) else {
-        return Err("no place has it".into());
+        return Err(BlobFault::NoPlace);
     };
-    let unpacked = match place {
-        BlobPlace::Registry { repository, insecure } => {
+    let found = match place {
+        Place::Registry { repository, insecure } => {
             let client = client.for_host(repository.host(), *insecure);
-            let stream =
-                client.blob(repository, blob).await.map_err(|error| graph::chain_text(&error))?;
-            let parts = stream.map(|part| part.map_err(|error| graph::chain_text(&error)));
-            streamed(parts, blob).await?
+            let stream = client.blob(repository, blob).await.map_err(BlobFault::Registry)?;
+            check_stream(stream.map(|part| part.map_err(BlobFault::Registry)), blob).await?
         }
-        BlobPlace::Remote(_) => {
-            let remote = cache.remote().ok_or("no place has it")?;
-            let stream = remote.open(blob).await.map_err(|error| error.to_string())?;
-            streamed(stream.map(|part| part.map_err(|error| error.to_string())), blob).await?
+        Place::Remote(_) => {
+            let remote = backend.remote().ok_or(BlobFault::NoPlace)?;
+            let stream = remote.open(blob).await.map_err(BlobFault::Remote)?;
+            check_stream(stream.map(|part| part.map_err(BlobFault::Io)), blob).await?
         }
-        BlobPlace::Layout(folder) => {
-            let path = folder.join("blobs/sha256").join(blob.digest.hex());
-            let blob = blob.clone();
-            let read = move || {
-                let mut file =
-                    Hashed { file: std::fs::File::open(path)?, hasher: Hasher::new(), size: 0 };
-                let digest = unpacked_digest(&mut file);
-                io::copy(&mut file, &mut io::sink())?;
-                if (file.size, file.hasher.finish()) != (blob.size, blob.digest) {
-                    return Err(io::Error::other(OTHER_BYTES));
-                }
-                digest
-            };
-            transfer::blocking(read).await
+        Place::Layout(folder) => {
+            let (path, blob) = (blob_path(folder, blob.digest), blob.clone());
+            transfer::blocking(move || check_file(&path, &blob)).await?
         }
     };
-    match unpacked {
-        Ok(digest) if digest == layer.diff_id => Ok(()),
-        Ok(digest) => {
-            Err(format!("it unpacks to `{digest}`, and the cache says `{}`", layer.diff_id))
-        }
-        Err(error) => Err(error.to_string()),
+    if found == layer.diff_id {
+        Ok(())
+    } else {
+        Err(BlobFault::OtherLayer { found, expected: layer.diff_id })
     }
 }
 
-/// The digest of what a stream unpacks to; the stream itself has to be the blob.
-async fn streamed(
-    stream: impl Stream<Item = Result<Bytes, String>>,
+/// Compares a file with a blob, and returns the digest that it unpacks to.
+fn check_file(path: &Path, blob: &Descriptor) -> Result<Digest, BlobFault> {
+    let mut file = Hashed { file: std::fs::File::open(path)?, hasher: Hasher::new(), size: 0 };
+    let digest = unpacked_digest(&mut file);
+    // Bytes after the end of the compressed stream belong to the blob too.
+    io::copy(&mut file, &mut io::sink())?;
+    if (file.size, file.hasher.finish()) == (blob.size, blob.digest) {
+        digest
+    } else {
+        Err(BlobFault::OtherBytes)
+    }
+}
+
+/// Compares a stream with a blob, and returns the digest that it unpacks to.
+async fn check_stream(
+    stream: impl Stream<Item = Result<Bytes, BlobFault>>,
     blob: &Descriptor,
-) -> Result<io::Result<Digest>, String> {
+) -> Result<Digest, BlobFault> {
     let mut stream = std::pin::pin!(stream);
     let (sender, receiver) = mpsc::channel(WAITING);
     let reader = Parts { receiver, part: Bytes::new() };
     let digest = tokio::task::spawn_blocking(move || unpacked_digest(reader));
     let (mut hasher, mut size) = (Hasher::new(), 0);
-    let mut failed = None;
     while let Some(part) = stream.next().await {
-        match part {
-            Ok(part) if size + part.len() as u64 <= blob.size => {
-                hasher.update(&part);
-                size += part.len() as u64;
-                // A reader that gave up says why below; the rest is read for the digest.
-                drop(sender.send(part).await);
-            }
-            Ok(_) => failed = Some(format!("it has more than {} bytes", blob.size)),
-            Err(error) => failed = Some(error),
+        let part = part?;
+        size += part.len() as u64;
+        if size > blob.size {
+            return Err(BlobFault::TooLong(blob.size));
         }
-        if failed.is_some() {
-            break;
-        }
+        hasher.update(&part);
+        // After an error, the decoder takes no more parts. The rest is read for the digest.
+        let _ = sender.send(part).await;
     }
+    // Ends the decoder's input.
     drop(sender);
-    let digest = digest.await.map_err(|error| error.to_string())?;
-    match failed {
-        Some(failed) => Err(failed),
-        None if (size, hasher.finish()) != (blob.size, blob.digest) => Err(OTHER_BYTES.into()),
-        None => Ok(digest),
+    let digest = digest.await?;
+    if (size, hasher.finish()) == (blob.size, blob.digest) {
+        digest
+    } else {
+        Err(BlobFault::OtherBytes)
     }
 }
 
-const OTHER_BYTES: &str = "its bytes are not those of its digest and size";
-
-fn unpacked_digest(reader: impl Read + Send) -> io::Result<Digest> {
-    let mut decoder = store::open_decoder(reader)?.take(MOST_UNPACKED);
+fn unpacked_digest(reader: impl Read + Send) -> Result<Digest, BlobFault> {
+    let mut decoder = store::open_decoder(reader)?.take(UNPACKED_LIMIT);
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
         match decoder.read(&mut buffer) {
             Ok(0) if decoder.limit() == 0 => {
-                return Err(io::Error::other(format!(
-                    "it unpacks to more than {MOST_UNPACKED} bytes"
-                )));
+                return Err(BlobFault::UnpacksTooLong);
             }
             Ok(0) => return Ok(hasher.finish()),
             Ok(read) => hasher.update(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Parts of a stream, as a reader of another thread wants them.
+/// A reader, on another thread, of the parts of a stream.
 struct Parts {
     receiver: mpsc::Receiver<Bytes>,
     part: Bytes,
@@ -182,7 +214,7 @@ impl Read for Parts {
     }
 }
 
-/// A file, and the digest of what was read of it.
+/// A file with the digest of the bytes that were read.
 struct Hashed {
     file: std::fs::File,
     hasher: Hasher,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cache::{BucketSettings, Credentials, Export, Mode, Place, PlaceSettings, Service};
+use cache::{BackendSettings, BucketSettings, Credentials, Export, Mode, Service};
 use testing::{Answer, FakeRegistry, FakeServer};
 use transfer::Transfer;
 
@@ -52,12 +52,12 @@ async fn there_and_back(server: &FakeServer, settings: BucketSettings) {
     let registry = FakeRegistry::start();
     let machine = Machine::new(&registry);
     let solved = machine.build(Vec::new()).await;
-    let settings = PlaceSettings::Bucket(settings);
-    let place = Place::open(&settings, machine.transfer.client()).unwrap();
-    assert!(place.import(machine.transfer.client()).await.unwrap_err().is_absent());
+    let settings = BackendSettings::Bucket(settings);
+    let place = settings.open(machine.transfer.client()).unwrap();
+    assert!(place.import().await.unwrap_err().is_absent());
     let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
     let request = request(cache::Form::ImageManifest);
-    cache::write(&export, &machine.transfer, &place, &request).await.unwrap();
+    cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();
 
     // The names that BuildKit looks for.
     let plain = |line: String| line.replace("%2F", "/").replace("%3A", ":");
@@ -74,13 +74,13 @@ async fn there_and_back(server: &FakeServer, settings: BucketSettings) {
     }
 
     let other = Machine::new(&registry);
-    let place = Place::open(&settings, other.transfer.client()).unwrap();
-    let imported = place.import(other.transfer.client()).await.unwrap();
+    let place = settings.open(other.transfer.client()).unwrap();
+    let imported = place.import().await.unwrap();
     let warm = other.build(vec![imported]).await;
     assert_eq!(other.ran(), [""; 0]);
     assert_eq!(warm.output.id(), solved.output.id());
 
-    // A layer comes from there, to whoever was told of the place, and to nobody else.
+    // Only a transfer that knows the remote gets a layer from it.
     let layer = warm.output.top().unwrap().clone();
     let error = other.transfer.fetch_blob(&layer, None).await.unwrap_err();
     assert!(error.to_string().contains("this build was not told of it"), "{error}");
@@ -100,14 +100,14 @@ async fn s3_keeps_a_cache() {
     there_and_back(&server, s3(&server.url())).await;
     let authorization = server.asked()[0].headers["authorization"].clone();
     assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=key/"), "{authorization}");
-    // What is older than the time that was asked for is touched, by a copy onto itself.
+    // An object older than `touch_refresh` is touched by a copy onto itself.
     let machine = Machine::new(&FakeRegistry::start());
     let solved = machine.build(Vec::new()).await;
     let settings = BucketSettings { touch_refresh: Duration::ZERO, ..s3(&server.url()) };
-    let place = Place::open(&PlaceSettings::Bucket(settings), machine.transfer.client()).unwrap();
+    let place = BackendSettings::Bucket(settings).open(machine.transfer.client()).unwrap();
     let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Min);
     let request = request(cache::Form::ImageManifest);
-    cache::write(&export, &machine.transfer, &place, &request).await.unwrap();
+    cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();
     let asked = server.asked();
     let touched = asked.iter().filter_map(|asked| asked.headers.get("x-amz-copy-source"));
     let touched: Vec<&String> = touched.collect();
@@ -148,11 +148,11 @@ async fn azures_container_is_made_only_where_it_is_missing_played() {
         let registry = FakeRegistry::start();
         let machine = Machine::new(&registry);
         let solved = machine.build(Vec::new()).await;
-        let settings = PlaceSettings::Bucket(azure(&server.url()));
-        let place = Place::open(&settings, machine.transfer.client()).unwrap();
+        let settings = BackendSettings::Bucket(azure(&server.url()));
+        let place = settings.open(machine.transfer.client()).unwrap();
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
         let request = request(cache::Form::ImageManifest);
-        let written = cache::write(&export, &machine.transfer, &place, &request).await;
+        let written = cache::write(&export, &machine.transfer, &*place, &request).await;
         let text = written.err().map(|error| graph::chain_text(&error)).unwrap_or_default();
         // A server that keeps nothing is found out, but only after the container.
         assert_eq!(text.contains("no container"), !expected.is_empty(), "{there} {made}: {text}");
@@ -177,8 +177,8 @@ async fn what_a_server_says_hides_what_opens_it() {
             body: format!("no: {asked:?} {SECRET}").into(),
             ..Answer::default()
         });
-        let place = Place::open(&PlaceSettings::Bucket(make(&server.url())), client).unwrap();
-        let error = graph::chain_text(&place.import(client).await.unwrap_err());
+        let place = BackendSettings::Bucket(make(&server.url())).open(client).unwrap();
+        let error = graph::chain_text(&place.import().await.unwrap_err());
         assert!(error.contains("403") && !error.contains(SECRET), "{error}");
     }
 }
@@ -195,8 +195,8 @@ async fn a_layer_of_another_size_is_not_believed() {
         ],
         ..Answer::text("short")
     });
-    let settings = PlaceSettings::Bucket(s3(&server.url()));
-    let place = Place::open(&settings, machine.transfer.client()).unwrap();
+    let settings = BackendSettings::Bucket(s3(&server.url()));
+    let place = settings.open(machine.transfer.client()).unwrap();
     let remote = place.remote().unwrap();
     let blob = solved.output.top().unwrap().blob.clone().unwrap();
     let error = remote.open(&blob).await.err().unwrap().to_string();
@@ -213,7 +213,7 @@ fn names_that_buildkit_would_not_find_are_refused() {
             names: vec![names.into()],
             ..s3("http://localhost:1")
         };
-        let place = Place::open(&PlaceSettings::Bucket(settings), machine.transfer.client());
+        let place = BackendSettings::Bucket(settings).open(machine.transfer.client());
         let error = place.unwrap_err().to_string();
         assert!(error.contains("object name"), "{error}");
     }

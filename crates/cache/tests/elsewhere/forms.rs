@@ -1,13 +1,13 @@
 //! The forms that a cache has.
 
 use base64::Engine as _;
-use cache::{Error, Export, FolderPlace, Form, Mode, Place};
+use cache::{BackendSettings, Error, Export, Form, LayoutSettings, Mode};
 use oci::media_type;
 use solve::{InputFacts, StepFacts};
 use store::Chain;
 use testing::FakeRegistry;
 
-use crate::world::{Machine, reference, registry_place, request};
+use crate::world::{Machine, in_registry, reference, request};
 
 #[tokio::test]
 async fn every_form_says_the_same() {
@@ -44,14 +44,16 @@ async fn a_folder_holds_caches_side_by_side() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("cache");
     let place = |tag: &str, digest| {
-        Place::Folder(FolderPlace { folder: folder.clone(), tag: tag.into(), digest })
+        BackendSettings::Layout(LayoutSettings { folder: folder.clone(), tag: tag.into(), digest })
     };
-    let read = async |tag: &str, digest| place(tag, digest).import(machine.transfer.client()).await;
+    let read = async |tag: &str, digest| machine.open(&place(tag, digest)).import().await;
     let mut digests = Vec::new();
     for (tag, mode) in [("max", Mode::Max), ("min", Mode::Min), ("max", Mode::Max)] {
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);
         let request = request(Form::ImageManifest);
-        let written = cache::write(&export, &machine.transfer, &place(tag, None), &request).await;
+        let written =
+            cache::write(&export, &machine.transfer, &*machine.open(&place(tag, None)), &request)
+                .await;
         digests.push(written.unwrap().descriptor.digest);
     }
     assert_eq!(digests[0], digests[2]);
@@ -63,7 +65,7 @@ async fn a_folder_holds_caches_side_by_side() {
     // Tidied, it has what its tags name, and nothing else.
     let stray = folder.join("blobs/sha256").join(oci::Digest::of("stray").hex());
     std::fs::write(&stray, "stray").unwrap();
-    place("max", None).tidy().await.unwrap();
+    machine.open(&place("max", None)).tidy().await.unwrap();
     assert!(!stray.exists());
     let other = Machine::new(&registry);
     other.build(vec![read("min", None).await.unwrap()]).await;
@@ -81,7 +83,7 @@ async fn an_image_can_hold_the_records_of_its_layers() {
     let registry = FakeRegistry::start();
     let machine = Machine::new(&registry);
     let solved = machine.build(Vec::new()).await;
-    // As BuildKit writes it: the records of a cache, whose layers are those of the image.
+    // BuildKit's form: the records of a cache, whose layers are those of the image.
     let to = reference(&registry, "app:cache");
     machine.push(&solved, &to, Mode::Min, &request(Form::ImageManifest)).await;
     let layers = solved.output.layers();
@@ -170,7 +172,9 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
     let to = reference(&registry, "app:cache");
     let request = request(Form::ImageManifest);
     let written =
-        cache::write(&export, &machine.transfer, &registry_place(&to), &request).await.unwrap();
+        cache::write(&export, &machine.transfer, &*machine.open(&in_registry(&to)), &request)
+            .await
+            .unwrap();
     assert_eq!(written.records, 12000);
     assert!(written.notes[0].contains("BuildKit reads at most 1048576"));
     assert_eq!(machine.import(&to).await.unwrap().records.len(), 12000);

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cache::{
-    Credentials, Export, GITHUB_TOKEN, GithubSettings, GithubVersion, Mode, Place, PlaceSettings,
+    BackendSettings, Credentials, Export, GITHUB_TOKEN, GithubSettings, GithubVersion, Mode,
 };
 use serde_json::{Value, json};
 use testing::{Answer, Asked, FakeRegistry, FakeServer};
@@ -125,10 +125,10 @@ fn service() -> FakeServer {
     })
 }
 
-fn settings(server: &FakeServer, version: GithubVersion) -> PlaceSettings {
+fn settings(server: &FakeServer, version: GithubVersion) -> BackendSettings {
     let claims = json!({"ac": r#"[{"Scope":"refs/heads/main","Permission":3}]"#});
     let token = format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    PlaceSettings::Github(GithubSettings {
+    BackendSettings::Github(GithubSettings {
         url: format!("{}/x/", server.url()),
         version,
         scope: "team".into(),
@@ -143,16 +143,16 @@ async fn both_versions_of_github_keep_a_cache_played() {
         let (registry, server) = (FakeRegistry::start(), service());
         let machine = Machine::new(&registry);
         let client = machine.transfer.client();
-        let place = Place::open(&settings(&server, version), client).unwrap();
-        assert!(place.import(client).await.unwrap_err().is_absent());
+        let place = settings(&server, version).open(client).unwrap();
+        assert!(place.import().await.unwrap_err().is_absent());
         let solved = machine.build(Vec::new()).await;
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
         let request = request(cache::Form::ImageManifest);
         for _ in 0..2 {
-            cache::write(&export, &machine.transfer, &place, &request).await.unwrap();
+            cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();
         }
         let other = Machine::new(&registry);
-        let imported = place.import(client).await.unwrap();
+        let imported = place.import().await.unwrap();
         let warm = other.build(vec![imported]).await;
         assert_eq!(other.ran(), [""; 0], "{version:?}");
         let told = Transfer::with_remotes(
@@ -184,7 +184,7 @@ async fn what_github_says_hides_the_token() {
     let server =
         FakeServer::start(|asked| Answer { status: 403, ..Answer::text(format!("no: {asked:?}")) });
     let client = Machine::new(&FakeRegistry::start()).transfer.client().clone();
-    let place = Place::open(&settings(&server, GithubVersion::Two), &client).unwrap();
-    let error = place.import(&client).await.unwrap_err().to_string();
+    let place = settings(&server, GithubVersion::Two).open(&client).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
     assert!(error.contains("403") && !error.contains("signature"), "{error}");
 }

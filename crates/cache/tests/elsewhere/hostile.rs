@@ -1,4 +1,4 @@
-//! Caches that somebody made to do harm, or that are no caches.
+//! Hostile caches, and documents that are not caches.
 
 use oci::{Descriptor, Digest, Manifest, media_type};
 use testing::FakeRegistry;

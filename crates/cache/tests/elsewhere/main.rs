@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod beside;
 mod buckets;
 mod forms;
 mod github;
 mod hostile;
 mod maps;
 mod merge;
+mod sidecar;
 mod warm;
 mod world;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache::{
-    Credentials, Export, HTTP_HEADER, MapSettings, MapStore, Mode, Place, PlaceSettings,
+    Backend, BackendSettings, Credentials, Export, HTTP_HEADER, MapSettings, MapStore, Mode,
     REDIS_PASSWORD,
 };
 use oci::Repository;
@@ -29,44 +29,42 @@ fn settings(registry: &FakeRegistry, store: MapStore, credential: &str) -> MapSe
     }
 }
 
-async fn write(machine: &Machine, place: &Place, name: &str) {
+async fn write(machine: &Machine, backend: &dyn Backend, name: &str) {
     let solved = machine.build_graph(graph_with(name), Vec::new()).await;
     let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
     let request = request(cache::Form::ImageManifest);
-    cache::write(&export, &machine.transfer, place, &request).await.unwrap();
+    cache::write(&export, &machine.transfer, backend, &request).await.unwrap();
 }
 
 /// Two builds share a map, and a third machine is warm for both.
 async fn there_and_back(registry: &FakeRegistry, settings: MapSettings) {
     let first = Machine::new(registry);
-    let place =
-        Place::open(&PlaceSettings::Map(settings.clone()), first.transfer.client()).unwrap();
-    assert!(place.import(first.transfer.client()).await.unwrap_err().is_absent());
-    write(&first, &place, "finish one").await;
+    let place = BackendSettings::Map(settings.clone()).open(first.transfer.client()).unwrap();
+    assert!(place.import().await.unwrap_err().is_absent());
+    write(&first, &*place, "finish one").await;
     let second = Machine::new(registry);
-    let place =
-        Place::open(&PlaceSettings::Map(settings.clone()), second.transfer.client()).unwrap();
-    write(&second, &place, "finish two").await;
+    let place = BackendSettings::Map(settings.clone()).open(second.transfer.client()).unwrap();
+    write(&second, &*place, "finish two").await;
 
     let third = Machine::new(registry);
     for name in ["finish one", "finish two"] {
-        let imported = place.import(third.transfer.client()).await.unwrap();
+        let imported = place.import().await.unwrap();
         let warm = third.build_graph(graph_with(name), vec![imported]).await;
         assert_eq!(third.ran(), [""; 0], "{name}");
         let layer = warm.output.top().unwrap().clone();
         assert!(registry.has_blob("layers", layer.blob.as_ref().unwrap().digest));
         third.transfer.fetch_blob(&layer, None).await.unwrap();
     }
-    // What nobody used for long counts no more, and goes with the next write.
-    let short = PlaceSettings::Map(MapSettings { ttl: Duration::ZERO, ..settings });
-    let short = Place::open(&short, third.transfer.client()).unwrap();
+    // Entries that were unused for long are ignored, and removed by the next write.
+    let short = BackendSettings::Map(MapSettings { ttl: Duration::ZERO, ..settings });
+    let short = short.open(third.transfer.client()).unwrap();
     // Records know whole seconds: as soon as the next one has begun.
     let deadline = Instant::now() + Duration::from_secs(20);
-    while let Ok(imported) = short.import(third.transfer.client()).await {
+    while let Ok(imported) = short.import().await {
         assert!(Instant::now() < deadline, "what is too old is still imported: {imported:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(short.import(third.transfer.client()).await.unwrap_err().is_absent());
+    assert!(short.import().await.unwrap_err().is_absent());
 }
 
 #[tokio::test]
@@ -84,7 +82,7 @@ async fn a_folder_keeps_a_map() {
     }
 }
 
-/// A server that keeps what is put, for whoever has the header.
+/// A server that keeps what is put, for clients with the header.
 fn kept() -> FakeServer {
     let documents = Mutex::<BTreeMap<String, Bytes>>::default();
     FakeServer::start(move |asked| {
@@ -117,8 +115,8 @@ async fn an_http_server_keeps_a_map() {
 
     let client = Machine::new(&registry).transfer.client().clone();
     let wrong = settings(&registry, store, "another");
-    let place = Place::open(&PlaceSettings::Map(wrong), &client).unwrap();
-    let error = place.import(&client).await.unwrap_err().to_string();
+    let place = BackendSettings::Map(wrong).open(&client).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
     assert!(error.contains("401") && !error.contains(SECRET), "{error}");
 }
 
@@ -167,12 +165,11 @@ async fn redis_keeps_a_map() {
     there_and_back(&registry, settings(&registry, store.clone(), REDIS_PASSWORD)).await;
     let client = Machine::new(&registry).transfer.client().clone();
     let no_password = settings(&registry, store.clone(), "none");
-    let place = Place::open(&PlaceSettings::Map(no_password), &client).unwrap();
-    let error = place.import(&client).await.unwrap_err().to_string();
+    let place = BackendSettings::Map(no_password).open(&client).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
     assert!(error.contains("NOAUTH"), "{error}");
     drop(redis);
-    let place =
-        Place::open(&PlaceSettings::Map(settings(&registry, store, REDIS_PASSWORD)), &client);
-    let error = place.unwrap().import(&client).await.unwrap_err().to_string();
+    let place = BackendSettings::Map(settings(&registry, store, REDIS_PASSWORD)).open(&client);
+    let error = place.unwrap().import().await.unwrap_err().to_string();
     assert!(error.contains("refused") && !error.contains(SECRET), "{error}");
 }

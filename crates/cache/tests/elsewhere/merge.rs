@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cache::{Export, FolderPlace, Form, Mode, Place, WriteRequest};
+use cache::{BackendSettings, Export, Form, LayoutSettings, Mode, WriteRequest};
 use futures_util::future::join_all;
 use oci::Digest;
 use solve::Solved;
 use store::Chain;
 use testing::FakeRegistry;
 
-use crate::world::{Machine, graph_with, reference, registry_place, request};
+use crate::world::{Machine, graph_with, in_registry, reference, request};
 
 /// The digests of the records that a build alone would leave.
 fn digests(solved: &Solved<Chain, Chain>) -> BTreeSet<Digest> {
@@ -30,19 +30,22 @@ fn written_to(registry: &FakeRegistry) -> BTreeSet<Digest> {
 }
 
 /// Eight machines build something else each, and write at once.
-async fn eight_builds(registry: &FakeRegistry, place: Place) -> Vec<Solved<Chain, Chain>> {
+async fn eight_builds(
+    registry: &FakeRegistry,
+    settings: BackendSettings,
+) -> Vec<Solved<Chain, Chain>> {
     let machines: Vec<Machine> = (0..8).map(|_| Machine::new(registry)).collect();
     let builds = machines.iter().enumerate().map(|(number, machine)| async move {
         machine.build_graph(graph_with(&format!("finish {number}")), Vec::new()).await
     });
     let solved = join_all(builds).await;
     let writes = machines.iter().zip(&solved).map(|(machine, solved)| {
-        let (transfer, place) = (machine.transfer.clone(), place.clone());
+        let (transfer, backend) = (machine.transfer.clone(), machine.open(&settings));
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max)
             .used_on(20_000);
         tokio::spawn(async move {
             let request = request(Form::ImageManifest);
-            cache::write(&export, &transfer, &place, &request).await.unwrap();
+            cache::write(&export, &transfer, &*backend, &request).await.unwrap();
         })
     });
     for written in join_all(writes).await {
@@ -55,7 +58,7 @@ async fn eight_builds(registry: &FakeRegistry, place: Place) -> Vec<Solved<Chain
 async fn every_record_of_builds_that_write_at_once_is_there() {
     let registry = FakeRegistry::start();
     let to = reference(&registry, "app:cache");
-    let solved = eight_builds(&registry, registry_place(&to)).await;
+    let solved = eight_builds(&registry, in_registry(&to)).await;
     let there = written_to(&registry);
     for solved in &solved {
         assert!(digests(solved).is_subset(&there));
@@ -72,7 +75,7 @@ async fn every_record_of_builds_that_write_at_once_is_there() {
 async fn a_folder_keeps_every_record_too() {
     let registry = FakeRegistry::start();
     let folder = tempfile::tempdir().unwrap();
-    let place = Place::Folder(FolderPlace {
+    let place = BackendSettings::Layout(LayoutSettings {
         folder: folder.path().join("cache"),
         tag: "latest".into(),
         digest: None,
@@ -80,7 +83,7 @@ async fn a_folder_keeps_every_record_too() {
     eight_builds(&registry, place.clone()).await;
     for number in 0..8 {
         let machine = Machine::new(&registry);
-        let imported = place.import(machine.transfer.client()).await.unwrap();
+        let imported = machine.open(&place).import().await.unwrap();
         machine.build_graph(graph_with(&format!("finish {number}")), vec![imported]).await;
         assert_eq!(machine.ran(), [""; 0], "build {number}");
     }
@@ -115,7 +118,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     let there = written_to(&registry);
     assert!(both.is_subset(&there) && digests(&three).is_subset(&there));
 
-    // Whoever brings nothing new sends nothing, whatever else is there.
+    // A writer without new records sends nothing, even to a cache that has others' records.
     let last = Machine::new(&registry);
     let imported = last.import(&to).await.unwrap();
     let again = last.build_graph(graph_with("one"), vec![imported.clone()]).await;
@@ -151,7 +154,8 @@ async fn a_registry_that_does_not_answer_loses_nothing() {
     registry.fail_next(2, 503, &[]);
     let export = Export::new(&other.steps, std::slice::from_ref(&other.output), Mode::Max);
     let request = request(Form::ImageManifest);
-    let error = cache::write(&export, &machine.transfer, &registry_place(&to), &request).await;
+    let error =
+        cache::write(&export, &machine.transfer, &*machine.open(&in_registry(&to)), &request).await;
     assert!(matches!(error, Err(cache::Error::Registry(_))), "{error:?}");
     assert_eq!(registry.manifest("app", "cache").unwrap(), before);
 }

@@ -32,7 +32,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     // No layer came, and nothing went.
     assert_eq!(registry.requests(), [""; 0]);
 
-    // What the second machine knows by itself is the same again.
+    // The second machine's own records give the same result.
     let local = second.build(Vec::new()).await;
     assert_eq!(second.ran(), [""; 0]);
     let local = second.push(&local, &to, Mode::Max, &request(Form::ImageManifest)).await;

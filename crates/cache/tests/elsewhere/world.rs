@@ -1,11 +1,11 @@
 //! A registry, and machines that build toy graphs with real layers.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::{
-    Caches, Export, Exported, Form, Imported, LocalRecords, Mode, Place as CachePlace,
-    RegistryPlace, WriteRequest,
+    Backend, BackendSettings, Caches, Export, Exported, Form, ImportedCache, LocalRecords, Mode,
+    RegistrySettings, WriteRequest,
 };
 use graph::{
     Action, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource, Mount,
@@ -32,9 +32,9 @@ pub fn reference(registry: &FakeRegistry, name: &str) -> Reference {
     format!("{}/{name}", registry.host()).parse().unwrap()
 }
 
-/// The place of a reference.
-pub fn registry_place(reference: &Reference) -> CachePlace {
-    CachePlace::Registry(RegistryPlace { reference: reference.clone(), insecure: false })
+/// The settings of a cache in a registry.
+pub fn in_registry(reference: &Reference) -> BackendSettings {
+    BackendSettings::Registry(RegistrySettings { reference: reference.clone(), insecure: false })
 }
 
 fn step(name: &str, operation: Operation, inputs: &[StepId]) -> Step {
@@ -119,14 +119,14 @@ impl Machine {
         }
     }
 
-    pub async fn build(&self, imported: Vec<Imported>) -> Solved<Chain, Chain> {
+    pub async fn build(&self, imported: Vec<ImportedCache>) -> Solved<Chain, Chain> {
         self.build_graph(graph(), imported).await
     }
 
     pub async fn build_graph(
         &self,
         (graph, target): (Graph, StepId),
-        imported: Vec<Imported>,
+        imported: Vec<ImportedCache>,
     ) -> Solved<Chain, Chain> {
         let records = LocalRecords::open(self.transfer.store()).unwrap();
         let sets = imported.into_iter().map(|imported| imported.records).collect();
@@ -152,11 +152,15 @@ impl Machine {
         request: &WriteRequest,
     ) -> Exported {
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);
-        cache::write(&export, &self.transfer, &registry_place(to), request).await.unwrap()
+        cache::write(&export, &self.transfer, &*self.open(&in_registry(to)), request).await.unwrap()
     }
 
-    pub async fn import(&self, from: &Reference) -> Result<Imported, cache::Error> {
-        registry_place(from).import(self.transfer.client()).await
+    pub fn open(&self, settings: &BackendSettings) -> Arc<dyn Backend> {
+        settings.open(self.transfer.client()).unwrap()
+    }
+
+    pub async fn import(&self, from: &Reference) -> Result<ImportedCache, cache::Error> {
+        self.open(&in_registry(from)).import().await
     }
 }
 
@@ -165,7 +169,7 @@ pub fn request(form: Form) -> WriteRequest {
         format: LayerFormat { compression: Compression::Gzip(None), force: false },
         form,
         known: None,
-        beside: None,
+        sidecar: None,
         task: None,
     }
 }

@@ -1,7 +1,7 @@
 //! `kiln cache`: what caches hold, and their upkeep.
 
 use build::upkeep::{self, Copied, Holdings, PruneRule, Pruned, Verified};
-use build::{CacheFrom, CacheTarget, Explained, Host};
+use build::{BackendSettings, CacheTarget, Explained, Host};
 use graph::Events;
 use serde_json::json;
 
@@ -54,14 +54,14 @@ pub fn run(
 }
 
 /// The one cache that is named.
-fn one(args: &CacheRef, environment: &Environment) -> Result<CacheFrom, Report> {
+fn one(args: &CacheRef, environment: &Environment) -> Result<BackendSettings, Report> {
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment };
     // By the argument's name: the value can hold keys and tokens.
     let named = |error: OptionError| error.within("CACHE");
     let mut caches = cache_from(&args.cache, around).map_err(named)?;
     match (caches.pop(), caches.is_empty()) {
-        (Some(cache), true) => Ok(cache),
+        (Some(cache), true) => Ok(cache.backend),
         _ => Err(named(OptionError::Unusable("it names several caches; give one".into())).into()),
     }
 }
@@ -85,7 +85,7 @@ fn prune(args: &PruneCacheArgs, machine: (&Environment, &Settings)) -> Result<()
         keep: *keep,
     };
     let pruned = finish(machine, async |host| upkeep::prune(&host, &from, rule).await)?;
-    let in_registry = matches!(from, CacheFrom::Registry { .. });
+    let in_registry = matches!(from, BackendSettings::Registry(_));
     terminal::print(&removed(pruned.as_ref(), in_registry, cache.json))
 }
 
@@ -187,10 +187,10 @@ fn inspected(held: &Holdings, is_json: bool, now: i64) -> String {
             })
         });
         let value = json!({
-            "Cache": held.place, "Digest": held.digest, "ManifestSize": held.manifest_size,
+            "Cache": held.backend, "Digest": held.digest, "ManifestSize": held.manifest_size,
             "Writer": held.writer, "Records": held.records.len(), "Outputs": results,
             "NewestOutput": newest, "Size": held.bytes(), "Layers": layers.collect::<Vec<_>>(),
-            "Beside": { "Entries": held.beside.0, "Size": held.beside.1 },
+            "Beside": { "Entries": held.sidecar_entries, "Size": held.sidecar_bytes },
         });
         return format!("{value:#}\n");
     }
@@ -199,14 +199,14 @@ fn inspected(held: &Holdings, is_json: bool, now: i64) -> String {
     let mut text = format!(
         "Cache:\t\t{}\nDigest:\t\t{}\nWritten by:\t{}\nRecords:\t{}, {results} of them with an output, the newest {newest}\n\
          Layers:\t\t{}, {}\nBeside it:\t{} entries, {}\n\n",
-        crate::progress::sanitize(&held.place),
+        crate::progress::sanitize(&held.backend),
         held.digest,
         crate::progress::sanitize(writer),
         held.records.len(),
         held.layers.len(),
         human::size(held.bytes()),
-        held.beside.0,
-        human::size(held.beside.1),
+        held.sidecar_entries,
+        human::size(held.sidecar_bytes),
     );
     let rows: Vec<[String; 4]> = held
         .layers
@@ -227,14 +227,15 @@ fn inspected(held: &Holdings, is_json: bool, now: i64) -> String {
 fn checked(verified: &Verified, is_json: bool) -> String {
     let faults = || verified.faults.iter();
     if is_json {
-        let faults: Vec<_> =
-            faults().map(|fault| json!({ "Digest": fault.digest, "Fault": fault.what })).collect();
+        let faults: Vec<_> = faults()
+            .map(|fault| json!({ "Digest": fault.digest, "Fault": fault.what.to_string() }))
+            .collect();
         let value = json!({ "Blobs": verified.blobs, "Size": verified.bytes, "Faults": faults });
         return format!("{value:#}\n");
     }
     let mut text = String::new();
     for fault in faults() {
-        let what = crate::progress::sanitize(&fault.what);
+        let what = crate::progress::sanitize(&fault.what.to_string());
         text.push_str(&format!("{}: {what}\n", fault.digest));
     }
     let (blobs, size) = (verified.blobs, human::size(verified.bytes));
@@ -275,7 +276,7 @@ fn copied_text(copied: Copied, to: &str, is_json: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use build::upkeep::{Fault, HeldLayer, HeldRecord};
+    use build::upkeep::{BlobFault, Fault, HeldLayer, HeldRecord};
     use oci::Digest;
 
     use super::*;
@@ -290,7 +291,7 @@ mod tests {
             bytes: 1000,
         };
         Holdings {
-            place: "host/app:cache".into(),
+            backend: "host/app:cache".into(),
             digest: Digest::of("manifest"),
             manifest_size: 10,
             writer: Some("kiln 1".into()),
@@ -305,7 +306,8 @@ mod tests {
                 media_type: "application/x".into(),
                 created: None,
             }],
-            beside: (2, 300),
+            sidecar_entries: 2,
+            sidecar_bytes: 300,
         }
     }
 
@@ -333,10 +335,10 @@ mod tests {
     fn ends_are_said_in_a_line() {
         let mut verified = Verified { blobs: 3, bytes: 2000, faults: Vec::new() };
         assert_eq!(checked(&verified, false), "3 layers, 2kB: all are what the cache says\n");
-        verified.faults.push(Fault { digest: Digest::of("x"), what: "gone".into() });
+        verified.faults.push(Fault { digest: Digest::of("x"), what: BlobFault::NoPlace });
         let text = checked(&verified, false);
         assert!(
-            text.ends_with(": gone\n1 of 3 layers (2kB) are not what the cache says\n"),
+            text.ends_with(": no place has it\n1 of 3 layers (2kB) are not what the cache says\n"),
             "{text}"
         );
         assert_eq!(removed(None, true, false), "Nothing was removed.\n");

@@ -1,6 +1,8 @@
 //! `--cache-from` and `--cache-to`.
 
-use build::{CacheFrom, CacheMode, CacheTarget, CacheTo, PlaceSettings};
+use build::{
+    BackendSettings, CacheFrom, CacheMode, CacheTarget, CacheTo, LayoutSettings, RegistrySettings,
+};
 use oci::Reference;
 
 use super::bucket::{self, Surroundings};
@@ -36,6 +38,10 @@ fn value(text: &str) -> Result<Value, OptionError> {
     }
 }
 
+fn registry(reference: Reference, insecure: bool) -> BackendSettings {
+    BackendSettings::Registry(RegistrySettings { reference, insecure })
+}
+
 fn take_reference(fields: &mut Fields) -> Result<Reference, OptionError> {
     match fields.take("ref") {
         Some(text) if !text.is_empty() => Ok(text.parse()?),
@@ -58,8 +64,7 @@ fn unknown_type(kind: &str) -> OptionError {
 pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, OptionError> {
     match value(text)? {
         Value::References(references) => {
-            let cache =
-                |reference| CacheFrom::Registry { reference, insecure: false, mounts: None };
+            let cache = |reference| CacheFrom::new(registry(reference, false));
             Ok(references.into_iter().map(cache).collect())
         }
         Value::Typed(kind, mut fields) => typed_cache_from(&kind, &mut fields, around),
@@ -88,7 +93,7 @@ pub fn typed_cache_from(
                 "type=registry",
                 &["ref", "registry.insecure", "mounts", "mounts-max-size"],
             )?;
-            CacheFrom::Registry { reference, insecure, mounts }
+            CacheFrom { backend: registry(reference, insecure), mounts }
         }
         "local" => {
             let source = fields.take("src").filter(|path| !path.is_empty());
@@ -105,18 +110,19 @@ pub fn typed_cache_from(
                 "type=local",
                 &["src", "tag", "digest", "mounts", "mounts-max-size"],
             )?;
-            let source = around.directory.join(source);
-            CacheFrom::Local { source, tag, digest: digest.transpose()?, mounts }
+            let folder = around.directory.join(source);
+            let settings = LayoutSettings { folder, tag, digest: digest.transpose()? };
+            CacheFrom { backend: BackendSettings::Layout(settings), mounts }
         }
         "s3" | "azblob" | "gcs" => {
             let settings = bucket::bucket(kind, fields, around)?;
             bucket::nothing_left(kind, fields)?;
-            CacheFrom::Elsewhere(PlaceSettings::Bucket(settings))
+            CacheFrom::new(BackendSettings::Bucket(settings))
         }
         "gha" | "redis" | "http" | "kv-folder" => {
             let settings = service::service(kind, fields, around)?;
             service::nothing_left(kind, fields)?;
-            CacheFrom::Elsewhere(settings)
+            CacheFrom::new(settings)
         }
         "inline" => {
             return Err(OptionError::refused(
@@ -186,12 +192,14 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, Op
     let (kind, mut fields) = match value(text)? {
         Value::References(references) => {
             let caches = references.into_iter().map(|reference| {
-                options(CacheTarget::Registry { reference, insecure: false }, &mut Fields::of(&[])?)
+                let target = CacheTarget::Backend(registry(reference, false));
+                options(target, &mut Fields::of(&[])?)
             });
             return caches.collect();
         }
         Value::Typed(kind, fields) => (kind, fields),
     };
+    let mut reset = false;
     let target = match kind.as_str() {
         "registry" => {
             let reference = take_reference(&mut fields)?;
@@ -202,7 +210,7 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, Op
                 ));
             }
             let insecure = fields.take_boolean("registry.insecure", false)?;
-            CacheTarget::Registry { reference, insecure }
+            CacheTarget::Backend(registry(reference, insecure))
         }
         "local" => {
             let destination = fields.take("dest").filter(|path| !path.is_empty());
@@ -212,20 +220,25 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, Op
                 hint: ", a folder",
             })?;
             let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            let reset = fields.take_boolean("reset", false)?;
-            CacheTarget::Local { destination: around.directory.join(destination), tag, reset }
+            reset = fields.take_boolean("reset", false)?;
+            let folder = around.directory.join(destination);
+            CacheTarget::Backend(BackendSettings::Layout(LayoutSettings {
+                folder,
+                tag,
+                digest: None,
+            }))
         }
         "s3" | "azblob" | "gcs" => {
             let settings = bucket::bucket(&kind, &mut fields, around)?;
-            CacheTarget::Elsewhere(PlaceSettings::Bucket(settings))
+            CacheTarget::Backend(BackendSettings::Bucket(settings))
         }
         "gha" | "redis" | "http" | "kv-folder" => {
-            CacheTarget::Elsewhere(service::service(&kind, &mut fields, around)?)
+            CacheTarget::Backend(service::service(&kind, &mut fields, around)?)
         }
         "inline" => return inline(&mut fields).map(|cache| vec![cache]),
         kind => return Err(unknown_type(kind)),
     };
-    if let CacheTarget::Elsewhere(_) = target {
+    if !matches!(kind.as_str(), "registry" | "local") {
         let cache = without_format(target, &mut fields)?;
         match kind.as_str() {
             "s3" | "azblob" | "gcs" => bucket::nothing_left(&kind, &fields)?,
@@ -233,7 +246,7 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, Op
         }
         return Ok(vec![cache]);
     }
-    let cache = options(target, &mut fields)?;
+    let cache = CacheTo { reset, ..options(target, &mut fields)? };
     match kind.as_str() {
         "local" => {
             let known: Vec<&str> = ["dest", "tag", "reset"]
@@ -310,7 +323,16 @@ fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, OptionEr
     let ignore_error = fields.take_boolean("ignore-error", false)?;
     let on_failure = fields.take_boolean("on-failure", true)?;
     let mounts = mounts(fields)?;
-    Ok(CacheTo { target, mode, ignore_error, on_failure, image_manifest, format, mounts })
+    Ok(CacheTo {
+        target,
+        mode,
+        ignore_error,
+        on_failure,
+        image_manifest,
+        format,
+        mounts,
+        reset: false,
+    })
 }
 
 /// Up to which size cache mounts are left beside a cache, or come from there; none where they do not
@@ -356,10 +378,10 @@ mod tests {
     fn a_bare_reference_is_a_registry() {
         let caches = from("host/a:cache,host/b").unwrap();
         assert_eq!(caches.len(), 2);
-        assert!(
-            matches!(&caches[0], CacheFrom::Registry { reference, insecure: false, mounts: None }
-            if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache")
-        );
+        assert!(matches!(&caches[0], CacheFrom {
+                backend: BackendSettings::Registry(RegistrySettings { reference, insecure: false }),
+                mounts: None,
+            } if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache"));
         assert!(
             matches!(&to("localhost/a").unwrap()[..], [cache] if cache.image_manifest && cache.mode == CacheMode::Min)
         );
@@ -371,22 +393,24 @@ mod tests {
             compression=zstd,compression-level=22,force-compression=1,registry.insecure=true,ignore-error=true")
         .unwrap();
         let [cache] = &caches[..] else { panic!("one") };
-        assert!(matches!(cache.target, CacheTarget::Registry { insecure: true, .. }));
+        assert!(matches!(
+            &cache.target,
+            CacheTarget::Backend(BackendSettings::Registry(settings)) if settings.insecure
+        ));
         assert!(cache.mode == CacheMode::Max && cache.ignore_error && !cache.image_manifest);
         assert!(cache.on_failure && !to("localhost/a").unwrap().is_empty());
         assert!(!to("type=local,dest=c,on-failure=false").unwrap()[0].on_failure);
         let reset = to("type=local,dest=c,reset=true").unwrap();
-        assert!(matches!(reset[0].target, CacheTarget::Local { reset: true, .. }));
+        assert!(reset[0].reset);
         assert!(!to("type=local,dest=c,oci-mediatypes=false").unwrap()[0].image_manifest);
         let caches = from("type=local,src=c,tag=x").unwrap();
         assert_eq!(
             caches,
-            [CacheFrom::Local {
-                source: "/w/c".into(),
+            [CacheFrom::new(BackendSettings::Layout(LayoutSettings {
+                folder: "/w/c".into(),
                 tag: "x".into(),
                 digest: None,
-                mounts: None
-            }]
+            }))]
         );
     }
 
@@ -407,10 +431,7 @@ mod tests {
         let texts = ["type=inline,mode=max", "type=inline", "type=local,dest=a,mode=max"];
         let notes = notes(&texts.map(str::to_owned));
         assert!(notes.len() == 1 && notes[0].contains("whatever the mode"), "{notes:?}");
-        let brought = |text: &str| match &from(text).unwrap()[0] {
-            CacheFrom::Registry { mounts, .. } | CacheFrom::Local { mounts, .. } => *mounts,
-            CacheFrom::Elsewhere(_) => None,
-        };
+        let brought = |text: &str| from(text).unwrap()[0].mounts;
         for text in
             ["type=registry,ref=a", "type=local,src=a", "a", "type=registry,ref=a,mounts=false"]
         {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use build::{
-    Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER, MapSettings, MapStore,
-    PlaceSettings, REDIS_PASSWORD,
+    BackendSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER,
+    MapSettings, MapStore, REDIS_PASSWORD,
 };
 use oci::Reference;
 
@@ -31,10 +31,10 @@ pub fn service(
     kind: &str,
     fields: &mut Fields,
     around: Surroundings<'_>,
-) -> Result<PlaceSettings, OptionError> {
+) -> Result<BackendSettings, OptionError> {
     match kind {
-        "gha" => github(fields, around).map(PlaceSettings::Github),
-        kind => map(kind, fields, around).map(PlaceSettings::Map),
+        "gha" => github(fields, around).map(BackendSettings::Github),
+        kind => map(kind, fields, around).map(BackendSettings::Map),
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use crate::settings::Environment;
 
-    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<PlaceSettings, OptionError> {
+    fn read(text: &str, pairs: &[(&str, &str)]) -> Result<BackendSettings, OptionError> {
         let mut fields = Fields::of(&fields(text)?)?;
         let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
@@ -308,7 +308,8 @@ mod tests {
                 GithubVersion::One,
             ),
         ] {
-            let PlaceSettings::Github(settings) = read(&text.replace(",mode=", ""), pairs).unwrap()
+            let BackendSettings::Github(settings) =
+                read(&text.replace(",mode=", ""), pairs).unwrap()
             else {
                 panic!("{text}")
             };
@@ -329,7 +330,7 @@ mod tests {
             "type=redis,addr=cache,db=2,username=u,password-env=PASSWORD,ref=h/app,ttl=1h",
             &pairs,
         );
-        let PlaceSettings::Map(redis) = redis.unwrap() else { panic!("a map") };
+        let BackendSettings::Map(redis) = redis.unwrap() else { panic!("a map") };
         let store =
             MapStore::Redis { address: "cache:6379".into(), database: 2, user: Some("u".into()) };
         assert_eq!((redis.store.clone(), redis.ttl), (store, Duration::from_secs(3600)));
@@ -339,12 +340,12 @@ mod tests {
             "type=http,url=http://kv,header-authorization-env=BEARER,header-x-team=a,ref=h/app,name=n",
             &pairs,
         );
-        let PlaceSettings::Map(http) = http.unwrap() else { panic!("a map") };
+        let BackendSettings::Map(http) = http.unwrap() else { panic!("a map") };
         assert_eq!(http.credentials.get("header authorization"), Some("Bearer hush"));
         assert_eq!(http.credentials.get("header x-team"), Some("a"));
         let folder =
             read("type=kv-folder,folder=kv,ref=h/app,registry.insecure=true", &[]).unwrap();
-        assert!(matches!(folder, PlaceSettings::Map(map) if map.insecure && map.ttl == TTL));
+        assert!(matches!(folder, BackendSettings::Map(map) if map.insecure && map.ttl == TTL));
         for (text, word) in [
             ("type=redis,ref=h/a", "`addr`"),
             ("type=redis,addr=rediss://h,ref=h/a", "TLS"),

@@ -318,7 +318,7 @@ impl Frontend<'_> {
 mod tests {
     use std::path::Path;
 
-    use build::{CacheMode, CacheTarget, NamedContext, Secret};
+    use build::{BackendSettings, CacheMode, CacheTarget, NamedContext, Secret};
 
     use super::*;
     use crate::personalities::buildctl::{BUILD, OPTIONS};
@@ -401,7 +401,10 @@ mod tests {
         assert_eq!(flags.platforms[0].to_string(), "linux/arm64");
         assert!(matches!(&flags.outputs[..], [Output::Image(image)] if image.push));
         assert_eq!((flags.cache_from.len(), flags.cache_to[0].mode), (1, CacheMode::Max));
-        assert!(matches!(flags.cache_to[0].target, CacheTarget::Registry { .. }));
+        assert!(matches!(
+            flags.cache_to[0].target,
+            CacheTarget::Backend(BackendSettings::Registry(_))
+        ));
         assert_eq!((flags.progress, flags.policy), (Some(Mode::Plain), Policy::Disabled));
         assert_eq!(flags.secrets.get("a").map(Secret::value), Some(&b"/bin"[..]));
         let line_of = |rest: &str| line(&format!("--local context=. {rest}")).unwrap();

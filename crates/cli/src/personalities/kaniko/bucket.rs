@@ -102,7 +102,7 @@ impl Object {
         let fetched = Fetched(path);
         let work = async {
             let mut file = tokio::fs::File::from_std(file);
-            build::fetch(self.settings.clone(), &self.key, &mut file, &client).await
+            build::fetch_object(&self.settings, &self.key, &mut file, &client).await
         };
         let result = threads::finish(work)?;
         result.ok_or_else(threads::canceled)?.map_err(|error| oci::chain_text(&error))?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use build::{
-    ArchiveOutput, CacheFrom, CacheTarget, ImageFormat, ImageOptions, ImageOutput, Layers, Output,
-    Policy, Secret,
+    ArchiveOutput, BackendSettings, CacheFrom, CacheTarget, ImageFormat, ImageOptions, ImageOutput,
+    Layers, LayoutSettings, Output, Policy, RegistrySettings, Secret,
 };
 use oci::{Digest, Reference};
 
@@ -248,13 +248,7 @@ impl ExecutorPlan {
             Some("") => return Err(FlagError::bad("--cache-repo=oci:", "the folder is missing")),
             Some(folder) => {
                 let folder = directory.join(folder);
-                self.flags.cache_from.push(CacheFrom::Local {
-                    source: folder.clone(),
-                    tag: tag.clone(),
-                    digest: None,
-                    mounts: None,
-                });
-                CacheTarget::Local { destination: folder, tag, reset: false }
+                BackendSettings::Layout(LayoutSettings { folder, tag, digest: None })
             }
             None => {
                 let name = format!("{repository}:{tag}");
@@ -263,17 +257,13 @@ impl ExecutorPlan {
                 if is_insecure(given) {
                     self.registries.insecure.push(reference.repository().host().to_owned());
                 }
-                self.flags.cache_from.push(CacheFrom::Registry {
-                    reference: reference.clone(),
-                    insecure: false,
-                    mounts: None,
-                });
-                CacheTarget::Registry { reference, insecure: false }
+                BackendSettings::Registry(RegistrySettings { reference, insecure: false })
             }
         };
+        self.flags.cache_from.push(CacheFrom::new(target.clone()));
         if !no_push_cache {
             // kaniko, too, takes an image for good without its cache.
-            self.flags.add_optional_cache(target);
+            self.flags.add_optional_cache(CacheTarget::Backend(target));
         }
         Ok(())
     }
@@ -480,15 +470,21 @@ mod tests {
         let one = read("-d r.example.com/app:1 --cache=true");
         let again = read("-d r.example.com/app:2 --cache --cache-copy-layers");
         assert_eq!(one.cache_from, again.cache_from);
-        let [CacheFrom::Registry { reference, .. }] = &one.cache_from[..] else { panic!() };
+        let [CacheFrom { backend: BackendSettings::Registry(cache), .. }] = &one.cache_from[..]
+        else {
+            panic!()
+        };
+        let reference = &cache.reference;
         assert!(reference.to_string().starts_with("r.example.com/app/cache:kiln-"), "{reference}");
         assert!(one.cache_to[0].mode == CacheMode::Max && one.cache_to[0].ignore_error);
         let other =
             read("-d r.example.com/app:1 --cache --cache-repo=r.example.com/app/cache --target=x");
         assert_ne!(one.cache_from, other.cache_from);
         let local = read("-d app --cache --no-push-cache --cache-ttl=24h --cache-repo oci:/c");
-        assert!(matches!(&local.cache_from[..], [CacheFrom::Local { source, tag, .. }]
-            if source == Path::new("/c") && tag.starts_with("kiln-")));
+        assert!(
+            matches!(&local.cache_from[..], [CacheFrom { backend: BackendSettings::Layout(cache), .. }]
+            if cache.folder == Path::new("/c") && cache.tag.starts_with("kiln-"))
+        );
         assert!(local.cache_to.is_empty());
         assert_eq!(seconds("1h30m"), Ok(5400));
         assert!(seconds("0").is_err() && seconds("5d").is_err());

@@ -148,7 +148,7 @@ fn outputs(given: &Given, push: bool, context: FlagContext<'_>) -> Result<Vec<Ou
 
 #[cfg(test)]
 mod tests {
-    use ::build::{CacheFrom, CacheMode, Destination, MapStore, PlaceSettings, REDIS_PASSWORD};
+    use ::build::{BackendSettings, CacheFrom, CacheMode, Destination, MapStore, REDIS_PASSWORD};
 
     use super::*;
     use crate::personalities::flags::testing::walk;
@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn shared_caches_have_their_secrets() {
         let redis = plan("-t app --push r --redis-cache-addr redis --redis-cache-password=hush --redis-cache-ttl=1h --http-cache-addr=kv .").unwrap();
-        let [CacheFrom::Elsewhere(PlaceSettings::Map(map))] = &redis.flags.cache_from[..] else {
+        let [CacheFrom { backend: BackendSettings::Map(map), .. }] = &redis.flags.cache_from[..]
+        else {
             panic!("a map")
         };
         assert!(matches!(&map.store, MapStore::Redis { address, .. } if address == "redis:6379"));
@@ -219,7 +220,8 @@ mod tests {
         assert!(!format!("{redis:?}").contains("hush"));
         let line = "-t app --push r --http-cache-addr kv:80 --http-cache-header=X-Key:hush .";
         let http = plan(line).unwrap();
-        let [CacheFrom::Elsewhere(PlaceSettings::Map(map))] = &http.flags.cache_from[..] else {
+        let [CacheFrom { backend: BackendSettings::Map(map), .. }] = &http.flags.cache_from[..]
+        else {
             panic!("a map")
         };
         assert_eq!(map.store, MapStore::Http { url: "http://kv:80".into() });

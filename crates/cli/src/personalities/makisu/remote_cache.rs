@@ -1,7 +1,7 @@
 //! The cache that other machines share: a map in redis or on an HTTP server, whose layers are in
 //! the repository that the image goes to.
 
-use build::{CacheFrom, CacheTarget, Credentials, MapSettings, MapStore, PlaceSettings};
+use build::{BackendSettings, CacheFrom, CacheTarget, Credentials, MapSettings, MapStore};
 use oci::Reference;
 
 use crate::args::compound::bucket::{duration, web_address};
@@ -58,7 +58,7 @@ pub fn read(
         });
     };
     let reference = repository.parse::<Reference>().in_flag("--push")?;
-    let place = PlaceSettings::Map(MapSettings {
+    let backend = BackendSettings::Map(MapSettings {
         store,
         name: service::MAP_NAME.into(),
         ttl,
@@ -66,8 +66,8 @@ pub fn read(
         insecure: false,
         credentials,
     });
-    flags.cache_from.push(CacheFrom::Elsewhere(place.clone()));
-    flags.add_optional_cache(CacheTarget::Elsewhere(place));
+    flags.cache_from.push(CacheFrom::new(backend.clone()));
+    flags.add_optional_cache(CacheTarget::Backend(backend));
     Ok(notes)
 }
 
