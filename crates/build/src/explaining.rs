@@ -239,7 +239,7 @@ pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, E
     let (bases, imported) = tokio::join!(bases, caches::import(host, request));
     let bases = bases?;
     let (executor, tasks) = solving::executor(host, request, &Parts::of(&bases, BTreeSet::new()));
-    let records = imported.iter().map(|source| source.imported.records.clone()).collect();
+    let records = imported.iter().map(|source| source.records.clone()).collect();
     let local = LocalRecords::open(executor.transfer().store())?;
     let local = local.naming(trust::named(host, request, &trust::Distrusted::default()));
     let caches = Caches::new(local, records);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::future;
 
+use cache::BackendSettings;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use graph::{Failure, TaskEvent};
 use oci::Repository;
@@ -78,8 +79,8 @@ fn targets(request: &Request) -> BTreeSet<(Repository, bool)> {
         }
     }
     for cache in request.cache_to.iter().filter(|cache| !cache.ignore_error) {
-        if let CacheTarget::Registry { reference, insecure } = &cache.target {
-            repositories.insert((reference.repository().clone(), *insecure));
+        if let CacheTarget::Backend(BackendSettings::Registry(settings)) = &cache.target {
+            repositories.insert((settings.reference.repository().clone(), settings.insecure));
         }
     }
     repositories

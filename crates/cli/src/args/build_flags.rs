@@ -383,6 +383,7 @@ impl BuildFlags {
             image_manifest: true,
             format: ImageFormat::default(),
             mounts: None,
+            reset: false,
         });
     }
 

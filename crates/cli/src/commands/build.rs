@@ -36,7 +36,7 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
 pub fn begin(
     flag: Option<Isolation>,
     settings: &Settings,
-) -> Result<(runtime::Standing, Isolation), Report> {
+) -> Result<(runtime::Privilege, Isolation), Report> {
     let wanted = Isolation::or_setting(flag, settings)?;
     let standing = machine::rise_for(settings, wanted);
     // Reading a secret or standard input can wait for ever.

@@ -397,8 +397,9 @@ mod tests {
         assert_eq!(settings.touch_refresh, Duration::from_secs(5400));
         assert_eq!((settings.prefix.as_str(), settings.blobs_prefix.as_str()), ("p/", "B/"));
         assert_eq!(settings.credentials.get("AWS_ACCESS_KEY_ID"), Some("AK"));
-        assert_eq!(settings.name(), "s3://b/p at http://localhost:9000");
         let shown = format!("{settings:?}");
+        let backend = build::BackendSettings::Bucket(settings);
+        assert_eq!(backend.name(), "s3://b/p at http://localhost:9000");
         assert!(!shown.contains("very-secret") && !shown.contains("also-secret"), "{shown}");
     }
 
