@@ -17,7 +17,7 @@ mod steps;
 use std::io;
 
 pub use catalog::scan;
-pub use package::{Found, Package};
+pub use package::{Package, ScanResult};
 pub use provenance::{Digests, Facts, Material, Mode, Provenance, Version};
 pub use spdx::{Document, PREDICATE as SPDX_PREDICATE, document};
 

@@ -51,7 +51,7 @@ impl Package {
 
 /// What was found in an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ScanResult {
     /// Packages, sorted, each once.
     pub packages: Vec<Package>,
     /// What was there and could not be read, one sentence each.

@@ -3,7 +3,7 @@
 use oci::Digest;
 use serde_json::{Value, json};
 
-use crate::{Found, Package};
+use crate::{Package, ScanResult};
 
 /// The predicate type of a statement that holds an SPDX document (in-toto's spec/predicates).
 pub const PREDICATE: &str = "https://spdx.dev/Document";
@@ -22,7 +22,7 @@ pub struct Document<'a> {
 }
 
 /// Writes a document. The same packages of the same image at the same time are the same document.
-pub fn document(found: &Found, about: &Document<'_>) -> Value {
+pub fn document(found: &ScanResult, about: &Document<'_>) -> Value {
     let root = "SPDXRef-DocumentRoot-Image";
     let mut packages = vec![json!({
         "name": about.name,
@@ -128,7 +128,7 @@ mod tests {
             source: "var/lib/dpkg/status".into(),
             ..Package::default()
         };
-        let found = Found {
+        let found = ScanResult {
             packages: vec![package],
             notes: vec!["`/x` could not be read".into()],
             system: String::new(),

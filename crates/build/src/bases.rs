@@ -71,11 +71,11 @@ pub(crate) async fn lower(
     let started = jiff::Timestamp::now();
     let mut asking = Asking::new(host, request, opened)?;
     let is_index = is_index(request)?;
-    let asked: Vec<dockerfile::Request> = match request.platforms.as_slice() {
+    let asked: Vec<dockerfile::LowerRequest> = match request.platforms.as_slice() {
         [] => vec![asking.asked.clone()],
         platforms => distinct(platforms)
             .into_iter()
-            .map(|platform| dockerfile::Request { platform, ..asking.asked.clone() })
+            .map(|platform| dockerfile::LowerRequest { platform, ..asking.asked.clone() })
             .collect(),
     };
     let several = is_index || asked.len() > 1;
@@ -84,7 +84,7 @@ pub(crate) async fn lower(
         let mut missing = Vec::new();
         lowered.clear();
         for asked in &asked {
-            let asked = dockerfile::Request { multi_platform: several, ..asked.clone() };
+            let asked = dockerfile::LowerRequest { multi_platform: several, ..asked.clone() };
             let lowering = dockerfile
                 .lower(&asked, &asking.resolved)
                 .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
@@ -169,7 +169,7 @@ const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 pub(crate) struct Asking<'a> {
     host: &'a Host,
     request: &'a Request,
-    pub asked: dockerfile::Request,
+    pub asked: dockerfile::LowerRequest,
     pub resolved: dockerfile::Images,
     images: Arc<Images>,
     folders: BTreeMap<String, PathBuf>,
@@ -275,10 +275,10 @@ fn dockerfile_request(
     request: &Request,
     opened: &Opened,
     folders: &mut BTreeMap<String, PathBuf>,
-) -> Result<dockerfile::Request, Error> {
+) -> Result<dockerfile::LowerRequest, Error> {
     let host = Platform::host();
     let platform = request.platforms.first().map_or_else(|| host.clone(), Platform::normalize);
-    let mut asked = dockerfile::Request::new(platform);
+    let mut asked = dockerfile::LowerRequest::new(platform);
     asked.build_platform = host;
     asked.platform_explicit = !request.platforms.is_empty();
     asked.target.clone_from(&request.target);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cache::explain::Fact;
 use cache::sidecar::SidecarIndexes;
 use cache::{Caches, ImportedCache, LocalRecords, Sidecar};
-use execute::{Executor, Images, Lent, Modes, Output, Sources};
+use execute::{Credentials, Executor, Images, Modes, Output, Sources};
 use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
@@ -140,11 +140,11 @@ pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Ex
     let of_step = introduce(host, parts.graph, parts.shown);
     let tasks = Tasks { events: host.events.clone(), of_step };
     let secrets = request.secrets.iter();
-    let executor = Executor::new(execute::Settings {
+    let executor = Executor::new(execute::ExecutorSettings {
         transfer,
         images: parts.images.clone(),
         runtime: host.runtime.clone(),
-        lent: Lent {
+        credentials: Credentials {
             secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
             ssh: request.ssh.clone(),
             known_hosts: request.known_hosts.clone(),

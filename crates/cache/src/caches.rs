@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use oci::Digest;
-use solve::{Cache, Found, NewRecord, RecordId};
+use solve::{Cache, FoundOutput, NewRecord, RecordId};
 use store::Chain;
 
 use crate::{LocalRecords, RecordSet};
@@ -85,7 +85,7 @@ impl Cache for Caches {
         }
     }
 
-    fn results(&self, record: RecordId) -> Vec<Found<Chain>> {
+    fn results(&self, record: RecordId) -> Vec<FoundOutput<Chain>> {
         match (record.is_local(), self.set(record)) {
             (true, _) => self.here(self.local.results(record.number)),
             (false, Some((set, number))) => set.results(number),

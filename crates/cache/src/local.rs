@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use solve::{Found, Link, NewRecord};
+use solve::{FoundOutput, Link, NewRecord};
 use store::{Assumptions, Chain, Layer, Store};
 
 use crate::assumed::{self, Number};
@@ -157,12 +157,12 @@ impl LocalRecords {
     }
 
     /// Outputs of a record, without those that were pruned since.
-    pub(crate) fn results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
+    pub(crate) fn results(&self, record: i64) -> Result<Vec<FoundOutput<Chain>>, store::Error> {
         let Some(assumed) = self.standing_of(record)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for result in self.kept_results(record)? {
             if let Some(chain) = self.with_sources(&result.chain)? {
-                found.push(Found { chain: chain.only_assuming(assumed.clone()), ..result });
+                found.push(FoundOutput { chain: chain.only_assuming(assumed.clone()), ..result });
             }
         }
         Ok(found)
@@ -209,7 +209,7 @@ impl LocalRecords {
         Ok(blob.map(|blob| Layer { blob: Some(blob), ..layer.clone() }))
     }
 
-    fn kept_results(&self, record: i64) -> Result<Vec<Found<Chain>>, store::Error> {
+    fn kept_results(&self, record: i64) -> Result<Vec<FoundOutput<Chain>>, store::Error> {
         self.store.db().with("look up outputs", |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT chain, created FROM cache_result WHERE record = ?1 ORDER BY created DESC",
@@ -221,7 +221,7 @@ impl LocalRecords {
             let mut found = Vec::new();
             for (id, created) in rows {
                 if let Some(chain) = self.chain(connection, Digest::from_bytes(id))? {
-                    found.push(Found { chain, created, source: self.name.clone() });
+                    found.push(FoundOutput { chain, created, source: self.name.clone() });
                 }
             }
             Ok(found)

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dockerfile::{Dockerfile, Images, Lowering, Request};
+use dockerfile::{Dockerfile, Images, LowerRequest, Lowering};
 use graph::SourceFile;
 use oci::Platform;
 
@@ -27,7 +27,7 @@ fn text() -> String {
 
 fn main() {
     let text = text();
-    let request = Request::new(Platform::new("linux", "amd64", ""));
+    let request = LowerRequest::new(Platform::new("linux", "amd64", ""));
     let mut parsing: Vec<Duration> = Vec::new();
     let mut lowering: Vec<Duration> = Vec::new();
     for _ in 0..50 {

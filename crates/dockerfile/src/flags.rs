@@ -4,7 +4,7 @@ use crate::error::Error;
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FlagKind {
     /// `true`, `false` or nothing, which is `true`.
     Bool,
     /// One value.
@@ -19,7 +19,10 @@ pub(crate) struct Flags(Vec<(&'static str, String)>);
 
 impl Flags {
     /// Checks `given` against what the instruction knows.
-    pub(crate) fn parse(given: &[String], known: &[(&'static str, Kind)]) -> Result<Self, Error> {
+    pub(crate) fn parse(
+        given: &[String],
+        known: &[(&'static str, FlagKind)],
+    ) -> Result<Self, Error> {
         let mut flags: Vec<(&'static str, String)> = Vec::new();
         for word in given {
             let (name, value) = match word.split_once('=') {
@@ -33,19 +36,19 @@ impl Flags {
                     .word(name)
                     .or_hint(|| known_flags(known)));
             };
-            if kind != Kind::List && flags.iter().any(|(used, _)| *used == bare) {
+            if kind != FlagKind::List && flags.iter().any(|(used, _)| *used == bare) {
                 return Err(Error::new(format!("duplicate flag specified: {name}"))
                     .last_word(name)
                     .hint("leave one of them out"));
             }
             let value = match (kind, value) {
-                (Kind::Bool, None) => "true".into(),
-                (Kind::Text | Kind::List, None) | (Kind::Bool, Some("")) => {
+                (FlagKind::Bool, None) => "true".into(),
+                (FlagKind::Text | FlagKind::List, None) | (FlagKind::Bool, Some("")) => {
                     return Err(Error::new(format!("missing a value on flag: {name}"))
                         .word(name)
                         .hint(format!("write {name}=VALUE")));
                 }
-                (Kind::Bool, Some(value)) => {
+                (FlagKind::Bool, Some(value)) => {
                     let lower = value.to_lowercase();
                     if lower != "true" && lower != "false" {
                         return Err(Error::new(format!(
@@ -86,7 +89,7 @@ impl Flags {
 }
 
 /// What an instruction takes, where nothing near was meant.
-fn known_flags(known: &[(&'static str, Kind)]) -> String {
+fn known_flags(known: &[(&'static str, FlagKind)]) -> String {
     let names: Vec<String> = known.iter().map(|(name, _)| format!("--{name}")).collect();
     match names.is_empty() {
         true => "it takes no flags; `--` in front of the word makes it an argument".into(),
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn flags_are_checked() {
-        let known = [("link", Kind::Bool), ("chown", Kind::Text), ("exclude", Kind::List)];
+        let known =
+            [("link", FlagKind::Bool), ("chown", FlagKind::Text), ("exclude", FlagKind::List)];
         let parse = |words: &[&str]| {
             Flags::parse(&words.iter().map(|w| (*w).into()).collect::<Vec<_>>(), &known)
                 .map_err(|error| error.to_string())

@@ -2,7 +2,7 @@
 //! As in BuildKit, which makes regular expressions of them, wildcards match no newline.
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Token {
+enum GlobToken {
     Character(char),
     Any,
     Star,
@@ -10,7 +10,7 @@ enum Token {
 
 /// A pattern that was read.
 #[derive(Debug)]
-pub(crate) struct Pattern(Vec<Token>);
+pub(crate) struct Pattern(Vec<GlobToken>);
 
 impl Pattern {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -18,18 +18,18 @@ impl Pattern {
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
             tokens.push(match c {
-                '*' => Token::Star,
-                '?' => Token::Any,
+                '*' => GlobToken::Star,
+                '?' => GlobToken::Any,
                 // `}` and `/` end parts of `${}`; their escape is no part of the pattern.
                 '\\' if matches!(chars.peek(), Some('}' | '/')) => continue,
                 '\\' => match chars.next() {
-                    Some(c @ ('*' | '?' | '\\')) => Token::Character(c),
+                    Some(c @ ('*' | '?' | '\\')) => GlobToken::Character(c),
                     other => {
                         let c = other.unwrap_or('\u{fffd}');
                         return Err(format!("invalid escape '\\{c}'"));
                     }
                 },
-                c => Token::Character(c),
+                c => GlobToken::Character(c),
             });
         }
         Ok(Self(tokens))
@@ -43,7 +43,7 @@ impl Pattern {
         let mut found = None;
         for position in 0..=text.len() {
             for (state, token) in self.0.iter().enumerate() {
-                states[state + 1] |= states[state] && *token == Token::Star;
+                states[state + 1] |= states[state] && *token == GlobToken::Star;
             }
             if states[last] {
                 found = Some(position);
@@ -95,7 +95,7 @@ impl Pattern {
                 states[0] = states[0].or(Some(position));
             }
             for (state, token) in self.0.iter().enumerate() {
-                if *token == Token::Star {
+                if *token == GlobToken::Star {
                     states[state + 1] = earlier(states[state + 1], states[state]);
                 }
             }
@@ -162,13 +162,13 @@ impl Pattern {
     }
 }
 
-impl Token {
+impl GlobToken {
     /// Whether a character fits, and which state comes then.
     fn step(self, c: char, state: usize) -> (bool, usize) {
         match self {
-            Token::Character(wanted) => (c == wanted, state + 1),
-            Token::Any => (c != '\n', state + 1),
-            Token::Star => (c != '\n', state),
+            GlobToken::Character(wanted) => (c == wanted, state + 1),
+            GlobToken::Any => (c != '\n', state + 1),
+            GlobToken::Star => (c != '\n', state),
         }
     }
 }

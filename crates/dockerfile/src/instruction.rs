@@ -180,27 +180,27 @@ impl Instruction {
 }
 
 fn kind(statement: &Statement, escape: char) -> Result<InstructionKind, Error> {
-    use InstructionKind as Kind;
+    use InstructionKind as FlagKind;
     let keyword = statement.keyword.to_ascii_uppercase();
     Ok(match keyword.as_str() {
-        "ADD" => Kind::Add(Box::new(parse::copy::add(statement)?)),
-        "ARG" => Kind::Arg(parse::variables::arg(statement, escape)?),
-        "CMD" => Kind::Cmd(parse::command::command(statement)?),
-        "COPY" => Kind::Copy(Box::new(parse::copy::copy(statement)?)),
-        "ENTRYPOINT" => Kind::Entrypoint(parse::command::command(statement)?),
-        "ENV" => Kind::Env(parse::variables::pairs(statement, "ENV", escape)?),
-        "EXPOSE" => Kind::Expose(parse::metadata::expose(statement)?),
-        "FROM" => Kind::From(parse::from::from(statement)?),
-        "HEALTHCHECK" => Kind::Healthcheck(parse::healthcheck::healthcheck(statement)?),
-        "LABEL" => Kind::Label(parse::variables::pairs(statement, "LABEL", escape)?),
-        "MAINTAINER" => Kind::Maintainer(parse::metadata::one(statement, "MAINTAINER")?),
-        "ONBUILD" => Kind::Onbuild(parse::onbuild::onbuild(statement, escape)?),
-        "RUN" => Kind::Run(Box::new(parse::run::run(statement)?)),
-        "SHELL" => Kind::Shell(parse::command::shell(statement)?),
-        "STOPSIGNAL" => Kind::StopSignal(parse::metadata::one(statement, "STOPSIGNAL")?),
-        "USER" => Kind::User(parse::metadata::one(statement, "USER")?),
-        "VOLUME" => Kind::Volume(parse::metadata::volume(statement)?),
-        "WORKDIR" => Kind::Workdir(parse::metadata::one(statement, "WORKDIR")?),
+        "ADD" => FlagKind::Add(Box::new(parse::copy::add(statement)?)),
+        "ARG" => FlagKind::Arg(parse::variables::arg(statement, escape)?),
+        "CMD" => FlagKind::Cmd(parse::command::command(statement)?),
+        "COPY" => FlagKind::Copy(Box::new(parse::copy::copy(statement)?)),
+        "ENTRYPOINT" => FlagKind::Entrypoint(parse::command::command(statement)?),
+        "ENV" => FlagKind::Env(parse::variables::pairs(statement, "ENV", escape)?),
+        "EXPOSE" => FlagKind::Expose(parse::metadata::expose(statement)?),
+        "FROM" => FlagKind::From(parse::from::from(statement)?),
+        "HEALTHCHECK" => FlagKind::Healthcheck(parse::healthcheck::healthcheck(statement)?),
+        "LABEL" => FlagKind::Label(parse::variables::pairs(statement, "LABEL", escape)?),
+        "MAINTAINER" => FlagKind::Maintainer(parse::metadata::one(statement, "MAINTAINER")?),
+        "ONBUILD" => FlagKind::Onbuild(parse::onbuild::onbuild(statement, escape)?),
+        "RUN" => FlagKind::Run(Box::new(parse::run::run(statement)?)),
+        "SHELL" => FlagKind::Shell(parse::command::shell(statement)?),
+        "STOPSIGNAL" => FlagKind::StopSignal(parse::metadata::one(statement, "STOPSIGNAL")?),
+        "USER" => FlagKind::User(parse::metadata::one(statement, "USER")?),
+        "VOLUME" => FlagKind::Volume(parse::metadata::volume(statement)?),
+        "WORKDIR" => FlagKind::Workdir(parse::metadata::one(statement, "WORKDIR")?),
         _ => {
             let error = Error::new(format!("unknown instruction: {}", statement.keyword));
             let error = error.word(&statement.keyword);

@@ -1,6 +1,6 @@
 //! From the text of a Dockerfile to a graph.
 //!
-//! Receives a text, what a build is asked ([`Request`]) and, as far as they are known, the images
+//! Receives a text, what a build is asked ([`LowerRequest`]) and, as far as they are known, the images
 //! that it builds on ([`Images`]). Hands over what images are missing or the graph with the image
 //! config ([`Lowering`]), and what the text should not say ([`Finding`]). Text becomes statements (`lexer`), statements instructions
 //! (`instruction`, `instructions`), instructions stages (`stage`), stages steps (`lower`).
@@ -38,8 +38,8 @@ pub use instruction::{
     RunInstruction,
 };
 pub use lower::{
-    AgentUse, Context, ContextUse, GitAddress, HistoryLayer, ImageRequest, Images, Lowered,
-    Lowering, NoCache, Request, ResolvedImage, SecretUse, StageSummary,
+    AgentUse, Context, ContextUse, GitAddress, HistoryLayer, ImageRequest, Images, LowerRequest,
+    Lowered, Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
 };
 pub use stage::{Dockerfile, Stage};
 pub use suggest::nearest;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dockerfile::{
-    Checked, Checking, Dockerfile, ImageRequest, Images, Lowering, Outline, Outlining, RULES,
-    Request, ResolvedImage,
+    Checked, Checking, Dockerfile, ImageRequest, Images, LowerRequest, Lowering, Outline,
+    Outlining, RULES, ResolvedImage,
 };
 use graph::{ImageSource, SourceFile};
 use oci::{Digest, ImageConfig, Platform};
@@ -14,8 +14,8 @@ fn parse(text: &str) -> Dockerfile {
     Dockerfile::parse(source).expect("a Dockerfile")
 }
 
-fn request() -> Request {
-    let mut request = Request::new(Platform::new("linux", "amd64", ""));
+fn request() -> LowerRequest {
+    let mut request = LowerRequest::new(Platform::new("linux", "amd64", ""));
     request.excludes = vec!["secret.txt".into(), "sub".into()];
     request
 }
@@ -34,7 +34,7 @@ fn look_up(request: &ImageRequest) -> ResolvedImage {
     ResolvedImage { source, config }
 }
 
-fn check_with(text: &str, request: &Request) -> Checked {
+fn check_with(text: &str, request: &LowerRequest) -> Checked {
     let file = parse(text);
     let mut images = Images::new();
     loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dockerfile::{
-    Dockerfile, Error, ImageRequest, Images, Lowered, Lowering, Request, ResolvedImage,
+    Dockerfile, Error, ImageRequest, Images, LowerRequest, Lowered, Lowering, ResolvedImage,
     ignore_patterns,
 };
 use graph::{ImageSource, SourceFile};
@@ -106,8 +106,8 @@ fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
     })
 }
 
-fn request(case: &Case) -> Request {
-    let mut request = Request::new(Platform::new("linux", "amd64", ""));
+fn request(case: &Case) -> LowerRequest {
+    let mut request = LowerRequest::new(Platform::new("linux", "amd64", ""));
     request.target.clone_from(&case.target);
     request.build_args = case.args.clone().into_iter().collect();
     for (option, value) in &case.opts {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dockerfile::{
-    Context, Dockerfile, Error, HistoryLayer, ImageRequest, Images, Lowered, Lowering, NoCache,
-    Request, ResolvedImage,
+    Context, Dockerfile, Error, HistoryLayer, ImageRequest, Images, LowerRequest, Lowered,
+    Lowering, NoCache, ResolvedImage,
 };
 use graph::{
     ActionKind, ImageSource, LineRange, LocalSource, MountKind, Node, Operation, SourceFile,
@@ -15,8 +15,8 @@ fn parse(text: &str) -> Result<Dockerfile, Error> {
     Dockerfile::parse(SourceFile { name: "Dockerfile".into(), text: Arc::from(text) })
 }
 
-fn request() -> Request {
-    Request::new(Platform::new("linux", "amd64", ""))
+fn request() -> LowerRequest {
+    LowerRequest::new(Platform::new("linux", "amd64", ""))
 }
 
 fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
@@ -43,7 +43,7 @@ fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
     Ok(ResolvedImage { source, config })
 }
 
-fn lower_with(text: &str, request: &Request) -> Result<Lowered, Error> {
+fn lower_with(text: &str, request: &LowerRequest) -> Result<Lowered, Error> {
     let file = parse(text)?;
     let mut images = Images::new();
     loop {

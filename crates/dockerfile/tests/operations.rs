@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dockerfile::{Dockerfile, Images, Lowered, Lowering, Request, ResolvedImage};
+use dockerfile::{Dockerfile, Images, LowerRequest, Lowered, Lowering, ResolvedImage};
 use graph::{
     ActionKind, ChmodMode, Mount, MountKind, Network, Node, Operation, Owner, OwnerName, RunOp,
     Sharing, SourceFile, Step,
@@ -24,7 +24,7 @@ struct Vectors {
 fn lower(text: &str) -> Lowered {
     let file = SourceFile { name: "Dockerfile".into(), text: Arc::from(text) };
     let file = Dockerfile::parse(file).expect("a vector");
-    let request = Request::new(Platform::new("linux", "amd64", ""));
+    let request = LowerRequest::new(Platform::new("linux", "amd64", ""));
     let mut images = Images::new();
     loop {
         match file.lower(&request, &images).expect("a vector") {

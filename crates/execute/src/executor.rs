@@ -28,7 +28,7 @@ use crate::{Error, Output};
 
 /// What the caller lends to commands.
 #[derive(Clone, Default)]
-pub struct Lent {
+pub struct Credentials {
     /// Secrets by id.
     pub secrets: BTreeMap<String, Arc<[u8]>>,
     /// SSH agents by id.
@@ -38,7 +38,7 @@ pub struct Lent {
 }
 
 /// What an executor works with.
-pub struct Settings {
+pub struct ExecutorSettings {
     /// Moves layers.
     pub transfer: Transfer,
     /// Images that were resolved.
@@ -46,7 +46,7 @@ pub struct Settings {
     /// Runs containers; else why it is not possible.
     pub runtime: Result<Arc<Runtime>, String>,
     /// Secrets and agents.
-    pub lent: Lent,
+    pub credentials: Credentials,
     /// Folders by the names of contexts.
     pub folders: BTreeMap<String, PathBuf>,
     /// Who shows which step.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// Runs the steps of one graph.
 pub struct Executor {
-    settings: Settings,
+    settings: ExecutorSettings,
     folders: Folders,
     trees: Arc<Trees>,
     cache_mounts: CacheMounts,
@@ -86,7 +86,7 @@ type ContextChain = (Arc<Tree>, Arc<OnceCell<Chain>>);
 
 impl Executor {
     /// An executor.
-    pub fn new(mut settings: Settings) -> Self {
+    pub fn new(mut settings: ExecutorSettings) -> Self {
         let folders = Folders(std::mem::take(&mut settings.folders));
         let store = settings.transfer.store();
         Self {
@@ -131,8 +131,8 @@ impl Executor {
         &self.settings.runtime
     }
 
-    pub(crate) fn lent(&self) -> &Lent {
-        &self.settings.lent
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.settings.credentials
     }
 
     pub(crate) fn client(&self) -> &registry::Client {

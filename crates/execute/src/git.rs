@@ -20,7 +20,7 @@ use crate::executor::{Executor, blocking};
 use crate::http::tree_of_own;
 use crate::{Error, Output};
 use command::Git;
-pub(crate) use remote::Remote;
+pub(crate) use remote::GitRemote;
 
 /// Where a fetched reference is kept.
 const FETCHED: &str = "refs/kiln/fetched";
@@ -138,9 +138,9 @@ impl Executor {
         Ok(Arc::new(tree))
     }
 
-    async fn remote(&self, source: &GitSource) -> Result<Remote, Error> {
+    async fn remote(&self, source: &GitSource) -> Result<GitRemote, Error> {
         let cell = self.sources().remotes.of(source);
-        cell.get_or_try_init(|| Remote::of(self, source)).await.cloned()
+        cell.get_or_try_init(|| GitRemote::of(self, source)).await.cloned()
     }
 
     async fn scratch_folder(&self) -> Result<ScratchFolder, Error> {

@@ -13,7 +13,7 @@ use flate2::write::MultiGzDecoder;
 use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text};
 use jiff::fmt::strtime;
 use oci::{Digest, WebAddress, shown_text};
-use registry::{Secret, WebAnswer, WebRequest};
+use registry::{Secret, WebRequest, WebResponse};
 use serde::{Deserialize, Serialize};
 use store::tree::{Content, Node, NodeKind};
 use store::{BlobWriter, LayerIndex, Store, Time, Tree};
@@ -44,7 +44,7 @@ pub(crate) struct Download {
 
 /// What a server said of a file when it was downloaded.
 #[derive(Serialize, Deserialize)]
-struct Known {
+struct KnownResponse {
     digest: Digest,
     #[serde(default)]
     etag: Option<String>,
@@ -103,7 +103,8 @@ impl Executor {
         let key = Digest::of(&source.url);
         let known = self.known_download(key).await?;
         // Of a file that is pinned to another digest, the server is not asked whether it changed.
-        let pinned = |found: &Known| source.checksum.is_none_or(|digest| digest == found.digest);
+        let pinned =
+            |found: &KnownResponse| source.checksum.is_none_or(|digest| digest == found.digest);
         let known = known.filter(|(found, _)| pinned(found));
         if let (Some((known, file)), Some(_)) = (&known, source.checksum) {
             return Ok(Download::of(known, file.clone())?);
@@ -135,7 +136,7 @@ impl Executor {
         }
         let store = self.store().clone();
         let download = blocking(move || {
-            let known = Known { digest, etag, modified };
+            let known = KnownResponse { digest, etag, modified };
             let file = Arc::new(store.open_blob(&digest)?);
             if let Ok(value) = serde_json::to_vec(&known) {
                 store.db().memo_put(MEMO, &[(key.as_bytes(), &value)])?;
@@ -146,11 +147,15 @@ impl Executor {
     }
 
     /// What is known of an address, if its file is here.
-    async fn known_download(&self, key: Digest) -> Result<Option<(Known, Arc<File>)>, Error> {
+    async fn known_download(
+        &self,
+        key: Digest,
+    ) -> Result<Option<(KnownResponse, Arc<File>)>, Error> {
         let store = self.store().clone();
         let look = move || {
             let value = store.db().memo_get(MEMO, &[key.as_bytes()])?.pop().flatten();
-            let known: Option<Known> = value.and_then(|value| serde_json::from_slice(&value).ok());
+            let known: Option<KnownResponse> =
+                value.and_then(|value| serde_json::from_slice(&value).ok());
             let Some(known) = known else { return Ok(None) };
             match store.has_blob(&known.digest)? {
                 true => Ok(Some((Arc::new(store.open_blob(&known.digest)?), known))),
@@ -166,7 +171,7 @@ impl Executor {
         &self,
         id: StepId,
         source: &HttpSource,
-        mut answer: WebAnswer,
+        mut answer: WebResponse,
     ) -> Result<(Digest, u64), Attempt> {
         let failed = |reason: String| failed(source, reason);
         let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())
@@ -213,7 +218,7 @@ impl Executor {
     fn authorization(&self, url: &str) -> Option<Secret> {
         let host = url.parse::<WebAddress>().ok()?.host().to_owned();
         let secret = |name: String| {
-            let value = self.lent().secrets.get(&name)?;
+            let value = self.credentials().secrets.get(&name)?;
             let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
             Some(text.to_owned())
         };
@@ -226,7 +231,7 @@ impl Executor {
 }
 
 impl Download {
-    fn of(known: &Known, file: Arc<File>) -> Result<Self, Error> {
+    fn of(known: &KnownResponse, file: Arc<File>) -> Result<Self, Error> {
         let metadata = file.metadata().map_err(|error| Error::Download {
             url: known.digest.to_string(),
             reason: error.to_string(),

@@ -29,7 +29,7 @@ pub use cache_mount::{
     CacheMounts, FoundMount, MountSource, ReservedMount, StoredMount, UsedMount,
 };
 pub use error::Error;
-pub use executor::{Executor, Lent, Settings};
+pub use executor::{Credentials, Executor, ExecutorSettings};
 pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};
 pub use layout::tagged_in_layout;
 pub use local::Modes;

@@ -90,7 +90,7 @@ impl<'a> Mounts<'a> {
                 readonly: mount.readonly,
             },
             MountKind::Secret { id, uid, gid, mode, optional } => {
-                match self.executor.lent().secrets.get(id) {
+                match self.executor.credentials().secrets.get(id) {
                     Some(value) => runtime::MountKind::File {
                         content: FileContent::new(value.to_vec()),
                         mode: *mode,
@@ -113,7 +113,7 @@ impl<'a> Mounts<'a> {
     fn agent(&mut self, kind: &MountKind) -> Result<Option<runtime::MountKind>, Error> {
         let MountKind::Ssh { id, uid, gid, mode, optional } = kind else { return Ok(None) };
         let id = if id.is_empty() { "default" } else { id };
-        let Some(agent) = self.executor.lent().ssh.get(id) else {
+        let Some(agent) = self.executor.credentials().ssh.get(id) else {
             return if *optional { Ok(None) } else { Err(Error::NoAgent { id: id.to_owned() }) };
         };
         let owner = SocketOwner { uid: *uid, gid: *gid, mode: *mode };

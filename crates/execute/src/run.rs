@@ -149,7 +149,7 @@ impl Executor {
             }
         }
         for secret in &run.secret_env {
-            let value = match self.lent().secrets.get(&secret.id) {
+            let value = match self.credentials().secrets.get(&secret.id) {
                 Some(value) => String::from_utf8(value.to_vec())
                     .ok()
                     .filter(|text| !text.contains('\0'))

@@ -10,7 +10,7 @@ use oci::Digest;
 use store::{ScratchFolder, Tree};
 use tokio::sync::OnceCell;
 
-use crate::git::{Remote, Resolved};
+use crate::git::{GitRemote, Resolved};
 use crate::http::Download;
 
 /// What comes from servers: a build asks for it with one graph to find its Dockerfile and with
@@ -18,7 +18,7 @@ use crate::http::Download;
 #[derive(Default)]
 pub struct Sources {
     pub(crate) downloads: Once<HttpSource, Download>,
-    pub(crate) remotes: Once<GitSource, Remote>,
+    pub(crate) remotes: Once<GitSource, GitRemote>,
     pub(crate) commits: Once<GitSource, Resolved>,
     pub(crate) checkouts: Once<GitSource, Arc<Tree>>,
     /// Checkouts' folders, which trees read.

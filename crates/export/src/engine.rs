@@ -68,17 +68,21 @@ pub async fn load(
     let (written, sent) = tokio::join!(writing, sending);
     let failed = |message: String| Error::Engine { address: engine.to_string(), message };
     match sent.map_err(|error| failed(error.to_string()))? {
-        Answer::Given(200..300, text) => match refused(&text) {
+        EngineAnswer::Given(200..300, text) => match refused(&text) {
             Some(message) => Err(failed(message)),
             None => written,
         },
-        Answer::Given(status, text) => Err(failed(format!("status {status}: {}", words(&text)))),
-        Answer::NotAsked => written.and_then(|_| Err(failed("the archive is not whole".into()))),
+        EngineAnswer::Given(status, text) => {
+            Err(failed(format!("status {status}: {}", words(&text))))
+        }
+        EngineAnswer::NotAsked => {
+            written.and_then(|_| Err(failed("the archive is not whole".into())))
+        }
     }
 }
 
 /// What an engine said to an image.
-enum Answer {
+enum EngineAnswer {
     /// Status and body.
     Given(u16, String),
     /// The archive ended before it was whole, so the engine was left alone with what it had.
@@ -106,7 +110,7 @@ const ANSWER_LIMIT: u64 = 1 << 16;
 async fn post(
     stream: impl AsyncRead + AsyncWrite,
     body: mpsc::Receiver<Piece>,
-) -> io::Result<Answer> {
+) -> io::Result<EngineAnswer> {
     let (reader, writer) = tokio::io::split(stream);
     let mut answer = Vec::new();
     let mut reader = reader.take(ANSWER_LIMIT);
@@ -115,7 +119,7 @@ async fn post(
         biased;
         sent = send(writer, body) => match sent {
             Ok(true) => reading.await,
-            Ok(false) => return Ok(Answer::NotAsked),
+            Ok(false) => return Ok(EngineAnswer::NotAsked),
             // An engine that refuses does not wait for the whole archive, and says why.
             Err(error) => reading.await.and_then(|read| if read == 0 { Err(error) } else { Ok(read) }),
         },
@@ -143,7 +147,7 @@ async fn send(writer: impl AsyncWrite, mut body: mpsc::Receiver<Piece>) -> io::R
     Ok(false)
 }
 
-fn parse_answer(answer: &[u8]) -> Option<Answer> {
+fn parse_answer(answer: &[u8]) -> Option<EngineAnswer> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let status = head.strip_prefix("http/1.")?.split(' ').nth(1)?.parse().ok()?;
@@ -152,7 +156,7 @@ fn parse_answer(answer: &[u8]) -> Option<Answer> {
         true => joined(body),
         false => body.to_vec(),
     };
-    Some(Answer::Given(status, String::from_utf8_lossy(&body).into_owned()))
+    Some(EngineAnswer::Given(status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// A chunked body without its chunks' sizes, as far as it goes.

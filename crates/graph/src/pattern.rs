@@ -80,11 +80,11 @@ pub struct Glob {
 #[derive(Clone, Debug)]
 struct Chunk {
     after_star: bool,
-    tokens: Vec<Token>,
+    tokens: Vec<PatternToken>,
 }
 
 #[derive(Clone, Debug)]
-enum Token {
+enum PatternToken {
     Char(char),
     AnyButSlash,
     Class { negated: bool, ranges: Vec<(char, char)> },
@@ -146,8 +146,8 @@ fn parse_glob(pattern: &str) -> Option<Glob> {
                 }
                 chunk.after_star = true;
             }
-            '?' => chunk.tokens.push(Token::AnyButSlash),
-            '\\' => chunk.tokens.push(Token::Char(chars.next()?)),
+            '?' => chunk.tokens.push(PatternToken::AnyButSlash),
+            '\\' => chunk.tokens.push(PatternToken::Char(chars.next()?)),
             '[' => {
                 let negated = chars.next_if_eq(&'^').is_some();
                 let mut ranges = Vec::new();
@@ -160,9 +160,9 @@ fn parse_glob(pattern: &str) -> Option<Glob> {
                     chars.peek()?;
                     ranges.push((low, high));
                 }
-                chunk.tokens.push(Token::Class { negated, ranges });
+                chunk.tokens.push(PatternToken::Class { negated, ranges });
             }
-            char => chunk.tokens.push(Token::Char(char)),
+            char => chunk.tokens.push(PatternToken::Char(char)),
         }
     }
     if chunk.after_star || !chunk.tokens.is_empty() {
@@ -180,13 +180,13 @@ fn class_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<ch
 }
 
 /// What is left of the name after the tokens.
-fn match_chunk<'a>(tokens: &[Token], mut name: &'a [u8]) -> Option<&'a [u8]> {
+fn match_chunk<'a>(tokens: &[PatternToken], mut name: &'a [u8]) -> Option<&'a [u8]> {
     for token in tokens {
         let (char, length) = next_char(name)?;
         let fits = match token {
-            Token::Char(expected) => *expected == char,
-            Token::AnyButSlash => char != '/',
-            Token::Class { negated, ranges } => {
+            PatternToken::Char(expected) => *expected == char,
+            PatternToken::AnyButSlash => char != '/',
+            PatternToken::Class { negated, ranges } => {
                 ranges.iter().any(|(low, high)| (low..=high).contains(&&char)) != *negated
             }
         };
@@ -420,14 +420,14 @@ fn compile(pattern: &str) -> Option<How> {
 /// A regular expression of the kind that [`compile`] writes, anchored at both ends.
 #[derive(Clone, Debug, Default)]
 struct Expression {
-    items: Vec<Item>,
+    items: Vec<ExpressionItem>,
     /// Characters that every match begins and ends with; not among the items.
     prefix: Vec<u8>,
     suffix: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
-enum Item {
+enum ExpressionItem {
     One(Atom),
     Many(Atom),
     /// `(.*/)?`
@@ -442,13 +442,13 @@ enum Item {
 
 /// What is beside a position in a path.
 #[derive(Clone, Copy)]
-struct Place {
+struct Surroundings {
     start: bool,
     before: Option<char>,
     after: Option<char>,
 }
 
-impl Place {
+impl Surroundings {
     fn is_boundary(self) -> bool {
         let is_word = |char: Option<char>| char.is_some_and(|char| WORD.fits(char));
         is_word(self.before) != is_word(self.after)
@@ -486,13 +486,13 @@ impl Atom {
 
 /// What a character after a backslash means. Letters are commands of Go's expression language,
 /// which moby lets through: `bin\Debug` is `bin`, something that is no digit, and `ebug`.
-fn escaped_item(escaped: char) -> Option<Item> {
+fn escaped_item(escaped: char) -> Option<ExpressionItem> {
     const DIGIT: &[(char, char)] = &[('0', '9')];
     const SPACE: &[(char, char)] = &[('\t', '\n'), ('\x0c', '\r'), (' ', ' ')];
-    Some(Item::One(match escaped {
-        'A' => return Some(Item::Start),
-        'z' => return Some(Item::End),
-        'b' | 'B' => return Some(Item::Boundary(escaped == 'b')),
+    Some(ExpressionItem::One(match escaped {
+        'A' => return Some(ExpressionItem::Start),
+        'z' => return Some(ExpressionItem::End),
+        'b' | 'B' => return Some(ExpressionItem::Boundary(escaped == 'b')),
         'd' | 'D' => ascii_class(DIGIT, escaped == 'D'),
         's' | 'S' => ascii_class(SPACE, escaped == 'S'),
         'w' => WORD,
@@ -518,7 +518,7 @@ impl Expression {
         let mut rest = text;
         while let Some(char) = rest.chars().next() {
             if let Some(after) = rest.strip_prefix("(.*/)?") {
-                items.push(Item::Directories);
+                items.push(ExpressionItem::Directories);
                 rest = after;
                 continue;
             }
@@ -526,14 +526,14 @@ impl Expression {
             let atom = match char {
                 '.' => Atom::Any,
                 '^' => {
-                    items.push(Item::Start);
+                    items.push(ExpressionItem::Start);
                     continue;
                 }
                 '\\' => {
                     let escaped = rest.chars().next()?;
                     rest = &rest[escaped.len_utf8()..];
                     match escaped_item(escaped)? {
-                        Item::One(atom) => atom,
+                        ExpressionItem::One(atom) => atom,
                         item => {
                             items.push(item);
                             continue;
@@ -550,22 +550,25 @@ impl Expression {
             match rest.strip_prefix('*') {
                 Some(after) => {
                     rest = after;
-                    items.push(Item::Many(atom));
+                    items.push(ExpressionItem::Many(atom));
                 }
-                None => items.push(Item::One(atom)),
+                None => items.push(ExpressionItem::One(atom)),
             }
         }
         Some(Self::with_literal_ends(items))
     }
 
     /// Takes the fixed beginning and end out of the items: most paths already differ there.
-    fn with_literal_ends(mut items: Vec<Item>) -> Self {
+    fn with_literal_ends(mut items: Vec<ExpressionItem>) -> Self {
         // These look at what is beside them.
-        if items.iter().any(|item| matches!(item, Item::Boundary(_) | Item::End)) {
+        if items
+            .iter()
+            .any(|item| matches!(item, ExpressionItem::Boundary(_) | ExpressionItem::End))
+        {
             return Self { items, ..Self::default() };
         }
-        let literal = |item: &Item| match item {
-            Item::One(Atom::Char(char)) if *char != '\u{fffd}' => Some(*char),
+        let literal = |item: &ExpressionItem| match item {
+            ExpressionItem::One(Atom::Char(char)) if *char != '\u{fffd}' => Some(*char),
             _ => None,
         };
         let prefix: String = items.iter().map_while(literal).collect();
@@ -587,12 +590,12 @@ impl Expression {
         let mut states = vec![false; self.items.len() + 1];
         let mut next = states.clone();
         let first = next_char(text).map(|(char, _)| char);
-        let start = Place { start: self.prefix.is_empty(), before: None, after: first };
+        let start = Surroundings { start: self.prefix.is_empty(), before: None, after: first };
         self.enter(&mut states, 0, start);
         while let Some((char, length)) = next_char(text) {
             text = &text[length..];
             let after = next_char(text).map(|(char, _)| char);
-            let place = Place { start: false, before: Some(char), after };
+            let place = Surroundings { start: false, before: Some(char), after };
             next.fill(false);
             let mut alive = false;
             for (state, item) in self.items.iter().enumerate() {
@@ -600,9 +603,13 @@ impl Expression {
                     continue;
                 }
                 match item {
-                    Item::One(atom) if atom.fits(char) => self.enter(&mut next, state + 1, place),
-                    Item::Many(atom) if atom.fits(char) => self.enter(&mut next, state, place),
-                    Item::Directories if char != '\n' => {
+                    ExpressionItem::One(atom) if atom.fits(char) => {
+                        self.enter(&mut next, state + 1, place)
+                    }
+                    ExpressionItem::Many(atom) if atom.fits(char) => {
+                        self.enter(&mut next, state, place)
+                    }
+                    ExpressionItem::Directories if char != '\n' => {
                         next[state] = true;
                         if char == '/' {
                             self.enter(&mut next, state + 1, place);
@@ -621,14 +628,14 @@ impl Expression {
     }
 
     /// Marks a state, and those that are reached from it without a character.
-    fn enter(&self, states: &mut [bool], mut state: usize, place: Place) {
+    fn enter(&self, states: &mut [bool], mut state: usize, place: Surroundings) {
         loop {
             states[state] = true;
             match self.items.get(state) {
-                Some(Item::Many(_) | Item::Directories) => {}
-                Some(Item::Start) if place.start => {}
-                Some(Item::End) if place.after.is_none() => {}
-                Some(Item::Boundary(wanted)) if place.is_boundary() == *wanted => {}
+                Some(ExpressionItem::Many(_) | ExpressionItem::Directories) => {}
+                Some(ExpressionItem::Start) if place.start => {}
+                Some(ExpressionItem::End) if place.after.is_none() => {}
+                Some(ExpressionItem::Boundary(wanted)) if place.is_boundary() == *wanted => {}
                 _ => return,
             }
             state += 1;

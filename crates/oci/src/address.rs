@@ -133,7 +133,7 @@ pub fn shown_text(text: &str) -> String {
     let mut from = 0;
     for Secret { range, kind } in secrets(text) {
         shown.push_str(&text[from..range.start]);
-        if kind == Kind::Value {
+        if kind == SecretKind::Value {
             shown.push_str(HIDDEN);
         }
         from = range.end;
@@ -158,11 +158,11 @@ pub fn masked_text(text: &str) -> String {
 /// A part of a text that is not shown.
 struct Secret {
     range: Range<usize>,
-    kind: Kind,
+    kind: SecretKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SecretKind {
     /// With what separates it from the host: nothing stands for it.
     User,
     Value,
@@ -204,7 +204,7 @@ fn secrets_of(text: &str, colon: usize, found: &mut Vec<Secret>) -> usize {
         // A user of ssh is no secret, and needed.
         let is_ssh = text[scheme].ends_with("ssh");
         let user = if is_ssh { find(begin, at, &[':']) } else { begin };
-        let (end, kind) = if is_ssh { (at, Kind::User) } else { (host, Kind::User) };
+        let (end, kind) = if is_ssh { (at, SecretKind::User) } else { (host, SecretKind::User) };
         if user < end {
             found.push(Secret { range: user..end, kind });
         }
@@ -234,7 +234,7 @@ fn values(text: &str, query: Range<usize>, found: &mut Vec<Secret>) {
         let value = pair.find('=').map_or(0, |at| at + 1);
         if value < pair.len() {
             let range = start + value..start + pair.len();
-            found.push(Secret { range, kind: Kind::Value });
+            found.push(Secret { range, kind: SecretKind::Value });
         }
         start += pair.len() + 1;
     }

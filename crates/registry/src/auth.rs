@@ -17,11 +17,11 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::answer::Answer;
 use crate::challenge::{Challenge, challenges};
 use crate::client::Client;
-use crate::exchange::{Ask, Send};
+use crate::exchange::{ApiRequest, BareRequest};
 use crate::hosts::Endpoint;
+use crate::response::Response;
 use crate::{Credentials, Error, Result, Secret};
 
 /// Token services answer less than this, in bytes.
@@ -128,7 +128,7 @@ impl Authenticator {
     pub(crate) async fn authorization(
         &self,
         client: &Client,
-        ask: &Ask<'_>,
+        ask: &ApiRequest<'_>,
     ) -> Result<Option<Authorization>> {
         let method = self.method.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let service = match method {
@@ -178,7 +178,7 @@ impl Authenticator {
     pub(crate) async fn learn(
         &self,
         client: &Client,
-        ask: &Ask<'_>,
+        ask: &ApiRequest<'_>,
         headers: &HeaderMap,
         used: Option<&Authorization>,
     ) -> Result<bool> {
@@ -248,7 +248,7 @@ impl Authenticator {
 }
 
 /// The name of who asks, for errors.
-pub(crate) async fn user(client: &Client, ask: &Ask<'_>) -> Option<String> {
+pub(crate) async fn user(client: &Client, ask: &ApiRequest<'_>) -> Option<String> {
     let found = credentials(client, ask.endpoint, ask.repository).await.ok().flatten()?;
     Some(found.username().unwrap_or("with a token").to_owned())
 }
@@ -290,7 +290,7 @@ impl Service {
     /// # Errors
     /// If the realm is not an address, or would get passwords over a worse connection than the
     /// registry's own.
-    fn new(ask: &Ask<'_>, realm: &str, challenge: &Challenge) -> Result<Self> {
+    fn new(ask: &ApiRequest<'_>, realm: &str, challenge: &Challenge) -> Result<Self> {
         let refused = |reason: &str| Error::Protocol {
             host: ask.endpoint.authority.clone(),
             what: ask.what.clone(),
@@ -306,7 +306,12 @@ impl Service {
         Ok(Self { realm, name: challenge.get("service").map(str::to_owned) })
     }
 
-    async fn fetch(&self, client: &Client, ask: &Ask<'_>, extra: Option<&str>) -> Result<Token> {
+    async fn fetch(
+        &self,
+        client: &Client,
+        ask: &ApiRequest<'_>,
+        extra: Option<&str>,
+    ) -> Result<Token> {
         let credentials = credentials(client, ask.endpoint, ask.repository).await?;
         let mut scopes: Vec<String> =
             ask.scopes.to_string().split_whitespace().map(str::to_owned).collect();
@@ -333,7 +338,7 @@ impl Service {
 struct Question<'a> {
     service: &'a Service,
     client: &'a Client,
-    ask: &'a Ask<'a>,
+    ask: &'a ApiRequest<'a>,
     scopes: Vec<String>,
     /// Who asks, for errors.
     user: Option<String>,
@@ -351,7 +356,7 @@ impl Question<'_> {
         }
         let authorization = login.map(|(username, password)| basic(username, password));
         let authorization = authorization.transpose()?;
-        self.read(&Send { authorization, ..self.send(Method::GET, url) }).await
+        self.read(&BareRequest { authorization, ..self.send(Method::GET, url) }).await
     }
 
     /// POST with a refresh token (distribution, OAuth2 token spec).
@@ -369,7 +374,7 @@ impl Question<'_> {
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
         let send = self.send(Method::POST, self.service.realm.clone());
-        match self.read(&Send { headers, body, ..send }).await {
+        match self.read(&BareRequest { headers, body, ..send }).await {
             // Services that know no OAuth2 take the token as a password.
             Err(Error::NotFound { .. } | Error::Refused { status: 405, .. }) => {
                 self.ask(Some(("<token>", token))).await
@@ -378,8 +383,8 @@ impl Question<'_> {
         }
     }
 
-    fn send(&self, method: Method, url: Url) -> Send {
-        Send {
+    fn send(&self, method: Method, url: Url) -> BareRequest {
+        BareRequest {
             method,
             url,
             headers: HeaderMap::new(),
@@ -391,8 +396,8 @@ impl Question<'_> {
         }
     }
 
-    async fn read(&self, send: &Send) -> Result<Token> {
-        let read = async |answer: Answer| {
+    async fn read(&self, send: &BareRequest) -> Result<Token> {
+        let read = async |answer: Response| {
             let status = answer.status();
             if !status.is_success() {
                 let about_user = matches!(status.as_u16(), 401 | 403);

@@ -12,12 +12,12 @@ use oci::{Descriptor, Digest, Repository};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
-use crate::answer::Answer;
 use crate::auth::Scopes;
 use crate::client::Client;
 use crate::download::Download;
-use crate::exchange::{Ask, Target};
+use crate::exchange::{ApiRequest, Target};
 use crate::hosts::Endpoint;
+use crate::response::Response;
 use crate::retry::Retry;
 use crate::{Error, Result};
 
@@ -121,9 +121,9 @@ pub(crate) fn blob_ask<'a>(
     endpoint: &'a Endpoint,
     repository: &'a Repository,
     digest: Digest,
-) -> Ask<'a> {
+) -> ApiRequest<'a> {
     let path = endpoint.path(repository);
-    Ask {
+    ApiRequest {
         endpoint,
         repository,
         method: Method::GET,
@@ -135,7 +135,7 @@ pub(crate) fn blob_ask<'a>(
 }
 
 /// Where a partial answer begins: `bytes 5-9/10` (RFC 9110, 14.4).
-pub(crate) fn starts_at(answer: &Answer) -> Option<u64> {
+pub(crate) fn starts_at(answer: &Response) -> Option<u64> {
     let range = answer.header(CONTENT_RANGE)?.trim().strip_prefix("bytes")?.trim_start();
     range.split_once('-')?.0.parse().ok()
 }

@@ -10,7 +10,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::auth::Scopes;
-use crate::exchange::{Ask, Payload, Target};
+use crate::exchange::{ApiRequest, Payload, Target};
 use crate::hosts::Endpoint;
 use crate::http::Pool;
 use crate::permission::Begun;
@@ -159,7 +159,7 @@ impl Client {
     /// [`Error::Unauthorized`] if the credentials are wrong or missing.
     pub async fn ping(&self, host: &str) -> Result<()> {
         let endpoint = self.origin(host)?;
-        let ask = Ask {
+        let ask = ApiRequest {
             endpoint: &endpoint,
             repository: &Repository::new(host, ""),
             scopes: Scopes::default(),

@@ -59,11 +59,11 @@ pub struct DockerConfig {
     pub helper_path: Option<OsString>,
     files: Vec<File>,
     /// Helpers are slow, and some ask the user.
-    asked: Arc<Mutex<Asked>>,
+    asked: Arc<Mutex<Answers>>,
 }
 
 /// What helpers said, by helper and server.
-type Asked = HashMap<(String, String), Option<Credentials>>;
+type Answers = HashMap<(String, String), Option<Credentials>>;
 
 /// What one file says.
 #[derive(Clone, Debug, Default)]

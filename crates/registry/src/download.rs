@@ -9,10 +9,10 @@ use oci::{Descriptor, Digest, Hasher, Repository};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_LENGTH, HeaderValue, RANGE};
 
-use crate::answer::Answer;
 use crate::blobs::{blob_ask, starts_at};
 use crate::client::{Client, Presence};
 use crate::hosts::Endpoint;
+use crate::response::Response;
 use crate::retry::Retry;
 use crate::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(crate) struct Download {
     descriptor: Descriptor,
     /// Whether mirrors are asked.
     mirrors: bool,
-    answer: Option<Answer>,
+    answer: Option<Response>,
     /// Who sent bytes so far: the last one is who sends them now.
     senders: Vec<Arc<Endpoint>>,
     /// Bytes that come a second time, because the server does not know ranges.
@@ -83,7 +83,7 @@ impl Download {
         Ok(())
     }
 
-    async fn ask(&self, endpoint: &Endpoint) -> Result<Answer> {
+    async fn ask(&self, endpoint: &Endpoint) -> Result<Response> {
         let mut ask = blob_ask(endpoint, &self.repository, self.descriptor.digest);
         let offset = self.offset;
         if offset > 0 {

@@ -10,12 +10,12 @@ use oci::Repository;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, StatusCode, Url};
 
-use crate::answer::{Answer, Asked};
 use crate::auth::{self, Scopes};
 use crate::client::Client;
 use crate::error::is_final;
 use crate::hosts::{Endpoint, Scheme, authority};
 use crate::redirect::{Downgrade, Way};
+use crate::response::{Requester, Response};
 use crate::retry::{Retry, RetryPolicy, asked_delay, is_passing};
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ const MOST_ROUNDS: u32 = 6;
 const MOST_DOUBTS: u32 = 2;
 
 /// A question to a registry.
-pub(crate) struct Ask<'a> {
+pub(crate) struct ApiRequest<'a> {
     pub endpoint: &'a Endpoint,
     /// Whose credentials are used.
     pub repository: &'a Repository,
@@ -70,7 +70,7 @@ impl Payload<'_> {
 }
 
 /// Part of a blob, to be sent perhaps more than once.
-pub(crate) trait Part: std::marker::Send + Sync {
+pub(crate) trait Part: Send + Sync {
     /// The bytes, from the part's beginning.
     fn body(&self) -> BoxFuture<'_, Result<Body>>;
     /// How many they are.
@@ -80,7 +80,7 @@ pub(crate) trait Part: std::marker::Send + Sync {
 }
 
 /// A request to somebody who is no registry.
-pub(crate) struct Send {
+pub(crate) struct BareRequest {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
@@ -95,7 +95,7 @@ pub(crate) struct Send {
     pub what: String,
 }
 
-impl Ask<'_> {
+impl ApiRequest<'_> {
     fn url(&self) -> Result<Url> {
         match &self.target {
             Target::Path(path) => self.endpoint.url(path),
@@ -107,9 +107,9 @@ impl Ask<'_> {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    pub(crate) fn asked(&self, user: Option<String>) -> Asked {
+    pub(crate) fn asked(&self, user: Option<String>) -> Requester {
         let repository = self.endpoint.repository(self.repository);
-        Asked { registry: repository.host().to_owned(), user }
+        Requester { registry: repository.host().to_owned(), user }
     }
 
     pub(crate) fn protocol(&self, reason: impl Into<String>) -> Error {
@@ -126,12 +126,20 @@ impl Client {
     ///
     /// # Errors
     /// If there is no answer, or no way to authenticate.
-    pub(crate) async fn call(&self, ask: &Ask<'_>, payload: &Payload<'_>) -> Result<Answer> {
+    pub(crate) async fn call(
+        &self,
+        ask: &ApiRequest<'_>,
+        payload: &Payload<'_>,
+    ) -> Result<Response> {
         self.converse(ask, payload, async |answer| Ok(answer)).await
     }
 
     /// As [`Client::call`]; an answer that is not a success is an error.
-    pub(crate) async fn call_well(&self, ask: &Ask<'_>, payload: &Payload<'_>) -> Result<Answer> {
+    pub(crate) async fn call_well(
+        &self,
+        ask: &ApiRequest<'_>,
+        payload: &Payload<'_>,
+    ) -> Result<Response> {
         let answer = self.call(ask, payload).await?;
         match answer.status().is_success() {
             true => Ok(answer),
@@ -143,8 +151,8 @@ impl Client {
     /// bytes in it. An answer that is not a success is an error.
     pub(crate) async fn read<T, F: Future<Output = Result<T>>>(
         &self,
-        ask: &Ask<'_>,
-        read: impl Fn(Answer) -> F,
+        ask: &ApiRequest<'_>,
+        read: impl Fn(Response) -> F,
     ) -> Result<T> {
         let read = &read;
         self.converse(ask, &Payload::EMPTY, async |answer| match answer.status().is_success() {
@@ -157,9 +165,9 @@ impl Client {
     /// As [`Client::read`], with every answer for `read` to judge.
     pub(crate) async fn converse<T, F: Future<Output = Result<T>>>(
         &self,
-        ask: &Ask<'_>,
+        ask: &ApiRequest<'_>,
         payload: &Payload<'_>,
-        read: impl Fn(Answer) -> F,
+        read: impl Fn(Response) -> F,
     ) -> Result<T> {
         let policy = self.settings().retry;
         // A mirror is worth little patience: there is another place to ask.
@@ -168,7 +176,7 @@ impl Client {
     }
 
     /// The error that an answer is.
-    pub(crate) async fn refusal(&self, ask: &Ask<'_>, answer: Answer) -> Error {
+    pub(crate) async fn refusal(&self, ask: &ApiRequest<'_>, answer: Response) -> Error {
         let user = match answer.status() {
             StatusCode::UNAUTHORIZED => auth::user(self, ask).await,
             _ => None,
@@ -177,7 +185,11 @@ impl Client {
     }
 
     /// Asks once, and again when a 401 says how, or when it turns out how to talk.
-    pub(crate) async fn exchange(&self, ask: &Ask<'_>, payload: &Payload<'_>) -> Result<Answer> {
+    pub(crate) async fn exchange(
+        &self,
+        ask: &ApiRequest<'_>,
+        payload: &Payload<'_>,
+    ) -> Result<Response> {
         let endpoint = ask.endpoint;
         let mut doubts = 0;
         for _ in 0..MOST_ROUNDS {
@@ -219,11 +231,11 @@ impl Client {
     /// Sends, and follows redirects. Who asks is told to the registry only.
     async fn follow(
         &self,
-        ask: &Ask<'_>,
+        ask: &ApiRequest<'_>,
         url: Url,
         authorization: Option<&HeaderValue>,
         payload: &Payload<'_>,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         let endpoint = ask.endpoint;
         let mut way = Way::from(url, endpoint.downgrade());
         loop {
@@ -257,13 +269,13 @@ impl Client {
     /// credentials are not used.
     pub(crate) async fn bare<T, F: Future<Output = Result<T>>>(
         &self,
-        send: &Send,
-        read: impl Fn(Answer) -> F,
+        send: &BareRequest,
+        read: impl Fn(Response) -> F,
     ) -> Result<T> {
         insist(self.settings().retry, || self.follow_bare(send), read).await
     }
 
-    async fn follow_bare(&self, send: &Send) -> Result<Answer> {
+    async fn follow_bare(&self, send: &BareRequest) -> Result<Response> {
         let mut way = Way::from(send.url.clone(), send.downgrade);
         loop {
             let mut headers = send.headers.clone();
@@ -298,7 +310,7 @@ impl Client {
         request: reqwest::Request,
         own: bool,
         payload: &Payload<'_>,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         let host = authority(request.url()).unwrap_or_default();
         let asked = Logged::new(&request);
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -319,7 +331,7 @@ impl Client {
             .and_then(|response| response.map_err(|source| Error::reach(&host, source)));
         asked.log(&response);
         let response = response?;
-        Ok(Answer { response, host, own, idle: timeouts.idle, counters })
+        Ok(Response { inner: response, host, own, idle: timeouts.idle, counters })
     }
 }
 
@@ -358,10 +370,10 @@ impl Logged {
 async fn insist<T, A, R>(
     policy: RetryPolicy,
     ask: impl Fn() -> A,
-    read: impl Fn(Answer) -> R,
+    read: impl Fn(Response) -> R,
 ) -> Result<T>
 where
-    A: Future<Output = Result<Answer>>,
+    A: Future<Output = Result<Response>>,
     R: Future<Output = Result<T>>,
 {
     let mut retry = Retry::new(policy);
@@ -388,7 +400,7 @@ where
 }
 
 /// Learns from an answer how an endpoint is talked to. True if it has to be asked in the other way.
-fn other_way(endpoint: &Endpoint, is_plain: bool, answer: &Result<Answer>) -> bool {
+fn other_way(endpoint: &Endpoint, is_plain: bool, answer: &Result<Response>) -> bool {
     match (is_plain, answer) {
         // Servers of TLS answer plain HTTP with 400, or break off.
         (true, Ok(answer)) if answer.status() == StatusCode::BAD_REQUEST => {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-use crate::answer::tidy;
+use crate::response::tidy;
 use crate::{Credentials, Error, Result, Secret};
 
 /// A helper may ask the user; it must not hang a build for ever.
@@ -23,7 +23,7 @@ const UNKNOWN: &str = "credentials not found";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Found {
+struct HelperAnswer {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -39,7 +39,7 @@ pub(crate) async fn get(
     server: &str,
     path: Option<&OsStr>,
 ) -> Result<Option<Credentials>> {
-    let call = Call { helper, action: "get", server };
+    let call = HelperCall { helper, action: "get", server };
     let output = call.run(server.as_bytes(), path).await?;
     if !output.status.success() {
         return match call.said(&output) {
@@ -47,7 +47,7 @@ pub(crate) async fn get(
             said => Err(call.failed(said)),
         };
     }
-    let found: Found = serde_json::from_slice(&output.stdout)
+    let found: HelperAnswer = serde_json::from_slice(&output.stdout)
         .map_err(|_| call.failed("its answer is not JSON with `Username` and `Secret`"))?;
     let secret = Secret::new(found.secret);
     Ok(match found.username.as_str() {
@@ -68,7 +68,7 @@ pub(crate) async fn store(
     credentials: &Credentials,
     path: Option<&OsStr>,
 ) -> Result<()> {
-    let call = Call { helper, action: "store", server };
+    let call = HelperCall { helper, action: "store", server };
     let (username, secret) = match credentials {
         Credentials::Password { username, password } => (username.as_str(), password),
         Credentials::Identity { token, .. } => ("<token>", token),
@@ -85,7 +85,7 @@ pub(crate) async fn store(
 /// # Errors
 /// If it is missing or fails. That it does not know the server is no failure.
 pub(crate) async fn erase(helper: &str, server: &str, path: Option<&OsStr>) -> Result<()> {
-    let call = Call { helper, action: "erase", server };
+    let call = HelperCall { helper, action: "erase", server };
     let output = call.run(server.as_bytes(), path).await?;
     match call.said(&output) {
         said if !output.status.success() && !said.contains(UNKNOWN) => Err(call.failed(said)),
@@ -93,13 +93,13 @@ pub(crate) async fn erase(helper: &str, server: &str, path: Option<&OsStr>) -> R
     }
 }
 
-struct Call<'a> {
+struct HelperCall<'a> {
     helper: &'a str,
     action: &'static str,
     server: &'a str,
 }
 
-impl Call<'_> {
+impl HelperCall<'_> {
     fn failed(&self, reason: impl ToString) -> Error {
         Error::Helper {
             helper: format!("docker-credential-{}", self.helper),

@@ -23,7 +23,6 @@
 
 #![forbid(unsafe_code)]
 
-mod answer;
 mod auth;
 mod blobs;
 mod challenge;
@@ -44,6 +43,7 @@ mod permission;
 mod proxy;
 mod push;
 mod redirect;
+mod response;
 mod retry;
 mod secret;
 mod settings;
@@ -62,7 +62,7 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use settings::{Settings, Timeouts};
 pub use tls::TrustRoots;
-pub use web::{WebAnswer, WebRequest};
+pub use web::{WebRequest, WebResponse};
 
 /// What the calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

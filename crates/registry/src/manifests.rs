@@ -6,11 +6,11 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderVal
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::answer::Answer;
 use crate::auth::Scopes;
 use crate::client::Client;
-use crate::exchange::{Ask, Payload, Target};
+use crate::exchange::{ApiRequest, Payload, Target};
 use crate::hosts::Endpoint;
+use crate::response::Response;
 use crate::{Error, Result};
 
 /// The largest manifest that is read, in bytes; registries take no larger ones
@@ -80,7 +80,7 @@ impl Client {
 
     async fn resolve_at(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
         let ask = ask(endpoint, reference, Method::HEAD, &reference.target());
-        let read = async |answer: Answer| {
+        let read = async |answer: Response| {
             let status = answer.status();
             let described = match status.is_success() {
                 true => described(&answer, reference)?,
@@ -131,9 +131,9 @@ fn ask<'a>(
     reference: &'a Reference,
     method: Method,
     name: &str,
-) -> Ask<'a> {
+) -> ApiRequest<'a> {
     let path = endpoint.path(reference.repository());
-    Ask {
+    ApiRequest {
         endpoint,
         repository: reference.repository(),
         method,
@@ -145,7 +145,7 @@ fn ask<'a>(
 }
 
 /// What a HEAD says; none if it does not say enough.
-fn described(answer: &Answer, reference: &Reference) -> Result<Option<Descriptor>> {
+fn described(answer: &Response, reference: &Reference) -> Result<Option<Descriptor>> {
     let size = answer.header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let stated = stated(answer);
     if let (Some(expected), Some(actual)) = (reference.digest(), stated)
@@ -157,12 +157,12 @@ fn described(answer: &Answer, reference: &Reference) -> Result<Option<Descriptor
     Ok(known.map(|((kind, digest), size)| Descriptor::new(kind, digest, size)))
 }
 
-fn stated(answer: &Answer) -> Option<Digest> {
+fn stated(answer: &Response) -> Option<Digest> {
     answer.header(CONTENT_DIGEST)?.parse().ok()
 }
 
 /// The type by the header, if it says one.
-fn kind(answer: &Answer) -> Option<String> {
+fn kind(answer: &Response) -> Option<String> {
     let kind = answer.header(CONTENT_TYPE)?.split(';').next()?.trim();
     kind.starts_with("application/vnd.").then(|| kind.to_owned())
 }

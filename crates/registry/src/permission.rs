@@ -10,7 +10,7 @@ use reqwest::header::HeaderMap;
 
 use crate::Result;
 use crate::client::Client;
-use crate::exchange::{Ask, Payload, Target};
+use crate::exchange::{ApiRequest, Payload, Target};
 use crate::hosts::Endpoint;
 use crate::upload::{Session, Upload};
 
@@ -48,7 +48,7 @@ impl Client {
         let session = {
             let (endpoint, descriptor, source) = (&*endpoint, &descriptor, &nothing);
             let upload = Upload { client: self, endpoint, repository, descriptor, source };
-            let ask = Ask { what: format!("a push to `{repository}`"), ..upload.opening() };
+            let ask = ApiRequest { what: format!("a push to `{repository}`"), ..upload.opening() };
             upload.open_by(&ask).await?
         };
         let begun = Some((endpoint, session));
@@ -67,7 +67,7 @@ impl Client {
             left.collect()
         });
         for (repository, (endpoint, session)) in left {
-            let ask = Ask {
+            let ask = ApiRequest {
                 endpoint: &endpoint,
                 repository: &repository,
                 scopes: crate::auth::Scopes::push(endpoint.path(&repository)),

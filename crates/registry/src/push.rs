@@ -20,7 +20,7 @@ use tokio_util::io::StreamReader;
 
 use crate::auth::Scopes;
 use crate::client::{Client, Presence};
-use crate::exchange::{Ask, Payload, Target};
+use crate::exchange::{ApiRequest, Payload, Target};
 use crate::hosts::Endpoint;
 use crate::upload::{Session, Upload};
 use crate::{Error, Result};
@@ -214,7 +214,7 @@ impl Client {
         digest: Digest,
         scopes: Scopes,
     ) -> Result<Presence> {
-        let ask = Ask {
+        let ask = ApiRequest {
             endpoint,
             repository,
             scopes,

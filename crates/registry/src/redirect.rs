@@ -3,7 +3,7 @@
 use reqwest::header::LOCATION;
 use reqwest::{Method, Url};
 
-use crate::answer::Answer;
+use crate::response::Response;
 
 /// As many as Go's client follows, and with it BuildKit.
 const MOST: u32 = 10;
@@ -46,7 +46,7 @@ impl Way {
     /// What is wrong with the redirect, to follow "the registry answered against the protocol".
     pub(crate) fn follow(
         &mut self,
-        answer: &Answer,
+        answer: &Response,
         method: &Method,
     ) -> Result<bool, &'static str> {
         let status = answer.status().as_u16();

@@ -18,12 +18,12 @@ use reqwest::{Body, Method, StatusCode, Url};
 use tokio::io::{AsyncRead, AsyncReadExt as _, Take};
 use tokio_util::io::ReaderStream;
 
-use crate::answer::Answer;
 use crate::auth::Scopes;
 use crate::client::{Client, Counters, Presence};
-use crate::exchange::{Ask, Part, Payload, Target};
+use crate::exchange::{ApiRequest, Part, Payload, Target};
 use crate::hosts::Endpoint;
 use crate::push::BlobSource;
+use crate::response::Response;
 use crate::retry::{Retry, asked_delay, is_passing};
 use crate::{Error, Result};
 
@@ -79,8 +79,8 @@ impl<S: BlobSource> Upload<'_, S> {
         Scopes::push(self.endpoint.path(self.repository))
     }
 
-    fn ask(&self, method: Method, target: Target) -> Ask<'_> {
-        Ask {
+    fn ask(&self, method: Method, target: Target) -> ApiRequest<'_> {
+        ApiRequest {
             endpoint: self.endpoint,
             repository: self.repository,
             scopes: self.scopes(),
@@ -104,7 +104,7 @@ impl<S: BlobSource> Upload<'_, S> {
     }
 
     /// The question that opens an upload.
-    pub(crate) fn opening(&self) -> Ask<'_> {
+    pub(crate) fn opening(&self) -> ApiRequest<'_> {
         self.ask(Method::POST, self.uploads(""))
     }
 
@@ -112,7 +112,7 @@ impl<S: BlobSource> Upload<'_, S> {
     ///
     /// # Errors
     /// If the registry does not.
-    pub(crate) async fn open_by(&self, ask: &Ask<'_>) -> Result<Session> {
+    pub(crate) async fn open_by(&self, ask: &ApiRequest<'_>) -> Result<Session> {
         let answer = self.client.call_well(ask, &Payload::EMPTY).await?;
         let session = self.session(ask, &answer)?;
         answer.drain().await;
@@ -137,10 +137,10 @@ impl<S: BlobSource> Upload<'_, S> {
         Ok(session)
     }
 
-    fn session(&self, ask: &Ask<'_>, answer: &Answer) -> Result<Session> {
+    fn session(&self, ask: &ApiRequest<'_>, answer: &Response) -> Result<Session> {
         let location =
             answer.header(LOCATION).ok_or_else(|| ask.protocol("it has no `Location`"))?;
-        let base = answer.response.url();
+        let base = answer.inner.url();
         let mut url = base.join(location).map_err(|_| ask.protocol("its `Location` is wrong"))?;
         // A registry behind a proxy with TLS may not know that it is.
         if base.scheme() == "https" && url.scheme() == "http" && url.host() == base.host() {
@@ -276,7 +276,12 @@ impl<S: BlobSource> Upload<'_, S> {
         Ok(())
     }
 
-    async fn put(&self, mut ask: Ask<'_>, offset: u64, length: u64) -> Result<Answer, Fault> {
+    async fn put(
+        &self,
+        mut ask: ApiRequest<'_>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Response, Fault> {
         let kind = HeaderValue::from_static("application/octet-stream");
         ask.headers.insert(CONTENT_TYPE, kind);
         let slice = Slice {
@@ -327,7 +332,7 @@ fn lost_bytes(error: &Error) -> bool {
 }
 
 /// How many bytes the registry has: `Range: 0-<last>`. An empty upload has `0-0`, or none.
-fn reached(answer: &Answer) -> Option<u64> {
+fn reached(answer: &Response) -> Option<u64> {
     let range = answer.header(RANGE)?.trim();
     let range = range.strip_prefix("bytes=").unwrap_or(range);
     let last: u64 = range.strip_prefix("0-")?.parse().ok()?;

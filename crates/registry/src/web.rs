@@ -8,9 +8,9 @@ use reqwest::header::{
 };
 use reqwest::{Method, Url};
 
-use crate::answer::Answer;
-use crate::exchange::Send;
+use crate::exchange::BareRequest;
 use crate::redirect::Downgrade;
+use crate::response::Response;
 use crate::{Client, Error, Result, Secret};
 
 /// What is asked of a web server.
@@ -25,8 +25,8 @@ pub struct WebRequest<'a> {
 }
 
 /// A web server's answer; its body is read with [`chunk`](Self::chunk).
-pub struct WebAnswer {
-    answer: Answer,
+pub struct WebResponse {
+    answer: Response,
 }
 
 impl Client {
@@ -35,7 +35,7 @@ impl Client {
     /// # Errors
     /// If the address is none, nobody answers, or redirects do not end. Every status but a
     /// redirect is an answer.
-    pub async fn web(&self, request: &WebRequest<'_>) -> Result<WebAnswer> {
+    pub async fn web(&self, request: &WebRequest<'_>) -> Result<WebResponse> {
         let refused = |reason: &str| Error::Setting {
             setting: "address of a download".into(),
             reason: reason.into(),
@@ -62,7 +62,7 @@ impl Client {
             }
             None => None,
         };
-        let send = Send {
+        let request = BareRequest {
             method: Method::GET,
             url: address.into(),
             headers,
@@ -73,11 +73,11 @@ impl Client {
             downgrade: Downgrade::Allowed,
             what: "a download".into(),
         };
-        self.bare(&send, async |answer| Ok(WebAnswer { answer })).await
+        self.bare(&request, async |answer| Ok(WebResponse { answer })).await
     }
 }
 
-impl WebAnswer {
+impl WebResponse {
     /// The status code.
     pub fn status(&self) -> u16 {
         self.answer.status().as_u16()
@@ -102,12 +102,12 @@ impl WebAnswer {
 
     /// How long the body is, where the server said so.
     pub fn length(&self) -> Option<u64> {
-        self.answer.response.content_length()
+        self.answer.inner.content_length()
     }
 
     /// The address that answered, at the end of all redirects.
     pub fn url(&self) -> &Url {
-        self.answer.response.url()
+        self.answer.inner.url()
     }
 
     /// Whether no redirect led away from the origin that was asked: who asked was told to whoever

@@ -22,7 +22,7 @@ impl RecordId {
 
 /// An output that a record names. Its bytes may be elsewhere.
 #[derive(Clone, Debug)]
-pub struct Found<C> {
+pub struct FoundOutput<C> {
     /// The layers.
     pub chain: C,
     /// When it was made, RFC 3339.
@@ -75,7 +75,7 @@ pub trait Cache: Send + Sync {
     ) -> Vec<RecordId>;
 
     /// The outputs of a record, newest first.
-    fn results(&self, record: RecordId) -> Vec<Found<Self::Chain>>;
+    fn results(&self, record: RecordId) -> Vec<FoundOutput<Self::Chain>>;
 
     /// Digests of the content records by which an input of a record is known.
     fn content_links(&self, record: RecordId, input: usize) -> Vec<Digest>;

@@ -16,7 +16,7 @@ mod keys;
 mod report;
 mod solver;
 
-pub use cache::{Cache, Found, Link, NewRecord, RecordId};
+pub use cache::{Cache, FoundOutput, Link, NewRecord, RecordId};
 pub use executor::{Blame, Executor, Fetch};
 pub use facts::{InputFacts, Solved, StepFacts};
 pub use keys::{

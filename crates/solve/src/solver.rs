@@ -29,7 +29,7 @@ use oci::Digest;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::report::Running;
-use crate::{Cache, Executor, Found, Solved, StepFacts, Tasks, step_key};
+use crate::{Cache, Executor, FoundOutput, Solved, StepFacts, Tasks, step_key};
 
 use cells::Cells;
 use lookup::Known;
@@ -292,12 +292,12 @@ where
         &self,
         id: StepId,
         known: &'k Known<E::Chain>,
-    ) -> Option<(usize, &'k Found<E::Chain>)> {
+    ) -> Option<(usize, &'k FoundOutput<E::Chain>)> {
         if self.graph.step(id).ignore_cache {
             return None;
         }
         let given_up = self.cells(id).given_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_useless = |found: &Found<E::Chain>| {
+        let is_useless = |found: &FoundOutput<E::Chain>| {
             !self.losses.is_empty()
                 && matches!(
                     self.losses.review(&self.executor.layers(&found.chain)),

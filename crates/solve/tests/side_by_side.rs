@@ -8,7 +8,7 @@ use graph::{
     MountKind, Node, Operation, RunOp, Step, StepId,
 };
 use oci::{Digest, Platform};
-use solve::{Blame, Cache, Executor, Fetch, Found, NewRecord, RecordId, Solver, Tasks};
+use solve::{Blame, Cache, Executor, Fetch, FoundOutput, NewRecord, RecordId, Solver, Tasks};
 use tokio::sync::Barrier;
 
 /// Knows nothing and keeps nothing.
@@ -25,7 +25,7 @@ impl Cache for NoCache {
         Vec::new()
     }
 
-    fn results(&self, _: RecordId) -> Vec<Found<()>> {
+    fn results(&self, _: RecordId) -> Vec<FoundOutput<()>> {
         Vec::new()
     }
 

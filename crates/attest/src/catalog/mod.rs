@@ -12,7 +12,7 @@ mod sqlite;
 
 use std::collections::BTreeSet;
 
-use crate::{File, Files, Found, Package};
+use crate::{File, Files, Package, ScanResult};
 
 /// The largest text that is read whole. Debian's status file of a full desktop has 5 MiB.
 const TEXT_LIMIT: u64 = 64 << 20;
@@ -47,7 +47,7 @@ impl System {
 }
 
 /// Looks for packages in the files of an image.
-pub fn scan(files: &dyn Files) -> Found {
+pub fn scan(files: &dyn Files) -> ScanResult {
     let listed = files.list();
     let mut scan = Scan { files, packages: BTreeSet::new(), notes: Vec::new() };
     let system = scan.system(&listed);
@@ -60,7 +60,7 @@ pub fn scan(files: &dyn Files) -> Found {
         scan.look_at(file, &system);
     }
     let Scan { packages, notes, .. } = scan;
-    Found { packages: packages.into_iter().collect(), notes, system: system.distro() }
+    ScanResult { packages: packages.into_iter().collect(), notes, system: system.distro() }
 }
 
 struct Scan<'a> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use oci::Digest;
-use solve::Found;
+use solve::FoundOutput;
 use store::{Chain, Layer};
 
 use super::config::{CacheConfig, DIGITS, RecordEntry};
@@ -251,11 +251,11 @@ impl RecordSet {
         self.children.get(&(parent, digest, input, selector)).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn results(&self, record: usize) -> Vec<Found<Chain>> {
+    pub(crate) fn results(&self, record: usize) -> Vec<FoundOutput<Chain>> {
         let results = self.records.get(record).map_or(&[][..], |record| &record.results);
         results
             .iter()
-            .map(|(chain, created)| Found {
+            .map(|(chain, created)| FoundOutput {
                 chain: chain.clone(),
                 created: created.clone(),
                 source: self.name.clone(),

@@ -42,8 +42,8 @@ fn link(number: i64, selector: Option<&str>) -> Link {
     Link::Record { record, selector: selector.map(digest) }
 }
 
-fn diff_ids(found: &[Found<Chain>]) -> Vec<Vec<Digest>> {
-    let layers = |found: &Found<Chain>| found.chain.layers();
+fn diff_ids(found: &[FoundOutput<Chain>]) -> Vec<Vec<Digest>> {
+    let layers = |found: &FoundOutput<Chain>| found.chain.layers();
     found.iter().map(|found| layers(found).iter().map(|layer| layer.diff_id).collect()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! COPY and ADD.
 
 use crate::error::Error;
-use crate::flags::{Flags, Kind};
+use crate::flags::{FlagKind, Flags};
 use crate::heredoc;
 use crate::instruction::CopyInstruction;
 use crate::lexer::Statement;
@@ -12,13 +12,13 @@ pub(crate) fn add(statement: &Statement) -> Result<CopyInstruction, Error> {
         statement,
         "ADD",
         &[
-            ("chown", Kind::Text),
-            ("chmod", Kind::Text),
-            ("link", Kind::Bool),
-            ("keep-git-dir", Kind::Bool),
-            ("checksum", Kind::Text),
-            ("unpack", Kind::Bool),
-            ("exclude", Kind::List),
+            ("chown", FlagKind::Text),
+            ("chmod", FlagKind::Text),
+            ("link", FlagKind::Bool),
+            ("keep-git-dir", FlagKind::Bool),
+            ("checksum", FlagKind::Text),
+            ("unpack", FlagKind::Bool),
+            ("exclude", FlagKind::List),
         ],
     )?;
     Ok(CopyInstruction {
@@ -34,12 +34,12 @@ pub(crate) fn copy(statement: &Statement) -> Result<CopyInstruction, Error> {
         statement,
         "COPY",
         &[
-            ("chown", Kind::Text),
-            ("from", Kind::Text),
-            ("chmod", Kind::Text),
-            ("link", Kind::Bool),
-            ("exclude", Kind::List),
-            ("parents", Kind::Bool),
+            ("chown", FlagKind::Text),
+            ("from", FlagKind::Text),
+            ("chmod", FlagKind::Text),
+            ("link", FlagKind::Bool),
+            ("exclude", FlagKind::List),
+            ("parents", FlagKind::Bool),
         ],
     )?;
     Ok(CopyInstruction {
@@ -53,7 +53,7 @@ pub(crate) fn copy(statement: &Statement) -> Result<CopyInstruction, Error> {
 fn parts(
     statement: &Statement,
     keyword: &str,
-    known: &[(&'static str, Kind)],
+    known: &[(&'static str, FlagKind)],
 ) -> Result<(CopyInstruction, Flags), Error> {
     let mut words = match words::json_array(&statement.rest)? {
         Some(words) => words,

@@ -1,7 +1,7 @@
 //! FROM.
 
 use crate::error::Error;
-use crate::flags::{Flags, Kind};
+use crate::flags::{FlagKind, Flags};
 use crate::go;
 use crate::instruction::FromInstruction;
 use crate::lexer::Statement;
@@ -18,7 +18,7 @@ pub(crate) fn from(statement: &Statement) -> Result<FromInstruction, Error> {
                 .hint("write FROM IMAGE or FROM IMAGE AS NAME"));
         }
     };
-    let flags = Flags::parse(&statement.flags, &[("platform", Kind::Text)])?;
+    let flags = Flags::parse(&statement.flags, &[("platform", FlagKind::Text)])?;
     let platform = flags.optional("platform").filter(|text| !text.is_empty());
     Ok(FromInstruction { base: base.clone(), name, platform })
 }

@@ -3,17 +3,17 @@
 use oci::Healthcheck;
 
 use crate::error::Error;
-use crate::flags::{Flags, Kind};
+use crate::flags::{FlagKind, Flags};
 use crate::go;
 use crate::instructions::command;
 use crate::lexer::Statement;
 
-const FLAGS: [(&str, Kind); 5] = [
-    ("interval", Kind::Text),
-    ("timeout", Kind::Text),
-    ("start-period", Kind::Text),
-    ("start-interval", Kind::Text),
-    ("retries", Kind::Text),
+const FLAGS: [(&str, FlagKind); 5] = [
+    ("interval", FlagKind::Text),
+    ("timeout", FlagKind::Text),
+    ("start-period", FlagKind::Text),
+    ("start-interval", FlagKind::Text),
+    ("retries", FlagKind::Text),
 ];
 
 const FORM: &str = "write HEALTHCHECK CMD COMMAND or HEALTHCHECK NONE";

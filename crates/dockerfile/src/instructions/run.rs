@@ -3,14 +3,14 @@
 use graph::{Network, Security};
 
 use crate::error::Error;
-use crate::flags::{Flags, Kind};
+use crate::flags::{FlagKind, Flags};
 use crate::go;
 use crate::instruction::RunInstruction;
 use crate::instructions::{command, mount};
 use crate::lexer::Statement;
 
-const FLAGS: [(&str, Kind); 3] =
-    [("mount", Kind::List), ("network", Kind::Text), ("security", Kind::Text)];
+const FLAGS: [(&str, FlagKind); 3] =
+    [("mount", FlagKind::List), ("network", FlagKind::Text), ("security", FlagKind::Text)];
 
 const DEVICES: &str = "devices are of BuildKit's labs syntax, and steps get none: \
      do what needs one outside of the build";

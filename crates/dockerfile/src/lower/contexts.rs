@@ -8,12 +8,12 @@ use graph::{
 };
 use oci::{ImageConfig, Platform, Reference, shown_text};
 
-use super::{Asked, Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, config};
+use super::{Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, StepRequest, config};
 use crate::error::Error;
 use crate::path;
 
 /// A context as a base: its step, and its config where it is an image.
-struct Loaded {
+struct LoadedContext {
     output: Option<StepId>,
     config: Option<ImageConfig>,
     local: Option<String>,
@@ -108,9 +108,9 @@ impl<'a> Lowerer<'a> {
         name: &str,
         context: &Context,
         platform: &Platform,
-    ) -> Result<Option<Loaded>, Error> {
+    ) -> Result<Option<LoadedContext>, Error> {
         let lines = self.states[stage].lines;
-        let source = |output| Loaded { output, config: None, local: None };
+        let source = |output| LoadedContext { output, config: None, local: None };
         Ok(Some(match context {
             Context::Image(reference) | Context::OciLayout(reference) => {
                 let found = self.image(stage, reference.clone(), platform, Some(name));
@@ -123,12 +123,12 @@ impl<'a> Lowerer<'a> {
                 };
                 let layers = !image.config.rootfs.diff_ids.is_empty();
                 let output = layers.then(|| self.share_image(image.source, text, lines));
-                Loaded { output, config: Some(image.config), local: None }
+                LoadedContext { output, config: Some(image.config), local: None }
             }
             Context::Local { name: lent, excludes } => {
                 let text = format!("[context {name}] load from client");
                 let step = self.local(lent, excludes.clone(), text);
-                Loaded { output: Some(step), config: None, local: Some(lent.clone()) }
+                LoadedContext { output: Some(step), config: None, local: Some(lent.clone()) }
             }
             other => source(self.remote(other, &format!("[context {name}] "), lines)),
         }))
@@ -167,7 +167,7 @@ impl<'a> Lowerer<'a> {
         }
         let source = LocalSource { name: lent.into(), excludes, follow_paths: Vec::new() };
         let platform = self.request.platform.clone();
-        let asked = Asked::by_itself(platform, name);
+        let asked = StepRequest::by_itself(platform, name);
         let step = self.add(Operation::Local(source), Vec::new(), asked);
         self.locals.insert(lent.into(), step);
         self.local_paths.entry(lent.into()).or_default();
@@ -184,7 +184,7 @@ impl<'a> Lowerer<'a> {
         let platform = self.request.platform.clone();
         let mut last = None;
         for (operation, name) in remote_operations(context, prefix) {
-            let asked = Asked { lines, ..Asked::by_itself(platform.clone(), name) };
+            let asked = StepRequest { lines, ..StepRequest::by_itself(platform.clone(), name) };
             last = Some(self.share_on(operation, last.into_iter().collect(), asked));
         }
         last

@@ -9,7 +9,7 @@ use oci::{Digest, Platform};
 use super::files::{FilesBuilder, chmod, owner};
 use super::names::instruction_text;
 use super::stages::Command;
-use super::{Asked, Lowerer, git};
+use super::{Lowerer, StepRequest, git};
 use crate::error::Error;
 use crate::expand::Lex;
 use crate::instruction::CopyInstruction;
@@ -85,7 +85,7 @@ impl Lowerer<'_> {
         }
 
         let (operation, inputs) = files.finish();
-        let asked = Asked {
+        let asked = StepRequest {
             platform: platform.clone(),
             name: name.clone(),
             lines: Some(command.instruction.lines),
@@ -99,7 +99,7 @@ impl Lowerer<'_> {
                 state.steps_named = state.steps_named.saturating_sub(1);
                 let shown = format!("LINK {shown}");
                 let name = self.step_name(stage, &shown, command.onbuild);
-                let asked = Asked { name, ..asked };
+                let asked = StepRequest { name, ..asked };
                 let merged = self.add(Operation::Merge, vec![below, copied], asked);
                 self.graph.step_mut(merged).shown_as = Some(copied);
                 merged
@@ -228,14 +228,17 @@ impl Lowerer<'_> {
         };
         let actions = vec![Action { base: Node::Scratch, kind }];
         let name = "[internal] preparing inline document";
-        self.share(Operation::Files(FilesOp { actions }), Asked::by_itself(platform.clone(), name))
+        self.share(
+            Operation::Files(FilesOp { actions }),
+            StepRequest::by_itself(platform.clone(), name),
+        )
     }
 }
 
 impl Common<'_> {
-    fn asked(&self) -> Asked {
-        let asked = Asked::by_itself(self.platform.clone(), self.name);
-        Asked { lines: Some(self.lines), ..asked }
+    fn asked(&self) -> StepRequest {
+        let asked = StepRequest::by_itself(self.platform.clone(), self.name);
+        StepRequest { lines: Some(self.lines), ..asked }
     }
 
     /// A copy of something that was made for it.

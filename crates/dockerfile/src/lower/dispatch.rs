@@ -7,7 +7,7 @@ use super::args::NO_ENV;
 use super::files::owner;
 use super::names::instruction_text;
 use super::stages::Command;
-use super::{Asked, DEFAULT_PATH, Lowerer, config};
+use super::{DEFAULT_PATH, Lowerer, StepRequest, config};
 use crate::error::Error;
 use crate::expand::Lex;
 use crate::instruction::InstructionKind;
@@ -145,7 +145,7 @@ impl Lowerer<'_> {
         // As in BuildKit, `--no-cache` does not reach this step.
         let operation = Operation::Files(FilesOp { actions: vec![Action { base, kind }] });
         let lines = Some(command.instruction.lines);
-        let asked = Asked { platform, name, lines, ignore_cache: false };
+        let asked = StepRequest { platform, name, lines, ignore_cache: false };
         let step = self.add(operation, inputs, asked);
         self.states[stage].output = Some(step);
         self.record(stage, text, Some(step));

@@ -30,8 +30,8 @@ use stages::State;
 
 pub use git::GitAddress;
 pub use request::{
-    AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, Lowered, Lowering, NoCache,
-    Request, ResolvedImage, SecretUse, StageSummary,
+    AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, LowerRequest, Lowered,
+    Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
 };
 
 /// Search path where an image has none.
@@ -50,7 +50,7 @@ impl Dockerfile {
     /// # Errors
     /// If the Dockerfile asks for something that is not there, is not granted, or is wrong once
     /// variables are resolved; or if an image could not be looked up.
-    pub fn lower(&self, request: &Request, images: &Images) -> Result<Lowering, Error> {
+    pub fn lower(&self, request: &LowerRequest, images: &Images) -> Result<Lowering, Error> {
         let mut lowerer = Lowerer::new(self, request, images, false);
         match lowerer.run().map_err(|error| error.located(&self.source))? {
             Progress::Needs(needs) => Ok(Lowering::Needs(needs)),
@@ -60,7 +60,7 @@ impl Dockerfile {
 
     /// Looks for broken rules, in all stages where the request names no target. Images are asked
     /// for as by [`Dockerfile::lower`].
-    pub fn check(&self, request: &Request, images: &Images) -> Checking {
+    pub fn check(&self, request: &LowerRequest, images: &Images) -> Checking {
         let all = request.target.as_deref().unwrap_or_default().is_empty();
         let mut lowerer = Lowerer::new(self, request, images, all);
         let error = match lowerer.run() {
@@ -75,7 +75,7 @@ impl Dockerfile {
     ///
     /// # Errors
     /// As for [`Dockerfile::lower`].
-    pub fn outline(&self, request: &Request, images: &Images) -> Result<Outlining, Error> {
+    pub fn outline(&self, request: &LowerRequest, images: &Images) -> Result<Outlining, Error> {
         let mut lowerer = Lowerer::new(self, request, images, false);
         match lowerer.run().map_err(|error| error.located(&self.source))? {
             Progress::Needs(needs) => Ok(Outlining::Needs(needs)),
@@ -94,7 +94,7 @@ enum Progress {
 /// One lowering while it goes on.
 struct Lowerer<'a> {
     file: &'a Dockerfile,
-    request: &'a Request,
+    request: &'a LowerRequest,
     images: &'a Images,
     /// Whether stages count that the target does not need.
     all_stages: bool,
@@ -123,14 +123,14 @@ struct Lowerer<'a> {
 
 /// What a step is for.
 #[derive(Clone)]
-struct Asked {
+struct StepRequest {
     platform: Platform,
     name: String,
     lines: Option<LineRange>,
     ignore_cache: bool,
 }
 
-impl Asked {
+impl StepRequest {
     /// By no line and with the cache.
     fn by_itself(platform: Platform, name: impl Into<String>) -> Self {
         Self { platform, name: name.into(), lines: None, ignore_cache: false }
@@ -140,7 +140,7 @@ impl Asked {
 impl<'a> Lowerer<'a> {
     fn new(
         file: &'a Dockerfile,
-        request: &'a Request,
+        request: &'a LowerRequest,
         images: &'a Images,
         all_stages: bool,
     ) -> Self {
@@ -220,11 +220,16 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Adds a step that is the same wherever its operation is asked for.
-    fn share(&mut self, operation: Operation, asked: Asked) -> StepId {
+    fn share(&mut self, operation: Operation, asked: StepRequest) -> StepId {
         self.share_on(operation, Vec::new(), asked)
     }
 
-    fn share_on(&mut self, operation: Operation, inputs: Vec<StepId>, asked: Asked) -> StepId {
+    fn share_on(
+        &mut self,
+        operation: Operation,
+        inputs: Vec<StepId>,
+        asked: StepRequest,
+    ) -> StepId {
         let is_same = |(known, step): &&(Operation, StepId)| {
             *known == operation && self.graph.step(*step).inputs == inputs
         };
@@ -242,11 +247,12 @@ impl<'a> Lowerer<'a> {
         name: String,
         lines: Option<LineRange>,
     ) -> StepId {
-        let asked = Asked { platform: source.platform.clone(), name, lines, ignore_cache: false };
+        let asked =
+            StepRequest { platform: source.platform.clone(), name, lines, ignore_cache: false };
         self.share(Operation::Image(source), asked)
     }
 
-    fn add(&mut self, operation: Operation, inputs: Vec<StepId>, asked: Asked) -> StepId {
+    fn add(&mut self, operation: Operation, inputs: Vec<StepId>, asked: StepRequest) -> StepId {
         self.graph.add(Step {
             operation,
             inputs,

@@ -6,7 +6,7 @@ use graph::{
 };
 
 use super::stages::Command;
-use super::{AgentUse, Asked, Lowerer, SecretUse};
+use super::{AgentUse, Lowerer, SecretUse, StepRequest};
 use crate::error::Error;
 use crate::instruction::RunInstruction;
 use crate::instructions::mount::{self, MountOptions, Type};
@@ -197,7 +197,7 @@ impl Lowerer<'_> {
         let base = if below.is_some() { Node::Input(0) } else { Node::Scratch };
         let operation = Operation::Files(FilesOp { actions: vec![Action { base, kind }] });
         let name = "[internal] setting cache mount permissions";
-        let asked = Asked::by_itself(self.platform_of(stage), name);
+        let asked = StepRequest::by_itself(self.platform_of(stage), name);
         match below {
             None => self.share(operation, asked),
             Some(below) => self.add(operation, vec![below], asked),

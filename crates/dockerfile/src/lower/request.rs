@@ -9,7 +9,7 @@ use crate::check::Finding;
 
 /// What a build is asked, as far as the graph depends on it.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct LowerRequest {
     /// The stage that is built; the last one where none is named.
     pub target: Option<String>,
     /// Build arguments; the last one of a name counts.
@@ -52,7 +52,7 @@ pub struct Request {
     pub allow_security_insecure: bool,
 }
 
-impl Request {
+impl LowerRequest {
     /// A request for `platform`, built on the same, with nothing else asked.
     pub fn new(platform: Platform) -> Self {
         Self {
@@ -93,7 +93,7 @@ pub enum Context {
     Local {
         /// The name under which the caller lends it.
         name: String,
-        /// Patterns of its own `.dockerignore`; for the main context, `Request::excludes` too.
+        /// Patterns of its own `.dockerignore`; for the main context, `LowerRequest::excludes` too.
         excludes: Vec<String>,
     },
     /// A repository.

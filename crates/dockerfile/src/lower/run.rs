@@ -7,7 +7,7 @@ use super::config::with_shell;
 use super::mounts::Mounts;
 use super::names::{heredoc_summary, instruction_text};
 use super::stages::{Command, display_lex};
-use super::{Asked, Lowerer};
+use super::{Lowerer, StepRequest};
 use crate::error::Error;
 use crate::expand::{Env, Variables};
 use crate::heredoc;
@@ -81,7 +81,7 @@ impl Lowerer<'_> {
             mounts,
             proxy: self.proxy(),
         };
-        let asked = Asked {
+        let asked = StepRequest {
             platform,
             name,
             lines: Some(command.instruction.lines),

@@ -8,17 +8,17 @@ use store::Time;
 use store::tree::{ContentId, Node, NodeKind, RootHeader, Tree, Xattrs, join, split_last};
 
 use super::mode::Symbolic;
-use super::world::{Ids, World};
-use super::{FilesError, Stage, display, owner, unpack};
+use super::mutable_tree::{Ids, MutableTree};
+use super::{ActionScope, FilesError, display, owner, unpack};
 
 /// Runs a copy.
-pub(super) fn copy(stage: &mut Stage<'_>, action: &CopyAction) -> Result<(), FilesError> {
-    let owner = owner::resolve(stage, action.owner.as_ref())?;
-    let source = stage.tree(action.from)?;
+pub(super) fn copy(scope: &mut ActionScope<'_>, action: &CopyAction) -> Result<(), FilesError> {
+    let owner = owner::resolve(scope, action.owner.as_ref())?;
+    let source = scope.tree(action.from)?;
     let destination = clean_with_end(&action.destination);
     if !action.create_destination {
-        let path = stage.world.tree.resolve(destination.as_bytes(), true)?;
-        if stage.world.lstat(split_last(&path).0)?.is_none() {
+        let path = scope.rootfs.tree.resolve(destination.as_bytes(), true)?;
+        if scope.rootfs.lstat(split_last(&path).0)?.is_none() {
             return Err(FilesError::NotFound(action.destination.clone()));
         }
     }
@@ -32,10 +32,10 @@ pub(super) fn copy(stage: &mut Stage<'_>, action: &CopyAction) -> Result<(), Fil
         return Err(FilesError::NotFound(action.source.clone()));
     }
     for path in paths {
-        if action.unpack && unpack::unpack(stage, &source, &path, &destination, owner)? {
+        if action.unpack && unpack::unpack(scope, &source, &path, &destination, owner)? {
             continue;
         }
-        copy_one(&mut stage.world, &source, &path, &destination, (action, owner))?;
+        copy_one(&mut scope.rootfs, &source, &path, &destination, (action, owner))?;
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ fn find_matches(glob: &Glob, node: &Node, path: &mut Vec<u8>, found: &mut dyn Fn
 }
 
 fn copy_one(
-    world: &mut World,
+    rootfs: &mut MutableTree,
     source: &Tree,
     path: &[u8],
     destination: &str,
@@ -109,13 +109,13 @@ fn copy_one(
     // `/a/b` needs `/a`, `/a/b/` and `/a/b/.` need `/a/b`.
     let (above, last) = destination.rsplit_once('/').unwrap_or(("", destination));
     let needed = if last.is_empty() || last == "." { destination } else { above };
-    let needed = world.tree.resolve(needed.as_bytes(), true)?;
-    world.make_directories(&needed, parent_mode, owner, None)?;
+    let needed = rootfs.tree.resolve(needed.as_bytes(), true)?;
+    rootfs.make_directories(&needed, parent_mode, owner, None)?;
 
-    let mut target = world.tree.resolve(destination.as_bytes(), true)?;
+    let mut target = rootfs.tree.resolve(destination.as_bytes(), true)?;
     let followed = source.resolve(path, action.follow_symlinks)?;
     let node = source.get(&followed).ok_or_else(|| FilesError::NotFound(display(&followed)))?;
-    let existing = world.lstat(&target)?.map(Node::is_directory);
+    let existing = rootfs.lstat(&target)?.map(Node::is_directory);
     let whole_directory = node.is_directory() && !action.copy_dir_contents && existing.is_some();
     let into_directory = !node.is_directory() && existing == Some(true);
     if whole_directory || into_directory {
@@ -127,18 +127,18 @@ fn copy_one(
     } else {
         split_last(&target).0.to_vec()
     };
-    world.make_directories(&needed, parent_mode, owner, None)?;
+    rootfs.make_directories(&needed, parent_mode, owner, None)?;
 
     let matcher = |patterns: &[String]| {
         (!patterns.is_empty()).then(|| PatternMatcher::new(patterns)).transpose()
     };
-    let now = world.now;
+    let now = rootfs.now;
     let root_known =
         source.root_header() == RootHeader::Own && source.root().mtime != Time::default();
     let mut copier = Copier {
         root_time: (!root_known).then_some(now),
         root: source.root(),
-        world,
+        rootfs,
         owner,
         mode,
         symbolic,
@@ -148,12 +148,12 @@ fn copy_one(
         parents: Vec::new(),
         groups: HashMap::new(),
     };
-    let top = Place { components: Vec::new(), target, overwrite: false };
+    let top = CopyPaths { components: Vec::new(), target, overwrite: false };
     copier.copy(node, top, &MatchInfo::default(), &MatchInfo::default())
 }
 
 struct Copier<'a> {
-    world: &'a mut World,
+    rootfs: &'a mut MutableTree,
     root: &'a Node,
     /// The time of the source's root where it is not known: BuildKit sees a folder that it just
     /// made.
@@ -179,7 +179,7 @@ struct Parent<'a> {
 
 /// From where, relative to what is copied as a whole, to where; and whether the header of a
 /// directory that is there is replaced.
-struct Place {
+struct CopyPaths {
     components: Vec<u8>,
     target: Vec<u8>,
     overwrite: bool,
@@ -189,51 +189,51 @@ impl<'a> Copier<'a> {
     fn copy(
         &mut self,
         node: &'a Node,
-        place: Place,
+        paths: CopyPaths,
         include: &MatchInfo,
         exclude: &MatchInfo,
     ) -> Result<(), FilesError> {
         let mut included = true;
         let mut excluded = false;
         let mut below = (MatchInfo::default(), MatchInfo::default());
-        if !place.components.is_empty() {
+        if !paths.components.is_empty() {
             if let Some(matcher) = &self.include {
                 (included, below.0) =
-                    matcher.matches_using_parent_results(&place.components, include);
+                    matcher.matches_using_parent_results(&paths.components, include);
             }
             if let Some(matcher) = &self.exclude {
                 (excluded, below.1) =
-                    matcher.matches_using_parent_results(&place.components, exclude);
+                    matcher.matches_using_parent_results(&paths.components, exclude);
             }
             included &= !excluded;
         }
-        let target = &place.target;
+        let target = &paths.target;
         let takes_back = self.exclude.as_ref().is_some_and(PatternMatcher::has_exclusions);
         if !included && (!node.is_directory() || self.include.is_none() && !takes_back) {
             return Ok(());
         }
-        let existing = self.world.lstat(target)?.map(Node::is_directory);
+        let existing = self.rootfs.lstat(target)?.map(Node::is_directory);
         if included {
             let merged = node.is_directory() && existing == Some(true);
             if self.replace_existing && existing.is_some() && !merged {
-                self.world.remove(target);
+                self.rootfs.remove(target);
             }
-            self.make_parents(place.overwrite)?;
+            self.make_parents(paths.overwrite)?;
         }
         if node.is_directory() {
             let enter = !excluded || takes_back;
-            let created = self.directory(node, &place, included, enter.then_some(&below))?;
-            if if place.overwrite { included } else { created } {
+            let created = self.directory(node, &paths, included, enter.then_some(&below))?;
+            if if paths.overwrite { included } else { created } {
                 self.set_header(node, target);
-            } else if !place.overwrite && existing.is_some() {
+            } else if !paths.overwrite && existing.is_some() {
                 let time = self.time(node);
-                if let Some(target) = self.world.tree.get_mut(target) {
+                if let Some(target) = self.rootfs.tree.get_mut(target) {
                     target.mtime = time;
                 }
             }
             return Ok(());
         }
-        match self.world.lstat(target)? {
+        match self.rootfs.lstat(target)? {
             Some(node) if node.is_directory() => {
                 return Err(FilesError::FileOverDirectory(display(target)));
             }
@@ -242,7 +242,7 @@ impl<'a> Copier<'a> {
         let mut copy = node.clone();
         self.change_header(&mut copy);
         self.link(&mut copy, target);
-        self.world.put(target, copy)
+        self.rootfs.put(target, copy)
     }
 
     /// Copies a directory; `below` are the results of the filters for it, `None` if nothing in
@@ -250,20 +250,20 @@ impl<'a> Copier<'a> {
     fn directory(
         &mut self,
         node: &'a Node,
-        place: &Place,
+        paths: &CopyPaths,
         included: bool,
         below: Option<&(MatchInfo, MatchInfo)>,
     ) -> Result<bool, FilesError> {
-        let created = included && self.make_directory(node, &place.target, place.overwrite)?;
+        let created = included && self.make_directory(node, &paths.target, paths.overwrite)?;
         let Some((include, exclude)) = below else { return Ok(false) };
-        self.parents.push(Parent { source: node, target: place.target.clone(), copied: included });
+        self.parents.push(Parent { source: node, target: paths.target.clone(), copied: included });
         for (name, child) in node.as_directory().map(|here| here.children()).unwrap_or_default() {
-            let place = Place {
-                components: join(&place.components, name),
-                target: join(&place.target, name),
+            let paths = CopyPaths {
+                components: join(&paths.components, name),
+                target: join(&paths.target, name),
                 overwrite: true,
             };
-            self.copy(child, place, include, exclude)?;
+            self.copy(child, paths, include, exclude)?;
         }
         self.parents.pop();
         Ok(created)
@@ -276,9 +276,9 @@ impl<'a> Copier<'a> {
         target: &[u8],
         overwrite: bool,
     ) -> Result<bool, FilesError> {
-        match self.world.lstat(target)? {
+        match self.rootfs.lstat(target)? {
             None => {
-                self.world.make_directory(target, source.mode, None, None)?;
+                self.rootfs.make_directory(target, source.mode, None, None)?;
                 return Ok(true);
             }
             Some(node) if !node.is_directory() => {
@@ -286,7 +286,7 @@ impl<'a> Copier<'a> {
             }
             Some(_) => {}
         }
-        if overwrite && let Some(existing) = self.world.tree.get_mut(target) {
+        if overwrite && let Some(existing) = self.rootfs.tree.get_mut(target) {
             existing.mode = source.mode;
         }
         Ok(false)
@@ -321,7 +321,7 @@ impl<'a> Copier<'a> {
             header.mode = symbolic.apply(header.mode, true);
         }
         self.change_header_but_symbolic(&mut header);
-        if let Some(target) = self.world.tree.get_mut(target) {
+        if let Some(target) = self.rootfs.tree.get_mut(target) {
             target.mode = header.mode;
             (target.uid, target.gid) = (header.uid, header.gid);
             target.mtime = header.mtime;
@@ -362,21 +362,21 @@ impl<'a> Copier<'a> {
         let group = match self.groups.get(&content.id()) {
             Some((group, first)) => {
                 if let Some(NodeKind::File { linked, .. }) =
-                    self.world.tree.get_mut(first).map(|node| &mut node.kind)
+                    self.rootfs.tree.get_mut(first).map(|node| &mut node.kind)
                 {
                     *linked = true;
                 }
-                self.world.links.insert(first.clone(), *group);
+                self.rootfs.links.insert(first.clone(), *group);
                 *linked = true;
                 *group
             }
             None => {
-                let group = self.world.new_group();
+                let group = self.rootfs.new_group();
                 self.groups.insert(content.id(), (group, target.to_vec()));
                 return;
             }
         };
-        self.world.links.insert(target.to_vec(), group);
+        self.rootfs.links.insert(target.to_vec(), group);
     }
 
     fn time(&self, source: &Node) -> Time {

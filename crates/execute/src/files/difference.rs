@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use store::tree::{Content, Directory, Node, NodeKind, Tree, join};
 use store::{Entry, EntryKind, Time};
 
-use super::world::World;
+use super::mutable_tree::MutableTree;
 
 /// An entry of the new layer.
-pub(super) enum Change<'a> {
+pub(super) enum TreeChange<'a> {
     /// Something is there; as another name of the path `link`, if there is one.
     Node { path: Vec<u8>, node: &'a Node, link: Option<Vec<u8>> },
     /// Something is gone.
     Whiteout { path: Vec<u8> },
 }
 
-impl<'a> Change<'a> {
+impl<'a> TreeChange<'a> {
     pub(super) fn node(&self) -> Option<&'a Node> {
         match self {
             Self::Node { node, link: None, .. } => Some(node),
@@ -50,29 +50,29 @@ impl<'a> Change<'a> {
 /// Says whether two files of one size have the same bytes.
 pub(super) type SameBytes<'a> = dyn FnMut(u64, &Content, &Content) -> bool + 'a;
 
-/// The changes from a base to a world, in a layer's order: each with the directories above it,
+/// The changes from a base to a rootfs, in a layer's order: each with the directories above it,
 /// as a copy on write would have them. The root is in no layer.
 ///
 /// A file that only its bytes can tell from the one below is asked about.
 pub(super) fn difference<'a>(
     base: Option<&Tree>,
-    world: &'a World,
+    rootfs: &'a MutableTree,
     same_bytes: &mut SameBytes<'_>,
-) -> Vec<Change<'a>> {
+) -> Vec<TreeChange<'a>> {
     let mut difference =
-        Difference { world, same_bytes, changes: Vec::new(), first_names: HashMap::new() };
+        Difference { rootfs, same_bytes, changes: Vec::new(), first_names: HashMap::new() };
     let nothing = Directory::default();
     let old = base.and_then(|base| base.root().as_directory()).unwrap_or(&nothing);
-    if let Some(new) = world.tree.root().as_directory() {
+    if let Some(new) = rootfs.tree.root().as_directory() {
         difference.directory(&mut Vec::new(), old, new);
     }
     difference.changes
 }
 
 struct Difference<'a, 'b> {
-    world: &'a World,
+    rootfs: &'a MutableTree,
     same_bytes: &'b mut SameBytes<'b>,
-    changes: Vec<Change<'a>>,
+    changes: Vec<TreeChange<'a>>,
     /// The first written name of each new file that has several.
     first_names: HashMap<usize, Vec<u8>>,
 }
@@ -82,7 +82,7 @@ impl<'a> Difference<'a, '_> {
         let mut gone = old.children().iter().map(|(name, _)| name).peekable();
         for (name, node) in new.children() {
             while let Some(name) = gone.next_if(|gone| *gone < name) {
-                self.changes.push(Change::Whiteout { path: join(path, name) });
+                self.changes.push(TreeChange::Whiteout { path: join(path, name) });
             }
             gone.next_if(|gone| *gone == name);
             let length = path.len();
@@ -93,7 +93,7 @@ impl<'a> Difference<'a, '_> {
             self.node(path, old.get(name), node);
             path.truncate(length);
         }
-        self.changes.extend(gone.map(|name| Change::Whiteout { path: join(path, name) }));
+        self.changes.extend(gone.map(|name| TreeChange::Whiteout { path: join(path, name) }));
     }
 
     fn node(&mut self, path: &mut Vec<u8>, old: Option<&Node>, new: &'a Node) {
@@ -105,7 +105,7 @@ impl<'a> Difference<'a, '_> {
                 return;
             }
             let place = self.changes.len();
-            self.changes.push(Change::Node { path: path.clone(), node: new, link: None });
+            self.changes.push(TreeChange::Node { path: path.clone(), node: new, link: None });
             self.directory(path, below.unwrap_or(&nothing), directory);
             if same && below.is_some() && self.changes.len() == place + 1 {
                 self.changes.pop();
@@ -116,7 +116,7 @@ impl<'a> Difference<'a, '_> {
             return;
         }
         let link = self.link(path, new);
-        self.changes.push(Change::Node { path: path.clone(), node: new, link });
+        self.changes.push(TreeChange::Node { path: path.clone(), node: new, link });
     }
 
     fn same_content(&mut self, old: &Node, new: &Node) -> bool {
@@ -147,7 +147,7 @@ impl<'a> Difference<'a, '_> {
     /// The first name of the file, if another one was written.
     fn link(&mut self, path: &[u8], node: &Node) -> Option<Vec<u8>> {
         let NodeKind::File { linked: true, .. } = node.kind else { return None };
-        let group = *self.world.links.get(path)?;
+        let group = *self.rootfs.links.get(path)?;
         match self.first_names.get(&group) {
             Some(first) => Some(first.clone()),
             None => {

@@ -1,16 +1,16 @@
 //! COPY, ADD, WORKDIR and inline files, without a disk: trees of headers in, a layer out.
 //!
 //! The actions are played on a copy of the base's tree as BuildKit plays them on a mounted one,
-//! times of directories included (`World`). Then the difference between the two trees is
+//! times of directories included (`MutableTree`). Then the difference between the two trees is
 //! written as a layer, straight from the sources. Nothing needs a privilege, and of the base
 //! only `/etc/passwd` and `/etc/group` are ever read.
 
 mod copy;
 mod difference;
 mod mode;
+mod mutable_tree;
 mod owner;
 mod unpack;
-mod world;
 mod write;
 
 use std::io;
@@ -19,8 +19,8 @@ use graph::{Action, ActionKind, FilesOp, Node as Input, OwnerName, PatternError}
 use store::tree::{Content, Node, NodeKind, RootHeader, Tree, TreeError};
 use store::{Compression, Layer, LayerPaths, Store, Time};
 
-use difference::Change;
-use world::World;
+use difference::TreeChange;
+use mutable_tree::MutableTree;
 
 /// Why a file operation failed. Where BuildKit has words for it, they are the same.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,7 @@ impl FilesRunner<'_> {
         let mut contents = StoreContents { store: self.store };
         let played = play(op, inputs, self.now, &mut contents)?;
         let base = played.base.and_then(|base| inputs.get(base));
-        let layer = self.write(&self.difference(base, &played.world)?)?;
+        let layer = self.write(&self.difference(base, &played.rootfs)?)?;
         Ok(FilesOutput { base: played.base, layer })
     }
 
@@ -157,14 +157,14 @@ impl FilesRunner<'_> {
     /// # Errors
     /// If reading or writing fails; [`FilesError::Unread`] where it asks.
     pub fn fold(&self, below: &Tree, tree: &Tree) -> Result<Layer, FilesError> {
-        self.write(&self.difference(Some(below), &World::found(tree))?)
+        self.write(&self.difference(Some(below), &MutableTree::found(tree))?)
     }
 
     fn difference<'w>(
         &self,
         base: Option<&Tree>,
-        world: &'w World,
-    ) -> Result<Vec<Change<'w>>, FilesError> {
+        rootfs: &'w MutableTree,
+    ) -> Result<Vec<TreeChange<'w>>, FilesError> {
         let mut unread = LayerPaths::new();
         let mut same = |size, old: &Content, new: &Content| {
             let Ok(mut below) = old.open(size, self.store) else {
@@ -176,14 +176,14 @@ impl FilesRunner<'_> {
                 .and_then(|mut new| store::same_bytes(size, &mut below, &mut new))
                 .unwrap_or(false)
         };
-        let changes = difference::difference(base, world, &mut same);
+        let changes = difference::difference(base, rootfs, &mut same);
         match self.unread == Unread::Ask && !unread.is_empty() {
             true => Err(FilesError::Unread(unread)),
             false => Ok(changes),
         }
     }
 
-    fn write(&self, changes: &[Change<'_>]) -> Result<Layer, FilesError> {
+    fn write(&self, changes: &[TreeChange<'_>]) -> Result<Layer, FilesError> {
         let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
         write::write(changes, self.store, &mut |mut entry, content| {
             if self.times == Times::Seconds {
@@ -200,7 +200,7 @@ impl FilesRunner<'_> {
 /// The files of layers that must be here for [`FilesRunner::fold`].
 pub fn fold_needed(below: &Tree, tree: &Tree) -> LayerPaths {
     let mut needed = NeededContents::default();
-    needed.note_difference(Some(below), &World::found(tree));
+    needed.note_difference(Some(below), &MutableTree::found(tree));
     needed.files
 }
 
@@ -216,7 +216,7 @@ pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<LayerPaths, File
     let mut needed = NeededContents::default();
     let played = play(op, inputs, Time::default(), &mut needed)?;
     let base = played.base.and_then(|base| inputs.get(base));
-    needed.note_difference(base, &played.world);
+    needed.note_difference(base, &played.rootfs);
     Ok(needed.files)
 }
 
@@ -242,7 +242,7 @@ fn reads_no_layer(action: &Action, inputs: &[Tree]) -> bool {
 }
 
 /// What contents are for while an operation is played.
-trait Contents {
+trait ContentSource {
     /// The bytes of a small file; `None` while it is only found out what is needed.
     fn small_file(&mut self, path: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError>;
     /// What archives are read with; `None` while it is only found out what is needed.
@@ -253,7 +253,7 @@ struct StoreContents<'a> {
     store: &'a Store,
 }
 
-impl Contents for StoreContents<'_> {
+impl ContentSource for StoreContents<'_> {
     fn small_file(&mut self, path: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError> {
         owner::read(self.store, path, node).map(Some)
     }
@@ -278,8 +278,8 @@ impl NeededContents {
     }
 
     /// What may be the same is needed as if it were not.
-    fn note_difference(&mut self, base: Option<&Tree>, world: &World) {
-        for change in difference::difference(base, world, &mut |_, _, _| false) {
+    fn note_difference(&mut self, base: Option<&Tree>, rootfs: &MutableTree) {
+        for change in difference::difference(base, rootfs, &mut |_, _, _| false) {
             self.note(change.node());
         }
     }
@@ -291,7 +291,7 @@ fn note(files: &mut LayerPaths, content: &Content) {
     }
 }
 
-impl Contents for NeededContents {
+impl ContentSource for NeededContents {
     fn small_file(&mut self, _: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError> {
         self.note(Some(node));
         Ok(None)
@@ -306,46 +306,46 @@ impl Contents for NeededContents {
 /// The tree after an operation's last action, and the input that it began as.
 struct Played {
     base: Option<usize>,
-    world: World,
+    rootfs: MutableTree,
 }
 
 fn play(
     op: &FilesOp,
     inputs: &[Tree],
     now: Time,
-    contents: &mut dyn Contents,
+    contents: &mut dyn ContentSource,
 ) -> Result<Played, FilesError> {
     let mut uses = uses(op);
     let mut done: Vec<Option<Played>> = Vec::with_capacity(op.actions.len());
     for action in &op.actions {
         let base = action.base;
-        let (base, world) = match base {
-            Input::Scratch => (None, World::new(Tree::new(), now)),
+        let (base, rootfs) = match base {
+            Input::Scratch => (None, MutableTree::new(Tree::new(), now)),
             Input::Input(number) => {
                 let tree = inputs.get(number).ok_or(FilesError::NoTree(base))?;
-                (Some(number), World::new(tree.clone(), now))
+                (Some(number), MutableTree::new(tree.clone(), now))
             }
             Input::Action(number) => {
                 // What nobody else wants is gone on with: a change of what is shared copies it.
                 let last = uses.get_mut(number).map(|uses| std::mem::replace(uses, *uses - 1));
                 let played = done.get_mut(number).ok_or(FilesError::NoTree(base))?;
                 let played = match last {
-                    Some(1) => played.take().map(|played| (played.base, played.world)),
-                    _ => played.as_ref().map(|played| (played.base, played.world.clone())),
+                    Some(1) => played.take().map(|played| (played.base, played.rootfs)),
+                    _ => played.as_ref().map(|played| (played.base, played.rootfs.clone())),
                 };
                 played.ok_or(FilesError::NoTree(base))?
             }
         };
-        let mut stage = Stage { world, inputs, done: &done, contents };
-        stage.action(action)?;
-        let world = stage.world;
+        let mut scope = ActionScope { rootfs, inputs, done: &done, contents };
+        scope.action(action)?;
+        let rootfs = scope.rootfs;
         if let ActionKind::Copy(copy) = &action.kind
             && let Input::Action(number) = copy.from
             && let Some(uses) = uses.get_mut(number)
         {
             *uses -= 1;
         }
-        done.push(Some(Played { base, world }));
+        done.push(Some(Played { base, rootfs }));
     }
     done.pop().flatten().ok_or(FilesError::NoTree(Input::Action(0)))
 }
@@ -370,14 +370,14 @@ fn uses(op: &FilesOp) -> Vec<usize> {
 }
 
 /// What an action sees and changes.
-struct Stage<'a> {
-    world: World,
+struct ActionScope<'a> {
+    rootfs: MutableTree,
     inputs: &'a [Tree],
     done: &'a [Option<Played>],
-    contents: &'a mut dyn Contents,
+    contents: &'a mut dyn ContentSource,
 }
 
-impl Stage<'_> {
+impl ActionScope<'_> {
     /// A tree that the action reads.
     fn tree(&self, input: Input) -> Result<Tree, FilesError> {
         let missing = FilesError::NoTree(input);
@@ -386,7 +386,7 @@ impl Stage<'_> {
             Input::Input(number) => self.inputs.get(number).cloned().ok_or(missing),
             Input::Action(number) => {
                 let played = self.done.get(number).and_then(Option::as_ref);
-                played.map(|played| played.world.tree.clone()).ok_or(missing)
+                played.map(|played| played.rootfs.tree.clone()).ok_or(missing)
             }
         }
     }
@@ -395,18 +395,18 @@ impl Stage<'_> {
         match &action.kind {
             ActionKind::Copy(copy) => copy::copy(self, copy),
             ActionKind::MakeFile { path, mode, data } => {
-                self.world.make_file(path.as_bytes(), mode & 0o777, data)
+                self.rootfs.make_file(path.as_bytes(), mode & 0o777, data)
             }
             ActionKind::MakeDir { path, mode, make_parents, owner, timestamp } => {
                 let owner = owner::resolve(self, owner.as_ref())?;
-                let path = self.world.tree.resolve(path.as_bytes(), true)?;
+                let path = self.rootfs.tree.resolve(path.as_bytes(), true)?;
                 let time = timestamp.map(from_nanoseconds);
                 if *make_parents {
-                    self.world.make_directories(&path, mode & 0o777, owner, time)
-                } else if self.world.lstat(&path)?.is_some() {
+                    self.rootfs.make_directories(&path, mode & 0o777, owner, time)
+                } else if self.rootfs.lstat(&path)?.is_some() {
                     Ok(())
                 } else {
-                    self.world.make_directory(&path, mode & 0o777, owner, time)
+                    self.rootfs.make_directory(&path, mode & 0o777, owner, time)
                 }
             }
         }

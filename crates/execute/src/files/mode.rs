@@ -3,10 +3,10 @@
 
 /// Changes of permission bits.
 #[derive(Clone, Debug)]
-pub(super) struct Symbolic(Vec<Change>);
+pub(super) struct Symbolic(Vec<ModeChange>);
 
 #[derive(Clone, Copy, Debug)]
-enum Change {
+enum ModeChange {
     Set(u32),
     Clear(u32),
     /// Set if it is a directory or was executable for anyone.
@@ -29,7 +29,7 @@ impl Symbolic {
     pub(super) fn new(text: &str) -> Option<Self> {
         if text.starts_with(|first: char| first.is_ascii_digit()) {
             let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777)?;
-            return Some(Self(vec![Change::Clear(0o7777), Change::Set(bits)]));
+            return Some(Self(vec![ModeChange::Clear(0o7777), ModeChange::Set(bits)]));
         }
         let mut changes = Vec::new();
         let mut equal_done = false;
@@ -69,14 +69,14 @@ impl Symbolic {
         let mut new = old;
         for change in &self.0 {
             match *change {
-                Change::Set(bits) => new |= bits,
-                Change::Clear(bits) => new &= !bits,
-                Change::SetIfExecutable(bits) => {
+                ModeChange::Set(bits) => new |= bits,
+                ModeChange::Clear(bits) => new &= !bits,
+                ModeChange::SetIfExecutable(bits) => {
                     if is_directory || old & 0o111 != 0 {
                         new |= bits;
                     }
                 }
-                Change::Copy { from, to, operator } => {
+                ModeChange::Copy { from, to, operator } => {
                     let value = new >> from & 7;
                     for class in [6, 3, 0].into_iter().filter(|class| to & 7 << class != 0) {
                         match operator {
@@ -94,7 +94,7 @@ impl Symbolic {
 
 /// Reads the permissions after an operator; what is left begins with another operator.
 fn permissions<'a>(
-    changes: &mut Vec<Change>,
+    changes: &mut Vec<ModeChange>,
     operator: u8,
     who: &mut u32,
     equal_done: &mut bool,
@@ -132,7 +132,7 @@ fn permissions<'a>(
                     _ => 0,
                 };
                 let to = if *who == 0 { 0o777 } else { *who & 0o777 };
-                changes.push(Change::Copy { from, to, operator });
+                changes.push(ModeChange::Copy { from, to, operator });
             }
             _ => break,
         }
@@ -148,16 +148,16 @@ fn permissions<'a>(
     rest
 }
 
-fn change(changes: &mut Vec<Change>, operator: u8, who: u32, bits: u32) {
+fn change(changes: &mut Vec<ModeChange>, operator: u8, who: u32, bits: u32) {
     let affected = if who == 0 { bits } else { who & bits };
     match operator {
-        b'-' => changes.push(Change::Clear(affected)),
-        b'X' => changes.push(Change::SetIfExecutable(affected)),
+        b'-' => changes.push(ModeChange::Clear(affected)),
+        b'X' => changes.push(ModeChange::SetIfExecutable(affected)),
         _ => {
             if operator == b'=' {
-                changes.push(Change::Clear(if who == 0 { STANDARD } else { who }));
+                changes.push(ModeChange::Clear(if who == 0 { STANDARD } else { who }));
             }
-            changes.push(Change::Set(affected));
+            changes.push(ModeChange::Set(affected));
         }
     }
 }

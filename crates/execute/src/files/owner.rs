@@ -5,15 +5,15 @@ use std::io::{self, Read as _};
 use graph::{Node as Input, Owner, OwnerName};
 use store::tree::{LayerFiles, Node, NodeKind};
 
-use super::world::Ids;
-use super::{FilesError, Stage};
+use super::mutable_tree::Ids;
+use super::{ActionScope, FilesError};
 
 /// As much as BuildKit reads of a file of names.
 const MAX_NAME_FILE: u64 = 10 << 20;
 
 /// The numbers of an owner. A name that is not known is 0, without a word.
 pub(super) fn resolve(
-    stage: &mut Stage<'_>,
+    scope: &mut ActionScope<'_>,
     owner: Option<&Owner>,
 ) -> Result<Option<Ids>, FilesError> {
     let Some(Owner { user, group }) = owner else { return Ok(None) };
@@ -22,7 +22,7 @@ pub(super) fn resolve(
         None => {}
         Some(OwnerName::Id(id)) => ids = (*id, *id),
         Some(OwnerName::Name { name, input }) => {
-            if let Some(line) = find(stage, *input, "/etc/passwd", name)? {
+            if let Some(line) = find(scope, *input, "/etc/passwd", name)? {
                 ids = (number(&line, 2), number(&line, 3));
             }
         }
@@ -31,7 +31,7 @@ pub(super) fn resolve(
         None => {}
         Some(OwnerName::Id(id)) => ids.1 = *id,
         Some(OwnerName::Name { name, input }) => {
-            if let Some(line) = find(stage, *input, "/etc/group", name)? {
+            if let Some(line) = find(scope, *input, "/etc/group", name)? {
                 ids.1 = number(&line, 2);
             }
         }
@@ -49,7 +49,7 @@ fn made(id: u32) -> u32 {
 
 /// The line of a name.
 fn find(
-    stage: &mut Stage<'_>,
+    scope: &mut ActionScope<'_>,
     input: Input,
     path: &str,
     name: &str,
@@ -57,10 +57,10 @@ fn find(
     if input == Input::Scratch {
         return Err(FilesError::OwnerWithoutBase(name.into()));
     }
-    let tree = stage.tree(input)?;
+    let tree = scope.tree(input)?;
     let resolved = tree.resolve(path.as_bytes(), true)?;
     let Some(node) = tree.get(&resolved) else { return Ok(None) };
-    let Some(bytes) = stage.contents.small_file(path, node)? else { return Ok(None) };
+    let Some(bytes) = scope.contents.small_file(path, node)? else { return Ok(None) };
     let is_group = path.ends_with("group");
     Ok(bytes
         .split(|byte| *byte == b'\n')

@@ -13,12 +13,12 @@ use super::*;
 const NOW: Time = Time { seconds: 1_700_000_000, nanos: 0 };
 const OLD: Time = Time { seconds: 1_600_000_000, nanos: 0 };
 
-struct Place {
+struct Fixture {
     folder: tempfile::TempDir,
     store: Store,
 }
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = OpenOptions::new(Privileges::None);
@@ -144,7 +144,7 @@ const FILE: EntryKind = EntryKind::File { size: 3 };
 
 #[test]
 fn a_file_becomes_a_file_or_goes_into_a_folder() {
-    let place = Place::new().with(&["a"]);
+    let place = Fixture::new().with(&["a"]);
     let existing = base(&[("d", DIRECTORY)]);
     let copy = |to: &str| place.copy(from_to("/a", to), &existing).unwrap();
     assert_eq!(copy("/x/y"), ["x/ 755 0:0 now", "x/y 644 0:0 old"]);
@@ -156,7 +156,7 @@ fn a_file_becomes_a_file_or_goes_into_a_folder() {
 
 #[test]
 fn of_a_folder_the_contents_are_copied() {
-    let place = Place::new().with(&["d/s/x", "d/l -> ../no", "d/e/"]);
+    let place = Fixture::new().with(&["d/s/x", "d/l -> ../no", "d/e/"]);
     assert_eq!(
         place.copy(from_to("/d", "/n/m"), &Tree::new()).unwrap(),
         [
@@ -184,7 +184,7 @@ fn of_a_folder_the_contents_are_copied() {
 
 #[test]
 fn links_of_the_base_are_followed_above_the_last_name() {
-    let place = Place::new().with(&["a", "d/x"]);
+    let place = Fixture::new().with(&["a", "d/x"]);
     let existing = base(&[
         ("real", DIRECTORY),
         ("lnk", link("/real")),
@@ -206,7 +206,7 @@ fn links_of_the_base_are_followed_above_the_last_name() {
 
 #[test]
 fn files_and_folders_do_not_replace_each_other() {
-    let place = Place::new().with(&["a", "d/x", "e/x/y"]);
+    let place = Fixture::new().with(&["a", "d/x", "e/x/y"]);
     let existing = base(&[("f", FILE), ("o", DIRECTORY), ("o/x", DIRECTORY), ("p/x", FILE)]);
     let refused =
         |from: &str, to: &str| place.copy(from_to(from, to), &existing).unwrap_err().to_string();
@@ -229,7 +229,7 @@ fn files_and_folders_do_not_replace_each_other() {
 
 #[test]
 fn wildcards_match_component_by_component() {
-    let place = Place::new().with(&["b.txt", "a.txt", "d/c.txt", "d1/x", "l -> d1"]);
+    let place = Fixture::new().with(&["b.txt", "a.txt", "d/c.txt", "d1/x", "l -> d1"]);
     let copy = |from: &str| place.copy(from_to(from, "/o/"), &Tree::new()).unwrap();
     assert_eq!(copy("/*.txt"), ["o/ 755 0:0 now", "o/a.txt 644 0:0 old", "o/b.txt 644 0:0 old"]);
     assert_eq!(copy("/*/*"), ["o/ 755 0:0 now", "o/c.txt 644 0:0 old", "o/x 644 0:0 old"]);
@@ -241,7 +241,7 @@ fn wildcards_match_component_by_component() {
 
 #[test]
 fn owner_and_mode_are_for_made_parents_too() {
-    let place = Place::new().with(&["a", "d/f", "d/l -> f"]);
+    let place = Fixture::new().with(&["a", "d/f", "d/l -> f"]);
     let owner = Some(Owner { user: Some(OwnerName::Id(3)), group: None });
     let octal = CopyAction {
         owner: owner.clone(),
@@ -266,7 +266,7 @@ fn owner_and_mode_are_for_made_parents_too() {
 
 #[test]
 fn names_are_looked_up_in_the_base() {
-    let place = Place::new().with(&["a"]);
+    let place = Fixture::new().with(&["a"]);
     let mut named = Tree::new();
     for (path, text) in [
         ("etc/passwd", "root:x:0:0\nann:x:500:600::/:\n"),
@@ -297,7 +297,7 @@ fn names_are_looked_up_in_the_base() {
 
 #[test]
 fn names_of_one_file_stay_together_within_a_copy() {
-    let place = Place::new().with(&["d/a"]);
+    let place = Fixture::new().with(&["d/a"]);
     fs::hard_link(place.context().join("d/a"), place.context().join("d/b")).unwrap();
     assert_eq!(
         place.copy(from_to("/d", "/d"), &Tree::new()).unwrap(),
@@ -323,7 +323,7 @@ fn names_of_one_file_stay_together_within_a_copy() {
 
 #[test]
 fn filters_make_directories_only_for_what_is_in_them() {
-    let place = Place::new().with(&["d/one", "d/two.txt", "d/s/x.txt", "d/s/.h", "top"]);
+    let place = Fixture::new().with(&["d/one", "d/two.txt", "d/s/x.txt", "d/s/.h", "top"]);
     let exclude = |patterns: &[&str], from: &str| {
         let exclude = patterns.iter().map(|pattern| (*pattern).into()).collect();
         place.copy(CopyAction { exclude, ..from_to(from, "/o/") }, &Tree::new()).unwrap()
@@ -344,7 +344,7 @@ fn filters_make_directories_only_for_what_is_in_them() {
 
 #[test]
 fn folders_and_inline_files_are_made() {
-    let place = Place::new();
+    let place = Fixture::new();
     let existing = base(&[("w", DIRECTORY), ("f", FILE), ("lnk", link("/w"))]);
     let make = |path: &str| ActionKind::MakeDir {
         path: path.into(),
@@ -366,7 +366,7 @@ fn folders_and_inline_files_are_made() {
 }
 
 /// An archive of the members, written as a layer is.
-fn archive(place: &Place, members: &[(&str, EntryKind)]) -> Vec<u8> {
+fn archive(place: &Fixture, members: &[(&str, EntryKind)]) -> Vec<u8> {
     let mut writer = store::tar::TarWriter::new(Vec::new());
     for (path, kind) in members {
         let entry = Entry {
@@ -391,7 +391,7 @@ fn add(destination: &str) -> CopyAction {
 
 #[test]
 fn archives_are_unpacked() {
-    let place = Place::new();
+    let place = Fixture::new();
     let members = [
         ("p", DIRECTORY),
         ("p/x", FILE),
@@ -437,7 +437,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_archive_stays_in_its_destination() {
-    let place = Place::new();
+    let place = Fixture::new();
     let existing = base(&[
         ("o", DIRECTORY),
         ("real", DIRECTORY),
@@ -502,7 +502,7 @@ fn only_the_layers_of_what_is_copied_are_needed() {
 
 #[test]
 fn what_is_there_already_is_not_written_again() {
-    let place = Place::new().with(&["d/", "d/a", "d/b"]);
+    let place = Fixture::new().with(&["d/", "d/a", "d/b"]);
     let op = one(ActionKind::Copy(Box::new(from_to("/", "/app/"))));
     let run = |base: &Tree, unread| {
         let runner = FilesRunner {
@@ -544,7 +544,7 @@ fn what_is_there_already_is_not_written_again() {
 
 #[test]
 fn times_are_whole_seconds_unless_a_run_alone_sees_them() {
-    let place = Place::new().with(&["d/", "f"]);
+    let place = Fixture::new().with(&["d/", "f"]);
     let mut tree = place.tree();
     for path in ["d", "f"] {
         let time = Time { nanos: 999_999_999, ..OLD };
@@ -570,7 +570,7 @@ fn times_are_whole_seconds_unless_a_run_alone_sees_them() {
 
 #[test]
 fn a_folder_of_another_time_is_no_change() {
-    let place = Place::new().with(&["d/", "d/sub/"]);
+    let place = Fixture::new().with(&["d/", "d/sub/"]);
     let below = base(&[("d", EntryKind::Directory), ("d/sub", EntryKind::Directory)]);
     let lines = place.copy(from_to("/d", "/d"), &below).unwrap();
     // `d` was there and keeps its header; what is in it gets the source's.
@@ -588,7 +588,7 @@ fn a_folder_of_another_time_is_no_change() {
         }]),
     )])
     .unwrap();
-    let place = Place::new().with(&["d/"]);
+    let place = Fixture::new().with(&["d/"]);
     assert_eq!(place.copy(from_to("/", "/"), &below).unwrap(), Vec::<String>::new());
 }
 
@@ -596,7 +596,7 @@ fn a_folder_of_another_time_is_no_change() {
 fn made_directories_inherit_the_group() {
     let mut below = base(&[("shared", EntryKind::Directory)]);
     below.get_mut(b"shared").unwrap().mode = 0o2750;
-    let place = Place::new().with(&["f"]);
+    let place = Fixture::new().with(&["f"]);
     let lines = place.copy(from_to("/f", "/shared/a/b/"), &below).unwrap();
     assert_eq!(
         lines,
@@ -611,14 +611,14 @@ fn made_directories_inherit_the_group() {
     let lines = place.copy(CopyAction { owner, ..from_to("/f", "/shared/a/") }, &below).unwrap();
     assert_eq!(lines[1], "shared/a/ 2755 5:6 now");
     // What is copied has a header of its own.
-    let place = Place::new().with(&["d/", "d/f"]);
+    let place = Fixture::new().with(&["d/", "d/f"]);
     let lines = place.copy(from_to("/", "/shared/"), &below).unwrap();
     assert_eq!(lines[1], "shared/d/ 755 0:0 old");
 }
 
 #[test]
 fn names_that_no_disk_takes_are_refused() {
-    let place = Place::new().with(&["f"]);
+    let place = Fixture::new().with(&["f"]);
     let copy = |path: &str| place.copy(from_to("/f", path), &Tree::new());
     assert_eq!(copy(&format!("/{}", "n".repeat(255))).unwrap().len(), 1);
     assert_eq!(copy(&"/a".repeat(200)).unwrap().len(), 200);
@@ -631,7 +631,7 @@ fn names_that_no_disk_takes_are_refused() {
 
 #[test]
 fn many_files_come_in_order() {
-    let place = Place::new();
+    let place = Fixture::new();
     for number in 0..200 {
         let path = place.context().join(format!("d{}", number % 7));
         fs::create_dir_all(&path).unwrap();

@@ -11,12 +11,12 @@ use store::tar::{Mode, TarReader};
 use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
 use store::{Entry, EntryKind, Room, Store, Time, open_decoder};
 
-use super::world::{Ids, World};
-use super::{FilesError, Stage, display};
+use super::mutable_tree::{Ids, MutableTree};
+use super::{ActionScope, FilesError, display};
 
 /// Unpacks a source if it is an archive: by content, not by name. Whether it was one.
 pub(super) fn unpack(
-    stage: &mut Stage<'_>,
+    scope: &mut ActionScope<'_>,
     source: &Tree,
     path: &[u8],
     destination: &str,
@@ -27,7 +27,7 @@ pub(super) fn unpack(
     let NodeKind::File { size, content, .. } = &node.kind else { return Ok(false) };
     // Without contents nobody can say whether it is an archive. Neither can more layers be
     // needed than its own.
-    let Some(store) = stage.contents.archives(node) else { return Ok(true) };
+    let Some(store) = scope.contents.archives(node) else { return Ok(true) };
     if *size == 0 {
         return Ok(false);
     }
@@ -45,12 +45,12 @@ pub(super) fn unpack(
         Ok(None) | Err(_) => return Ok(false),
     }
 
-    let destination = stage.world.tree.resolve(destination.as_bytes(), true)?;
-    stage.world.make_directories(&destination, 0o755, owner, None)?;
-    let root = stage.world.tree.get(&destination).cloned();
+    let destination = scope.rootfs.tree.resolve(destination.as_bytes(), true)?;
+    scope.rootfs.make_directories(&destination, 0o755, owner, None)?;
+    let root = scope.rootfs.tree.get(&destination).cloned();
     let root = root.ok_or_else(|| FilesError::NoParent(display(&destination)))?;
     let mut unpacking = Unpacking {
-        world: World::new(Tree::without_root_header(root), stage.world.now),
+        rootfs: MutableTree::new(Tree::without_root_header(root), scope.rootfs.now),
         owner,
         directories: Vec::new(),
         shared: HashMap::new(),
@@ -77,12 +77,12 @@ pub(super) fn unpack(
         }
         // Directories that no member is for count too.
         let limit = limits.max_entries;
-        if unpacking.world.made > limit {
+        if unpacking.rootfs.made > limit {
             return Err(broken(store::Error::ArchiveLimit { unit: "entries", limit }));
         }
         next = reader.next_entry();
     }
-    unpacking.finish(&mut stage.world, &destination);
+    unpacking.finish(&mut scope.rootfs, &destination);
     Ok(true)
 }
 
@@ -141,7 +141,7 @@ impl Spool<'_> {
 
 struct Unpacking<'a> {
     /// The destination as the root.
-    world: World,
+    rootfs: MutableTree,
     owner: Option<Ids>,
     /// Times of directories, which are set when all is in them.
     directories: Vec<(Vec<u8>, Time)>,
@@ -157,7 +157,7 @@ impl Unpacking<'_> {
             return Err(FilesError::FileOverDirectory("/".into()));
         }
         self.directories.push((Vec::new(), bounded(entry.mtime)));
-        if let Some(root) = self.world.tree.get_mut(b"") {
+        if let Some(root) = self.rootfs.tree.get_mut(b"") {
             set_header(root, entry, self.owner);
         }
         Ok(())
@@ -168,22 +168,22 @@ impl Unpacking<'_> {
         let parent = self.parent(parent)?;
         let path = join(&parent, name);
         let is_directory = entry.kind == EntryKind::Directory;
-        match self.world.lstat(&path)? {
+        match self.rootfs.lstat(&path)? {
             Some(existing) if existing.is_directory() && is_directory => {}
-            Some(_) => self.world.remove(&path),
+            Some(_) => self.rootfs.remove(&path),
             None => {}
         }
         let no_parent = || FilesError::NoParent(display(&entry.path));
-        if !self.world.tree.get(&parent).is_some_and(Node::is_directory) {
+        if !self.rootfs.tree.get(&parent).is_some_and(Node::is_directory) {
             return Err(no_parent());
         }
         let kind = match &entry.kind {
             EntryKind::Directory => {
-                if self.world.lstat(&path)?.is_none() {
-                    self.world.make_directory(&path, 0o755, None, None)?;
+                if self.rootfs.lstat(&path)?.is_none() {
+                    self.rootfs.make_directory(&path, 0o755, None, None)?;
                 }
                 self.directories.push((path.clone(), bounded(entry.mtime)));
-                if let Some(node) = self.world.tree.get_mut(&path) {
+                if let Some(node) = self.rootfs.tree.get_mut(&path) {
                     set_header(node, entry, self.owner);
                 }
                 return Ok(());
@@ -204,15 +204,15 @@ impl Unpacking<'_> {
         let mut node = Node::directory(0, Time::default());
         node.kind = kind;
         set_header(&mut node, entry, self.owner);
-        self.world.put(&path, node)
+        self.rootfs.put(&path, node)
     }
 
     /// Where a member's directory is; those that the archive leaves out are made.
     fn parent(&mut self, path: &[u8]) -> Result<Vec<u8>, FilesError> {
-        let itself = self.world.tree.resolve(path, false)?;
-        let followed = self.world.tree.resolve(path, true)?;
-        if self.world.lstat(&itself)?.is_none() {
-            self.world.make_directories(&followed, 0o755, None, None)?;
+        let itself = self.rootfs.tree.resolve(path, false)?;
+        let followed = self.rootfs.tree.resolve(path, true)?;
+        if self.rootfs.lstat(&itself)?.is_none() {
+            self.rootfs.make_directories(&followed, 0o755, None, None)?;
         }
         Ok(followed)
     }
@@ -220,50 +220,50 @@ impl Unpacking<'_> {
     /// Another name: the header that comes with it is the file's from now on.
     fn hard_link(&mut self, entry: &Entry, target: &[u8], path: &[u8]) -> Result<(), FilesError> {
         let missing = || FilesError::NoParent(display(target));
-        let target = self.world.tree.resolve(target, false)?;
-        let mut node = self.world.tree.get(&target).cloned().ok_or_else(missing)?;
+        let target = self.rootfs.tree.resolve(target, false)?;
+        let mut node = self.rootfs.tree.get(&target).cloned().ok_or_else(missing)?;
         if node.is_directory() {
             return Err(missing());
         }
         set_header(&mut node, entry, self.owner);
         if let NodeKind::File { linked, .. } = &mut node.kind {
             *linked = true;
-            let group = match self.world.links.get(&target) {
+            let group = match self.rootfs.links.get(&target) {
                 Some(group) => *group,
-                None => self.world.new_group(),
+                None => self.rootfs.new_group(),
             };
-            self.world.links.insert(target.clone(), group);
-            self.world.links.insert(path.to_vec(), group);
-            if let Some(first) = self.world.tree.get_mut(&target) {
+            self.rootfs.links.insert(target.clone(), group);
+            self.rootfs.links.insert(path.to_vec(), group);
+            if let Some(first) = self.rootfs.tree.get_mut(&target) {
                 *first = node.clone();
             }
             self.shared.insert(group, node.clone());
         }
-        self.world.put(path, node)
+        self.rootfs.put(path, node)
     }
 
     /// Puts the destination back into the tree that it was taken from.
-    fn finish(mut self, world: &mut World, destination: &[u8]) {
+    fn finish(mut self, rootfs: &mut MutableTree, destination: &[u8]) {
         for (path, time) in self.directories {
-            if let Some(node) = self.world.tree.get_mut(&path).filter(|node| node.is_directory()) {
+            if let Some(node) = self.rootfs.tree.get_mut(&path).filter(|node| node.is_directory()) {
                 node.mtime = time;
             }
         }
-        for (path, group) in &self.world.links {
+        for (path, group) in &self.rootfs.links {
             if let Some(shared) = self.shared.get(group)
-                && let Some(node) = self.world.tree.get_mut(path)
+                && let Some(node) = self.rootfs.tree.get_mut(path)
                 && is_same_file(node, shared)
             {
                 *node = shared.clone();
             }
         }
         let mut groups = HashMap::new();
-        for (path, group) in self.world.links {
-            let group = *groups.entry(group).or_insert_with(|| world.new_group());
-            world.links.insert(join(destination, &path), group);
+        for (path, group) in self.rootfs.links {
+            let group = *groups.entry(group).or_insert_with(|| rootfs.new_group());
+            rootfs.links.insert(join(destination, &path), group);
         }
-        if let Some(node) = world.tree.get_mut(destination) {
-            *node = self.world.tree.root().clone();
+        if let Some(node) = rootfs.tree.get_mut(destination) {
+            *node = self.rootfs.tree.root().clone();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use store::Entry;
 use store::tree::{Content, LayerFiles, NodeKind};
 
-use super::difference::Change;
+use super::difference::TreeChange;
 use super::{FilesError, display};
 
 /// Files of at most this many bytes are read ahead as a whole, so many at a time.
@@ -25,7 +25,7 @@ enum Ahead {
 }
 
 pub(super) fn write(
-    changes: &[Change<'_>],
+    changes: &[TreeChange<'_>],
     layers: &dyn LayerFiles,
     append: &mut Append<'_>,
 ) -> Result<(), FilesError> {
@@ -57,24 +57,24 @@ pub(super) fn write(
     })
 }
 
-fn gone(change: &Change<'_>) -> FilesError {
+fn gone(change: &TreeChange<'_>) -> FilesError {
     let source = io::Error::other("reading ahead stopped");
     FilesError::Read { path: path(change), source }
 }
 
-fn path(change: &Change<'_>) -> String {
+fn path(change: &TreeChange<'_>) -> String {
     display(&change.to_entry().path)
 }
 
 /// The content of a change that has one.
-fn file<'a>(change: &Change<'a>) -> Option<(u64, &'a Content)> {
+fn file<'a>(change: &TreeChange<'a>) -> Option<(u64, &'a Content)> {
     match &change.node()?.kind {
         NodeKind::File { size, content, .. } => Some((*size, content)),
         _ => None,
     }
 }
 
-fn fetch(change: &Change<'_>, layers: &dyn LayerFiles) -> Result<Ahead, FilesError> {
+fn fetch(change: &TreeChange<'_>, layers: &dyn LayerFiles) -> Result<Ahead, FilesError> {
     let Some((size, content)) = file(change) else { return Ok(Ahead::Read(Vec::new())) };
     let failed = |source| FilesError::Read { path: path(change), source };
     if size == 0 {
@@ -93,7 +93,7 @@ fn fetch(change: &Change<'_>, layers: &dyn LayerFiles) -> Result<Ahead, FilesErr
 }
 
 fn append_one(
-    change: &Change<'_>,
+    change: &TreeChange<'_>,
     fetch: impl FnOnce() -> Result<Ahead, FilesError>,
     append: &mut Append<'_>,
 ) -> Result<(), FilesError> {

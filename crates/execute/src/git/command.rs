@@ -10,7 +10,7 @@ use oci::shown_text;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-use super::remote::Remote;
+use super::remote::GitRemote;
 use crate::Error;
 use crate::executor::Executor;
 use crate::ssh::{Forward, SocketOwner, SshAgent, own_ids};
@@ -99,7 +99,7 @@ enum Agent {
 impl Agent {
     fn of(executor: &Executor) -> Result<Self, Error> {
         let id = || "default".to_owned();
-        match executor.lent().ssh.get("default") {
+        match executor.credentials().ssh.get("default") {
             None => Err(Error::NoAgent { id: id() }),
             Some(SshAgent::Socket(path)) => Ok(Self::Socket(path.clone())),
             Some(agent @ SshAgent::Keys(_)) => {
@@ -125,7 +125,7 @@ pub(super) struct Git {
     folder: PathBuf,
     work_tree: Option<PathBuf>,
     source: GitSource,
-    remote: Remote,
+    remote: GitRemote,
     agent: Option<Agent>,
     /// Host keys that the caller knows.
     known_hosts: Option<PathBuf>,
@@ -141,7 +141,7 @@ impl Git {
     pub(super) fn new(
         executor: &Executor,
         source: &GitSource,
-        remote: &Remote,
+        remote: &GitRemote,
         folder: &Path,
     ) -> Result<Self, Error> {
         let is_web = source.remote.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"));
@@ -155,7 +155,7 @@ impl Git {
             source: source.clone(),
             remote: remote.clone(),
             agent,
-            known_hosts: executor.lent().known_hosts.clone(),
+            known_hosts: executor.credentials().known_hosts.clone(),
         })
     }
 

@@ -19,17 +19,17 @@ const SERVICE: &str = "service=git-upload-pack";
 
 /// A repository's address as git gets it.
 #[derive(Clone, Debug)]
-pub(crate) struct Remote {
+pub(crate) struct GitRemote {
     /// Without user and password.
     pub(super) address: String,
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<GitLogin>,
     /// Another origin that it led to, which is not told who asks.
     pub(super) moved_to: Option<String>,
 }
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub(super) struct Login {
+pub(super) struct GitLogin {
     /// The value of the header `Authorization`.
     pub(super) header: Secret,
     /// Addresses below this one are told.
@@ -38,7 +38,7 @@ pub(super) struct Login {
     pub(super) secrets: Vec<Secret>,
 }
 
-impl Remote {
+impl GitRemote {
     /// The address of a source, at the end of its redirects, with the credentials that the caller
     /// lends for it.
     ///
@@ -55,7 +55,7 @@ impl Remote {
         let address = source.remote.parse::<WebAddress>();
         let mut address = address.map_err(|error| failed(source, error.to_string()))?;
         let user = address.take_user();
-        let login = match lent(executor, &address)? {
+        let login = match credentials(executor, &address)? {
             Some(login) => Some(login),
             None => user.map(|pair| of_user(&address, &pair)),
         };
@@ -97,7 +97,7 @@ impl Remote {
 
     /// Settings by which git tells the server who asks, and nobody else.
     pub(super) fn settings(&self) -> Vec<(String, String)> {
-        let Some(Login { header, scope, .. }) = &self.login else { return Vec::new() };
+        let Some(GitLogin { header, scope, .. }) = &self.login else { return Vec::new() };
         vec![
             (format!("http.{scope}.extraheader"), format!("Authorization: {}", header.reveal())),
             (format!("http.{scope}.followRedirects"), "false".into()),
@@ -106,8 +106,8 @@ impl Remote {
 }
 
 /// The first of the secrets that are for this server, as BuildKit takes them.
-fn lent(executor: &Executor, address: &WebAddress) -> Result<Option<Login>, Error> {
-    let secrets = &executor.lent().secrets;
+fn credentials(executor: &Executor, address: &WebAddress) -> Result<Option<GitLogin>, Error> {
+    let secrets = &executor.credentials().secrets;
     let (host, with_port) = (address.authority(), address.authority_with_port());
     for (name, is_token) in [
         (format!("GIT_AUTH_HEADER.{host}"), false),
@@ -131,18 +131,18 @@ fn lent(executor: &Executor, address: &WebAddress) -> Result<Option<Login>, Erro
             false => text.to_owned(),
         };
         let scope = scope(address);
-        return Ok(Some(Login { header: Secret::new(header), scope, secrets: shown }));
+        return Ok(Some(GitLogin { header: Secret::new(header), scope, secrets: shown }));
     }
     Ok(None)
 }
 
 /// The user in an address, who asks for what is relative to it too.
-fn of_user(address: &WebAddress, pair: &[u8]) -> Login {
+fn of_user(address: &WebAddress, pair: &[u8]) -> GitLogin {
     let encoded = base64(pair);
     let text = String::from_utf8_lossy(pair);
     let (user, password) = text.split_once(':').unwrap_or((&text, ""));
     let secrets = [user, password, encoded.as_str()].map(Secret::new).into();
-    Login { header: Secret::new(format!("Basic {encoded}")), scope: address.origin(), secrets }
+    GitLogin { header: Secret::new(format!("Basic {encoded}")), scope: address.origin(), secrets }
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -181,7 +181,7 @@ mod tests {
     fn git_is_told_for_one_address_and_follows_none() {
         let address: WebAddress = "https://h/r.git".parse().unwrap();
         let login = of_user(&address, b"me:pw");
-        let remote = Remote { address: "x".into(), login: Some(login), moved_to: None };
+        let remote = GitRemote { address: "x".into(), login: Some(login), moved_to: None };
         assert!(!format!("{remote:?}").contains("bWU6cHc="));
         let settings = remote.settings();
         assert_eq!(

@@ -4,11 +4,11 @@ use export::{ArchiveKind, write_archive, write_layout};
 use oci::{Digest, Index};
 use serde_json::Value;
 
-use crate::{Kept, World, names, product, request, untar};
+use crate::{Kept, OutputFixture, names, product, request, untar};
 
 #[tokio::test]
 async fn an_archive_for_docker_is_an_oci_layout_with_a_manifest_beside_it() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = product(world.image());
     let names = names(&[
         "shop:1",
@@ -52,7 +52,7 @@ async fn an_archive_for_docker_is_an_oci_layout_with_a_manifest_beside_it() {
 async fn the_same_image_is_the_same_archive() {
     let mut archives = Vec::new();
     for _ in 0..2 {
-        let world = World::new();
+        let world = OutputFixture::new();
         let (image, names) = (product(world.image()), names(&["shop:1"]));
         let out = Kept::default();
         let request = request(&image, &names, ArchiveKind::Oci);
@@ -65,7 +65,7 @@ async fn the_same_image_is_the_same_archive() {
 
 #[tokio::test]
 async fn a_layer_that_an_image_has_twice_is_in_the_archive_once() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let mut image = world.image();
     image.layers.push(image.layers[0].clone());
     let image = product(image);
@@ -80,7 +80,7 @@ async fn a_layer_that_an_image_has_twice_is_in_the_archive_once() {
 
 #[tokio::test]
 async fn a_folder_keeps_images_with_other_tags() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let folder = world.folder.path().join("layout");
     let image = world.image();
     let other = export::Image { layers: vec![image.layers[0].clone()], ..image.clone() };

@@ -6,11 +6,11 @@ use serde_json::Value;
 use store::Compression;
 use transfer::LayerFormat;
 
-use crate::{GZIP, World};
+use crate::{GZIP, OutputFixture};
 
 #[tokio::test]
 async fn equal_images_are_equal_bytes() {
-    let (one, other) = (World::new(), World::new());
+    let (one, other) = (OutputFixture::new(), OutputFixture::new());
     let first = one.image().manifest(&one.transfer, GZIP, Annotations::new(), None).await.unwrap();
     let second =
         other.image().manifest(&other.transfer, GZIP, Annotations::new(), None).await.unwrap();
@@ -21,7 +21,7 @@ async fn equal_images_are_equal_bytes() {
 
 #[tokio::test]
 async fn a_config_has_its_keys_in_order_and_its_times_from_the_layers() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let mut image = world.image();
     image.config.other.insert("moby.buildkit.x".into(), "kept".into());
     let documents = image.manifest(&world.transfer, GZIP, Annotations::new(), None).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_config_has_its_keys_in_order_and_its_times_from_the_layers() {
 
 #[tokio::test]
 async fn no_time_is_after_the_epoch_but_those_of_the_base() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = Image { epoch: Some(0), base_history: 1, ..world.image() };
     let documents = image.manifest(&world.transfer, GZIP, Annotations::new(), None).await.unwrap();
     let config: Value = serde_json::from_slice(&documents.config).unwrap();
@@ -52,7 +52,7 @@ async fn no_time_is_after_the_epoch_but_those_of_the_base() {
 
 #[tokio::test]
 async fn media_types_are_of_one_family() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = world.image();
     let docker = Format { oci_mediatypes: false, ..GZIP };
     let documents =

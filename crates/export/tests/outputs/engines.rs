@@ -7,7 +7,7 @@ use store::Layer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
-use crate::{World, names, product, request, untar};
+use crate::{OutputFixture, names, product, request, untar};
 
 const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -60,7 +60,7 @@ fn archive(request: &[u8]) -> Vec<u8> {
     }
 }
 
-async fn message(world: &World, answer: String, reads_all: bool) -> String {
+async fn message(world: &OutputFixture, answer: String, reads_all: bool) -> String {
     let image = product(world.image());
     let names = names(&["shop:1"]);
     let (engine, _) = engine(world.folder.path(), reads_all, answer);
@@ -73,7 +73,7 @@ async fn message(world: &World, answer: String, reads_all: bool) -> String {
 
 #[tokio::test]
 async fn an_engine_gets_the_whole_archive() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = product(world.image());
     let names = names(&["shop:1"]);
     let answer = OK.to_owned() + &chunks(&["{\"stream\":\"Loaded image: shop:1\\n\"}\r\n"]);
@@ -89,7 +89,7 @@ async fn an_engine_gets_the_whole_archive() {
 
 #[tokio::test]
 async fn an_error_in_the_answers_stream_is_an_error() {
-    let world = World::new();
+    let world = OutputFixture::new();
     // One message in two chunks.
     let answer = chunks(&["{\"stream\":\"x\"}\r\n{\"err", "or\":\"no space left\"}\r\n"]);
     assert_eq!(message(&world, OK.to_owned() + &answer, true).await, "no space left");
@@ -97,27 +97,27 @@ async fn an_error_in_the_answers_stream_is_an_error() {
 
 #[tokio::test]
 async fn a_refusal_is_told_in_the_engines_words() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let answer = "HTTP/1.1 500 Internal Server Error\r\n\r\n{\"message\":\"not today\"}\n";
     assert_eq!(message(&world, answer.into(), true).await, "status 500: not today");
 }
 
 #[tokio::test]
 async fn a_refusal_before_the_archive_was_read_is_told_too() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let answer = "HTTP/1.1 403 Forbidden\r\n\r\nno loads here\n";
     assert_eq!(message(&world, answer.into(), false).await, "status 403: no loads here");
 }
 
 #[tokio::test]
 async fn what_speaks_no_http_is_no_engine() {
-    let world = World::new();
+    let world = OutputFixture::new();
     assert_eq!(message(&world, "hello\n".into(), true).await, "the answer is not HTTP");
 }
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_named() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = product(world.image());
     let engine = Engine::Unix(world.folder.path().join("none.sock"));
     let request = request(&image, &[], ArchiveKind::Docker);
@@ -127,7 +127,7 @@ async fn an_engine_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn an_archive_that_cannot_be_made_is_not_ended_as_if_it_were_whole() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let mut image = world.image();
     let lost = Layer { diff_id: oci::Digest::of("lost"), blob: None, ..image.layers[0].clone() };
     image.layers.push(lost);

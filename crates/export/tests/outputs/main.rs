@@ -25,12 +25,12 @@ const GZIP: Format = Format {
 };
 
 /// A store and what moves layers.
-struct World {
+struct OutputFixture {
     transfer: Transfer,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl OutputFixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = OpenOptions::new(Privileges::None);

@@ -8,9 +8,9 @@ use oci::{Digest, Index, media_type};
 use serde_json::{Value, json};
 use store::{Entry, EntryKind, Time};
 
-use crate::{Kept, World, names, product, product_for, request, untar, writing};
+use crate::{Kept, OutputFixture, names, product, product_for, request, untar, writing};
 
-async fn documents(world: &World, product: &Product, writing: &Writing<'_>) -> Documents {
+async fn documents(world: &OutputFixture, product: &Product, writing: &Writing<'_>) -> Documents {
     product.documents(&world.transfer, writing).await.unwrap()
 }
 
@@ -19,7 +19,7 @@ fn value(document: &Document) -> Value {
     serde_json::from_slice(&document.bytes).unwrap()
 }
 
-fn attested(world: &World) -> Product {
+fn attested(world: &OutputFixture) -> Product {
     let mut product = product(world.image());
     product.images[0].attestations = vec![Attestation {
         predicate_type: "https://slsa.dev/provenance/v1".into(),
@@ -37,7 +37,7 @@ fn annotation(level: AnnotationLevel, platform: Option<&str>) -> Annotation {
 
 #[tokio::test]
 async fn platforms_are_listed_in_their_order_with_what_is_annotated() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let product = product_for(&["linux/amd64", "linux/arm/v7"], world.image());
     let annotations = [
         annotation(AnnotationLevel::Manifest, Some("linux/arm")),
@@ -68,7 +68,7 @@ async fn platforms_are_listed_in_their_order_with_what_is_annotated() {
 
 #[tokio::test]
 async fn statements_stand_beside_the_image_that_they_speak_of() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let (product, names) = (attested(&world), names(&["shop:1", "localhost:5000/shop:2"]));
     let documents = documents(&world, &product, &writing(&names)).await;
     let index: Index = serde_json::from_slice(&documents.root.bytes).unwrap();
@@ -113,7 +113,7 @@ async fn statements_stand_beside_the_image_that_they_speak_of() {
 
 #[tokio::test]
 async fn statements_for_readers_that_know_no_artifacts_look_like_images() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let product = attested(&world);
     let writing = Writing { oci_artifact: false, ..writing(&[]) };
     let documents = documents(&world, &product, &writing).await;
@@ -129,7 +129,7 @@ async fn statements_for_readers_that_know_no_artifacts_look_like_images() {
 
 #[tokio::test]
 async fn what_is_for_images_alone_makes_no_index_of_an_archive() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let mut product = attested(&world);
     product.images[0].attestations[0].inline_only = true;
     let inline = documents(&world, &product, &writing(&[])).await;
@@ -141,7 +141,7 @@ async fn what_is_for_images_alone_makes_no_index_of_an_archive() {
 
 #[tokio::test]
 async fn docker_gets_one_image_and_no_index_of_platforms() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let several = product_for(&["linux/amd64", "linux/arm64"], world.image());
     let request = request(&several, &[], ArchiveKind::Docker);
     let error = write_archive(&world.transfer, &request, Kept::default()).await.unwrap_err();
@@ -156,7 +156,7 @@ async fn docker_gets_one_image_and_no_index_of_platforms() {
 
 #[tokio::test]
 async fn an_archive_has_every_document_of_an_index() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let (product, names) = (attested(&world), names(&["shop:1"]));
     let out = Kept::default();
     let request = request(&product, &names, ArchiveKind::Oci);
@@ -175,7 +175,7 @@ async fn an_archive_has_every_document_of_an_index() {
 }
 
 /// An image of one file of 2001.
-fn dated(world: &World) -> export::Image {
+fn dated(world: &OutputFixture) -> export::Image {
     let mut image = world.image();
     let format = store::Compression::Gzip(None);
     let mut writer = world.transfer.store().layer_writer(format).unwrap();
@@ -197,7 +197,7 @@ fn dated(world: &World) -> export::Image {
 
 #[tokio::test]
 async fn no_file_of_a_new_layer_is_younger_than_the_epoch() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let image = export::Image { epoch: Some(100), base_layers: 1, ..dated(&world) };
     let writing = Writing { rewrite_timestamp: true, ..writing(&[]) };
     let product = product(image.clone());
@@ -237,7 +237,7 @@ fn files<'a>(product: &'a Product, split: Option<bool>) -> FilesRequest<'a> {
 
 #[tokio::test]
 async fn files_of_platforms_have_folders_of_their_own() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let several = product_for(&["linux/amd64", "linux/arm/v7"], world.image());
     let out = Kept::default();
     write_tar(&world.transfer, &files(&several, None), out.clone()).await.unwrap();
@@ -266,7 +266,7 @@ async fn files_of_platforms_have_folders_of_their_own() {
 
 #[tokio::test]
 async fn names_of_one_file_stay_that_in_an_archive() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let mut image = world.image();
     let mut writer = world.transfer.store().layer_writer(store::Compression::None).unwrap();
     let kinds = [
@@ -302,7 +302,7 @@ async fn names_of_one_file_stay_that_in_an_archive() {
 
 #[tokio::test]
 async fn statements_about_files_are_files_beside_them() {
-    let world = World::new();
+    let world = OutputFixture::new();
     let product = attested(&world);
     let folder = world.folder.path().join("out");
     let target = FolderTarget { folder: &folder, delete: false };

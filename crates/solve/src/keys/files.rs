@@ -14,7 +14,7 @@ use super::{InputKey, StepKey, json_record, selector};
 use crate::go_json;
 
 #[derive(Serialize)]
-struct Record {
+struct FilesRecord {
     #[serde(rename = "Type")]
     kind: &'static str,
     /// Each action's JSON in base64, as Go writes `[][]byte`.
@@ -141,7 +141,7 @@ pub(super) fn key(files: &FilesOp, inputs: usize) -> StepKey {
     StepKey { digests: vec![digest], old, inputs: input_keys(files, inputs) }
 }
 
-fn record(files: &FilesOp, inputs: usize, dialect: Dialect) -> Record {
+fn record(files: &FilesOp, inputs: usize, dialect: Dialect) -> FilesRecord {
     let node = |node: Node| match node {
         Node::Scratch => -1,
         Node::Input(index) => index as i64,
@@ -165,7 +165,7 @@ fn record(files: &FilesOp, inputs: usize, dialect: Dialect) -> Record {
             [node(action.base), secondary, if index == last { 0 } else { -1 }]
         })
         .collect();
-    Record {
+    FilesRecord {
         kind: "buildkit.file.v0",
         actions,
         indexes: (!is_default(&indexes)).then_some(indexes),

@@ -15,7 +15,7 @@ use crate::go_json;
 /// What a step's key is made of, without its inputs' keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepKey {
-    /// Record digests of the operation, any of which a record of it may have. More than one for
+    /// MergeRecord digests of the operation, any of which a record of it may have. More than one for
     /// images (manifest and layers); none for local files, which only their content names.
     pub digests: Vec<Digest>,
     /// The digest that BuildKit 0.8 (Docker 20.10) gives its records, where it is another one and
@@ -76,7 +76,7 @@ fn selector(paths: &[&str]) -> Digest {
 
 fn merge(inputs: usize) -> StepKey {
     #[derive(Serialize)]
-    struct Record {
+    struct MergeRecord {
         #[serde(rename = "Type")]
         kind: &'static str,
         #[serde(rename = "Merge")]
@@ -91,7 +91,7 @@ fn merge(inputs: usize) -> StepKey {
         #[serde(skip_serializing_if = "is_zero")]
         input: i64,
     }
-    let record = Record {
+    let record = MergeRecord {
         kind: "buildkit.merge.v0",
         merge: Merge { inputs: (0..inputs).map(|index| Input { input: index as i64 }).collect() },
     };

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{InputKey, StepKey, is_zero, json_record, selector};
 
 #[derive(Serialize)]
-struct Record<'a> {
+struct ExecRecord<'a> {
     #[serde(rename = "Type")]
     kind: &'static str,
     #[serde(rename = "Exec")]
@@ -176,7 +176,7 @@ pub(super) fn key(run: &RunOp, platform: &Platform, inputs: usize) -> StepKey {
             })
             .collect(),
     };
-    let mut record = Record {
+    let mut record = ExecRecord {
         kind: "buildkit.exec.v0",
         exec,
         os: &platform.os,

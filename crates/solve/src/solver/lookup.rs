@@ -13,7 +13,7 @@ use oci::Digest;
 
 use super::{Job, Result, SolveError, Solver};
 use crate::{
-    Cache, Executor, Found, InputFacts, Link, NewRecord, RecordId, StepKey, content_record,
+    Cache, Executor, FoundOutput, InputFacts, Link, NewRecord, RecordId, StepKey, content_record,
 };
 
 /// The answer to "what is your key?".
@@ -21,7 +21,7 @@ pub(super) struct Known<C> {
     /// Records that match.
     pub(super) records: BTreeSet<RecordId>,
     /// Their outputs, newest first.
-    pub(super) found: Vec<(RecordId, Found<C>)>,
+    pub(super) found: Vec<(RecordId, FoundOutput<C>)>,
 }
 
 /// Why keys find no record of a step.
@@ -204,7 +204,7 @@ where
         today.chain(old).collect()
     }
 
-    fn found(&self, records: &BTreeSet<RecordId>) -> Vec<(RecordId, Found<E::Chain>)> {
+    fn found(&self, records: &BTreeSet<RecordId>) -> Vec<(RecordId, FoundOutput<E::Chain>)> {
         // This machine's records come first in the set, so they win a tie.
         let outputs = |record: &RecordId| {
             let record = *record;
@@ -240,7 +240,7 @@ where
         &self,
         id: StepId,
         known: &Known<E::Chain>,
-        used: Option<&Found<E::Chain>>,
+        used: Option<&FoundOutput<E::Chain>>,
     ) -> BTreeSet<RecordId> {
         let Some(used) = used else {
             let inputs = self.graph.step(id).inputs.len();

@@ -13,7 +13,7 @@ use oci::Digest;
 
 /// What became of the layers that were lost.
 pub(super) struct Losses<C> {
-    fates: Mutex<HashMap<Digest, Fate<C>>>,
+    states: Mutex<HashMap<Digest, LossState<C>>>,
     /// Whether anything was lost: asked often, and most builds lose nothing.
     any: AtomicBool,
     /// Sources whose records were said to promise too much.
@@ -21,7 +21,7 @@ pub(super) struct Losses<C> {
 }
 
 #[derive(Clone, Debug)]
-enum Fate<C> {
+enum LossState<C> {
     Missing,
     /// In this chain, which a step made, or which was here.
     Found(C, Option<StepId>),
@@ -49,13 +49,13 @@ pub(super) struct Loss {
 
 impl<C> Default for Losses<C> {
     fn default() -> Self {
-        Self { fates: Mutex::default(), any: AtomicBool::new(false), warned: Mutex::default() }
+        Self { states: Mutex::default(), any: AtomicBool::new(false), warned: Mutex::default() }
     }
 }
 
 impl<C: Clone> Losses<C> {
-    fn fates(&self) -> MutexGuard<'_, HashMap<Digest, Fate<C>>> {
-        self.fates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn states(&self) -> MutexGuard<'_, HashMap<Digest, LossState<C>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no layer was lost so far.
@@ -65,64 +65,64 @@ impl<C: Clone> Losses<C> {
 
     /// Takes note of a loss. Whether asking for the output once more can help.
     pub(super) fn lose(&self, loss: &Loss, at_hand: impl FnOnce() -> Option<C>) -> bool {
-        let fates = &mut *self.fates();
-        let fate = match fates.get(&loss.layer) {
+        let states = &mut *self.states();
+        let state = match states.get(&loss.layer) {
             None => match (at_hand(), loss.is_own) {
-                (Some(chain), _) => Fate::Found(chain, None),
-                (None, false) => Fate::Missing,
+                (Some(chain), _) => LossState::Found(chain, None),
+                (None, false) => LossState::Missing,
                 (None, true) => return false,
             },
-            Some(Fate::Found(..)) if !loss.is_found => return true,
-            Some(Fate::Found(_, None)) if !loss.is_own => Fate::Missing,
-            Some(Fate::Found(..)) => return false,
+            Some(LossState::Found(..)) if !loss.is_found => return true,
+            Some(LossState::Found(_, None)) if !loss.is_own => LossState::Missing,
+            Some(LossState::Found(..)) => return false,
             // It was lost when the user had begun already.
-            Some(Fate::Missing | Fate::Gone) => return true,
+            Some(LossState::Missing | LossState::Gone) => return true,
         };
-        fates.insert(loss.layer, fate);
+        states.insert(loss.layer, state);
         self.any.store(true, Ordering::Relaxed);
         true
     }
 
     /// Whether a layer that was lost is known to be somewhere now; none if it was not lost.
     pub(super) fn is_found(&self, layer: Digest) -> Option<bool> {
-        self.fates().get(&layer).map(|fate| matches!(fate, Fate::Found(..)))
+        self.states().get(&layer).map(|state| matches!(state, LossState::Found(..)))
     }
 
     /// The step that made a layer again.
     pub(super) fn maker(&self, layer: Digest) -> Option<StepId> {
-        match self.fates().get(&layer) {
-            Some(Fate::Found(_, maker)) => *maker,
+        match self.states().get(&layer) {
+            Some(LossState::Found(_, maker)) => *maker,
             _ => None,
         }
     }
 
     /// Takes note that a step made layers; those that were lost are found.
     pub(super) fn made(&self, layers: &[Digest], chain: &C, maker: StepId) {
-        let fates = &mut *self.fates();
+        let states = &mut *self.states();
         for layer in layers {
-            if let Some(fate @ (Fate::Missing | Fate::Gone)) = fates.get_mut(layer) {
-                *fate = Fate::Found(chain.clone(), Some(maker));
+            if let Some(state @ (LossState::Missing | LossState::Gone)) = states.get_mut(layer) {
+                *state = LossState::Found(chain.clone(), Some(maker));
             }
         }
     }
 
     /// Takes note that the step which made a layer has run: if that did not find it, nothing will.
     pub(super) fn give_up(&self, layer: Digest) {
-        if let Some(fate @ Fate::Missing) = self.fates().get_mut(&layer) {
-            *fate = Fate::Gone;
+        if let Some(state @ LossState::Missing) = self.states().get_mut(&layer) {
+            *state = LossState::Gone;
         }
     }
 
     /// Looks at the layers of a chain.
     pub(super) fn review(&self, layers: &[Digest]) -> Review<C> {
-        let fates = self.fates();
+        let states = self.states();
         let (mut lacks, mut donors) = (None, BTreeMap::new());
         for layer in layers {
-            match fates.get(layer) {
+            match states.get(layer) {
                 None => (),
-                Some(Fate::Found(chain, _)) => drop(donors.insert(*layer, chain.clone())),
-                Some(Fate::Missing) => lacks = lacks.or(Some(*layer)),
-                Some(Fate::Gone) => return Review::Useless,
+                Some(LossState::Found(chain, _)) => drop(donors.insert(*layer, chain.clone())),
+                Some(LossState::Missing) => lacks = lacks.or(Some(*layer)),
+                Some(LossState::Gone) => return Review::Useless,
             }
         }
         lacks.map_or(Review::Usable(donors), Review::Lacks)

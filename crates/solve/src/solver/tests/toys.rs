@@ -11,8 +11,8 @@ use graph::{
 use oci::{Digest, Platform};
 
 use crate::{
-    Blame, Cache, Executor, Fetch, Found, Link, NewRecord, RecordId, SolveError, Solved, Solver,
-    Tasks,
+    Blame, Cache, Executor, Fetch, FoundOutput, Link, NewRecord, RecordId, SolveError, Solved,
+    Solver, Tasks,
 };
 
 pub(super) fn step(name: &str, operation: Operation, inputs: &[StepId]) -> Step {
@@ -277,8 +277,8 @@ impl Cache for Memory {
         })
     }
 
-    fn results(&self, record: RecordId) -> Vec<Found<String>> {
-        let found = |(chain, created): &(String, String)| Found {
+    fn results(&self, record: RecordId) -> Vec<FoundOutput<String>> {
+        let found = |(chain, created): &(String, String)| FoundOutput {
             chain: chain.clone(),
             created: created.clone(),
             source: format!("source {}", record.source).into(),

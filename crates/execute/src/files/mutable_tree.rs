@@ -34,7 +34,7 @@ const SET_GROUP: u32 = 0o2000;
 
 /// A tree, and what a disk would know beside it.
 #[derive(Clone)]
-pub(super) struct World {
+pub(super) struct MutableTree {
     pub(super) tree: Tree,
     /// The time of everything that happens.
     pub(super) now: Time,
@@ -45,22 +45,22 @@ pub(super) struct World {
     groups: usize,
 }
 
-impl World {
+impl MutableTree {
     pub(super) fn new(tree: Tree, now: Time) -> Self {
         Self { tree, now, links: HashMap::new(), made: 0, groups: 0 }
     }
 
     /// A tree that is there, in which names of one file stay names of one file.
     pub(super) fn found(tree: &Tree) -> Self {
-        let mut world = Self::new(tree.clone(), Time::default());
+        let mut rootfs = Self::new(tree.clone(), Time::default());
         let mut groups = HashMap::new();
         tree.walk(|path, node| {
             if let NodeKind::File { linked: true, content, .. } = &node.kind {
                 let next = groups.len();
-                world.links.insert(path.to_vec(), *groups.entry(content.id()).or_insert(next));
+                rootfs.links.insert(path.to_vec(), *groups.entry(content.id()).or_insert(next));
             }
         });
-        world
+        rootfs
     }
 
     /// A number for a file with several names.

@@ -19,14 +19,14 @@ const MOST_SHOWN: usize = 400;
 
 /// Who asked, and whose credentials were used for it.
 #[derive(Clone)]
-pub(crate) struct Asked {
+pub(crate) struct Requester {
     pub registry: String,
     pub user: Option<String>,
 }
 
 /// An answer whose body is still to be read.
-pub(crate) struct Answer {
-    pub response: reqwest::Response,
+pub(crate) struct Response {
+    pub inner: reqwest::Response,
     /// Host and port of who answered.
     pub host: String,
     /// Whether it is who was asked, not one that it sent us to.
@@ -35,13 +35,13 @@ pub(crate) struct Answer {
     pub counters: Arc<Counters>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.inner.status()
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.inner.headers()
     }
 
     /// A header's text.
@@ -54,7 +54,7 @@ impl Answer {
     /// # Errors
     /// If the connection breaks or stands still.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        let chunk = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let chunk = match tokio::time::timeout(self.idle, self.inner.chunk()).await {
             Ok(chunk) => chunk.map_err(|source| Error::reach(&self.host, source))?,
             Err(_) => return Err(Error::silent(&self.host, self.idle)),
         };
@@ -70,7 +70,7 @@ impl Answer {
     /// If it is longer than `limit`, or the connection breaks.
     pub(crate) async fn bytes(mut self, limit: u64, what: &str) -> Result<Bytes> {
         let too_large = || Error::TooLarge { what: what.into(), limit };
-        if self.response.content_length().is_some_and(|length| length > limit) {
+        if self.inner.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());
         }
         let mut body = BytesMut::new();
@@ -89,13 +89,13 @@ impl Answer {
     }
 
     /// The error that this answer is.
-    pub(crate) async fn refusal(self, what: &str, asked: Asked) -> Error {
+    pub(crate) async fn refusal(self, what: &str, asked: Requester) -> Error {
         let (status, host, what) = (self.status(), self.host.clone(), what.to_owned());
         let body = self.bytes(MOST_SAID, "").await.unwrap_or_default();
         let message = message(&body);
         match status {
             StatusCode::UNAUTHORIZED => {
-                let Asked { registry, user } = asked;
+                let Requester { registry, user } = asked;
                 Error::Unauthorized { host, registry, user, what, message }
             }
             StatusCode::FORBIDDEN => Error::Denied { host, what, message },
