@@ -1,10 +1,9 @@
-//! What is said of an image: what it was made of (SLSA provenance), and which packages it holds
-//! (an SPDX document).
+//! Attestations of an image: its provenance (SLSA) and its packages (an SPDX document).
 //!
-//! Receives facts of a build, and a tree of files with a reader; hands over the predicates of
-//! in-toto statements. Nothing of an image is executed, and nothing in it is believed: every file
-//! is read up to a limit, every number in it is checked, and what cannot be read is named in the
-//! document. Invariant: secrets are known here by their names alone.
+//! Receives facts about a build, and a tree of files with a reader; hands over the predicates of
+//! in-toto statements. Nothing in an image is executed or trusted: files are read up to a limit,
+//! numbers are checked, and the document names what could not be read. Invariant: secrets are known
+//! here by their names alone.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +39,6 @@ pub struct File {
     pub path: String,
     /// In bytes.
     pub size: u64,
-    /// Whether somebody may execute it.
+    /// True if any user may execute it.
     pub is_executable: bool,
 }

@@ -15,7 +15,7 @@ pub struct Package {
     pub version: String,
     /// Purl qualifiers, as `arch` and `distro`.
     pub qualifiers: Vec<(&'static str, String)>,
-    /// What its database says of its licence; no SPDX expression in general.
+    /// The licence in its database; in general no SPDX expression.
     pub license: Option<String>,
     /// The file that names it.
     pub source: String,
@@ -49,12 +49,12 @@ impl Package {
     }
 }
 
-/// What was found in an image.
+/// The packages of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanResult {
     /// Packages, sorted, each once.
     pub packages: Vec<Package>,
-    /// What was there and could not be read, one sentence each.
+    /// Things that could not be read, one sentence each.
     pub notes: Vec<String>,
     /// The system's name and version, as `debian-12`; empty where the image does not say.
     pub system: String,

@@ -1,5 +1,5 @@
-//! What an image was made of and how, as a SLSA provenance predicate (slsa.dev/spec/v1.0/provenance,
-//! and v0.2), in the shape that BuildKit gives it (its `docs/attestations/slsa-definitions.md`).
+//! The inputs and steps of an image as a SLSA provenance predicate (slsa.dev/spec/v1.0/provenance,
+//! and v0.2), in BuildKit's form (its `docs/attestations/slsa-definitions.md`).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::steps;
 
-/// How much is said.
+/// The level of detail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Without arguments, secrets' names and steps.
@@ -18,7 +18,7 @@ pub enum Mode {
     Max,
 }
 
-/// Which version of the predicate is written.
+/// The predicate's version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// SLSA v0.2.
@@ -38,16 +38,16 @@ impl Version {
     }
 }
 
-/// What is wanted of a provenance.
+/// The settings of a provenance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    /// How much.
+    /// The level of detail.
     pub mode: Mode,
     /// In which version.
     pub version: Version,
-    /// Who says that they built it; a URL.
+    /// The builder's identity; a URL.
     pub builder_id: String,
-    /// Whether the caller says that the build can be repeated.
+    /// True if the caller states that the build is reproducible.
     pub reproducible: bool,
 }
 
@@ -59,7 +59,7 @@ pub type Digests = BTreeMap<String, String>;
 pub struct Material {
     /// A package URL, or an address without a password.
     pub uri: String,
-    /// What it was.
+    /// The material's digests.
     pub digests: Digests,
 }
 
@@ -76,28 +76,29 @@ impl Material {
     }
 }
 
-/// What a build knows of itself, for one platform.
+/// The facts about a build for one platform.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// Where the Dockerfile came from, if not from a folder.
+    /// The Dockerfile's origin, if not a folder.
     pub source: Option<Material>,
     /// Name of the Dockerfile there.
     pub entry_point: Option<String>,
-    /// What was asked, under BuildKit's names: `build-arg:NAME`, `label:NAME`, `target`.
+    /// The request, under BuildKit's names: `build-arg:NAME`, `label:NAME`, `target`.
     pub args: BTreeMap<String, String>,
     /// Names of secrets, and whether a step can do without.
     pub secrets: BTreeMap<String, bool>,
     /// Names of ssh agents, and whether a step can do without.
     pub agents: BTreeMap<String, bool>,
-    /// Names of local folders that were read: nobody else can look at those.
+    /// Names of local folders that were read: others cannot inspect those.
     pub locals: Vec<String>,
     /// Images, repositories and downloads.
     pub materials: Vec<Material>,
-    /// What version control says of local folders, unproved: `source`, `revision`, `localdir:NAME`.
+    /// Version control's unverified facts about local folders: `source`, `revision`,
+    /// `localdir:NAME`.
     pub vcs: BTreeMap<String, String>,
-    /// Whether a command could reach the network.
+    /// True if a command could reach the network.
     pub network_access: bool,
-    /// What the building machine is.
+    /// The building machine's platform.
     pub builder_platform: Platform,
     /// Name of the builder, and its version.
     pub builder: (&'a str, &'a str),
@@ -118,7 +119,7 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Whether all that the build was made of is named.
+    /// True if all materials of the build are named.
     pub fn is_complete(&self) -> bool {
         self.locals.is_empty()
     }
@@ -261,9 +262,9 @@ impl Facts<'_> {
     }
 }
 
-/// What both versions say.
+/// The content that both versions share.
 struct Said {
-    /// Whether no argument is left out.
+    /// True if no argument is left out.
     all: bool,
     request: Map<String, Value>,
     definition: Option<Value>,

@@ -8,12 +8,12 @@ use crate::{Package, ScanResult};
 /// The predicate type of a statement that holds an SPDX document (in-toto's spec/predicates).
 pub const PREDICATE: &str = "https://spdx.dev/Document";
 
-/// What a document is about.
+/// A document's subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'a> {
     /// Name of the image, or of the target that was built.
     pub name: &'a str,
-    /// What identifies the image: the digests of its layers, say.
+    /// The image's identity, for instance the digest of its layers.
     pub identity: &'a Digest,
     /// When it is written, RFC 3339 with seconds.
     pub created: &'a str,

@@ -1,4 +1,4 @@
-//! How long a Dockerfile of 2,000 lines takes: `cargo bench -p dockerfile`. The aim is 10 ms for
+//! The time for a Dockerfile of 2,000 lines: `cargo bench -p dockerfile`. The aim is 10 ms for
 //! parsing and lowering together.
 
 use std::hint::black_box;

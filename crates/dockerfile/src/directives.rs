@@ -21,7 +21,7 @@ impl Reader {
         Self { prefix, done: false, found: BTreeMap::new() }
     }
 
-    /// Whether the line is a directive; its key then.
+    /// The directive's key if the line is one.
     pub(crate) fn line(&mut self, line: &str, number: u32) -> Result<Option<&'static str>, Error> {
         if self.done {
             return Ok(None);
@@ -80,7 +80,7 @@ pub(crate) fn detect(key: &'static str, text: &str) -> Option<(String, Option<Li
     json.get(key)?.as_str().map(|value| (value.into(), None))
 }
 
-/// Whether a `syntax` value names the language that this crate knows.
+/// True if a `syntax` value names the language of this crate.
 pub(crate) fn is_known_syntax(value: &str) -> bool {
     let reference = value.split(' ').next().unwrap_or_default();
     if reference == "dockerfile.v0" {
@@ -105,7 +105,7 @@ pub(crate) fn foreign_syntax(value: &str) -> Error {
 
 const CHECK_FORM: &str = "write skip=RULE,RULE;error=true;experimental=RULE, each part at will";
 
-/// What `# check=…` asks for.
+/// The options of `# check=…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckOptions {
     /// Rules that are left aside.

@@ -1,4 +1,4 @@
-//! What is wrong with a Dockerfile, and where.
+//! An error in a Dockerfile, with its lines.
 
 use graph::{LineRange, SourceFile, Span};
 
@@ -10,9 +10,9 @@ pub struct Error {
     pub lines: Option<LineRange>,
     /// The words in them that are wrong, where they can be pointed at.
     pub span: Option<Span>,
-    /// What is wrong, in BuildKit's words where it has some.
+    /// The fault, in BuildKit's words if it has any.
     pub message: String,
-    /// What might help, as `did you mean RUN?`.
+    /// A hint, as `did you mean RUN?`.
     pub hint: Option<String>,
     /// The words as they are written, until they are found in the text.
     pub(crate) word: Option<Word>,
@@ -21,7 +21,7 @@ pub struct Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
     text: String,
-    /// Whether it is the last of its kind that is wrong.
+    /// True if the last occurrence of the word is meant.
     last: bool,
 }
 

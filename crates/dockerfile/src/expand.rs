@@ -12,7 +12,7 @@ use crate::go;
 /// Most bytes that a text may grow to: variables that hold each other twice would fill memory.
 const MOST: usize = 8 << 20;
 
-/// Where variables are looked up.
+/// A source of variables.
 pub(crate) trait Variables {
     /// The value of a variable, if it is set.
     fn get(&self, name: &str) -> Option<&str>;
@@ -68,7 +68,7 @@ pub(crate) struct Word {
     pub unset: Vec<String>,
 }
 
-/// How words are read.
+/// The rules for reading words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lex {
     /// The character that takes the meaning from the next one.
@@ -135,7 +135,7 @@ struct Scan<'a> {
     unset: Vec<String>,
     /// Bytes that variables added.
     grown: usize,
-    /// Where the innermost `$` is that is being read.
+    /// The position of the innermost open `$`.
     dollar: Option<usize>,
 }
 
@@ -493,7 +493,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What would be right where something else is written.
+/// The valid form to suggest for a problem.
 fn form(problem: &str) -> Option<&'static str> {
     Some(match problem {
         _ if problem.contains("-quote") => {

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 
-/// What a flag takes.
+/// The kind of value that a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlagKind {
     /// `true`, `false` or nothing, which is `true`.
@@ -88,7 +88,7 @@ impl Flags {
     }
 }
 
-/// What an instruction takes, where nothing near was meant.
+/// A hint that lists an instruction's flags, where none is similar.
 fn known_flags(known: &[(&'static str, FlagKind)]) -> String {
     let names: Vec<String> = known.iter().map(|(name, _)| format!("--{name}")).collect();
     match names.is_empty() {

@@ -35,7 +35,7 @@ impl Pattern {
         Ok(Self(tokens))
     }
 
-    /// Where matches that begin at the front of `text` end: the nearest or the farthest.
+    /// The end of the shortest or longest match at the front of `text`.
     fn end(&self, text: &[char], longest: bool) -> Option<usize> {
         let last = self.0.len();
         let mut states = vec![false; last + 1];
@@ -163,7 +163,7 @@ impl Pattern {
 }
 
 impl GlobToken {
-    /// Whether a character fits, and which state comes then.
+    /// The next state, and true if the character fits.
     fn step(self, c: char, state: usize) -> (bool, usize) {
         match self {
             GlobToken::Character(wanted) => (c == wanted, state + 1),

@@ -8,9 +8,9 @@ use crate::expand::{Lex, Nothing};
 pub struct Heredoc {
     /// The delimiter, which is also the name of the file that COPY makes of it.
     pub name: String,
-    /// Whether variables in the body are resolved: the delimiter was not quoted.
+    /// True if variables in the body are resolved: the delimiter was not quoted.
     pub expand: bool,
-    /// Whether leading tabs are removed (`<<-`).
+    /// True if leading tabs are removed (`<<-`).
     pub chomp: bool,
     /// The lines of the body as they are in the file.
     pub content: String,

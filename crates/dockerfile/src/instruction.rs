@@ -15,15 +15,15 @@ pub struct Instruction {
     pub keyword: String,
     /// The whole text, continuations joined.
     pub text: String,
-    /// Where it is.
+    /// Its lines.
     pub lines: LineRange,
     /// Comments directly above it.
     pub comments: Vec<String>,
-    /// What it asks for.
+    /// The instruction's content.
     pub kind: InstructionKind,
 }
 
-/// What an instruction asks for. Texts are as written: variables are resolved later.
+/// An instruction's content. Texts are as written: variables are resolved later.
 #[derive(Clone, Debug)]
 pub enum InstructionKind {
     /// `ADD`.
@@ -67,7 +67,7 @@ pub enum InstructionKind {
 /// `FROM`.
 #[derive(Clone, Debug)]
 pub struct FromInstruction {
-    /// What the stage begins with: another stage, `scratch`, a named context, an image.
+    /// The stage's base: another stage, `scratch`, a named context, an image.
     pub base: String,
     /// The stage's name in lower case.
     pub name: Option<String>,
@@ -80,7 +80,7 @@ pub struct FromInstruction {
 pub struct CommandLine {
     /// One text for the shell, or a program and its arguments.
     pub words: Vec<String>,
-    /// Whether a shell runs it.
+    /// True if a shell runs it.
     pub shell: bool,
 }
 
@@ -115,7 +115,7 @@ pub struct CopyInstruction {
     pub sources: Vec<String>,
     /// Files whose content is in the Dockerfile.
     pub inline: Vec<Heredoc>,
-    /// Where they go.
+    /// The destination.
     pub destination: String,
     /// `--from`: a stage, a named context, an image.
     pub from: Option<String>,
@@ -171,7 +171,7 @@ impl Instruction {
         })
     }
 
-    /// What a comment above says of `name`: the rest of the line that begins with it.
+    /// The description of `name` in a comment above: the rest of the line that begins with it.
     pub fn description(&self, name: &str) -> Option<&str> {
         let rest = |line: &'_ String| line.len() > name.len() && line.starts_with(name);
         let line = self.comments.iter().find(|line| rest(line))?;

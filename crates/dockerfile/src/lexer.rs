@@ -17,11 +17,11 @@ pub(crate) struct Statement {
     pub keyword: String,
     /// Leading `--flag` words.
     pub flags: Vec<String>,
-    /// What is behind the flags, trimmed.
+    /// The text after the flags, trimmed.
     pub rest: String,
     /// The whole text with continuations joined, trimmed.
     pub text: String,
-    /// Where it is, here-documents included.
+    /// Its lines, here-documents included.
     pub lines: LineRange,
     /// Here-documents in order.
     pub heredocs: Vec<Heredoc>,
@@ -34,7 +34,7 @@ pub(crate) struct Statement {
 pub(crate) struct Lexed {
     pub statements: Vec<Statement>,
     pub escape: char,
-    /// Where statements end that go on over blank lines.
+    /// The ends of statements that continue over blank lines.
     pub empty_continuations: Vec<LineRange>,
 }
 

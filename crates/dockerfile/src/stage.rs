@@ -24,17 +24,17 @@ pub struct Dockerfile {
 pub struct Stage {
     /// The name in lower case, where it has one.
     pub name: Option<String>,
-    /// What it begins with, variables not resolved.
+    /// Its base, variables not resolved.
     pub base: String,
     /// `--platform`, variables not resolved.
     pub platform: Option<String>,
-    /// Where its `FROM` is.
+    /// The lines of its `FROM`.
     pub lines: LineRange,
     /// The text of its `FROM`.
     pub text: String,
     /// Comments directly above its `FROM`.
     pub comments: Vec<String>,
-    /// What a comment above its `FROM` says of it.
+    /// The description in a comment above its `FROM`.
     pub description: Option<String>,
     /// Its instructions.
     pub instructions: Vec<Instruction>,
@@ -60,7 +60,7 @@ impl Dockerfile {
         let foreign = syntax.as_ref().filter(|(value, _)| !directives::is_known_syntax(value));
         let result = Self::parse_text(source, &text, syntax.clone());
         match (result, foreign) {
-            // What is wrong then is most likely that it is another language.
+            // The fault is most likely that the text is in another language.
             (Err(_), Some((value, lines))) => {
                 Err(Error { lines: *lines, ..directives::foreign_syntax(value) })
             }
@@ -142,12 +142,12 @@ impl Dockerfile {
         &self.global_args
     }
 
-    /// What its `check` directive asks for.
+    /// The options of its `check` directive.
     pub fn check_options(&self) -> &CheckOptions {
         &self.check
     }
 
-    /// What its `syntax` directive names.
+    /// The language named by its `syntax` directive.
     pub fn syntax(&self) -> Option<&str> {
         self.syntax.as_ref().map(|(value, _)| value.as_str())
     }

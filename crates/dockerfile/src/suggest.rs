@@ -36,8 +36,7 @@ pub(crate) fn search<'a>(
     })
 }
 
-/// The option that somebody probably meant who wrote `value`: the nearest one, whatever the case
-/// of its letters; none if no option is near.
+/// The option most similar to `value`, ignoring case; none if no option is similar.
 pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let options: Vec<&str> = options.into_iter().collect();
     let same = options.iter().find(|option| option.eq_ignore_ascii_case(value));

@@ -1,4 +1,4 @@
-//! How the text behind a keyword is cut into words.
+//! Splits the text after a keyword into words.
 
 use std::borrow::Cow;
 

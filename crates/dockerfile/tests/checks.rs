@@ -1,4 +1,4 @@
-//! Which rules Dockerfiles break, and where; outlines and targets.
+//! Findings of the rules, with their lines; outlines and targets.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What graphs are made of Dockerfiles: names, inputs, contexts, triggers, refusals.
+//! Graphs of Dockerfiles: names, inputs, contexts, triggers, refusals.
 
 use std::sync::Arc;
 

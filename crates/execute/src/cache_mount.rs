@@ -31,7 +31,7 @@ pub struct StoredMount {
     pub bytes: u64,
     /// When a command held it last, in milliseconds since 1970.
     pub last_use: i64,
-    /// Whether a command holds it now.
+    /// True while a command holds it.
     pub in_use: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct StoredMount {
 pub struct CacheMount {
     /// The folder.
     pub path: PathBuf,
-    /// Whether nobody has used it before.
+    /// True if it is new.
     pub fresh: bool,
     /// Released when dropped.
     _lock: File,
@@ -66,11 +66,11 @@ impl ReservedMount {
 
 /// Knows cache mounts that are not on this machine.
 pub trait MountSource: Send + Sync {
-    /// A cache mount by its name; none where nobody has it.
+    /// A cache mount by its name; none if this source does not have it.
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<FoundMount>>;
 }
 
-/// A cache mount that somebody has.
+/// A cache mount that the source has.
 #[derive(Clone, Debug)]
 pub struct FoundMount {
     /// The layers that make it, from the bottom up.
@@ -84,7 +84,7 @@ pub struct FoundMount {
 pub struct UsedMount {
     /// By which it is told from others, here and elsewhere.
     pub name: String,
-    /// What the Dockerfile calls it.
+    /// The mount's id in the Dockerfile.
     pub id: String,
 }
 
@@ -117,8 +117,8 @@ impl CacheMounts {
         }
     }
 
-    /// Lets something be brought into the cache mount of a name before anybody uses it; none where
-    /// it is here already, or somebody is at it. Who wants to hold it waits until this is dropped.
+    /// Reserves an unused name so that a cache mount can be imported before its first use; none if
+    /// it is here already, or in use. Others that want it wait until this is dropped.
     ///
     /// # Errors
     /// If it cannot be locked.
@@ -133,8 +133,7 @@ impl CacheMounts {
         Ok((!is_folder(&path)?).then_some(ReservedMount { path, _lock: lock }))
     }
 
-    /// Holds the cache mount of a name for reading it: nobody writes to it meanwhile. None where it
-    /// is not here, or somebody uses it.
+    /// Locks a cache mount for reading, without writers. None if it is not here, or in use.
     ///
     /// # Errors
     /// If it cannot be locked.
@@ -199,14 +198,14 @@ impl CacheMounts {
     }
 }
 
-/// Takes a mount's lock, if nobody has it.
+/// Takes a mount's lock, if it is free.
 fn lock_alone(path: &Path) -> io::Result<File> {
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     Ok(lock)
 }
 
-/// What is in a folder; nothing, where there is none.
+/// The names in a folder; none if the folder is missing.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(folder) {
         Ok(entries) => {
@@ -240,7 +239,7 @@ fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<Cac
         .write(true)
         .open(folder.join(format!("{copy}.lock")))?;
     flock(&lock, operation)?;
-    // When it was used last; that it cannot be noted harms nobody.
+    // The time of last use. An old one only means that the mount is removed earlier.
     drop(lock.set_modified(SystemTime::now()));
     let path = folder.join(copy.to_string());
     let fresh = match fs::create_dir(&path) {
@@ -258,8 +257,8 @@ fn held(folder: &Path, copy: usize, operation: FlockOperation) -> io::Result<Cac
     Ok(CacheMount { path, fresh, _lock: lock })
 }
 
-/// Whether a mount's folder is there. A link or a file in its place was not put there by kiln: it is removed, and never
-/// followed. For who holds the lock.
+/// True if a mount's folder exists. A link or a file in its place was not put there by kiln: it is
+/// removed and never followed. The caller must hold the lock.
 fn is_folder(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(true),

@@ -11,9 +11,9 @@ pub enum Error {
     ExitCode {
         /// The command, in one line.
         command: String,
-        /// What it returned.
+        /// The exit code.
         code: i32,
-        /// Whether it wanted another root, which it could not have.
+        /// True if it tried to change its root once more, which was refused.
         refused_root: bool,
     },
     /// The command was ended by a signal.
@@ -32,22 +32,22 @@ pub enum Error {
         /// Why.
         source: runtime::Error,
     },
-    /// The command's program is for another processor, and the kernel has nobody who runs it.
+    /// The program is for another processor, and the kernel has no emulator for it.
     #[error(
         "process {command:?} could not run: its program is for {platform}, this machine is {host}, and no handler for such programs is registered here (binfmt_misc): register one with `docker run --privileged --rm tonistiigi/binfmt --install all` or Debian's package qemu-user-static, or let the stage run on this machine with `FROM --platform=$BUILDPLATFORM` and cross-compile"
     )]
     ForeignProgram {
         /// The command, in one line.
         command: String,
-        /// What the step is for.
+        /// The step's platform.
         platform: oci::Platform,
-        /// What this machine is.
+        /// This machine's platform.
         host: oci::Platform,
     },
     /// A command would need what this process may not do.
     #[error("RUN is not possible here: {reason}")]
     NoIsolation {
-        /// What is missing.
+        /// The missing capability.
         reason: String,
     },
     /// A layer could not be brought here.
@@ -59,7 +59,7 @@ pub enum Error {
     /// The context cannot be read.
     #[error("failed to load build context: {0}")]
     Context(#[from] store::WalkError),
-    /// What a step reads is not there, or cannot be read.
+    /// A file that a step reads is missing, or cannot be read.
     #[error("failed to compute cache key: {0}")]
     Content(#[from] store::DigestError),
     /// Layers do not fit together.
@@ -87,7 +87,7 @@ pub enum Error {
     /// A file of what a step left could not be read.
     #[error("read `{path}`: {reason}")]
     ReadFile {
-        /// Which file.
+        /// The file.
         path: String,
         /// Why.
         reason: String,
@@ -95,7 +95,7 @@ pub enum Error {
     /// A cache mount could not be held.
     #[error("cache mount `{id}`: {source}")]
     CacheMount {
-        /// Which.
+        /// The secret's id.
         id: String,
         /// Why.
         source: std::io::Error,
@@ -103,33 +103,33 @@ pub enum Error {
     /// A secret that the step needs was not given.
     #[error("secret {id}: not found")]
     NoSecret {
-        /// Which.
+        /// The secret's id.
         id: String,
     },
     /// An ssh agent that the step needs was not given.
     #[error("unset ssh forward key {id}; give it with `--ssh {id}`")]
     NoAgent {
-        /// Which.
+        /// The agent's id.
         id: String,
     },
     /// The socket for an ssh agent could not be made.
     #[error("ssh agent {id}: {source}")]
     Agent {
-        /// Which.
+        /// The secret's id.
         id: String,
         /// Why.
         source: std::io::Error,
     },
-    /// What is mounted is not a valid UTF-8 text, or not usable as a value.
+    /// The secret is not valid UTF-8, or not usable as a value.
     #[error("secret {id}: as an environment variable it must be text without zero bytes")]
     SecretNotText {
-        /// Which.
+        /// The secret's id.
         id: String,
     },
     /// The step was to be found, and was not.
     #[error("the step is not cached, and `--require-cached` does not let it run")]
     NotCached,
-    /// What kiln cannot do.
+    /// The unsupported feature.
     #[error("{0}")]
     Unsupported(String),
     /// The caller ended the build.
@@ -141,7 +141,7 @@ impl Error {
     /// The layers, by diffID, that cannot be had, if it is that.
     pub fn lost_layers(&self) -> Vec<Digest> {
         match self {
-            // What is transparent is not its own source.
+            // A transparent error is not its own source.
             Self::Layer(error) => transfer::lost_layers(error),
             error => transfer::lost_layers(error),
         }

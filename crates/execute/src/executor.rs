@@ -26,7 +26,7 @@ use crate::ssh::SshAgent;
 use crate::trees::Trees;
 use crate::{Error, Output};
 
-/// What the caller lends to commands.
+/// The caller's secrets, agents and host keys, for commands and sources.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// Secrets by id.
@@ -37,7 +37,7 @@ pub struct Credentials {
     pub known_hosts: Option<PathBuf>,
 }
 
-/// What an executor works with.
+/// An executor's settings.
 pub struct ExecutorSettings {
     /// Moves layers.
     pub transfer: Transfer,
@@ -49,19 +49,19 @@ pub struct ExecutorSettings {
     pub credentials: Credentials,
     /// Folders by the names of contexts.
     pub folders: BTreeMap<String, PathBuf>,
-    /// Who shows which step.
+    /// The task that shows each step.
     pub tasks: Tasks,
-    /// How layers of files are written.
+    /// The compression of layers of files.
     pub compression: Compression,
     /// The time that new files and layers get.
     pub now: Time,
     /// The largest file that is downloaded, in bytes.
     pub download_limit: u64,
-    /// What permission bits the files of contexts have.
+    /// The permission bits of a context's files.
     pub modes: Modes,
     /// Steps that must be found, and are not run.
     pub required: BTreeSet<StepId>,
-    /// What came from servers before, and what comes.
+    /// Sources fetched earlier in this build; new ones are added.
     pub sources: Arc<Sources>,
 }
 
@@ -75,7 +75,7 @@ pub struct Executor {
     used_mounts: Mutex<BTreeSet<UsedMount>>,
     /// Contexts as layers, for commands that mount them, by the tree's address.
     context_chains: Mutex<Vec<ContextChain>>,
-    /// What is known of contexts' files, kept when the build ends.
+    /// Facts about contexts' files, saved when the build ends.
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
     /// Contexts that were walked.
     contexts: Mutex<HashMap<StepId, Arc<Tree>>>,
@@ -259,10 +259,10 @@ impl Executor {
         Ok(run(Unread::Write).await?)
     }
 
-    /// One layer of those that a chain has above another.
+    /// Merges the layers that one chain has above another into a single layer.
     ///
     /// # Errors
-    /// If a layer is nowhere, or the new one cannot be written.
+    /// If a layer cannot be found, or the new one cannot be written.
     pub async fn fold(
         &self,
         below: &Chain,
@@ -277,7 +277,7 @@ impl Executor {
         self.run_files(work, (Time::default(), created), (&[chain], task)).await
     }
 
-    /// What the layers of a chain show, all of whose indexes are here.
+    /// The tree of a chain whose indexes are all here.
     pub(crate) fn tree(&self, chain: &Chain) -> Result<Arc<Tree>, Error> {
         self.trees.tree(chain)
     }
@@ -290,7 +290,7 @@ impl Executor {
         inputs.iter().map(tree).collect()
     }
 
-    /// What an output shows.
+    /// The tree of an output.
     pub(crate) async fn tree_of(&self, output: &Output) -> Result<Arc<Tree>, Error> {
         match output {
             Output::Context(tree) => Ok(tree.clone()),
@@ -309,8 +309,8 @@ impl Executor {
     ) -> Result<(), Error> {
         let task = self.task(fetch.shown_by);
         self.fetch_indexes(chain, task).await?;
-        // What is copied is fetched here, so that a layer that is gone costs a run of its
-        // step and not the build.
+        // Copied files are fetched here, so that a missing layer costs a rerun of its step and not
+        // the build.
         let read = solve::step_key(fetch.step)
             .inputs
             .into_iter()
@@ -336,7 +336,7 @@ impl Executor {
         let tree = self.trees.tree(chain)?;
         let wanted = store::content_files(&tree, &query)?;
         self.fetch_files(chain, &wanted, self.task(id)).await?;
-        // What was found by an index that nothing proves is not remembered for others.
+        // Content found through an unverified index is not remembered for other builds.
         let is_lent = chain.layers().iter().any(|layer| store.was_lent(&layer.diff_id));
         Ok(blocking(move || match is_lent {
             true => store::content_digest(&tree, &query, &store),
@@ -348,7 +348,7 @@ impl Executor {
         .await?)
     }
 
-    /// What the inputs of a step stand on, and what looking at them does.
+    /// The assumptions behind the inputs of a step, and those made by reading them.
     pub(crate) fn assumptions(&self, inputs: &[Output]) -> Assumptions {
         let of = |output: &Output| match output {
             Output::Chain(chain) => chain.assumed().and(&self.store().assumptions(&chain.layers())),
@@ -376,7 +376,8 @@ impl Executor {
         were_any
     }
 
-    /// Brings the indexes of a chain here: alone where somebody has them, else with the layers.
+    /// Fetches the indexes of a chain, on their own where a cache has them, otherwise with the
+    /// layers.
     async fn fetch_indexes(&self, chain: &Chain, task: Option<TaskId>) -> Result<(), Error> {
         if self.trees.without_tree(chain).iter().all(|diff_id| self.store().has_index(diff_id)) {
             return Ok(());
@@ -590,7 +591,7 @@ fn copy_of_all() -> FilesOp {
 }
 
 impl Executor {
-    /// As many as there are processors, and two at least: commands wait for disks and networks.
+    /// One per processor, and two at least: commands wait for disks and networks.
     pub fn parallelism() -> usize {
         std::thread::available_parallelism().map_or(2, NonZero::get).max(2)
     }

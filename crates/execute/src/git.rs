@@ -22,10 +22,10 @@ use crate::{Error, Output};
 use command::Git;
 pub(crate) use remote::GitRemote;
 
-/// Where a fetched reference is kept.
+/// The local name of a fetched reference.
 const FETCHED: &str = "refs/kiln/fetched";
 
-/// What a source's reference names.
+/// The object that a source's reference names.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     /// The object that the reference names: a commit, or an annotated tag.
@@ -169,8 +169,8 @@ fn by_commit(source: &GitSource) -> Result<Resolved, String> {
     Ok(Resolved { object: commit.into(), commit: commit.into(), reference })
 }
 
-/// What `ls-remote` says of a reference, as git-checkout would choose: its whole name, its object
-/// and, for an annotated tag, the commit.
+/// The line of `ls-remote` that git checkout would choose for a reference: its full name, its
+/// object and, for an annotated tag, the commit.
 fn choose<'a>(
     found: &'a [(String, String)],
     reference: &str,
@@ -202,7 +202,7 @@ async fn fetch(git: &Git, found: &Resolved, by_name: bool) -> Result<(), Error> 
     if has().await {
         return Ok(());
     }
-    // What a killed git left would hold up all others, and nobody else is here.
+    // A killed git leaves this lock behind; the repository's own lock is held here.
     let _ = std::fs::remove_file(git.folder().join("shallow.lock"));
     let mut last = Ok(());
     if by_name && !solve::is_commit(&found.reference) {
@@ -312,7 +312,7 @@ fn tree_of(work: &Path, keep: bool, time: Time, source: &GitSource) -> Result<Tr
     let mut paths: Vec<Vec<u8>> = vec![Vec::new()];
     tree.walk(|path, _| paths.push(path.into()));
     for path in paths {
-        // Outside of its repository, a submodule's link to it leads nowhere.
+        // Outside its repository a submodule's link to it is dangling.
         if !keep && path.rsplit(|byte| *byte == b'/').next() == Some(b".git") {
             tree.remove(&path);
         }

@@ -25,9 +25,9 @@ use crate::{Error, Output};
 const MEMO: &str = "http";
 /// Chunks on the way from the network to the disk.
 const CHUNKS: usize = 16;
-/// How often a download is begun that breaks off, or is not what it should be.
+/// Attempts at a download that breaks off or does not match.
 const MOST_ATTEMPTS: u32 = 3;
-/// How often progress is told.
+/// The interval of progress events.
 const TELL: Duration = Duration::from_millis(200);
 /// `http.TimeFormat` of Go.
 const TIME_FORMAT: &str = "%a, %d %b %Y %H:%M:%S GMT";
@@ -42,7 +42,7 @@ pub(crate) struct Download {
     pub(crate) modified: Option<i64>,
 }
 
-/// What a server said of a file when it was downloaded.
+/// A server's headers for a downloaded file.
 #[derive(Serialize, Deserialize)]
 struct KnownResponse {
     digest: Digest,
@@ -146,7 +146,7 @@ impl Executor {
         Ok(download.await?)
     }
 
-    /// What is known of an address, if its file is here.
+    /// The earlier response for an address, if its file is still here.
     async fn known_download(
         &self,
         key: Digest,
@@ -184,7 +184,7 @@ impl Executor {
                     None => return sink.finish().map(Some),
                 }
             }
-            // What did not come whole is not kept.
+            // An incomplete file is not kept.
             Ok(None)
         });
         let read = async move {
@@ -214,7 +214,7 @@ impl Executor {
         }
     }
 
-    /// The `Authorization` that the caller lends for a host.
+    /// The caller's `Authorization` header for a host.
     fn authorization(&self, url: &str) -> Option<Secret> {
         let host = url.parse::<WebAddress>().ok()?.host().to_owned();
         let secret = |name: String| {
@@ -222,7 +222,7 @@ impl Executor {
             let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
             Some(text.to_owned())
         };
-        // As in BuildKit, a token comes before a whole header.
+        // A token takes precedence over a whole header, as in BuildKit.
         secret(format!("HTTP_AUTH_TOKEN_{host}"))
             .map(|token| format!("Bearer {token}"))
             .or_else(|| secret(format!("HTTP_AUTH_HEADER_{host}")))
@@ -273,7 +273,7 @@ fn seconds_of(text: &str) -> Option<i64> {
     })
 }
 
-/// Where a download goes.
+/// The destination of a download.
 enum Sink {
     Plain(Limited),
     Gzip(Box<MultiGzDecoder<Limited>>),

@@ -13,7 +13,7 @@ const CONFIG_LIMIT: u64 = 8 << 20;
 /// An image that a build stands on.
 #[derive(Clone, Debug)]
 pub struct BaseImage {
-    /// What its key is made of.
+    /// The source that its key is computed from.
     pub source: ImageSource,
     /// Its config.
     pub config: ImageConfig,
@@ -24,15 +24,15 @@ pub struct BaseImage {
 /// An image with its documents as a registry has them.
 #[derive(Clone, Debug)]
 pub struct FetchedImage {
-    /// What they say.
+    /// Their contents.
     pub image: BaseImage,
-    /// What the name stands for: an index, or the manifest itself.
+    /// The digest behind the name: of an index, or of the manifest itself.
     pub root: Descriptor,
-    /// What the manifest is.
+    /// The manifest's descriptor.
     pub descriptor: Descriptor,
     /// The manifest.
     pub manifest: Vec<u8>,
-    /// What the config is.
+    /// The config's descriptor.
     pub config_descriptor: Descriptor,
     /// The config.
     pub config: Vec<u8>,
@@ -44,13 +44,13 @@ pub enum ImageError {
     /// The registry does not have it.
     #[error("failed to resolve source metadata for {reference}: {reference}: not found")]
     NotFound {
-        /// Which image.
+        /// The image.
         reference: Reference,
     },
     /// The registry did not give it.
     #[error("failed to resolve source metadata for {reference}")]
     Registry {
-        /// Which image.
+        /// The image.
         reference: Reference,
         /// Why.
         source: Box<registry::Error>,
@@ -60,19 +60,19 @@ pub enum ImageError {
         "{reference}: no match for platform in manifest: not found (wanted `{wanted}`, there are: {there})"
     )]
     Platform {
-        /// Which image.
+        /// The image.
         reference: Reference,
-        /// What was wanted.
+        /// The requested platform.
         wanted: Platform,
-        /// What there is.
+        /// The image's platforms.
         there: String,
     },
     /// A document of it makes no sense.
     #[error("{reference}: {what}")]
     Document {
-        /// Which image.
+        /// The image.
         reference: Reference,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
 }
@@ -102,8 +102,8 @@ impl Images {
         self.fetch(reference, platform, false).await.map(|fetched| fetched.image)
     }
 
-    /// As [`Images::resolve`], with the documents. `insecure` says how its layers' places are
-    /// noted.
+    /// Like [`Images::resolve`], with the documents. `insecure` is noted with its layers'
+    /// locations.
     ///
     /// # Errors
     /// As [`Images::resolve`].
@@ -183,7 +183,7 @@ impl Images {
     }
 }
 
-/// What a manifest and a config say of layers.
+/// The layers that a manifest and a config describe.
 ///
 /// # Errors
 /// In words, if they do not agree.

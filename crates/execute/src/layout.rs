@@ -14,7 +14,7 @@ use crate::image::{BaseImage, ImageError, Images, choose, is_index, layers};
 /// Documents of real images are a few KiB; an index of many images or labels make them larger.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
 
-/// Where the names of images are, in `index.json`; the second is containerd's.
+/// Annotations for an image's name in `index.json`; the second is containerd's.
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
 /// The digest that a layout's `index.json` has for a tag. A layout's only image answers to any.

@@ -1,8 +1,8 @@
-//! How each operation runs.
+//! Runs each kind of operation.
 //!
 //! Receives a step and the outputs of its inputs; hands over its output, a chain of layers or a
-//! context. Invariant: nothing but the operation, its inputs and what the caller lends decides
-//! what a step makes, and a step that fails or is dropped leaves nothing behind.
+//! context. Invariant: a step's result depends only on the operation, its inputs and the caller's
+//! credentials and folders, and a step that fails or is dropped leaves nothing behind.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Files that the user gives: walked once, read when somebody asks.
+//! The user's files: walked once, read on demand.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ impl Folders {
     }
 }
 
-/// What permission bits the files of a context have.
+/// The permission bits of a context's files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Modes {
     /// Those that they have, as with BuildKit.
@@ -53,7 +53,7 @@ pub enum Modes {
 /// A context that was walked.
 pub(crate) struct Walked {
     pub tree: Arc<Tree>,
-    /// What earlier builds knew of its files.
+    /// Facts about its files from earlier builds.
     pub memo: Option<ContextMemo>,
 }
 

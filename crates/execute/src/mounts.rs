@@ -1,4 +1,4 @@
-//! What commands see besides their root: other steps' files, cache mounts, secrets, agents.
+//! A command's mounts besides its root: other steps' files, cache mounts, secrets, agents.
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -77,7 +77,7 @@ impl<'a> Mounts<'a> {
         blocking(move || mounts.hold(&name, sharing)).await.map_err(failed)
     }
 
-    /// What a mount shows; nothing for an optional one that was not given.
+    /// The source of a mount; none for an optional one that was not given.
     pub(crate) async fn mount(
         &mut self,
         mount: &Mount,
@@ -174,7 +174,7 @@ impl<'a> Mounts<'a> {
         Ok(overlay)
     }
 
-    /// What a cache mount is called here, and what a fresh one begins with.
+    /// The local name of a cache mount, and the initial content of a fresh one.
     async fn cache_name(&self, mount: &Mount, id: &str) -> Result<(String, Option<Chain>), Error> {
         let seed = match mount.input {
             Some(input) => Some(self.executor.chain(&self.inputs[input]).await?),
@@ -248,8 +248,8 @@ impl Mounts<'_> {
         Ok(())
     }
 
-    /// Brings a cache mount that is not here from where somebody has it. That it cannot be brought
-    /// costs a warning: it begins empty, as without a cache.
+    /// Imports a cache mount that is not here from a cache that has it. A failure is only a
+    /// warning, because the mount can begin empty.
     async fn bring(&self, name: &str, id: &str) -> std::io::Result<()> {
         let Some(source) = self.executor.mount_source() else { return Ok(()) };
         let (mounts, wanted) = (self.executor.cache_mounts().clone(), name.to_owned());
@@ -267,7 +267,7 @@ impl Mounts<'_> {
             let store = self.executor.store().clone();
             blocking(move || {
                 let scratch = store.scratch_folder()?;
-                // As a fresh one is made, whatever the umask and the scratch folder say.
+                // The mode of a fresh mount, independent of the umask and the scratch folder.
                 let folder = scratch.path().join("mount");
                 std::fs::create_dir(&folder).map_err(&failed)?;
                 let mode = std::fs::Permissions::from_mode(0o755);

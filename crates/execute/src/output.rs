@@ -1,10 +1,10 @@
-//! What a step leaves.
+//! A step's output.
 
 use std::sync::Arc;
 
 use store::{Chain, Tree};
 
-/// What a step leaves. Cheap to clone.
+/// A step's output. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Layers; their bytes may be elsewhere.

@@ -172,7 +172,7 @@ impl Executor {
     }
 }
 
-/// What a command writes to.
+/// A command's writable root.
 enum Snapshot {
     Overlay(WritableSnapshot),
     Folder(FolderSnapshot),
@@ -208,8 +208,8 @@ impl Snapshot {
     }
 }
 
-/// Where the kernel's file systems are mounted. A command leaves these folders in its layer if the
-/// root had none; as with BuildKit, not where something of its own is mounted there or below.
+/// Mount points of the kernel's file systems. A command leaves these folders in its layer if the
+/// root had none, unless one of its own mounts is there or below, as in BuildKit.
 fn lasting(mounts: &[runtime::Mount]) -> Vec<&'static str> {
     let tops: Vec<String> = mounts
         .iter()

@@ -1,4 +1,4 @@
-//! What comes from servers, once in a build however many graphs ask for it.
+//! Sources from servers, fetched once in a build for all of its graphs.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use crate::git::{GitRemote, Resolved};
 use crate::http::Download;
 
-/// What comes from servers: a build asks for it with one graph to find its Dockerfile and with
-/// another one to build, and both must see the same.
+/// Sources from servers. A build uses one graph to find its Dockerfile and another one to build,
+/// and both must see the same content.
 #[derive(Default)]
 pub struct Sources {
     pub(crate) downloads: Once<HttpSource, Download>,
@@ -34,7 +34,7 @@ impl Sources {
     /// Makes a file known as what a source names: no server is asked for it.
     pub fn lend(&self, source: &HttpSource, digest: Digest, size: u64, file: File) {
         let download = Download { digest, size, file: Arc::new(file), modified: None };
-        // Whoever asked before knows it already.
+        // An earlier caller has set it to the same.
         let _ = self.downloads.of(source).set(download);
     }
 
@@ -55,7 +55,7 @@ impl Sources {
     }
 }
 
-/// What is made once for a key.
+/// Values that are computed once for each key.
 pub(crate) struct Once<K, T>(Mutex<HashMap<K, Arc<OnceCell<T>>>>);
 
 impl<K, T> Default for Once<K, T> {

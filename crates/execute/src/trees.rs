@@ -14,7 +14,7 @@ pub(crate) struct Trees {
     known: Mutex<HashMap<Digest, Known>>,
 }
 
-/// A tree, and the layers in it whose indexes a cache lent.
+/// A tree, and those of its layers whose indexes came from a cache unverified.
 #[derive(Clone)]
 struct Known {
     tree: Arc<Tree>,
@@ -74,8 +74,8 @@ impl Trees {
         above
     }
 
-    /// A tree that was merged before. One that stands on an index that a cache lent is made anew once
-    /// the layer's own is here.
+    /// A tree merged earlier. One that rests on an unverified index is merged again once the
+    /// layer's own index is here.
     fn known(&self, id: Digest) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         known.filter(|known| known.lent.iter().all(|diff_id| self.store.is_lent(diff_id)))

@@ -4,23 +4,23 @@ use oci::{Annotations, Platform};
 
 use crate::Error;
 
-/// What an annotation is written on.
+/// The document or descriptor that carries an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnnotationLevel {
     /// The manifest of an image.
     Manifest,
-    /// What an index says of the manifest of an image.
+    /// The descriptor of an image's manifest in an index.
     ManifestDescriptor,
     /// The index.
     Index,
-    /// What a layout says of the index.
+    /// The descriptor of the index in a layout.
     IndexDescriptor,
 }
 
 /// An annotation (image-spec, annotations.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Annotation {
-    /// What it is written on.
+    /// The place of the annotation.
     pub level: AnnotationLevel,
     /// The only platform whose image gets it; without one, all do.
     pub platform: Option<Platform>,
@@ -50,7 +50,8 @@ pub(crate) fn of(
     all.chain(own).map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
 }
 
-/// Whether all annotations have something to be written on. The first words are BuildKit's.
+/// Checks that every annotation has its document or descriptor. The message begins with BuildKit's
+/// words.
 pub(crate) fn check(
     annotations: &[Annotation],
     platforms: &[&Platform],

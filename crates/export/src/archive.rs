@@ -15,9 +15,9 @@ use crate::{Documents, Error, ImageDocuments, Product, Writing};
 
 /// One export of an image as an archive or folder.
 pub struct ArchiveRequest<'a> {
-    /// What is written.
+    /// The product.
     pub product: &'a Product,
-    /// How, and under which names.
+    /// The form and the names.
     pub writing: Writing<'a>,
     /// For whom.
     pub kind: ArchiveKind,
@@ -28,14 +28,14 @@ pub struct ArchiveRequest<'a> {
 pub enum ArchiveKind {
     /// For readers of the OCI layout (image-spec, image-layout.md).
     Oci,
-    /// For `docker load` as well: a `manifest.json` beside the layout.
+    /// A layout with a `manifest.json`, for `docker load`.
     Docker,
 }
 
 /// Writes an image as an archive.
 ///
 /// # Errors
-/// If a layer is nowhere, or the archive cannot be written.
+/// If a layer cannot be found, or the archive cannot be written.
 pub async fn write_archive(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
@@ -81,10 +81,10 @@ pub async fn write_images(
     blocking(move || write_files(files, out)).await
 }
 
-/// Writes an image as a folder, beside images that are there already.
+/// Writes an image into a layout folder, and keeps the images in it.
 ///
 /// # Errors
-/// If a layer is nowhere, or the folder cannot be written.
+/// If a layer cannot be found, or the folder cannot be written.
 pub async fn write_layout(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
@@ -187,7 +187,7 @@ fn created(documents: &Documents, image: &ImageDocuments) -> Option<String> {
     serde_json::from_slice::<oci::ImageConfig>(&config.bytes).ok()?.created
 }
 
-/// What `docker load` reads.
+/// The file that `docker load` reads.
 fn docker_manifest(image: &ImageDocuments, names: &[Reference]) -> serde_json::Value {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let tags: Vec<String> =

@@ -12,7 +12,7 @@ use transfer::Transfer;
 use crate::archive::{ArchiveRequest, write_archive};
 use crate::{Documents, Error};
 
-/// Where a Docker engine listens.
+/// A Docker engine's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// A socket (`unix://`).
@@ -51,7 +51,7 @@ impl std::fmt::Display for Engine {
 /// Loads an image, written while it is sent.
 ///
 /// # Errors
-/// If a layer is nowhere, or the engine cannot be reached or refuses.
+/// If a layer cannot be found, or the engine cannot be reached or refuses.
 pub async fn load(
     transfer: &Transfer,
     request: &ArchiveRequest<'_>,
@@ -81,7 +81,7 @@ pub async fn load(
     }
 }
 
-/// What an engine said to an image.
+/// An engine's answer to an image.
 enum EngineAnswer {
     /// Status and body.
     Given(u16, String),

@@ -1,4 +1,4 @@
-//! What can go wrong while something is exported.
+//! Errors of exports.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub enum Error {
     /// A file could not be written.
     #[error("write `{}`", path.display())]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -46,9 +46,9 @@ pub enum Error {
     /// The Docker engine could not be reached or did not take the image.
     #[error("load the image into the Docker engine at `{address}`: {message}")]
     Engine {
-        /// Where it should be.
+        /// The engine's address.
         address: String,
-        /// What it said.
+        /// The engine's message.
         message: String,
     },
     /// The image cannot be written in this format.
@@ -60,7 +60,7 @@ impl Error {
     /// The layers, by diffID, that cannot be had, if it is that.
     pub fn lost_layers(&self) -> Vec<Digest> {
         match self {
-            // What is transparent is not its own source.
+            // A transparent error is not its own source.
             Self::Layer(error) => transfer::lost_layers(error),
             error => transfer::lost_layers(error),
         }

@@ -17,12 +17,12 @@ use crate::{Attestation, EpochChoice, Error, PlatformImage, Product, Subject};
 
 /// One export of files.
 pub struct FilesRequest<'a> {
-    /// Whose files.
+    /// The product whose files are written.
     pub product: &'a Product,
-    /// Whether each platform has a folder of its own, as `linux_amd64`; where nothing is said,
-    /// where there are several.
+    /// Gives each platform its own folder, as `linux_amd64`; if unset, only where there are
+    /// several.
     pub platform_split: Option<bool>,
-    /// What the names of attestations' files begin with.
+    /// The prefix of the names of attestations' files.
     pub attestation_prefix: &'a str,
     /// The time of all files, where one is asked for.
     pub epoch: EpochChoice,
@@ -35,7 +35,7 @@ pub struct FilesRequest<'a> {
 pub struct FolderTarget<'a> {
     /// The folder; made where there is none.
     pub folder: &'a Path,
-    /// Whether what is there and not in the result goes.
+    /// Deletes files in the folder that the result does not have.
     pub delete: bool,
 }
 
@@ -46,14 +46,14 @@ struct PlatformFiles {
     platform: Platform,
     layers: Vec<Layer>,
     attestations: Vec<Attestation>,
-    /// What the names of attestations begin with, and what stands before their extension.
+    /// The names of attestations: their prefix, and the text before their extension.
     attestation_name: (String, String),
     /// The time of all files.
     time: Option<Time>,
 }
 
 impl FilesRequest<'_> {
-    /// What is written where, as BuildKit's local exporter arranges it.
+    /// The folder of each platform, as BuildKit's local exporter arranges them.
     fn platforms(&self) -> Vec<PlatformFiles> {
         let several = self.product.is_index || self.product.images.len() > 1;
         let split = self.platform_split.unwrap_or(several);
@@ -81,11 +81,11 @@ impl FilesRequest<'_> {
     }
 }
 
-/// Writes the files of results into a folder. What is there already stays, if it is not to be
-/// deleted; what has the same name gives way. No file has its name before it is complete.
+/// Writes the files of results into a folder. Existing files stay, unless they are to be deleted or
+/// have the name of a new one. A file gets its name when it is complete.
 ///
 /// # Errors
-/// If a layer is nowhere, two platforms have one file, or the folder cannot be written.
+/// If a layer cannot be found, two platforms have the same file, or the folder cannot be written.
 pub async fn write_folder(
     transfer: &Transfer,
     request: &FilesRequest<'_>,
@@ -118,7 +118,7 @@ pub async fn write_folder(
 /// Writes the files of results as an archive, in the order of their paths.
 ///
 /// # Errors
-/// If a layer is nowhere, two platforms have one file, or the archive cannot be written.
+/// If a layer cannot be found, two platforms have the same file, or the archive cannot be written.
 pub async fn write_tar(
     transfer: &Transfer,
     request: &FilesRequest<'_>,
@@ -279,7 +279,7 @@ fn header(path: &[u8], kind: EntryKind, mode: u32) -> Entry {
     }
 }
 
-/// What statements about files speak of: each regular file, in the order of their paths.
+/// The subjects of statements about files: each regular file, in the order of their paths.
 fn subjects(tree: &Tree, store: &Store) -> Result<Vec<Subject>, Error> {
     let mut subjects = Vec::new();
     let mut result = Ok(());

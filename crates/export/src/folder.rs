@@ -1,9 +1,9 @@
-//! Files put into a folder of the user, each complete when it gets its name.
+//! Files in a user's folder, each complete when it gets its name.
 //!
-//! They are written into a folder beside their places first, under a name that says that it is
-//! temporary, and then renamed one after the other: whoever interrupts an export finds whole files
-//! or none, and a `.kiln-…` folder at most. What is there under the name of a new file gives way,
-//! links are not followed; what has other names stays, or goes where that is asked for.
+//! They are first written under a temporary name into a folder on the same file system, and then
+//! renamed one by one: an interrupted export leaves whole files, and at most a `.kiln-…` folder. A
+//! new file replaces one of its name, links are not followed, and other files stay unless their
+//! deletion is asked for.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -99,7 +99,7 @@ impl Placing {
     }
 }
 
-/// What is in a folder, in the order of names.
+/// A folder's entries in the order of names.
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>, Error> {
     let read = || {
         let mut entries = Vec::new();

@@ -17,16 +17,16 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// No time in the config is after this one, in seconds since 1970 (`SOURCE_DATE_EPOCH`).
     pub epoch: Option<i64>,
-    /// How many entries of the history are the base's: their times stay.
+    /// The number of history entries from the base: their times stay.
     pub base_history: usize,
-    /// How many layers are the base's: the times of their files stay.
+    /// The number of layers from the base: the times of their files stay.
     pub base_layers: usize,
     /// The layers above the base were written again with no file later than this, in seconds since
     /// 1970.
     pub rewritten: Option<i64>,
 }
 
-/// How an image is written.
+/// The format of an image's documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// Its layers.
@@ -40,11 +40,11 @@ pub struct Format {
 pub struct Manifested {
     /// The manifest.
     pub manifest: Vec<u8>,
-    /// What the manifest is.
+    /// The manifest's descriptor.
     pub descriptor: Descriptor,
     /// The config.
     pub config: Vec<u8>,
-    /// What the config is.
+    /// The config's descriptor.
     pub config_descriptor: Descriptor,
     /// The layers as the manifest names them.
     pub layers: Vec<Descriptor>,

@@ -1,4 +1,4 @@
-//! What a build hands over: an image for each platform, and what attests to them.
+//! A build's product: an image for each platform, with its attestations.
 
 use graph::TaskId;
 use oci::{Annotations, Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
@@ -15,35 +15,35 @@ use crate::{Error, Format, Image, Manifested};
 pub struct Product {
     /// One for each platform, in the order in which they were asked for.
     pub images: Vec<PlatformImage>,
-    /// Whether an index lists them even where there is one alone.
+    /// True if an index is written even for a single image.
     pub is_index: bool,
 }
 
 /// The image for a platform.
 #[derive(Clone, Debug)]
 pub struct PlatformImage {
-    /// What it was built for.
+    /// The image's platform.
     pub platform: Platform,
     /// The image.
     pub image: Image,
-    /// What is said of it.
+    /// Its attestations.
     pub attestations: Vec<Attestation>,
 }
 
 /// Something that is said of an image: an in-toto statement whose subject is not named yet.
 #[derive(Clone, Debug)]
 pub struct Attestation {
-    /// What kind of thing is said.
+    /// The type of the predicate.
     pub predicate_type: String,
-    /// What is said, as JSON.
+    /// The predicate, as JSON.
     pub predicate: Value,
     /// Name of its file in outputs that are files.
     pub file_name: String,
-    /// Whether outputs that are files or archives leave it out.
+    /// True if outputs that are files or archives omit it.
     pub inline_only: bool,
 }
 
-/// What a statement speaks of.
+/// The subject of a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// A package URL, or a path.
@@ -95,7 +95,7 @@ impl Attestation {
     }
 }
 
-/// How the documents of a product are written.
+/// The form of a product's documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Writing<'a> {
     /// Layers and media types.
@@ -104,11 +104,12 @@ pub struct Writing<'a> {
     pub names: &'a [Reference],
     /// Annotations.
     pub annotations: &'a [Annotation],
-    /// Whether attestation manifests are artifacts (`artifactType`, `subject`) or look like images.
+    /// Writes attestation manifests as artifacts (`artifactType`, `subject`); otherwise in the form
+    /// of images.
     pub oci_artifact: bool,
-    /// Whether statements count that are for images alone.
+    /// Includes statements that are for images alone.
     pub inline: bool,
-    /// Whether files of layers that this build made get no later time than the epoch.
+    /// Limits the times of files in layers of this build to the epoch.
     pub rewrite_timestamp: bool,
     /// The epoch, where it is another one than the build's.
     pub epoch: EpochChoice,
@@ -116,7 +117,7 @@ pub struct Writing<'a> {
     pub task: Option<TaskId>,
 }
 
-/// Which epoch an output has (`source-date-epoch`).
+/// An output's epoch (`source-date-epoch`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EpochChoice {
     /// The build's, if it has one.
@@ -142,7 +143,7 @@ impl EpochChoice {
 /// A document that is in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// What it is.
+    /// The document's descriptor.
     pub descriptor: Descriptor,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -158,7 +159,7 @@ impl Document {
 /// The documents of a product, and the layers they speak of.
 #[derive(Clone, Debug)]
 pub struct Documents {
-    /// What names stand for: the index, or the only manifest.
+    /// The document behind the names: the index, or the only manifest.
     pub root: Document,
     /// The manifests that the index lists, in its order; none where the root is a manifest.
     pub manifests: Vec<Document>,
@@ -171,11 +172,11 @@ pub struct Documents {
 /// The documents of one image among several.
 #[derive(Clone, Debug)]
 pub struct ImageDocuments {
-    /// What it is for.
+    /// The image's platform.
     pub platform: Platform,
-    /// What its manifest is.
+    /// The manifest's descriptor.
     pub manifest: Descriptor,
-    /// What its config is.
+    /// The config's descriptor.
     pub config: Descriptor,
     /// Its layers as the manifest names them.
     pub descriptors: Vec<Descriptor>,
@@ -203,8 +204,7 @@ impl Documents {
         }
     }
 
-    /// The config of the image, where there is one image and nothing beside it: its ID, as docker
-    /// calls it.
+    /// The image's config if it is the only document: docker's image ID.
     pub fn config(&self) -> Option<&Descriptor> {
         match self.images.as_slice() {
             [image] if self.manifests.is_empty() => Some(&image.config),
@@ -237,7 +237,7 @@ impl Product {
         let counts = |attestation: &&Attestation| writing.inline || !attestation.inline_only;
         let is_attested =
             self.images.iter().any(|image| image.attestations.iter().any(|one| counts(&one)));
-        // As BuildKit, an index that is there for other reasons gets them all.
+        // An index that exists for other reasons carries all of them, as in BuildKit.
         let is_index = self.is_index || self.images.len() > 1 || is_attested;
         let attested = is_index && self.images.iter().any(|image| !image.attestations.is_empty());
         let oci = writing.format.oci_mediatypes;
@@ -333,7 +333,7 @@ impl PlatformImage {
         Ok((made, image.layers))
     }
 
-    /// What statements about the image speak of: its manifest, under each of its names.
+    /// The subjects of statements about the image: its manifest, under each of its names.
     fn subjects(&self, manifest: &Descriptor, names: &[Reference]) -> Vec<Subject> {
         let subject = |name: &Reference| {
             Subject::new(oci::purl::image(name, Some(&self.platform)), &manifest.digest)

@@ -12,28 +12,28 @@ use crate::{Document, Documents, Error};
 
 /// One push.
 pub struct PushRequest<'a> {
-    /// What is pushed, exactly as it is.
+    /// The documents, pushed unchanged.
     pub documents: &'a Documents,
     /// The format of the layers that the documents name.
     pub layers: LayerFormat,
     /// Under which names; all in one go, each repository once.
     pub names: &'a [Reference],
-    /// Whether the names' tags are left alone.
+    /// True if no tag is written.
     pub by_digest: bool,
-    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+    /// Accepts plain HTTP and untrusted certificates.
     pub insecure: bool,
     /// The task that shows it.
     pub task: Option<TaskId>,
 }
 
-/// Pushes an image or an index: layers that the registry lacks, configs, manifests, tags.
+/// Pushes an image or an index: missing layers, configs, manifests, tags.
 ///
-/// Nothing is taken for pushed that could not be pulled: a tag that has the image already costs one
-/// question more for each of its blobs, and a new image one for each layer that somebody says to be
-/// there, all at once.
+/// Verifies that the image can be pulled: a tag that has the image already costs one more request
+/// for each of its blobs, and a new image one for each layer that is said to be there, all in
+/// parallel.
 ///
 /// # Errors
-/// If a layer is nowhere, or the registry refuses.
+/// If a layer cannot be found, or the registry refuses.
 pub async fn push(
     transfer: &Transfer,
     events: &Events,
@@ -123,7 +123,7 @@ fn on(place: &Place) -> Option<&Repository> {
     }
 }
 
-/// Whether a registry may have refused a manifest because a blob of it is not there.
+/// True if a registry may have refused a manifest because it lacks a blob.
 fn lacks_something(error: &Error) -> bool {
     match error {
         Error::Push { source: registry::Error::Refused { status, .. }, .. } => {
@@ -152,7 +152,7 @@ impl Sending<'_> {
         layers.chain(others).map(|blob| blob.digest).collect()
     }
 
-    /// Layers that somebody says the repository to have: a cache, or who pushed them before.
+    /// Layers that the repository should have according to a cache or an earlier push.
     fn believed(&self, chains: &[Vec<Layer>]) -> Vec<Digest> {
         let is_there =
             |layer: &&Layer| layer.places.iter().any(|place| on(place) == Some(self.repository));
@@ -165,7 +165,7 @@ impl Sending<'_> {
         missing.map_err(|source| Error::Push { name: self.repository.to_string(), source })
     }
 
-    /// Whether the repository has the manifests that an index lists.
+    /// True if the repository has the manifests that an index lists.
     async fn are_listed(&self) -> bool {
         let asked = self
             .request
@@ -192,7 +192,7 @@ impl Sending<'_> {
             Ok(missing) if !missing.is_empty() => missing,
             _ => return Err(refused),
         };
-        // What was sent is sent again.
+        // Layers sent before are sent again.
         let sent = self.send(&transfer.afresh(), chains, async || Ok(missing)).await;
         sent.map_err(|error| match error.lost_layers().is_empty() {
             true => refused,

@@ -6,11 +6,11 @@ use transfer::{Meter, Transfer, blocking};
 
 use crate::{Error, Image, Writing};
 
-/// Writes the layers that a build put on its base again, with no file later than the epoch. The
-/// base's layers stay what they are, as with BuildKit.
+/// Rewrites this build's layers with no file time later than the epoch. The base's layers are
+/// unchanged, as in BuildKit.
 ///
 /// # Errors
-/// If a layer is nowhere, or cannot be written.
+/// If a layer cannot be found, or written.
 pub(crate) async fn clamp_layers(
     transfer: &Transfer,
     image: &mut Image,

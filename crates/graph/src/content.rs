@@ -1,10 +1,10 @@
-//! Which part of a tree somebody reads: what a content digest is made of.
+//! The part of a tree that a content digest covers.
 
 /// Paths of a tree whose content is asked for together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentQuery {
-    /// The paths, deduplicated and sorted as BuildKit does it (interop reference, 2.3 and 2.4);
-    /// empty stands for the whole tree.
+    /// The paths, deduplicated and sorted as in BuildKit (`solver/llbsolver/ops/exec.go`,
+    /// `file.go`); empty stands for the whole tree.
     pub paths: Vec<ContentPath>,
 }
 
@@ -13,9 +13,9 @@ pub struct ContentQuery {
 pub struct ContentPath {
     /// Absolute path, perhaps with wildcards.
     pub path: String,
-    /// Whether wildcards count.
+    /// True if wildcards are expanded.
     pub wildcard: bool,
-    /// Whether a path that is a link stands for its target.
+    /// True if a link stands for its target.
     pub follow_links: bool,
     /// Only what matches one of these.
     pub include: Vec<String>,

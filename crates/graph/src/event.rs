@@ -1,4 +1,4 @@
-//! What happens while a build goes on, for those who show it.
+//! Events of a build, for those who display them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,11 +26,11 @@ pub struct Event {
     pub at: SystemTime,
     /// Of which task.
     pub task: TaskId,
-    /// What.
+    /// The event.
     pub what: TaskEvent,
 }
 
-/// What is true of a task.
+/// A fact about a task.
 #[derive(Clone, Debug)]
 pub enum TaskEvent {
     /// It is part of the build.
@@ -54,7 +54,7 @@ pub enum TaskEvent {
 /// Progress of a part of a task.
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    /// What it is, as `sha256:…` or `transferring context:`; one line is shown for each.
+    /// Its name, as `sha256:…` or `transferring context:`; each has one line.
     pub name: Arc<str>,
     /// Bytes so far.
     pub current: u64,
@@ -75,7 +75,7 @@ pub enum Failure {
     Error(Arc<str>),
 }
 
-/// Where a command printed.
+/// The stream that a command printed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output.
@@ -84,7 +84,7 @@ pub enum Stream {
     Err,
 }
 
-/// Where events are sent. Cheap to clone; never blocks.
+/// A sender of events. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub struct Events {
     send: Arc<dyn Fn(Event) + Send + Sync>,
@@ -97,7 +97,7 @@ impl Events {
         Self { send: Arc::new(send), next: Arc::default() }
     }
 
-    /// Events that nobody sees.
+    /// A sender without a receiver.
     pub fn none() -> Self {
         Self::new(|_| ())
     }
@@ -129,7 +129,7 @@ impl Events {
             TaskEvent::Warning(text) | TaskEvent::Failed(Failure::Error(text)) => hide(text),
             TaskEvent::Cached(text) => hide(text),
             TaskEvent::Transfer(transfer) => hide(&mut transfer.name),
-            // What a command prints is its own.
+            // A command's output is not changed.
             TaskEvent::Log(..) | TaskEvent::Started | TaskEvent::Done => {}
             TaskEvent::Failed(Failure::Canceled) => {}
         }

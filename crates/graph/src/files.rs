@@ -1,14 +1,14 @@
-//! Changes of files without a command. The fields are those of BuildKit's `FileOp` that its
-//! cache key has (interop reference, 2.4).
+//! Changes of files without a command. The fields are those of BuildKit's `FileOp` that are part of
+//! its cache key (`solver/llbsolver/ops/file.go`).
 
 /// Actions one after the other; the last one's result is the step's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesOp {
-    /// What is done, in order; never empty.
+    /// The actions, in order; never empty.
     pub actions: Vec<Action>,
 }
 
-/// What an action works on or copies from.
+/// The tree that an action changes or copies from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Node {
     /// Nothing: an empty tree.
@@ -25,11 +25,11 @@ pub enum Node {
 pub struct Action {
     /// The tree that is changed.
     pub base: Node,
-    /// How it is changed.
+    /// The change.
     pub kind: ActionKind,
 }
 
-/// How a tree is changed.
+/// A change of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
     /// Files are copied into it.
@@ -49,9 +49,9 @@ pub enum ActionKind {
         path: String,
         /// Permission bits.
         mode: u32,
-        /// Whether missing parents are made, and an existing folder is fine.
+        /// Makes missing parents, and accepts an existing folder.
         make_parents: bool,
-        /// Whose it is.
+        /// The owner.
         owner: Option<Owner>,
         /// Its time in nanoseconds since 1970, where it is set (`SOURCE_DATE_EPOCH`).
         timestamp: Option<i64>,
@@ -67,27 +67,27 @@ pub struct CopyAction {
     pub source: String,
     /// Absolute path of the destination; a final `/` or `/.` says that it is a folder.
     pub destination: String,
-    /// Whose the copies are; otherwise as in the source.
+    /// The copies' owner; otherwise the source's.
     pub owner: Option<Owner>,
     /// Permission bits of the copies; otherwise as in the source.
     pub mode: Option<ChmodMode>,
-    /// Whether a source that is a link stands for its target.
+    /// True if a source that is a link stands for its target.
     pub follow_symlinks: bool,
-    /// Whether of a source folder only the contents are copied.
+    /// Copies only the contents of a source folder.
     pub copy_dir_contents: bool,
-    /// Whether archives are extracted.
+    /// Extracts archives.
     pub unpack: bool,
-    /// Whether missing parents of the destination are made.
+    /// Makes missing parents of the destination.
     pub create_destination: bool,
-    /// Whether `source` may have wildcards.
+    /// True if `source` may have wildcards.
     pub wildcard: bool,
-    /// Whether a wildcard may match nothing.
+    /// True if a wildcard may match nothing.
     pub empty_wildcard: bool,
     /// Only what matches one of these (`--parents`).
     pub include: Vec<String>,
     /// Not what matches (`--exclude`).
     pub exclude: Vec<String>,
-    /// Whether existing things of another type give way (`--link`).
+    /// Replaces existing files of another type (`--link`).
     pub replace_existing: bool,
     /// Paths that must be there (`--parents`).
     pub required: Vec<String>,
@@ -96,9 +96,9 @@ pub struct CopyAction {
 /// Permission bits for copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChmodMode {
-    /// As a number.
+    /// A number.
     Octal(u32),
-    /// As chmod(1) writes it (`u=rwX,go=rX`).
+    /// The notation of chmod(1) (`u=rwX,go=rX`).
     Symbolic(String),
 }
 

@@ -37,17 +37,17 @@ pub struct StepId(pub u32);
 /// An operation with its inputs; every step has one output, a chain of layers.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What is done.
+    /// The operation.
     pub operation: Operation,
     /// The steps whose outputs it reads, in the order that the operation numbers them.
     pub inputs: Vec<StepId>,
-    /// What it is done for (the part of a key that operations with a platform have).
+    /// The target platform, a part of the key of operations that have one.
     pub platform: Platform,
     /// The text that progress shows, as `[build 2/5] RUN make`.
     pub name: String,
     /// The lines that asked for it.
     pub lines: Option<LineRange>,
-    /// Whether records of earlier builds are left aside (`--no-cache`).
+    /// Ignores records of earlier builds (`--no-cache`).
     pub ignore_cache: bool,
     /// A step that progress shows under another one (the merge of `COPY --link`).
     pub shown_as: Option<StepId>,
@@ -94,12 +94,12 @@ impl Graph {
         self.steps.iter().enumerate().map(|(index, step)| (StepId(index as u32), step))
     }
 
-    /// How many steps there are.
+    /// The number of steps.
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether there is no step.
+    /// True if there is no step.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -145,12 +145,12 @@ impl Graph {
     }
 }
 
-/// What two steps that do the same have in common beside their operations.
+/// The facts besides the operations that equal steps have in common.
 #[derive(PartialEq, Eq, Hash)]
 struct Alike {
     kind: std::mem::Discriminant<Operation>,
     inputs: Vec<StepId>,
-    /// Where it is part of what the step does: files are the same for every processor.
+    /// The platform, where the result depends on it: copied files are the same for every processor.
     platform: Option<Platform>,
     ignore_cache: bool,
 }

@@ -1,10 +1,10 @@
-//! What a step does.
+//! A step's operation.
 
 use oci::{Digest, Platform, Reference, shown_text};
 
 use crate::{FilesOp, RunOp};
 
-/// What a step does. Sources have no inputs.
+/// A step's operation. Sources have no inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
     /// The layers of an image.
@@ -67,26 +67,25 @@ pub struct GitSource {
     pub reference: String,
     /// Folder in the repository that becomes the root; empty means all.
     pub subdir: String,
-    /// Whether `.git` stays.
+    /// Keeps `.git`.
     pub keep_git_dir: bool,
     /// Commit (or its beginning) that must be found.
     pub checksum: Option<String>,
-    /// Whether submodules are left out.
+    /// Leaves submodules out.
     pub skip_submodules: bool,
-    /// Which time the files get.
+    /// The files' modification time.
     pub mtime: GitMtime,
-    /// Whether the commit that `checksum` names is fetched without asking what the reference
-    /// stands for.
+    /// Fetches the commit in `checksum` without resolving the reference.
     pub fetch_by_commit: bool,
 }
 
 /// The time of a checkout's files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum GitMtime {
-    /// That of the build.
+    /// The build's time.
     #[default]
     Checkout,
-    /// That of the commit, as its committer gave it.
+    /// The commit's committer time.
     Commit,
 }
 

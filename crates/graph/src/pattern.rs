@@ -44,7 +44,7 @@ pub fn clean_path(path: &str) -> String {
     }
 }
 
-/// Whether a name has a wildcard of `path.Match` that is not escaped.
+/// True if a name has an unescaped wildcard of `path.Match`.
 pub fn has_wildcard(text: &str) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -76,7 +76,7 @@ pub struct Glob {
     chunks: Vec<Chunk>,
 }
 
-/// What stands between two stars.
+/// The tokens between two stars.
 #[derive(Clone, Debug)]
 struct Chunk {
     after_star: bool,
@@ -99,14 +99,14 @@ impl Glob {
         parse_glob(pattern).ok_or_else(|| PatternError { pattern: pattern.into() })
     }
 
-    /// Whether the whole name matches.
+    /// True if the whole name matches.
     pub fn matches(&self, mut name: &[u8]) -> bool {
         'chunks: for (index, chunk) in self.chunks.iter().enumerate() {
             let last = index + 1 == self.chunks.len();
             if chunk.after_star && chunk.tokens.is_empty() {
                 return !name.contains(&b'/');
             }
-            // As in Go, a chunk takes the first place it fits; stars before it are not retried.
+            // A chunk takes the first place where it fits, as in Go; earlier stars are not retried.
             match match_chunk(&chunk.tokens, name) {
                 Some(rest) if rest.is_empty() || !last => {
                     name = rest;
@@ -179,7 +179,7 @@ fn class_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<ch
     }
 }
 
-/// What is left of the name after the tokens.
+/// The rest of the name after the tokens.
 fn match_chunk<'a>(tokens: &[PatternToken], mut name: &'a [u8]) -> Option<&'a [u8]> {
     for token in tokens {
         let (char, length) = next_char(name)?;
@@ -220,7 +220,7 @@ pub struct PatternMatcher {
     exclusions: bool,
 }
 
-/// Which patterns matched a directory: what is in it need not be compared with them again.
+/// The patterns that matched a directory, so that its entries are not compared with them again.
 #[derive(Clone, Debug, Default)]
 pub struct MatchInfo {
     matched: Box<[bool]>,
@@ -273,12 +273,12 @@ impl PatternMatcher {
         Ok(matcher)
     }
 
-    /// Whether there are no patterns.
+    /// True if there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether a pattern begins with `!`.
+    /// True if a pattern begins with `!`.
     pub fn has_exclusions(&self) -> bool {
         self.exclusions
     }
@@ -288,7 +288,7 @@ impl PatternMatcher {
         &self.patterns
     }
 
-    /// Whether a path, relative and with `/`, or a directory that it is in, matches.
+    /// True if a path, relative and with `/`, or one of its parent directories matches.
     pub fn matches_or_parent_matches(&self, path: &[u8]) -> bool {
         self.evaluate(path, &MatchInfo::default(), None)
     }
@@ -344,7 +344,7 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether it takes back.
+    /// True if it begins with `!`.
     pub fn is_exclusion(&self) -> bool {
         self.exclusion
     }
@@ -363,7 +363,7 @@ impl Pattern {
     }
 }
 
-/// How moby decides what a pattern is compared as, and the expression it makes of it.
+/// Chooses a pattern's method of comparison as moby does, with the expression that it compiles.
 fn compile(pattern: &str) -> Option<How> {
     let mut text = String::new();
     let mut how = How::Exact;
@@ -440,7 +440,7 @@ enum ExpressionItem {
     Boundary(bool),
 }
 
-/// What is beside a position in a path.
+/// The characters on both sides of a position in a path.
 #[derive(Clone, Copy)]
 struct Surroundings {
     start: bool,
@@ -484,8 +484,8 @@ impl Atom {
     }
 }
 
-/// What a character after a backslash means. Letters are commands of Go's expression language,
-/// which moby lets through: `bin\Debug` is `bin`, something that is no digit, and `ebug`.
+/// The meaning of a character after a backslash. Letters are classes of Go's expression language,
+/// which moby passes through: `bin\Debug` is `bin`, a character that is not a digit, and `ebug`.
 fn escaped_item(escaped: char) -> Option<ExpressionItem> {
     const DIGIT: &[(char, char)] = &[('0', '9')];
     const SPACE: &[(char, char)] = &[('\t', '\n'), ('\x0c', '\r'), (' ', ' ')];
@@ -506,7 +506,7 @@ fn escaped_item(escaped: char) -> Option<ExpressionItem> {
         'n' => Atom::Char('\n'),
         'r' => Atom::Char('\r'),
         'v' => Atom::Char('\x0b'),
-        // `\p{…}`, `\Q…\E` and numbers: nobody writes them in a path pattern.
+        // `\p{…}`, `\Q…\E` and numbers do not occur in path patterns.
         _ if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() => return None,
         escaped => Atom::Char(escaped),
     }))
@@ -560,7 +560,7 @@ impl Expression {
 
     /// Takes the fixed beginning and end out of the items: most paths already differ there.
     fn with_literal_ends(mut items: Vec<ExpressionItem>) -> Self {
-        // These look at what is beside them.
+        // These depend on the neighbouring characters.
         if items
             .iter()
             .any(|item| matches!(item, ExpressionItem::Boundary(_) | ExpressionItem::End))
@@ -651,7 +651,7 @@ fn parse_class(text: &str) -> Option<(Atom, &str)> {
     let mut first = true;
     loop {
         if chars.as_str().starts_with("[:") {
-            // A named class: nobody writes one in a path pattern.
+            // Named classes do not occur in path patterns.
             return None;
         }
         let low = match chars.next()? {

@@ -1,5 +1,5 @@
-//! A command in a container. The fields are those of BuildKit's `ExecOp` that its cache key has
-//! (interop reference, 2.3), so that a key can be made of them.
+//! A command in a container. The fields are those of BuildKit's `ExecOp` that are part of its cache
+//! key (`solver/llbsolver/ops/exec.go`).
 
 /// A RUN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct RunOp {
     pub ulimits: Vec<Ulimit>,
     /// Parent control group; empty is the default.
     pub cgroup_parent: String,
-    /// What network it sees.
+    /// The network.
     pub network: Network,
-    /// What it may do.
+    /// The security mode.
     pub security: Security,
     /// Secrets in its environment.
     pub secret_env: Vec<SecretEnv>,
@@ -33,10 +33,10 @@ pub struct RunOp {
     pub proxy: ProxyEnv,
 }
 
-/// What network a RUN sees.
+/// A RUN's network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// What builds get unless they ask: with kiln, the network of the host.
+    /// The default network: in kiln, the host's.
     #[default]
     Default,
     /// Explicitly the host's (an entitlement in BuildKit).
@@ -45,7 +45,7 @@ pub enum Network {
     None,
 }
 
-/// What a RUN may do.
+/// A RUN's security mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Security {
     /// Docker's default capabilities.
@@ -58,7 +58,7 @@ pub enum Security {
 /// A resource limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ulimit {
-    /// As `nofile`.
+    /// The limit's name, as `nofile`.
     pub name: String,
     /// Soft limit; -1 is unlimited.
     pub soft: i64,
@@ -69,11 +69,11 @@ pub struct Ulimit {
 /// A secret as an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretEnv {
-    /// Which secret.
+    /// The secret's id.
     pub id: String,
     /// Name of the variable.
     pub name: String,
-    /// Whether the step runs without it.
+    /// True if the step runs without it.
     pub optional: bool,
 }
 
@@ -97,15 +97,15 @@ pub struct ProxyEnv {
 pub struct Mount {
     /// Absolute path in the container; `/` is the root file system.
     pub target: String,
-    /// Which input of the step is mounted; none for an empty or virtual one.
+    /// The step's input that is mounted; none for an empty or virtual one.
     pub input: Option<usize>,
     /// Path in the input that is mounted; `/` is all.
     pub selector: String,
-    /// Whether it cannot be written.
+    /// True if it is read-only.
     pub readonly: bool,
-    /// Whether what was written becomes the step's output; true for the root alone.
+    /// True if the changes become the step's output; only for the root.
     pub output: bool,
-    /// What kind.
+    /// The kind of mount.
     pub kind: MountKind,
 }
 
@@ -118,7 +118,7 @@ pub enum MountKind {
     Cache {
         /// Its name, with BuildKit's namespace (`<namespace>/<id>`).
         id: String,
-        /// Who may use it at the same time.
+        /// The policy for simultaneous use.
         sharing: Sharing,
     },
     /// Memory.
@@ -128,7 +128,7 @@ pub enum MountKind {
     },
     /// A secret as a file.
     Secret {
-        /// Which secret.
+        /// The secret's id.
         id: String,
         /// Owner.
         uid: u32,
@@ -136,12 +136,12 @@ pub enum MountKind {
         gid: u32,
         /// Permission bits.
         mode: u32,
-        /// Whether the step runs without it.
+        /// True if the step runs without it.
         optional: bool,
     },
     /// A socket of an ssh agent.
     Ssh {
-        /// Which agent.
+        /// The agent's id.
         id: String,
         /// Owner.
         uid: u32,
@@ -149,12 +149,12 @@ pub enum MountKind {
         gid: u32,
         /// Permission bits.
         mode: u32,
-        /// Whether the step runs without it.
+        /// True if the step runs without it.
         optional: bool,
     },
 }
 
-/// Who may use a cache mount at the same time.
+/// A cache mount's policy for simultaneous use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sharing {
     /// All.

@@ -1,4 +1,4 @@
-//! Where in a Dockerfile something was asked for.
+//! Positions in a Dockerfile.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl SourceFile {
         self.line_table().bytes_of(lines)
     }
 
-    /// Where lines begin, for those who ask often.
+    /// A table of line beginnings, for repeated look-ups.
     pub fn line_table(&self) -> LineTable<'_> {
         let behind = self.text.match_indices('\n').map(|(at, _)| at + 1);
         LineTable { file: self, starts: std::iter::once(0).chain(behind).collect() }
@@ -62,7 +62,7 @@ pub struct LineTable<'a> {
 }
 
 impl LineTable<'_> {
-    /// As [`SourceFile::bytes_of`].
+    /// Like [`SourceFile::bytes_of`].
     pub fn bytes_of(&self, lines: LineRange) -> Range<usize> {
         let text = &self.file.text;
         let first = lines.first.max(1);

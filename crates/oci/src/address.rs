@@ -1,7 +1,8 @@
-//! Web addresses: who is meant by one, and how much of it is shown.
+//! Web addresses, and their parts that may be shown.
 //!
-//! An address can hold a user, a password, and in its query a signature. It is cut up by the parser
-//! of whoever connects to it, never by hand: `http://127.0.0.1\@example.com/` is of 127.0.0.1.
+//! An address can hold a user, a password, and in its query a signature. It is split by the parser
+//! of the library that connects to it, never by hand: the host of `http://127.0.0.1\@example.com/`
+//! is 127.0.0.1.
 
 use std::fmt;
 use std::ops::Range;
@@ -57,7 +58,7 @@ impl WebAddress {
         format!("{}/", self.0.origin().ascii_serialization())
     }
 
-    /// Whether both have one scheme, host and port.
+    /// True if both have the same scheme, host and port.
     pub fn is_of_origin(&self, other: &Self) -> bool {
         self.0.origin() == other.0.origin()
     }
@@ -122,7 +123,7 @@ fn decode(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What stands for a value that is not shown.
+/// The replacement for a hidden value.
 const HIDDEN: &str = "xxxxx";
 
 /// A text, or an address, with its addresses as they may be shown: without their users, and
@@ -142,7 +143,7 @@ pub fn shown_text(text: &str) -> String {
     shown
 }
 
-/// As [`shown_text`], with each byte where it was: what is not shown is so many `x`.
+/// Like [`shown_text`], but every byte keeps its position: hidden ones become `x`.
 pub fn masked_text(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut from = 0;
@@ -168,7 +169,7 @@ enum SecretKind {
     Value,
 }
 
-/// What is not shown of a text, in order and apart.
+/// The hidden parts of a text, in order and without overlap.
 fn secrets(text: &str) -> Vec<Secret> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -178,7 +179,7 @@ fn secrets(text: &str) -> Vec<Secret> {
     found
 }
 
-/// What is not shown of the address whose `://` is at `colon`. Returns where to go on.
+/// The hidden parts of the address whose `://` is at `colon`. Returns the position to continue at.
 fn secrets_of(text: &str, colon: usize, found: &mut Vec<Secret>) -> usize {
     let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let scheme = text[..colon].trim_end_matches(in_scheme).len()..colon;
@@ -255,7 +256,7 @@ mod tests {
             ("https://h/#token=1", "https://h/#token=xxxxx"),
             ("ssh://git:pw@h/r", "ssh://git@h/r"),
             ("git@h:r#v1", "git@h:r#v1"),
-            // What is no address hides more.
+            // An invalid address hides more.
             ("https://u:p/w@h/x?y@z", "https://z"),
             ("https://u:p?w@h/x", "https://h/x"),
             ("https://${HOST}/x?t=${T}", "https://${HOST}/x?t=xxxxx"),

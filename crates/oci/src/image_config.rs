@@ -18,7 +18,7 @@ pub struct ImageConfig {
     /// When the image was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// Who made it (`MAINTAINER`).
+    /// The author (`MAINTAINER`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// The processor.
@@ -41,7 +41,7 @@ pub struct ImageConfig {
         deserialize_with = "nullable"
     )]
     pub os_features: Vec<String>,
-    /// What a container gets.
+    /// The container's settings.
     #[serde(default, deserialize_with = "nullable")]
     pub config: Config,
     /// The layers.
@@ -55,7 +55,7 @@ pub struct ImageConfig {
     pub other: Map<String, Value>,
 }
 
-/// What a container made of the image gets.
+/// Settings of a container made from the image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
@@ -68,13 +68,13 @@ pub struct Config {
     /// `NAME=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub env: Vec<String>,
-    /// What is run, before the arguments.
+    /// The command before the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// Default arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
-    /// How to see whether the container is well.
+    /// The health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// Windows: the command is one escaped line. BuildKit sets it with every `CMD`.
@@ -103,7 +103,7 @@ pub struct Config {
     pub other: Map<String, Value>,
 }
 
-/// How to see whether a container is well. Durations are nanoseconds; 0 is the default.
+/// A health check. Durations are nanoseconds; 0 is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
@@ -144,7 +144,7 @@ impl Default for RootFs {
     }
 }
 
-/// What one instruction did.
+/// The result of one instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// When.
@@ -153,13 +153,13 @@ pub struct History {
     /// The instruction.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub created_by: String,
-    /// Who.
+    /// The author.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// By what.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
-    /// Whether it made no layer.
+    /// True if it made no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }

@@ -36,7 +36,7 @@ pub mod media_type {
     /// The config of an artifact that has none: `{}` (image-spec, manifest.md).
     pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-    /// Whether a document of this type lists manifests of several platforms.
+    /// True if documents of this type list manifests of several platforms.
     pub fn is_index(media_type: &str) -> bool {
         matches!(media_type, OCI_INDEX | DOCKER_MANIFEST_LIST)
     }

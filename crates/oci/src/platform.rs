@@ -74,7 +74,7 @@ impl Platform {
         Self { architecture, os: normalize_os(&self.os), variant, ..self.clone() }
     }
 
-    /// Whether an image for `self` is what `wanted` asks for.
+    /// True if an image for `self` serves a request for `wanted`.
     pub fn serves(&self, wanted: &Platform) -> bool {
         let (have, want) = (self.normalize(), wanted.normalize());
         have.os == want.os && have.architecture == want.architecture && have.variant == want.variant

@@ -57,7 +57,7 @@ impl Reference {
         Self { repository, tag, digest }
     }
 
-    /// Where the image is.
+    /// The image's repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
@@ -72,7 +72,7 @@ impl Reference {
         self.digest
     }
 
-    /// What a registry is asked for: the digest where there is one, else the tag.
+    /// The name to ask a registry for: the digest, otherwise the tag.
     pub fn target(&self) -> String {
         match (self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),

@@ -1,4 +1,4 @@
-//! Who asks: tokens and passwords, remembered for each registry.
+//! Authentication: tokens and passwords, remembered for each registry.
 //!
 //! Nothing is asked beforehand: the first request goes out bare, the 401 says how to authenticate,
 //! and from then on requests to that registry carry it at once.
@@ -31,7 +31,7 @@ const DEFAULT_LIFE: u64 = 60;
 /// Tokens are renewed this long before they end, or a fifth of their life if that is shorter.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// What a token is to allow, by repository: to read, or also to write. The first repository's
+/// Access that a token grants, by repository: pull, or pull and push. The first repository's
 /// credentials are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Scopes(Vec<(String, bool)>);
@@ -68,12 +68,12 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// How a registry wants to be told who asks, and what it has been told.
+/// A registry's authentication method and the tokens received so far.
 #[derive(Default)]
 pub(crate) struct Authenticator {
     method: Mutex<AuthMethod>,
     tokens: Mutex<HashMap<Scopes, TokenCell>>,
-    /// Whether credentials of ours were taken so far.
+    /// True once the registry accepted credentials.
     welcome: AtomicBool,
 }
 
@@ -97,7 +97,7 @@ struct Service {
 
 #[derive(Default)]
 struct Tokens {
-    /// Scopes that the registry named beside ours.
+    /// Scopes that the registry named in addition to the request's.
     extra: Option<String>,
     token: Option<Token>,
 }
@@ -113,15 +113,15 @@ impl Token {
     }
 }
 
-/// What a request carries.
+/// The credentials sent with a request.
 pub(crate) struct Authorization {
     pub header: HeaderValue,
-    /// Whether it is as new as can be: if it is refused, so is the user.
+    /// True if it cannot be renewed: a refusal then means that the user is refused.
     pub fresh: bool,
 }
 
 impl Authenticator {
-    /// What a request to carry, as far as is known.
+    /// The authorization for a request, as far as the method is known.
     ///
     /// # Errors
     /// If a credential helper or the token service fails, or the latter refuses the user.
@@ -165,8 +165,8 @@ impl Authenticator {
         self.welcome.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a refusal may be a mistake. Of whoever was never let in it is none, and asking again
-    /// could lock his account.
+    /// True if a refusal may be a mistake. A user that was never accepted is not tried again,
+    /// because repeated failures can lock an account.
     pub(crate) fn was_welcome(&self) -> bool {
         self.welcome.load(Ordering::Relaxed)
     }
@@ -203,7 +203,7 @@ impl Authenticator {
         Ok(true)
     }
 
-    /// Forgets tokens that were refused, and keeps what the registry asked for beside our scopes.
+    /// Forgets refused tokens and keeps the scopes that the registry asked for in addition to ours.
     async fn note(&self, scopes: &Scopes, asked: Option<&str>, used: Option<&Authorization>) {
         let cells: Vec<TokenCell> = {
             let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -327,20 +327,20 @@ impl Service {
             None => question.ask(None).await,
         };
         token.map_err(|error| match error.is_unauthorized() {
-            // Wrong credentials are what they are, whoever says so.
+            // Wrong credentials stay `Unauthorized`, also when the token service reports them.
             true => error,
             false => Error::Token { host: ask.endpoint.authority.clone(), source: Box::new(error) },
         })
     }
 }
 
-/// What a token service is asked for.
+/// A request to a token service.
 struct Question<'a> {
     service: &'a Service,
     client: &'a Client,
     ask: &'a ApiRequest<'a>,
     scopes: Vec<String>,
-    /// Who asks, for errors.
+    /// The user's name, for errors.
     user: Option<String>,
 }
 

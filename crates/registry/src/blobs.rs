@@ -84,7 +84,8 @@ impl Client {
         stream.try_fold(BytesMut::new(), add).await.map(BytesMut::freeze)
     }
 
-    /// A part of a blob, which its digest does not prove: whoever asks has to know what should come.
+    /// A range of a blob. Its digest cannot be verified from a part, so the caller must know what
+    /// to expect.
     ///
     /// # Errors
     /// [`Error::Protocol`] if the registry gives no parts; else as [`Client::blob`].
@@ -134,7 +135,7 @@ pub(crate) fn blob_ask<'a>(
     }
 }
 
-/// Where a partial answer begins: `bytes 5-9/10` (RFC 9110, 14.4).
+/// The first byte of a partial response: 5 in `bytes 5-9/10` (RFC 9110, 14.4).
 pub(crate) fn starts_at(answer: &Response) -> Option<u64> {
     let range = answer.header(CONTENT_RANGE)?.trim().strip_prefix("bytes")?.trim_start();
     range.split_once('-')?.0.parse().ok()
@@ -147,7 +148,7 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
-    /// How many bytes the stream gives if it does not fail.
+    /// The stream's size if it does not fail.
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -36,13 +36,14 @@ struct Shared {
     silent: Mutex<BTreeSet<String>>,
 }
 
-/// Where the requests for a host go, in the order in which they are asked.
+/// A host's endpoints in the order in which they are tried.
 type Endpoints = Arc<[Arc<Endpoint>]>;
 
-/// Whether a repository has a blob; unset until asked. Held while asking, so that it is asked once.
+/// A blob's presence in a repository; unset until asked. Held during the request, so that it is
+/// sent once.
 pub(crate) type PresenceCell = Arc<tokio::sync::Mutex<Option<Presence>>>;
 
-/// Whether a repository has a blob.
+/// A blob's presence in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     Absent,
@@ -50,7 +51,7 @@ pub(crate) enum Presence {
     Present(Option<u64>),
 }
 
-/// What went over the wire.
+/// Traffic so far.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub requests: AtomicU64,
@@ -58,7 +59,7 @@ pub(crate) struct Counters {
     pub bytes_up: AtomicU64,
 }
 
-/// What a client and its clones did so far.
+/// Requests and bytes of a client and its clones so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Requests sent, those for tokens and repeated ones included.
@@ -109,8 +110,8 @@ impl Client {
         Self { shared: self.shared.clone(), insecure: Arc::new(insecure) }
     }
 
-    /// How long a host may take to begin an answer: less where it said nothing before, so that a
-    /// build that can go on without it does not wait as long for each thing that it would have had.
+    /// The time that a host may take to begin a response. It is shorter after a timeout: a build
+    /// that can continue without the host would otherwise wait the full time for each request.
     pub(crate) fn patience(&self, host: &str) -> Duration {
         let timeouts = self.settings().timeouts;
         let silent = self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +127,7 @@ impl Client {
         }
     }
 
-    /// What this client and its clones did so far.
+    /// Requests and bytes of this client and its clones so far.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         Stats {
@@ -153,7 +154,7 @@ impl Client {
         counters.bytes_up.fetch_add(traffic.bytes_up, Ordering::Relaxed);
     }
 
-    /// Whether a host is a registry that lets the user in, as `docker login` asks.
+    /// Checks that a host is a registry that accepts the user, as `docker login` does.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] if the credentials are wrong or missing.
@@ -207,9 +208,9 @@ impl Client {
         Ok(endpoints.entry(key).or_insert(all.into()).clone())
     }
 
-    /// Asks the mirrors of a host and then itself, until one gives what is wanted. What a mirror
-    /// has to say about why it does not, nobody needs to know. One that is wrong or cannot be
-    /// reached is left.
+    /// Tries a host's mirrors and then the host itself until one succeeds. A mirror's errors are
+    /// not reported, because the host itself decides. A mirror that sends wrong bytes or cannot be
+    /// reached is not used again.
     pub(crate) async fn first<T, F: Future<Output = Result<T>>>(
         &self,
         host: &str,

@@ -32,7 +32,7 @@ impl DockerConfig {
         let entry = match &helper {
             Some(helper) => {
                 helper::store(helper, server, credentials, helper_path).await?;
-                // So that the registry is listed as one with a login.
+                // An empty entry makes docker list the registry as logged in.
                 json!({})
             }
             None => entry(credentials),

@@ -1,4 +1,4 @@
-//! Who the user is: `config.json` of docker and `auth.json` of podman.
+//! Credentials from docker's `config.json` and podman's `auth.json`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::hosts::{HUB, HUB_REGISTRY};
 use crate::{Error, Result, Secret, helper};
 
-/// What proves who the user is.
+/// A user's credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// A name and a password.
@@ -55,17 +55,17 @@ pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// a registry wins. Within a file `credHelpers` come before `credsStore`, and that before `auths`.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
-    /// Where credential helpers are looked for, as in `PATH`; the process's own if unset.
+    /// The search path for credential helpers, in the form of `PATH`; the process's own if unset.
     pub helper_path: Option<OsString>,
     files: Vec<File>,
     /// Helpers are slow, and some ask the user.
     asked: Arc<Mutex<Answers>>,
 }
 
-/// What helpers said, by helper and server.
+/// Helpers' answers, by helper and server.
 type Answers = HashMap<(String, String), Option<Credentials>>;
 
-/// What one file says.
+/// The content of one file.
 #[derive(Clone, Debug, Default)]
 struct File {
     auths: BTreeMap<String, Credentials>,
@@ -227,7 +227,7 @@ fn host_keys(host: &str) -> Vec<&str> {
     }
 }
 
-/// What docker calls a registry.
+/// Docker's name for a registry.
 pub(crate) fn server_name(registry: &str) -> &str {
     match registry {
         HUB | "index.docker.io" | HUB_REGISTRY | "" => HUB_KEY,

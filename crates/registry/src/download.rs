@@ -21,10 +21,10 @@ pub(crate) struct Download {
     client: Client,
     repository: Repository,
     descriptor: Descriptor,
-    /// Whether mirrors are asked.
+    /// True if mirrors are tried.
     mirrors: bool,
     answer: Option<Response>,
-    /// Who sent bytes so far: the last one is who sends them now.
+    /// The endpoints that sent bytes so far; the last one is the current one.
     senders: Vec<Arc<Endpoint>>,
     /// Bytes that come a second time, because the server does not know ranges.
     skip: u64,
@@ -188,7 +188,7 @@ impl Download {
                 let host = self.blame(answer.host);
                 Err(self.size_error(&host, self.offset + more.len() as u64))
             }
-            // What breaks now breaks too late to matter.
+            // All bytes have arrived and match, so a broken connection no longer matters.
             _ => Ok(()),
         }
     }

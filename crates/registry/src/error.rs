@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry.
+//! Errors of requests to a registry.
 
 use std::error::Error as _;
 use std::io;
@@ -16,7 +16,7 @@ pub enum Error {
     /// No connection, or it broke too often.
     #[error("cannot reach `{host}`")]
     Reach {
-        /// Where to.
+        /// The host that could not be reached.
         host: String,
         /// Why.
         source: reqwest::Error,
@@ -24,17 +24,17 @@ pub enum Error {
     /// The host's certificate is not one that is trusted here.
     #[error("`{host}` shows a certificate that {reason}")]
     Untrusted {
-        /// Who.
+        /// The host with the untrusted certificate.
         host: String,
-        /// What is wrong with it, and what to do.
+        /// The fault and its remedy.
         reason: String,
     },
     /// Nothing moved for too long.
     #[error("`{host}` did not answer in {seconds} s")]
     Silent {
-        /// Who.
+        /// The silent host.
         host: String,
-        /// How long it was waited for.
+        /// The time waited, in seconds.
         seconds: u64,
     },
     /// The registry or its token service does not let this user in. Some registries say so of
@@ -44,13 +44,13 @@ pub enum Error {
         who(.user), said(.message), advice(.user, .registry)
     )]
     Unauthorized {
-        /// Who refuses.
+        /// The host that refused.
         host: String,
         /// The registry whose credentials were wanted, by its name in references.
         registry: String,
-        /// Who is refused; none without credentials.
+        /// The refused user; none without credentials.
         user: Option<String>,
-        /// What was asked for.
+        /// The thing that was asked for.
         what: String,
         /// The registry's own words.
         message: String,
@@ -58,9 +58,9 @@ pub enum Error {
     /// The user is known and may not do this.
     #[error("`{host}` forbids {what}{}", said(.message))]
     Denied {
-        /// Who refuses.
+        /// The host that refused.
         host: String,
-        /// What was asked for.
+        /// The thing that was asked for.
         what: String,
         /// The registry's own words.
         message: String,
@@ -68,9 +68,9 @@ pub enum Error {
     /// The registry has no such thing.
     #[error("`{host}` has no {what}{}", said(.message))]
     NotFound {
-        /// Who was asked.
+        /// The host that was asked.
         host: String,
-        /// What for.
+        /// The thing that was asked for.
         what: String,
         /// The registry's own words.
         message: String,
@@ -78,11 +78,11 @@ pub enum Error {
     /// Another refusal.
     #[error("`{host}` answered {status} for {what}{}", said(.message))]
     Refused {
-        /// Who.
+        /// The host that refused.
         host: String,
         /// HTTP status.
         status: u16,
-        /// What was asked for.
+        /// The thing that was asked for.
         what: String,
         /// The registry's own words.
         message: String,
@@ -98,17 +98,17 @@ pub enum Error {
     /// An answer that the protocol does not allow.
     #[error("`{host}` answered against the protocol for {what}: {reason}")]
     Protocol {
-        /// Who.
+        /// The host that answered.
         host: String,
-        /// What was asked for.
+        /// The thing that was asked for.
         what: String,
-        /// What is wrong with the answer.
+        /// The fault in the response.
         reason: String,
     },
     /// A document or blob is larger than its reader takes.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// Which.
+        /// The thing that is too large.
         what: String,
         /// The limit, in bytes.
         limit: u64,
@@ -116,19 +116,19 @@ pub enum Error {
     /// Bytes that are not those that were asked for.
     #[error("`{host}` sent other bytes for {expected}: they are {actual}")]
     Corrupt {
-        /// Who sent them.
+        /// The host that sent the bytes.
         host: String,
-        /// What was asked for.
+        /// The digest that was asked for.
         expected: Digest,
-        /// What came.
+        /// The digest of the received bytes.
         actual: Digest,
     },
     /// A blob that is longer or shorter than its descriptor says.
     #[error("`{host}` sent {actual} bytes for {digest} of {expected} bytes")]
     Size {
-        /// Who sent them.
+        /// The host that sent the bytes.
         host: String,
-        /// What was asked for.
+        /// The digest that was asked for.
         digest: Digest,
         /// Bytes by its descriptor.
         expected: u64,
@@ -146,7 +146,7 @@ pub enum Error {
     /// The bytes to push cannot be read.
     #[error("cannot read {digest} to push it")]
     Source {
-        /// Which blob.
+        /// The blob's digest.
         digest: Digest,
         /// Why.
         source: io::Error,
@@ -160,13 +160,13 @@ pub enum Error {
         action: &'static str,
         /// The server it was asked about.
         server: String,
-        /// What it said.
+        /// The helper's message.
         reason: String,
     },
     /// A config or certificate file cannot be used.
     #[error("cannot use `{}`: {reason}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         reason: String,
@@ -174,7 +174,7 @@ pub enum Error {
     /// A setting makes no sense.
     #[error("cannot use {setting}: {reason}")]
     Setting {
-        /// Which.
+        /// The setting.
         setting: String,
         /// Why.
         reason: String,
@@ -182,28 +182,28 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a registry said that it does not have what it was asked for.
+    /// True if the registry reports that the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::NotFound { .. })
     }
 
-    /// Whether other or better credentials would help.
+    /// True if other credentials could help.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Error::Unauthorized { .. } | Error::Denied { .. })
     }
 
-    /// Whether the bytes that came are not those that were asked for. They may be the next time, or
-    /// from another place.
+    /// True if the received bytes are not the ones asked for. Another attempt or another source may
+    /// give the right ones.
     pub fn is_garbled(&self) -> bool {
         matches!(self, Error::Corrupt { .. } | Error::Size { .. } | Error::Protocol { .. })
     }
 
-    /// Whether there was no way to the host, or none to be trusted.
+    /// True if the host could not be reached over a trusted connection.
     pub fn is_about_the_way(&self) -> bool {
         matches!(self, Error::Reach { .. } | Error::Untrusted { .. } | Error::Silent { .. })
     }
 
-    /// Whether asking again may help.
+    /// True if another attempt may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Error::Silent { .. } => true,
@@ -229,7 +229,7 @@ impl Error {
     }
 }
 
-/// Faults of a connection that will be there the next time: nobody listens, or TLS is refused.
+/// True for connection faults that persist: a refused connection, or TLS that fails.
 pub(crate) fn is_final(error: &reqwest::Error) -> bool {
     let refused = |error: &(dyn std::error::Error + 'static)| {
         let io = error.downcast_ref::<io::Error>();
@@ -238,7 +238,7 @@ pub(crate) fn is_final(error: &reqwest::Error) -> bool {
     tls_fault(error).is_some() || find_cause(error, refused).is_some()
 }
 
-/// What TLS has against a connection.
+/// The TLS error behind a failed connection.
 fn tls_fault(error: &reqwest::Error) -> Option<&rustls::Error> {
     find_cause(error, |error| error.downcast_ref())
 }

@@ -19,33 +19,33 @@ use crate::response::{Requester, Response};
 use crate::retry::{Retry, RetryPolicy, asked_delay, is_passing};
 use crate::{Error, Result};
 
-/// How often one request may learn something new of its registry.
+/// Rounds in which one request may learn something new about its registry.
 const MOST_ROUNDS: u32 = 6;
-/// How often credentials that were taken before are sent again after they were refused.
+/// Times that accepted credentials are sent again after a refusal.
 const MOST_DOUBTS: u32 = 2;
 
 /// A question to a registry.
 pub(crate) struct ApiRequest<'a> {
     pub endpoint: &'a Endpoint,
-    /// Whose credentials are used.
+    /// The repository whose credentials are used.
     pub repository: &'a Repository,
     pub scopes: Scopes,
     pub method: Method,
     pub target: Target,
     pub headers: HeaderMap,
-    /// What is asked for, for errors.
+    /// The thing that is asked for, for errors.
     pub what: String,
 }
 
-/// Where a question goes.
+/// A request's destination.
 pub(crate) enum Target {
     /// Below `/v2/` of the endpoint.
     Path(String),
-    /// Where the registry said.
+    /// An address given by the registry.
     Url(Url),
 }
 
-/// What goes along with a question.
+/// A request's body.
 pub(crate) enum Payload<'a> {
     Bytes(Bytes),
     Part(&'a dyn Part),
@@ -73,25 +73,25 @@ impl Payload<'_> {
 pub(crate) trait Part: Send + Sync {
     /// The bytes, from the part's beginning.
     fn body(&self) -> BoxFuture<'_, Result<Body>>;
-    /// How many they are.
+    /// The part's size in bytes.
     fn len(&self) -> u64;
-    /// How many of them were taken since `body` was last called.
+    /// Bytes taken since `body` was last called.
     fn moved(&self) -> u64;
 }
 
-/// A request to somebody who is no registry.
+/// A request to a server that is not a registry.
 pub(crate) struct BareRequest {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
-    /// Who asks, for the origin of the address alone.
+    /// Credentials, sent to the address's own origin only.
     pub authorization: Option<HeaderValue>,
-    /// What is sent goes to the origin of the address alone.
+    /// The body, sent to the address's own origin only.
     pub body: Bytes,
-    /// Whether certificates go unchecked.
+    /// True if certificates are not verified.
     pub insecure: bool,
     pub downgrade: Downgrade,
-    /// What is asked for, for errors.
+    /// The thing that is asked for, for errors.
     pub what: String,
 }
 
@@ -134,7 +134,7 @@ impl Client {
         self.converse(ask, payload, async |answer| Ok(answer)).await
     }
 
-    /// As [`Client::call`]; an answer that is not a success is an error.
+    /// Like [`Client::call`], but any status except success is an error.
     pub(crate) async fn call_well(
         &self,
         ask: &ApiRequest<'_>,
@@ -162,7 +162,7 @@ impl Client {
         .await
     }
 
-    /// As [`Client::read`], with every answer for `read` to judge.
+    /// Like [`Client::read`], but `read` judges every response.
     pub(crate) async fn converse<T, F: Future<Output = Result<T>>>(
         &self,
         ask: &ApiRequest<'_>,
@@ -265,8 +265,8 @@ impl Client {
         }
     }
 
-    /// Asks somebody who is no registry, with retries as [`Client::read`] has them. A registry's
-    /// credentials are not used.
+    /// Sends a request to a server that is not a registry, with the retries of [`Client::read`] and
+    /// without a registry's credentials.
     pub(crate) async fn bare<T, F: Future<Output = Result<T>>>(
         &self,
         send: &BareRequest,

@@ -18,7 +18,7 @@ use crate::{Credentials, Error, Result, Secret};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Credentials are small.
 const MOST_OUTPUT: u64 = 1 << 20;
-/// What helpers say of servers they do not know (docker-credential-helpers, `credentials/error.go`).
+/// The helpers' message for an unknown server (docker-credential-helpers, `credentials/error.go`).
 const UNKNOWN: &str = "credentials not found";
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// What a helper knows of a server.
+/// A helper's credentials for a server.
 ///
 /// # Errors
 /// If it is missing, fails, or answers something else than credentials.

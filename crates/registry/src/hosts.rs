@@ -1,4 +1,4 @@
-//! What is known of hosts: where they really are, their mirrors, how to talk to them.
+//! Hosts: their real addresses, mirrors, certificates and schemes.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -30,28 +30,28 @@ pub struct HostsConfig {
 pub struct HostConfig {
     /// Registries asked first when pulling, in this order: a URL or `host[:port][/path]`.
     pub mirrors: Vec<String>,
-    /// Whether to speak plain HTTP; if unset only to loopback addresses without certificates that
-    /// understand it.
+    /// Plain HTTP or TLS; if unset, plain HTTP is tried only on loopback addresses without
+    /// certificates.
     pub plain_http: Option<bool>,
-    /// Whether certificates are not checked, and plain HTTP will do where there is no TLS.
+    /// Skips certificate verification, and falls back to plain HTTP where there is no TLS.
     pub insecure: bool,
-    /// Files of PEM certificates that are trusted for this host, beside the usual ones.
+    /// Files of PEM certificates that are trusted for this host, in addition to the system's.
     pub ca: Vec<PathBuf>,
-    /// How to prove who the client is. The first is used.
+    /// Client certificates. The first one is used.
     pub client_certificates: Vec<ClientCertificate>,
 }
 
 /// A certificate of the client and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// File of the certificate and those that vouch for it.
+    /// File of the certificate and its chain.
     pub certificate: PathBuf,
     /// File of its private key.
     pub key: PathBuf,
 }
 
 impl HostsConfig {
-    /// Accepts plain HTTP and certificates that nobody vouches for from every registry.
+    /// Accepts plain HTTP and untrusted certificates from every registry.
     #[must_use]
     pub fn with_insecure_everywhere(mut self) -> Self {
         self.insecure = true;
@@ -128,7 +128,7 @@ pub(crate) fn split_port(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Whether a host is this machine.
+/// True if a host is this machine.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = split_port(authority).0;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -137,7 +137,7 @@ pub(crate) fn is_loopback(authority: &str) -> bool {
         || bare.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback())
 }
 
-/// How an endpoint is talked to.
+/// The scheme to reach an endpoint with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Scheme {
@@ -158,12 +158,12 @@ pub(crate) struct Endpoint {
     prefix: String,
     /// The host that it is a mirror of.
     pub mirror_of: Option<String>,
-    /// Whether certificates go unchecked.
+    /// True if certificates are not verified.
     pub insecure: bool,
     /// A mirror that could not be reached, or sent wrong bytes, is not asked again.
     pub down: AtomicBool,
     scheme: AtomicU8,
-    /// How this endpoint wants to be told who asks.
+    /// The endpoint's authentication method and tokens.
     pub authenticator: Authenticator,
 }
 
@@ -253,7 +253,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it may send requests on from TLS to plain HTTP.
+    /// The policy for redirects from TLS to plain HTTP.
     pub(crate) fn downgrade(&self) -> Downgrade {
         if self.insecure { Downgrade::Allowed } else { Downgrade::Refused }
     }
@@ -277,7 +277,7 @@ impl Endpoint {
         })
     }
 
-    /// What a repository is called here.
+    /// A repository's name on this endpoint.
     pub(crate) fn repository(&self, repository: &Repository) -> Repository {
         match &self.mirror_of {
             Some(_) => Repository::new(&self.authority, self.path(repository)),
@@ -298,7 +298,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a URL leads here, so that it may be told who asks.
+    /// True if a URL is of this endpoint's origin, and may receive its credentials.
     pub(crate) fn owns(&self, url: &Url) -> bool {
         let own: Option<Url> = format!("{}://{}/", self.scheme_text(), self.authority).parse().ok();
         own.is_some_and(|own| own.origin() == url.origin())

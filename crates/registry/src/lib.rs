@@ -64,5 +64,5 @@ pub use settings::{Settings, Timeouts};
 pub use tls::TrustRoots;
 pub use web::{WebRequest, WebResponse};
 
-/// What the calls of this crate return.
+/// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -29,8 +29,8 @@ const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1";
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 impl Client {
-    /// What a reference names, without its content: one HEAD, which Docker Hub does not count as
-    /// a pull.
+    /// The descriptor behind a reference, without its content: a single HEAD, because Docker Hub
+    /// counts a GET as a pull.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such image; others if there is no telling.
@@ -144,7 +144,7 @@ fn ask<'a>(
     }
 }
 
-/// What a HEAD says; none if it does not say enough.
+/// The descriptor in a HEAD's headers; none if they are incomplete.
 fn described(answer: &Response, reference: &Reference) -> Result<Option<Descriptor>> {
     let size = answer.header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let stated = stated(answer);

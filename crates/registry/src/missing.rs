@@ -1,4 +1,4 @@
-//! Which blobs a repository has lost.
+//! Blobs that a repository has lost.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ impl Client {
                     Ok(presence) => (Some(presence), presence == Presence::Absent),
                     // It does not answer such questions: nothing is known, as before.
                     Err(Error::Refused { status: 405 | 501, .. }) => (None, false),
-                    // Nobody asks it once more what it does not answer.
+                    // A question that fails once is not asked again.
                     Err(_) => (Some(Presence::Absent), true),
                 };
                 *known = presence;

@@ -1,4 +1,4 @@
-//! Whether a user may push, asked before there is something to push.
+//! The permission to push, checked before there is anything to push.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

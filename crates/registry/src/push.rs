@@ -68,16 +68,16 @@ impl BlobSource for Elsewhere<'_> {
     }
 }
 
-/// What the caller knows of a blob at its destination.
+/// The caller's knowledge of a blob at its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// Nothing: the registry is asked before bytes are sent.
     Unknown,
-    /// That it is new, or so small that asking costs as much as sending.
+    /// The blob is new, or so small that a check costs as much as sending it.
     New,
 }
 
-/// How a blob came to be in a repository.
+/// The way a blob came into a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// It was there.
@@ -88,7 +88,7 @@ pub enum Pushed {
     Uploaded(u64),
 }
 
-/// So many other repositories are tried before bytes are sent.
+/// Other repositories that are tried for a cross-repository mount before bytes are sent.
 const MOST_MOUNTS: usize = 2;
 
 impl Client {

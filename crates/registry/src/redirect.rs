@@ -5,10 +5,10 @@ use reqwest::{Method, Url};
 
 use crate::response::Response;
 
-/// As many as Go's client follows, and with it BuildKit.
+/// The limit of Go's client, and with it BuildKit's.
 const MOST: u32 = 10;
 
-/// Whether a redirect may lead from TLS to plain HTTP.
+/// The policy for redirects from TLS to plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Downgrade {
     Refused,
@@ -19,8 +19,8 @@ pub(crate) enum Downgrade {
 pub(crate) struct Way {
     url: Url,
     downgrade: Downgrade,
-    /// Whether all of it was within one origin. Once it is left, credentials do not come back, also
-    /// where the way does: who it led to chose what is asked there.
+    /// True while every hop stayed within one origin. Credentials are not sent again after it is
+    /// left, even where a redirect leads back: the other host chose that address.
     home: bool,
     steps: u32,
 }
@@ -30,12 +30,12 @@ impl Way {
         Self { url, downgrade, home: true, steps: 0 }
     }
 
-    /// Where the request goes now.
+    /// The request's current address.
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Whether what is for the first address alone may go along.
+    /// True if data meant for the first address alone may be sent.
     pub(crate) fn is_home(&self) -> bool {
         self.home
     }
@@ -72,7 +72,7 @@ impl Way {
         if self.steps > MOST {
             return Err("it redirects for ever");
         }
-        // Who the server would have us be is nobody's wish here.
+        // User and password in a redirect's address are the server's choice, and dropped.
         let _ = (next.set_username(""), next.set_password(None));
         self.home &= next.origin() == self.url.origin();
         self.url = next;

@@ -1,4 +1,4 @@
-//! What a server answered.
+//! A server's response.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ const MOST_SAID: u64 = 64 << 10;
 /// Most of an error's text that is shown, in characters.
 const MOST_SHOWN: usize = 400;
 
-/// Who asked, and whose credentials were used for it.
+/// The registry that was asked, and the user in whose name.
 #[derive(Clone)]
 pub(crate) struct Requester {
     pub registry: String,
@@ -29,7 +29,7 @@ pub(crate) struct Response {
     pub inner: reqwest::Response,
     /// Host and port of who answered.
     pub host: String,
-    /// Whether it is who was asked, not one that it sent us to.
+    /// True if the host that was asked answered, and not one that it redirected to.
     pub own: bool,
     pub idle: Duration,
     pub counters: Arc<Counters>,

@@ -8,11 +8,10 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::Error;
 
-/// How often and how soon a request is sent again that failed for a passing reason: a broken
-/// connection, 408, 429, or a fault of the server.
+/// The limits of retries after passing faults: a broken connection, 408, 429, or a server error.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// How often it is sent at most, the first time included.
+    /// Attempts at most, the first one included.
     pub attempts: u32,
     /// Pause after the first failure; each further one is twice as long, with jitter.
     pub first_delay: Duration,
@@ -88,7 +87,7 @@ fn jitter() -> f64 {
     random as f64 / f64::from(u32::MAX)
 }
 
-/// Whether a status is a passing one.
+/// True if a status is worth a retry.
 pub(crate) fn is_passing(status: StatusCode) -> bool {
     let unimplemented =
         matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
@@ -96,7 +95,7 @@ pub(crate) fn is_passing(status: StatusCode) -> bool {
         || (status.is_server_error() && !unimplemented)
 }
 
-/// What `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3).
+/// The delay in `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3).
 pub(crate) fn asked_delay(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

@@ -1,4 +1,4 @@
-//! What a caller decides.
+//! The client's settings.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{DockerConfig, HostsConfig, Proxies, RetryPolicy, TrustRoots};
 /// Everything that a [`Client`](crate::Client) knows of the world.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who the user is on each registry.
+    /// The user's credentials for each registry.
     pub docker_config: DockerConfig,
     /// Mirrors, plain HTTP and certificates of hosts.
     pub hosts: HostsConfig,
@@ -17,9 +17,9 @@ pub struct Settings {
     pub roots: TrustRoots,
     /// The `User-Agent` of each request.
     pub user_agent: String,
-    /// How often and how soon a request is sent again.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// How long to wait for what.
+    /// The timeouts.
     pub timeouts: Timeouts,
 }
 
@@ -37,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// How long to wait. There is no limit for a whole transfer, only for one that stands still.
+/// Timeouts. They limit a stalled transfer, never a whole one.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// Until a connection stands, TLS included.

@@ -90,8 +90,8 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .map_err(|error| Error::file(path, error))
 }
 
-/// Makes TLS settings. The roots are read once, when the first host needs them: a build that
-/// talks to nobody over TLS does not pay for them.
+/// Makes TLS settings. The root certificates are read when the first host needs them, because a
+/// build without TLS connections should not pay for them.
 pub(crate) struct Tls {
     trust: TrustRoots,
     roots: OnceLock<Roots>,
@@ -104,7 +104,7 @@ impl Tls {
         Self { trust, roots: OnceLock::new(), provider }
     }
 
-    /// For connections without TLS: nobody is believed.
+    /// For connections without TLS: no certificate is trusted.
     pub(crate) fn nobody(&self) -> Result<ClientConfig> {
         self.config(RootCertStore::empty(), &HostConfig::default())
     }
@@ -220,7 +220,7 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
-/// Whether all that is wrong with a server's certificate so far is that it is an authority's.
+/// True if the only fault of a server's certificate is that it is a CA certificate.
 fn is_authority(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;
@@ -228,7 +228,7 @@ fn is_authority(error: &rustls::Error) -> bool {
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What is wrong with a host's certificate, and what helps; none if it is something else of TLS.
+/// The fault of a host's certificate and its remedy; none for other TLS errors.
 pub(crate) fn refusal(error: &rustls::Error, host: &str) -> Option<String> {
     let rustls::Error::InvalidCertificate(fault) = error else { return None };
     let trust = format!(

@@ -29,9 +29,9 @@ use crate::{Error, Result};
 
 /// Sizes of pieces, in bytes, for registries that do not take a whole blob at once.
 const PIECES: [u64; 2] = [16 << 20, 1 << 20];
-/// How often a registry may lose an upload, all bytes of which then are sent again.
+/// Times that a registry may lose an upload, whose bytes are then all sent again.
 const MOST_LOST: u32 = 3;
-/// How much is read from a source at once, in bytes.
+/// Bytes read from a source at once.
 const READ: usize = 128 << 10;
 
 /// An upload that a registry has opened.
@@ -42,7 +42,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Where it goes on, or is given up.
+    /// The address to continue or cancel the upload at.
     pub(crate) fn into_url(self) -> Url {
         self.url
     }
@@ -218,7 +218,7 @@ impl<S: BlobSource> Upload<'_, S> {
         found.is_ok_and(|presence| presence != Presence::Absent)
     }
 
-    /// How far an upload came, if the registry still knows it.
+    /// The upload's progress, if the registry still knows it.
     async fn position(&self, session: Session) -> Option<(Session, u64)> {
         let ask = self.ask(Method::GET, Target::Url(session.url.clone()));
         let answer = self.client.call_well(&ask, &Payload::EMPTY).await.ok()?;
@@ -322,8 +322,8 @@ impl<S: BlobSource> Upload<'_, S> {
     }
 }
 
-/// Whether a registry says that it has other bytes of an upload than were sent (distribution-spec,
-/// error codes): an earlier attempt left some, or some were lost on the way.
+/// True if a registry reports other bytes of an upload than were sent (distribution-spec, error
+/// codes): an earlier attempt left some, or some were lost.
 fn lost_bytes(error: &Error) -> bool {
     let Error::Refused { message, .. } = error else { return false };
     ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID"]
@@ -331,7 +331,7 @@ fn lost_bytes(error: &Error) -> bool {
         .any(|code| message.contains(code))
 }
 
-/// How many bytes the registry has: `Range: 0-<last>`. An empty upload has `0-0`, or none.
+/// Bytes that the registry has: `Range: 0-<last>`. An empty upload has `0-0`, or no header.
 fn reached(answer: &Response) -> Option<u64> {
     let range = answer.header(RANGE)?.trim();
     let range = range.strip_prefix("bytes=").unwrap_or(range);

@@ -13,7 +13,7 @@ use crate::redirect::Downgrade;
 use crate::response::Response;
 use crate::{Client, Error, Result, Secret};
 
-/// What is asked of a web server.
+/// A request to a web server.
 #[derive(Clone, Debug)]
 pub struct WebRequest<'a> {
     /// The address, `http:` or `https:`.
@@ -30,11 +30,11 @@ pub struct WebResponse {
 }
 
 impl Client {
-    /// Asks for a file, following redirects. A registry's credentials are not used.
+    /// Downloads a file, following redirects. A registry's credentials are not used.
     ///
     /// # Errors
-    /// If the address is none, nobody answers, or redirects do not end. Every status but a
-    /// redirect is an answer.
+    /// If the address is invalid, there is no response, or redirects do not end. Every other status
+    /// is a response.
     pub async fn web(&self, request: &WebRequest<'_>) -> Result<WebResponse> {
         let refused = |reason: &str| Error::Setting {
             setting: "address of a download".into(),
@@ -47,7 +47,7 @@ impl Client {
             Secret::new(format!("Basic {encoded}"))
         });
         let mut headers = HeaderMap::new();
-        // As Go's client asks: some servers compress whatever is asked.
+        // Go's client asks for gzip too: some servers compress in any case.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         if let Some(known) = request.known.and_then(|known| HeaderValue::from_str(known).ok()) {
             headers.insert(IF_NONE_MATCH, known);
@@ -69,7 +69,7 @@ impl Client {
             authorization,
             body: Bytes::new(),
             insecure: false,
-            // As Go's client does; what is downloaded is known by its digest, or by nothing.
+            // Go's client follows them too. A download is checked by its digest, or not at all.
             downgrade: Downgrade::Allowed,
             what: "a download".into(),
         };
@@ -93,14 +93,14 @@ impl WebResponse {
         self.answer.header(LAST_MODIFIED)
     }
 
-    /// Whether the body is compressed for the way only.
+    /// True if the body is compressed for the transfer only.
     pub fn is_gzip(&self) -> bool {
         self.answer
             .header(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"))
     }
 
-    /// How long the body is, where the server said so.
+    /// The body's length, if the server states it.
     pub fn length(&self) -> Option<u64> {
         self.answer.inner.content_length()
     }
@@ -110,8 +110,8 @@ impl WebResponse {
         self.answer.inner.url()
     }
 
-    /// Whether no redirect led away from the origin that was asked: who asked was told to whoever
-    /// answered.
+    /// True if no redirect left the origin, which means that the credentials reached the server
+    /// that answered.
     pub fn is_of_origin(&self) -> bool {
         self.answer.own
     }

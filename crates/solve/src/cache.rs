@@ -1,4 +1,4 @@
-//! What earlier builds left: records, in any number of sources.
+//! Records of earlier builds, from any number of sources.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use oci::Digest;
 /// A record of one source of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordId {
-    /// Which source; 0 is this machine's own.
+    /// The source; 0 is this machine.
     pub source: u16,
-    /// Which record of it.
+    /// The record's number in its source.
     pub number: i64,
 }
 
 impl RecordId {
-    /// Whether this machine keeps the record.
+    /// True if this machine keeps the record.
     pub fn is_local(self) -> bool {
         self.source == 0
     }

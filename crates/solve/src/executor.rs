@@ -1,4 +1,4 @@
-//! Who runs operations.
+//! The interface of whatever runs operations.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,7 +9,7 @@ use oci::Digest;
 
 /// Runs operations and looks at their outputs.
 pub trait Executor: Send + Sync {
-    /// What a step leaves.
+    /// A step's output.
     type Output: Clone + Send + Sync;
     /// An output as records keep it.
     type Chain: Clone + Send + Sync;
@@ -55,8 +55,8 @@ pub trait Executor: Send + Sync {
         query: &ContentQuery,
     ) -> impl Future<Output = Result<Digest, Self::Error>> + Send;
 
-    /// What an error of `fetch` or `content` says of the output that was asked for; none where it is
-    /// the fault of who asks, as a path that is not there.
+    /// The fault of an output behind an error of `fetch` or `content`; none if the request is at
+    /// fault, as with a path that does not exist.
     fn blame(&self, error: &Self::Error) -> Option<Blame>;
 
     /// The output as records keep it; none for what is no chain of layers.
@@ -82,7 +82,7 @@ pub trait Executor: Send + Sync {
     }
 }
 
-/// What is wrong with an output whose bytes were asked for. Making it again helps.
+/// The fault of an output whose bytes could not be read. A new run of its step helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// These of its layers cannot be had.
@@ -91,14 +91,14 @@ pub enum Blame {
     Output,
 }
 
-/// What a step needs of an input.
+/// A step's need of an input.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetch<'a, O> {
     /// The step.
     pub step: &'a Step,
-    /// Which of its inputs.
+    /// The input's index.
     pub input: usize,
-    /// That input's output.
+    /// The input's output.
     pub output: &'a O,
     /// The step under which progress shows the bytes: an image's own, else the one that asks.
     pub shown_by: StepId,

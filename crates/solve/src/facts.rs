@@ -1,4 +1,4 @@
-//! What a build learned of its steps: enough to write records of them elsewhere.
+//! Facts about a build's steps: enough to write records of them to a cache.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ pub struct Solved<O, C> {
     pub steps: Vec<StepFacts<C>>,
 }
 
-/// What is known of a step.
+/// The facts about a step.
 #[derive(Clone, Debug)]
 pub struct StepFacts<C> {
-    /// Which step.
+    /// The step.
     pub id: StepId,
     /// Its record digests; empty where only content names it.
     pub digests: Vec<Digest>,
@@ -27,13 +27,13 @@ pub struct StepFacts<C> {
     pub output: Option<C>,
     /// Layers of the output that were not where a record promised them.
     pub renewed: Vec<Digest>,
-    /// Whether it ran in this build.
+    /// True if it ran in this build.
     pub ran: bool,
     /// The source of its record, where it was found.
     pub cached: Option<Arc<str>>,
 }
 
-/// How an input is known.
+/// The ways in which an input is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputFacts {
     /// The step that makes it.

@@ -1,5 +1,5 @@
-//! JSON as Go's `encoding/json` writes it: no white space, and `<`, `>`, `&`, U+2028 and U+2029
-//! as `\u` escapes. Cache keys are digests of such texts (interop reference, 2.1).
+//! JSON as Go's `encoding/json` writes it: no white space, and `<`, `>`, `&`, U+2028 and U+2029 as
+//! `\u` escapes. Cache keys are digests of such texts.
 
 use std::io;
 

@@ -1,10 +1,10 @@
-//! What is already known and what must run.
+//! Decides which steps are known and which must run.
 //!
 //! Receives a graph, a [`Cache`] of earlier builds' records and an [`Executor`]; hands over the
-//! output that was asked for and what it learned of every step ([`Solved`]). Each step answers two
-//! questions, each once: what is your key, and, only if somebody needs it, what is your output.
-//! Invariant: no fault of a cache fails a build; a step whose record cannot be used runs, and of an
-//! output whose layers are partly lost, only the steps run that made those.
+//! requested output and the facts about each step ([`Solved`]). Each step has two answers, each
+//! computed once: its key and, only on demand, its output. Invariant: no fault of a cache fails a
+//! build. A step whose record cannot be used runs, and of an output whose layers are partly lost,
+//! only the steps run that made those.
 
 #![forbid(unsafe_code)]
 

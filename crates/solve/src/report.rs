@@ -1,4 +1,4 @@
-//! What progress is told of steps.
+//! Progress events of steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use graph::{Events, Failure, StepId, TaskEvent, TaskId};
 /// The tasks that show steps.
 #[derive(Clone, Debug)]
 pub struct Tasks {
-    /// Where events go.
+    /// The receiver of events.
     pub events: Events,
     /// The task of each step; none for a step that is not shown.
     pub of_step: Vec<Option<TaskId>>,

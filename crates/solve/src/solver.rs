@@ -1,12 +1,12 @@
 //! The solver: demand-driven and memoised. Waiting is `.await`, cancelling is dropping.
 //!
-//! Whoever needs a key or an output asks for a job and waits for its cell; [`Solver::drive`] polls
-//! all jobs side by side. So the stack does not grow with the graph, and the first error of a job
-//! ends the build: who waits for a cell never sees one.
+//! A caller that needs a key or an output asks for a job and waits for its cell; [`Solver::drive`]
+//! polls all jobs side by side. The stack therefore does not grow with the graph, and the first
+//! error of a job ends the build: no waiter ever sees one.
 //!
-//! Matching is a set question (interop reference, 1.5): a record matches a step if its digest is
-//! the step's and, for each input, one of its links leads to a record that matches the input
-//! (with the step's selector) or to the input's content.
+//! Matching is a set question (BuildKit, `solver/cachemanager.go` and `solver/edge.go`): a record
+//! matches a step if its digest is the step's and, for each input, one of its links leads to a
+//! record that matches the input (with the step's selector) or to the input's content.
 
 mod bytes;
 mod cells;
@@ -39,7 +39,7 @@ use losses::{Losses, Review};
 #[derive(Debug, thiserror::Error)]
 #[error("step {} cannot run", step.0)]
 pub struct SolveError<E: Error + 'static> {
-    /// Which step.
+    /// The step that failed.
     pub step: StepId,
     /// Why.
     pub source: E,
@@ -52,8 +52,8 @@ pub struct Solver<'a, E: Executor, C> {
     cache: &'a C,
     tasks: &'a Tasks,
     cells: Vec<Cells<E>>,
-    /// Shares one run between steps that turn out to have the same key. Whoever holds one of
-    /// these cells waits for no other cell: a step can have the key of its own input.
+    /// Shares one run between steps that turn out to have the same key. The holder of a cell waits
+    /// for no other cell, because a step can have the key of its own input.
     made: Shared<E::Output>,
     runs: Semaphore,
     /// Jobs that were asked for and not begun.
@@ -61,15 +61,15 @@ pub struct Solver<'a, E: Executor, C> {
     was_asked: Notify,
     on_made: Option<OnMade<'a, E>>,
     on_start: Option<OnStart<'a>>,
-    /// Whether nothing is to run: only files that the user gives are looked at.
+    /// True if nothing may run, and only the user's files are read.
     surveys: AtomicBool,
     /// Layers that records promised in vain.
     losses: Losses<E::Chain>,
-    /// How often something derived from an output was forgotten.
+    /// The number of times that something derived from an output was forgotten.
     changes: AtomicU64,
 }
 
-/// What steps made, by their signatures: for one solver, or for several that run side by side.
+/// Outputs by the signatures of their steps, for one solver or for several side by side.
 pub struct Shared<O>(Arc<Mutex<HashMap<Digest, Arc<OnceCell<O>>>>>);
 
 impl<O> Default for Shared<O> {
@@ -90,14 +90,14 @@ type OnMade<'a, E> = Box<dyn Fn(StepId, &<E as Executor>::Chain) + Send + Sync +
 /// Called when a step begins to run.
 type OnStart<'a> = Box<dyn Fn(StepId) + Send + Sync + 'a>;
 
-/// What a step can be asked.
+/// A job of a step.
 #[derive(Clone, Copy, Debug)]
 enum Job {
-    /// What records are there, as far as nothing has to be made to tell?
+    /// Looks up records by keys alone, without making anything.
     LookUpKeys(StepId),
-    /// What records are there?
+    /// Looks up records, also by contents.
     LookUp(StepId),
-    /// What is made where none can be used?
+    /// Runs the step if no record can be used.
     Run(StepId),
 }
 
@@ -135,8 +135,8 @@ where
         }
     }
 
-    /// Shares what steps make with other solvers that have the same: whoever comes second waits.
-    /// Their executors must make outputs that serve all.
+    /// Shares outputs with other solvers: a solver with the same step waits for the first one. The
+    /// outputs of one executor must serve all.
     #[must_use]
     pub fn sharing(mut self, made: Shared<E::Output>) -> Self {
         self.made = made;
@@ -167,10 +167,9 @@ where
         Ok(Solved { output, steps })
     }
 
-    /// Finds or makes the outputs of several targets at the same time, in their order. What they
-    /// share is done once. Whoever cannot get the bytes of something that was found says so
-    /// ([`Solver::lose`]) and solves again: that makes what was lost, and whatever else was done
-    /// stays done.
+    /// Finds or makes the outputs of several targets at the same time, in their order, sharing
+    /// common steps. A caller that cannot get the bytes of an output reports it ([`Solver::lose`])
+    /// and solves again: only the lost parts are made again.
     ///
     /// # Errors
     /// As [`Solver::solve`].
@@ -227,8 +226,8 @@ where
         Ok(self.learned(targets))
     }
 
-    /// What is known of every step that targets stand on, each after its inputs: of a build that
-    /// did not end well, what was found and made until then.
+    /// The facts about all steps below the targets, each after its inputs. After a failed build
+    /// they cover everything that was found or made.
     pub fn learned(&self, targets: &[StepId]) -> Vec<StepFacts<E::Chain>> {
         self.reachable(targets).into_iter().map(|id| self.facts(id)).collect()
     }
@@ -248,7 +247,7 @@ where
                 Some(done) = jobs.next() => done?,
             }
         };
-        // What nobody waits for any more was dropped, and can be asked for again.
+        // Jobs without waiters were dropped, and can be asked for again.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.cells.iter().for_each(Cells::withdraw);
         Ok(value)
@@ -396,7 +395,7 @@ where
         }
     }
 
-    /// A step that nobody asked for more than its key is as good as found.
+    /// A step of which only the key was needed counts as cached.
     fn tell_unneeded(&self, id: StepId) {
         let local = matches!(self.graph.step(id).operation, Operation::Local(_));
         if !local {

@@ -4,7 +4,7 @@ use crate::{File, Files};
 
 /// The largest section that is read.
 const SECTION_LIMIT: u64 = 64 << 20;
-/// As many sections a program may have: the Go and Rust compilers make fewer than 100.
+/// The limit of sections: the Go and Rust compilers make fewer than 100.
 const SECTIONS: u64 = 4096;
 /// The largest table of section names.
 const NAMES_LIMIT: u64 = 1 << 20;
@@ -17,7 +17,7 @@ pub(super) struct Program<'a> {
     sections: Vec<(String, u64, u64)>,
 }
 
-/// Where the fields of a class are.
+/// The offsets of a class's fields.
 struct Layout {
     is_64: bool,
     is_little: bool,

@@ -21,7 +21,7 @@ pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, Strin
     let framed = length >= 33 && modules[length - 17] == b'\n';
     let list = if framed { &modules[16..length - 16] } else { &[] };
     let mut packages = Vec::new();
-    // As `go1.22.1`, perhaps with experiments behind it.
+    // A version as `go1.22.1`, perhaps followed by experiments.
     let version = String::from_utf8_lossy(version);
     let version = version.split(' ').next().unwrap_or_default();
     if let Some(version) = version.strip_prefix("go") {
@@ -71,7 +71,7 @@ fn module(name: &str, version: &str, path: &str) -> Package {
         kind: "golang",
         namespace,
         name,
-        // What was built from a working copy has no version.
+        // A build from a working copy has no version.
         version: if version == "(devel)" { String::new() } else { version.to_owned() },
         source: path.to_owned(),
         ..Package::default()

@@ -1,4 +1,4 @@
-//! Which packages an image holds: what its databases say, and what its programs carry.
+//! The packages of an image, from its package databases and from data in its programs.
 
 mod apk;
 mod cargo;
@@ -18,10 +18,10 @@ use crate::{File, Files, Package, ScanResult};
 const TEXT_LIMIT: u64 = 64 << 20;
 /// The largest description of one package.
 const DESCRIPTION_LIMIT: u64 = 1 << 20;
-/// As many packages are listed at most.
+/// The limit of listed packages.
 const PACKAGE_LIMIT: usize = 200_000;
 
-/// What a distribution calls itself.
+/// A distribution's own description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct System {
     /// `debian`, `alpine`.
@@ -31,7 +31,7 @@ struct System {
 }
 
 impl System {
-    /// As purls write it.
+    /// The form used in purls.
     fn distro(&self) -> String {
         match (self.id.as_str(), self.version.as_str()) {
             ("", _) => String::new(),
@@ -123,10 +123,10 @@ impl Scan<'_> {
         }
     }
 
-    /// What a program says that it was made of.
+    /// The packages that a program was built from.
     fn program(&mut self, file: &File) -> Vec<Package> {
         let mut packages = Vec::new();
-        // What is no program, or a damaged one, says nothing.
+        // A file that is no ELF program, or a damaged one, lists nothing.
         let Some(program) = elf::Program::open(self.files, file) else { return packages };
         for (section, read) in [
             (".dep-v0", cargo::packages as fn(&[u8], &str) -> Result<Vec<Package>, String>),

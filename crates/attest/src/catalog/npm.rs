@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::Package;
 
-/// Whether a file describes an installed package.
+/// True if a file describes an installed package.
 pub(super) fn is_description(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     if parts.next() != Some("package.json") {

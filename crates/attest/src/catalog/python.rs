@@ -4,7 +4,7 @@
 use super::field;
 use crate::Package;
 
-/// Whether a file describes an installed package.
+/// True if a file describes an installed package.
 pub(super) fn is_description(path: &str) -> bool {
     path.ends_with(".dist-info/METADATA")
         || path.ends_with(".egg-info/PKG-INFO")

@@ -7,7 +7,7 @@ use crate::{File, Files, Package};
 
 const FOLDERS: [&str; 3] = ["var/lib/rpm/", "usr/lib/sysimage/rpm/", "usr/share/rpm/"];
 
-/// Whether a file is a database of installed packages.
+/// True if a file is a database of installed packages.
 pub(super) fn is_database(path: &str) -> bool {
     let name = FOLDERS.iter().find_map(|folder| path.strip_prefix(folder));
     matches!(name, Some("rpmdb.sqlite" | "Packages" | "Packages.db"))
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(found[0].purl(), "pkg:rpm/fedora/bash@5.2-1.fc40?arch=x86_64&distro=fedora-40");
         assert_eq!(found[0].license.as_deref(), Some(license.as_str()));
 
-        // Whatever is cut off, nothing but a sentence comes of it.
+        // A truncated database gives an error, wherever it is cut.
         for length in (0..bytes.len()).step_by(7) {
             let files = Memory::of(&[(path, &bytes[..length])]);
             assert!(packages(&files, &file, &system).is_err(), "{length}");

@@ -118,7 +118,7 @@ impl Reporter {
     /// A source in the main context that its ignore file leaves out. Files that exclude some
     /// things again are not judged.
     pub(crate) fn check_ignored(&self, source: &str, patterns: &[String], is_add: bool) {
-        // What is no pattern is said by whoever reads the context.
+        // An invalid pattern is reported by the reader of the context.
         let Ok(matcher) = PatternMatcher::new(patterns) else { return };
         if matcher.is_empty() || matcher.has_exclusions() {
             return;

@@ -26,11 +26,11 @@ pub(crate) use stages::check_defaults;
 /// A place where a Dockerfile breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: &'static Rule,
-    /// What is wrong, in BuildKit's words.
+    /// The fault, in BuildKit's words.
     pub message: String,
-    /// Where.
+    /// The lines.
     pub lines: LineRange,
     /// The words that it is about, where they can be pointed at.
     pub span: Option<Span>,
@@ -43,7 +43,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How far a check came.
+/// The state of a check.
 #[derive(Clone, Debug)]
 pub enum Checking {
     /// These images must be looked up first; then the check is asked again.
@@ -52,7 +52,7 @@ pub enum Checking {
     Done(Checked),
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// Broken rules, in the order of BuildKit's frontend.
@@ -61,7 +61,7 @@ pub struct Checked {
     pub error: Option<Error>,
 }
 
-/// How far an outline came.
+/// The state of an outline.
 #[derive(Clone, Debug)]
 pub enum Outlining {
     /// These images must be looked up first; then the outline is asked again.

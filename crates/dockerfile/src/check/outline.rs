@@ -1,4 +1,4 @@
-//! What a Dockerfile offers: its stages, and the arguments and secrets of one of them.
+//! A Dockerfile's interface: its stages, and the arguments and secrets of one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use graph::LineRange;
 use crate::lower::{AgentUse, SecretUse};
 use crate::stage::Dockerfile;
 
-/// What a target can be given.
+/// The arguments and secrets that a target accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// The stage's name; empty where it has none.
     pub name: String,
-    /// What a comment says of it; empty where none does.
+    /// The description in a comment; empty without one.
     pub description: String,
     /// Build arguments that count, by line.
     pub arguments: Vec<Argument>,
@@ -29,9 +29,9 @@ pub struct Argument {
     pub name: String,
     /// Its value, given or by default; empty where it has none.
     pub value: String,
-    /// What a comment says of it; empty where none does.
+    /// The description in a comment; empty without one.
     pub description: String,
-    /// Where it is declared.
+    /// The lines of its declaration.
     pub lines: LineRange,
 }
 
@@ -40,15 +40,15 @@ pub struct Argument {
 pub struct Target {
     /// Its name; empty where it has none.
     pub name: String,
-    /// Whether it is what is built where no target is named.
+    /// True if it is built by default.
     pub is_default: bool,
-    /// What a comment says of it; empty where none does.
+    /// The description in a comment; empty without one.
     pub description: String,
-    /// What it begins with, variables not resolved.
+    /// Its base, variables not resolved.
     pub base: String,
     /// `--platform`, variables not resolved; empty where it is not given.
     pub platform: String,
-    /// Where its `FROM` is.
+    /// The lines of its `FROM`.
     pub lines: LineRange,
 }
 
@@ -68,7 +68,7 @@ impl Dockerfile {
     }
 }
 
-/// What is known of an argument while a Dockerfile is lowered.
+/// The facts about an argument, collected while a Dockerfile is lowered.
 #[derive(Clone, Debug)]
 pub(crate) struct ArgumentNote {
     pub argument: Argument,
@@ -94,7 +94,7 @@ impl Notes {
         self.declared.insert(name, ArgumentNote { argument, reads });
     }
 
-    /// Arguments that are used, also by the defaults of others, if nobody took them before.
+    /// Arguments that are used, also by the defaults of others, and are not in `taken` yet.
     pub(crate) fn take(&self, taken: &mut BTreeSet<String>) -> Vec<Argument> {
         let mut todo: Vec<&String> = self.used.iter().collect();
         let mut used = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Which rules count where, and what broke them.
+//! The rules in force, and the findings.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(crate) struct Reporter {
     findings: RefCell<Vec<(Finding, String)>>,
 }
 
-/// What is being looked at: its lines, and the options of comments above it.
+/// The instruction under check: its lines, and the options of comments above it.
 #[derive(Debug)]
 struct Scope {
     own: CheckOptions,
@@ -32,7 +32,7 @@ impl Reporter {
         Self { options, scope: RefCell::new(scope), findings: RefCell::default() }
     }
 
-    /// What is reported from now on is of these lines, under the comments above them.
+    /// Sets the lines of the findings that follow, and the comments above them.
     pub(crate) fn enter(&self, comments: &[String], lines: LineRange) {
         *self.scope.borrow_mut() = Scope { own: options_of(comments), lines };
     }

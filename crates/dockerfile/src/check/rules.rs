@@ -5,11 +5,11 @@
 pub struct Rule {
     /// Its name, as `# check=skip=` has it.
     pub name: &'static str,
-    /// What it asks for.
+    /// A description of the rule.
     pub description: &'static str,
-    /// Where it is explained; empty where BuildKit has no page.
+    /// The page that explains it; empty if BuildKit has none.
     pub url: &'static str,
-    /// Whether it only counts where `# check=experimental=` names it.
+    /// True if it applies only where `# check=experimental=` names it.
     pub experimental: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::stage::Dockerfile;
 use crate::suggest;
 
 impl Reporter {
-    /// What the text alone says.
+    /// Runs the rules that need nothing but the text.
     pub(crate) fn check_text(&self, file: &Dockerfile) {
         statements::check(file, self);
         self.check_names(file);
@@ -41,7 +41,7 @@ impl Reporter {
         }
     }
 
-    /// Variables of FROM that nobody declared.
+    /// Reports undeclared variables of FROM.
     pub(crate) fn check_from_arguments(&self, word: &Word, declared: &[&str]) {
         for name in word.unset.iter().filter(|name| !declared.contains(&name.as_str())) {
             let mut message = format!("FROM argument '{name}' is not declared");
@@ -72,7 +72,7 @@ impl Reporter {
         }
     }
 
-    /// What an image is for, against what it was asked for.
+    /// Compares an image's platform with the requested one.
     pub(crate) fn check_image(
         &self,
         name: &str,

@@ -55,7 +55,7 @@ pub(crate) struct MountOptions {
     pub source: String,
     pub target: String,
     pub readonly: bool,
-    /// What `readonly` and `readwrite` say.
+    /// The value of `readonly` or `readwrite`.
     written_readonly: Option<bool>,
     pub size: i64,
     pub id: String,
@@ -68,7 +68,7 @@ pub(crate) struct MountOptions {
 }
 
 impl MountOptions {
-    /// Whether the folder or file gets an owner or a mode of its own.
+    /// True if the folder or file has its own owner or mode.
     pub(crate) fn has_attributes(&self) -> bool {
         self.mode.is_some() || self.uid.is_some() || self.gid.is_some()
     }
@@ -116,7 +116,7 @@ pub(crate) fn resolve(
     Ok(mount)
 }
 
-/// What values look like, for those who wrote another.
+/// The form of a key's values, for a hint.
 fn value_form(key: &str) -> Option<&'static str> {
     Some(match key {
         "type" => "it is bind, cache, tmpfs, secret or ssh",

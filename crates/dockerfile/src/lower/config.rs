@@ -26,8 +26,8 @@ pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
     image
 }
 
-/// What an image built on one with `config` begins with. Like BuildKit's, it has the fields of
-/// the specifications alone, and layers are filled in when they are known.
+/// The initial config of an image built on one with `config`. Like BuildKit's, it has only the
+/// fields of the specifications, and layers are filled in when they are known.
 pub(super) fn inherited(config: ImageConfig) -> ImageConfig {
     ImageConfig {
         created: None,

@@ -134,7 +134,7 @@ impl<'a> Lowerer<'a> {
         }))
     }
 
-    /// What is known of an image; nothing while it must be asked for.
+    /// The image behind a request; none while it must be looked up.
     pub(super) fn image(
         &mut self,
         stage: usize,
@@ -253,8 +253,8 @@ impl<'a> Lowerer<'a> {
 /// Before the names of the steps that load the main context.
 const INTERNAL: &str = "[internal] ";
 
-/// What makes a repository or a download, and how it is shown; each reads what the one before it
-/// makes.
+/// The operations that fetch a repository or a download, with their display names; each reads the
+/// output of the one before it.
 fn remote_operations(context: &Context, prefix: &str) -> Vec<(Operation, String)> {
     let internal = prefix == INTERNAL;
     let download = |source: &HttpSource| {

@@ -27,7 +27,7 @@ struct Copy {
     mode: Option<ChmodMode>,
 }
 
-/// What every action of an instruction has.
+/// The settings that all actions of an instruction share.
 struct Common<'c> {
     destination: String,
     owner: Option<Owner>,

@@ -32,7 +32,7 @@ impl Lowerer<'_> {
         Ok(())
     }
 
-    /// What a stage begins with: the base's state, then the base config's environment.
+    /// Begins a stage with the base's state, then the base config's environment.
     fn begin_stage(&mut self, stage: usize) {
         if let Some(base) = self.states[stage].base {
             // A stage's base comes before it.
@@ -142,7 +142,7 @@ impl Lowerer<'_> {
             owner: (!user.is_empty()).then(|| owner(&user, base)),
             timestamp: self.epoch.map(|seconds| seconds.saturating_mul(1_000_000_000)),
         };
-        // As in BuildKit, `--no-cache` does not reach this step.
+        // `--no-cache` does not affect this step, as in BuildKit.
         let operation = Operation::Files(FilesOp { actions: vec![Action { base, kind }] });
         let lines = Some(command.instruction.lines);
         let asked = StepRequest { platform, name, lines, ignore_cache: false };
@@ -160,7 +160,7 @@ impl Lowerer<'_> {
     pub(super) fn expand_with(&self, lex: &Lex, stage: usize, text: &str) -> Result<String, Error> {
         let state = &self.states[stage];
         let mut word = lex.resolve(text, &state.env)?;
-        // What ARG declares without a value is no mistake.
+        // A variable that ARG declares without a value is not a mistake.
         let declared = |name: &String| {
             NO_ENV.contains(&name.as_str()) || state.args.iter().any(|(known, _)| known == name)
         };

@@ -10,9 +10,9 @@ use crate::path;
 pub struct GitAddress {
     /// The repository. What the address says of `.git` is not in it.
     pub source: GitSource,
-    /// What the address says of `.git` (`?keep-git-dir=`).
+    /// The address's choice for `.git` (`?keep-git-dir=`).
     pub keep_git_dir: Option<bool>,
-    /// What the address says of the files' times (`?mtime=`).
+    /// The address's choice for the files' times (`?mtime=`).
     pub mtime: Option<GitMtime>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Option<GitAddress>, Error> {
     read(text, false)
 }
 
-/// As [`parse`]; `any_path` takes web addresses without `.git` at their end too.
+/// Like [`parse`]; `any_path` also accepts web addresses that do not end in `.git`.
 fn read(text: &str, any_path: bool) -> Result<Option<GitAddress>, Error> {
     if text.starts_with("./") || text.starts_with("../") {
         return Ok(None);

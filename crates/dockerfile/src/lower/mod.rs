@@ -71,7 +71,7 @@ impl Dockerfile {
         Checking::Done(Checked { findings: lowerer.checks.into_findings(&self.source), error })
     }
 
-    /// What the target can be given. Images are asked for as by [`Dockerfile::lower`].
+    /// The arguments and secrets of the target. Images are requested as by [`Dockerfile::lower`].
     ///
     /// # Errors
     /// As for [`Dockerfile::lower`].
@@ -84,7 +84,7 @@ impl Dockerfile {
     }
 }
 
-/// How far a lowering came.
+/// The state of a lowering.
 enum Progress {
     Needs(Vec<ImageRequest>),
     /// To the end; this is the target.
@@ -96,7 +96,7 @@ struct Lowerer<'a> {
     file: &'a Dockerfile,
     request: &'a LowerRequest,
     images: &'a Images,
-    /// Whether stages count that the target does not need.
+    /// True if stages are lowered that the target does not need.
     all_stages: bool,
     checks: Reporter,
     /// Arguments in front of the first FROM.
@@ -113,7 +113,7 @@ struct Lowerer<'a> {
     graph: Graph,
     /// Steps that are the same wherever they are asked for.
     shared: Vec<(Operation, StepId)>,
-    /// Steps of local folders, by the name under which they are lent.
+    /// Steps of local folders, by the caller's name for the folder.
     locals: BTreeMap<String, StepId>,
     /// Paths that stages read of local folders.
     local_paths: BTreeMap<String, BTreeSet<String>>,
@@ -121,7 +121,7 @@ struct Lowerer<'a> {
     agents: Vec<AgentUse>,
 }
 
-/// What a step is for.
+/// The facts about a step that do not come from its operation.
 #[derive(Clone)]
 struct StepRequest {
     platform: Platform,
@@ -264,7 +264,7 @@ impl<'a> Lowerer<'a> {
         })
     }
 
-    /// What a stage and those that it needs can be given.
+    /// The arguments and secrets of a stage and of those that it needs.
     fn outline(self, target: usize) -> check::Outline {
         let mut taken = BTreeSet::new();
         let mut seen = BTreeSet::new();

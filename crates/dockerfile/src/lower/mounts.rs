@@ -12,7 +12,7 @@ use crate::instruction::RunInstruction;
 use crate::instructions::mount::{self, MountOptions, Type};
 use crate::path;
 
-/// Where scripts with their own interpreter are.
+/// The folder of scripts with their own interpreter.
 pub(super) const SCRIPTS: &str = "/dev/pipes/";
 
 /// Mounts while they are collected.
@@ -119,7 +119,7 @@ impl Lowerer<'_> {
         Ok(secret_env)
     }
 
-    /// Where a mount is, from the root; as it is written where that is so already.
+    /// A mount's absolute target; unchanged if it is absolute already.
     fn mount_target(&self, stage: usize, options: &MountOptions) -> String {
         match options.target.starts_with('/') {
             true => options.target.clone(),
@@ -251,7 +251,7 @@ impl Lowerer<'_> {
         let lines = command.instruction.lines;
         self.agents.push(AgentUse { id, required: options.required, lines });
         let kind = MountKind::Ssh {
-            // As written: the default's name is no part of the key.
+            // The id as written: the default is not part of the key.
             id: options.id,
             uid: options.uid.unwrap_or_default(),
             gid: options.gid.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! How progress names steps.
+//! Display names of steps.
 
 use oci::Platform;
 
@@ -78,7 +78,7 @@ fn declared_target(platform: &Platform, env: &Env) -> Option<Platform> {
     ))
 }
 
-/// What a here-document is called: its first line.
+/// The display name of a here-document: its first line.
 pub(super) fn heredoc_summary(content: &str) -> String {
     let mut lines = content.trim().lines();
     let first = lines.next().unwrap_or_default();

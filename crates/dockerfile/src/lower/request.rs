@@ -1,4 +1,4 @@
-//! What goes into lowering and what comes out.
+//! The inputs and results of lowering.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use oci::{ImageConfig, Platform, Reference};
 
 use crate::check::Finding;
 
-/// What a build is asked, as far as the graph depends on it.
+/// The parts of a build request that the graph depends on.
 #[derive(Clone, Debug)]
 pub struct LowerRequest {
     /// The stage that is built; the last one where none is named.
@@ -16,13 +16,13 @@ pub struct LowerRequest {
     pub build_args: Vec<(String, String)>,
     /// Labels of the image, over those of the Dockerfile.
     pub labels: Vec<(String, String)>,
-    /// What the image is for.
+    /// The image's platform.
     pub platform: Platform,
-    /// Whether the user asked for `platform`; otherwise a base of another one keeps its own.
+    /// True if the user asked for `platform`; otherwise a base of another platform keeps its own.
     pub platform_explicit: bool,
-    /// Whether several platforms are built, so that progress names them.
+    /// True if several platforms are built, so that display names include theirs.
     pub multi_platform: bool,
-    /// What the building machine is.
+    /// The building machine's platform.
     pub build_platform: Platform,
     /// The folder, repository or archive that `COPY` reads.
     pub context: Context,
@@ -40,15 +40,15 @@ pub struct LowerRequest {
     pub cgroup_parent: String,
     /// Host name in `RUN`; empty is the default.
     pub hostname: String,
-    /// Which stages leave records of earlier builds aside.
+    /// The stages that ignore records of earlier builds.
     pub no_cache: NoCache,
     /// Patterns of `.dockerignore`, for a local context.
     pub excludes: Vec<String>,
     /// Seconds since 1970 that all times become; as a build argument `SOURCE_DATE_EPOCH`.
     pub source_date_epoch: Option<i64>,
-    /// Whether `RUN --network=host` is granted.
+    /// True if `RUN --network=host` is granted.
     pub allow_network_host: bool,
-    /// Whether `RUN --security=insecure` is granted.
+    /// True if `RUN --security=insecure` is granted.
     pub allow_security_insecure: bool,
 }
 
@@ -80,7 +80,7 @@ impl LowerRequest {
     }
 }
 
-/// Where files come from that are not in a stage.
+/// A source of files outside the stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Context {
     /// An image (`docker-image://…`).
@@ -91,7 +91,7 @@ pub enum Context {
     Scratch,
     /// A folder.
     Local {
-        /// The name under which the caller lends it.
+        /// The caller's name for the folder.
         name: String,
         /// Patterns of its own `.dockerignore`; for the main context, `LowerRequest::excludes` too.
         excludes: Vec<String>,
@@ -104,7 +104,7 @@ pub enum Context {
     Archive(HttpSource),
 }
 
-/// Which stages leave records of earlier builds aside.
+/// The stages that ignore records of earlier builds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NoCache {
     /// None.
@@ -119,7 +119,7 @@ pub enum NoCache {
 /// An image whose config must be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRequest {
-    /// Which image.
+    /// The image.
     pub reference: Reference,
     /// For which platform.
     pub platform: Platform,
@@ -140,7 +140,7 @@ pub struct Images(HashMap<ImageKey, Result<ResolvedImage, String>>);
 /// An image that was looked up.
 #[derive(Clone, Debug)]
 pub struct ResolvedImage {
-    /// What its layers are.
+    /// The source of its layers.
     pub source: ImageSource,
     /// Its config.
     pub config: ImageConfig,
@@ -157,7 +157,7 @@ impl Images {
         self.0.insert(key(request), image);
     }
 
-    /// What is known of a request.
+    /// The result for a request, if it is known.
     pub fn get(&self, request: &ImageRequest) -> Option<&Result<ResolvedImage, String>> {
         self.0.get(&key(request))
     }
@@ -167,7 +167,7 @@ fn key(request: &ImageRequest) -> ImageKey {
     (request.reference.clone(), request.platform.clone(), request.context.clone())
 }
 
-/// How far lowering came.
+/// The state of a lowering.
 #[derive(Clone, Debug)]
 pub enum Lowering {
     /// These images must be looked up first; then lowering is asked again.
@@ -185,7 +185,7 @@ pub struct Lowered {
     pub result: Option<StepId>,
     /// The image config: without `rootfs`, and without times unless an epoch is set.
     pub config: ImageConfig,
-    /// Which steps made the layers of history entries that this build adds.
+    /// The steps that made the layers of this build's history entries.
     pub history_layers: Vec<HistoryLayer>,
     /// The config of the image that the target is built on, where there is one.
     pub base: Option<ImageConfig>,
@@ -221,16 +221,16 @@ pub struct HistoryLayer {
 pub struct StageSummary {
     /// Its name, or `stage-0` and so on; empty where it is the only one.
     pub name: String,
-    /// What it begins with, variables resolved.
+    /// Its base, variables resolved.
     pub base: String,
-    /// What it leaves.
+    /// Its result.
     pub result: Option<StepId>,
 }
 
 /// A local folder that steps read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextUse {
-    /// The name under which the caller lends it.
+    /// The caller's name for the folder.
     pub name: String,
     /// Its step.
     pub step: StepId,
@@ -241,21 +241,21 @@ pub struct ContextUse {
 /// A secret that a step asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUse {
-    /// Which one.
+    /// The secret's id.
     pub id: String,
-    /// Whether the step fails without it.
+    /// True if the step fails without it.
     pub required: bool,
-    /// Where it is asked for.
+    /// The lines that use it.
     pub lines: LineRange,
 }
 
 /// An ssh agent that a step asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentUse {
-    /// Which one.
+    /// The agent's id.
     pub id: String,
-    /// Whether the step fails without it.
+    /// True if the step fails without it.
     pub required: bool,
-    /// Where it is asked for.
+    /// The lines that use it.
     pub lines: LineRange,
 }

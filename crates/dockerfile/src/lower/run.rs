@@ -19,7 +19,7 @@ struct Prepared {
     words: Vec<String>,
     /// A here-document with its own interpreter, mounted as a file.
     script: Option<StepId>,
-    /// What is added to the name that is shown.
+    /// An addition to the display name.
     summary: String,
 }
 

@@ -19,25 +19,25 @@ use crate::stage::Stage;
 pub(super) struct State<'a> {
     /// The name that is shown.
     pub display: String,
-    /// What it begins with, variables resolved.
+    /// Its base, variables resolved.
     pub base_name: String,
     /// The stage that it begins with, where it is one.
     pub base: Option<usize>,
     /// The named context that stands for it.
     pub context: Option<(String, &'a Context)>,
-    /// The local folder that it began with: the name under which it is lent.
+    /// The caller's name for the local folder that it began with.
     pub local: Option<String>,
     pub lines: Option<LineRange>,
-    /// Whether it is no stage of the Dockerfile.
+    /// True if it is not a stage of the Dockerfile.
     pub unregistered: bool,
-    /// Whether its base is known.
+    /// True if its base is known.
     pub resolved: bool,
-    /// Whether its output is known.
+    /// True if its output is known.
     pub dispatched: bool,
     pub triggers_added: bool,
     pub ignore_cache: bool,
     pub commands: Vec<Command<'a>>,
-    /// What its commands read, and where they say so.
+    /// The stages that its commands read, with the lines that name them.
     pub dependencies: BTreeMap<usize, LineRange>,
     pub platform: Option<Platform>,
     pub steps_total: usize,
@@ -52,11 +52,11 @@ pub(super) struct State<'a> {
     pub layers: Vec<Option<StepId>>,
     /// Arguments declared so far, each in its first place with its last value.
     pub args: Vec<(String, Option<String>)>,
-    /// Where CMD, ENTRYPOINT and HEALTHCHECK were last.
+    /// The last lines with CMD, ENTRYPOINT and HEALTHCHECK.
     pub cmd_lines: Option<LineRange>,
     pub entrypoint_lines: Option<LineRange>,
     pub healthcheck_lines: Option<LineRange>,
-    /// Whether a WORKDIR was there, here or in a stage below.
+    /// True after a WORKDIR, here or in a stage below.
     pub workdir_set: bool,
     /// Arguments, for outlines.
     pub notes: Notes,
@@ -68,7 +68,7 @@ pub(super) struct Command<'a> {
     pub instruction: Cow<'a, Instruction>,
     /// The stages that it reads: one for COPY, one for each mount of RUN.
     pub sources: Vec<usize>,
-    /// Whether the base's ONBUILD asks for it.
+    /// True if it comes from the base's ONBUILD.
     pub onbuild: bool,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Lowerer<'a> {
             sources: Vec::new(),
             onbuild: false,
         };
-        // What a context replaces is not run, so that nothing it reads is needed.
+        // A stage replaced by a context is not run, and needs none of its dependencies.
         let commands = match context {
             Some(_) => Vec::new(),
             None => stage.instructions.iter().map(command).collect(),
@@ -415,7 +415,7 @@ impl<'a> Lowerer<'a> {
         self.resolve_image(stage, reference, platform)
     }
 
-    /// What a stage's FROM says; for others, what they are read from.
+    /// The base in a stage's FROM; for others, the place that they are read from.
     fn base_as_written(&self, stage: usize) -> &str {
         match self.file.stages.get(stage) {
             Some(written) => &written.base,

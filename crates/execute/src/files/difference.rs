@@ -1,4 +1,4 @@
-//! What a layer must say to make one tree of another.
+//! The entries of a layer that turn one tree into another.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ impl<'a> TreeChange<'a> {
         match self {
             Self::Node { path, node, link } => {
                 let mut entry = node.to_entry(path);
-                // As all layers that BuildKit writes.
+                // BuildKit's layers have no other attributes either.
                 entry.xattrs.retain(|(name, _)| &**name == store::CAPABILITY);
                 if let Some(target) = link {
                     entry.kind = EntryKind::HardLink { target: target.as_slice().into() };
@@ -158,8 +158,9 @@ impl<'a> Difference<'a, '_> {
     }
 }
 
-/// Whether a node needs no entry for its header. Of a directory the time alone is no change, as
-/// in the layers that BuildKit writes; of others seconds count: the base may know no more.
+/// True if a node needs no entry for its header. A directory's time alone is not a change, as in
+/// BuildKit's layers; other times are compared in seconds, because the base may not be more
+/// precise.
 fn same_header(old: &Node, new: &Node) -> bool {
     (old.mode, old.uid, old.gid) == (new.mode, new.uid, new.gid)
         && (new.is_directory() || old.mtime.seconds == new.mtime.seconds)

@@ -63,7 +63,7 @@ pub enum FilesError {
     /// The content of a file.
     #[error("read `{path}`: {source}")]
     Read {
-        /// Which.
+        /// The file.
         path: String,
         /// The reason.
         source: io::Error,
@@ -97,21 +97,21 @@ pub enum FilesError {
 
 /// Runs file operations.
 pub struct FilesRunner<'a> {
-    /// Where contents of layers are read and the new layer is written.
+    /// The store of the layers read and of the new one.
     pub store: &'a Store,
     /// The time of what is made.
     pub now: Time,
-    /// What the layer says of the times of what is copied.
+    /// The precision of copied files' times.
     pub times: Times,
-    /// How the new layer is compressed.
+    /// The new layer's compression.
     pub compression: Compression,
-    /// What the new layer says of its making, RFC 3339.
+    /// The new layer's creation time, RFC 3339.
     pub created: Option<String>,
-    /// What is done where a file below could be the same as a new one, and is not here.
+    /// The action where a file below could equal a new one but is not here.
     pub unread: Unread,
 }
 
-/// What becomes of a new file that may be the one below, which cannot be read.
+/// The action for a new file that may equal one below that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
     /// Nothing is written: [`FilesError::Unread`] names what is to be brought.
@@ -120,16 +120,16 @@ pub enum Unread {
     Write,
 }
 
-/// How exact the times in a layer are.
+/// The precision of a layer's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
     /// Whole seconds, as in the layers that BuildKit writes.
     Seconds,
-    /// As they were found: for files that a RUN sees and no image has.
+    /// Unchanged: for files that a RUN sees and no image contains.
     Exact,
 }
 
-/// What a file operation leaves.
+/// The result of a file operation.
 #[derive(Clone, Debug)]
 pub struct FilesOutput {
     /// The input that the layer belongs onto; none for an empty tree.
@@ -151,8 +151,8 @@ impl FilesRunner<'_> {
         Ok(FilesOutput { base: played.base, layer })
     }
 
-    /// Writes what a tree has beside the one below it as one layer: that of all steps between the
-    /// two. Files that [`fold_needed`] names must be here.
+    /// Writes the difference between two trees as one layer: the sum of all steps between them.
+    /// Files that [`fold_needed`] names must be here.
     ///
     /// # Errors
     /// If reading or writing fails; [`FilesError::Unread`] where it asks.
@@ -171,7 +171,7 @@ impl FilesRunner<'_> {
                 note(&mut unread, old);
                 return false;
             };
-            // What cannot be read says so when it is written.
+            // An unreadable file is reported when it is written.
             new.open(size, self.store)
                 .and_then(|mut new| store::same_bytes(size, &mut below, &mut new))
                 .unwrap_or(false)
@@ -220,8 +220,8 @@ pub fn contents_needed(op: &FilesOp, inputs: &[Tree]) -> Result<LayerPaths, File
     Ok(needed.files)
 }
 
-/// Whether an action plainly reads no layer: a copy from the context, or something made, with no
-/// name to look up.
+/// True if an action surely reads no layer: it copies from the context or makes something, and has
+/// no names to look up.
 fn reads_no_layer(action: &Action, inputs: &[Tree]) -> bool {
     let (owner, from) = match &action.kind {
         ActionKind::Copy(copy) => (&copy.owner, Some(copy.from)),
@@ -241,11 +241,11 @@ fn reads_no_layer(action: &Action, inputs: &[Tree]) -> bool {
     }
 }
 
-/// What contents are for while an operation is played.
+/// Access to contents while an operation is played.
 trait ContentSource {
     /// The bytes of a small file; `None` while it is only found out what is needed.
     fn small_file(&mut self, path: &str, node: &Node) -> Result<Option<Vec<u8>>, FilesError>;
-    /// What archives are read with; `None` while it is only found out what is needed.
+    /// The store to read archives with; `None` while only the needed files are collected.
     fn archives(&mut self, node: &Node) -> Option<&Store>;
 }
 
@@ -277,7 +277,7 @@ impl NeededContents {
         }
     }
 
-    /// What may be the same is needed as if it were not.
+    /// Notes files that may be unchanged like changed ones.
     fn note_difference(&mut self, base: Option<&Tree>, rootfs: &MutableTree) {
         for change in difference::difference(base, rootfs, &mut |_, _, _| false) {
             self.note(change.node());
@@ -326,7 +326,8 @@ fn play(
                 (Some(number), MutableTree::new(tree.clone(), now))
             }
             Input::Action(number) => {
-                // What nobody else wants is gone on with: a change of what is shared copies it.
+                // A tree without other users is modified in place; a shared one would be copied
+                // first.
                 let last = uses.get_mut(number).map(|uses| std::mem::replace(uses, *uses - 1));
                 let played = done.get_mut(number).ok_or(FilesError::NoTree(base))?;
                 let played = match last {
@@ -350,7 +351,7 @@ fn play(
     done.pop().flatten().ok_or(FilesError::NoTree(Input::Action(0)))
 }
 
-/// How often later actions want what each has left.
+/// The number of later actions that use each action's result.
 fn uses(op: &FilesOp) -> Vec<usize> {
     let mut uses = vec![0; op.actions.len()];
     let mut count = |input| {
@@ -369,7 +370,7 @@ fn uses(op: &FilesOp) -> Vec<usize> {
     uses
 }
 
-/// What an action sees and changes.
+/// The trees that an action sees and changes.
 struct ActionScope<'a> {
     rootfs: MutableTree,
     inputs: &'a [Tree],

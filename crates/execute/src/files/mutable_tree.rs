@@ -12,11 +12,11 @@ use super::{FilesError, display};
 /// User and group.
 pub(super) type Ids = (u32, u32);
 
-/// What Linux takes: bytes of a path with its first `/`, and of a name.
+/// Linux's limits: bytes of a path with its leading `/`, and of a name.
 const LONGEST_PATH: usize = 4095;
 const LONGEST_NAME: usize = 255;
 
-/// A layer with longer names could be unpacked nowhere.
+/// Refuses names that no Linux file system could unpack.
 fn fits(path: &[u8]) -> Result<(), FilesError> {
     let is_long = |name: &[u8]| name.len() > LONGEST_NAME;
     match path.len() >= LONGEST_PATH || path.split(|byte| *byte == b'/').any(is_long) {
@@ -32,15 +32,15 @@ fn too_long(path: &[u8]) -> FilesError {
 /// The set-group-ID bit.
 const SET_GROUP: u32 = 0o2000;
 
-/// A tree, and what a disk would know beside it.
+/// A tree, with the facts that a disk would keep about it.
 #[derive(Clone)]
 pub(super) struct MutableTree {
     pub(super) tree: Tree,
     /// The time of everything that happens.
     pub(super) now: Time,
-    /// Which new names are of one new file. A name whose node is not `linked` does not count.
+    /// Groups new names of one new file. A name whose node is not `linked` does not count.
     pub(super) links: HashMap<Vec<u8>, usize>,
-    /// How many nodes were put in.
+    /// The number of nodes added.
     pub(super) made: u64,
     groups: usize,
 }

@@ -1,4 +1,4 @@
-//! Who files are given to.
+//! Owners of files.
 
 use std::io::{self, Read as _};
 
@@ -8,7 +8,7 @@ use store::tree::{LayerFiles, Node, NodeKind};
 use super::mutable_tree::Ids;
 use super::{ActionScope, FilesError};
 
-/// As much as BuildKit reads of a file of names.
+/// BuildKit's limit for files of names.
 const MAX_NAME_FILE: u64 = 10 << 20;
 
 /// The numbers of an owner. A name that is not known is 0, without a word.

@@ -54,7 +54,7 @@ impl Fixture {
         for path in paths {
             let node = tree.get_mut(&path).unwrap();
             node.mtime = OLD;
-            // Whatever the umask of the test was.
+            // Independent of the test's umask.
             node.mode = match node.kind {
                 NodeKind::Directory(_) => 0o755,
                 NodeKind::Symlink { .. } => 0o777,
@@ -107,7 +107,7 @@ fn line(entry: &Entry) -> String {
     format!("{path}{kind} {:o} {}:{} {time}", entry.mode, entry.uid, entry.gid)
 }
 
-/// As the Dockerfile frontend asks.
+/// The form that the Dockerfile frontend uses.
 fn from_to(source: &str, destination: &str) -> CopyAction {
     CopyAction {
         from: Input::Input(1),
@@ -528,7 +528,7 @@ fn what_is_there_already_is_not_written_again() {
     let compared = LayerPaths::from([(first.diff_id, paths.into())]);
     let asked = run(&base, Unread::Ask).unwrap_err();
     assert!(matches!(asked, FilesError::Unread(paths) if paths == compared));
-    // Without the layer nobody knows that the files are the same.
+    // Without the layer, the files cannot be found equal.
     assert_eq!(lines(&run(&base, Unread::Write).unwrap()).len(), 4);
 
     let blob = first.blob.as_ref().unwrap();
@@ -610,7 +610,7 @@ fn made_directories_inherit_the_group() {
     let owner = Some(Owner { user: Some(OwnerName::Id(5)), group: Some(OwnerName::Id(6)) });
     let lines = place.copy(CopyAction { owner, ..from_to("/f", "/shared/a/") }, &below).unwrap();
     assert_eq!(lines[1], "shared/a/ 2755 5:6 now");
-    // What is copied has a header of its own.
+    // Copied directories keep their own header.
     let place = Fixture::new().with(&["d/", "d/f"]);
     let lines = place.copy(from_to("/", "/shared/"), &below).unwrap();
     assert_eq!(lines[1], "shared/d/ 755 0:0 old");

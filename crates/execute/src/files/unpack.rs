@@ -25,8 +25,8 @@ pub(super) fn unpack(
     let resolved = source.resolve(path, true)?;
     let Some(node) = source.get(&resolved) else { return Ok(false) };
     let NodeKind::File { size, content, .. } = &node.kind else { return Ok(false) };
-    // Without contents nobody can say whether it is an archive. Neither can more layers be
-    // needed than its own.
+    // Without contents it cannot be told from other files. If it is an archive, only its own layer
+    // is needed.
     let Some(store) = scope.contents.archives(node) else { return Ok(true) };
     if *size == 0 {
         return Ok(false);
@@ -145,7 +145,7 @@ struct Unpacking<'a> {
     owner: Option<Ids>,
     /// Times of directories, which are set when all is in them.
     directories: Vec<(Vec<u8>, Time)>,
-    /// What files with several names are by the last of them, by group.
+    /// The last header of files with several names, by group.
     shared: HashMap<usize, Node>,
     spool: Spool<'a>,
 }
@@ -207,7 +207,7 @@ impl Unpacking<'_> {
         self.rootfs.put(&path, node)
     }
 
-    /// Where a member's directory is; those that the archive leaves out are made.
+    /// A member's directory; one that the archive omits is made.
     fn parent(&mut self, path: &[u8]) -> Result<Vec<u8>, FilesError> {
         let itself = self.rootfs.tree.resolve(path, false)?;
         let followed = self.rootfs.tree.resolve(path, true)?;
@@ -268,7 +268,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// Whether a name is still one of a shared file's.
+/// True if a name still belongs to a shared file.
 fn is_same_file(node: &Node, shared: &Node) -> bool {
     match (&node.kind, &shared.kind) {
         (NodeKind::File { linked: true, content, .. }, NodeKind::File { content: shared, .. }) => {

@@ -41,7 +41,7 @@ pub(super) fn write(
             sync_channel(AHEAD);
         scope.spawn(move || {
             for change in changes.iter().filter(|change| file(change).is_some()) {
-                // Nobody listens after an error.
+                // The receiver is gone after an error.
                 if send.send(fetch(change, layers)).is_err() {
                     return;
                 }

@@ -15,16 +15,16 @@ use crate::Error;
 use crate::executor::Executor;
 use crate::ssh::{Forward, SocketOwner, SshAgent, own_ids};
 
-/// How often a server is asked that does not answer as it should.
+/// Attempts after passing faults of a server.
 const MOST_ATTEMPTS: u32 = 4;
-/// How long is waited before it is asked again the first time.
+/// The pause before the second attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Most that is read of what git prints, in bytes.
 const MOST_SAID: u64 = 4 << 20;
 /// Most of its complaints that is shown, in characters.
 const MOST_SHOWN: usize = 800;
 
-/// What of the caller's environment would change what git does.
+/// Variables of the caller's environment that would change git's behaviour.
 const UNWANTED: [&str; 27] = [
     "GIT_ALLOW_PROTOCOL",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -76,8 +76,8 @@ const SETTINGS: [(&str, &str); 15] = [
     ("advice.detachedHead", "false"),
 ];
 
-/// How ssh is run, by a shell. What a host's key is must be what the caller knows of it, if he
-/// knows one; a new one is taken, as BuildKit takes it, and kept nowhere.
+/// The ssh command, run by a shell. A host key must match the caller's known hosts, if there are
+/// any; a new one is accepted, as in BuildKit, and not saved.
 const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new \
     -o ConnectTimeout=60 -o ServerAliveInterval=60 -o \"UserKnownHostsFile=$KILN_KNOWN_HOSTS\"";
 
@@ -137,7 +137,7 @@ pub(super) fn failed(source: &GitSource, reason: String) -> Error {
 }
 
 impl Git {
-    /// A repository in `folder`, with the credentials that the caller lends.
+    /// A repository in `folder`, with the caller's credentials.
     pub(super) fn new(
         executor: &Executor,
         source: &GitSource,
@@ -230,7 +230,7 @@ impl Git {
         Ok(said.lines().filter_map(pair).collect())
     }
 
-    /// Whether the repository has an object with all that a checkout needs.
+    /// True if the repository has an object and everything that a checkout of it needs.
     pub(super) async fn has(&self, object: &str) -> bool {
         self.ask(&["cat-file", "-e", &format!("{object}^{{commit}}")]).await.is_ok()
     }
@@ -318,7 +318,7 @@ impl Git {
         Err(self.failed(format!("git {what}: {said}{hint}")))
     }
 
-    /// What credentials have to do with a failure.
+    /// A hint about credentials for a failure.
     fn hint(&self, said: &str) -> String {
         match &self.remote.moved_to {
             Some(to) => format!(
@@ -376,7 +376,7 @@ impl Git {
         command
     }
 
-    /// What git says, without secrets and what could steer a terminal.
+    /// git's output, without secrets and terminal controls.
     fn clean(&self, said: &str) -> String {
         let mut said = said.to_owned();
         for secret in self.remote.login.iter().flat_map(|login| &login.secrets) {
@@ -393,7 +393,7 @@ impl Git {
     }
 }
 
-/// Whether a server may do the next time what it did not do, by what git says of it.
+/// True if git's output describes a fault that another attempt may get past.
 fn is_passing(said: &str) -> bool {
     let status = said.split("returned error: ").nth(1).and_then(|rest| rest.get(..3));
     let status = status.and_then(|digits| digits.parse::<u16>().ok());
@@ -421,7 +421,7 @@ fn existing(folder: &Path) -> &Path {
 async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        // What is cut short, or cannot be read, shows in what git returns.
+        // A truncated or unreadable output shows in git's exit code.
         let _ = pipe.take(MOST_SAID).read_to_end(&mut bytes).await;
     }
     bytes

@@ -1,8 +1,8 @@
-//! Where a repository is, and who asks there.
+//! A repository's address, and the credentials for it.
 //!
-//! git sends a header that it is given to wherever a redirect leads (`http_init` of git's `http.c`
-//! takes the headers of the first address for all). So redirects are followed here, before git is
-//! started, and git itself follows none to where credentials go.
+//! git sends a configured header wherever a redirect leads (`http_init` in git's `http.c` uses the
+//! headers of the first address for all). Therefore redirects are followed here, before git starts,
+//! and git itself follows none that could receive credentials.
 
 use base64::Engine as _;
 use graph::GitSource;
@@ -13,7 +13,8 @@ use super::command::failed;
 use crate::Error;
 use crate::executor::Executor;
 
-/// What git asks first, and asks a server's redirect by (gitprotocol-http, "smart server").
+/// git's first request, and the one by which it accepts a redirect (gitprotocol-http, "smart
+/// server").
 const FIRST: &str = "info/refs";
 const SERVICE: &str = "service=git-upload-pack";
 
@@ -27,23 +28,22 @@ pub(crate) struct GitRemote {
     pub(super) moved_to: Option<String>,
 }
 
-/// Who asks.
+/// A login for a repository.
 #[derive(Clone, Debug)]
 pub(super) struct GitLogin {
     /// The value of the header `Authorization`.
     pub(super) header: Secret,
     /// Addresses below this one are told.
     pub(super) scope: String,
-    /// What else must not be shown.
+    /// Other texts that must not be shown.
     pub(super) secrets: Vec<Secret>,
 }
 
 impl GitRemote {
-    /// The address of a source, at the end of its redirects, with the credentials that the caller
-    /// lends for it.
+    /// The address of a source after its redirects, with the caller's credentials for it.
     ///
     /// # Errors
-    /// If the address is none, or what is lent for it is no text.
+    /// If the address is invalid, or its credentials are not text.
     pub(crate) async fn of(executor: &Executor, source: &GitSource) -> Result<Self, Error> {
         let is_web = ["http://", "https://"].into_iter().any(|scheme| {
             source.remote.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme))
@@ -67,7 +67,7 @@ impl GitRemote {
         }
     }
 
-    /// Where redirects lead to. A server that does not answer says so to git.
+    /// Follows redirects. If the server does not answer, git reports it.
     async fn at_its_end(mut self, executor: &Executor, from: &WebAddress) -> Result<Self, Error> {
         let url = format!("{}/{FIRST}?{SERVICE}", self.address.trim_end_matches('/'));
         let authorization = self.login.as_ref().map(|login| login.header.clone());
@@ -95,7 +95,7 @@ impl GitRemote {
         Ok(self)
     }
 
-    /// Settings by which git tells the server who asks, and nobody else.
+    /// git settings that send the credentials to this server only.
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         let Some(GitLogin { header, scope, .. }) = &self.login else { return Vec::new() };
         vec![
@@ -149,7 +149,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Where credentials go: the repository; of GitHub, all of it, since private submodules are usual
+/// The scope of credentials: the repository, or all of GitHub, because private submodules are usual
 /// there.
 fn scope(address: &WebAddress) -> String {
     match address.authority().as_str() {

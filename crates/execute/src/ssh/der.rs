@@ -1,5 +1,4 @@
-//! As much of DER as RSA keys need: OpenSSH's format has their numbers bare, and the other way
-//! round.
+//! The parts of DER that RSA keys need, because OpenSSH's format has their numbers bare.
 
 use super::wire::without_zeros;
 

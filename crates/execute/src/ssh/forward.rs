@@ -15,14 +15,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SshAgent;
 use super::wire::{FAILURE, LARGEST_MESSAGE, REQUEST_IDENTITIES, SIGN_REQUEST};
 
-/// So many may talk to an agent at once; who comes later waits.
+/// Simultaneous clients of an agent; others wait.
 const MOST_CLIENTS: usize = 64;
 /// Longest path of a socket that every program can reach (`sun_path`).
 const LONGEST_PATH: usize = 100;
 /// The socket's name in its folder.
 const NAME: &str = "agent";
 
-/// Whose a socket is.
+/// The owner of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOwner {
     pub(crate) uid: u32,
@@ -53,7 +53,7 @@ impl Forward {
         // The folder can have a path that is too long for a socket's address.
         let address = format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd());
         let listener = UnixListener::bind(address)?;
-        // The folder is its owner's alone: until here nobody else can come to the socket.
+        // Until here the folder's mode keeps other users away from the socket.
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         if (owner.uid, owner.gid) != own_ids() {
             let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
@@ -67,12 +67,13 @@ impl Forward {
         Ok(Self { folder, opened, server })
     }
 
-    /// Where the socket is.
+    /// The socket's path.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join(NAME)
     }
 
-    /// Where other programs of this user find it, though the path may be long.
+    /// A path by which this user's other programs reach the socket, although the real one may be
+    /// too long.
     pub(crate) fn short_path(&self) -> PathBuf {
         let path = self.path();
         if path.as_os_str().len() <= LONGEST_PATH {
@@ -104,7 +105,7 @@ async fn serve(listener: UnixListener, agent: Arc<SshAgent>) {
         tokio::select! {
             Some(_) = clients.join_next() => (),
             accepted = listener.accept() => match accepted {
-                // Who breaks off has its answer.
+                // A client that breaks off needs no answer.
                 Ok((client, _)) => drop(clients.spawn(talk(client, agent.clone()))),
                 // Too many open files: what is open is answered first.
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn damaged_keys_are_refused() {
         let (bytes, whole) = openssh();
-        // What is cut is at its end a comment, which can miss.
+        // The cut removes a part of the final comment, which may be missing.
         for length in 0..bytes.len() - 11 {
             assert!(Key::parse(file(&bytes[..length]).as_bytes()).is_err(), "{length} bytes");
         }

@@ -1,6 +1,6 @@
-//! SSH agents that the caller lends: an agent of his, or keys from files, for which kiln is the
-//! agent itself. What uses them gets a socket of kiln's own, which passes on requests for the list
-//! of keys and for signatures, and refuses all others.
+//! SSH agents of the caller: a running agent, or keys from files that kiln serves itself. A command
+//! gets a socket of kiln's own, which forwards requests for the list of keys and for signatures and
+//! refuses all others.
 
 mod der;
 mod forward;
@@ -22,7 +22,7 @@ use keyring::Keyring;
 /// Larger files are no keys (BuildKit's limit).
 const LARGEST_KEY: u64 = 100 << 10;
 
-/// An agent that the caller lends.
+/// An agent of the caller's.
 #[derive(Clone, Debug)]
 pub enum SshAgent {
     /// The socket of one that runs.

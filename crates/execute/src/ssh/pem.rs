@@ -42,7 +42,7 @@ pub(super) fn read(text: &[u8]) -> Result<Armoured, String> {
     }
 }
 
-/// What is said of a key with a passphrase.
+/// The message for a key with a passphrase.
 pub(super) fn encrypted() -> String {
     "the private key has a passphrase, and kiln asks for none; add it to an agent (ssh-add) and \
      give the agent's socket"

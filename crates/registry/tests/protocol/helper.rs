@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A folder with the helper `docker-credential-test`, which keeps what it is told beside itself.
+/// A folder with the helper `docker-credential-test`, which stores its input in that folder.
 fn folder() -> TempDir {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docker-credential-test");
     let dir = tempfile::tempdir().unwrap();

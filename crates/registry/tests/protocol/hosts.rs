@@ -43,7 +43,7 @@ async fn mirrors_come_first_and_may_fail() {
     assert_eq!(origin.requests().len(), 0);
     assert_eq!(mirror.requests(), [format!("HEAD /v2/a/manifests/v1?ns={}", origin.host())]);
     assert_eq!(client.stats().requests, 2);
-    // What the mirror lacks, and the dead mirror is not asked again.
+    // The mirror lacks this blob, and the dead mirror is not asked again.
     assert!(pull(&client, &from, &blob).await.unwrap() == bytes);
     assert_eq!(client.stats().requests, 4);
     // Pushes go past it.

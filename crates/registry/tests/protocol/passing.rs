@@ -1,4 +1,4 @@
-//! Whatever goes wrong once, with any request, does not matter.
+//! A single fault of any kind, in any request, does not fail the work.
 
 use oci::media_type;
 use registry::{Expect, Pushed};
@@ -17,7 +17,7 @@ enum Login {
     Bearer,
 }
 
-/// A registry with a base, for whoever has the password.
+/// A registry with a base image, behind a password.
 fn registry(login: Login) -> FakeRegistry {
     let registry = FakeRegistry::start();
     registry.put_manifest("base", Some("v1"), media_type::OCI_MANIFEST, MANIFEST);
@@ -44,10 +44,10 @@ async fn work(client: &Client, registry: &FakeRegistry) -> Result<(), Error> {
     }
     assert!(client.blob_bytes(&base, &layer(&config), 1 << 20).await? == config);
     let part = client.blob_part(&base, &layer(&big), 1000..3000).await?;
-    // Its digest is not known here: whoever asks for a part knows.
+    // A part cannot be verified by the digest here.
     assert_eq!(part.len(), 2000);
     let whole = match pull(client, &base, &layer(&big)).await {
-        // What was handed over cannot be taken back: whoever asks for a stream asks again.
+        // Bytes already handed over cannot be taken back, so the caller of a stream asks again.
         Err(error) if error.is_garbled() => pull(client, &base, &layer(&big)).await?,
         done => done?,
     };
@@ -85,7 +85,7 @@ async fn with_fault(login: Login, count: usize, fault: Fault) -> Result<bool, Er
     Ok(registry.has_failed())
 }
 
-/// How many requests the work is without a fault.
+/// Requests that the work takes without a fault.
 async fn requests(login: Login) -> usize {
     let registry = registry(login);
     work(&client_of(&registry, "me", "pw"), &registry).await.unwrap();
@@ -109,7 +109,7 @@ async fn each_request_may_go_wrong_once() {
     }
 }
 
-/// A session that ends, for whoever was let in before.
+/// A session that ends after it was accepted.
 #[tokio::test]
 async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
     for login in [Login::Basic, Login::Bearer] {
@@ -131,7 +131,8 @@ fn continue_with_bearer() -> String {
     r#"Bearer realm="/token",service="fake, registry""#.into()
 }
 
-/// Whoever was never let in is not asked for again: accounts are locked for less.
+/// Credentials that were never accepted are not sent again, because repeated failures lock
+/// accounts.
 #[tokio::test]
 async fn a_wrong_password_is_sent_once() {
     let registry = registry(Login::Basic);

@@ -234,7 +234,7 @@ async fn downloads_run_side_by_side() {
     assert!(pulled == blobs);
 }
 
-/// Whoever waits for a host that says nothing is not to wait as often as for one that answers.
+/// A silent host is waited for less often than one that answers.
 #[tokio::test]
 async fn a_host_that_says_nothing_is_asked_twice() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -51,7 +51,7 @@ async fn asking_for_leave_to_push_costs_the_first_blob_nothing() {
     client.give_up_uploads().await;
     assert_eq!(methods(), ["POST", "PUT", "POST", "PUT"]);
 
-    // What nobody went on with is given up.
+    // An upload that is not continued is cancelled.
     let unused = self::repository(&registry, "c");
     client.may_push(&unused).await.unwrap();
     registry.forget_requests();

@@ -120,8 +120,8 @@ async fn a_way_that_leaves_and_returns_carries_nothing() {
     assert_eq!(with_authorization(&between), 0);
 }
 
-/// User and password of an address go to its own host, whatever the address looks like; those of a
-/// redirect go nowhere.
+/// User and password of an address are sent to its own host only, whatever form it has; those of a
+/// redirect are dropped.
 #[tokio::test]
 async fn users_of_addresses() {
     let server = FakeServer::start(|asked| match asked.target.as_str() {
@@ -144,7 +144,7 @@ async fn users_of_addresses() {
     }
 }
 
-/// What a realm over plain HTTP would get is a password that came to a registry over TLS.
+/// A realm over plain HTTP would expose a password meant for TLS.
 #[tokio::test]
 async fn a_realm_is_not_worse_than_its_registry() {
     let realm = FakeServer::start(|_| Answer::text(r#"{"token":"t"}"#));

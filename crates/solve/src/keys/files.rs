@@ -1,4 +1,4 @@
-//! Keys of file changes (interop reference, 2.4).
+//! Keys of file operations (BuildKit, `solver/llbsolver/ops/file.go`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,8 +100,7 @@ struct UserRecord<'a> {
     user: NameRecord<'a>,
 }
 
-/// Number 0 is `{}`. Up to BuildKit 0.16 (interop reference, 2.8) numbers had another name, and an
-/// input of 0 was written.
+/// Number 0 is `{}`. Up to BuildKit 0.16 numbers had another name, and an input of 0 was written.
 #[derive(Serialize)]
 enum NameRecord<'a> {
     #[serde(rename = "byName")]
@@ -119,7 +118,7 @@ enum NameRecord<'a> {
     Zero {},
 }
 
-/// Whose JSON a key is made of.
+/// The BuildKit version whose JSON a key is computed from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     /// BuildKit 0.18 and later.
@@ -350,7 +349,7 @@ fn deduplicated(paths: &[ContentPath]) -> Vec<ContentPath> {
     kept
 }
 
-/// Whether a path has a wildcard that no backslash takes away.
+/// True if a path has a wildcard without a backslash before it.
 fn has_wildcard(path: &str) -> bool {
     let mut characters = path.chars();
     while let Some(character) = characters.next() {

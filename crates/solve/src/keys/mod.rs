@@ -1,4 +1,5 @@
-//! Cache keys, byte for byte BuildKit's (interop reference, section 2; v0.18 and later).
+//! Cache keys, byte for byte those of BuildKit v0.18 and later (`solver/llbsolver/ops/*.go`, and
+//! `rootKey` in `solver/cachemanager.go`). `tests/vectors/cache-keys` has recorded ones.
 
 mod files;
 mod run;
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::go_json;
 
-/// What a step's key is made of, without its inputs' keys.
+/// The parts of a step's key, without its inputs' keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepKey {
     /// MergeRecord digests of the operation, any of which a record of it may have. More than one for
@@ -21,16 +22,16 @@ pub struct StepKey {
     /// The digest that BuildKit 0.8 (Docker 20.10) gives its records, where it is another one and
     /// says as much. There a link to a command's root names no part.
     pub old: Option<Digest>,
-    /// How each input counts, in the step's order.
+    /// The inputs' parts, in the step's order.
     pub inputs: Vec<InputKey>,
 }
 
-/// How an input counts in a step's key.
+/// An input's part of a step's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputKey {
-    /// Which part of the input is read, for links to the input's own key.
+    /// The part of the input that is read, for links to the input's own key.
     pub selector: Option<Digest>,
-    /// What content is read, where the content may stand for the input's key.
+    /// The content that is read, where it may replace the input's key.
     pub content: Option<ContentQuery>,
 }
 

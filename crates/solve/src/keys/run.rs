@@ -1,4 +1,4 @@
-//! Keys of commands (interop reference, 2.3).
+//! Keys of commands (BuildKit, `solver/llbsolver/ops/exec.go`).
 
 use graph::{ContentPath, ContentQuery, Mount, MountKind, Network, RunOp, Security, Sharing};
 use oci::Platform;
@@ -260,8 +260,7 @@ fn mount_record(mount: &Mount) -> MountRecord<'_> {
     }
 }
 
-/// Whether a cache mount's id says no more than its target: it is the target, or
-/// `<namespace>/<target>`.
+/// True if a cache mount's id is its target, or `<namespace>/<target>`.
 fn names_target(id: &str, target: &str) -> bool {
     id == target || id.split_once('/').is_some_and(|(_, rest)| rest == target)
 }

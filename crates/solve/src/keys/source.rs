@@ -1,4 +1,4 @@
-//! Keys of sources (interop reference, 2.2).
+//! Keys of sources (BuildKit, `solver/llbsolver/ops/source.go`).
 
 use graph::{GitMtime, GitSource, HttpSource, ImageSource};
 use oci::Digest;
@@ -77,7 +77,7 @@ fn http(source: &HttpSource, checksum: Digest, last_mod_time: Option<&str>) -> D
     source_digest(&Digest::of(go_json::to_vec(&key)).to_string())
 }
 
-/// The name of a download's file: one that leads nowhere else.
+/// The name of a download's file, without any path.
 pub fn safe_file_name(name: &str) -> &str {
     let name = name.trim().trim_end_matches('/');
     let name = name.rsplit('/').next().unwrap_or_default();
@@ -99,7 +99,7 @@ pub fn git_record(source: &GitSource, commit: &str, reference: &str) -> Digest {
     record_digest(git(source, commit, reference))
 }
 
-/// Whether a text is a whole commit's name, of either kind.
+/// True if a text is a full commit hash, SHA-1 or SHA-256.
 pub fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64)
         && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,4 +1,4 @@
-//! The worked examples of the interop reference (2.7), computed by BuildKit's own code.
+//! Keys that BuildKit's own code computed.
 
 use graph::{
     Action, ActionKind, CopyAction, FilesOp, ImageSource, Mount, MountKind, Node, Operation, Owner,
@@ -110,7 +110,7 @@ fn run_with_mounts() {
     assert_eq!(key.inputs[1].content.as_ref().unwrap().paths[0].path, "/a");
 }
 
-/// As in a cache that BuildKit exported.
+/// The keys of a cache that BuildKit exported.
 #[test]
 fn run_with_a_tmpfs_that_has_no_size() {
     let tmpfs = Mount {
@@ -241,7 +241,7 @@ fn content_has_its_own_record() {
     );
 }
 
-/// As in caches that BuildKit exported.
+/// The keys of caches that BuildKit exported.
 #[test]
 fn downloads_and_checkouts() {
     let plain = Digest::of("plain\n");

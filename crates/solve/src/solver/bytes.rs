@@ -22,7 +22,7 @@ pub(super) struct Current<O> {
     renewed: BTreeSet<Digest>,
 }
 
-/// Where an output comes from.
+/// The origin of an output.
 #[derive(Clone)]
 enum Origin<O> {
     /// From a record, by its place in `Known::found`.
@@ -42,7 +42,7 @@ where
         let lose = |layer: &Digest| {
             let is_found = self.losses.is_found(*layer);
             let loss = Loss { layer: *layer, is_found: is_found == Some(true), is_own: false };
-            // What was solved has no layer that is known to be lost: this one is of no step.
+            // The target has no layer that is known to be lost, so this one belongs to no step.
             is_found != Some(false) && self.losses.lose(&loss, || self.executor.at_hand(*layer))
         };
         // A chain can have a layer twice.
@@ -86,7 +86,7 @@ where
                     return Current { output, origin, renewed: donors.into_keys().collect() };
                 }
                 (Review::Lacks(layer), _) => self.remake(id, &chain, layer).await,
-                // What it stood on is made otherwise now.
+                // A step below it now makes something else.
                 (Review::Useless, Origin::Made(attempt)) => self.run_again(id, attempt),
                 // Between the two looks a layer was given up: the next record, if there is one.
                 (Review::Useless, Origin::Record(_)) => (),
@@ -163,7 +163,7 @@ where
         }
     }
 
-    /// Makes a step run once more, unless somebody else did.
+    /// Schedules another run of a step, unless it is scheduled already.
     fn run_again(&self, id: StepId, attempt: &Arc<SetOnce<E::Output>>) {
         if self.cells(id).forget(attempt) {
             self.note_changed(id);

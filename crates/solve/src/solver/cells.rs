@@ -1,4 +1,4 @@
-//! What is known of one step so far.
+//! A step's results so far.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -17,15 +17,15 @@ pub(super) struct Cells<E: Executor> {
     pub(super) key: StepKey,
     /// The digests of a source, once its executor gave them.
     pub(super) source: OnceLock<Vec<Digest>>,
-    /// What keys alone find, and the files that the user gives.
+    /// Matches by keys alone, and by the user's files.
     pub(super) keyed: SetOnce<Arc<Known<E::Chain>>>,
-    /// What contents find too.
+    /// Matches by contents as well.
     pub(super) known: SetOnce<Arc<Known<E::Chain>>>,
     /// An output that the step made because no record's could be used.
     ran: Mutex<Attempt<E>>,
-    /// How often that was forgotten, because what the step had stood on is made otherwise now.
+    /// The number of times that it was forgotten because a step below made something else.
     repeats: AtomicU32,
-    /// Whether the three were asked for.
+    /// True for each of the three jobs that was asked for.
     pub(super) asked: [AtomicBool; 3],
     /// Records of this machine that were saved for it.
     pub(super) saved: Mutex<Vec<RecordId>>,
@@ -34,9 +34,9 @@ pub(super) struct Cells<E: Executor> {
     /// Those of the inputs that the step ran with.
     ran_with: Mutex<Vec<Option<Digest>>>,
     signature: Mutex<Option<Digest>>,
-    /// Whether this step itself was executed, and not only another with its signature.
+    /// True if this step itself ran, and not only another one with its signature.
     pub(super) executed: AtomicBool,
-    /// Whether progress has been told how it was come by.
+    /// True once progress events name the output's origin.
     pub(super) told: AtomicBool,
     /// Records whose bytes are damaged, by place in `Known::found`.
     pub(super) given_up: Mutex<BTreeSet<usize>>,
@@ -73,12 +73,12 @@ impl<E: Executor> Cells<E> {
         self.source.get().unwrap_or(&self.key.digests)
     }
 
-    /// What is known so far: of a step that nobody asked for more than its keys, those.
+    /// The best matches so far: those by keys, if nothing more was needed.
     pub(super) fn best_known(&self) -> Option<&Arc<Known<E::Chain>>> {
         self.known.get().or_else(|| self.keyed.get())
     }
 
-    /// Where the output goes that the step makes.
+    /// The cell for the output that the step makes.
     pub(super) fn attempt(&self) -> Attempt<E> {
         lock(&self.ran).clone()
     }
@@ -102,7 +102,7 @@ impl<E: Executor> Cells<E> {
         is_last
     }
 
-    /// How often the step has to run again for what it stands on.
+    /// The number of reruns caused by the steps below.
     pub(super) fn repeats(&self) -> u32 {
         self.repeats.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ impl<E: Executor> Cells<E> {
         }
     }
 
-    /// Whether a record of it could not be used.
+    /// True if one of its records could not be used.
     pub(super) fn was_doubted(&self) -> bool {
         !lock(&self.given_up).is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is known of a step: its records, their outputs, the contents that it reads.
+//! Lookups for a step: its records, their outputs, the contents that it reads.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -37,20 +37,20 @@ where
     E: Executor,
     C: Cache<Chain = E::Chain>,
 {
-    /// What records there are for a step.
+    /// The records that match a step.
     pub(super) async fn known(&self, id: StepId) -> Arc<Known<E::Chain>> {
         self.ask(Job::LookUp(id));
         self.cells(id).known.wait().await.clone()
     }
 
-    /// What records there are for a step, as far as nothing has to be made to tell.
+    /// The records that match a step without anything being made.
     async fn keyed(&self, id: StepId) -> Arc<Known<E::Chain>> {
         self.ask(Job::LookUpKeys(id));
         self.cells(id).keyed.wait().await.clone()
     }
 
-    /// What records there are by keys alone. A record without a result leads on to those above, so
-    /// a result that has all it stands on by key is found before anybody computes a content.
+    /// The records that match by keys alone. A record without a result leads on to those above it,
+    /// so that a result reachable by keys is found before any content is computed.
     pub(super) async fn look_up_keys(&self, id: StepId) -> Result<Arc<Known<E::Chain>>, E> {
         let step = self.graph.step(id);
         if step.inputs.is_empty() {
@@ -89,7 +89,7 @@ where
             self.learn_content(id, index).await.map_err(NoLink::Failed)?;
             linked = self.linked_by_content(id, index);
         }
-        // Who waits for the other inputs need not: no record can match.
+        // The other inputs do not matter: no record can match.
         if linked.is_empty() { Err(NoLink::None) } else { Ok(linked) }
     }
 
@@ -159,7 +159,7 @@ where
         );
     }
 
-    /// What stands on a step that has to run again is known by what that step makes now, if at all
+    /// A step above one that runs again may not use old records: its key depends on the new output
     /// (BuildKit, `solver/edge.go`: an edge that ignores the cache offers no keys).
     fn offers_keys(&self, id: StepId) -> bool {
         !self.graph.step(id).ignore_cache
@@ -191,7 +191,7 @@ where
             .flat_map(|digest| parents.iter().map(move |parent| (*digest, *parent)));
         let today =
             pairs.flat_map(|(digest, parent)| self.cache.linked(parent, digest, input, selector));
-        // What is kept here is kept under today's digest.
+        // Records of this machine are stored under the current digest.
         let elsewhere = parents.iter().filter(|parent| !parent.is_local());
         let old = key.old.into_iter().flat_map(|digest| {
             let linked = move |parent: RecordId| {
@@ -258,8 +258,8 @@ where
         same.map(|(record, _)| *record).collect()
     }
 
-    /// Whether contents were computed of inputs that have records: next time those records are to
-    /// lead here, and nobody computes anything.
+    /// True if contents were computed of inputs that have records: a link from those records saves
+    /// the computation next time.
     fn has_new_links(&self, id: StepId) -> bool {
         let cells = self.cells(id);
         self.graph.step(id).inputs.iter().enumerate().any(|(index, input)| {
@@ -333,8 +333,8 @@ where
         known.chain(saved.iter().copied()).filter(|record| record.is_local()).collect()
     }
 
-    /// How the inputs of a step are known; contents that nobody computed by what `records`, which
-    /// match the step, say of them.
+    /// The known keys of a step's inputs. Contents that were not computed are taken from `records`,
+    /// which match the step.
     pub(super) fn input_facts(
         &self,
         id: StepId,

@@ -1,8 +1,8 @@
-//! Layers that records promise and nobody has.
+//! Layers that records promise and no source has.
 //!
-//! A layer is lost once in a build. It is `Missing` until the step that made it has run, then
-//! `Found` where that made the same, else `Gone`: what stands on it is of no use. A layer that was
-//! made in this build and is lost again is an error, so whoever tries again comes to an end.
+//! A layer is lost at most once in a build. It is `Missing` until the step that made it has run,
+//! then `Found` if the same layer was made, otherwise `Gone`: outputs on top of it are useless. A
+//! layer that was made in this build and is lost again is an error, which bounds the retries.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use graph::StepId;
 use oci::Digest;
 
-/// What became of the layers that were lost.
+/// The states of lost layers.
 pub(super) struct Losses<C> {
     states: Mutex<HashMap<Digest, LossState<C>>>,
-    /// Whether anything was lost: asked often, and most builds lose nothing.
+    /// True once a layer was lost. Read often, and most builds lose nothing.
     any: AtomicBool,
     /// Sources whose records were said to promise too much.
     warned: Mutex<BTreeSet<Arc<str>>>,
@@ -28,7 +28,7 @@ enum LossState<C> {
     Gone,
 }
 
-/// What is to be done with a chain.
+/// The verdict on a chain.
 pub(super) enum Review<C> {
     /// It can be used; some layers come from other chains.
     Usable(BTreeMap<Digest, C>),
@@ -38,12 +38,12 @@ pub(super) enum Review<C> {
     Useless,
 }
 
-/// What a user of a chain says of one of its layers.
+/// A report that a chain's layer cannot be read.
 pub(super) struct Loss {
     pub layer: Digest,
-    /// Whether the user had it from where it was found last.
+    /// True if the reporter used the layer's newest location.
     pub is_found: bool,
-    /// Whether the step whose chain it is made it in this build, or stands for it as an image does.
+    /// True if the chain's step made it in this build, or stands for it as an image does.
     pub is_own: bool,
 }
 
@@ -58,7 +58,7 @@ impl<C: Clone> Losses<C> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no layer was lost so far.
+    /// True if no layer was lost so far.
     pub(super) fn is_empty(&self) -> bool {
         !self.any.load(Ordering::Relaxed)
     }
@@ -83,7 +83,7 @@ impl<C: Clone> Losses<C> {
         true
     }
 
-    /// Whether a layer that was lost is known to be somewhere now; none if it was not lost.
+    /// True if a lost layer was found again; none if it was not lost.
     pub(super) fn is_found(&self, layer: Digest) -> Option<bool> {
         self.states().get(&layer).map(|state| matches!(state, LossState::Found(..)))
     }
@@ -128,7 +128,7 @@ impl<C: Clone> Losses<C> {
         lacks.map_or(Review::Usable(donors), Review::Lacks)
     }
 
-    /// Whether nothing was said yet of a source's records.
+    /// True if no warning about a source's records was given yet.
     pub(super) fn is_news(&self, source: &Arc<str>) -> bool {
         self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone())
     }

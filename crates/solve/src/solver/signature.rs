@@ -38,7 +38,7 @@ where
         if cells.digests().is_empty() {
             hasher.update(format!("step {}", id.0));
         }
-        // What ran on an output that is made otherwise now does not serve.
+        // A run on an old output does not serve.
         if cells.repeats() > 0 {
             hasher.update(format!("again {}", cells.repeats()));
         }

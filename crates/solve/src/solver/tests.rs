@@ -111,7 +111,7 @@ fn records_without_results_lead_to_those_above() {
         let warm = build(&graph, target, &Toys::default(), &cache);
         assert_eq!(warm.counts.runs, NOTHING);
         assert_eq!(warm.output(), cold.output());
-        // What the other source knew is known here now, the record between included.
+        // The other source's records are known here now, the intermediate one included.
         cache.sources().truncate(1);
     }
 }
@@ -315,7 +315,7 @@ fn what_stands_on_a_step_that_ignores_the_cache_is_known_by_content_alone() {
     let target = copy(&mut graph, "/b", Some(first), on_it);
     build(&graph, target, &Toys::default(), &cache);
     graph.step_mut(stage).ignore_cache = true;
-    // What they make is the same, so that the copies are found.
+    // They make the same output, so the copies are found.
     let built = build(&graph, target, &Toys::default(), &cache);
     assert_eq!(built.counts.runs, ["base", "stage", "on it"]);
 }
@@ -386,7 +386,7 @@ fn of_steps_that_may_not_run_the_lowest_is_told() {
         let built = build(&graph, target, &toys, &cache);
         (built.result.map(drop).unwrap_err().step, built.counts.runs)
     };
-    // What is cached need not run, and so is not refused.
+    // A cached step need not run, and is not refused.
     assert_eq!(refused(&[cached, changed, target]), (changed, Vec::new()));
     assert_eq!(refused(&[target]), (target, Vec::new()));
 }
@@ -400,7 +400,7 @@ fn a_long_chain_needs_little_stack() {
         top = run(&mut graph, &format!("step {number}"), top);
     }
     let solve = || build(&graph, top, &Toys::default(), &cache).counts.runs.len();
-    // As much as a thread of the runtime has.
+    // The stack size of a runtime's thread.
     let solved = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(4 << 20);
         thread.spawn_scoped(scope, || [solve(), solve()]).unwrap().join().unwrap()

@@ -18,11 +18,11 @@ struct Layers {
     runs: Mutex<Vec<String>>,
     /// Names of layers that the cache has lost.
     lost: BTreeSet<String>,
-    /// Whether the images' own registry has lost them too, or even this machine.
+    /// True if the images' registry has lost them too, or even this machine.
     lost_everywhere: bool,
     /// Steps that make something else each time.
     fickle: BTreeSet<String>,
-    /// Which names each layer was made on.
+    /// The names that each layer was made on.
     made_on: Mutex<HashMap<String, BTreeSet<Vec<String>>>>,
 }
 
@@ -187,7 +187,7 @@ fn build(graph: &Graph, target: StepId, layers: &Layers, cache: &Memory) -> Buil
     Built { result, runs: layers.runs.lock().unwrap().clone(), warnings }
 }
 
-/// What this machine has, another has only as a cache.
+/// Turns this machine's records into another one's cache.
 fn ship(cache: &Memory) {
     for record in cache.sources().iter_mut().flatten() {
         for (chain, _) in &mut record.results {
@@ -438,7 +438,7 @@ proptest! {
         bits in any::<u64>(),
         fickle in 0..8_u8,
     ) {
-        // What is merged lies on other layers than it was made on.
+        // The merged layers lie on others than they were made on.
         let recipes: Vec<Recipe> =
             recipes.into_iter().map(|(kind, text, a, b)| (kind % 5 % 4, text, a, b)).collect();
         let (graph, merged) = graph_of(&recipes);

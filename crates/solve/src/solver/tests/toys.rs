@@ -88,7 +88,7 @@ pub(super) enum ToyError {
     Failed,
 }
 
-/// What was asked of an executor.
+/// Requests to an executor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Names of steps, in order.
@@ -109,7 +109,7 @@ pub(super) struct Toys {
     pub gone: BTreeSet<String>,
     /// Outputs that were made in this build: their bytes are here.
     pub here: Mutex<BTreeSet<String>>,
-    /// Whether not even those have bytes.
+    /// True if even those have no bytes.
     pub never_here: bool,
     /// Steps that fail.
     pub failing: BTreeSet<String>,
@@ -129,7 +129,7 @@ impl Toys {
     }
 }
 
-/// What a query sees of an output: copies do not see everything.
+/// A query's view of an output: copies do not see everything.
 pub(super) fn seen(output: &str, query: &ContentQuery) -> String {
     match query.paths[0].path.as_str() {
         "/low" => (Digest::of(output).as_bytes()[0] % 2).to_string(),
@@ -357,7 +357,7 @@ fn root(records: &mut Vec<ToyRecord>, digest: Digest) -> i64 {
 pub(super) struct Built {
     pub result: Result<Solved<String, String>, SolveError<ToyError>>,
     pub counts: Counts,
-    /// What was said of each step, by its place.
+    /// Events by the step's index.
     pub events: HashMap<u32, Vec<TaskEvent>>,
 }
 
