@@ -11,7 +11,7 @@ use dockerfile::Dockerfile;
 use execute::Executor;
 use futures_util::future::join_all;
 use graph::{Graph, StepId};
-use solve::{Solver, StepFacts};
+use solve::{InputFacts, Solver, StepFacts};
 use store::Chain;
 
 use crate::bases::{self, Bases};
@@ -55,12 +55,9 @@ pub(crate) struct Explaining<'a> {
 impl Explaining<'_> {
     /// What is known of all steps, in words.
     pub(crate) fn facts(&self) -> Vec<(StepId, Fact)> {
-        let files = |step: StepId, input: usize| {
-            let key = solve::step_key(self.graph.step(step));
-            let query = key.inputs.into_iter().nth(input).and_then(|input| input.content);
-            let from = self.graph.step(step).inputs.get(input);
-            let Some((query, from)) = query.zip(from) else { return Vec::new() };
-            let listed = self.executor.listing(*from, &query).into_iter();
+        let files = |input: &InputFacts| {
+            let Some(query) = &input.content else { return Vec::new() };
+            let listed = self.executor.listing(input.step, query).into_iter();
             let short = |digest: oci::Digest| digest.hex()[..16].to_owned();
             listed
                 .map(|file| FileFact {

@@ -474,7 +474,10 @@ pub struct CacheTo {
 }
 
 /// A place for records.
-#[expect(clippy::large_enum_variant, reason = "there is one for each `--cache-to`, and few of those")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each `--cache-to`, and few of those"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheTarget {
     /// A cache of its own.

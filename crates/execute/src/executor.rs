@@ -311,13 +311,9 @@ impl Executor {
         self.fetch_indexes(chain, task).await?;
         // Copied files are fetched here, so that a missing layer costs a rerun of its step and not
         // the build.
-        let read = solve::step_key(fetch.step)
-            .inputs
-            .into_iter()
-            .nth(fetch.input)
-            .and_then(|input| input.content);
-        let Some(query) = read.filter(|_| !op.actions.is_empty()) else { return Ok(()) };
-        let wanted = store::content_files(&*self.trees.tree(chain)?, &query)?;
+        let read = fetch.content.filter(|_| !op.actions.is_empty());
+        let Some(query) = read else { return Ok(()) };
+        let wanted = store::content_files(&*self.trees.tree(chain)?, query)?;
         self.fetch_files(chain, &wanted, task).await
     }
 

@@ -100,6 +100,8 @@ pub struct Fetch<'a, O> {
     pub input: usize,
     /// The input's output.
     pub output: &'a O,
+    /// The content of the input that a step of files reads.
+    pub content: Option<&'a ContentQuery>,
     /// The step under which progress shows the bytes: an image's own, else the one that asks.
     pub shown_by: StepId,
 }

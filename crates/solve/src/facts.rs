@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graph::StepId;
+use graph::{ContentQuery, StepId};
 use oci::Digest;
 
 /// A build that was solved.
@@ -40,6 +40,8 @@ pub struct InputFacts {
     pub step: StepId,
     /// The part that is read.
     pub selector: Option<Digest>,
+    /// The content that is read, where it may replace the input's key.
+    pub content: Option<ContentQuery>,
     /// Digests of the records of what was read, where it is known.
     pub contents: Vec<Digest>,
 }

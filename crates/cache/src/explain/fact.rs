@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use graph::{Graph, Operation, StepId};
 use oci::Digest;
 use serde::{Deserialize, Serialize};
-use solve::StepFacts;
+use solve::{InputFacts, StepFacts};
 
 use super::parts;
 
@@ -71,21 +71,21 @@ impl Fact {
         graph: &Graph,
         steps: &[StepFacts<store::Chain>],
         time: i64,
-        mut files: impl FnMut(StepId, usize) -> Vec<FileFact>,
+        files: impl Fn(&InputFacts) -> Vec<FileFact>,
     ) -> Vec<(StepId, Self)> {
         let mut ids: HashMap<StepId, (String, String)> = HashMap::new();
         let mut facts = Vec::new();
         for known in steps {
             let step = graph.step(known.id);
             let mut inputs = Vec::new();
-            for (index, input) in known.inputs.iter().enumerate() {
+            for input in &known.inputs {
                 let (name, id) = ids.get(&input.step).cloned().unwrap_or_default();
                 let content = match &input.contents[..] {
                     [content] => Some(short(*content)),
                     _ => None,
                 };
                 let files = match &content {
-                    Some(_) => summed_up(files(known.id, index)),
+                    Some(_) => summed_up(files(input)),
                     None => Vec::new(),
                 };
                 inputs.push(InputFact { name, id, content, files });

@@ -158,6 +158,7 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
                 .map(|below| InputFacts {
                     step: graph::StepId(below),
                     selector: None,
+                    content: None,
                     contents: Vec::new(),
                 })
                 .into_iter()

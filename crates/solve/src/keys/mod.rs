@@ -16,7 +16,7 @@ use crate::go_json;
 /// The parts of a step's key, without its inputs' keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepKey {
-    /// MergeRecord digests of the operation, any of which a record of it may have. More than one for
+    /// Record digests of the operation, any of which a record of it may have. More than one for
     /// images (manifest and layers); none for local files, which only their content names.
     pub digests: Vec<Digest>,
     /// The digest that BuildKit 0.8 (Docker 20.10) gives its records, where it is another one and

@@ -188,9 +188,11 @@ where
         let step = self.graph.step(consumer);
         let id = step.inputs[input];
         let shown_by = if self.is_image(id) { id } else { consumer };
+        let content = self.cells(consumer).key.inputs[input].content.as_ref();
         let fetch = |output: E::Output| {
             async move {
-                self.executor.fetch(Fetch { step, input, output: &output, shown_by }).await
+                let fetch = Fetch { step, input, output: &output, content, shown_by };
+                self.executor.fetch(fetch).await
             }
             .boxed()
         };

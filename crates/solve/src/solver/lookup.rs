@@ -355,6 +355,7 @@ where
             InputFacts {
                 step: *input,
                 selector: key.selector,
+                content: key.content.clone(),
                 contents: contents.into_iter().collect(),
             }
         };
