@@ -2,6 +2,7 @@
 
 mod attacks;
 pub mod chroot;
+pub mod descriptors;
 pub mod lifetime;
 mod mounts;
 mod process;
@@ -84,6 +85,7 @@ pub const IN_FOLDERS: &[(&str, Case)] = cases![
     attacks::no_attack_leaves_its_folder
     attacks::two_commands_lead_each_other_nowhere
     attacks::a_refused_root_is_told
+    descriptors::paths_to_files_outside_open_nothing
     chroot::a_cancelled_command_in_a_folder_leaves_nothing
     chroot::a_folders_command_leaves_no_process
     lifetime::a_killed_probe_ends

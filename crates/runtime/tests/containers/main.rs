@@ -42,6 +42,10 @@ fn main() -> ExitCode {
         cases::chroot::use_terminal();
         return ExitCode::SUCCESS;
     }
+    if args == [cases::descriptors::RECEIVE] {
+        cases::descriptors::receive();
+        return ExitCode::SUCCESS;
+    }
     if let [HOLD, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         let namespace = matches!(Privilege::of_process(), Privilege::NamespaceRoot { .. });
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
