@@ -191,8 +191,15 @@ fn each_environment_gets_its_way_and_the_same_files() {
             .to_owned();
         if environment.way == Way::None {
             assert!(run.refused(), "{letter}: {}", run.stderr);
-            for word in ["RUN is not possible here", "Docker", "Kubernetes", "OpenShift", "GitLab"]
-            {
+            for word in [
+                "RUN is not possible here",
+                "Docker",
+                "Kubernetes",
+                "OpenShift",
+                "GitLab",
+                "--isolation=in-place",
+                "docs/environments.md",
+            ] {
                 assert!(run.stderr.contains(word), "{letter}: no `{word}` in {}", run.stderr);
             }
             continue;

@@ -176,19 +176,11 @@ fn what_is_too_large_is_refused() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&bomb).unwrap();
     let gzip = gzip.finish().unwrap();
-    // GNU's sparse file: a header and a hole of 1 TiB.
-    let mut sparse = member("hole", b'S', "", b"");
-    sparse[386..398].copy_from_slice(b"00000000000\0");
-    sparse[398..410].copy_from_slice(b"00000000000\0");
-    sparse[483..495].copy_from_slice(b"\x80\0\0\0\0\0\x01\0\0\0\0\0");
-    sparse[257..265].copy_from_slice(b"ustar  \0");
-    sparse[148..156].fill(b' ');
-    let sum: u32 = sparse[..512].iter().map(|byte| u32::from(*byte)).sum();
-    sparse[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let hole = archive(&[hole(100 << 30)]);
     let many: Vec<_> = (0..20).map(|n| member(&format!("f{n}"), b'0', "", b"")).collect();
     for (archive, limit, word) in [
         (&gzip, "bytes=2m", "2097152 bytes"),
-        (&archive(&[sparse]), "", "bytes"),
+        (&hole, "", "bytes"),
         (&archive(&many), "entries=19", "19 entries"),
     ] {
         let run = add(archive, limit);
@@ -201,13 +193,37 @@ fn what_is_too_large_is_refused() {
     add(&archive(&many), "entries=20").expect_ok();
 
     let Some(registry) = registry("what_is_too_large_is_refused", Access::Open) else { return };
-    registry.put("bomb", "1", &image(&bomb)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let dockerfile = format!("FROM {}/bomb:1\nCOPY Dockerfile /\n", registry.host());
-    std::fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
     let kiln = kiln();
-    let mut command = kiln.command(["build", "--progress", "quiet", &text(folder.path())]);
-    command.env("KILN_ARCHIVE_LIMIT", "bytes=2m");
-    let run = fixtures::kiln::finish(command, b"");
+    for (tag, layer, limit) in [("zeros", &bomb, "bytes=2m"), ("hole", &hole, "")] {
+        registry.put("bomb", tag, &image(layer)).unwrap();
+        let dockerfile = format!("FROM {}/bomb:{tag}\nCOPY Dockerfile /\n", registry.host());
+        std::fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
+        let mut command = kiln.command(["build", "--progress", "quiet", &text(folder.path())]);
+        command.env("KILN_ARCHIVE_LIMIT", limit);
+        let run = fixtures::kiln::finish(command, b"");
+        assert!(
+            run.refused() && run.stderr.contains("KILN_ARCHIVE_LIMIT"),
+            "{tag}: {}",
+            run.stderr
+        );
+    }
+    let command = kiln.command(["build", "--progress", "quiet", "-"]);
+    let run = fixtures::kiln::finish(command, &hole);
     assert!(run.refused() && run.stderr.contains("KILN_ARCHIVE_LIMIT"), "{}", run.stderr);
+}
+
+/// GNU's sparse file with a header, and a hole of this many bytes.
+fn hole(bytes: u64) -> Vec<u8> {
+    let mut sparse = member("hole", b'S', "", b"");
+    sparse[386..398].copy_from_slice(b"00000000000\0");
+    sparse[398..410].copy_from_slice(b"00000000000\0");
+    sparse[483..495].fill(0);
+    sparse[483] = 0x80;
+    sparse[487..495].copy_from_slice(&bytes.to_be_bytes());
+    sparse[257..265].copy_from_slice(b"ustar  \0");
+    sparse[148..156].fill(b' ');
+    let sum: u32 = sparse[..512].iter().map(|byte| u32::from(*byte)).sum();
+    sparse[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    sparse
 }

@@ -368,6 +368,45 @@ fn only_the_steps_run_whose_layers_are_lost() {
     assert_eq!(warnings(&run), 1, "{}", run.stderr);
 }
 
+/// A registry that collected all the layers that the steps made: the cache is whole again after one
+/// build, for the image and for those who read it later.
+#[test]
+fn a_cache_that_lost_all_its_layers_is_mended_by_a_build() {
+    let Some(shop) = Shop::open("lost_all") else { return };
+    for (repository, keeps_base) in [("all", true), ("base-too", false)] {
+        shop.registry.copy_repository("shop", repository).unwrap();
+        let lost = shop.cached("shop").into_iter();
+        for blob in lost.filter(|blob| !keeps_base || *blob != shop.blobs["/bin/busybox"]) {
+            shop.registry.forget_blob(repository, &blob).unwrap();
+        }
+        let cache = format!("type=registry,ref={}/{repository}:cache", shop.host());
+        let args = [
+            format!("--cache-from={cache}"),
+            format!("--cache-to={cache},mode=max"),
+            format!("--tag={}/{repository}:image", shop.host()),
+            "--push".to_owned(),
+        ];
+        let context = shop.changed.path();
+        let run = build(&kiln(), &shop, context, &args, None).expect_ok();
+        assert_eq!(warnings(&run), 1, "{repository}: {}", run.stderr);
+        let expected = expected("other\n");
+        let pushed = files_of_image(&shop.registry, repository, &expected);
+        assert_eq!(pushed.as_ref(), Ok(&expected), "{repository}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let (files, metadata) = (folder.path().join("files"), folder.path().join("metadata.json"));
+        let args = [
+            format!("--cache-from={cache}"),
+            format!("--output=type=local,dest={}", text(&files)),
+            format!("--metadata-file={}", text(&metadata)),
+        ];
+        let run = build(&kiln(), &shop, context, &args, None).expect_ok();
+        let ran = crate::stat(&metadata, "ran");
+        assert_eq!((warnings(&run), ran), (0, 0), "{repository}: {}", run.stderr);
+        assert_eq!(files_of_folder(&files, &expected), Ok(expected), "{repository}");
+    }
+}
+
 /// A push asks for each blob of an image that the registry has, all at once, and sends nothing.
 #[test]
 fn a_push_of_what_is_there_asks_and_one_that_lost_a_layer_gets_it_again() {

@@ -245,3 +245,27 @@ fn a_damaged_cache_mount_begins_empty() {
     assert!(run.stderr.contains("lines: two"), "{}", run.stderr);
     assert!(run.stderr.contains("it begins empty"), "{}", run.stderr);
 }
+
+/// A few bytes in a registry do not fill a runner's disk.
+#[test]
+fn a_cache_mount_that_grows_beyond_measure_begins_empty() {
+    if !root_or_skip("growing_mount") {
+        return;
+    }
+    let Some(mut job) = Job::new("growing_mount") else { return };
+    job.mounts = ",mounts=true";
+    // 200 MiB that are sent as some hundred kilobytes.
+    let dockerfile = "ARG REGISTRY=docker.io
+FROM $REGISTRY/library/busybox
+COPY a.txt /
+RUN --mount=type=cache,target=/log echo \"begins with: $(ls /log)\" && \
+    dd if=/dev/zero of=/log/zeros bs=1048576 count=200
+";
+    let context = context_of(&[("Dockerfile", dockerfile), ("a.txt", "one\n")]);
+    job.build(context.path(), &[]).0.expect_ok();
+    assert!(!job.blobs_beside("mounts/").is_empty());
+    std::fs::write(context.path().join("a.txt"), "two\n").unwrap();
+    let run = job.build(context.path(), &[]).0.expect_ok();
+    assert!(run.stderr.contains("it begins empty"), "{}", run.stderr);
+    assert!(run.stderr.contains("begins with: \n"), "{}", run.stderr);
+}

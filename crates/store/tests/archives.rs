@@ -257,8 +257,10 @@ fn only_before_posix_a_slash_makes_a_directory() {
         (b'5', EntryKind::Directory),
     ] {
         let archive = padded(block(b"name/", kind, 0, b""));
-        let entries = read_archive(&archive).unwrap();
-        assert_eq!((&*entries[0].0.path, &entries[0].0.kind), (&b"name"[..], &expected));
+        for mode in [Mode::Archive, Mode::Layer] {
+            let entries = read(&archive, mode, Limits::default()).unwrap();
+            assert_eq!((&*entries[0].0.path, &entries[0].0.kind), (&b"name"[..], &expected));
+        }
     }
 }
 

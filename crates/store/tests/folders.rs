@@ -104,3 +104,31 @@ fn a_folder_goes_on_to_the_steps_above() {
         listed(&store, &fourth.commit(&MountPoints::default(), None).unwrap().diff_id).is_empty()
     );
 }
+
+/// BuildKit's layers keep `security.capability` and no other attribute.
+#[test]
+fn of_attributes_a_layer_keeps_the_capability() {
+    let Some((_folder, store, base)) = base() else { return };
+    let capability = b"\x01\0\0\x02\x0a\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let set = |root: &Path, name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(root.join("same/size"), name, value, flags)
+    };
+    let attributes = |diff_id: &Digest| {
+        let index = store.index(diff_id).unwrap();
+        index.get(b"same/size").unwrap().xattrs.clone()
+    };
+    let first = store.folder_snapshot(&[base]).unwrap();
+    set(&first.root, "security.capability", capability).unwrap();
+    // A tmpfs takes none before Linux 6.6.
+    let _ = set(&first.root, "user.of_a_command", b"v");
+    let first = first.commit(&MountPoints::default(), None).unwrap();
+    let kept = [((*b"security.capability").into(), (*capability).into())];
+    assert_eq!(attributes(&first.diff_id), kept);
+
+    // The folder still has both.
+    let second = store.folder_snapshot(&[base, first.diff_id]).unwrap();
+    run(&second.root, "touch -d @5 same/size");
+    let second = second.commit(&MountPoints::default(), None).unwrap();
+    assert_eq!(attributes(&second.diff_id), kept);
+}

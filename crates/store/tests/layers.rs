@@ -10,8 +10,11 @@ use oci::{Digest, media_type};
 use store::tar::TarWriter;
 use store::{
     Compression, Entry, EntryKind, Error, LayerIndex, MountPoints, OpenOptions, PackedLayer,
-    Privileges, Store, Time,
+    Privileges, Store, Time, Tree,
 };
+
+/// A valid capability of version 2 with newline bytes in it.
+const CAPABILITY: &[u8; 20] = b"\x01\0\0\x02\x0a\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 fn entry(path: &str, kind: EntryKind) -> Entry {
     let mode = if kind == EntryKind::Directory { 0o755 } else { 0o644 };
@@ -125,9 +128,7 @@ fn an_unpacked_layer_has_all_metadata() {
     let mut link = hard("bin/su2", "bin/su");
     (link.0.mode, link.0.uid) = (setuid.0.mode, setuid.0.uid);
     let mut capable = file("bin/ping", "y");
-    // A valid v2 capability with newline bytes in it.
-    let capability = b"\x01\0\0\x02\x0a\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    capable.0.xattrs.push(((*b"security.capability").into(), (*capability).into()));
+    capable.0.xattrs.push(((*b"security.capability").into(), (*CAPABILITY).into()));
     let mut directory = other("bin", EntryKind::Directory);
     directory.0.mode = 0o2511;
     directory.0.gid = 7;
@@ -158,7 +159,7 @@ fn an_unpacked_layer_has_all_metadata() {
     assert!(stat("etc/gone").file_type().is_char_device() && stat("etc/gone").rdev() == 0);
     let mut value = [0; 64];
     let length = rustix::fs::getxattr(root.join("bin/ping"), "security.capability", &mut value[..]);
-    assert_eq!(&value[..length.unwrap()], capability);
+    assert_eq!(&value[..length.unwrap()], CAPABILITY);
     let length = rustix::fs::getxattr(root.join("opt"), "trusted.overlay.opaque", &mut value[..]);
     assert_eq!(&value[..length.unwrap()], b"y");
     // Made again from folder and index, it is the same archive.
@@ -394,6 +395,12 @@ fn a_file_with_several_names_has_the_header_of_the_last() {
         (entry.mode, entry.uid, entry.mtime.seconds)
     };
     assert_eq!([first("a"), first("link")], [(0o711, 8, 6), (0o777, 3, 4)]);
+    // A COPY of one name takes the header from the tree.
+    let tree = Tree::from_layers([(diff_id, &*index)]).unwrap();
+    for path in ["a", "b", "c"] {
+        let node = tree.get(path.as_bytes()).unwrap();
+        assert_eq!((node.mode, node.uid, node.mtime.seconds), (0o711, 8, 6), "{path}");
+    }
     for path in ["a", "b", "c", "link", "same"] {
         let path = fixture.store.layer_folder(&diff_id).join(path);
         let metadata = path.symlink_metadata().unwrap();
@@ -554,6 +561,12 @@ fn a_commit_has_what_was_changed() {
     };
     set("new", "trusted.overlay.opaque", b"y");
     set("new/a", "trusted.overlay.origin", b"z");
+    set("new/a", "security.capability", CAPABILITY);
+    for path in ["new", "new/a"] {
+        let flags = rustix::fs::XattrFlags::empty();
+        // A tmpfs takes none before Linux 6.6.
+        let _ = rustix::fs::setxattr(upper.join(path), "user.of_a_command", b"v", flags);
+    }
 
     let passing = vec![(*b"etc/resolv.conf").into(), (*b"run").into(), (*b"sys").into()];
     let points = MountPoints { passing, lasting: vec!["dev", "proc", "sys"] };
@@ -571,7 +584,13 @@ fn a_commit_has_what_was_changed() {
     );
     assert_eq!(kinds[3].1, EntryKind::Whiteout);
     assert_eq!(kinds[6].1, EntryKind::HardLink { target: (*b"new/a").into() });
-    assert!(index.entries().iter().all(|entry| entry.xattrs.is_empty() && entry.mtime.nanos == 0));
+    assert!(index.entries().iter().all(|entry| entry.mtime.nanos == 0));
+    // BuildKit's layers keep this attribute alone, with each name of the file.
+    for entry in index.entries() {
+        let is_capable = [&b"new/a"[..], b"new/b"].contains(&&*entry.path);
+        let kept: &[_] = &[((*b"security.capability").into(), (*CAPABILITY).into())];
+        assert_eq!(entry.xattrs, if is_capable { kept } else { &[] }, "{entry:?}");
+    }
     assert!(fixture.store.is_unpacked(&layer.diff_id).unwrap());
     let blob = fixture.store.compress(&layer.diff_id, Compression::Zstd(None)).unwrap();
     assert_eq!(blob.media_type, media_type::OCI_LAYER_ZSTD);
