@@ -109,11 +109,12 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
     }
 }
 
-const LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=… allows more";
+/// The setting for archives that are larger than they may be.
+pub(crate) const LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=… allows more";
 
-/// Whether an archive was larger than it may be, whatever wraps that.
-fn is_limit(error: &Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
+/// True if an archive was larger than it may be, whatever wraps that.
+pub(crate) fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if matches!(error.downcast_ref(), Some(store::Error::ArchiveLimit { .. })) {
             return true;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use graph::{LineRange, SourceFile, Span};
 use oci::Digest;
 
+use crate::blame;
+
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,8 +17,8 @@ pub enum Error {
         path: PathBuf,
     },
     /// The context cannot be fetched or unpacked.
-    #[error("failed to load build context: {0}")]
-    Context(String),
+    #[error("failed to load build context")]
+    Context(#[source] execute::Error),
     /// The Dockerfile cannot be read.
     #[error("failed to read dockerfile `{}`: {source}", path.display())]
     NoDockerfile {
@@ -104,6 +106,11 @@ pub struct Place {
 }
 
 impl Error {
+    /// The setting that helps, for an error that no line of the Dockerfile is to blame for.
+    pub fn hint(&self) -> Option<&'static str> {
+        blame::is_limit(self).then_some(blame::LIMIT)
+    }
+
     /// The same with a hint, where there is one.
     pub(crate) fn with_hint(self, new: Option<String>) -> Self {
         match self {

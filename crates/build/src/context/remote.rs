@@ -183,7 +183,7 @@ impl<'a> Loader<'a> {
         let parallelism = execute::Executor::parallelism();
         let solver = Solver::new(graph, &executor, &caches, &tasks, parallelism);
         let solved = solver.solve(last).await;
-        let solved = solved.map_err(|error| Error::Context(transfer::chain_text(&error.source)))?;
+        let solved = solved.map_err(|error| Error::Context(error.source))?;
         Ok(solved.output)
     }
 
@@ -195,7 +195,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Option<Vec<u8>>, Error> {
         let (executor, _) = solving::executor(self.host, self.request, &self.parts(&Graph::new()));
         let read = executor.read_file(output, path, limit).await;
-        read.map_err(|error| Error::Context(transfer::chain_text(&error)))
+        read.map_err(Error::Context)
     }
 
     fn parts<'g>(&'g self, graph: &'g Graph) -> Parts<'g> {

@@ -182,6 +182,7 @@ pub fn report(error: build::Error) -> Report {
     }
     let message = oci::chain_text(&error);
     let login = machine::login_hint(&error);
+    let hint = login.clone().or_else(|| error.hint().map(str::to_owned));
     match error {
         build::Error::Canceled => threads::canceled(),
         build::Error::Dockerfile { message, place, hint } => Report {
@@ -199,7 +200,7 @@ pub fn report(error: build::Error) -> Report {
             let hint = "build without it by `--policy disabled=true`, or with buildx".to_owned();
             Report { doing: Report::SOLVING, hint: Some(hint), ..Report::from(message) }
         }
-        _ => Report { doing: Report::SOLVING, hint: login, ..Report::from(message) },
+        _ => Report { doing: Report::SOLVING, hint, ..Report::from(message) },
     }
 }
 
