@@ -90,37 +90,10 @@ fn run(cli: Cli) -> Result<(), Report> {
     match &cli.command {
         // They need no home.
         Command::Version | Command::Completion(_) => (),
-        command => return dispatch(command, &environment, &settings()?),
+        command => return commands::dispatch(command, &environment, &settings()?),
     }
     match &cli.command {
         Command::Completion(args) => terminal::print(&commands::completion::text(args)),
         _ => terminal::print(&commands::version::text()),
-    }
-}
-
-/// Does what a command says.
-fn dispatch(
-    command: &Command,
-    environment: &Environment,
-    settings: &Settings,
-) -> Result<(), Report> {
-    let store = || machine::open_store(settings, &machine::rise(settings));
-    match command {
-        Command::Build(args) => commands::build::run(args, environment, settings),
-        Command::Check(args) => commands::check::run(args, environment, settings),
-        Command::Login(args) => commands::login::run(args, environment, settings),
-        Command::Logout(args) => commands::login::run_logout(args, environment, settings),
-        Command::Push(args) => commands::transfer::push(args, environment, settings),
-        Command::Pull(args) => commands::transfer::pull(args, environment, settings),
-        Command::Tag(args) => commands::tag::run(args, &store()?),
-        Command::Images(args) => commands::images::run(args, &store()?),
-        Command::Rmi(args) => commands::rmi::run(args, &store()?),
-        Command::Inspect(args) => commands::inspect::run(args, &store()?),
-        Command::History(args) => commands::history::run(args, &store()?),
-        Command::Cache(command) => commands::cache::run(command, environment, settings),
-        Command::Du(args) => commands::du::run(args, &store()?),
-        Command::Prune(args) => commands::prune::run(args, &store()?),
-        Command::Completion(args) => terminal::print(&commands::completion::text(args)),
-        Command::Version => terminal::print(&commands::version::text()),
     }
 }

@@ -1,18 +1,23 @@
 //! Folders that a container's root is made of: the layers to mount, and an upper directory to
 //! write into; or one plain folder where nothing can be mounted.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use oci::Digest;
+use oci::{Digest, Hasher};
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use rustix::io::Errno;
 
 use crate::error::shown;
 use crate::folder::{FolderWriter, open_regular, open_root, split};
 use crate::store::{TemporaryFolder, make_folder};
+use crate::tar::TarWriter;
+use crate::upper::Changes;
 use crate::{
     Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, ScratchFolder, Store, Time,
 };
@@ -35,9 +40,53 @@ pub struct WritableSnapshot {
 }
 
 impl WritableSnapshot {
-    /// Makes a layer of what was written: see [`Store::commit_upper`].
+    /// Makes a layer of what was written, and keeps it unpacked: the upper directory is moved into
+    /// the store. Reads that directory and never the whole tree (see [`Changes`] for what counts as
+    /// changed). Without a change the layer is empty. Nothing is compressed or written but the
+    /// index.
+    ///
+    /// Nobody may have the overlay mounted any more.
+    ///
+    /// # Errors
+    /// If the upper directory has redirects or metadata-only copies, or a layer below is not
+    /// unpacked.
     pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
-        self.store.commit_upper(&self.upper, &self.layers, points, created)
+        let Self { store, upper, .. } = &self;
+        let mut lowers = Vec::with_capacity(self.layers.len());
+        for parent in self.layers.iter().rev() {
+            if !store.is_unpacked(parent)? {
+                return Err(Error::NoLayer(*parent));
+            }
+            lowers.push(store.layer_folder(parent));
+        }
+        points.remove_passing(upper)?;
+        points.make_lasting(upper, &lowers)?;
+        let changes = Changes::find(upper, &lowers)?;
+
+        let mut archive = TarWriter::new(Hasher::new());
+        let mut size = 0;
+        for entry in &changes.entries {
+            if let EntryKind::File { size: file } = entry.kind {
+                size += file;
+                let path = upper.join(OsStr::from_bytes(&entry.path));
+                let mut content = File::open(&path).map_err(Error::file("open", &path))?;
+                archive.append(entry, &mut content)?;
+            } else {
+                archive.append(entry, &mut io::empty())?;
+            }
+        }
+        let diff_id = archive.finish()?.finish();
+        if store.is_unpacked(&diff_id)? {
+            store.discard(upper)?;
+        } else {
+            changes.tidy(upper, store.inner.options)?;
+            store.note_plain_names(&diff_id, &changes.entries)?;
+            store.put_index(&diff_id, &LayerIndex::from_entries(changes.entries))?;
+            if !store.install(upper, &diff_id, size)? {
+                store.discard(upper)?;
+            }
+        }
+        Ok(Layer { diff_id, blob: None, created, places: Vec::new() })
     }
 
     /// The layers that it stands on, from the bottom up.

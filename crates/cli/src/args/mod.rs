@@ -12,7 +12,6 @@ mod images;
 mod isolation;
 mod other;
 mod plan;
-mod read;
 mod registry;
 mod state;
 
@@ -20,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use build::BuildArgs;
+pub use build::{BuildArgs, Engine};
 pub use build_flags::{BuildFlags, ContextFlag, FlagContext};
 pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
 pub use call::{Call, CallKind};
@@ -33,7 +32,6 @@ pub use other::NO_LIMIT;
 #[cfg(test)]
 pub use other::described;
 pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};
-pub use read::Engine;
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
 pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size, duration};
 

@@ -18,7 +18,40 @@ pub mod version;
 
 use ::build::images::ImageError;
 
+use crate::args::Command;
 use crate::render::Report;
+use crate::settings::{Environment, Settings};
+use crate::{machine, terminal};
+
+/// Does what a command says.
+///
+/// # Errors
+/// If it fails.
+pub fn dispatch(
+    command: &Command,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
+    let store = || machine::open_store(settings, &machine::rise(settings));
+    match command {
+        Command::Build(args) => build::run(args, environment, settings),
+        Command::Check(args) => check::run(args, environment, settings),
+        Command::Login(args) => login::run(args, environment, settings),
+        Command::Logout(args) => login::run_logout(args, environment, settings),
+        Command::Push(args) => transfer::push(args, environment, settings),
+        Command::Pull(args) => transfer::pull(args, environment, settings),
+        Command::Tag(args) => tag::run(args, &store()?),
+        Command::Images(args) => images::run(args, &store()?),
+        Command::Rmi(args) => rmi::run(args, &store()?),
+        Command::Inspect(args) => inspect::run(args, &store()?),
+        Command::History(args) => history::run(args, &store()?),
+        Command::Cache(command) => cache::run(command, environment, settings),
+        Command::Du(args) => du::run(args, &store()?),
+        Command::Prune(args) => prune::run(args, &store()?),
+        Command::Completion(args) => terminal::print(&completion::text(args)),
+        Command::Version => terminal::print(&version::text()),
+    }
+}
 
 /// Seconds since 1970, now.
 fn now() -> i64 {

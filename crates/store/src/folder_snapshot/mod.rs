@@ -149,7 +149,7 @@ impl Store {
 
 impl FolderSnapshot {
     /// Makes a layer of what was changed, the same that a commit of an overlay's upper directory
-    /// makes ([`Store::commit_upper`]), and keeps the folder for the steps above. Nobody may write
+    /// makes ([`WritableSnapshot::commit`](crate::WritableSnapshot::commit)), and keeps the folder for the steps above. Nobody may write
     /// to it any more.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ fn help() -> String {
 
 fn own(words: &[String], invocation: &Invocation, environment: &Environment) -> Result<(), Report> {
     let command = own_command(words, 1)?;
-    crate::dispatch(&command, environment, &invocation.settings(environment)?)
+    crate::commands::dispatch(&command, environment, &invocation.settings(environment)?)
 }
 
 fn prune(given: &Given) -> Result<Vec<String>, FlagError> {

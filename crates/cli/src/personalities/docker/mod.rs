@@ -183,7 +183,7 @@ fn perform(
             let mut all = vec![own.to_owned()];
             all.extend(words.iter().cloned());
             let command = own_command(&all, WRONG_FLAG)?;
-            crate::dispatch(&command, environment, settings)
+            crate::commands::dispatch(&command, environment, settings)
         }
         Does::Bake => bake::run(words, context),
         Does::Build => build::run(words, row.path.starts_with("buildx"), context),

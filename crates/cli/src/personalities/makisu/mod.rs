@@ -204,7 +204,7 @@ fn pull(words: &[String], invocation: &Invocation, environment: Environment) -> 
 
 fn own(words: &[String], environment: &Environment, settings: &Settings) -> Result<(), Report> {
     let command: Command = own_command(words, 1)?;
-    crate::dispatch(&command, environment, settings)
+    crate::commands::dispatch(&command, environment, settings)
 }
 
 #[cfg(test)]

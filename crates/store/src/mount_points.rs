@@ -1,18 +1,13 @@
-//! Makes a layer of what a command has changed: reads the overlay's upper directory, never the
-//! whole tree (see [`Changes`] for what counts as changed).
+//! The mount points of a command, which are no change of its own.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use oci::{Digest, Hasher};
-
-use crate::tar::TarWriter;
-use crate::upper::{Changes, is_below};
-use crate::{EntryKind, Error, Layer, LayerIndex, Result, Store};
+use crate::upper::is_below;
+use crate::{Error, Result};
 
 /// What a container's mounts stood on in its root.
 #[derive(Clone, Debug, Default)]
@@ -22,62 +17,6 @@ pub struct MountPoints {
     pub passing: Vec<Box<[u8]>>,
     /// Names in the root that a container leaves as empty directories where nothing is.
     pub lasting: Vec<&'static str>,
-}
-
-impl Store {
-    /// Makes a layer of an overlay's upper directory and keeps it unpacked: the directory is moved
-    /// into the store. An upper directory without a change makes an empty layer. Nothing is
-    /// compressed or written but the index.
-    ///
-    /// `parents` are the layers that were below, from the bottom up. Nobody may have the overlay
-    /// mounted any more.
-    ///
-    /// # Errors
-    /// Where the upper directory has redirects or metadata-only copies, or a parent is not
-    /// unpacked.
-    pub fn commit_upper(
-        &self,
-        upper: &Path,
-        parents: &[Digest],
-        points: &MountPoints,
-        created: Option<String>,
-    ) -> Result<Layer> {
-        let mut lowers = Vec::with_capacity(parents.len());
-        for parent in parents.iter().rev() {
-            if !self.is_unpacked(parent)? {
-                return Err(Error::NoLayer(*parent));
-            }
-            lowers.push(self.layer_folder(parent));
-        }
-        points.remove_passing(upper)?;
-        points.make_lasting(upper, &lowers)?;
-        let changes = Changes::find(upper, &lowers)?;
-
-        let mut archive = TarWriter::new(Hasher::new());
-        let mut size = 0;
-        for entry in &changes.entries {
-            if let EntryKind::File { size: file } = entry.kind {
-                size += file;
-                let path = upper.join(OsStr::from_bytes(&entry.path));
-                let mut content = File::open(&path).map_err(Error::file("open", &path))?;
-                archive.append(entry, &mut content)?;
-            } else {
-                archive.append(entry, &mut io::empty())?;
-            }
-        }
-        let diff_id = archive.finish()?.finish();
-        if self.is_unpacked(&diff_id)? {
-            self.discard(upper)?;
-        } else {
-            changes.tidy(upper, self.inner.options)?;
-            self.note_plain_names(&diff_id, &changes.entries)?;
-            self.put_index(&diff_id, &LayerIndex::from_entries(changes.entries))?;
-            if !self.install(upper, &diff_id, size)? {
-                self.discard(upper)?;
-            }
-        }
-        Ok(Layer { diff_id, blob: None, created, places: Vec::new() })
-    }
 }
 
 impl MountPoints {
