@@ -62,8 +62,41 @@ fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
     use serde_json::json;
+
+    /// The walks of ARCHITECTURE.md name files and items that exist, and count them.
+    #[test]
+    fn the_walks_lead_through_rooms_that_exist() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+        let (_, walks) = text.split_once("\n## 10. Walks").unwrap();
+        let counts: Vec<usize> = walks
+            .lines()
+            .filter(|line| line.starts_with("| [Follow"))
+            .map(|line| line.split(" | ").nth(3).unwrap().parse().unwrap())
+            .collect();
+        let walks: Vec<&str> = walks.split("\n### ").skip(1).collect();
+        assert_eq!(counts.len(), walks.len());
+        for (walk, count) in walks.into_iter().zip(counts) {
+            let is_room = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+            let rooms: Vec<&str> = walk.lines().filter(is_room).collect();
+            assert_eq!(rooms.len(), count, "{walk}");
+            for room in rooms {
+                let (path, item) = room.split('`').nth(1).unwrap().split_once("::").unwrap();
+                let (of, file) = path.split_once('/').unwrap();
+                let file = root.join("crates").join(of).join("src").join(file);
+                let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("no {path}"));
+                let is_there = ["fn", "struct", "trait", "enum"]
+                    .iter()
+                    .any(|kind| source.contains(&format!("{kind} {item}")));
+                assert!(is_there, "no `{item}` in {path}");
+            }
+        }
+    }
 
     #[test]
     fn an_arrow_that_is_not_in_the_table() {
