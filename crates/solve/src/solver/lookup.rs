@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use graph::{Operation, StepId};
 use jiff::Timestamp;
 use oci::Digest;
+use tokio::sync::OnceCell;
 
 use super::{Job, Result, SolveError, Solver};
 use crate::{
@@ -116,7 +117,8 @@ where
         if step.inputs.is_empty() || !keyed.found.is_empty() && !step.ignore_cache {
             return Ok(keyed);
         }
-        let linked_of = |index: usize| async move {
+        let learned = OnceCell::new();
+        let linked_of = async |index: usize| {
             let input = step.inputs[index];
             let known = self.known(input).await;
             let is_offered = self.offers_keys(input);
@@ -125,7 +127,7 @@ where
             if linked.is_empty() || step.ignore_cache {
                 // No record can match by keys alone. The contents are needed, and what makes them
                 // does not wait for the keys of other inputs: stages build side by side.
-                self.learn_contents(id).await?;
+                learned.get_or_try_init(|| self.learn_contents(id)).await?;
             }
             Ok(linked)
         };
