@@ -364,12 +364,12 @@ impl BuildFlags {
     ) -> Result<(), FlagError> {
         let parts: Vec<String> =
             attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let mut fields = Fields::of(&parts).in_flag(flag)?;
-        if let Some(why) = cache::outside_github(kind, &mut fields.clone(), around) {
+        let fields = Fields::of(&parts).in_flag(flag)?;
+        if let Some(why) = cache::outside_github(kind, fields.clone(), around) {
             self.notes.push(format!("`{flag}` is left out: {why}"));
             return Ok(());
         }
-        self.cache_from.extend(cache::typed_cache_from(kind, &mut fields, around).in_flag(flag)?);
+        self.cache_from.push(cache::typed_cache_from(kind, fields, around).in_flag(flag)?);
         Ok(())
     }
 

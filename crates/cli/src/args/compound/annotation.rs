@@ -3,23 +3,36 @@
 use build::{Annotation, AnnotationLevel, Output};
 use oci::Platform;
 
-use super::{Fields, OptionError};
+use super::OptionError;
+use super::options::{Key, OptionSet, Scope};
 
-/// Takes the annotations out of an output's fields: `annotation.KEY`, `annotation-LEVEL.KEY`,
+/// The annotations of an output: `annotation.KEY`, `annotation-LEVEL.KEY`,
 /// `annotation-LEVEL[PLATFORM].KEY`.
-///
-/// # Errors
-/// If a field has an unknown level or platform.
-pub fn of_output(fields: &mut Fields) -> Result<Vec<Annotation>, OptionError> {
-    let mut annotations = Vec::new();
-    for name in fields.names_with("annotation") {
-        let Some((head, key)) = name["annotation".len()..].split_once('.') else { continue };
-        let (level, platform) = level_and_platform(head.trim_start_matches('-'))
-            .map_err(|error| error.within(name.clone()))?;
-        let value = fields.take(&name).unwrap_or_default();
-        annotations.push(Annotation { level, platform, key: key.into(), value });
+#[derive(Default)]
+pub struct AnnotationOptions(pub Vec<Annotation>);
+
+impl OptionSet for AnnotationOptions {
+    fn keys() -> Vec<Key> {
+        vec![Key {
+            names: &["annotation.<key>"],
+            scope: Scope::Export,
+            #[cfg(test)]
+            example: "b",
+            #[cfg(test)]
+            is_accepted: false,
+            #[cfg(test)]
+            doc: " An annotation of the image; `annotation-LEVEL.<key>` of its index.",
+        }]
     }
-    Ok(annotations)
+
+    fn set(&mut self, name: &str, value: &str) -> Result<bool, OptionError> {
+        let head = name.strip_prefix("annotation").and_then(|rest| rest.split_once('.'));
+        let Some((head, key)) = head else { return Ok(false) };
+        let (level, platform) =
+            level_and_platform(head.trim_start_matches('-')).map_err(|error| error.within(name))?;
+        self.0.push(Annotation { level, platform, key: key.into(), value: value.into() });
+        Ok(true)
+    }
 }
 
 /// Reads a value of `--annotation`: `KEY=VALUE`, `LEVEL:KEY=VALUE`, `LEVEL[PLATFORM],…:KEY=VALUE`.

@@ -2,6 +2,7 @@
 
 use build::{Attestations, Provenance, ProvenanceMode, ProvenanceRequest, ProvenanceVersion};
 
+use super::options::{self, Accepted, Direction, boolean as on_or_off, given, options, text};
 use super::{Fields, OptionError, boolean, fields};
 
 /// BuildKit's scanner, which is what the built-in one stands for.
@@ -10,12 +11,59 @@ const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
 /// A build argument that asks for an attestation: what follows is its type.
 const ARGUMENT: &str = "BUILDKIT_ATTEST_";
 
+options! {
+    /// An attestation that can be turned off.
+    pub struct SwitchOptions {
+        /// Turns the attestation off.
+        disabled: bool = on_or_off("disabled"), "true";
+    }
+}
+
+options! {
+    /// `type=sbom`.
+    pub struct SbomOptions {
+        /// Image of a scanner; only BuildKit's own is accepted, which the built-in one replaces.
+        _generator: Accepted = scanner("generator"), "docker/buildkit-syft-scanner:stable-1";
+    }
+}
+
+options! {
+    /// `type=provenance`.
+    pub struct ProvenanceOptions {
+        /// Extent of the provenance: min or max.
+        mode: String = text("mode"), "min";
+        /// Version of SLSA provenance: v1 or v0.2.
+        version: String = text("version"), "v0.2";
+        /// ID of the builder that the provenance names.
+        builder_id: String = text("builder-id"), "https://example.com/builder";
+        /// File name of the provenance in outputs that are files.
+        file_name: String = given("filename"), "p.json";
+        /// Says that the build is reproducible.
+        reproducible: bool = on_or_off("reproducible"), "true";
+        /// Leaves the provenance out of outputs that are files.
+        inline_only: bool = on_or_off("inline-only"), "true";
+        /// Says that the materials are complete.
+        complete_materials: bool = on_or_off("complete-materials"), "true";
+        /// Only with the value false: the usage of steps is not measured.
+        _capture_usage: Accepted = no_usage("capture-usage") for Off, "false";
+    }
+}
+
 /// The attestations that flags ask for. Build arguments may ask for more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedAttestations {
     wanted: Attestations,
-    /// The kinds that were named, and if they were turned off.
+    /// The kinds that were named, and true where they are off.
     named: Vec<(String, bool)>,
+}
+
+/// A second value for a kind of attestation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Several flags may turn the same kind off.
+    IfOff,
+    /// The kind is named once.
+    Never,
 }
 
 impl AskedAttestations {
@@ -33,9 +81,9 @@ impl AskedAttestations {
         let short = short.into_iter().filter_map(|(kind, value)| Some((kind, value?)));
         let long = attest.iter().map(|text| ("attest", text.as_str()));
         for (flag, text) in long.chain(short) {
-            let wrong = |error: OptionError| error.within(format!("--{flag}"));
-            let (kind, fields) = read(flag, text).map_err(wrong)?;
-            asked.add(kind, fields).map_err(wrong)?;
+            read(flag, text)
+                .and_then(|(kind, fields)| asked.add(kind, fields, Repeat::IfOff))
+                .map_err(|error| error.within(format!("--{flag}")))?;
         }
         Ok(asked)
     }
@@ -45,21 +93,7 @@ impl AskedAttestations {
     /// # Errors
     /// If an option is wrong, or the kind was asked for before.
     pub fn ask(&mut self, kind: &str, options: &str) -> Result<(), OptionError> {
-        let parts = if options.is_empty() { Vec::new() } else { fields(options)? };
-        self.add(kind.to_owned(), Fields::of(&parts)?)
-    }
-
-    fn add(&mut self, kind: String, mut fields: Fields) -> Result<(), OptionError> {
-        let is_off = fields.take_boolean("disabled", false)?;
-        match self.named.iter().find(|(known, _)| *known == kind) {
-            // Several flags may turn the same off.
-            Some((_, true)) if is_off => return Ok(()),
-            Some(_) => return Err(OptionError::DuplicateAttestation(kind)),
-            None => {}
-        }
-        add(&mut self.wanted, &kind, fields, is_off)?;
-        self.named.push((kind, is_off));
-        Ok(())
+        self.add(kind.to_owned(), fields_of(options)?, Repeat::IfOff)
     }
 
     /// Adds those that build arguments as `BUILDKIT_ATTEST_SBOM` ask for.
@@ -67,28 +101,62 @@ impl AskedAttestations {
     /// # Errors
     /// If a value is wrong, or a flag asks for the same; the error names the argument.
     pub fn with_build_args(
-        self,
+        mut self,
         build_args: &[(String, String)],
     ) -> Result<Attestations, OptionError> {
-        let Self { mut wanted, mut named } = self;
         for (name, value) in build_args {
             let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
-            let wrong = |error: OptionError| error.within(format!("--build-arg {name}"));
-            if named.iter().any(|(known, _)| *known == kind) {
-                return Err(wrong(OptionError::DuplicateAttestation(kind)));
-            }
-            let parts = if value.is_empty() {
-                Vec::new()
-            } else {
-                fields(value).map_err(|error| wrong(error.into()))?
-            };
-            let mut fields = Fields::of(&parts).map_err(wrong)?;
-            let is_off = fields.take_boolean("disabled", false).map_err(wrong)?;
-            add(&mut wanted, &kind, fields, is_off).map_err(wrong)?;
-            named.push((kind, is_off));
+            fields_of(value)
+                .and_then(|fields| self.add(kind, fields, Repeat::Never))
+                .map_err(|error| error.within(format!("--build-arg {name}")))?;
         }
-        Ok(wanted)
+        Ok(self.wanted)
     }
+
+    fn add(&mut self, kind: String, fields: Fields, repeat: Repeat) -> Result<(), OptionError> {
+        let mut wanted = self.wanted.clone();
+        let is_off = match kind.as_str() {
+            "sbom" => {
+                let (_, switch): (SbomOptions, SwitchOptions) =
+                    options::read("type=sbom", fields, Direction::Export)?;
+                wanted.sbom = !switch.is_off();
+                switch.is_off()
+            }
+            "provenance" => {
+                let (options, switch): (ProvenanceOptions, SwitchOptions) =
+                    options::read("type=provenance", fields, Direction::Export)?;
+                let request = provenance_of(options)?;
+                wanted.provenance = (!switch.is_off()).then_some(request);
+                switch.is_off()
+            }
+            other => {
+                return Err(OptionError::UnknownType {
+                    what: "attestation",
+                    name: other.to_owned(),
+                    expected: "sbom or provenance",
+                });
+            }
+        };
+        match self.named.iter().find(|(known, _)| *known == kind) {
+            Some((_, true)) if is_off && repeat == Repeat::IfOff => return Ok(()),
+            Some(_) => return Err(OptionError::DuplicateAttestation(kind)),
+            None => self.named.push((kind, is_off)),
+        }
+        self.wanted = wanted;
+        Ok(())
+    }
+}
+
+impl SwitchOptions {
+    fn is_off(&self) -> bool {
+        self.disabled.unwrap_or(false)
+    }
+}
+
+/// The fields of a text; none of an empty one.
+fn fields_of(text: &str) -> Result<Fields, OptionError> {
+    let parts = if text.is_empty() { Vec::new() } else { fields(text)? };
+    Fields::of(&parts)
 }
 
 /// The type of an attestation, and its fields. `--sbom=true` is `type=sbom,disabled=false`.
@@ -108,45 +176,28 @@ fn read(flag: &str, text: &str) -> Result<(String, Fields), OptionError> {
     Ok((kind, fields))
 }
 
-fn add(
-    attestations: &mut Attestations,
-    kind: &str,
-    mut fields: Fields,
-    is_disabled: bool,
-) -> Result<(), OptionError> {
-    match kind {
-        "sbom" => {
-            let generator = fields.take("generator").unwrap_or_default();
-            if !matches!(generator.trim_start_matches("docker.io/"), "" | DEFAULT_GENERATOR) {
-                return Err(OptionError::refused(
-                    format!("generator={generator}"),
-                    "scanners are not run from images; kiln lists the packages itself",
-                ));
-            }
-            fields.nothing_left("type=sbom", &["generator", "disabled"])?;
-            attestations.sbom = !is_disabled;
-            Ok(())
-        }
-        "provenance" => {
-            let request = provenance(fields)?;
-            attestations.provenance = (!is_disabled).then_some(request);
-            Ok(())
-        }
-        other => Err(OptionError::UnknownType {
-            what: "attestation",
-            name: other.to_owned(),
-            expected: "sbom or provenance",
-        }),
+fn scanner(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    if matches!(text.trim_start_matches("docker.io/"), "" | DEFAULT_GENERATOR) {
+        return Ok(Some(Accepted));
+    }
+    let reason = "scanners are not run from images; kiln lists the packages itself";
+    Err(OptionError::refused(format!("{key}={text}"), reason))
+}
+
+fn no_usage(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    match on_or_off(key, text)? {
+        Some(true) => Err(OptionError::NotSupported { option: format!("{key}={text}"), hint: "" }),
+        _ => Ok(Some(Accepted)),
     }
 }
 
-fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, OptionError> {
-    let mode = match fields.take("mode").as_deref() {
+fn provenance_of(options: ProvenanceOptions) -> Result<ProvenanceRequest, OptionError> {
+    let mode = match options.mode.as_deref() {
         None | Some("" | "max" | "full") => ProvenanceMode::Max,
         Some("min") => ProvenanceMode::Min,
         Some(other) => return Err(OptionError::invalid("mode", other, "min or max")),
     };
-    let version = match fields.take("version").as_deref() {
+    let version = match options.version.as_deref() {
         None | Some("" | "v1") => ProvenanceVersion::V1,
         Some("v0.2") => ProvenanceVersion::V02,
         Some(other) => {
@@ -154,38 +205,22 @@ fn provenance(mut fields: Fields) -> Result<ProvenanceRequest, OptionError> {
             return Err(OptionError::invalid("version", other, expected));
         }
     };
-    let file_name = fields.take("filename").filter(|name| !name.is_empty());
-    let file_name = file_name.unwrap_or_else(|| "provenance.json".into());
+    let file_name = options.file_name.unwrap_or_else(|| "provenance.json".into());
     if file_name.contains('/') {
         return Err(OptionError::invalid("filename", file_name, "a file name without `/`"));
     }
     let wanted = Provenance {
         mode,
         version,
-        builder_id: fields.take("builder-id").unwrap_or_default(),
-        reproducible: fields.take_boolean("reproducible", false)?,
+        builder_id: options.builder_id.unwrap_or_default(),
+        reproducible: options.reproducible.unwrap_or(false),
     };
-    if fields.take_boolean("capture-usage", false)? {
-        return Err(OptionError::NotSupported { option: "capture-usage=true".into(), hint: "" });
-    }
-    let request = ProvenanceRequest {
+    Ok(ProvenanceRequest {
         wanted,
         file_name,
-        inline_only: fields.take_boolean("inline-only", false)?,
-        complete_materials: fields.take_boolean("complete-materials", false)?,
-    };
-    let known = [
-        "mode",
-        "version",
-        "builder-id",
-        "filename",
-        "reproducible",
-        "inline-only",
-        "complete-materials",
-        "disabled",
-    ];
-    fields.nothing_left("type=provenance", &known)?;
-    Ok(request)
+        inline_only: options.inline_only.unwrap_or(false),
+        complete_materials: options.complete_materials.unwrap_or(false),
+    })
 }
 
 #[cfg(test)]

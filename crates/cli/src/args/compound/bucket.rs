@@ -6,47 +6,22 @@ use std::time::Duration;
 
 use build::{BucketSettings, Credentials, Service};
 
+use super::options::{
+    self, Accepted, Direction, accepted_boolean, boolean, given, options, secret, text,
+};
 use super::{Fields, OptionError};
-use crate::settings::Environment;
+use crate::settings::{Environment, Hidden};
 
-/// What a bucket's options are read with.
+/// The surroundings that options are read in.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Relative paths begin here.
     pub directory: &'a Path,
-    /// Where credentials are.
+    /// Variables, credentials among them.
     pub environment: &'a Environment,
 }
 
-/// Options that all three have.
-const COMMON: [&str; 9] = [
-    "on-failure",
-    "name",
-    "prefix",
-    "blobs_prefix",
-    "manifests_prefix",
-    "upload_parallelism",
-    "retry_max_attempts",
-    "mode",
-    "ignore-error",
-];
-const S3: [&str; 11] = [
-    "bucket",
-    "region",
-    "endpoint_url",
-    "use_path_style",
-    "access_key_id",
-    "secret_access_key",
-    "session_token",
-    "touch_refresh",
-    "disable_accept_encoding",
-    "retry_mode",
-    "profile",
-];
-const AZURE: [&str; 4] = ["account_url", "account_name", "container", "secret_access_key"];
-const GOOGLE: [&str; 4] = ["bucket", "endpoint_url", "credentials_file", "touch_refresh"];
-
-/// What opens S3, by the names that the AWS tools use.
+/// Credentials of S3, by the names that the AWS tools use.
 const AWS_VARIABLES: [&str; 9] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -70,186 +45,303 @@ const AZURE_VARIABLES: [&str; 7] = [
 const GOOGLE_VARIABLES: [&str; 3] =
     ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"];
 
-/// Reads the options of a bucket, but `mode` and `ignore-error`.
-///
-/// # Errors
-/// If an option is missing or wrong. The error has no value that is secret.
-pub fn bucket(
-    kind: &str,
-    fields: &mut Fields,
-    around: Surroundings<'_>,
-) -> Result<BucketSettings, OptionError> {
-    match kind {
-        "s3" => s3(fields, around),
-        "azblob" => azure(fields, around),
-        _ => google(fields, around),
+options! {
+    /// Options of all buckets.
+    pub struct BucketOptions {
+        /// Names of the cache, separated by `;`: all are written, the first is read.
+        names: Vec<String> = names("name"), "a;b";
+        /// Prefix of all object names.
+        prefix: String = text("prefix"), "p/";
+        /// Prefix of the names of layers.
+        blobs_prefix: String = text("blobs_prefix"), "b/";
+        /// Prefix of the names of caches.
+        manifests_prefix: String = text("manifests_prefix"), "m/";
+        /// Layers that are sent at the same time, from 1 to 1000.
+        parallelism: usize = count("upload_parallelism"), "7";
+        /// Attempts for each request, from 1 to 1000.
+        attempts: usize = count("retry_max_attempts"), "7";
     }
 }
 
-/// Refuses a key that is left.
-///
-/// # Errors
-/// If there is one.
-pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), OptionError> {
-    let own: &[&'static str] = match kind {
-        "s3" => &S3,
-        "azblob" => &AZURE,
-        _ => &GOOGLE,
-    };
-    let known: Vec<&'static str> = own.iter().chain(&COMMON).copied().collect();
-    fields.nothing_left(&format!("type={kind}"), &known)
+options! {
+    /// Options of buckets whose objects are touched.
+    pub struct TouchOptions {
+        /// Age at which a layer that is used again is touched, so that it does not expire.
+        touch_refresh: Duration = age("touch_refresh"), "7h";
+    }
 }
 
-fn s3(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
-    let bucket = given(fields, "bucket").or_else(|| around.variable("AWS_BUCKET"));
-    let bucket =
-        bucket.ok_or_else(|| missing("type=s3", "bucket", ", or the variable AWS_BUCKET"))?;
-    let profile = given(fields, "profile").or_else(|| around.variable("AWS_PROFILE"));
+options! {
+    /// `type=s3`.
+    pub struct S3Options {
+        /// Bucket; else AWS_BUCKET.
+        bucket: String = given("bucket"), "other";
+        /// Region; else AWS_REGION, AWS_DEFAULT_REGION or the profile's.
+        region: String = given("region"), "other";
+        /// Address of another service than Amazon's; else AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
+        endpoint: String = address("endpoint_url"), "https://s3.example.com";
+        /// Writes the bucket in the path instead of the host name.
+        path_style: bool = boolean("use_path_style"), "true";
+        /// Key's ID; else the AWS variables or files.
+        access_key_id: Hidden = secret("access_key_id"), "other";
+        /// Key; else the AWS variables or files.
+        secret_access_key: Hidden = secret("secret_access_key"), "other";
+        /// Token of a key that expires.
+        session_token: Hidden = secret("session_token"), "other";
+        // Only AWS' own headers are signed, so a proxy may change the one this is about.
+        /// Accepted: `accept-encoding` is never signed.
+        _disable_accept_encoding: Accepted = accepted_boolean("disable_accept_encoding"), "true";
+        /// Accepted with the value standard.
+        _retry_mode: Accepted = retry_mode("retry_mode"), "standard";
+        /// Profile of ~/.aws/credentials and ~/.aws/config; else AWS_PROFILE.
+        profile: String = given("profile"), "other";
+    }
+}
+
+options! {
+    /// `type=azblob`.
+    pub struct AzureOptions {
+        /// Address of the account; else BUILDKIT_AZURE_STORAGE_ACCOUNT_URL.
+        account_url: String = address("account_url"), "https://other.example.com";
+        /// Name of the account, if it is not the first word of the address.
+        account_name: String = given("account_name"), "other";
+        /// Container; else BUILDKIT_AZURE_STORAGE_CONTAINER or buildkit-cache.
+        container: String = given("container"), "other";
+        /// Key of the account; else the AZURE variables.
+        secret_access_key: Hidden = secret("secret_access_key"), "other";
+    }
+}
+
+options! {
+    /// `type=gcs`.
+    pub struct GoogleOptions {
+        /// Bucket.
+        bucket: String = given("bucket"), "other";
+        /// Address of another service than Google's.
+        endpoint: String = address("endpoint_url"), "https://gcs.example.com";
+        /// File of a service account; else the GOOGLE variables.
+        credentials_file: String = given("credentials_file"), "other.json";
+    }
+}
+
+/// All options of a cache in S3.
+pub type S3 = (S3Options, TouchOptions, BucketOptions);
+/// All options of a cache in Azure's object store.
+pub type Azure = (AzureOptions, BucketOptions);
+/// All options of a cache in Google's object store.
+pub type Google = (GoogleOptions, TouchOptions, BucketOptions);
+
+fn names(key: &str, text: &str) -> Result<Option<Vec<String>>, OptionError> {
+    let names: Vec<String> = text.split(';').map(str::to_owned).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(OptionError::refused(key, "a name is empty; `;` separates several"));
+    }
+    Ok(Some(names))
+}
+
+fn count(key: &str, text: &str) -> Result<Option<usize>, OptionError> {
+    match text.parse() {
+        Ok(count @ 1..=1000) => Ok(Some(count)),
+        _ if text.is_empty() => Ok(None),
+        _ => Err(OptionError::invalid(key, text, "a number from 1 to 1000")),
+    }
+}
+
+/// A duration; none if it is empty.
+pub fn age(key: &str, text: &str) -> Result<Option<Duration>, OptionError> {
+    if text.is_empty() { Ok(None) } else { duration(key, text).map(Some) }
+}
+
+/// The address of a server; none if it is empty.
+pub fn address(key: &str, text: &str) -> Result<Option<String>, OptionError> {
+    if text.is_empty() { Ok(None) } else { web_address(key, text.to_owned()).map(Some) }
+}
+
+fn retry_mode(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    match text {
+        "" | "standard" => Ok(None),
+        "adaptive" => Err(OptionError::NotSupported {
+            option: format!("{key}={text}"),
+            hint: "; standard is",
+        }),
+        other => Err(OptionError::invalid(key, other, "standard or adaptive")),
+    }
+}
+
+/// Reads the options of a bucket that is not a cache.
+///
+/// # Errors
+/// If an option is missing, unknown or wrong. The error has no value that is secret.
+pub fn bucket(
+    kind: &str,
+    fields: Fields,
+    around: Surroundings<'_>,
+) -> Result<BucketSettings, OptionError> {
+    let of = format!("type={kind}");
+    match kind {
+        "s3" => s3(options::read(&of, fields, Direction::Import)?, around),
+        "azblob" => azure(options::read(&of, fields, Direction::Import)?, around),
+        _ => google(options::read(&of, fields, Direction::Import)?, around),
+    }
+}
+
+/// The settings of a bucket in S3.
+///
+/// # Errors
+/// If an option is missing or wrong, or there is no such profile.
+pub fn s3(
+    (options, touch, common): S3,
+    around: Surroundings<'_>,
+) -> Result<BucketSettings, OptionError> {
+    let missing = |key, hint| OptionError::missing("type=s3", key, hint);
+    let own = options.credentials()?;
+    let bucket = options.bucket.or_else(|| around.variable("AWS_BUCKET"));
+    let bucket = bucket.ok_or_else(|| missing("bucket", ", or the variable AWS_BUCKET"))?;
+    let profile = options.profile.or_else(|| around.variable("AWS_PROFILE"));
     let files = AwsFiles::read(profile.as_deref(), around)?;
-    let region = given(fields, "region")
+    let region = options
+        .region
         .or_else(|| around.variable("AWS_REGION"))
         .or_else(|| around.variable("AWS_DEFAULT_REGION"))
         .or_else(|| files.get("region"));
-    let region =
-        region.ok_or_else(|| missing("type=s3", "region", ", or the variable AWS_REGION"))?;
-    let endpoint = given(fields, "endpoint_url")
-        .or_else(|| around.variable("AWS_ENDPOINT_URL_S3"))
-        .or_else(|| around.variable("AWS_ENDPOINT_URL"));
-    let endpoint = endpoint.map(|url| web_address("endpoint_url", url)).transpose()?;
-    let path_style = fields.take_boolean("use_path_style", false)?;
-    // Nothing but the headers of AWS is signed, so a proxy may change this one.
-    fields.take_boolean("disable_accept_encoding", false)?;
-    match given(fields, "retry_mode").as_deref() {
-        None | Some("standard") => (),
-        Some("adaptive") => {
-            return Err(OptionError::NotSupported {
-                option: "retry_mode=adaptive".into(),
-                hint: "; standard is",
-            });
-        }
-        Some(other) => {
-            return Err(OptionError::invalid("retry_mode", other, "standard or adaptive"));
-        }
-    }
-    let keys = ["access_key_id", "secret_access_key", "session_token"];
-    let own: Vec<(String, String)> = keys
-        .iter()
-        .filter_map(|key| Some((format!("AWS_{}", key.to_uppercase()), given(fields, key)?)))
-        .collect();
-    let credentials = match own.is_empty() {
-        false if own.len() < 2 || !own.iter().any(|(name, _)| name == "AWS_SECRET_ACCESS_KEY") => {
-            return Err(OptionError::Unusable(
-                "`access_key_id` and `secret_access_key` go together".into(),
-            ));
-        }
-        false => Credentials::new(own),
-        true => match around.variables(&AWS_VARIABLES) {
-            found if found.is_empty() || profile.is_some() => {
-                Credentials::new(files.credentials().into_iter().chain(found))
-            }
-            found => Credentials::new(found),
-        },
+    let region = region.ok_or_else(|| missing("region", ", or the variable AWS_REGION"))?;
+    let endpoint = match options.endpoint {
+        Some(url) => Some(url),
+        None => ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|name| around.variable(name))
+            .map(|url| web_address("endpoint_url", url))
+            .transpose()?,
     };
+    let credentials = if own.is_empty() {
+        let found = around.variables(&AWS_VARIABLES);
+        if found.is_empty() || profile.is_some() {
+            Credentials::new(files.credentials().into_iter().chain(found))
+        } else {
+            Credentials::new(found)
+        }
+    } else {
+        Credentials::new(own)
+    };
+    let path_style = options.path_style.unwrap_or(false);
     let service = Service::S3 { region, endpoint, path_style };
-    Ok(BucketSettings {
-        touch_refresh: touch_refresh(fields)?,
-        ..common(fields, service, bucket, credentials, ["blobs/", "manifests/"])?
-    })
+    let settings = common.settings(service, bucket, credentials);
+    Ok(BucketSettings { touch_refresh: touch.age(), ..settings })
 }
 
-fn azure(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
+impl S3Options {
+    /// Keys and token of the value, by the names of their variables.
+    fn credentials(&self) -> Result<Vec<(String, String)>, OptionError> {
+        let (id, key) = ("access_key_id", "secret_access_key");
+        match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => return Err(OptionError::Requires { option: id, other: key }),
+            (None, Some(_)) => return Err(OptionError::Requires { option: key, other: id }),
+            (None, None) if self.session_token.is_some() => {
+                return Err(OptionError::Requires { option: "session_token", other: key });
+            }
+            _ => {}
+        }
+        let pairs = [
+            ("AWS_ACCESS_KEY_ID", &self.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret_access_key),
+            ("AWS_SESSION_TOKEN", &self.session_token),
+        ];
+        let pair = |(name, value): (&str, &Option<Hidden>)| {
+            Some((name.to_owned(), value.as_ref()?.expose().to_owned()))
+        };
+        Ok(pairs.into_iter().filter_map(pair).collect())
+    }
+}
+
+/// The settings of a container in Azure's object store.
+///
+/// # Errors
+/// If there is no address.
+pub fn azure(
+    (options, common): Azure,
+    around: Surroundings<'_>,
+) -> Result<BucketSettings, OptionError> {
     let variable = |name: &str| around.variable(&format!("BUILDKIT_AZURE_STORAGE_{name}"));
-    let account_url = given(fields, "account_url").or_else(|| variable("ACCOUNT_URL"));
-    let account_url = account_url.ok_or_else(|| {
-        let hint = ", or the variable BUILDKIT_AZURE_STORAGE_ACCOUNT_URL";
-        missing("type=azblob", "account_url", hint)
-    })?;
-    let account_url = web_address("account_url", account_url)?;
+    let account_url = match (options.account_url, variable("ACCOUNT_URL")) {
+        (Some(url), _) => url,
+        (None, Some(url)) => web_address("account_url", url)?,
+        (None, None) => {
+            let hint = ", or the variable BUILDKIT_AZURE_STORAGE_ACCOUNT_URL";
+            return Err(OptionError::missing("type=azblob", "account_url", hint));
+        }
+    };
     let host = account_url.split_once("://").map_or("", |(_, rest)| rest);
     let first = host.split(['.', ':', '/']).next().unwrap_or_default().to_owned();
-    let account = given(fields, "account_name").or_else(|| variable("ACCOUNT_NAME"));
-    let account = account.unwrap_or(first);
-    let container = given(fields, "container").or_else(|| variable("CONTAINER"));
-    let prefix = variable("PREFIX");
-    let credentials = match given(fields, "secret_access_key") {
-        Some(key) => Credentials::new([("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), key)]),
+    let account = options.account_name.or_else(|| variable("ACCOUNT_NAME")).unwrap_or(first);
+    let container = options.container.or_else(|| variable("CONTAINER"));
+    let credentials = match options.secret_access_key {
+        Some(key) => {
+            Credentials::new([("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), key.expose().to_owned())])
+        }
         None => Credentials::new(around.variables(&AZURE_VARIABLES)),
     };
     let container = container.unwrap_or_else(|| "buildkit-cache".into());
     let service = Service::Azure { account_url, account };
-    let mut settings = common(fields, service, container, credentials, ["blobs", "manifests"])?;
+    let common = BucketOptions {
+        // Azure's names are put together as paths, so its prefixes have no slash.
+        blobs_prefix: common.blobs_prefix.or_else(|| Some("blobs".into())),
+        manifests_prefix: common.manifests_prefix.or_else(|| Some("manifests".into())),
+        ..common
+    };
+    let mut settings = common.settings(service, container, credentials);
     if settings.prefix.is_empty() {
-        settings.prefix = prefix.unwrap_or_default();
+        settings.prefix = variable("PREFIX").unwrap_or_default();
     }
     Ok(settings)
 }
 
-fn google(fields: &mut Fields, around: Surroundings<'_>) -> Result<BucketSettings, OptionError> {
-    let bucket = given(fields, "bucket").ok_or_else(|| missing("type=gcs", "bucket", ""))?;
-    let endpoint = given(fields, "endpoint_url");
-    let endpoint = endpoint.map(|url| web_address("endpoint_url", url)).transpose()?;
-    let credentials = match given(fields, "credentials_file") {
+/// The settings of a bucket in Google's object store.
+///
+/// # Errors
+/// If there is no bucket.
+pub fn google(
+    (options, touch, common): Google,
+    around: Surroundings<'_>,
+) -> Result<BucketSettings, OptionError> {
+    let bucket = options.bucket.ok_or_else(|| OptionError::missing("type=gcs", "bucket", ""))?;
+    let credentials = match options.credentials_file {
         Some(file) => vec![(
             "GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
             around.directory.join(file).display().to_string(),
         )],
         None => around.variables(&GOOGLE_VARIABLES),
     };
-    let service = Service::Google { endpoint };
-    let credentials = Credentials::new(credentials);
-    Ok(BucketSettings {
-        touch_refresh: touch_refresh(fields)?,
-        ..common(fields, service, bucket, credentials, ["blobs/", "manifests/"])?
-    })
+    let service = Service::Google { endpoint: options.endpoint };
+    let settings = common.settings(service, bucket, Credentials::new(credentials));
+    Ok(BucketSettings { touch_refresh: touch.age(), ..settings })
 }
 
-fn common(
-    fields: &mut Fields,
-    service: Service,
-    bucket: String,
-    credentials: Credentials,
-    [blobs, manifests]: [&str; 2],
-) -> Result<BucketSettings, OptionError> {
-    let names = fields.take("name").unwrap_or_else(|| "buildkit".into());
-    let names: Vec<String> = names.split(';').map(str::to_owned).collect();
-    if names.iter().any(String::is_empty) {
-        return Err(OptionError::refused("name", "a name is empty; `;` separates several"));
-    }
-    Ok(BucketSettings {
-        service,
-        bucket,
-        prefix: fields.take("prefix").unwrap_or_default(),
-        blobs_prefix: fields.take("blobs_prefix").unwrap_or_else(|| blobs.into()),
-        manifests_prefix: fields.take("manifests_prefix").unwrap_or_else(|| manifests.into()),
-        names,
-        touch_refresh: Duration::MAX,
-        parallelism: count(fields, "upload_parallelism", 4)?,
-        attempts: count(fields, "retry_max_attempts", 3)?,
-        credentials,
-    })
-}
-
-fn given(fields: &mut Fields, key: &str) -> Option<String> {
-    fields.take(key).filter(|value| !value.is_empty())
-}
-
-fn touch_refresh(fields: &mut Fields) -> Result<Duration, OptionError> {
-    match given(fields, "touch_refresh") {
-        Some(text) => duration("touch_refresh", &text),
-        None => Ok(Duration::from_secs(24 * 3600)),
+impl BucketOptions {
+    fn settings(
+        self,
+        service: Service,
+        bucket: String,
+        credentials: Credentials,
+    ) -> BucketSettings {
+        BucketSettings {
+            service,
+            bucket,
+            prefix: self.prefix.unwrap_or_default(),
+            blobs_prefix: self.blobs_prefix.unwrap_or_else(|| "blobs/".into()),
+            manifests_prefix: self.manifests_prefix.unwrap_or_else(|| "manifests/".into()),
+            names: self.names.unwrap_or_else(|| vec!["buildkit".into()]),
+            touch_refresh: Duration::MAX,
+            parallelism: self.parallelism.unwrap_or(4),
+            attempts: self.attempts.unwrap_or(3),
+            credentials,
+        }
     }
 }
 
-fn count(fields: &mut Fields, key: &str, default: usize) -> Result<usize, OptionError> {
-    match given(fields, key).map(|text| (text.parse(), text)) {
-        None => Ok(default),
-        Some((Ok(count @ 1..=1000), _)) => Ok(count),
-        Some((_, text)) => Err(OptionError::invalid(key, text, "a number from 1 to 1000")),
+impl TouchOptions {
+    fn age(&self) -> Duration {
+        self.touch_refresh.unwrap_or(Duration::from_secs(24 * 3600))
     }
-}
-
-fn missing(of: &str, key: &'static str, hint: &'static str) -> OptionError {
-    OptionError::Missing { of: of.to_owned(), key, hint }
 }
 
 /// The address of a server, with a scheme. Credentials in it would be seen.
@@ -308,7 +400,7 @@ impl Surroundings<'_> {
 struct AwsFiles(Vec<(String, String)>);
 
 impl AwsFiles {
-    /// Files that are not there say nothing; a profile that was asked for has to be in one.
+    /// A missing file has nothing; a profile that is asked for has to be in one.
     fn read(profile: Option<&str>, around: Surroundings<'_>) -> Result<Self, OptionError> {
         let file = |variable: &str, name: &str| {
             let home = || Some(PathBuf::from(around.variable("HOME")?).join(".aws").join(name));
@@ -377,9 +469,7 @@ mod tests {
         let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
         let around = Surroundings { directory: Path::new("/w"), environment: &environment };
-        let settings = bucket(&kind, &mut fields, around)?;
-        nothing_left(&kind, &fields)?;
-        Ok(settings)
+        bucket(&kind, fields, around)
     }
 
     #[test]
@@ -404,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_looked_up() {
+    fn missing_options_are_looked_up() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().to_str().unwrap();
         let aws = [("AWS_BUCKET", "b"), ("AWS_REGION", "r")];
@@ -429,6 +519,9 @@ mod tests {
         assert_eq!(settings.credentials.get("AWS_SECRET_ACCESS_KEY"), Some("x=y"));
         let error = with(&at_home, "type=s3,profile=none").unwrap_err().to_string();
         assert!(error.contains("`profile=none`"), "{error}");
+        // The variable is not read where the value has the option.
+        let with_endpoint = with(&[("AWS_ENDPOINT_URL", "h")], "type=s3,endpoint_url=http://h");
+        assert!(with_endpoint.is_ok() && with(&[("AWS_ENDPOINT_URL", "h")], "type=s3").is_err());
         let azure = read(
             "type=azblob",
             &[
@@ -442,11 +535,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_secrets() {
+    fn wrong_options_are_named_without_secrets() {
         for (text, word) in [
             ("type=s3,bucket=b", "`region`"),
             ("type=s3,region=r", "`bucket`"),
-            ("type=s3,bucket=b,region=r,secret_access_key=hush", "go together"),
+            ("type=s3,bucket=b,region=r,secret_access_key=hush", "needs `access_key_id`"),
             ("type=s3,bucket=b,region=r,retry_mode=adaptive", "not supported yet"),
             ("type=s3,bucket=b,region=r,touch_refresh=soon", "touch_refresh=soon"),
             ("type=s3,bucket=b,region=r,upload_parallelism=0", "from 1 to 1000"),
@@ -464,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_are_those_of_go() {
+    fn durations_are_those_of_go() {
         for (text, seconds) in
             [("24h", 86400.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("0", 0.0), ("250ms", 0.25)]
         {

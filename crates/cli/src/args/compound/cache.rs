@@ -3,19 +3,190 @@
 use build::{
     BackendSettings, CacheFrom, CacheMode, CacheTarget, CacheTo, LayoutSettings, RegistrySettings,
 };
-use oci::Reference;
+use oci::{Digest, Reference};
 
 use super::bucket::{self, Surroundings};
-use super::{Fields, OptionError, fields, image_format, service};
+use super::options::{self, Direction, OptionSet, boolean, given, options, text};
+use super::{Fields, FormatOptions, OptionError, fields, service};
 use crate::args::disk_size;
 
-/// The kinds of cache that there are.
-const KINDS: &str = "registry, local, inline, s3, azblob, gcs, gha, redis, http, kv-folder";
+/// A kind of cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CacheKind {
+    Registry,
+    Local,
+    Inline,
+    Service(ServiceKind),
+}
+
+/// A kind of cache that is neither in a registry nor in a folder in the layout of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServiceKind {
+    S3,
+    Azure,
+    Google,
+    Github,
+    Redis,
+    Http,
+    Folder,
+}
+
+/// The kinds by their names.
+const KINDS: [(&str, CacheKind); 10] = [
+    ("registry", CacheKind::Registry),
+    ("local", CacheKind::Local),
+    ("inline", CacheKind::Inline),
+    ("s3", CacheKind::Service(ServiceKind::S3)),
+    ("azblob", CacheKind::Service(ServiceKind::Azure)),
+    ("gcs", CacheKind::Service(ServiceKind::Google)),
+    ("gha", CacheKind::Service(ServiceKind::Github)),
+    ("redis", CacheKind::Service(ServiceKind::Redis)),
+    ("http", CacheKind::Service(ServiceKind::Http)),
+    ("kv-folder", CacheKind::Service(ServiceKind::Folder)),
+];
+
+options! {
+    /// `type=registry`.
+    pub struct RegistryOptions {
+        /// Reference that holds the cache.
+        reference: Reference = cache_reference("ref"), "localhost:5000/other:cache";
+        /// Accepts plain HTTP or an untrusted certificate.
+        insecure: bool = boolean("registry.insecure"), "true";
+    }
+}
+
+options! {
+    /// `type=local`.
+    pub struct LocalOptions {
+        /// Folder that holds the cache.
+        source: String = given("src") for Import, "other";
+        /// Folder that the cache is written to.
+        destination: String = given("dest") for Export, "other";
+        /// Tag of the cache in the folder.
+        tag: String = text("tag"), "other";
+        /// Digest of the cache's manifest, whatever the tag names.
+        digest: Digest = digest("digest") for Import,
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        /// Removes blobs that nothing in the folder names.
+        reset: bool = boolean("reset") for Export, "true";
+    }
+}
+
+options! {
+    /// Cache mounts beside a cache.
+    pub struct MountOptions {
+        /// Cache mounts travel with the cache.
+        travel: bool = boolean("mounts"), "true";
+        /// Size up to which a cache mount travels.
+        max_size: u64 = mounts_size("mounts-max-size"), "5mb";
+    }
+}
+
+options! {
+    /// Settings of every export.
+    pub struct ExportOptions {
+        /// Extent of the cache: min, or max with the layers of all stages.
+        mode: CacheMode = mode("mode") for Export, "max";
+        /// An export that fails is a warning.
+        ignore_error: bool = boolean("ignore-error") for Export, "true";
+    }
+}
+
+options! {
+    /// Settings of exports that have a place of their own.
+    pub struct FailureOptions {
+        /// Exports the cache of a build that failed too.
+        on_failure: bool = boolean("on-failure") for Export, "false";
+    }
+}
+
+options! {
+    /// Settings of exports in the layout of images.
+    pub struct ManifestOptions {
+        /// Writes an image manifest instead of an index.
+        image_manifest: bool = boolean("image-manifest") for Export, "false";
+    }
+}
+
+/// Settings of exports to services.
+pub type ServiceExport = (ExportOptions, FailureOptions);
+/// Settings of exports to registries and folders.
+pub type LayoutExport = (ServiceExport, FormatOptions, ManifestOptions);
+
+fn cache_reference(_: &str, text: &str) -> Result<Option<Reference>, OptionError> {
+    if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+fn digest(_: &str, text: &str) -> Result<Option<Digest>, OptionError> {
+    if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+fn mounts_size(key: &str, text: &str) -> Result<Option<u64>, OptionError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let size = disk_size(text);
+    size.map(Some).map_err(|_| OptionError::invalid(key, text, "a size, as 10gb"))
+}
+
+fn mode(key: &str, text: &str) -> Result<Option<CacheMode>, OptionError> {
+    match text {
+        "" | "min" => Ok(Some(CacheMode::Min)),
+        "max" => Ok(Some(CacheMode::Max)),
+        // BuildKit silently takes any other word for `min`.
+        other => Err(OptionError::invalid(key, other, "min or max")),
+    }
+}
 
 /// A value: references alone, or fields with a type.
 enum Value {
     References(Vec<Reference>),
-    Typed(String, Fields),
+    Typed(TypedValue),
+}
+
+/// The fields of a kind of cache.
+struct TypedValue {
+    kind: CacheKind,
+    /// The kind for messages: `type=registry`.
+    of: String,
+    fields: Fields,
+}
+
+impl TypedValue {
+    /// The fields of a kind that is given by its name.
+    ///
+    /// # Errors
+    /// If there is no such kind.
+    fn of(name: &str, fields: Fields) -> Result<Self, OptionError> {
+        let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
+            let names = KINDS.map(|(name, _)| name).join(", ");
+            return Err(OptionError::invalid("type", name, format!("one of {names}")));
+        };
+        Ok(Self { kind: *kind, of: format!("type={name}"), fields })
+    }
+
+    fn read<O: OptionSet>(self, direction: Direction) -> Result<O, OptionError> {
+        options::read(&self.of, self.fields, direction)
+    }
+
+    /// Drops the settings of exports, of whatever kind: buildx passes one value to both
+    /// directions, and BuildKit's imports ignore them.
+    fn without_export_settings(mut self) -> Self {
+        for key in LayoutExport::keys() {
+            for name in key.names {
+                self.fields.take(name);
+            }
+        }
+        self
+    }
+
+    fn outside_github(self, around: Surroundings<'_>) -> Option<OptionError> {
+        if self.kind != CacheKind::Service(ServiceKind::Github) {
+            return None;
+        }
+        // A cache that is left out is not read any further, so its other options may be wrong.
+        service::outside_github(&options::readable(self.fields), around)
+    }
 }
 
 fn value(text: &str) -> Result<Value, OptionError> {
@@ -28,46 +199,26 @@ fn value(text: &str) -> Result<Value, OptionError> {
         return Ok(Value::References(references.collect::<Result<_, _>>()?));
     }
     let mut fields = Fields::of(&parts)?;
-    match fields.take("type") {
-        Some(kind) => Ok(Value::Typed(kind, fields)),
-        None => Err(OptionError::Missing {
-            of: "a cache".into(),
-            key: "type",
-            hint: ", as in `type=registry,ref=host/app:cache`",
-        }),
-    }
+    let hint = ", as in `type=registry,ref=host/app:cache`";
+    let name = fields.take("type").ok_or_else(|| OptionError::missing("a cache", "type", hint))?;
+    TypedValue::of(&name, fields).map(Value::Typed)
 }
 
 fn registry(reference: Reference, insecure: bool) -> BackendSettings {
     BackendSettings::Registry(RegistrySettings { reference, insecure })
 }
 
-fn take_reference(fields: &mut Fields) -> Result<Reference, OptionError> {
-    match fields.take("ref") {
-        Some(text) if !text.is_empty() => Ok(text.parse()?),
-        _ => Err(OptionError::Missing {
-            of: "type=registry".into(),
-            key: "ref",
-            hint: ", as in `ref=host/app:cache`",
-        }),
-    }
-}
-
-fn unknown_type(kind: &str) -> OptionError {
-    OptionError::invalid("type", kind, format!("one of {KINDS}"))
-}
-
 /// Reads a value of `--cache-from`; several references in one value are several caches.
 ///
 /// # Errors
-/// A sentence that names what is wrong or not there yet.
+/// If an option is unknown, missing, wrong or not supported.
 pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, OptionError> {
     match value(text)? {
         Value::References(references) => {
             let cache = |reference| CacheFrom::new(registry(reference, false));
             Ok(references.into_iter().map(cache).collect())
         }
-        Value::Typed(kind, mut fields) => typed_cache_from(&kind, &mut fields, around),
+        Value::Typed(value) => Ok(vec![import(value, around)?]),
     }
 }
 
@@ -77,221 +228,214 @@ pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>
 /// If an option is wrong, or the type is unknown.
 pub fn typed_cache_from(
     kind: &str,
-    fields: &mut Fields,
+    fields: Fields,
     around: Surroundings<'_>,
-) -> Result<Vec<CacheFrom>, OptionError> {
-    // buildx passes the options of both directions to both, and BuildKit looks at its own.
-    for option in EXPORT_ALONE {
-        fields.take(option);
-    }
-    let cache = match kind {
-        "registry" => {
-            let reference = take_reference(fields)?;
-            let insecure = fields.take_boolean("registry.insecure", false)?;
-            let mounts = mounts(fields)?;
-            fields.nothing_left(
-                "type=registry",
-                &["ref", "registry.insecure", "mounts", "mounts-max-size"],
-            )?;
-            CacheFrom { backend: registry(reference, insecure), mounts }
-        }
-        "local" => {
-            let source = fields.take("src").filter(|path| !path.is_empty());
-            let source = source.ok_or_else(|| OptionError::Missing {
-                of: "type=local".into(),
-                key: "src",
-                hint: ", a folder",
-            })?;
-            let digest = fields.take("digest").filter(|digest| !digest.is_empty());
-            let digest = digest.map(|text| text.parse::<oci::Digest>());
-            let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            let mounts = mounts(fields)?;
-            fields.nothing_left(
-                "type=local",
-                &["src", "tag", "digest", "mounts", "mounts-max-size"],
-            )?;
-            let folder = around.directory.join(source);
-            let settings = LayoutSettings { folder, tag, digest: digest.transpose()? };
-            CacheFrom { backend: BackendSettings::Layout(settings), mounts }
-        }
-        "s3" | "azblob" | "gcs" => {
-            let settings = bucket::bucket(kind, fields, around)?;
-            bucket::nothing_left(kind, fields)?;
-            CacheFrom::new(BackendSettings::Bucket(settings))
-        }
-        "gha" | "redis" | "http" | "kv-folder" => {
-            let settings = service::service(kind, fields, around)?;
-            service::nothing_left(kind, fields)?;
-            CacheFrom::new(settings)
-        }
-        "inline" => {
-            return Err(OptionError::refused(
-                "type=inline",
-                "a cache inside an image is read with `type=registry,ref=…`, or with the image's \
-                 name alone",
-            ));
-        }
-        kind => return Err(unknown_type(kind)),
-    };
-    Ok(vec![cache])
+) -> Result<CacheFrom, OptionError> {
+    import(TypedValue::of(kind, fields)?, around)
 }
 
-/// What only whoever writes a cache looks at.
-const EXPORT_ALONE: [&str; 8] = [
-    "mode",
-    "image-manifest",
-    "oci-mediatypes",
-    "compression",
-    "compression-level",
-    "force-compression",
-    "ignore-error",
-    "on-failure",
-];
+fn import(value: TypedValue, around: Surroundings<'_>) -> Result<CacheFrom, OptionError> {
+    let value = value.without_export_settings();
+    match value.kind {
+        CacheKind::Registry => {
+            let (own, mounts): (RegistryOptions, MountOptions) = value.read(Direction::Import)?;
+            let reference = own.reference.ok_or_else(no_reference)?;
+            let backend = registry(reference, own.insecure.unwrap_or(false));
+            Ok(CacheFrom { backend, mounts: mounts.limit()? })
+        }
+        CacheKind::Local => {
+            let (local, mounts): (LocalOptions, MountOptions) = value.read(Direction::Import)?;
+            let missing = || OptionError::missing("type=local", "src", ", a folder");
+            let settings = LayoutSettings {
+                folder: around.directory.join(local.source.ok_or_else(missing)?),
+                tag: local.tag.unwrap_or_else(|| "latest".into()),
+                digest: local.digest,
+            };
+            Ok(CacheFrom { backend: BackendSettings::Layout(settings), mounts: mounts.limit()? })
+        }
+        CacheKind::Inline => Err(OptionError::refused(
+            "type=inline",
+            "a cache inside an image is read with `type=registry,ref=…`, or with the image's name \
+             alone",
+        )),
+        CacheKind::Service(kind) => {
+            let (settings, _) = kind.read(value, around, Direction::Import)?;
+            Ok(CacheFrom::new(settings))
+        }
+    }
+}
 
-/// Why a value of `--cache-from` or `--cache-to` means nothing here, where that is no fault of whoever
-/// gave it: GitHub's cache outside of GitHub. buildx leaves it out too, without a word.
+impl ServiceKind {
+    /// Reads a value: the service's settings, and those of the export.
+    fn read(
+        self,
+        value: TypedValue,
+        around: Surroundings<'_>,
+        direction: Direction,
+    ) -> Result<(BackendSettings, ServiceExport), OptionError> {
+        fn with<O: OptionSet>(
+            value: TypedValue,
+            direction: Direction,
+            settings: impl FnOnce(O) -> Result<BackendSettings, OptionError>,
+        ) -> Result<(BackendSettings, ServiceExport), OptionError> {
+            let (options, export): (O, ServiceExport) = value.read(direction)?;
+            Ok((settings(options)?, export))
+        }
+        match self {
+            Self::S3 => with(value, direction, |options| {
+                bucket::s3(options, around).map(BackendSettings::Bucket)
+            }),
+            Self::Azure => with(value, direction, |options| {
+                bucket::azure(options, around).map(BackendSettings::Bucket)
+            }),
+            Self::Google => with(value, direction, |options| {
+                bucket::google(options, around).map(BackendSettings::Bucket)
+            }),
+            Self::Github => with(value, direction, |options| {
+                service::github(options, around).map(BackendSettings::Github)
+            }),
+            Self::Redis => with(value, direction, |options| {
+                service::redis(options, around).map(BackendSettings::Map)
+            }),
+            Self::Http => with(value, direction, |options| {
+                service::http(options, around).map(BackendSettings::Map)
+            }),
+            Self::Folder => with(value, direction, |options| {
+                service::folder(options, around).map(BackendSettings::Map)
+            }),
+        }
+    }
+}
+
+/// The missing option, if a value of `--cache-from` or `--cache-to` names GitHub's cache outside
+/// of GitHub. The job's author cannot help that: buildx silently leaves such a value out.
 pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError> {
     match value(text) {
-        Ok(Value::Typed(kind, mut fields)) => outside_github(&kind, &mut fields, around),
+        Ok(Value::Typed(value)) => value.outside_github(around),
         _ => None,
     }
 }
 
-/// The reason to leave out a cache of GitHub's outside of GitHub.
-pub fn outside_github(
-    kind: &str,
-    fields: &mut Fields,
-    around: Surroundings<'_>,
-) -> Option<OptionError> {
-    (kind == "gha").then(|| service::outside_github(fields, around)).flatten()
+/// The missing option, if a cache of a type is GitHub's, outside of GitHub.
+pub fn outside_github(kind: &str, fields: Fields, around: Surroundings<'_>) -> Option<OptionError> {
+    TypedValue::of(kind, fields).ok()?.outside_github(around)
 }
 
-const TO_REGISTRY: [&str; 12] = [
-    "ref",
-    "mode",
-    "image-manifest",
-    "oci-mediatypes",
-    "compression",
-    "compression-level",
-    "force-compression",
-    "registry.insecure",
-    "ignore-error",
-    "on-failure",
-    "mounts",
-    "mounts-max-size",
-];
-
-/// Cache mounts whose files are larger do not travel unless it is asked for, in bytes.
+/// Cache mounts with more bytes than this do not travel by default.
 const MOUNTS_MAX_SIZE: u64 = 1_000_000_000;
+
+impl MountOptions {
+    /// Size up to which cache mounts travel; none where they do not.
+    fn limit(self) -> Result<Option<u64>, OptionError> {
+        match (self.travel.unwrap_or(false), self.max_size) {
+            (true, size) => Ok(Some(size.unwrap_or(MOUNTS_MAX_SIZE))),
+            (false, None) => Ok(None),
+            (false, Some(_)) => {
+                let (option, other) = ("mounts-max-size", "mounts=true");
+                Err(OptionError::Requires { option, other })
+            }
+        }
+    }
+}
 
 /// Reads a value of `--cache-to`.
 ///
 /// # Errors
-/// A sentence that names what is wrong or not there yet.
+/// If an option is unknown, missing, wrong or not supported.
 pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, OptionError> {
-    let (kind, mut fields) = match value(text)? {
+    match value(text)? {
         Value::References(references) => {
-            let caches = references.into_iter().map(|reference| {
+            let cache = |reference| {
                 let target = CacheTarget::Backend(registry(reference, false));
-                options(target, &mut Fields::of(&[])?)
-            });
-            return caches.collect();
+                in_layout(target, LayoutExport::default(), MountOptions::default())
+            };
+            references.into_iter().map(cache).collect()
         }
-        Value::Typed(kind, fields) => (kind, fields),
-    };
-    let mut reset = false;
-    let target = match kind.as_str() {
-        "registry" => {
-            let reference = take_reference(&mut fields)?;
+        Value::Typed(value) => Ok(vec![export(value, around)?]),
+    }
+}
+
+fn export(value: TypedValue, around: Surroundings<'_>) -> Result<CacheTo, OptionError> {
+    match value.kind {
+        CacheKind::Registry => {
+            let (own, export, mounts): (RegistryOptions, LayoutExport, MountOptions) =
+                value.read(Direction::Export)?;
+            let reference = own.reference.ok_or_else(no_reference)?;
             if reference.digest().is_some() {
                 return Err(OptionError::refused(
                     format!("ref={reference}"),
                     "a cache is written under a tag, not a digest",
                 ));
             }
-            let insecure = fields.take_boolean("registry.insecure", false)?;
-            CacheTarget::Backend(registry(reference, insecure))
+            let backend = registry(reference, own.insecure.unwrap_or(false));
+            in_layout(CacheTarget::Backend(backend), export, mounts)
         }
-        "local" => {
-            let destination = fields.take("dest").filter(|path| !path.is_empty());
-            let destination = destination.ok_or_else(|| OptionError::Missing {
-                of: "type=local".into(),
-                key: "dest",
-                hint: ", a folder",
-            })?;
-            let tag = fields.take("tag").unwrap_or_else(|| "latest".into());
-            reset = fields.take_boolean("reset", false)?;
-            let folder = around.directory.join(destination);
-            CacheTarget::Backend(BackendSettings::Layout(LayoutSettings {
-                folder,
-                tag,
+        CacheKind::Local => {
+            let (local, export, mounts): (LocalOptions, LayoutExport, MountOptions) =
+                value.read(Direction::Export)?;
+            let missing = || OptionError::missing("type=local", "dest", ", a folder");
+            let settings = LayoutSettings {
+                folder: around.directory.join(local.destination.ok_or_else(missing)?),
+                tag: local.tag.unwrap_or_else(|| "latest".into()),
                 digest: None,
-            }))
+            };
+            let target = CacheTarget::Backend(BackendSettings::Layout(settings));
+            let reset = local.reset.unwrap_or(false);
+            Ok(CacheTo { reset, ..in_layout(target, export, mounts)? })
         }
-        "s3" | "azblob" | "gcs" => {
-            let settings = bucket::bucket(&kind, &mut fields, around)?;
-            CacheTarget::Backend(BackendSettings::Bucket(settings))
+        CacheKind::Inline => inline(value.read(Direction::Export)?),
+        CacheKind::Service(kind) => {
+            let (settings, export) = kind.read(value, around, Direction::Export)?;
+            // A service has no say in how layers are written: BuildKit writes gzip there.
+            let export = (export, FormatOptions::default(), ManifestOptions::default());
+            in_layout(CacheTarget::Backend(settings), export, MountOptions::default())
         }
-        "gha" | "redis" | "http" | "kv-folder" => {
-            CacheTarget::Backend(service::service(&kind, &mut fields, around)?)
-        }
-        "inline" => return inline(&mut fields).map(|cache| vec![cache]),
-        kind => return Err(unknown_type(kind)),
-    };
-    if !matches!(kind.as_str(), "registry" | "local") {
-        let cache = without_format(target, &mut fields)?;
-        match kind.as_str() {
-            "s3" | "azblob" | "gcs" => bucket::nothing_left(&kind, &fields)?,
-            kind => service::nothing_left(kind, &fields)?,
-        }
-        return Ok(vec![cache]);
-    }
-    let cache = CacheTo { reset, ..options(target, &mut fields)? };
-    match kind.as_str() {
-        "local" => {
-            let known: Vec<&str> = ["dest", "tag", "reset"]
-                .into_iter()
-                .chain(
-                    TO_REGISTRY
-                        .into_iter()
-                        .filter(|key| !matches!(*key, "ref" | "registry.insecure")),
-                )
-                .collect();
-            fields.nothing_left("type=local", &known)?;
-        }
-        _ => fields.nothing_left("type=registry", &TO_REGISTRY)?,
-    }
-    Ok(vec![cache])
-}
-
-/// A place that has no say in how layers are written: BuildKit writes gzip there.
-fn without_format(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, OptionError> {
-    let mode = mode(fields)?;
-    let ignore_error = fields.take_boolean("ignore-error", false)?;
-    let on_failure = fields.take_boolean("on-failure", true)?;
-    let other = options(target, &mut Fields::default())?;
-    Ok(CacheTo { mode, ignore_error, on_failure, ..other })
-}
-
-fn mode(fields: &mut Fields) -> Result<CacheMode, OptionError> {
-    match fields.take("mode").as_deref() {
-        None | Some("" | "min") => Ok(CacheMode::Min),
-        Some("max") => Ok(CacheMode::Max),
-        // BuildKit takes any other word for `min` without saying so.
-        Some(other) => Err(OptionError::invalid("mode", other, "min or max")),
     }
 }
 
-fn inline(fields: &mut Fields) -> Result<CacheTo, OptionError> {
-    // What asks for more gets as much, which `notes` says: pipelines have it, since BuildKit takes it.
-    mode(fields)?;
-    let cache = options(CacheTarget::Inline, &mut Fields::of(&[])?)?;
-    let ignore_error = fields.take_boolean("ignore-error", false)?;
-    fields.nothing_left("type=inline", &["mode", "ignore-error"])?;
-    Ok(CacheTo { ignore_error, ..cache })
+fn no_reference() -> OptionError {
+    OptionError::missing("type=registry", "ref", ", as in `ref=host/app:cache`")
 }
 
-/// What changes nothing in values of `--cache-to`.
+fn in_layout(
+    target: CacheTarget,
+    ((export, failure), format, manifest): LayoutExport,
+    mounts: MountOptions,
+) -> Result<CacheTo, OptionError> {
+    let format = format.format(true)?;
+    // An image manifest has OCI's media types, so without them an index is the default.
+    let image_manifest = manifest.image_manifest.unwrap_or(format.oci_mediatypes);
+    if image_manifest && !format.oci_mediatypes {
+        let (option, other) = ("image-manifest=true", "oci-mediatypes=true");
+        return Err(OptionError::Requires { option, other });
+    }
+    Ok(CacheTo {
+        target,
+        mode: export.mode.unwrap_or_default(),
+        ignore_error: export.ignore_error.unwrap_or(false),
+        on_failure: failure.on_failure.unwrap_or(true),
+        image_manifest,
+        format,
+        mounts: mounts.limit()?,
+        reset: false,
+    })
+}
+
+/// `type=inline`. Pipelines ask for `mode=max`, which BuildKit takes: an inline cache has the layers
+/// of its image and no others, and [`notes`] says so.
+fn inline(export: ExportOptions) -> Result<CacheTo, OptionError> {
+    let export = ExportOptions { mode: None, ..export };
+    let failure = FailureOptions::default();
+    let export = ((export, failure), FormatOptions::default(), ManifestOptions::default());
+    in_layout(CacheTarget::Inline, export, MountOptions::default())
+}
+
+/// `type=inline` as the build argument `BUILDKIT_INLINE_CACHE` asks for it.
+pub fn inline_cache() -> CacheTo {
+    inline(ExportOptions::default()).expect("no option is wrong where there is none")
+}
+
+/// Notes on values of `--cache-to` that ask for more than they get.
 pub fn notes(texts: &[String]) -> Vec<String> {
     let asks_for_more = |text: &&String| {
         let parts = super::fields(text).unwrap_or_default();
@@ -304,54 +448,6 @@ pub fn notes(texts: &[String]) -> Vec<String> {
         )
     };
     texts.iter().filter(asks_for_more).map(note).collect()
-}
-
-/// `type=inline` as the build argument `BUILDKIT_INLINE_CACHE` asks for it.
-pub fn inline_cache() -> CacheTo {
-    inline(&mut Fields::default()).expect("no field is wrong where there is none")
-}
-
-fn options(target: CacheTarget, fields: &mut Fields) -> Result<CacheTo, OptionError> {
-    let format = image_format(fields, true)?;
-    let mode = mode(fields)?;
-    // An image manifest has OCI's media types, so without them an index is the default.
-    let image_manifest = fields.take_boolean("image-manifest", format.oci_mediatypes)?;
-    if image_manifest && !format.oci_mediatypes {
-        let (option, other) = ("image-manifest=true", "oci-mediatypes=true");
-        return Err(OptionError::Requires { option, other });
-    }
-    let ignore_error = fields.take_boolean("ignore-error", false)?;
-    let on_failure = fields.take_boolean("on-failure", true)?;
-    let mounts = mounts(fields)?;
-    Ok(CacheTo {
-        target,
-        mode,
-        ignore_error,
-        on_failure,
-        image_manifest,
-        format,
-        mounts,
-        reset: false,
-    })
-}
-
-/// Up to which size cache mounts are left beside a cache, or come from there; none where they do not
-/// travel.
-fn mounts(fields: &mut Fields) -> Result<Option<u64>, OptionError> {
-    let travel = fields.take_boolean("mounts", false)?;
-    let size = fields.take("mounts-max-size").filter(|text| !text.is_empty());
-    let size = match size {
-        Some(text) if travel => {
-            let size = disk_size(&text);
-            size.map_err(|_| OptionError::invalid("mounts-max-size", text, "a size, as 10gb"))?
-        }
-        Some(_) => {
-            let (option, other) = ("mounts-max-size", "mounts=true");
-            return Err(OptionError::Requires { option, other });
-        }
-        None => MOUNTS_MAX_SIZE,
-    };
-    Ok(travel.then_some(size))
 }
 
 #[cfg(test)]
@@ -464,6 +560,7 @@ mod tests {
         assert!(error.contains("ACTIONS_RUNTIME_TOKEN"), "{error}");
         assert!(with(&runner, "type=gha").is_none());
         assert!(with(&[], "type=gha,token=t,url=https://cache.example.com/").is_none());
+        assert!(with(&[], "type=gha,colour=red,version=3").is_some());
         assert!(with(&[], "type=s3,bucket=b").is_none());
     }
 

@@ -69,7 +69,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// The `key=value` fields of a value. They are taken out one by one, so that unknown ones are left.
+/// The `key=value` fields of a value.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
@@ -96,61 +96,14 @@ impl Fields {
         let index = self.0.iter().position(|(known, _)| known == key)?;
         Some(self.0.remove(index).1)
     }
+}
 
-    /// The keys that begin with a word, in their order.
-    pub fn names_with(&self, start: &str) -> Vec<String> {
-        let keys = self.0.iter().map(|(key, _)| key);
-        keys.filter(|key| key.starts_with(start)).cloned().collect()
-    }
+impl IntoIterator for Fields {
+    type Item = (String, String);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
 
-    /// Takes all values out whose keys begin so, with the rest of their keys.
-    pub fn take_all(&mut self, prefix: &str) -> Vec<(String, String)> {
-        let (taken, left) =
-            std::mem::take(&mut self.0).into_iter().partition(|(key, _)| key.starts_with(prefix));
-        self.0 = left;
-        let taken: Vec<(String, String)> = taken;
-        taken.into_iter().map(|(key, value)| (key[prefix.len()..].to_owned(), value)).collect()
-    }
-
-    /// Takes a truth value out.
-    ///
-    /// # Errors
-    /// If it is neither true nor false.
-    pub fn take_boolean(&mut self, key: &str, default: bool) -> Result<bool, OptionError> {
-        match self.take(key) {
-            Some(text) => {
-                boolean(&text).ok_or_else(|| OptionError::invalid(key, text, "true or false"))
-            }
-            None => Ok(default),
-        }
-    }
-
-    /// Refuses an option that only BuildKit has, unless it is given its off value.
-    ///
-    /// # Errors
-    /// If it is on.
-    pub fn not_yet(&mut self, key: &str, off: &[&str]) -> Result<(), OptionError> {
-        match self.take(key) {
-            Some(value) if !off.contains(&value.as_str()) => {
-                Err(OptionError::NotSupported { option: format!("{key}={value}"), hint: "" })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses a key that is left.
-    ///
-    /// # Errors
-    /// If there is one.
-    pub fn nothing_left(&self, of: &str, known: &[&'static str]) -> Result<(), OptionError> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((key, _)) => Err(OptionError::Unknown {
-                key: key.clone(),
-                of: of.to_owned(),
-                known: known.to_vec(),
-            }),
-        }
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
@@ -183,13 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named() {
+    fn the_last_of_equal_keys_counts() {
         let mut fields = Fields::of(&["A=1".into(), " b =x=y".into(), "a=2".into()]).unwrap();
         assert_eq!(fields.take("a").as_deref(), Some("2"));
-        let error = fields.nothing_left("type=tar", &["dest"]).unwrap_err().to_string();
-        assert_eq!(error, "`b` is not an option of type=tar; it has dest");
-        assert_eq!(fields.take("b").as_deref(), Some("x=y"));
-        assert!(fields.nothing_left("", &[]).is_ok());
+        assert_eq!(fields.into_iter().collect::<Vec<_>>(), [("b".into(), "x=y".into())]);
         assert!(Fields::of(&["x".into()]).is_err());
     }
 }

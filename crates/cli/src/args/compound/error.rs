@@ -19,7 +19,7 @@ pub enum OptionError {
     #[error("`{0}` is not `key=value`")]
     NotAPair(String),
     /// A key that this kind of value does not have.
-    #[error("`{key}` is not an option of {of}; it has {}", .known.join(", "))]
+    #[error("`{key}` is not an option of {of}; it has {}", listed(.known))]
     Unknown {
         /// The key as it was written.
         key: String,
@@ -129,6 +129,10 @@ pub enum OptionError {
     },
 }
 
+fn listed(keys: &[&str]) -> String {
+    if keys.is_empty() { "no options".to_owned() } else { keys.join(", ") }
+}
+
 impl OptionError {
     /// An error in a part of the value.
     pub fn within(self, part: impl Into<String>) -> Self {
@@ -147,6 +151,11 @@ impl OptionError {
     /// An error for a text that does not have the form which the flag takes.
     pub fn malformed(text: impl Into<String>, expected: impl Into<Cow<'static, str>>) -> Self {
         Self::Malformed { text: text.into(), expected: expected.into() }
+    }
+
+    /// An error for a required key.
+    pub fn missing(of: impl Into<String>, key: &'static str, hint: &'static str) -> Self {
+        Self::Missing { of: of.into(), key, hint }
     }
 
     /// A refusal with its reason.

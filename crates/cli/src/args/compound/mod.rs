@@ -10,6 +10,7 @@ pub mod context;
 mod csv;
 mod error;
 pub mod limits;
+mod options;
 pub mod output;
 pub mod pairs;
 pub mod policy;
@@ -17,21 +18,34 @@ pub mod secret;
 pub mod service;
 pub mod ssh;
 
+#[cfg(test)]
+mod options_tests;
+
 pub use csv::{Fields, boolean, fields};
 pub use error::OptionError;
 
 use build::ImageFormat;
 use store::Compression;
 
-/// Takes `compression`, `compression-level`, `force-compression` and `oci-mediatypes` out of the
-/// fields of an output or cache.
-fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat, OptionError> {
-    let (name, level) = (fields.take("compression"), fields.take("compression-level"));
-    Ok(ImageFormat {
-        compression: compression(name.as_deref(), level.as_deref())?,
-        force_compression: fields.take_boolean("force-compression", false)?,
-        oci_mediatypes: fields.take_boolean("oci-mediatypes", oci_mediatypes)?,
-    })
+use options::{OptionSet as _, boolean as on_or_off, options, text};
+
+options! {
+    /// The format of layers, in outputs and caches.
+    pub struct FormatOptions {
+        /// Compression of layers: gzip, zstd or uncompressed.
+        compression: String = text("compression") for Export, "zstd";
+        /// Level of the compression.
+        level: u32 = compression_level("compression-level") for Export, "3";
+        /// Compresses layers anew that have another compression.
+        force: bool = on_or_off("force-compression") for Export, "true";
+        /// Writes OCI's media types instead of docker's.
+        oci_mediatypes: bool = on_or_off("oci-mediatypes") for Export, "false";
+    }
+}
+
+/// A level of a compression. An empty one is wrong.
+fn compression_level(key: &str, text: &str) -> Result<Option<u32>, OptionError> {
+    text.parse().map(Some).map_err(|_| OptionError::invalid(key, text, "a number"))
 }
 
 /// The compression of a name and a level; gzip where there is no name.
@@ -39,40 +53,54 @@ fn image_format(fields: &mut Fields, oci_mediatypes: bool) -> Result<ImageFormat
 /// # Errors
 /// If there is no such compression or level.
 pub fn compression(name: Option<&str>, level: Option<&str>) -> Result<Compression, OptionError> {
-    let level = level
-        .map(|text| {
-            let number = text.parse::<u32>();
-            number.map_err(|_| OptionError::invalid("compression-level", text, "a number"))
-        })
-        .transpose()?;
-    match name {
-        None | Some("" | "gzip") => {
-            Ok(Compression::Gzip(within(level, 9, "from 0 to 9 for gzip")?))
-        }
-        Some("zstd") => Ok(Compression::Zstd(within(level, 22, "from 0 to 22 for zstd")?)),
-        Some("uncompressed") if level.is_some() => {
-            Err(OptionError::together("compression-level", "compression=uncompressed"))
-        }
-        Some("uncompressed") => Ok(Compression::None),
-        Some(other @ ("estargz" | "nydus")) => Err(OptionError::NotSupported {
-            option: format!("compression={other}"),
-            hint: "; gzip, zstd and uncompressed are",
-        }),
-        Some(other) => {
-            Err(OptionError::invalid("compression", other, "gzip, zstd or uncompressed"))
+    let mut options = FormatOptions::default();
+    for (key, text) in [("compression", name), ("compression-level", level)] {
+        if let Some(text) = text {
+            options.set(key, text)?;
         }
     }
+    options.compression()
 }
 
-fn within(
-    level: Option<u32>,
-    highest: u32,
-    expected: &'static str,
-) -> Result<Option<u32>, OptionError> {
-    match level {
-        Some(level) if level > highest => {
-            Err(OptionError::invalid("compression-level", level.to_string(), expected))
+impl FormatOptions {
+    fn format(self, oci_mediatypes: bool) -> Result<ImageFormat, OptionError> {
+        Ok(ImageFormat {
+            compression: self.compression()?,
+            force_compression: self.force.unwrap_or(false),
+            oci_mediatypes: self.oci_mediatypes.unwrap_or(oci_mediatypes),
+        })
+    }
+
+    fn compression(&self) -> Result<Compression, OptionError> {
+        match self.compression.as_deref() {
+            None | Some("" | "gzip") => {
+                Ok(Compression::Gzip(self.level_within(9, "from 0 to 9 for gzip")?))
+            }
+            Some("zstd") => Ok(Compression::Zstd(self.level_within(22, "from 0 to 22 for zstd")?)),
+            Some("uncompressed") if self.level.is_some() => {
+                Err(OptionError::together("compression-level", "compression=uncompressed"))
+            }
+            Some("uncompressed") => Ok(Compression::None),
+            Some(other @ ("estargz" | "nydus")) => Err(OptionError::NotSupported {
+                option: format!("compression={other}"),
+                hint: "; gzip, zstd and uncompressed are",
+            }),
+            Some(other) => {
+                Err(OptionError::invalid("compression", other, "gzip, zstd or uncompressed"))
+            }
         }
-        level => Ok(level),
+    }
+
+    fn level_within(
+        &self,
+        highest: u32,
+        expected: &'static str,
+    ) -> Result<Option<u32>, OptionError> {
+        match self.level {
+            Some(level) if level > highest => {
+                Err(OptionError::invalid("compression-level", level.to_string(), expected))
+            }
+            level => Ok(level),
+        }
     }
 }

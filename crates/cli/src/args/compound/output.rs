@@ -8,7 +8,11 @@ use build::{
 };
 use oci::Reference;
 
-use super::{Fields, OptionError, annotation, boolean, fields, image_format};
+use super::annotation::AnnotationOptions;
+use super::options::{
+    self, Accepted, Direction, accepted_boolean, boolean, given, optional_boolean, options, text,
+};
+use super::{Fields, FormatOptions, OptionError, fields};
 
 /// The surroundings that outputs are read in.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +21,173 @@ pub struct OutputContext<'a> {
     pub directory: &'a Path,
     /// True if standard output is a terminal, which gets no archive.
     pub stdout_is_terminal: bool,
+}
+
+/// A kind of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutputKind {
+    Image,
+    Registry,
+    Oci,
+    Docker,
+    Local,
+    Tar,
+    CacheOnly,
+}
+
+/// The kinds by their names.
+const KINDS: [(&str, OutputKind); 7] = [
+    ("image", OutputKind::Image),
+    ("registry", OutputKind::Registry),
+    ("oci", OutputKind::Oci),
+    ("docker", OutputKind::Docker),
+    ("local", OutputKind::Local),
+    ("tar", OutputKind::Tar),
+    ("cacheonly", OutputKind::CacheOnly),
+];
+
+options! {
+    /// Names of an image, in all outputs that are images.
+    pub struct NameOptions {
+        /// Names of the image, separated by commas.
+        names: String = text("name"), "other";
+    }
+}
+
+options! {
+    /// `type=image` and `type=registry`.
+    pub struct ImageOutputOptions {
+        /// Pushes the image.
+        push: bool = boolean("push"), "true";
+        /// Pushes the image by its digest, without a tag.
+        push_by_digest: bool = boolean("push-by-digest"), "true";
+        /// Keeps the image in kiln's store.
+        store: bool = boolean("store"), "false";
+        /// Accepts plain HTTP or an untrusted certificate.
+        insecure: bool = boolean("registry.insecure"), "true";
+        // An image in the store is unpacked when it is needed, and found by its digest.
+        /// Accepted: an image is unpacked when it is needed.
+        unpack: bool = boolean("unpack"), "true";
+        /// Accepted: an image is always found by its digest.
+        _name_canonical: Accepted = accepted_boolean("name-canonical"), "true";
+    }
+}
+
+options! {
+    /// Everything about an image except its layers, in all outputs that are images.
+    pub struct DescriptionOptions {
+        /// Writes attestations as artifacts of OCI.
+        oci_artifact: bool = optional_boolean("oci-artifact"), "true";
+        /// Adds attestations to the image's index.
+        attestation_inline: bool = optional_boolean("attestation-inline"), "false";
+        /// Sets files to the time of `source-date-epoch`.
+        rewrite_timestamp: bool = boolean("rewrite-timestamp"), "true";
+        // Layers that may not be passed on are Windows' alone, which kiln does not build.
+        /// Only with its off value: kiln builds no layers that may not be distributed.
+        _nondist: Accepted = off("prefer-nondist-layers") for Off, "false";
+        /// Only with its off value: an image without a name is kept by its digest.
+        _dangling: Accepted = off_dangling("dangling-name-prefix" | "danging-name-empty-only") for Off,
+            "false";
+    }
+}
+
+options! {
+    /// The time of an image or of files.
+    pub struct EpochOptions {
+        /// Seconds since 1970; empty for no time.
+        epoch: EpochChoice = epoch("source-date-epoch"), "7";
+    }
+}
+
+options! {
+    /// `type=oci` and `type=docker`.
+    pub struct ArchiveOptions {
+        /// Writes an archive instead of a folder.
+        tar: bool = boolean("tar"), "false";
+        /// Only with the value default: `DOCKER_HOST` names another engine.
+        _context: Accepted = default_context("context") for Off, "default";
+    }
+}
+
+options! {
+    /// The destination of outputs that are files.
+    pub struct DestinationOptions {
+        /// File or folder; `-` is standard output.
+        dest: String = given("dest"), "other";
+    }
+}
+
+options! {
+    /// `type=local`.
+    pub struct FolderOptions {
+        /// Treatment of other files in the folder: copy leaves them, delete removes them.
+        delete: bool = folder_mode("mode"), "delete";
+    }
+}
+
+options! {
+    /// `type=local` and `type=tar`.
+    pub struct FileOptions {
+        /// Writes each platform to a folder of its own.
+        platform_split: bool = optional_boolean("platform-split"), "true";
+        /// Beginning of the file names of attestations.
+        attestation_prefix: String = attestation_prefix("attestation-prefix"), "p-";
+    }
+}
+
+/// All options of outputs that are images, except their destinations.
+pub type ImageSet =
+    (NameOptions, FormatOptions, (DescriptionOptions, EpochOptions), AnnotationOptions);
+/// All options of outputs that are files, except their destinations.
+pub type FileSet = (FileOptions, EpochOptions);
+
+fn off(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    match text {
+        "" | "false" | "0" => Ok(None),
+        _ => Err(OptionError::NotSupported { option: format!("{key}={text}"), hint: "" }),
+    }
+}
+
+fn off_dangling(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    off(key, text).map_err(|_| {
+        let reason = "kiln keeps an image without a name by its digest, never under a made-up \
+            name; leave it out";
+        OptionError::refused(key, reason)
+    })
+}
+
+fn default_context(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
+    match text {
+        "" | "default" => Ok(None),
+        _ => Err(OptionError::NotSupported {
+            option: format!("{key}={text}"),
+            hint: "; set DOCKER_HOST",
+        }),
+    }
+}
+
+fn folder_mode(key: &str, text: &str) -> Result<Option<bool>, OptionError> {
+    match text {
+        "" | "copy" => Ok(Some(false)),
+        "delete" => Ok(Some(true)),
+        other => Err(OptionError::invalid(key, other, "copy or delete")),
+    }
+}
+
+fn attestation_prefix(key: &str, text: &str) -> Result<Option<String>, OptionError> {
+    if text.contains('/') {
+        let expected = "the beginning of a file name, without `/`";
+        return Err(OptionError::invalid(key, text, expected));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn epoch(key: &str, text: &str) -> Result<Option<EpochChoice>, OptionError> {
+    match text.parse() {
+        Ok(seconds) => Ok(Some(EpochChoice::At(seconds))),
+        Err(_) if text.is_empty() => Ok(Some(EpochChoice::None)),
+        Err(_) => Err(OptionError::invalid(key, text, "a number of seconds since 1970")),
+    }
 }
 
 /// Reads a value of `--output`.
@@ -29,61 +200,32 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
         && only == text
         && !only.starts_with("type=")
     {
-        return match only.as_str() {
-            "-" => Ok(Output::Tar(TarOutput {
-                destination: stdout(context)?,
-                files: FilesOptions::default(),
-            })),
-            path => Ok(Output::Local(FolderOutput {
-                folder: local(path, context)?,
-                delete: false,
-                files: FilesOptions::default(),
-            })),
-        };
+        return short(only, context);
     }
     let mut fields = Fields::of(&parts)?;
-    let Some(kind) = fields.take("type") else {
-        return Err(missing("an output", "type", ", as in `type=local,dest=out`"));
+    let hint = ", as in `type=local,dest=out`";
+    let name =
+        fields.take("type").ok_or_else(|| OptionError::missing("an output", "type", hint))?;
+    let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
+        let names = KINDS.map(|(name, _)| name).join(", ");
+        return Err(OptionError::invalid("type", name, format!("one of {names}")));
     };
-    match kind.as_str() {
-        "image" => image(fields, "type=image", false),
-        "registry" => image(fields, "type=registry", true),
-        "oci" => Ok(Output::Oci(archive(fields, "type=oci", context)?)),
-        "docker" => Ok(Output::Docker(archive(fields, "type=docker", context)?)),
-        "local" => {
-            let dest = take_dest(&mut fields);
-            let delete = match fields.take("mode").as_deref() {
-                None | Some("" | "copy") => false,
-                Some("delete") => true,
-                Some(other) => return Err(OptionError::invalid("mode", other, "copy or delete")),
-            };
-            let files = files_options(fields, "type=local", &["dest", "mode"])?;
-            match dest.as_deref() {
-                None => Err(missing("type=local", "dest", ", a folder")),
-                Some("-") => Err(OptionError::refused(
-                    "type=local",
-                    "it writes a folder; `type=tar,dest=-` writes to standard output",
-                )),
-                Some(path) => {
-                    Ok(Output::Local(FolderOutput { folder: local(path, context)?, delete, files }))
-                }
-            }
+    let of = format!("type={name}");
+    match kind {
+        OutputKind::Image => image(fields, &of, false),
+        OutputKind::Registry => image(fields, &of, true),
+        OutputKind::Oci | OutputKind::Docker => archive(fields, *kind, context),
+        OutputKind::Local => local_output(options::read(&of, fields, Direction::Export)?, context),
+        OutputKind::Tar => {
+            let (to, files): (DestinationOptions, FileSet) =
+                options::read(&of, fields, Direction::Export)?;
+            let destination = archive_destination(to.dest, &of, context)?;
+            Ok(Output::Tar(TarOutput { destination, files: files_of(files) }))
         }
-        "tar" => {
-            let dest = take_dest(&mut fields);
-            let files = files_options(fields, "type=tar", &["dest"])?;
-            let destination = archive_destination(dest, "type=tar", context)?;
-            Ok(Output::Tar(TarOutput { destination, files }))
-        }
-        "cacheonly" => {
-            fields.nothing_left("type=cacheonly", &["no options"])?;
+        OutputKind::CacheOnly => {
+            let () = options::read(&of, fields, Direction::Export)?;
             Ok(Output::CacheOnly)
         }
-        other => Err(OptionError::invalid(
-            "type",
-            other,
-            "one of image, registry, oci, docker, local, tar, cacheonly",
-        )),
     }
 }
 
@@ -91,181 +233,123 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
 /// which an engine would load, is an image in kiln's root.
 ///
 /// # Errors
-/// As [`output`].
+/// Those of [`output`].
 pub fn kept_output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionError> {
     if let Ok(mut fields) = Fields::of(&fields(text)?)
         && fields.take("type").as_deref() == Some("docker")
         && fields.take("dest").is_none()
     {
+        // It names an engine, and there is none.
         fields.take("context");
         return image(fields, "type=image", false);
     }
     output(text, context)
 }
 
-fn take_dest(fields: &mut Fields) -> Option<String> {
-    fields.take("dest").filter(|dest| !dest.is_empty())
-}
-
-/// Options of BuildKit's `local` and `tar`.
-fn files_options(
-    mut fields: Fields,
-    of: &str,
-    own: &[&'static str],
-) -> Result<FilesOptions, OptionError> {
-    let options = FilesOptions {
-        platform_split: optional_boolean(&mut fields, "platform-split")?,
-        attestation_prefix: fields.take("attestation-prefix").unwrap_or_default(),
-        epoch: epoch(&mut fields)?,
-    };
-    if options.attestation_prefix.contains('/') {
-        return Err(OptionError::invalid(
-            "attestation-prefix",
-            options.attestation_prefix,
-            "the beginning of a file name, without `/`",
-        ));
-    }
-    let known = [own, &["platform-split", "attestation-prefix", "source-date-epoch"]].concat();
-    fields.nothing_left(of, &known)?;
-    Ok(options)
-}
-
-fn optional_boolean(fields: &mut Fields, key: &str) -> Result<Option<bool>, OptionError> {
-    let value = fields.take(key).filter(|text| !text.is_empty());
-    let read = |text: String| {
-        boolean(&text).ok_or_else(|| OptionError::invalid(key, text, "true or false"))
-    };
-    value.map(read).transpose()
-}
-
-/// `source-date-epoch`: seconds since 1970, or nothing for no epoch.
-fn epoch(fields: &mut Fields) -> Result<EpochChoice, OptionError> {
-    match fields.take("source-date-epoch") {
-        None => Ok(EpochChoice::OfBuild),
-        Some(text) if text.is_empty() => Ok(EpochChoice::None),
-        Some(text) => text.parse().map(EpochChoice::At).map_err(|_| {
-            OptionError::invalid("source-date-epoch", text, "a number of seconds since 1970")
-        }),
-    }
-}
-
-/// What is written beside and around an image, in all outputs that are images.
-fn image_options(
-    fields: &mut Fields,
-    of: &str,
-    oci_mediatypes: bool,
-) -> Result<ImageOptions, OptionError> {
-    let options = ImageOptions {
-        annotations: annotation::of_output(fields)?,
-        oci_artifact: optional_boolean(fields, "oci-artifact")?,
-        attestation_inline: optional_boolean(fields, "attestation-inline")?,
-        rewrite_timestamp: fields.take_boolean("rewrite-timestamp", false)?,
-        epoch: epoch(fields)?,
-    };
-    if options.oci_artifact == Some(true) && !oci_mediatypes {
-        return Err(OptionError::together("oci-artifact=true", "oci-mediatypes=false"));
-    }
-    // Layers whose bytes may not be passed on are Windows' alone, which kiln does not build.
-    fields.not_yet("prefer-nondist-layers", &["", "false", "0"])?;
-    for key in ["dangling-name-prefix", "danging-name-empty-only"] {
-        if fields.take(key).is_some_and(|value| !matches!(value.as_str(), "" | "false" | "0")) {
-            return Err(OptionError::refused(
-                key,
-                format!(
-                    "kiln keeps an image of {of} without a name by its digest, never under a made-up name; leave it out"
-                ),
-            ));
+/// `--output DEST`.
+fn short(dest: &str, context: OutputContext<'_>) -> Result<Output, OptionError> {
+    let files = FilesOptions::default();
+    match dest {
+        "-" => Ok(Output::Tar(TarOutput { destination: stdout(context)?, files })),
+        path => {
+            let folder = local(path, context)?;
+            Ok(Output::Local(FolderOutput { folder, delete: false, files }))
         }
     }
-    Ok(options)
 }
 
-const IMAGE: [&str; 17] = [
-    "name",
-    "push",
-    "push-by-digest",
-    "store",
-    "registry.insecure",
-    "oci-mediatypes",
-    "compression",
-    "compression-level",
-    "force-compression",
-    "annotation.<key>",
-    "unpack",
-    "name-canonical",
-    "oci-artifact",
-    "attestation-inline",
-    "rewrite-timestamp",
-    "source-date-epoch",
-    "prefer-nondist-layers",
-];
+fn local_output(
+    (to, folder, files): (DestinationOptions, FolderOptions, FileSet),
+    context: OutputContext<'_>,
+) -> Result<Output, OptionError> {
+    match to.dest.as_deref() {
+        None => Err(OptionError::missing("type=local", "dest", ", a folder")),
+        Some("-") => Err(OptionError::refused(
+            "type=local",
+            "it writes a folder; `type=tar,dest=-` writes to standard output",
+        )),
+        Some(path) => Ok(Output::Local(FolderOutput {
+            folder: local(path, context)?,
+            delete: folder.delete.unwrap_or(false),
+            files: files_of(files),
+        })),
+    }
+}
 
-fn image(mut fields: Fields, of: &str, push: bool) -> Result<Output, OptionError> {
-    let format = image_format(&mut fields, true)?;
-    let names = fields.take("name").unwrap_or_default();
-    let push_by_digest = fields.take_boolean("push-by-digest", false)?;
-    let options = image_options(&mut fields, of, format.oci_mediatypes)?;
-    let output = ImageOutput {
-        names: self::names(&names)?,
-        push: fields.take_boolean("push", push)?,
-        push_by_digest,
-        insecure: fields.take_boolean("registry.insecure", false)?,
-        store: fields.take_boolean("store", true)?,
-        format,
-        options,
-    };
+fn files_of((files, epoch): FileSet) -> FilesOptions {
+    FilesOptions {
+        platform_split: files.platform_split,
+        attestation_prefix: files.attestation_prefix.unwrap_or_default(),
+        epoch: epoch.epoch.unwrap_or(EpochChoice::OfBuild),
+    }
+}
+
+/// The names, format and description of an image.
+struct ImageContent {
+    names: String,
+    format: ImageFormat,
+    options: ImageOptions,
+}
+
+impl ImageContent {
+    fn of(
+        (names, format, (description, epoch), annotations): ImageSet,
+        oci_mediatypes: bool,
+    ) -> Result<Self, OptionError> {
+        let format = format.format(oci_mediatypes)?;
+        if description.oci_artifact == Some(true) && !format.oci_mediatypes {
+            return Err(OptionError::together("oci-artifact=true", "oci-mediatypes=false"));
+        }
+        let options = ImageOptions {
+            annotations: annotations.0,
+            oci_artifact: description.oci_artifact,
+            attestation_inline: description.attestation_inline,
+            rewrite_timestamp: description.rewrite_timestamp.unwrap_or(false),
+            epoch: epoch.epoch.unwrap_or(EpochChoice::OfBuild),
+        };
+        Ok(Self { names: names.names.unwrap_or_default(), format, options })
+    }
+}
+
+fn image(fields: Fields, of: &str, push: bool) -> Result<Output, OptionError> {
+    let (own, content): (ImageOutputOptions, ImageSet) =
+        options::read(of, fields, Direction::Export)?;
+    let ImageContent { names, format, options } = ImageContent::of(content, true)?;
+    let push_by_digest = own.push_by_digest.unwrap_or(false);
     if push_by_digest && let Some(tagged) = names.split(',').find(|name| has_tag(name)) {
         return Err(tag_by_digest(tagged));
     }
-    // An image in the store is always unpacked when it is needed and found by its digest: these
-    // two ask for what is the case anyway, or spare what is not done.
-    if fields.take_boolean("unpack", false)? && output.options.rewrite_timestamp {
+    if own.unpack == Some(true) && options.rewrite_timestamp {
         return Err(OptionError::together("rewrite-timestamp", "unpack"));
     }
-    fields.take_boolean("name-canonical", false)?;
-    fields.nothing_left(of, &IMAGE)?;
-    Ok(Output::Image(output))
+    Ok(Output::Image(ImageOutput {
+        names: self::names(&names)?,
+        push: own.push.unwrap_or(push),
+        push_by_digest,
+        insecure: own.insecure.unwrap_or(false),
+        store: own.store.unwrap_or(true),
+        format,
+        options,
+    }))
 }
 
-const ARCHIVE: [&str; 12] = [
-    "dest",
-    "name",
-    "tar",
-    "oci-mediatypes",
-    "compression",
-    "compression-level",
-    "force-compression",
-    "annotation.<key>",
-    "oci-artifact",
-    "attestation-inline",
-    "rewrite-timestamp",
-    "source-date-epoch",
-];
-
 fn archive(
-    mut fields: Fields,
-    of: &str,
+    fields: Fields,
+    kind: OutputKind,
     context: OutputContext<'_>,
-) -> Result<ArchiveOutput, OptionError> {
-    let is_docker = of == "type=docker";
-    let format = image_format(&mut fields, !is_docker)?;
-    let names = names(&fields.take("name").unwrap_or_default())?;
-    let tar = fields.take_boolean("tar", true)?;
-    let dest = take_dest(&mut fields);
-    if let Some(name) =
-        fields.take("context").filter(|name| !matches!(name.as_str(), "" | "default"))
-    {
-        return Err(OptionError::NotSupported {
-            option: format!("context={name}"),
-            hint: "; set DOCKER_HOST",
-        });
-    }
-    let options = image_options(&mut fields, of, format.oci_mediatypes)?;
-    fields.nothing_left(of, &ARCHIVE)?;
-    let destination = match (tar, dest) {
+) -> Result<Output, OptionError> {
+    let is_docker = kind == OutputKind::Docker;
+    let of = if is_docker { "type=docker" } else { "type=oci" };
+    let (to, own, content): (DestinationOptions, ArchiveOptions, ImageSet) =
+        options::read(of, fields, Direction::Export)?;
+    let ImageContent { names, format, options } = ImageContent::of(content, !is_docker)?;
+    let tar = own.tar.unwrap_or(true);
+    let destination = match (tar, to.dest) {
         (true, None) if is_docker => None,
         (true, dest) => Some(archive_destination(dest, of, context)?),
-        (false, None) => return Err(missing(format!("{of},tar=false"), "dest", ", a folder")),
+        (false, None) => {
+            return Err(OptionError::missing(format!("{of},tar=false"), "dest", ", a folder"));
+        }
         (false, Some(dest)) if dest == "-" => {
             return Err(OptionError::refused(
                 format!("{of},tar=false"),
@@ -274,7 +358,8 @@ fn archive(
         }
         (false, Some(dest)) => Some(Destination::Path(local(&dest, context)?)),
     };
-    Ok(ArchiveOutput { names, destination, tar, format, options })
+    let archive = ArchiveOutput { names: self::names(&names)?, destination, tar, format, options };
+    Ok(if is_docker { Output::Docker(archive) } else { Output::Oci(archive) })
 }
 
 fn local(path: &str, context: OutputContext<'_>) -> Result<PathBuf, OptionError> {
@@ -293,8 +378,9 @@ fn archive_destination(
     context: OutputContext<'_>,
 ) -> Result<Destination, OptionError> {
     match dest.as_deref() {
-        None | Some("-") => stdout(context)
-            .map_err(|_| missing(of, "dest", ", a file: an archive is not written to a terminal")),
+        None | Some("-") => stdout(context).map_err(|_| {
+            OptionError::missing(of, "dest", ", a file: an archive is not written to a terminal")
+        }),
         Some(path) => {
             let path = context.directory.join(path);
             if path.is_dir() {
@@ -332,10 +418,6 @@ fn stdout(context: OutputContext<'_>) -> Result<Destination, OptionError> {
         return Err(OptionError::Unusable("an archive is not written to a terminal".into()));
     }
     Ok(Destination::Stdout)
-}
-
-fn missing(of: impl Into<String>, key: &'static str, hint: &'static str) -> OptionError {
-    OptionError::Missing { of: of.into(), key, hint }
 }
 
 fn tag_by_digest(name: &str) -> OptionError {
@@ -585,10 +667,7 @@ mod tests {
                 "`rewrite-timestamp` and `unpack` cannot",
             ),
             ("type=image,oci-artifact=true,oci-mediatypes=false", "cannot be used together"),
-            (
-                "type=image,dangling-name-prefix=x",
-                "`dangling-name-prefix`: kiln keeps an image of type=image",
-            ),
+            ("type=image,dangling-name-prefix=x", "`dangling-name-prefix`: kiln keeps an image"),
             ("type=image,source-date-epoch=noon", "`source-date-epoch=noon`"),
             ("type=image,annotation-x.a=b", "`annotation-x.a`"),
             ("type=tar,annotation.a=b", "`annotation.a` is not an option of type=tar"),
@@ -596,6 +675,7 @@ mod tests {
             ("type=image,compression=estargz", "`compression=estargz` is not supported yet"),
             ("type=image,compression=lz4", "expected gzip, zstd or"),
             ("type=image,compression-level=12", "expected from 0 to 9"),
+            ("type=image,compression-level=", "expected a number"),
             ("type=image,push=perhaps", "expected true or false"),
             ("type=image,name=a/b:1,push-by-digest=true", "`a/b:1` has one"),
             ("type=image,name=UPPER", "lower case"),

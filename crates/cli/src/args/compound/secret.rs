@@ -6,11 +6,26 @@ use std::path::Path;
 
 use build::Secret;
 
+use super::options::{self, Direction, given, options};
 use super::{Fields, OptionError, fields};
 use crate::settings::Environment;
 
 /// BuildKit's limit.
 const LARGEST: u64 = 500 << 10;
+
+options! {
+    /// `--secret`.
+    pub struct SecretOptions {
+        /// Name that a step asks for.
+        id: String = given("id"), "token";
+        /// File that holds the secret.
+        file: String = given("src" | "source"), "file";
+        /// Variable that holds the secret.
+        variable: String = given("env"), "TOKEN";
+        /// Kind of the source: file or env.
+        kind: String = given("type"), "env";
+    }
+}
 
 /// Reads a value of `--secret` and the secret itself: its id and its value. Without a source, it
 /// is the variable with the id's name where there is one, else the file of that name.
@@ -22,21 +37,15 @@ pub fn secret(
     directory: &Path,
     environment: &Environment,
 ) -> Result<(String, Secret), OptionError> {
-    let mut fields = Fields::of(&fields(text)?)?;
-    let kind = fields.take("type").unwrap_or_default();
+    let fields = Fields::of(&fields(text)?)?;
+    let SecretOptions { id, mut file, mut variable, kind } =
+        options::read("--secret", fields, Direction::Export)?;
+    let kind = kind.unwrap_or_default();
     if !matches!(kind.as_str(), "" | "file" | "env") {
         return Err(OptionError::invalid("type", kind, "file or env"));
     }
-    let id = fields.take("id").filter(|id| !id.is_empty()).ok_or_else(|| OptionError::Missing {
-        of: "--secret".into(),
-        key: "id",
-        hint: ", as in `id=token,env=TOKEN`",
-    })?;
-    let not_empty = |value: &String| !value.is_empty();
-    let long = fields.take("source").filter(not_empty);
-    let mut file = fields.take("src").filter(not_empty).or(long);
-    let mut variable = fields.take("env").filter(not_empty);
-    fields.nothing_left("--secret", &["id", "src", "env", "type"])?;
+    let hint = ", as in `id=token,env=TOKEN`";
+    let id = id.ok_or_else(|| OptionError::missing("--secret", "id", hint))?;
     if kind == "env" && variable.is_none() {
         variable = file.take();
     }

@@ -1,235 +1,194 @@
 //! Caches in GitHub's cache service (`type=gha`, as buildx reads it) and in key-value stores
-//! (`type=redis`, `type=http`, `type=kv-folder`, kiln's own).
+//! (`type=redis`, `type=http`, `type=kv-folder`, which only kiln has).
 
 use std::time::Duration;
 
 use build::{
-    BackendSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER,
-    MapSettings, MapStore, REDIS_PASSWORD,
+    Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER, MapSettings, MapStore,
+    REDIS_PASSWORD,
 };
 use oci::Reference;
 
-use super::bucket::{Surroundings, duration, web_address};
-use super::{Fields, OptionError, boolean};
+use super::bucket::{Surroundings, address, age, web_address};
+use super::options::{
+    Accepted, Key, OptionSet, Scope, accepted, boolean as on_or_off, given, number, options, secret,
+};
+use super::{OptionError, boolean};
+use crate::settings::Hidden;
 
-/// BuildKit's.
+/// BuildKit's timeout.
 const GITHUB_TIMEOUT: Duration = Duration::from_secs(600);
-/// Makisu's: two weeks.
+/// The time for which Makisu keeps an entry: two weeks.
 pub const TTL: Duration = Duration::from_secs(336 * 3600);
 
 /// The name of a map's index.
 pub const MAP_NAME: &str = "cache";
 
-const COMMON: [&str; 7] =
-    ["ref", "name", "ttl", "registry.insecure", "mode", "ignore-error", "on-failure"];
-
-/// Reads the options of a cache service, but `mode` and `ignore-error`.
-///
-/// # Errors
-/// If an option is missing or wrong. The error has no value that is secret.
-pub fn service(
-    kind: &str,
-    fields: &mut Fields,
-    around: Surroundings<'_>,
-) -> Result<BackendSettings, OptionError> {
-    match kind {
-        "gha" => github(fields, around).map(BackendSettings::Github),
-        kind => map(kind, fields, around).map(BackendSettings::Map),
+options! {
+    /// `type=gha`.
+    pub struct GithubOptions {
+        /// Scope of the cache.
+        scope: String = given("scope"), "other";
+        /// Address of the service; else ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL.
+        url: String = given("url"), "https://other.example.com";
+        /// Address of the second version of the service; else ACTIONS_RESULTS_URL.
+        url_v2: String = given("url_v2"), "https://two.example.com";
+        /// Token of the service; else ACTIONS_RUNTIME_TOKEN.
+        token: Hidden = secret("token"), "other";
+        /// Version of the service: 1 or 2.
+        version: GithubVersion = version("version"), "2";
+        /// Time after which a request is given up.
+        timeout: Duration = age("timeout"), "7m";
+        // BuildKit lists the layers that the service has with these two; kiln asks for each layer.
+        /// Accepted: kiln does not ask GitHub's API for the list of layers.
+        _repository: Accepted = accepted("repository"), "owner/name";
+        /// Accepted: kiln does not ask GitHub's API for the list of layers.
+        _api_token: Accepted = accepted("ghtoken"), "other";
     }
 }
 
-/// Refuses a key that is left.
-///
-/// # Errors
-/// If there is one.
-pub fn nothing_left(kind: &str, fields: &Fields) -> Result<(), OptionError> {
-    let own: &[&'static str] = match kind {
-        "gha" => {
-            let known = [
-                "scope",
-                "url",
-                "url_v2",
-                "token",
-                "version",
-                "timeout",
-                "repository",
-                "ghtoken",
-                "mode",
-                "ignore-error",
-                "on-failure",
-            ];
-            return fields.nothing_left("type=gha", &known);
-        }
-        "redis" => &["addr", "db", "username", "password-env", "password-file"],
-        "http" => &["url", "header-NAME", "header-NAME-env"],
-        _ => &["folder"],
-    };
-    let known: Vec<&'static str> = own.iter().chain(&COMMON).copied().collect();
-    fields.nothing_left(&format!("type={kind}"), &known)
-}
-
-fn given(fields: &mut Fields, key: &str) -> Option<String> {
-    fields.take(key).filter(|value| !value.is_empty())
-}
-
-fn no_url() -> OptionError {
-    OptionError::Missing {
-        of: "type=gha".into(),
-        key: "url",
-        hint: ", or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)",
+options! {
+    /// Options of all key-value stores.
+    pub struct MapOptions {
+        /// Repository that keeps the layers.
+        reference: Reference = reference("ref"), "localhost:5000/other";
+        /// Name of the cache in the store.
+        name: String = map_name("name"), "other";
+        /// Time for which the store keeps an entry.
+        ttl: Duration = age("ttl"), "7h";
+        /// Accepts plain HTTP or an untrusted certificate of the repository's registry.
+        insecure: bool = on_or_off("registry.insecure"), "true";
     }
 }
 
-fn no_token() -> OptionError {
-    OptionError::Missing {
-        of: "type=gha".into(),
-        key: "token",
-        hint: ", or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)",
+options! {
+    /// `type=redis`.
+    pub struct RedisOptions {
+        /// Host and port.
+        address: String = server("addr"), "other:6380";
+        /// Number of the database.
+        database: u32 = number("db"), "7";
+        /// User.
+        user: String = given("username"), "other";
+        /// Variable that holds the password.
+        password_variable: String = given("password-env"), "PASSWORD";
+        /// File that holds the password.
+        password_file: String = given("password-file"), "/proc/self/comm";
     }
 }
 
-/// The option of GitHub's cache service that neither the value nor the environment has.
-pub fn outside_github(fields: &mut Fields, around: Surroundings<'_>) -> Option<OptionError> {
-    let mut has = |keys: [&str; 2], variables: [&str; 2]| {
-        keys.iter().any(|key| given(fields, key).is_some())
-            || variables.iter().any(|name| around.variable(name).is_some())
-    };
-    if !has(["url", "url_v2"], ["ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"]) {
-        return Some(no_url());
+options! {
+    /// `type=http`.
+    pub struct HttpOptions {
+        /// Address of the store.
+        url: String = address("url"), "https://other.example.com";
     }
-    let has_token = has(["token", "token"], [GITHUB_TOKEN, GITHUB_TOKEN]);
-    (!has_token).then(no_token)
 }
 
-fn github(fields: &mut Fields, around: Surroundings<'_>) -> Result<GithubSettings, OptionError> {
-    let wants_two = around.variable("ACTIONS_CACHE_SERVICE_V2");
-    let wants_two = wants_two.is_some_and(|text| boolean(&text) == Some(true));
-    let version = match given(fields, "version").as_deref() {
-        None if wants_two => Some(GithubVersion::Two),
-        None => None,
-        Some("1") => Some(GithubVersion::One),
-        Some("2") => Some(GithubVersion::Two),
-        Some(other) => return Err(OptionError::invalid("version", other, "1 or 2")),
-    };
-    let results = around.variable("ACTIONS_RESULTS_URL");
-    let of_two = given(fields, "url_v2")
-        .or_else(|| results.clone().filter(|_| version == Some(GithubVersion::Two)));
-    let of_one = given(fields, "url").or_else(|| around.variable("ACTIONS_CACHE_URL")).or(results);
-    let (url, version) = match (of_two, of_one) {
-        (Some(url), _) if version != Some(GithubVersion::One) => (url, Some(GithubVersion::Two)),
-        (_, Some(url)) => (url, version),
-        _ => return Err(no_url()),
-    };
-    let version = version.unwrap_or_else(|| {
-        match url.contains("results-receiver.actions.githubusercontent.com") {
-            true => GithubVersion::Two,
-            false => GithubVersion::One,
-        }
-    });
-    let token = given(fields, "token").or_else(|| around.variable(GITHUB_TOKEN));
-    let token = token.ok_or_else(no_token)?;
-    let timeout = match given(fields, "timeout") {
-        Some(text) => duration("timeout", &text)?,
-        None => GITHUB_TIMEOUT,
-    };
-    // They let BuildKit list the layers that are there; kiln asks the service for each.
-    fields.take("repository");
-    fields.take("ghtoken");
-    Ok(GithubSettings {
-        url: web_address("url", url)?,
-        version,
-        scope: given(fields, "scope").unwrap_or_else(|| "buildkit".into()),
-        timeout,
-        credentials: Credentials::new([(GITHUB_TOKEN.to_owned(), token)]),
-    })
+options! {
+    /// `type=kv-folder`.
+    pub struct FolderOptions {
+        /// Folder of the store.
+        folder: String = given("folder"), "other";
+    }
 }
 
-fn map(
-    kind: &str,
-    fields: &mut Fields,
-    around: Surroundings<'_>,
-) -> Result<MapSettings, OptionError> {
-    let (store, credentials) = match kind {
-        "redis" => redis(fields, around)?,
-        "http" => http(fields, around)?,
-        _ => {
-            let folder =
-                given(fields, "folder").ok_or_else(|| missing("type=kv-folder", "folder", ""))?;
-            (MapStore::Folder(around.directory.join(folder)), Vec::new())
-        }
-    };
-    let reference = given(fields, "ref").ok_or_else(|| {
-        missing(format!("type={kind}"), "ref", ", the repository that keeps the layers")
-    })?;
-    let reference: Reference =
-        reference.parse().map_err(|error| OptionError::Reference(error).within("ref"))?;
-    let name = given(fields, "name").unwrap_or_else(|| MAP_NAME.into());
+/// Headers of requests: `header-NAME=VALUE`, or `header-NAME-env=VARIABLE`.
+#[derive(Default)]
+pub struct HeaderOptions(Vec<Header>);
+
+/// A header as it was given.
+struct Header {
+    name: String,
+    value: HeaderValue,
+}
+
+/// The source of a header's value.
+enum HeaderValue {
+    Given(Hidden),
+    Variable(String),
+}
+
+impl OptionSet for HeaderOptions {
+    fn keys() -> Vec<Key> {
+        vec![
+            Key {
+                names: &["header-NAME"],
+                scope: Scope::Both,
+                #[cfg(test)]
+                example: "value",
+                #[cfg(test)]
+                is_accepted: false,
+                #[cfg(test)]
+                doc: " A header of every request.",
+            },
+            Key {
+                names: &["header-NAME-env"],
+                scope: Scope::Both,
+                #[cfg(test)]
+                example: "PASSWORD",
+                #[cfg(test)]
+                is_accepted: false,
+                #[cfg(test)]
+                doc: " A header whose value is in a variable.",
+            },
+        ]
+    }
+
+    fn set(&mut self, key: &str, text: &str) -> Result<bool, OptionError> {
+        let Some(name) = key.strip_prefix("header-") else { return Ok(false) };
+        let (name, value) = match name.strip_suffix("-env") {
+            Some(name) => (name, HeaderValue::Variable(text.to_owned())),
+            None => (name, HeaderValue::Given(Hidden::new(text))),
+        };
+        self.0.push(Header { name: name.to_owned(), value });
+        Ok(true)
+    }
+}
+
+/// All options of a cache in redis.
+pub type Redis = (RedisOptions, MapOptions);
+/// All options of a cache in an HTTP server.
+pub type Http = (HttpOptions, HeaderOptions, MapOptions);
+/// All options of a cache in a folder of keys and values.
+pub type Folder = (FolderOptions, MapOptions);
+
+fn version(key: &str, text: &str) -> Result<Option<GithubVersion>, OptionError> {
+    match text {
+        "" => Ok(None),
+        "1" => Ok(Some(GithubVersion::One)),
+        "2" => Ok(Some(GithubVersion::Two)),
+        other => Err(OptionError::invalid(key, other, "1 or 2")),
+    }
+}
+
+fn reference(key: &str, text: &str) -> Result<Option<Reference>, OptionError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| OptionError::Reference(error).within(key))
+}
+
+fn map_name(key: &str, text: &str) -> Result<Option<String>, OptionError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !name.chars().all(is_plain) || name.starts_with('.') {
-        return Err(OptionError::invalid("name", name, "letters, digits, `.`, `_` and `-`"));
+    if !text.chars().all(is_plain) || text.starts_with('.') {
+        return Err(OptionError::invalid(key, text, "letters, digits, `.`, `_` and `-`"));
     }
-    Ok(MapSettings {
-        store,
-        name,
-        ttl: match given(fields, "ttl") {
-            Some(text) => duration("ttl", &text)?,
-            None => TTL,
-        },
-        repository: reference.repository().clone(),
-        insecure: fields.take_boolean("registry.insecure", false)?,
-        credentials: Credentials::new(credentials),
-    })
+    given(key, text)
 }
 
-type Store = (MapStore, Vec<(String, String)>);
-
-fn missing(of: impl Into<String>, key: &'static str, hint: &'static str) -> OptionError {
-    OptionError::Missing { of: of.into(), key, hint }
-}
-
-fn unset(option: String) -> OptionError {
-    OptionError::refused(option, "the variable is not set")
-}
-
-fn redis(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
-    let address = given(fields, "addr")
-        .ok_or_else(|| missing("type=redis", "addr", ", as in `addr=host:6379`"))?;
-    let address = redis_address(&address)?;
-    let database = match given(fields, "db") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| OptionError::invalid("db", text, "a number"))?,
-    };
-    let password = match (given(fields, "password-env"), given(fields, "password-file")) {
-        (None, None) => None,
-        (Some(name), None) => {
-            Some(around.variable(&name).ok_or_else(|| unset(format!("password-env={name}")))?)
-        }
-        (None, Some(file)) => Some(
-            std::fs::read_to_string(around.directory.join(&file))
-                .map_err(|source| OptionError::Io {
-                    doing: format!("`password-file={file}`"),
-                    source,
-                })?
-                .trim_end_matches(['\r', '\n'])
-                .to_owned(),
-        ),
-        (Some(_), Some(_)) => {
-            return Err(OptionError::together("password-env", "password-file"));
-        }
-    };
-    let user = given(fields, "username");
-    let credentials = password.as_deref().map(redis_password);
-    Ok((MapStore::Redis { address, database, user }, credentials.into_iter().collect()))
+fn server(key: &str, text: &str) -> Result<Option<String>, OptionError> {
+    if text.is_empty() { Ok(None) } else { redis_address(key, text).map(Some) }
 }
 
 /// The address of a redis server with its port.
 ///
 /// # Errors
 /// If it has a scheme or a password.
-pub fn redis_address(text: &str) -> Result<String, OptionError> {
+pub fn redis_address(key: &str, text: &str) -> Result<String, OptionError> {
     if text.contains("://") || text.contains('@') {
         return Err(OptionError::refused(
-            "addr",
+            key,
             "expected `host:port`: TLS (rediss://) is not supported yet, and a password is given by `password-env` or `password-file`",
         ));
     }
@@ -253,40 +212,178 @@ pub fn header(name: &str, value: &str) -> Result<(String, String), OptionError> 
     Ok((format!("{HTTP_HEADER}{}", name.to_lowercase()), value.to_owned()))
 }
 
-fn http(fields: &mut Fields, around: Surroundings<'_>) -> Result<Store, OptionError> {
-    let url = given(fields, "url").ok_or_else(|| missing("type=http", "url", ""))?;
-    let url = web_address("url", url)?;
-    let mut headers = Vec::new();
-    for (key, value) in fields.take_all("header-") {
-        let (name, value) = match key.strip_suffix("-env") {
-            Some(name) => {
-                let found = around.variable(&value);
-                let found = found.ok_or_else(|| unset(format!("header-{key}={value}")))?;
-                (name.to_owned(), found)
-            }
-            None => (key, value),
-        };
-        headers.push(header(&name, &value)?);
+fn no_url() -> OptionError {
+    let hint = ", or the variables ACTIONS_CACHE_URL or ACTIONS_RESULTS_URL that GitHub gives to actions (not to `run:` steps)";
+    OptionError::missing("type=gha", "url", hint)
+}
+
+fn no_token() -> OptionError {
+    let hint = ", or the variable ACTIONS_RUNTIME_TOKEN that GitHub gives to actions (not to `run:` steps)";
+    OptionError::missing("type=gha", "token", hint)
+}
+
+/// The option of GitHub's cache service that neither the value nor the environment has.
+pub fn outside_github(options: &GithubOptions, around: Surroundings<'_>) -> Option<OptionError> {
+    let is_set = |name: &str| around.variable(name).is_some();
+    let has_url = options.url.is_some()
+        || options.url_v2.is_some()
+        || is_set("ACTIONS_CACHE_URL")
+        || is_set("ACTIONS_RESULTS_URL");
+    if !has_url {
+        return Some(no_url());
     }
-    Ok((MapStore::Http { url }, headers))
+    let has_token = options.token.is_some() || is_set(GITHUB_TOKEN);
+    (!has_token).then(no_token)
+}
+
+/// The settings of GitHub's cache service.
+///
+/// # Errors
+/// If there is no address or token.
+pub fn github(
+    options: GithubOptions,
+    around: Surroundings<'_>,
+) -> Result<GithubSettings, OptionError> {
+    let wants_two = around.variable("ACTIONS_CACHE_SERVICE_V2");
+    let wants_two = wants_two.is_some_and(|text| boolean(&text) == Some(true));
+    let version = options.version.or(wants_two.then_some(GithubVersion::Two));
+    let results = around.variable("ACTIONS_RESULTS_URL");
+    let of_two =
+        options.url_v2.or_else(|| results.clone().filter(|_| version == Some(GithubVersion::Two)));
+    let of_one = options.url.or_else(|| around.variable("ACTIONS_CACHE_URL")).or(results);
+    let (url, version) = match (of_two, of_one) {
+        (Some(url), _) if version != Some(GithubVersion::One) => (url, Some(GithubVersion::Two)),
+        (_, Some(url)) => (url, version),
+        _ => return Err(no_url()),
+    };
+    let version = version.unwrap_or_else(|| {
+        if url.contains("results-receiver.actions.githubusercontent.com") {
+            GithubVersion::Two
+        } else {
+            GithubVersion::One
+        }
+    });
+    let token = options.token.map(|token| token.expose().to_owned());
+    let token = token.or_else(|| around.variable(GITHUB_TOKEN)).ok_or_else(no_token)?;
+    Ok(GithubSettings {
+        url: web_address("url", url)?,
+        version,
+        scope: options.scope.unwrap_or_else(|| "buildkit".into()),
+        timeout: options.timeout.unwrap_or(GITHUB_TIMEOUT),
+        credentials: Credentials::new([(GITHUB_TOKEN.to_owned(), token)]),
+    })
+}
+
+/// The settings of a cache in redis.
+///
+/// # Errors
+/// If the address or repository is missing, or the password cannot be read.
+pub fn redis((options, map): Redis, around: Surroundings<'_>) -> Result<MapSettings, OptionError> {
+    let of = "type=redis";
+    let hint = ", as in `addr=host:6379`";
+    let address = options.address.ok_or_else(|| OptionError::missing(of, "addr", hint))?;
+    let password = match (options.password_variable, options.password_file) {
+        (None, None) => None,
+        (Some(name), None) => {
+            let unset = || unset(format!("password-env={name}"));
+            Some(around.variable(&name).ok_or_else(unset)?)
+        }
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(around.directory.join(&file));
+            let doing = format!("`password-file={file}`");
+            let text = text.map_err(|source| OptionError::Io { doing, source })?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        (Some(_), Some(_)) => {
+            return Err(OptionError::together("password-env", "password-file"));
+        }
+    };
+    let database = options.database.unwrap_or(0);
+    let store = MapStore::Redis { address, database, user: options.user };
+    let credentials = password.as_deref().map(redis_password);
+    map.settings(of, store, credentials.into_iter().collect())
+}
+
+/// The settings of a cache in an HTTP server.
+///
+/// # Errors
+/// If the address or repository is missing, or a header is wrong.
+pub fn http(
+    (options, headers, map): Http,
+    around: Surroundings<'_>,
+) -> Result<MapSettings, OptionError> {
+    let of = "type=http";
+    let url = options.url.ok_or_else(|| OptionError::missing(of, "url", ""))?;
+    let headers = headers.0.into_iter().map(|header| header.pair(around));
+    map.settings(of, MapStore::Http { url }, headers.collect::<Result<_, _>>()?)
+}
+
+/// The settings of a cache in a folder of keys and values.
+///
+/// # Errors
+/// If the folder or repository is missing.
+pub fn folder(
+    (options, map): Folder,
+    around: Surroundings<'_>,
+) -> Result<MapSettings, OptionError> {
+    let of = "type=kv-folder";
+    let folder = options.folder.ok_or_else(|| OptionError::missing(of, "folder", ""))?;
+    map.settings(of, MapStore::Folder(around.directory.join(folder)), Vec::new())
+}
+
+impl Header {
+    /// The credential that sends the header.
+    fn pair(self, around: Surroundings<'_>) -> Result<(String, String), OptionError> {
+        let Self { name, value } = self;
+        let value = match value {
+            HeaderValue::Given(value) => value.expose().to_owned(),
+            HeaderValue::Variable(variable) => {
+                let unset = || unset(format!("header-{name}-env={variable}"));
+                around.variable(&variable).ok_or_else(unset)?
+            }
+        };
+        self::header(&name, &value)
+    }
+}
+
+impl MapOptions {
+    fn settings(
+        self,
+        of: &str,
+        store: MapStore,
+        credentials: Vec<(String, String)>,
+    ) -> Result<MapSettings, OptionError> {
+        let hint = ", the repository that keeps the layers";
+        let reference = self.reference.ok_or_else(|| OptionError::missing(of, "ref", hint))?;
+        Ok(MapSettings {
+            store,
+            name: self.name.unwrap_or_else(|| MAP_NAME.into()),
+            ttl: self.ttl.unwrap_or(TTL),
+            repository: reference.repository().clone(),
+            insecure: self.insecure.unwrap_or(false),
+            credentials: Credentials::new(credentials),
+        })
+    }
+}
+
+fn unset(option: String) -> OptionError {
+    OptionError::refused(option, "the variable is not set")
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::super::fields;
+    use build::BackendSettings;
+
+    use super::super::cache::cache_from;
     use super::*;
     use crate::settings::Environment;
 
     fn read(text: &str, pairs: &[(&str, &str)]) -> Result<BackendSettings, OptionError> {
-        let mut fields = Fields::of(&fields(text)?)?;
-        let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
         let around = Surroundings { directory: Path::new("/w"), environment: &environment };
-        let settings = service(&kind, &mut fields, around)?;
-        nothing_left(&kind, &fields)?;
-        Ok(settings)
+        Ok(cache_from(text, around)?.remove(0).backend)
     }
 
     #[test]

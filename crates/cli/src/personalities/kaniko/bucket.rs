@@ -76,8 +76,8 @@ impl Object {
         if kind == "s3" {
             options.extend(s3_options(environment));
         }
-        let mut fields = Fields::of(&options).in_flag(&flag)?;
-        let settings = bucket(kind, &mut fields, Surroundings { directory, environment });
+        let fields = Fields::of(&options).in_flag(&flag)?;
+        let settings = bucket(kind, fields, Surroundings { directory, environment });
         let settings = settings.map_err(|error| match error {
             OptionError::Missing { key: "region", .. } => {
                 FlagError::bad(&flag, "set AWS_REGION to the region of the bucket")

@@ -72,7 +72,7 @@ pub fn read(
 }
 
 fn redis_store(address: &str, password: Option<&str>) -> Result<Opened, FlagError> {
-    let address = service::redis_address(address).in_flag("--redis-cache-addr")?;
+    let address = service::redis_address("addr", address).in_flag("--redis-cache-addr")?;
     let credentials = Credentials::new(password.map(service::redis_password));
     Ok((MapStore::Redis { address, database: 0, user: None }, credentials))
 }
