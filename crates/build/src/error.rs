@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use graph::{LineRange, SourceFile, Span};
 use oci::Digest;
 
-use crate::blame;
+use crate::solving::blame;
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]

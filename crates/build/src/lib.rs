@@ -5,34 +5,23 @@
 
 #![forbid(unsafe_code)]
 
-mod archive;
-mod attestations;
-mod bases;
-mod blame;
 mod caches;
-mod checking;
 mod context;
 mod error;
-mod explaining;
-mod exports;
-mod folding;
+mod exporting;
+mod frontend;
 mod host;
+mod image_store;
 pub mod images;
-mod layouts;
-mod mounts;
 mod outcome;
-mod permission;
 mod pipeline;
 mod request;
 mod several;
-mod shelf;
 mod solving;
-mod trust;
 pub mod upkeep;
-mod uploads;
 
-pub use archive::{LONGEST_HEAD, is_archive};
 pub use attest::{Mode as ProvenanceMode, Provenance, Version as ProvenanceVersion};
+pub use context::archive::{LONGEST_HEAD, is_archive};
 pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
 pub use cache::{
@@ -40,13 +29,13 @@ pub use cache::{
     HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD, RegistrySettings, Service,
     fetch_object,
 };
-pub use checking::{check, outline, targets};
 pub use error::{Error, Place};
-pub use explaining::{Explained, Reason, explain};
+pub use frontend::checking::{check, outline, targets};
 pub use host::{Host, Work};
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use several::{Job, JobError, build_all};
+pub use solving::explaining::{Explained, Reason, explain};
 
 pub use request::{
     ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,

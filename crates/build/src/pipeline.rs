@@ -9,10 +9,10 @@ use oci::Descriptor;
 use tracing::Instrument as _;
 use transfer::chain_text;
 
-use crate::bases::{self, Bases};
+use crate::frontend::bases::{self, Bases};
+use crate::solving::trust::{self, Distrusted};
 use crate::solving::{Solved, Solving, Unsolved};
-use crate::trust::Distrusted;
-use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exports, trust};
+use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exporting};
 
 /// Builds what a request asks for.
 ///
@@ -71,7 +71,7 @@ async fn attempt(
             Ok(_) if distrusted.add_lenders(host, &solved) => return Ok(None),
             Ok((built, cache)) => break (solved, built, cache),
             // Records promised layers that are gone: the steps that made those run, and no others.
-            Err(error) if solver.lose(&exports::lost_layers(&error), &chain_text(&error)) => (),
+            Err(error) if solver.lose(&exporting::lost_layers(&error), &chain_text(&error)) => (),
             Err(error) => {
                 let unsolved = Unsolved { error, solved: Some(solved) };
                 return Err(caches::export_failed(host, request, unsolved).await);
@@ -100,8 +100,8 @@ async fn export(
     bases: &Bases,
     solved: &Solved<'_>,
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
-    let product = exports::product(host, request, bases, solved).await?;
-    let built = exports::write(host, request, &product, &solved.transfer).await?;
+    let product = exporting::product(host, request, bases, solved).await?;
+    let built = exporting::write(host, request, &product, &solved.transfer).await?;
     let cache = caches::export(host, request, solved).await?;
     host.client.give_up_uploads().await;
     Ok((built, cache))

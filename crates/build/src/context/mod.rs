@@ -4,6 +4,7 @@
 //! steps, which run here to find the Dockerfile and are part of the build's graph again; what they
 //! fetch, they fetch once.
 
+pub(crate) mod archive;
 mod remote;
 mod text;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use execute::Sources;
 use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
 
-use crate::folding::take_marks;
+use crate::exporting::folding::take_marks;
 use crate::request::{Context, DockerfileSource, Layers, Policy, Request};
 use crate::{Error, Host};
 use remote::{Loaded, Loader};

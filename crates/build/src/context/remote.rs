@@ -11,7 +11,7 @@ use solve::Solver;
 
 use super::text::{TEXT_LIMIT, policy_of, text_of};
 use super::{download_of, show};
-use crate::archive::{LONGEST_HEAD, is_archive};
+use crate::context::archive::{LONGEST_HEAD, is_archive};
 use crate::request::{Context, GitContext, Policy, Upload};
 use crate::solving::{self, Parts};
 use crate::{Error, Host, Request};

@@ -15,7 +15,7 @@ use store::{EntryKind, Store};
 use transfer::Transfer;
 
 use super::{ImageError, Kept, Porter};
-use crate::shelf;
+use crate::image_store;
 
 /// A larger document of an archive is none.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
@@ -331,7 +331,7 @@ impl<'a> Contents<'a> {
             layers: manifest.layers,
         };
         let documents = Documents::single(platform, documents, layers);
-        shelf::keep(self.store, names, &documents)?;
+        image_store::keep(self.store, names, &documents)?;
         Ok(id)
     }
 }

@@ -8,7 +8,7 @@ use oci::{Digest, Reference};
 use store::{ItemKind, PruneFilter, Store, UsedItem};
 
 use super::ImageError;
-use crate::shelf::{self, Kept};
+use crate::image_store::{self, Kept};
 
 /// Something that takes room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl DiskFilter {
 pub fn usage(store: &Store) -> Result<Vec<DiskEntry>, ImageError> {
     // First of all: looking for names is a use.
     let items = store.usage()?.items;
-    let images = shelf::named(store)?;
+    let images = image_store::named(store)?;
     let fixed = only_unpacked(store, &images);
     let owners = owners(&images);
     let mut entries: Vec<DiskEntry> =
@@ -161,7 +161,7 @@ pub fn prune(store: &Store, request: PruneRequest) -> Result<Vec<DiskEntry>, Ima
     let used = usage.bytes() + mount_bytes;
     let limit = request.limits.keep(used, store.free_bytes()?);
 
-    let images = shelf::named(store)?;
+    let images = image_store::named(store)?;
     let mut layers = only_unpacked(store, &images);
     if !request.all {
         layers.extend(images.iter().flat_map(Kept::all_layers).map(|layer| layer.diff_id));

@@ -14,7 +14,7 @@ mod push;
 use graph::{Events, Failure, TaskEvent, TaskId};
 use store::Store;
 
-pub use crate::shelf::{Kept, KeptImage, find, list};
+pub use crate::image_store::{Kept, KeptImage, find, list};
 pub use archive::{Loaded, Saved, load};
 pub use collect::{CollectPolicy, Space, collect};
 pub use disk::{DiskEntry, DiskFilter, DiskKind, Limits, PruneRequest, prune, usage};

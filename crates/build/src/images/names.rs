@@ -6,7 +6,7 @@ use oci::{Digest, Reference};
 use store::Store;
 
 use super::ImageError;
-use crate::shelf::{self, Kept};
+use crate::image_store::{self, Kept};
 
 /// An image as it was asked for.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Removed {
 /// # Errors
 /// [`ImageError::NotHere`], [`ImageError::Ambiguous`].
 pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
-    let images = shelf::list(store)?;
+    let images = image_store::list(store)?;
     let reference: Option<Reference> = text.parse().ok();
     if let Some(reference) = &reference
         && let Some(found) = images.iter().find_map(|image| by_name(image, reference))
@@ -99,7 +99,8 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageEr
     let found = look_up(store, text)?;
     let id = found.image.id;
     // The same config can be in several manifests: layers that are compressed otherwise.
-    let same: Vec<Kept> = shelf::list(store)?.into_iter().filter(|image| image.id == id).collect();
+    let same: Vec<Kept> =
+        image_store::list(store)?.into_iter().filter(|image| image.id == id).collect();
     let names: Vec<Reference> = same.iter().flat_map(|image| image.names.clone()).collect();
     let repositories: BTreeSet<_> = names.iter().map(Reference::repository).collect();
     let untagged = match found.name {
@@ -115,7 +116,7 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageEr
     }
     for image in &same {
         if image.names.iter().all(|name| untagged.contains(name)) {
-            shelf::forget(store, &image.manifest.digest)?;
+            image_store::forget(store, &image.manifest.digest)?;
         }
     }
     let is_deleted = names.len() == untagged.len();

@@ -5,7 +5,7 @@ use oci::{Descriptor, Platform, Reference};
 use transfer::Transfer;
 
 use super::{ImageError, Porter};
-use crate::shelf;
+use crate::image_store;
 
 /// What is pulled.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Porter {
             future::try_join_all(fetches)
                 .await
                 .map_err(|error| ImageError::Layer(Box::new(error)))?;
-            let before = shelf::find(&self.store, name).map(|image| image.manifest.digest);
+            let before = image_store::find(&self.store, name).map(|image| image.manifest.digest);
             let is_new = before != Some(fetched.descriptor.digest);
             let documents = export::Manifested {
                 manifest: fetched.manifest,
@@ -68,7 +68,7 @@ impl Porter {
             };
             // A name with tag and digest is kept with both, as a build asks for it.
             let documents = export::Documents::single(actual, documents, layers);
-            shelf::keep(&self.store, std::slice::from_ref(name), &documents)?;
+            image_store::keep(&self.store, std::slice::from_ref(name), &documents)?;
             Ok(Pulled { root: fetched.root, is_new })
         })
         .await

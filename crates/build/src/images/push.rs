@@ -6,7 +6,7 @@ use store::Compression;
 use transfer::{LayerFormat, Transfer};
 
 use super::{ImageError, Porter};
-use crate::shelf;
+use crate::image_store;
 
 impl Porter {
     /// Pushes an image or an index under its name, byte for byte as it is kept.
@@ -14,7 +14,7 @@ impl Porter {
     /// # Errors
     /// If there is no such image, a layer of it is nowhere, or the registry refuses.
     pub async fn push(&self, name: &Reference, insecure: bool) -> Result<Descriptor, ImageError> {
-        let image = shelf::find(&self.store, name)
+        let image = image_store::find(&self.store, name)
             .ok_or_else(|| ImageError::NothingToPush(name.familiar()))?;
         self.shown(format!("pushing {name}"), async |task| {
             let mut documents = image.documents(&self.store)?;
@@ -35,9 +35,9 @@ impl Porter {
                 .map_err(|error| ImageError::Push(Box::new(error)))?;
             // From now on its layers can be fetched from there.
             for image in &mut documents.images {
-                image.layers = shelf::also_at(&image.layers, names, insecure);
+                image.layers = image_store::also_at(&image.layers, names, insecure);
             }
-            shelf::keep(&self.store, &[], &documents)?;
+            image_store::keep(&self.store, &[], &documents)?;
             Ok(documents.root.descriptor)
         })
         .await

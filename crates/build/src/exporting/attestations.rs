@@ -13,7 +13,7 @@ use oci::{Digest, Platform, Reference};
 use store::tree::{Content, NodeKind};
 use store::{Layer, Store, Tree};
 
-use crate::bases::{Bases, PlatformTarget};
+use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{Context, DockerfileSource, NoCache, ProvenanceRequest};
 use crate::solving::Solved;
 use crate::{Error, Host, Request};

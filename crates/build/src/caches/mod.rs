@@ -1,5 +1,7 @@
 //! Records from elsewhere, and records for elsewhere.
 
+pub(crate) mod mounts;
+
 use std::sync::Arc;
 
 use cache::sidecar::BuildAdditions;
@@ -14,9 +16,9 @@ use store::Chain;
 use tracing::Instrument as _;
 
 use crate::request::{CacheMode, CacheTarget, CacheTo, Layers, Output};
-use crate::solving::{Solved, Unsolved};
-use crate::uploads::on_results;
-use crate::{Error, Host, Request, exports, mounts, trust};
+use crate::solving::uploads::on_results;
+use crate::solving::{Solved, Unsolved, trust};
+use crate::{Error, Host, Request, exporting};
 
 /// Imports all caches at once. A cache that cannot be read is a warning.
 pub(crate) async fn import(host: &Host, request: &Request) -> Vec<Arc<ImportedCache>> {
@@ -156,7 +158,7 @@ async fn export_one(
         }
         Err(error) => {
             let (message, lost) = (transfer::chain_text(&error), error.lost_layers());
-            host.events.send(task, TaskEvent::Failed(exports::failure(&lost, &message)));
+            host.events.send(task, TaskEvent::Failed(exporting::failure(&lost, &message)));
             if to.ignore_error {
                 Ok(None)
             } else {

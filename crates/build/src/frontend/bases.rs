@@ -11,8 +11,9 @@ use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
 use oci::Platform;
 
 use crate::context::{Opened, download_of};
+use crate::frontend::oci_layouts;
 use crate::request::{NamedContext, NoCache};
-use crate::{Error, Host, Request, layouts, shelf};
+use crate::{Error, Host, Request, image_store};
 
 /// A graph and what is known around it.
 pub(crate) struct Bases {
@@ -255,12 +256,12 @@ async fn find(
 ) -> Result<BaseImage, String> {
     let context = need.context.as_ref().and_then(|name| request.named_contexts.get(name));
     if let Some(NamedContext::OciLayout(layout)) = context {
-        return layouts::find(images, layout, need).await;
+        return oci_layouts::find(images, layout, need).await;
     }
     // What another build of this call has made is here and nowhere else.
     let is_made = matches!(context, Some(NamedContext::Kept(_)));
     if (is_made || !request.pull)
-        && let Some(image) = shelf::base(&host.store, &need.reference, &need.platform)
+        && let Some(image) = image_store::base(&host.store, &need.reference, &need.platform)
     {
         images.remember(&image);
         return Ok(image);
@@ -308,7 +309,7 @@ fn dockerfile_request(
             NamedContext::Git(source) => dockerfile::Context::Git(source.clone()),
             NamedContext::Http(url) => dockerfile::Context::Http(download_of(url)),
             NamedContext::OciLayout(layout) => {
-                dockerfile::Context::OciLayout(layouts::reference(name, layout)?)
+                dockerfile::Context::OciLayout(oci_layouts::reference(name, layout)?)
             }
             NamedContext::Folder(folder) => {
                 if !folder.is_dir() {

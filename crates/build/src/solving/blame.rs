@@ -8,7 +8,7 @@ use execute::files::FilesError;
 use graph::{LineRange, LocalSource, Operation, PatternMatcher, Span, Step};
 use store::{DigestError, WalkError};
 
-use crate::bases::Bases;
+use crate::frontend::bases::Bases;
 
 /// The words to blame, and what to do.
 #[derive(Debug, Default)]

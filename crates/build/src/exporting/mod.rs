@@ -1,5 +1,8 @@
 //! The result as what was asked for.
 
+mod attestations;
+pub(crate) mod folding;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,14 +17,13 @@ use store::Chain;
 use tracing::Instrument as _;
 use transfer::{LayerFormat, Meter, Transfer};
 
-use crate::attestations::Attested;
-use crate::bases::{Bases, PlatformTarget};
-use crate::folding;
+use self::attestations::Attested;
+use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
 };
 use crate::solving::Solved;
-use crate::{BuiltImage, Error, Host, Request, caches, shelf};
+use crate::{BuiltImage, Error, Host, Request, caches, image_store};
 
 /// The images of a build: the configs that the Dockerfile asks for, the layers that steps made,
 /// their records where an inline cache was asked for, and what is said of them.
@@ -187,9 +189,9 @@ impl Job<'_> {
             let mut kept = documents.clone();
             let pushed: &[Reference] = if output.push { names } else { &[] };
             for image in &mut kept.images {
-                image.layers = shelf::also_at(&image.layers, pushed, output.insecure);
+                image.layers = image_store::also_at(&image.layers, pushed, output.insecure);
             }
-            shelf::keep(&self.host.store, names, &kept)?;
+            image_store::keep(&self.host.store, names, &kept)?;
             for name in names {
                 self.say(&format!("naming to {name}"));
             }

@@ -1,5 +1,11 @@
 //! The graph, solved: what was found, what ran, and the chain of the result.
 
+pub(crate) mod blame;
+pub(crate) mod explaining;
+mod permission;
+pub(crate) mod trust;
+pub(crate) mod uploads;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,15 +21,16 @@ use store::{Chain, Compression, Layer, Time};
 use tracing::Instrument as _;
 use transfer::Transfer;
 
-use crate::bases::{Bases, PlatformTarget};
-use crate::blame::{Blame, blame};
+use self::blame::{Blame, blame};
+use self::explaining::{Explained, Explaining};
+use self::permission::Permission;
+use self::trust::Distrusted;
+use self::uploads::Uploads;
+use crate::caches::{self, mounts};
 use crate::error::Place;
-use crate::explaining::{self, Explained, Explaining};
-use crate::permission::Permission;
+use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::Output as Wanted;
-use crate::trust::Distrusted;
-use crate::uploads::Uploads;
-use crate::{Error, Host, Request, caches, mounts, trust};
+use crate::{Error, Host, Request};
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;

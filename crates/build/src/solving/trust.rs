@@ -11,7 +11,7 @@ use solve::StepFacts;
 use store::{Assumption, Assumptions, Chain, Layer, Store};
 use transfer::Transfer;
 
-use crate::bases::Bases;
+use crate::frontend::bases::Bases;
 use crate::request::CacheTarget;
 use crate::solving::Solved;
 use crate::{Host, Request};

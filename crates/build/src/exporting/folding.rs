@@ -7,7 +7,7 @@ use export::Image;
 use graph::{LineRange, SourceFile, StepId};
 use store::Chain;
 
-use crate::bases::{Bases, PlatformTarget};
+use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::Layers;
 use crate::solving::Solved;
 use crate::{Error, Request};

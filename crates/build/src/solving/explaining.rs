@@ -14,10 +14,10 @@ use graph::{Graph, StepId};
 use solve::{InputFacts, Solver, StepFacts};
 use store::Chain;
 
-use crate::bases::{self, Bases};
+use crate::frontend::bases::{self, Bases};
 use crate::request::Required;
-use crate::solving::{self, Parts};
-use crate::{Error, Host, Request, caches, context, trust};
+use crate::solving::{self, Parts, trust};
+use crate::{Error, Host, Request, caches, context};
 
 /// A step that ran, or would run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

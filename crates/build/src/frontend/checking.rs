@@ -4,7 +4,7 @@
 use dockerfile::{Checked, Checking, Dockerfile, Outline, Outlining, Target};
 use graph::SourceFile;
 
-use crate::bases::Asking;
+use crate::frontend::bases::Asking;
 use crate::{Error, Host, Request, context};
 
 /// Looks for broken rules; the file is what their lines are of. What keeps the Dockerfile from
