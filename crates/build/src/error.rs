@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use graph::{LineRange, SourceFile, Span};
+use graph::{Failure, LineRange, SourceFile, Span};
 use oci::Digest;
 
-use crate::solving::blame;
+use crate::reason::Explained;
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ pub enum Error {
         /// What went wrong.
         error: Box<Error>,
         /// Why steps ran.
-        steps: Vec<crate::Explained>,
+        steps: Vec<Explained>,
     },
     /// The caller ended the build.
     #[error("canceled")]
@@ -108,7 +108,7 @@ pub struct Place {
 impl Error {
     /// The setting that helps, for an error that no line of the Dockerfile is to blame for.
     pub fn hint(&self) -> Option<&'static str> {
-        blame::is_limit(self).then_some(blame::LIMIT)
+        is_archive_limit(self).then_some(ARCHIVE_LIMIT)
     }
 
     /// The same with a hint, where there is one.
@@ -122,10 +122,20 @@ impl Error {
     }
 
     /// The same with why steps ran, where that is known.
-    pub(crate) fn explained(self, steps: Option<Vec<crate::Explained>>) -> Self {
+    pub(crate) fn explained(self, steps: Option<Vec<Explained>>) -> Self {
         match steps {
             Some(steps) => Self::Explained { error: Box::new(self), steps },
             None => self,
+        }
+    }
+
+    /// The layers, by diffID, that an export could not have.
+    pub(crate) fn lost_layers(&self) -> Vec<Digest> {
+        match self {
+            Self::Export(error) => error.lost_layers(),
+            Self::Fold(error) => error.lost_layers(),
+            Self::CacheExport { lost, .. } => lost.clone(),
+            _ => Vec::new(),
         }
     }
 
@@ -135,4 +145,27 @@ impl Error {
         let place = error.lines.map(|lines| Place { file: file.clone(), lines, span });
         Self::Dockerfile { message: error.message, place, hint: error.hint }
     }
+}
+
+/// The end of a task that failed. A task that lacks layers begins again once they are made.
+pub(crate) fn failure(lost: &[Digest], message: &str) -> Failure {
+    match lost {
+        [] => Failure::Error(message.into()),
+        _ => Failure::Canceled,
+    }
+}
+
+/// The setting for archives that are larger than they may be.
+pub(crate) const ARCHIVE_LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=… allows more";
+
+/// True if an archive was larger than it may be, whatever wraps that.
+pub(crate) fn is_archive_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(store::Error::ArchiveLimit { .. })) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -8,6 +8,8 @@
 mod caches;
 mod context;
 mod error;
+mod executor;
+mod explain;
 mod exporting;
 mod frontend;
 mod host;
@@ -15,6 +17,7 @@ mod image_store;
 pub mod images;
 mod outcome;
 mod pipeline;
+mod reason;
 mod request;
 mod several;
 mod solving;
@@ -30,12 +33,13 @@ pub use cache::{
     fetch_object,
 };
 pub use error::{Error, Place};
+pub use explain::explain;
 pub use frontend::checking::{check, outline, targets};
 pub use host::{Host, Work};
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
+pub use reason::{Explained, Reason};
 pub use several::{Job, JobError, build_all};
-pub use solving::explaining::{Explained, Reason, explain};
 
 pub use request::{
     ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,

@@ -2,6 +2,8 @@
 
 use oci::{Descriptor, Digest};
 
+use crate::reason::Explained;
+
 /// A build that ended well.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -16,7 +18,7 @@ pub struct Outcome {
     /// The cache's manifest, where one was left in a registry or folder; the last one of several.
     pub cache_manifest: Option<Descriptor>,
     /// Why steps ran, where that was asked.
-    pub explained: Option<Vec<crate::Explained>>,
+    pub explained: Option<Vec<Explained>>,
     /// What the user should know of the Dockerfile and the arguments.
     pub warnings: Vec<String>,
 }

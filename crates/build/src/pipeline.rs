@@ -9,10 +9,11 @@ use oci::Descriptor;
 use tracing::Instrument as _;
 use transfer::chain_text;
 
+use crate::caches::{proven, read, write};
 use crate::frontend::bases::{self, Bases};
-use crate::solving::trust::{self, Distrusted};
+use crate::solving::trust::Distrusted;
 use crate::solving::{Solved, Solving, Unsolved};
-use crate::{BuiltImage, Error, Host, Outcome, Request, caches, context, exporting};
+use crate::{BuiltImage, Error, Host, Outcome, Request, context, exporting};
 
 /// Builds what a request asks for.
 ///
@@ -32,11 +33,11 @@ async fn build_in_span(host: &Host, request: &Request) -> Result<Outcome, Error>
         .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
 
     let bases = bases::lower(host, request, &opened, &dockerfile);
-    let (bases, imported) = tokio::join!(bases, caches::import(host, request));
+    let (bases, imported) = tokio::join!(bases, read::import(host, request));
     let bases = bases?;
 
     let mut distrusted = Distrusted::default();
-    distrusted.add_contradicted(host, &bases, &imported).await;
+    distrusted.add_contradicted(host, &bases.images, &imported).await;
     loop {
         if let Some(outcome) = attempt(host, request, (&bases, &imported), &mut distrusted).await? {
             return Ok(Outcome { traffic: host.traffic_since(before), ..outcome });
@@ -58,23 +59,25 @@ async fn attempt(
         let solved = match solving.solve(&solver).await {
             Ok(solved) => solved,
             Err(unsolved) => match &unsolved.solved {
-                Some(solved) if distrusted.add_lenders(host, solved) => return Ok(None),
-                _ => return Err(caches::export_failed(host, request, *unsolved).await),
+                Some(solved) if distrusted.add_lenders(host, solved.transfer.store()) => {
+                    return Ok(None);
+                }
+                _ => return Err(write::export_failed(host, request, *unsolved).await),
             },
         };
-        trust::read_for_exports(host, request, &solved).await;
-        if distrusted.add_lenders(host, &solved) {
+        proven::read_for_exports(host, request, &solved).await;
+        if distrusted.add_lenders(host, solved.transfer.store()) {
             return Ok(None);
         }
         match export(host, request, bases, &solved).await {
             // An export can be the first to read a layer.
-            Ok(_) if distrusted.add_lenders(host, &solved) => return Ok(None),
+            Ok(_) if distrusted.add_lenders(host, solved.transfer.store()) => return Ok(None),
             Ok((built, cache)) => break (solved, built, cache),
             // Records promised layers that are gone: the steps that made those run, and no others.
-            Err(error) if solver.lose(&exporting::lost_layers(&error), &chain_text(&error)) => (),
+            Err(error) if solver.lose(&error.lost_layers(), &chain_text(&error)) => (),
             Err(error) => {
                 let unsolved = Unsolved { error, solved: Some(solved) };
-                return Err(caches::export_failed(host, request, unsolved).await);
+                return Err(write::export_failed(host, request, unsolved).await);
             }
         }
     };
@@ -88,7 +91,7 @@ async fn attempt(
         ..Outcome::default()
     };
     outcome.warnings = bases.warnings.clone();
-    outcome.warnings.extend(caches::inline_note(request, &bases.graph, &solved));
+    outcome.warnings.extend(write::inline_note(request, &bases.graph, &solved));
     solved.finish();
     Ok(Some(outcome))
 }
@@ -102,7 +105,7 @@ async fn export(
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
     let product = exporting::product(host, request, bases, solved).await?;
     let built = exporting::write(host, request, &product, &solved.transfer).await?;
-    let cache = caches::export(host, request, solved).await?;
+    let cache = write::export(host, request, solved).await?;
     host.client.give_up_uploads().await;
     Ok((built, cache))
 }

@@ -6,7 +6,6 @@ use execute::{CacheMounts, FoundMount, MountSource, UsedMount};
 use futures_util::future::BoxFuture;
 
 use crate::request::CacheTo;
-use crate::solving::Solved;
 use crate::{Host, Request};
 
 /// The sidecars of a build's caches, each with the most bytes of a mount that may come from it. Nothing
@@ -46,10 +45,10 @@ pub(crate) async fn ready(
     host: &Host,
     to: &CacheTo,
     sidecar: Option<&Sidecar>,
-    solved: &Solved<'_>,
+    used: Vec<UsedMount>,
 ) -> (Vec<ReadyMount>, Vec<String>) {
     let (mut mounts, mut notes) = (Vec::new(), Vec::new());
-    let (Some(most), used) = (to.mounts, solved.used_mounts()) else { return (mounts, notes) };
+    let Some(most) = to.mounts else { return (mounts, notes) };
     let Some(sidecar) = sidecar else {
         if !used.is_empty() {
             notes.push("no cache mount was left: the cache has no room for them".into());

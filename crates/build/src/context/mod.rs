@@ -5,6 +5,7 @@
 //! fetch, they fetch once.
 
 pub(crate) mod archive;
+mod marks;
 mod remote;
 mod text;
 
@@ -15,9 +16,9 @@ use std::sync::Arc;
 use execute::Sources;
 use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
 
-use crate::exporting::folding::take_marks;
 use crate::request::{Context, DockerfileSource, Layers, Policy, Request};
 use crate::{Error, Host};
+use marks::take_marks;
 use remote::{Loaded, Loader};
 pub(crate) use text::folder_excludes;
 use text::{default_dockerfile, excludes, no_policy_beside, read_text};

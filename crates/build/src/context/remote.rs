@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
 use cache::{Caches, LocalRecords};
-use execute::{Images, Output, Sources};
+use execute::{Executor, Images, Output, Sources};
 use graph::{GitMtime, Graph, HttpSource, Operation, StepId};
 use oci::{Digest, Platform, shown_text};
 use solve::Solver;
@@ -12,8 +12,8 @@ use solve::Solver;
 use super::text::{TEXT_LIMIT, policy_of, text_of};
 use super::{download_of, show};
 use crate::context::archive::{LONGEST_HEAD, is_archive};
+use crate::executor::{Parts, executor};
 use crate::request::{Context, GitContext, Policy, Upload};
-use crate::solving::{self, Parts};
 use crate::{Error, Host, Request};
 
 /// The largest archive that is taken, in bytes: what is larger is a mistake, not a context.
@@ -35,9 +35,22 @@ pub(super) struct Loaded {
     /// What COPY and ADD read.
     pub(super) context: dockerfile::Context,
     /// Its files, where they were wanted.
-    output: Option<Output>,
+    files: Option<Files>,
     /// Its only file, where it is a Dockerfile and no more.
     only: Option<String>,
+}
+
+/// The files that the steps of a context made.
+struct Files {
+    output: Output,
+    executor: Executor,
+}
+
+impl Files {
+    /// The first `limit` bytes of a file; none where there is no such file.
+    async fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.executor.read_file(&self.output, path, limit).await.map_err(Error::Context)
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -52,19 +65,19 @@ impl<'a> Loader<'a> {
             Context::Folder(_) | Context::Empty => return Ok(None),
             Context::Git(git) => {
                 let context = dockerfile::Context::Git(repository(git, &request.build_args));
-                let output = if wanted { Some(self.load(&context).await?) } else { None };
-                return Ok(Some(Loaded { context, output, only: None }));
+                let files = if wanted { Some(self.load(&context).await?) } else { None };
+                return Ok(Some(Loaded { context, files, only: None }));
             }
             Context::Http(url) => download_of(url),
             Context::Archive(upload) => self.upload(upload).await?,
         };
         let file = dockerfile::Context::Http(source.clone());
-        let output = self.load(&file).await?;
-        let head = self.read(&output, &source.filename, LONGEST_HEAD as u64).await?;
+        let files = self.load(&file).await?;
+        let head = files.read(&source.filename, LONGEST_HEAD as u64).await?;
         if is_archive(&head.unwrap_or_default()) {
             let context = dockerfile::Context::Archive(source);
-            let output = if wanted { Some(self.load(&context).await?) } else { None };
-            return Ok(Some(Loaded { context, output, only: None }));
+            let files = if wanted { Some(self.load(&context).await?) } else { None };
+            return Ok(Some(Loaded { context, files, only: None }));
         }
         if matches!(request.context, Context::Archive(_)) {
             return Err(Error::Request(
@@ -73,7 +86,7 @@ impl<'a> Loader<'a> {
                     .into(),
             ));
         }
-        Ok(Some(Loaded { context: file, output: Some(output), only: Some(source.filename) }))
+        Ok(Some(Loaded { context: file, files: Some(files), only: Some(source.filename) }))
     }
 
     /// The Dockerfile of a context, and its name: `name`, else `Dockerfile` or `dockerfile`.
@@ -82,8 +95,8 @@ impl<'a> Loader<'a> {
         loaded: &Loaded,
         name: Option<&str>,
     ) -> Result<(String, String), Error> {
-        let output = loaded.output.as_ref();
-        let output = output.ok_or_else(|| Error::Request("the context was not loaded".into()))?;
+        let files = loaded.files.as_ref();
+        let files = files.ok_or_else(|| Error::Request("the context was not loaded".into()))?;
         let names = match (&loaded.only, name) {
             (Some(only), None) => vec![only.clone()],
             (Some(_), Some(name)) => {
@@ -94,10 +107,10 @@ impl<'a> Loader<'a> {
             (None, name) => names(name.unwrap_or("Dockerfile")),
         };
         for name in &names {
-            if let Some(bytes) = self.read(output, name, TEXT_LIMIT + 1).await? {
+            if let Some(bytes) = files.read(name, TEXT_LIMIT + 1).await? {
                 let text = text_of(bytes)
                     .map_err(|source| Error::NoDockerfile { path: name.into(), source })?;
-                self.no_policy_beside(loaded, output, name).await?;
+                self.no_policy_beside(loaded, files, name).await?;
                 return Ok((name.clone(), text));
             }
         }
@@ -110,7 +123,7 @@ impl<'a> Loader<'a> {
     async fn no_policy_beside(
         &self,
         loaded: &Loaded,
-        output: &Output,
+        files: &Files,
         dockerfile: &str,
     ) -> Result<(), Error> {
         let is_upload = matches!(self.request.context, Context::Archive(_));
@@ -118,7 +131,7 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         let file = policy_of(dockerfile);
-        match self.read(output, &file, 1).await? {
+        match files.read(&file, 1).await? {
             Some(_) => Err(Error::Policy { file }),
             None => Ok(()),
         }
@@ -127,8 +140,8 @@ impl<'a> Loader<'a> {
     /// A Dockerfile that a server has.
     pub(super) async fn download(&mut self, url: &str) -> Result<String, Error> {
         let source = HttpSource { filename: "Dockerfile".into(), ..download_of(url) };
-        let output = self.load(&dockerfile::Context::Http(source)).await?;
-        let bytes = self.read(&output, "Dockerfile", TEXT_LIMIT + 1).await?;
+        let files = self.load(&dockerfile::Context::Http(source)).await?;
+        let bytes = files.read("Dockerfile", TEXT_LIMIT + 1).await?;
         text_of(bytes.unwrap_or_default())
             .map_err(|source| Error::NoDockerfile { path: shown_text(url).into(), source })
     }
@@ -166,36 +179,26 @@ impl<'a> Loader<'a> {
     }
 
     /// Runs the steps of a context, as far as no record of this machine knows what they make.
-    async fn load(&mut self, context: &dockerfile::Context) -> Result<Output, Error> {
+    async fn load(&mut self, context: &dockerfile::Context) -> Result<Files, Error> {
         let platform = Platform::host();
         let Some((graph, last)) = context.graph(&platform) else {
             return Err(Error::Request("the context has no files".into()));
         };
-        let output = self.solve(&graph, last).await?;
+        let files = self.solve(&graph, last).await?;
         self.shown.extend(graph.steps().map(|(_, step)| step.operation.clone()));
-        Ok(output)
+        Ok(files)
     }
 
-    async fn solve(&self, graph: &Graph, last: StepId) -> Result<Output, Error> {
+    async fn solve(&self, graph: &Graph, last: StepId) -> Result<Files, Error> {
         let host = self.host;
-        let (executor, tasks) = solving::executor(host, self.request, &self.parts(graph));
+        let (executor, tasks) = executor(host, self.request, &self.parts(graph));
         let caches = Caches::new(LocalRecords::open(&host.store)?, Vec::new());
-        let parallelism = execute::Executor::parallelism();
+        let parallelism = Executor::parallelism();
         let solver = Solver::new(graph, &executor, &caches, &tasks, parallelism);
         let solved = solver.solve(last).await;
         let solved = solved.map_err(|error| Error::Context(error.source))?;
-        Ok(solved.output)
-    }
-
-    async fn read(
-        &self,
-        output: &Output,
-        path: &str,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let (executor, _) = solving::executor(self.host, self.request, &self.parts(&Graph::new()));
-        let read = executor.read_file(output, path, limit).await;
-        read.map_err(Error::Context)
+        drop(solver);
+        Ok(Files { output: solved.output, executor })
     }
 
     fn parts<'g>(&'g self, graph: &'g Graph) -> Parts<'g> {

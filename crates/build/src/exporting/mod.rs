@@ -1,7 +1,7 @@
 //! The result as what was asked for.
 
 mod attestations;
-pub(crate) mod folding;
+mod folding;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,19 +11,21 @@ use export::{
     ArchiveKind, ArchiveRequest, Documents, Engine, FilesRequest, FolderTarget, Format, Image,
     PlatformImage, Product, PushRequest, Writing,
 };
-use graph::{Failure, TaskEvent, TaskId};
-use oci::{Digest, Reference};
+use graph::{TaskEvent, TaskId};
+use oci::Reference;
 use store::Chain;
 use tracing::Instrument as _;
 use transfer::{LayerFormat, Meter, Transfer};
 
 use self::attestations::Attested;
+use crate::caches::write::inline;
+use crate::error::failure;
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
 };
 use crate::solving::Solved;
-use crate::{BuiltImage, Error, Host, Request, caches, image_store};
+use crate::{BuiltImage, Error, Host, Request, image_store};
 
 /// The images of a build: the configs that the Dockerfile asks for, the layers that steps made,
 /// their records where an inline cache was asked for, and what is said of them.
@@ -40,7 +42,7 @@ pub(crate) async fn product(
     for (target, chain) in bases.targets.iter().zip(&solved.chains) {
         let mut image = image(target, chain);
         folding::fold(request, bases, solved, (target, chain), &mut image).await?;
-        if let Some(cache) = caches::inline(host, request, &bases.graph, (solved, chain)) {
+        if let Some(cache) = inline(host, request, &bases.graph, (solved, chain)) {
             image.config.other.insert(cache::INLINE_FIELD.into(), cache.into());
         }
         let build = Attested { host, request, bases, solved, target };
@@ -95,32 +97,13 @@ pub(crate) async fn write(
                 built = built.or(made);
             }
             Err(error) => {
-                let failure = failure(&lost_layers(&error), &transfer::chain_text(&error));
-                host.events.send(task, TaskEvent::Failed(failure));
+                let failed = failure(&error.lost_layers(), &transfer::chain_text(&error));
+                host.events.send(task, TaskEvent::Failed(failed));
                 return Err(error);
             }
         }
     }
     Ok(built)
-}
-
-/// The layers that an export could not have.
-pub(crate) fn lost_layers(error: &Error) -> Vec<Digest> {
-    match error {
-        Error::Export(error) => error.lost_layers(),
-        Error::Fold(error) => error.lost_layers(),
-        Error::CacheExport { lost, .. } => lost.clone(),
-        _ => Vec::new(),
-    }
-}
-
-/// How a task ends that could not do its work. One that lacks layers is begun again once they
-/// are made.
-pub(crate) fn failure(lost: &[Digest], message: &str) -> Failure {
-    match lost {
-        [] => Failure::Error(message.into()),
-        _ => Failure::Canceled,
-    }
 }
 
 /// One output.

@@ -1,6 +1,6 @@
 //! From a Dockerfile to a graph, with the images that it stands on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
 use oci::Platform;
 
 use crate::context::{Opened, download_of};
+use crate::executor::Parts;
 use crate::frontend::oci_layouts;
 use crate::request::{NamedContext, NoCache};
 use crate::{Error, Host, Request, image_store};
@@ -58,6 +59,19 @@ impl Bases {
     /// platforms share has the first one's.
     pub(crate) fn source_date_epoch(&self) -> Option<i64> {
         self.targets.iter().find_map(|target| target.lowered.source_date_epoch)
+    }
+
+    /// The parts of an executor for this graph.
+    pub(crate) fn parts(&self, required: BTreeSet<StepId>) -> Parts<'_> {
+        Parts {
+            graph: &self.graph,
+            images: self.images.clone(),
+            folders: self.folders.clone(),
+            epoch: self.source_date_epoch(),
+            sources: self.sources.clone(),
+            shown: &self.shown,
+            required,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use execute::files::FilesError;
 use graph::{LineRange, LocalSource, Operation, PatternMatcher, Span, Step};
 use store::{DigestError, WalkError};
 
+use crate::error::{ARCHIVE_LIMIT, is_archive_limit};
 use crate::frontend::bases::Bases;
 
 /// The words to blame, and what to do.
@@ -45,14 +46,14 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
         },
         Error::Files(FilesError::Unpack { path, source: store::Error::ArchiveLimit { .. } }) => {
             let span = step.lines.and_then(|lines| source_word(bases, lines, path));
-            Blame { span, hint: hint(LIMIT) }
+            Blame { span, hint: hint(ARCHIVE_LIMIT) }
         }
         Error::Files(FilesError::Unpack { path, .. }) => Blame {
             span: step.lines.and_then(|lines| source_word(bases, lines, path)),
             hint: hint("the archive is damaged; COPY or ADD --unpack=false takes it as it is"),
         },
-        Error::Layer(_) | Error::Store(_) if is_limit(error) => {
-            Blame { span: None, hint: hint(LIMIT) }
+        Error::Layer(_) | Error::Store(_) if is_archive_limit(error) => {
+            Blame { span: None, hint: hint(ARCHIVE_LIMIT) }
         }
         Error::Context(WalkError::Pattern(_)) => Blame { span: None, hint: wrong_pattern(step) },
         Error::NoSecret { id } => Blame {
@@ -107,21 +108,6 @@ pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
         Error::Git { remote, .. } => Blame { span: word(remote), hint: None },
         _ => Blame::default(),
     }
-}
-
-/// The setting for archives that are larger than they may be.
-pub(crate) const LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=… allows more";
-
-/// True if an archive was larger than it may be, whatever wraps that.
-pub(crate) fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if matches!(error.downcast_ref(), Some(store::Error::ArchiveLimit { .. })) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The word of an instruction that stands for a path of a source.

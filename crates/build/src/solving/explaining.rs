@@ -3,45 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cache::Sidecar;
 use cache::explain::{
     Difference, Fact, FactBook, FileFact, LocalFacts, Why, read_sidecar_facts, why,
 };
-use cache::{Caches, LocalRecords, Sidecar};
-use dockerfile::Dockerfile;
 use execute::Executor;
 use futures_util::future::join_all;
 use graph::{Graph, StepId};
-use solve::{InputFacts, Solver, StepFacts};
+use solve::{InputFacts, StepFacts};
 use store::Chain;
 
-use crate::frontend::bases::{self, Bases};
+use crate::reason::{Explained, Reason};
 use crate::request::Required;
-use crate::solving::{self, Parts, trust};
-use crate::{Error, Host, Request, caches, context};
-
-/// A step that ran, or would run, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// The step, as progress shows it.
-    pub step: String,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// Why a step ran.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It was to run whatever is known (`--no-cache`).
-    Asked,
-    /// Nothing like it is known.
-    Unknown,
-    /// It was made before, and what it made is in none of the caches that were asked.
-    NotKept,
-    /// It stands on a step that ran.
-    StandsOn(String),
-    /// Its key differs from the nearest one that is known.
-    Differs(Vec<Difference>),
-}
+use crate::{Error, Host, Request};
 
 /// What can be said of the steps of a build.
 pub(crate) struct Explaining<'a> {
@@ -164,7 +138,7 @@ impl Explaining<'_> {
 }
 
 /// The facts of this machine and of sidecars.
-async fn known(host: &Host, sidecars: &[Sidecar]) -> FactBook {
+pub(crate) async fn known(host: &Host, sidecars: &[Sidecar]) -> FactBook {
     let local = LocalFacts::open(&host.store).and_then(|facts| facts.book());
     let mut book = local.unwrap_or_default();
     for other in join_all(sidecars.iter().map(read_sidecar_facts)).await {
@@ -223,78 +197,6 @@ fn is_named(step: &str, name: &str) -> bool {
     }
 }
 
-/// Looks a build up in its caches without building: the steps that would run, and why. Of what
-/// they stand on, only the user's files are looked at.
-///
-/// # Errors
-/// If the request or the Dockerfile is wrong, or the files cannot be read.
-pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, Error> {
-    let opened = context::open(host, request).await?;
-    let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
-        .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
-    let bases = bases::lower(host, request, &opened, &dockerfile);
-    let (bases, imported) = tokio::join!(bases, caches::import(host, request));
-    let bases = bases?;
-    let (executor, tasks) = solving::executor(host, request, &Parts::of(&bases, BTreeSet::new()));
-    let records = imported.iter().map(|source| source.records.clone()).collect();
-    let local = LocalRecords::open(executor.transfer().store())?;
-    let local = local.naming(trust::named(host, request, &trust::Distrusted::default()));
-    let caches = Caches::new(local, records);
-    let parallelism = Executor::parallelism();
-    let solver = Solver::new(&bases.graph, &executor, &caches, &tasks, parallelism);
-    let surveyed = solver.survey(&bases.results()).await;
-    drop(solver);
-    let steps = surveyed.map_err(|error| solving::failed(&bases, error))?;
-    let sidecars: Vec<Sidecar> =
-        imported.iter().filter_map(|source| source.sidecar.clone()).collect();
-    let explaining =
-        Explaining { graph: &bases.graph, steps: &steps, executor: &executor, sidecars: &sidecars };
-    let missed = missed(&bases, &steps);
-    let explained =
-        explaining.explained(&explaining.facts(), &known(host, &sidecars).await, &missed);
-    executor.finish();
-    Ok(explained)
-}
-
-/// The steps that would run: those that nobody found, and that somebody needs who was not found.
-fn missed(bases: &Bases, steps: &[StepFacts<Chain>]) -> BTreeSet<StepId> {
-    let mut missed = BTreeSet::new();
-    let mut open = bases.results();
-    while let Some(id) = open.pop() {
-        let is_found = steps.iter().any(|step| step.id == id && step.cached.is_some());
-        let inputs = &bases.graph.step(id).inputs;
-        if !is_found && !inputs.is_empty() && missed.insert(id) {
-            open.extend(inputs);
-        }
-    }
-    missed
-}
-
-impl Reason {
-    /// In words, one line for each thing that there is to say.
-    pub fn lines(&self) -> Vec<String> {
-        match self {
-            Self::Asked => vec!["was to run whatever is known (--no-cache)".into()],
-            Self::Unknown => vec!["nothing is known of a step like it".into()],
-            Self::NotKept => vec![
-                "was made before with the same key, but what it made is in none of the caches (mode=min, pruned, or never exported)".into(),
-            ],
-            Self::StandsOn(step) => vec![format!("stands on {step}, which is not cached")],
-            Self::Differs(differences) => differences.iter().map(line).collect(),
-        }
-    }
-}
-
-fn line(difference: &Difference) -> String {
-    let Difference { what, before, after } = difference;
-    match (before, after) {
-        (Some(before), Some(after)) => format!("{what}: {before} → {after}"),
-        (Some(before), None) => format!("{what}: {before} → gone"),
-        (None, Some(after)) => format!("{what}: new, {after}"),
-        (None, None) => format!("{what} differ"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,27 +221,5 @@ mod tests {
         ] {
             assert_eq!(is_named(step, name), expected, "{step} {name}");
         }
-    }
-
-    #[test]
-    fn reasons_are_plain() {
-        let difference = |before: Option<&str>, after: Option<&str>| Difference {
-            what: "environment variable A".into(),
-            before: before.map(str::to_owned),
-            after: after.map(str::to_owned),
-        };
-        let reason = Reason::Differs(vec![
-            difference(Some("1"), Some("2")),
-            difference(Some("1"), None),
-            difference(None, Some("2")),
-        ]);
-        assert_eq!(
-            reason.lines(),
-            [
-                "environment variable A: 1 → 2",
-                "environment variable A: 1 → gone",
-                "environment variable A: new, 2",
-            ]
-        );
     }
 }

@@ -6,34 +6,31 @@ mod permission;
 pub(crate) mod trust;
 pub(crate) mod uploads;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cache::explain::Fact;
 use cache::sidecar::SidecarIndexes;
 use cache::{Caches, ImportedCache, LocalRecords, Sidecar};
-use execute::{Credentials, Executor, Images, Modes, Output, Sources};
-use graph::{Graph, Operation, StepId, TaskEvent, TaskId};
+use execute::{Executor, Output};
+use graph::{Graph, Operation, StepId, TaskEvent};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
-use store::{Chain, Compression, Layer, Time};
+use store::{Chain, Layer};
 use tracing::Instrument as _;
 use transfer::Transfer;
 
 use self::blame::{Blame, blame};
-use self::explaining::{Explained, Explaining};
+use self::explaining::Explaining;
 use self::permission::Permission;
 use self::trust::Distrusted;
 use self::uploads::Uploads;
-use crate::caches::{self, mounts};
+use crate::caches::mounts;
 use crate::error::Place;
+use crate::executor::executor;
 use crate::frontend::bases::{Bases, PlatformTarget};
-use crate::request::Output as Wanted;
+use crate::reason::Explained;
 use crate::{Error, Host, Request};
-
-/// The largest file that ADD downloads: what is larger is a mistake, not a file.
-const DOWNLOAD_LIMIT: u64 = 64 << 30;
 
 /// A graph that was solved.
 pub(crate) struct Solved<'a> {
@@ -92,37 +89,6 @@ impl Solved<'_> {
     }
 }
 
-/// What an executor works on.
-pub(crate) struct Parts<'a> {
-    pub graph: &'a Graph,
-    pub images: Arc<Images>,
-    /// Folders by the names of contexts.
-    pub folders: BTreeMap<String, PathBuf>,
-    /// Seconds since 1970 that all times become.
-    pub epoch: Option<i64>,
-    /// What came from servers.
-    pub sources: Arc<Sources>,
-    /// What progress has shown already.
-    pub shown: &'a [Operation],
-    /// Steps that must be found.
-    pub required: BTreeSet<StepId>,
-}
-
-impl<'a> Parts<'a> {
-    /// Those of a build.
-    pub(crate) fn of(bases: &'a Bases, required: BTreeSet<StepId>) -> Self {
-        Self {
-            graph: &bases.graph,
-            images: bases.images.clone(),
-            folders: bases.folders.clone(),
-            epoch: bases.source_date_epoch(),
-            sources: bases.sources.clone(),
-            shown: &bases.shown,
-            required,
-        }
-    }
-}
-
 /// A graph that could not be solved, and what was found and made until then.
 pub(crate) struct Unsolved<'a> {
     pub error: Error,
@@ -133,42 +99,6 @@ impl From<Error> for Unsolved<'_> {
     fn from(error: Error) -> Self {
         Self { error, solved: None }
     }
-}
-
-/// Makes an executor, and introduces its steps to progress.
-pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
-    let transfer = Transfer::with_remotes(
-        // What caches lend is lent to this build.
-        host.store.apart(),
-        host.client.clone(),
-        host.events.clone(),
-        caches::remotes(host, request),
-    );
-    let of_step = introduce(host, parts.graph, parts.shown);
-    let tasks = Tasks { events: host.events.clone(), of_step };
-    let secrets = request.secrets.iter();
-    let executor = Executor::new(execute::ExecutorSettings {
-        transfer,
-        images: parts.images.clone(),
-        runtime: host.runtime.clone(),
-        credentials: Credentials {
-            secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
-            ssh: request.ssh.clone(),
-            known_hosts: request.known_hosts.clone(),
-        },
-        folders: parts.folders.clone(),
-        tasks: tasks.clone(),
-        compression: compression(request),
-        now: now(parts.epoch),
-        download_limit: DOWNLOAD_LIMIT,
-        sources: parts.sources.clone(),
-        modes: match request.normalize_modes {
-            true => Modes::Normalized,
-            false => Modes::Kept,
-        },
-        required: parts.required.clone(),
-    });
-    (executor, tasks)
 }
 
 /// What a build is solved with.
@@ -200,7 +130,7 @@ impl<'a> Solving<'a> {
         (imported, distrusted): (&[Arc<ImportedCache>], &Distrusted),
     ) -> Result<Self, Error> {
         let required = explaining::required(&bases.graph, &request.require_cached)?;
-        let (executor, tasks) = executor(host, request, &Parts::of(bases, required));
+        let (executor, tasks) = executor(host, request, &bases.parts(required));
         let imported: Vec<Arc<ImportedCache>> =
             imported.iter().filter(|cache| !distrusted.has(&cache.identity)).cloned().collect();
         let caches: Vec<&ImportedCache> = imported.iter().map(|cache| &**cache).collect();
@@ -352,36 +282,6 @@ fn highest(graph: &Graph, result: StepId, steps: &[StepFacts<Chain>]) -> Chain {
         }
     }
     Chain::new()
-}
-
-/// Introduces the steps to progress, in their order.
-fn introduce(host: &Host, graph: &Graph, shown: &[Operation]) -> Vec<Option<TaskId>> {
-    let mut tasks: Vec<Option<TaskId>> = Vec::with_capacity(graph.len());
-    for (_, step) in graph.steps() {
-        let inputs =
-            step.inputs.iter().filter_map(|input: &StepId| tasks[input.0 as usize]).collect();
-        let is_new = step.shown_as.is_none() && !shown.contains(&step.operation);
-        tasks.push(is_new.then(|| host.events.task(Arc::from(step.name.as_str()), inputs)));
-    }
-    tasks
-}
-
-/// New layers of files are compressed as the first one who wants them wants them.
-fn compression(request: &Request) -> Compression {
-    let outputs = request.outputs.iter().filter_map(|output| match output {
-        Wanted::Image(image) => Some(image.format.compression),
-        Wanted::Oci(archive) | Wanted::Docker(archive) => Some(archive.format.compression),
-        Wanted::Local(_) | Wanted::Tar(_) | Wanted::CacheOnly => None,
-    });
-    let caches = request.cache_to.iter().map(|cache| cache.format.compression);
-    outputs.chain(caches).next().unwrap_or(Compression::Zstd(Some(1)))
-}
-
-fn now(epoch: Option<i64>) -> Time {
-    match epoch {
-        Some(seconds) => Time { seconds, nanos: 0 },
-        None => Time { seconds: jiff::Timestamp::now().as_second(), nanos: 0 },
-    }
 }
 
 /// A failed step, with the lines that asked for it.

@@ -4,16 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cache::{BackendSettings, ImportedCache};
-use futures_util::future::join_all;
+use execute::Images;
 use graph::TaskEvent;
 use oci::Digest;
-use solve::StepFacts;
-use store::{Assumption, Assumptions, Chain, Layer, Store};
+use store::{Layer, Store};
 use transfer::Transfer;
 
-use crate::frontend::bases::Bases;
 use crate::request::CacheTarget;
-use crate::solving::Solved;
 use crate::{Host, Request};
 
 /// Caches that were found to say what is not so. Nothing of them is used any more.
@@ -42,8 +39,8 @@ impl Distrusted {
 
     /// Adds the caches whose indexes turned out to be false; whether the build is to be done again
     /// without them, because what it made may stand on that.
-    pub(crate) fn add_lenders(&mut self, host: &Host, solved: &Solved<'_>) -> bool {
-        let lenders = solved.transfer.store().false_lenders();
+    pub(crate) fn add_lenders(&mut self, host: &Host, store: &Store) -> bool {
+        let lenders = store.false_lenders();
         self.add(host, lenders, "what it says of a layer is not what the layer has")
     }
 
@@ -52,13 +49,13 @@ impl Distrusted {
     pub(crate) async fn add_contradicted(
         &mut self,
         host: &Host,
-        bases: &Bases,
+        images: &Images,
         imported: &[Arc<ImportedCache>],
     ) {
         let claims: Vec<_> = imported.iter().map(|cache| (cache, cache.records.claims())).collect();
         let mut said: BTreeMap<Digest, BTreeMap<Digest, Layer>> = BTreeMap::new();
         let all = claims.iter().flat_map(|(_, claims)| claims.values().cloned());
-        for layer in all.chain(bases.images.all_layers()) {
+        for layer in all.chain(images.all_layers()) {
             if let Some(blob) = &layer.blob {
                 said.entry(blob.digest).or_default().entry(layer.diff_id).or_insert(layer);
             }
@@ -117,89 +114,7 @@ pub(crate) fn reads_all(host: &Host, request: &Request) -> bool {
     host.verify_indexes || request.verify_indexes
 }
 
-/// Reads the layers of which a cache lent something, where another cache is to hold what was made
-/// with it, and where nobody is to be believed.
-pub(crate) async fn read_for_exports(host: &Host, request: &Request, solved: &Solved<'_>) {
-    if reads_all(host, request) {
-        let layers: Vec<Layer> = solved.chains.iter().flat_map(Chain::layers).collect();
-        let read = layers.iter().filter(|layer| layer.blob.is_some());
-        // One that cannot be had is found missing by the export that needs it.
-        drop(join_all(read.map(|layer| solved.transfer.fetch_blob(layer, None))).await);
-    }
-    let targets: Vec<Option<String>> =
-        request.cache_to.iter().map(|to| target_identity(&to.target)).collect();
-    let is_foreign = |assumption: &Assumption| {
-        targets.iter().any(|name| name.as_deref() != Some(&*assumption.cache))
-    };
-    let foreign = all_assumptions(solved).filtered(is_foreign);
-    if foreign.is_empty() {
-        return;
-    }
-    let wanted: BTreeSet<Digest> = foreign.iter().map(|assumption| assumption.diff_id).collect();
-    let read = chains_of(solved, wanted);
-    let read = read.iter().map(|chain| solved.transfer.unpack_at(chain, chain.len() - 1, None));
-    // What cannot be read stays unproved, and is not exported.
-    drop(join_all(read).await);
-}
-
-/// Layers, each on top of those below it, as far as the build knows where they are.
-fn chains_of(solved: &Solved<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer>> {
-    let lent = solved.transfer.store().lent_chains().into_iter().map(|chain| chain.to_vec());
-    let outputs = solved.steps.iter().filter_map(|step| Some(step.output.as_ref()?.layers()));
-    let mut found = Vec::new();
-    for chain in lent.chain(outputs) {
-        for at in 0..chain.len() {
-            if wanted.remove(&chain[at].diff_id) {
-                found.push(chain[..=at].to_vec());
-            }
-        }
-    }
-    found
-}
-
 /// The identity of the cache that is written; none for an inline cache.
 pub(crate) fn target_identity(target: &CacheTarget) -> Option<String> {
     target.backend().map(BackendSettings::identity)
-}
-
-/// All that the steps of a build stand on and nothing proves by now.
-fn all_assumptions(solved: &Solved<'_>) -> Assumptions {
-    let store = solved.transfer.store();
-    let none = Assumptions::default();
-    let all = solved.steps.iter().fold(none, |all, step| all.and(&assumptions(store, step)));
-    store.unproved(&all)
-}
-
-fn assumptions(store: &Store, step: &StepFacts<Chain>) -> Assumptions {
-    let output = step.output.as_ref().map(|output| output.assumed().clone());
-    let contents = step.inputs.iter().flat_map(|input| &input.contents);
-    contents.fold(output.unwrap_or_default(), |all, content| {
-        all.and(&store.content_assumptions(content))
-    })
-}
-
-/// What a cache is to hold of a build: all that stands on nothing but what was seen here, and on
-/// what that cache says itself. With it, of how many steps something is left out.
-pub(crate) fn steps_for(solved: &Solved<'_>, cache: &str) -> (Vec<StepFacts<Chain>>, usize) {
-    let store = solved.transfer.store();
-    let stands = |assumptions: &Assumptions| {
-        let unproved = store.unproved(assumptions);
-        unproved
-            .iter()
-            .all(|assumption| &*assumption.cache == cache && store.proof(assumption) != Some(false))
-    };
-    let mut left_out = 0;
-    let steps = solved.steps.iter().map(|step| {
-        if stands(&assumptions(store, step)) {
-            return step.clone();
-        }
-        left_out += 1;
-        let mut step = step.clone();
-        step.output = step.output.filter(|output| stands(output.assumed()));
-        for input in &mut step.inputs {
-            input.contents.retain(|content| stands(&store.content_assumptions(content)));
-        }
-        step
-    });
-    (steps.collect(), left_out)
 }

@@ -1,0 +1,101 @@
+//! The executor of a build's steps: those of a remote context, which run to find the Dockerfile,
+//! and those of the build itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use execute::{Credentials, Executor, Images, Modes, Sources};
+use graph::{Graph, Operation, StepId, TaskId};
+use solve::Tasks;
+use store::{Compression, Time};
+use transfer::Transfer;
+
+use crate::caches::read::remotes;
+use crate::request::Output;
+use crate::{Host, Request};
+
+/// The largest file that ADD downloads: what is larger is a mistake, not a file.
+const DOWNLOAD_LIMIT: u64 = 64 << 30;
+
+/// What an executor works on.
+pub(crate) struct Parts<'a> {
+    pub graph: &'a Graph,
+    pub images: Arc<Images>,
+    /// Folders by the names of contexts.
+    pub folders: BTreeMap<String, PathBuf>,
+    /// Seconds since 1970 that all times become.
+    pub epoch: Option<i64>,
+    /// What came from servers.
+    pub sources: Arc<Sources>,
+    /// What progress has shown already.
+    pub shown: &'a [Operation],
+    /// Steps that must be found.
+    pub required: BTreeSet<StepId>,
+}
+
+/// Makes an executor, and introduces its steps to progress.
+pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
+    let transfer = Transfer::with_remotes(
+        // What caches lend is lent to this build.
+        host.store.apart(),
+        host.client.clone(),
+        host.events.clone(),
+        remotes(host, request),
+    );
+    let of_step = introduce(host, parts.graph, parts.shown);
+    let tasks = Tasks { events: host.events.clone(), of_step };
+    let secrets = request.secrets.iter();
+    let executor = Executor::new(execute::ExecutorSettings {
+        transfer,
+        images: parts.images.clone(),
+        runtime: host.runtime.clone(),
+        credentials: Credentials {
+            secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
+            ssh: request.ssh.clone(),
+            known_hosts: request.known_hosts.clone(),
+        },
+        folders: parts.folders.clone(),
+        tasks: tasks.clone(),
+        compression: compression(request),
+        now: now(parts.epoch),
+        download_limit: DOWNLOAD_LIMIT,
+        sources: parts.sources.clone(),
+        modes: match request.normalize_modes {
+            true => Modes::Normalized,
+            false => Modes::Kept,
+        },
+        required: parts.required.clone(),
+    });
+    (executor, tasks)
+}
+
+/// Introduces the steps to progress, in their order.
+fn introduce(host: &Host, graph: &Graph, shown: &[Operation]) -> Vec<Option<TaskId>> {
+    let mut tasks: Vec<Option<TaskId>> = Vec::with_capacity(graph.len());
+    for (_, step) in graph.steps() {
+        let inputs =
+            step.inputs.iter().filter_map(|input: &StepId| tasks[input.0 as usize]).collect();
+        let is_new = step.shown_as.is_none() && !shown.contains(&step.operation);
+        tasks.push(is_new.then(|| host.events.task(Arc::from(step.name.as_str()), inputs)));
+    }
+    tasks
+}
+
+/// New layers of files are compressed as the first one who wants them wants them.
+fn compression(request: &Request) -> Compression {
+    let outputs = request.outputs.iter().filter_map(|output| match output {
+        Output::Image(image) => Some(image.format.compression),
+        Output::Oci(archive) | Output::Docker(archive) => Some(archive.format.compression),
+        Output::Local(_) | Output::Tar(_) | Output::CacheOnly => None,
+    });
+    let caches = request.cache_to.iter().map(|cache| cache.format.compression);
+    outputs.chain(caches).next().unwrap_or(Compression::Zstd(Some(1)))
+}
+
+fn now(epoch: Option<i64>) -> Time {
+    match epoch {
+        Some(seconds) => Time { seconds, nanos: 0 },
+        None => Time { seconds: jiff::Timestamp::now().as_second(), nanos: 0 },
+    }
+}

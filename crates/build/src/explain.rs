@@ -1,0 +1,65 @@
+//! Explains what a build would run, without building.
+
+use std::collections::BTreeSet;
+
+use cache::{Caches, LocalRecords, Sidecar};
+use dockerfile::Dockerfile;
+use execute::Executor;
+use graph::StepId;
+use solve::{Solver, StepFacts};
+use store::Chain;
+
+use crate::caches::read;
+use crate::executor::executor;
+use crate::frontend::bases::{self, Bases};
+use crate::reason::Explained;
+use crate::solving::explaining::{Explaining, known};
+use crate::solving::{self, trust};
+use crate::{Error, Host, Request, context};
+
+/// Looks a build up in its caches without building: the steps that would run, and why. Of what
+/// they stand on, only the user's files are looked at.
+///
+/// # Errors
+/// If the request or the Dockerfile is wrong, or the files cannot be read.
+pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, Error> {
+    let opened = context::open(host, request).await?;
+    let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
+        .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
+    let bases = bases::lower(host, request, &opened, &dockerfile);
+    let (bases, imported) = tokio::join!(bases, read::import(host, request));
+    let bases = bases?;
+    let (executor, tasks) = executor(host, request, &bases.parts(BTreeSet::new()));
+    let records = imported.iter().map(|source| source.records.clone()).collect();
+    let local = LocalRecords::open(executor.transfer().store())?;
+    let local = local.naming(trust::named(host, request, &trust::Distrusted::default()));
+    let caches = Caches::new(local, records);
+    let parallelism = Executor::parallelism();
+    let solver = Solver::new(&bases.graph, &executor, &caches, &tasks, parallelism);
+    let surveyed = solver.survey(&bases.results()).await;
+    drop(solver);
+    let steps = surveyed.map_err(|error| solving::failed(&bases, error))?;
+    let sidecars: Vec<Sidecar> =
+        imported.iter().filter_map(|source| source.sidecar.clone()).collect();
+    let explaining =
+        Explaining { graph: &bases.graph, steps: &steps, executor: &executor, sidecars: &sidecars };
+    let missed = missed(&bases, &steps);
+    let explained =
+        explaining.explained(&explaining.facts(), &known(host, &sidecars).await, &missed);
+    executor.finish();
+    Ok(explained)
+}
+
+/// The steps that would run: those that nobody found, and that somebody needs who was not found.
+fn missed(bases: &Bases, steps: &[StepFacts<Chain>]) -> BTreeSet<StepId> {
+    let mut missed = BTreeSet::new();
+    let mut open = bases.results();
+    while let Some(id) = open.pop() {
+        let is_found = steps.iter().any(|step| step.id == id && step.cached.is_some());
+        let inputs = &bases.graph.step(id).inputs;
+        if !is_found && !inputs.is_empty() && missed.insert(id) {
+            open.extend(inputs);
+        }
+    }
+    missed
+}
