@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 
 use cache::{Caches, LocalRecords, Sidecar};
-use dockerfile::Dockerfile;
 use execute::Executor;
 use graph::StepId;
 use solve::{Solver, StepFacts};
 use store::Chain;
 
-use crate::caches::read;
 use crate::executor::executor;
-use crate::frontend::bases::{self, Bases};
+use crate::frontend::bases::Bases;
+use crate::pipeline::{Planned, plan};
 use crate::reason::Explained;
 use crate::solving::explaining::{Explaining, known};
 use crate::solving::{self, trust};
-use crate::{Error, Host, Request, context};
+use crate::{Error, Host, Request};
 
 /// Looks a build up in its caches without building: the steps that would run, and why. Of what
 /// they stand on, only the user's files are looked at.
@@ -23,12 +22,7 @@ use crate::{Error, Host, Request, context};
 /// # Errors
 /// If the request or the Dockerfile is wrong, or the files cannot be read.
 pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, Error> {
-    let opened = context::open(host, request).await?;
-    let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
-        .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
-    let bases = bases::lower(host, request, &opened, &dockerfile);
-    let (bases, imported) = tokio::join!(bases, read::import(host, request));
-    let bases = bases?;
+    let Planned { bases, imported } = plan(host, request).await?;
     let (executor, tasks) = executor(host, request, &bases.parts(BTreeSet::new()));
     let records = imported.iter().map(|source| source.records.clone()).collect();
     let local = LocalRecords::open(executor.transfer().store())?;

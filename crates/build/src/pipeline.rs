@@ -1,10 +1,9 @@
-//! The story of a build: open the context, parse, resolve bases, lower to a graph, open the
-//! caches, solve, export, leave records.
+//! The story of a build: open the context, parse, resolve bases, lower to a graph, read the caches,
+//! solve, export, leave records.
 
 use std::sync::Arc;
 
 use cache::ImportedCache;
-use dockerfile::Dockerfile;
 use oci::Descriptor;
 use tracing::Instrument as _;
 use transfer::chain_text;
@@ -28,21 +27,33 @@ pub async fn build(host: &Host, request: &Request) -> Result<Outcome, Error> {
 
 async fn build_in_span(host: &Host, request: &Request) -> Result<Outcome, Error> {
     let before = host.client.stats();
-    let opened = context::open(host, request).await?;
-    let dockerfile = Dockerfile::parse(opened.dockerfile.clone())
-        .map_err(|error| Error::in_dockerfile(error, &opened.dockerfile))?;
-
-    let bases = bases::lower(host, request, &opened, &dockerfile);
-    let (bases, imported) = tokio::join!(bases, read::import(host, request));
-    let bases = bases?;
-
+    let planned = plan(host, request).await?;
     let mut distrusted = Distrusted::default();
-    distrusted.add_contradicted(host, &bases.images, &imported).await;
+    distrusted.add_contradicted(host, &planned.bases.images, &planned.imported).await;
     loop {
-        if let Some(outcome) = attempt(host, request, (&bases, &imported), &mut distrusted).await? {
+        if let Some(outcome) = attempt(host, request, &planned, &mut distrusted).await? {
             return Ok(Outcome { traffic: host.traffic_since(before), ..outcome });
         }
     }
+}
+
+/// A build that is ready to be solved.
+pub(crate) struct Planned {
+    pub bases: Bases,
+    /// The caches that were read.
+    pub imported: Vec<Arc<ImportedCache>>,
+}
+
+/// Plans a build. A cache that cannot be read is a warning.
+///
+/// # Errors
+/// If the request, the context or the Dockerfile is wrong, or a base cannot be resolved.
+pub(crate) async fn plan(host: &Host, request: &Request) -> Result<Planned, Error> {
+    let prepared = context::prepare(host, request).await?;
+    let dockerfile = prepared.dockerfile()?;
+    let lowered = bases::lower(host, request, &prepared.opened, dockerfile);
+    let (bases, imported) = tokio::join!(lowered, read::import(host, request));
+    Ok(Planned { bases: bases?, imported })
 }
 
 /// Builds without the caches that are distrusted; none where another one turned out to say what is
@@ -50,9 +61,10 @@ async fn build_in_span(host: &Host, request: &Request) -> Result<Outcome, Error>
 async fn attempt(
     host: &Host,
     request: &Request,
-    (bases, imported): (&Bases, &[Arc<ImportedCache>]),
+    planned: &Planned,
     distrusted: &mut Distrusted,
 ) -> Result<Option<Outcome>, Error> {
+    let Planned { bases, imported } = planned;
     let solving = Solving::open(host, request, bases, (imported, distrusted))?;
     let solver = solving.solver();
     let (solved, built, cache) = loop {

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dockerfile::Dockerfile;
 use execute::Sources;
 use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
 
@@ -43,6 +44,26 @@ pub(crate) struct Opened {
     pub shown: Vec<Operation>,
 }
 
+/// A context that is open, with its Dockerfile parsed.
+pub(crate) struct Prepared {
+    pub opened: Opened,
+    /// The parsed Dockerfile, or the error in its text.
+    pub parsed: Result<Dockerfile, dockerfile::Error>,
+}
+
+impl Prepared {
+    /// The parsed Dockerfile.
+    ///
+    /// # Errors
+    /// If its text is wrong.
+    pub(crate) fn dockerfile(&self) -> Result<&Dockerfile, Error> {
+        let wrong = |error: &dockerfile::Error| {
+            Error::in_dockerfile(error.clone(), &self.opened.dockerfile)
+        };
+        self.parsed.as_ref().map_err(wrong)
+    }
+}
+
 /// A Dockerfile that was read.
 struct Read {
     /// The file beside which an ignore file can be; none for what came from elsewhere.
@@ -51,11 +72,21 @@ struct Read {
     task: TaskId,
 }
 
+/// Opens the context, and parses the Dockerfile: the start of builds, explanations and checks.
+///
+/// # Errors
+/// If the context or the Dockerfile cannot be read.
+pub(crate) async fn prepare(host: &Host, request: &Request) -> Result<Prepared, Error> {
+    let opened = open(host, request).await?;
+    let parsed = Dockerfile::parse(opened.dockerfile.clone());
+    Ok(Prepared { opened, parsed })
+}
+
 /// Opens the context and reads the Dockerfile and the ignore file.
 ///
 /// # Errors
 /// If the context or the Dockerfile is not there, or is too large to be one.
-pub(crate) async fn open(host: &Host, request: &Request) -> Result<Opened, Error> {
+async fn open(host: &Host, request: &Request) -> Result<Opened, Error> {
     let mut loader = Loader::new(host, request);
     let folder = match &request.context {
         Context::Folder(folder) if !folder.is_dir() => {

@@ -1,21 +1,22 @@
-//! What can be said of a Dockerfile without building it: broken rules, the outline of a target,
-//! the targets. Images that it stands on are looked up, nothing is fetched of them.
+//! Questions about a Dockerfile that need no build: broken rules, the outline of a target, the
+//! targets. Images that it stands on are looked up, nothing is fetched of them.
 
-use dockerfile::{Checked, Checking, Dockerfile, Outline, Outlining, Target};
+use dockerfile::{Checked, Checking, Outline, Outlining, Target};
 use graph::SourceFile;
 
+use crate::context::{Prepared, prepare};
 use crate::frontend::bases::Asking;
-use crate::{Error, Host, Request, context};
+use crate::{Error, Host, Request};
 
-/// Looks for broken rules; the file is what their lines are of. What keeps the Dockerfile from
-/// being built is part of the result.
+/// Looks for broken rules; the file is the one that their lines are in. An error that keeps the
+/// Dockerfile from being built is part of the result.
 ///
 /// # Errors
 /// If the request is wrong, or the Dockerfile cannot be read.
 pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFile), Error> {
-    let opened = context::open(host, request).await?;
+    let Prepared { opened, parsed } = prepare(host, request).await?;
     let file = opened.dockerfile.clone();
-    let dockerfile = match Dockerfile::parse(file.clone()) {
+    let dockerfile = match parsed {
         Ok(dockerfile) => dockerfile,
         Err(error) => return Ok((Checked { error: Some(error), ..Checked::default() }, file)),
     };
@@ -28,19 +29,18 @@ pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFil
     }
 }
 
-/// What the target can be given.
+/// The arguments, secrets and agents that the target can be given.
 ///
 /// # Errors
 /// If the request or the Dockerfile is wrong.
 pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceFile), Error> {
-    let opened = context::open(host, request).await?;
-    let file = opened.dockerfile.clone();
-    let wrong = |error| Error::in_dockerfile(error, &file);
-    let dockerfile = Dockerfile::parse(file.clone()).map_err(wrong)?;
-    let mut asking = Asking::new(host, request, &opened)?;
+    let prepared = prepare(host, request).await?;
+    let (file, dockerfile) = (&prepared.opened.dockerfile, prepared.dockerfile()?);
+    let mut asking = Asking::new(host, request, &prepared.opened)?;
     loop {
-        match dockerfile.outline(&asking.asked, &asking.resolved).map_err(wrong)? {
-            Outlining::Done(outline) => return Ok((outline, file)),
+        let outlining = dockerfile.outline(&asking.asked, &asking.resolved);
+        match outlining.map_err(|error| Error::in_dockerfile(error, file))? {
+            Outlining::Done(outline) => return Ok((outline, file.clone())),
             Outlining::Needs(needs) => asking.look_up(&needs).await,
         }
     }
@@ -51,9 +51,7 @@ pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceF
 /// # Errors
 /// If the Dockerfile is wrong or cannot be read.
 pub async fn targets(host: &Host, request: &Request) -> Result<(Vec<Target>, SourceFile), Error> {
-    let opened = context::open(host, request).await?;
-    let file = opened.dockerfile;
-    let dockerfile =
-        Dockerfile::parse(file.clone()).map_err(|error| Error::in_dockerfile(error, &file))?;
-    Ok((dockerfile.targets(), file))
+    let prepared = prepare(host, request).await?;
+    let targets = prepared.dockerfile()?.targets();
+    Ok((targets, prepared.opened.dockerfile))
 }
