@@ -9,11 +9,11 @@ use execute::{Credentials, Executor, Images, Modes, Sources};
 use graph::{Graph, Operation, StepId, TaskId};
 use solve::Tasks;
 use store::{Compression, Time};
-use transfer::Transfer;
 
+use crate::Request;
 use crate::caches::read::remotes;
 use crate::request::Output;
-use crate::{Host, Request};
+use crate::session::Build;
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
@@ -35,21 +35,16 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Makes an executor, and introduces its steps to progress.
-pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Executor, Tasks) {
-    let transfer = Transfer::with_remotes(
-        // What caches lend is lent to this build.
-        host.store.apart(),
-        host.client.clone(),
-        host.events.clone(),
-        remotes(host, request),
-    );
-    let of_step = introduce(host, parts.graph, parts.shown);
-    let tasks = Tasks { events: host.events.clone(), of_step };
+pub(crate) fn executor(build: &Build<'_>, parts: &Parts<'_>) -> (Executor, Tasks) {
+    let request = build.request;
+    let transfer = build.session.transfer(build.events.clone(), remotes(build));
+    let of_step = introduce(build, parts.graph, parts.shown);
+    let tasks = Tasks { events: build.events.clone(), of_step };
     let secrets = request.secrets.iter();
     let executor = Executor::new(execute::ExecutorSettings {
         transfer,
         images: parts.images.clone(),
-        runtime: host.runtime.clone(),
+        runtime: build.session.host().runtime.clone(),
         credentials: Credentials {
             secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
             ssh: request.ssh.clone(),
@@ -71,13 +66,13 @@ pub(crate) fn executor(host: &Host, request: &Request, parts: &Parts<'_>) -> (Ex
 }
 
 /// Introduces the steps to progress, in their order.
-fn introduce(host: &Host, graph: &Graph, shown: &[Operation]) -> Vec<Option<TaskId>> {
+fn introduce(build: &Build<'_>, graph: &Graph, shown: &[Operation]) -> Vec<Option<TaskId>> {
     let mut tasks: Vec<Option<TaskId>> = Vec::with_capacity(graph.len());
     for (_, step) in graph.steps() {
         let inputs =
             step.inputs.iter().filter_map(|input: &StepId| tasks[input.0 as usize]).collect();
         let is_new = step.shown_as.is_none() && !shown.contains(&step.operation);
-        tasks.push(is_new.then(|| host.events.task(Arc::from(step.name.as_str()), inputs)));
+        tasks.push(is_new.then(|| build.events.task(Arc::from(step.name.as_str()), inputs)));
     }
     tasks
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cache::{Caches, LocalRecords, Sidecar};
 use execute::Executor;
-use graph::StepId;
+use graph::{Events, StepId};
 use solve::{Solver, StepFacts};
 use store::Chain;
 
@@ -12,21 +12,27 @@ use crate::executor::executor;
 use crate::frontend::bases::Bases;
 use crate::pipeline::{Planned, plan};
 use crate::reason::Explained;
+use crate::session::Build;
 use crate::solving::explaining::{Explaining, known};
 use crate::solving::{self, trust};
-use crate::{Error, Host, Request};
+use crate::{Error, Request, Session};
 
 /// Looks a build up in its caches without building: the steps that would run, and why. Of what
 /// they stand on, only the user's files are looked at.
 ///
 /// # Errors
 /// If the request or the Dockerfile is wrong, or the files cannot be read.
-pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, Error> {
-    let Planned { bases, imported } = plan(host, request).await?;
-    let (executor, tasks) = executor(host, request, &bases.parts(BTreeSet::new()));
+pub async fn explain(
+    session: &Session,
+    request: &Request,
+    events: &Events,
+) -> Result<Vec<Explained>, Error> {
+    let build = &Build::new(session, request, events);
+    let Planned { bases, imported } = plan(build).await?;
+    let (executor, tasks) = executor(build, &bases.parts(BTreeSet::new()));
     let records = imported.iter().map(|source| source.records.clone()).collect();
     let local = LocalRecords::open(executor.transfer().store())?;
-    let local = local.naming(trust::named(host, request, &trust::Distrusted::default()));
+    let local = local.naming(trust::named(build, &trust::Distrusted::default()));
     let caches = Caches::new(local, records);
     let parallelism = Executor::parallelism();
     let solver = Solver::new(&bases.graph, &executor, &caches, &tasks, parallelism);
@@ -39,7 +45,7 @@ pub async fn explain(host: &Host, request: &Request) -> Result<Vec<Explained>, E
         Explaining { graph: &bases.graph, steps: &steps, executor: &executor, sidecars: &sidecars };
     let missed = missed(&bases, &steps);
     let explained =
-        explaining.explained(&explaining.facts(), &known(host, &sidecars).await, &missed);
+        explaining.explained(&explaining.facts(), &known(build, &sidecars).await, &missed);
     executor.finish();
     Ok(explained)
 }

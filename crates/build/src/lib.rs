@@ -1,7 +1,8 @@
 //! One build from start to finish.
 //!
-//! Receives a [`Request`] and a host (store, registry client, runtime, events); hands over an
-//! [`Outcome`] or an error that names the lines of the Dockerfile.
+//! Receives a [`Request`] and a [`Session`] (store, registry client, runtime), which several builds
+//! share; hands over an [`Outcome`] or an error that names the lines of the Dockerfile. The way is
+//! one: context, frontend, caches that are read, solving, exports, caches that are written.
 
 #![forbid(unsafe_code)]
 
@@ -12,13 +13,13 @@ mod executor;
 mod explain;
 mod exporting;
 mod frontend;
-mod host;
 mod image_store;
 pub mod images;
 mod outcome;
 mod pipeline;
 mod reason;
 mod request;
+mod session;
 mod several;
 mod solving;
 pub mod upkeep;
@@ -35,10 +36,10 @@ pub use cache::{
 pub use error::{Error, Place};
 pub use explain::explain;
 pub use frontend::checking::{check, outline, targets};
-pub use host::{Host, Work};
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use reason::{Explained, Reason};
+pub use session::{Host, Session};
 pub use several::{Job, JobError, build_all};
 
 pub use request::{

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future;
+use graph::Events;
 use oci::{Reference, Repository};
 use tokio::sync::SetOnce;
 
-use crate::host::Work;
+use crate::pipeline;
 use crate::request::{ImageFormat, ImageOutput, NamedContext, Output};
-use crate::{BuiltImage, Error, Host, Outcome, Request};
+use crate::session::{Build, Work};
+use crate::{BuiltImage, Error, Outcome, Request, Session};
 
 /// A host that no registry has: images that one build makes for another.
 const HOST: &str = "made.kiln.invalid";
@@ -37,7 +39,11 @@ pub struct JobError {
 ///
 /// # Errors
 /// The first that fails; the others are given up. Jobs that wait for each other fail.
-pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobError> {
+pub async fn build_all(
+    session: &Session,
+    jobs: &[Job],
+    events: &Events,
+) -> Result<Vec<Outcome>, JobError> {
     for job in jobs {
         if let Some(circle) = circle(jobs, job) {
             let message = format!("targets wait for each other: {circle}");
@@ -49,10 +55,10 @@ pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobErr
     let built = jobs.iter().enumerate().map(async |(place, job)| {
         future::join_all(job.contexts.iter().map(|(_, other)| done[*other].wait())).await;
         let name: Arc<str> = job.name.as_str().into();
-        let events = host.events.renamed(move |task| prefixed(&name, task));
-        let own = Host { events, work: Some(work[place].clone()), ..host.clone() };
+        let events = events.renamed(move |task| prefixed(&name, task));
         let request = request(jobs, place);
-        match crate::build(&own, &request).await {
+        let own = Build { session, request: &request, events: &events, work: Some(&work[place]) };
+        match pipeline::run(&own).await {
             Ok(mut outcome) => {
                 drop(done[place].set(()));
                 outcome.image = outcome.image.and_then(|image| asked_for(image, job, place));
@@ -64,7 +70,7 @@ pub async fn build_all(host: &Host, jobs: &[Job]) -> Result<Vec<Outcome>, JobErr
     let result = future::try_join_all(built).await;
     for place in 0..jobs.len() {
         // A name that is left is removed by the next call that has as many jobs, or by `prune`.
-        drop(host.store.db().remove_image(&made(place).to_string()));
+        drop(session.store().db().remove_image(&made(place).to_string()));
     }
     result
 }

@@ -8,10 +8,11 @@ pub use cache::upkeep::{
 use std::sync::Arc;
 
 use cache::{Backend, BackendSettings};
+use graph::Events;
 use transfer::Transfer;
 
 use crate::request::CacheTarget;
-use crate::{Error, Host};
+use crate::{Error, Session};
 
 fn failed(error: &cache::Error) -> Error {
     Error::Request(transfer::chain_text(error))
@@ -21,16 +22,18 @@ fn failed(error: &cache::Error) -> Error {
 ///
 /// # Errors
 /// If there is no cache, or it cannot be read.
-pub async fn inspect(host: &Host, cache: &BackendSettings) -> Result<Holdings, Error> {
-    cache::upkeep::inspect(&*open(host, cache)?).await.map_err(|error| failed(&error))
+pub async fn inspect(session: &Session, cache: &BackendSettings) -> Result<Holdings, Error> {
+    cache::upkeep::inspect(&*open(session, cache)?).await.map_err(|error| failed(&error))
 }
 
 /// Reads every blob of a cache and compares it with what the cache says.
 ///
 /// # Errors
 /// If there is no cache, or its documents cannot be read.
-pub async fn verify(host: &Host, cache: &BackendSettings) -> Result<Verified, Error> {
-    cache::upkeep::verify(&host.client, &*open(host, cache)?).await.map_err(|error| failed(&error))
+pub async fn verify(session: &Session, cache: &BackendSettings) -> Result<Verified, Error> {
+    cache::upkeep::verify(session.client(), &*open(session, cache)?)
+        .await
+        .map_err(|error| failed(&error))
 }
 
 /// Removes records from a cache; `None` if there is nothing to remove.
@@ -38,12 +41,12 @@ pub async fn verify(host: &Host, cache: &BackendSettings) -> Result<Verified, Er
 /// # Errors
 /// If there is no cache, or it cannot be written.
 pub async fn prune(
-    host: &Host,
+    session: &Session,
     cache: &BackendSettings,
     rule: PruneRule,
 ) -> Result<Option<Pruned>, Error> {
-    let backend = open(host, cache)?;
-    let transfer = transfer(host, [&backend]);
+    let backend = open(session, cache)?;
+    let transfer = transfer(session, [&backend]);
     let pruned = cache::upkeep::prune(&transfer, &*backend, rule).await;
     pruned.map_err(|error| failed(&error))
 }
@@ -52,23 +55,30 @@ pub async fn prune(
 ///
 /// # Errors
 /// If there is no cache, or a request to a back end fails.
-pub async fn copy(host: &Host, from: &BackendSettings, to: &CacheTarget) -> Result<Copied, Error> {
+pub async fn copy(
+    session: &Session,
+    from: &BackendSettings,
+    to: &CacheTarget,
+) -> Result<Copied, Error> {
     let Some(to) = to.backend() else {
         return Err(Error::Request(
             "a cache is copied to a place of its own, not into an image".into(),
         ));
     };
-    let (from, to) = (open(host, from)?, open(host, to)?);
-    let transfer = transfer(host, [&from, &to]);
+    let (from, to) = (open(session, from)?, open(session, to)?);
+    let transfer = transfer(session, [&from, &to]);
     cache::upkeep::copy(&transfer, &*from, &*to).await.map_err(|error| failed(&error))
 }
 
-fn open(host: &Host, settings: &BackendSettings) -> Result<Arc<dyn Backend>, Error> {
-    settings.open(&host.client).map_err(|error| failed(&error))
+fn open(session: &Session, settings: &BackendSettings) -> Result<Arc<dyn Backend>, Error> {
+    settings.open(session.client()).map_err(|error| failed(&error))
 }
 
-fn transfer<'a>(host: &Host, backends: impl IntoIterator<Item = &'a Arc<dyn Backend>>) -> Transfer {
+fn transfer<'a>(
+    session: &Session,
+    backends: impl IntoIterator<Item = &'a Arc<dyn Backend>>,
+) -> Transfer {
     let remotes = backends.into_iter().filter_map(|backend| backend.remote()).collect();
-    let (store, client) = (host.store.clone(), host.client.clone());
-    Transfer::with_remotes(store, client, host.events.clone(), remotes)
+    let (store, client) = (session.store().clone(), session.client().clone());
+    Transfer::with_remotes(store, client, Events::none(), remotes)
 }

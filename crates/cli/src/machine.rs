@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use build::Host;
-use graph::Events;
+use build::{Host, Session};
 use registry::{Client, ClientCertificate, Credentials, DockerConfig, HostsConfig, TrustRoots};
 use runtime::Privilege;
 use runtime::ladder::{self, Decision, Probe};
@@ -89,27 +88,24 @@ fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// What a build needs of this machine.
+/// The session of this process: store, registry client, runtime.
 ///
 /// # Errors
 /// A sentence that says what is wrong.
-pub fn host(
+pub fn session(
     settings: &Settings,
     environment: &Environment,
     privilege: &Privilege,
     wanted: Isolation,
-    events: Events,
-) -> Result<Host, String> {
+) -> Result<Session, String> {
     let store = open_store(settings, privilege)?;
-    Ok(Host {
+    Ok(Session::new(Host {
         runtime: isolation::start(settings, store.privileges(), privilege, wanted),
         store,
         client: client(settings, environment)?,
-        events,
         engine: settings.docker_host.clone().unwrap_or_default(),
         verify_indexes: settings.verify_indexes,
-        work: None,
-    })
+    }))
 }
 
 /// The client for all registries, with the logins that docker's files have.

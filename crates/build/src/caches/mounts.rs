@@ -5,8 +5,9 @@ use cache::{ImportedCache, Sidecar};
 use execute::{CacheMounts, FoundMount, MountSource, UsedMount};
 use futures_util::future::BoxFuture;
 
+use crate::Request;
 use crate::request::CacheTo;
-use crate::{Host, Request};
+use crate::session::Build;
 
 /// The sidecars of a build's caches, each with the most bytes of a mount that may come from it. Nothing
 /// is read before a command wants a mount.
@@ -42,7 +43,7 @@ impl MountSource for SidecarMounts {
 /// Reads the cache mounts that commands used, where a cache is to have them; with what is to be said
 /// of those that it does not get.
 pub(crate) async fn ready(
-    host: &Host,
+    build: &Build<'_>,
     to: &CacheTo,
     sidecar: Option<&Sidecar>,
     used: Vec<UsedMount>,
@@ -57,7 +58,7 @@ pub(crate) async fn ready(
     };
     for mount in used {
         let UsedMount { id, .. } = &mount;
-        match ready_one(host, sidecar, &mount, most).await {
+        match ready_one(build, sidecar, &mount, most).await {
             Ok(Some(ReadyMount { left: MountLeft::TooLarge(bytes), .. })) => notes.push(format!(
                 "cache mount `{id}` was not left: it has {bytes} bytes, and at most {most} travel; \
                  `mounts-max-size` allows more"
@@ -76,16 +77,16 @@ pub(crate) async fn ready(
 }
 
 async fn ready_one(
-    host: &Host,
+    build: &Build<'_>,
     sidecar: &Sidecar,
     mount: &UsedMount,
     most: u64,
 ) -> Result<Option<ReadyMount>, Box<dyn std::error::Error + Send + Sync>> {
-    let mounts = CacheMounts::new(host.store.cache_mounts_folder());
+    let mounts = CacheMounts::new(build.session.store().cache_mounts_folder());
     let name = mount.name.clone();
     let Some(held) = transfer::blocking(move || mounts.hold_still(&name)).await? else {
         return Ok(None);
     };
     let folder = MountFolder { name: &mount.name, id: &mount.id, folder: &held.path, most };
-    Ok(Some(ready_mount(sidecar, &host.store, folder).await?))
+    Ok(Some(ready_mount(sidecar, build.session.store(), folder).await?))
 }

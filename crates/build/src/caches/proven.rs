@@ -7,20 +7,20 @@ use oci::Digest;
 use solve::StepFacts;
 use store::{Assumption, Assumptions, Chain, Layer, Store};
 
+use crate::session::Build;
 use crate::solving::{Solved, trust};
-use crate::{Host, Request};
 
 /// Reads the layers of which a cache lent something, where another cache is to hold what was made
 /// with it, and where nobody is to be believed.
-pub(crate) async fn read_for_exports(host: &Host, request: &Request, solved: &Solved<'_>) {
-    if trust::reads_all(host, request) {
+pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &Solved<'_>) {
+    if trust::reads_all(build) {
         let layers: Vec<Layer> = solved.chains.iter().flat_map(Chain::layers).collect();
         let read = layers.iter().filter(|layer| layer.blob.is_some());
         // One that cannot be had is found missing by the export that needs it.
         drop(join_all(read.map(|layer| solved.transfer.fetch_blob(layer, None))).await);
     }
     let targets: Vec<Option<String>> =
-        request.cache_to.iter().map(|to| trust::target_identity(&to.target)).collect();
+        build.request.cache_to.iter().map(|to| trust::target_identity(&to.target)).collect();
     let is_foreign = |assumption: &Assumption| {
         targets.iter().any(|name| name.as_deref() != Some(&*assumption.cache))
     };

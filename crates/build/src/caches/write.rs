@@ -15,21 +15,21 @@ use super::mounts;
 use super::proven::steps_for;
 use crate::error::failure;
 use crate::request::{CacheMode, CacheTarget, CacheTo, Layers, Output};
+use crate::session::Build;
 use crate::solving::uploads::on_results;
 use crate::solving::{Solved, Unsolved};
-use crate::{Error, Host, Request};
+use crate::{Error, Request};
 
 /// Leaves the records of a build wherever they were asked for.
 ///
 /// # Errors
 /// The first export that failed and may not.
 pub(crate) async fn export(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
-    let targets = request.cache_to.iter().filter_map(|to| Some((to, to.target.backend()?)));
-    let exports = targets.map(|(to, settings)| export_one(host, to, settings, solved));
+    let targets = build.request.cache_to.iter().filter_map(|to| Some((to, to.target.backend()?)));
+    let exports = targets.map(|(to, settings)| export_one(build, to, settings, solved));
     let mut last = None;
     for exported in join_all(exports).await {
         last = exported?.or(last);
@@ -39,7 +39,7 @@ pub(crate) async fn export(
 
 /// Leaves what a build found and made until it failed, wherever that was not refused, and hands
 /// back why it failed. A cache that cannot be written changes nothing of that.
-pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unsolved<'_>) -> Error {
+pub(crate) async fn export_failed(build: &Build<'_>, unsolved: Unsolved<'_>) -> Error {
     let Unsolved { error, solved: Some(mut solved) } = unsolved else { return unsolved.error };
     let explained = solved.explained.take();
     // A cache that could not be written a moment ago, or a layer that is lost, is no better now.
@@ -47,9 +47,9 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
         return error.explained(explained);
     }
     solved.steps.retain(|step| step.inputs.is_empty() || step.output.is_some());
-    let wanted = request.cache_to.iter().filter(|to| to.on_failure);
+    let wanted = build.request.cache_to.iter().filter(|to| to.on_failure);
     let targets = wanted.filter_map(|to| Some((to, to.target.backend()?)));
-    let exports = targets.map(|(to, settings)| export_one(host, to, settings, &solved));
+    let exports = targets.map(|(to, settings)| export_one(build, to, settings, &solved));
     // What is wrong with them was shown, and is not why the build failed.
     drop(join_all(exports).await);
     solved.finish();
@@ -57,38 +57,38 @@ pub(crate) async fn export_failed(host: &Host, request: &Request, unsolved: Unso
 }
 
 async fn export_one(
-    host: &Host,
+    build: &Build<'_>,
     to: &CacheTo,
     settings: &BackendSettings,
     solved: &Solved<'_>,
 ) -> Result<Option<Descriptor>, Error> {
-    let (target, backend) = (settings.name(), settings.open(&host.client));
+    let (target, backend) = (settings.name(), settings.open(build.session.client()));
     let name = backend.as_ref().map_or("exporting cache", |backend| backend.export_name());
-    let task = host.events.task(name, Vec::new());
-    host.events.send(task, TaskEvent::Started);
+    let task = build.events.task(name, Vec::new());
+    build.events.send(task, TaskEvent::Started);
     let written = async {
         let backend = backend?;
-        let exported = write(host, (to, &*backend), solved, task).await?;
+        let exported = write(build, (to, &*backend), solved, task).await?;
         Ok::<_, cache::Error>((backend, exported))
     };
     let span = tracing::debug_span!("export", cache = %target);
     match written.instrument(span).await {
         Ok((backend, exported)) => {
             for note in exported.iter().flat_map(|exported| exported.notes.clone()) {
-                host.events.send(task, TaskEvent::Warning(note.into()));
+                build.events.send(task, TaskEvent::Warning(note.into()));
             }
             if to.reset
                 && let Err(error) = backend.tidy().await
             {
                 let text = format!("old blobs stay: {}", transfer::chain_text(&error));
-                host.events.send(task, TaskEvent::Warning(text.into()));
+                build.events.send(task, TaskEvent::Warning(text.into()));
             }
-            host.events.send(task, TaskEvent::Done);
+            build.events.send(task, TaskEvent::Done);
             Ok(exported.map(|exported| exported.descriptor))
         }
         Err(error) => {
             let (message, lost) = (transfer::chain_text(&error), error.lost_layers());
-            host.events.send(task, TaskEvent::Failed(failure(&lost, &message)));
+            build.events.send(task, TaskEvent::Failed(failure(&lost, &message)));
             if to.ignore_error {
                 Ok(None)
             } else {
@@ -99,7 +99,7 @@ async fn export_one(
 }
 
 async fn write(
-    host: &Host,
+    build: &Build<'_>,
     (to, backend): (&CacheTo, &dyn Backend),
     solved: &Solved<'_>,
     task: TaskId,
@@ -117,13 +117,15 @@ async fn write(
     let known = solved.imported.iter().find(|imported| *imported.identity == *identity).cloned();
     let named = known.as_ref().map(|known| known.records.sidecar()).unwrap_or_default();
     let sidecar = backend.sidecar(named);
-    let (mounts, mut notes) = mounts::ready(host, to, sidecar.as_ref(), solved.used_mounts()).await;
+    let (mounts, mut notes) =
+        mounts::ready(build, to, sidecar.as_ref(), solved.used_mounts()).await;
     if left_out > 0 {
         notes.push(format!(
             "{left_out} steps are not in the cache: they stand on what another cache says of layers that could not be read"
         ));
     }
-    let leaving = BuildAdditions::indexes(&host.store, solved.layers(), solved.indexes.missed());
+    let leaving =
+        BuildAdditions::indexes(build.session.store(), solved.layers(), solved.indexes.missed());
     let additions = Arc::new(leaving.with(solved.facts.clone(), mounts));
     let request = WriteRequest {
         format: transfer::LayerFormat {
@@ -149,20 +151,19 @@ const INLINE: &str = "";
 
 /// The cache that goes into the config of an image with these layers, where one was asked for.
 pub(crate) fn inline(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     graph: &Graph,
     (solved, chain): (&Solved<'_>, &Chain),
 ) -> Option<String> {
-    if !request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
+    if !build.request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
         return None;
     }
-    let task = host.events.task("preparing layers for inline cache", Vec::new());
-    host.events.send(task, TaskEvent::Started);
+    let task = build.events.task("preparing layers for inline cache", Vec::new());
+    build.events.send(task, TaskEvent::Started);
     let is_image =
         |output: &Output| matches!(output, Output::Image(_) | Output::Oci(_) | Output::Docker(_));
-    let is_folded = matches!(request.layers, Layers::One | Layers::Marked);
-    let cache = match request.outputs.iter().any(is_image) {
+    let is_folded = matches!(build.request.layers, Layers::One | Layers::Marked);
+    let cache = match build.request.outputs.iter().any(is_image) {
         true if is_folded => Err(
             "the image has not the layers of its steps, so it got no inline cache: use another --cache-to",
         ),
@@ -176,9 +177,9 @@ pub(crate) fn inline(
         false => Err("no output is an image, so the inline cache goes nowhere"),
     };
     if let Err(note) = &cache {
-        host.events.send(task, TaskEvent::Warning((*note).into()));
+        build.events.send(task, TaskEvent::Warning((*note).into()));
     }
-    host.events.send(task, TaskEvent::Done);
+    build.events.send(task, TaskEvent::Done);
     cache.ok()
 }
 

@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use dockerfile::Dockerfile;
 use execute::Sources;
-use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, Transfer};
+use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId};
 
+use crate::Error;
 use crate::request::{Context, DockerfileSource, Layers, Policy, Request};
-use crate::{Error, Host};
+use crate::session::Build;
 use marks::take_marks;
 use remote::{Loaded, Loader};
 pub(crate) use text::folder_excludes;
@@ -76,8 +77,8 @@ struct Read {
 ///
 /// # Errors
 /// If the context or the Dockerfile cannot be read.
-pub(crate) async fn prepare(host: &Host, request: &Request) -> Result<Prepared, Error> {
-    let opened = open(host, request).await?;
+pub(crate) async fn prepare(build: &Build<'_>) -> Result<Prepared, Error> {
+    let opened = open(build).await?;
     let parsed = Dockerfile::parse(opened.dockerfile.clone());
     Ok(Prepared { opened, parsed })
 }
@@ -86,8 +87,9 @@ pub(crate) async fn prepare(host: &Host, request: &Request) -> Result<Prepared, 
 ///
 /// # Errors
 /// If the context or the Dockerfile is not there, or is too large to be one.
-async fn open(host: &Host, request: &Request) -> Result<Opened, Error> {
-    let mut loader = Loader::new(host, request);
+async fn open(build: &Build<'_>) -> Result<Opened, Error> {
+    let request = build.request;
+    let mut loader = Loader::new(build);
     let folder = match &request.context {
         Context::Folder(folder) if !folder.is_dir() => {
             return Err(Error::NoContext { path: folder.clone() });
@@ -96,9 +98,9 @@ async fn open(host: &Host, request: &Request) -> Result<Opened, Error> {
         _ => None,
     };
     let loaded = loader.context(wants_context(request)).await?;
-    let read = dockerfile(host, request, folder.as_deref(), loaded.as_ref(), &mut loader).await?;
+    let read = dockerfile(build, folder.as_deref(), loaded.as_ref(), &mut loader).await?;
     let excludes = match &folder {
-        Some(folder) => excludes(read.path.as_deref(), folder, &host.events)?,
+        Some(folder) => excludes(read.path.as_deref(), folder, build.events)?,
         None => Vec::new(),
     };
     let context = match loaded {
@@ -133,8 +135,7 @@ fn wants_context(request: &Request) -> bool {
 }
 
 async fn dockerfile(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     folder: Option<&Path>,
     loaded: Option<&Loaded>,
     loader: &mut Loader<'_>,
@@ -143,24 +144,25 @@ async fn dockerfile(
         path: path.into(),
         source: io::ErrorKind::NotFound.into(),
     };
+    let request = build.request;
     let path = match (&request.dockerfile, folder, loaded) {
         (DockerfileSource::Text(text), ..) => {
-            return Ok(elsewhere(host, "Dockerfile", text.clone()));
+            return Ok(elsewhere(build, "Dockerfile", text.clone()));
         }
         (DockerfileSource::Http(url), ..) => {
             let text = loader.download(url).await?;
-            return Ok(elsewhere(host, "Dockerfile", text.into()));
+            return Ok(elsewhere(build, "Dockerfile", text.into()));
         }
         (DockerfileSource::Path(Some(path)), ..) => path.clone(),
         (DockerfileSource::InContext(name), Some(folder), _) => folder.join(name),
         (DockerfileSource::Path(None), Some(folder), _) => default_dockerfile(folder),
         (DockerfileSource::InContext(name), None, Some(loaded)) => {
             let (name, text) = loader.text(loaded, Some(name)).await?;
-            return Ok(elsewhere(host, &name, text.into()));
+            return Ok(elsewhere(build, &name, text.into()));
         }
         (DockerfileSource::Path(None), None, Some(loaded)) => {
             let (name, text) = loader.text(loaded, None).await?;
-            return Ok(elsewhere(host, &name, text.into()));
+            return Ok(elsewhere(build, &name, text.into()));
         }
         (DockerfileSource::InContext(name), None, None) => return Err(missing(name)),
         (DockerfileSource::Path(None), None, None) => return Err(missing("Dockerfile")),
@@ -173,13 +175,13 @@ async fn dockerfile(
     let name = path
         .file_name()
         .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    Ok(Read { path: Some(path), ..elsewhere(host, &name, text.into()) })
+    Ok(Read { path: Some(path), ..elsewhere(build, &name, text.into()) })
 }
 
 /// A Dockerfile beside which there is no ignore file.
-fn elsewhere(host: &Host, name: &str, text: Arc<str>) -> Read {
+fn elsewhere(build: &Build<'_>, name: &str, text: Arc<str>) -> Read {
     let task = show(
-        &host.events,
+        build.events,
         &format!("[internal] load build definition from {name}"),
         "transferring dockerfile:",
         text.len() as u64,
@@ -198,7 +200,7 @@ fn show(events: &graph::Events, task: &str, what: &str, bytes: u64) -> TaskId {
     let now = std::time::SystemTime::now();
     events.send(
         task,
-        TaskEvent::Transfer(Transfer {
+        TaskEvent::Transfer(graph::Transfer {
             name: what.into(),
             current: bytes,
             total: 0,

@@ -11,10 +11,11 @@ use solve::Solver;
 
 use super::text::{TEXT_LIMIT, policy_of, text_of};
 use super::{download_of, show};
+use crate::Error;
 use crate::context::archive::{LONGEST_HEAD, is_archive};
 use crate::executor::{Parts, executor};
 use crate::request::{Context, GitContext, Policy, Upload};
-use crate::{Error, Host, Request};
+use crate::session::Build;
 
 /// The largest archive that is taken, in bytes: what is larger is a mistake, not a context.
 const UPLOAD_LIMIT: u64 = 64 << 30;
@@ -24,8 +25,7 @@ const UPLOADED: &str = "upload:context";
 
 /// Loads contexts, and shows it.
 pub(super) struct Loader<'a> {
-    host: &'a Host,
-    request: &'a Request,
+    build: &'a Build<'a>,
     pub(super) sources: Arc<Sources>,
     pub(super) shown: Vec<Operation>,
 }
@@ -54,13 +54,13 @@ impl Files {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(host: &'a Host, request: &'a Request) -> Self {
-        Self { host, request, sources: Arc::default(), shown: Vec::new() }
+    pub(super) fn new(build: &'a Build<'a>) -> Self {
+        Self { build, sources: Arc::default(), shown: Vec::new() }
     }
 
     /// The main context, if it is no folder; with its files, if they are wanted.
     pub(super) async fn context(&mut self, wanted: bool) -> Result<Option<Loaded>, Error> {
-        let request = self.request;
+        let request = self.build.request;
         let source = match &request.context {
             Context::Folder(_) | Context::Empty => return Ok(None),
             Context::Git(git) => {
@@ -126,8 +126,8 @@ impl<'a> Loader<'a> {
         files: &Files,
         dockerfile: &str,
     ) -> Result<(), Error> {
-        let is_upload = matches!(self.request.context, Context::Archive(_));
-        if self.request.policy == Policy::Disabled || is_upload || loaded.only.is_some() {
+        let is_upload = matches!(self.build.request.context, Context::Archive(_));
+        if self.build.request.policy == Policy::Disabled || is_upload || loaded.only.is_some() {
             return Ok(());
         }
         let file = policy_of(dockerfile);
@@ -151,7 +151,7 @@ impl<'a> Loader<'a> {
         let reader = upload.take();
         let mut reader = reader
             .ok_or_else(|| Error::Request("the context was read before; it comes once".into()))?;
-        let store = self.host.store.clone();
+        let store = self.build.session.store().clone();
         let receive = move || -> Result<(Digest, u64, std::fs::File), Error> {
             let mut writer = store.blob_writer()?;
             let failed = |error: io::Error| Error::Request(format!("reading the context: {error}"));
@@ -167,7 +167,7 @@ impl<'a> Loader<'a> {
         };
         let (digest, size, file) = transfer::blocking(receive).await?;
         show(
-            &self.host.events,
+            self.build.events,
             "[internal] load remote build context",
             "transferring context:",
             size,
@@ -190,11 +190,9 @@ impl<'a> Loader<'a> {
     }
 
     async fn solve(&self, graph: &Graph, last: StepId) -> Result<Files, Error> {
-        let host = self.host;
-        let (executor, tasks) = executor(host, self.request, &self.parts(graph));
-        let caches = Caches::new(LocalRecords::open(&host.store)?, Vec::new());
-        let parallelism = Executor::parallelism();
-        let solver = Solver::new(graph, &executor, &caches, &tasks, parallelism);
+        let (executor, tasks) = executor(self.build, &self.parts(graph));
+        let caches = Caches::new(LocalRecords::open(self.build.session.store())?, Vec::new());
+        let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism());
         let solved = solver.solve(last).await;
         let solved = solved.map_err(|error| Error::Context(error.source))?;
         drop(solver);
@@ -204,9 +202,9 @@ impl<'a> Loader<'a> {
     fn parts<'g>(&'g self, graph: &'g Graph) -> Parts<'g> {
         Parts {
             graph,
-            images: Arc::new(Images::new(self.host.client.clone())),
+            images: Arc::new(Images::new(self.build.session.client().clone())),
             folders: Default::default(),
-            epoch: self.request.source_date_epoch,
+            epoch: self.build.request.source_date_epoch,
             sources: self.sources.clone(),
             shown: &self.shown,
             required: Default::default(),

@@ -13,15 +13,15 @@ use oci::{Digest, Platform, Reference};
 use store::tree::{Content, NodeKind};
 use store::{Layer, Store, Tree};
 
+use crate::Error;
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{Context, DockerfileSource, NoCache, ProvenanceRequest};
+use crate::session::Build;
 use crate::solving::Solved;
-use crate::{Error, Host, Request};
 
 /// An image that things are said of.
 pub(crate) struct Attested<'a> {
-    pub host: &'a Host,
-    pub request: &'a Request,
+    pub build: &'a Build<'a>,
     pub bases: &'a Bases,
     pub solved: &'a Solved<'a>,
     pub target: &'a PlatformTarget,
@@ -34,22 +34,22 @@ impl Attested<'_> {
     /// If its layers cannot be read, or its provenance would not be complete and has to be.
     pub(crate) async fn attestations(&self, layers: &[Layer]) -> Result<Vec<Attestation>, Error> {
         let mut attestations = Vec::new();
-        if self.request.attestations.sbom {
+        if self.build.request.attestations.sbom {
             attestations.push(self.sbom(layers).await?);
         }
-        if let Some(wanted) = &self.request.attestations.provenance {
+        if let Some(wanted) = &self.build.request.attestations.provenance {
             attestations.push(self.provenance(wanted)?);
         }
         Ok(attestations)
     }
 
     async fn sbom(&self, layers: &[Layer]) -> Result<Attestation, Error> {
-        let events = &self.host.events;
+        let events = self.build.events;
         let task = events.task(format!("[{}] generating sbom", self.target.platform), Vec::new());
         events.send(task, TaskEvent::Started);
         let read = async {
             self.solved.transfer.unpack(layers, Some(task)).await.map_err(export::Error::Layer)?;
-            let (store, layers) = (self.host.store.clone(), layers.to_vec());
+            let (store, layers) = (self.build.session.store().clone(), layers.to_vec());
             transfer::blocking(move || {
                 let mut tree = Tree::new();
                 for layer in &layers {
@@ -71,7 +71,7 @@ impl Attested<'_> {
         for note in &found.notes {
             events.send(task, TaskEvent::Warning(note.as_str().into()));
         }
-        let mut arguments = self.request.build_args.iter();
+        let mut arguments = self.build.request.build_args.iter();
         if self.bases.file.text.contains(SCAN) || arguments.any(|(name, _)| name.starts_with(SCAN))
         {
             let note = "BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT are not there yet: the result alone is scanned";
@@ -79,8 +79,9 @@ impl Attested<'_> {
         }
         events.send(task, TaskEvent::Done);
 
-        let tags = self.request.tags.iter().map(Reference::familiar).next();
-        let name = tags.or_else(|| self.request.target.clone()).unwrap_or_else(|| "image".into());
+        let tags = self.build.request.tags.iter().map(Reference::familiar).next();
+        let name =
+            tags.or_else(|| self.build.request.target.clone()).unwrap_or_else(|| "image".into());
         let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         let now = jiff::Timestamp::now().as_second();
         let seconds = self.target.lowered.source_date_epoch.unwrap_or(now);
@@ -121,8 +122,8 @@ impl Attested<'_> {
         let steps = self.steps();
         let mut locals: BTreeSet<String> =
             lowered.contexts.iter().map(|used| used.name.clone()).collect();
-        let is_folder = matches!(self.request.context, Context::Folder(_) | Context::Empty);
-        if is_folder || !matches!(self.request.dockerfile, DockerfileSource::Path(None)) {
+        let is_folder = matches!(self.build.request.context, Context::Folder(_) | Context::Empty);
+        if is_folder || !matches!(self.build.request.dockerfile, DockerfileSource::Path(None)) {
             locals.insert("dockerfile".into());
         }
         let operations = steps.iter().map(|step| &self.bases.graph.step(*step).operation);
@@ -137,7 +138,7 @@ impl Attested<'_> {
             agents: lowered.agents.iter().map(|used| (used.id.clone(), !used.required)).collect(),
             locals: locals.into_iter().collect(),
             materials: materials.into_iter().collect(),
-            vcs: self.request.vcs.clone(),
+            vcs: self.build.request.vcs.clone(),
             network_access: operations.clone().any(is_online),
             builder_platform: Platform::host(),
             builder: ("kiln", env!("CARGO_PKG_VERSION")),
@@ -192,7 +193,7 @@ impl Attested<'_> {
 
     /// Where the context came from, if not from a folder.
     fn source(&self) -> Option<Material> {
-        match &self.request.context {
+        match &self.build.request.context {
             Context::Git(context) => {
                 let source = &context.source;
                 let mut uri = oci::shown_text(&source.remote);
@@ -218,7 +219,7 @@ impl Attested<'_> {
     /// What was asked, under the names of BuildKit's frontend. Values of what nobody but the
     /// machine knows are left out, as there.
     fn args(&self) -> BTreeMap<String, String> {
-        let request = self.request;
+        let request = self.build.request;
         let mut args = BTreeMap::new();
         for (name, value) in &request.build_args {
             // An address, of a proxy or a download, can have a password.

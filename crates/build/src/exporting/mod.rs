@@ -24,8 +24,9 @@ use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
 };
+use crate::session::Build;
 use crate::solving::Solved;
-use crate::{BuiltImage, Error, Host, Request, image_store};
+use crate::{BuiltImage, Error, image_store};
 
 /// The images of a build: the configs that the Dockerfile asks for, the layers that steps made,
 /// their records where an inline cache was asked for, and what is said of them.
@@ -33,20 +34,19 @@ use crate::{BuiltImage, Error, Host, Request, image_store};
 /// # Errors
 /// If what is asked to be said cannot be.
 pub(crate) async fn product(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     bases: &Bases,
     solved: &Solved<'_>,
 ) -> Result<Product, Error> {
     let mut images = Vec::with_capacity(bases.targets.len());
     for (target, chain) in bases.targets.iter().zip(&solved.chains) {
         let mut image = image(target, chain);
-        folding::fold(request, bases, solved, (target, chain), &mut image).await?;
-        if let Some(cache) = inline(host, request, &bases.graph, (solved, chain)) {
+        folding::fold(build.request, bases, solved, (target, chain), &mut image).await?;
+        if let Some(cache) = inline(build, &bases.graph, (solved, chain)) {
             image.config.other.insert(cache::INLINE_FIELD.into(), cache.into());
         }
-        let build = Attested { host, request, bases, solved, target };
-        let attestations = build.attestations(&image.layers).await?;
+        let attested = Attested { build, bases, solved, target };
+        let attestations = attested.attestations(&image.layers).await?;
         images.push(PlatformImage { platform: target.platform.clone(), image, attestations });
     }
     Ok(Product { images, is_index: bases.is_index })
@@ -72,13 +72,12 @@ fn image(target: &PlatformTarget, chain: &Chain) -> Image {
 /// # Errors
 /// The first output that could not be made.
 pub(crate) async fn write(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     product: &Product,
     transfer: &Transfer,
 ) -> Result<Option<BuiltImage>, Error> {
     let mut built = None;
-    for output in &request.outputs {
+    for output in &build.request.outputs {
         let name = match output {
             Output::CacheOnly => continue,
             Output::Image(_) => "exporting to image",
@@ -87,18 +86,18 @@ pub(crate) async fn write(
             Output::Local(_) => "exporting to client directory",
             Output::Tar(_) => "exporting to client tarball",
         };
-        let task = host.events.task(name, Vec::new());
-        host.events.send(task, TaskEvent::Started);
-        let job = Job { host, request, product, transfer, task };
+        let task = build.events.task(name, Vec::new());
+        build.events.send(task, TaskEvent::Started);
+        let job = Job { build, product, transfer, task };
         let span = tracing::debug_span!("export", output = name);
         match job.write(output).instrument(span).await {
             Ok(made) => {
-                host.events.send(task, TaskEvent::Done);
+                build.events.send(task, TaskEvent::Done);
                 built = built.or(made);
             }
             Err(error) => {
                 let failed = failure(&error.lost_layers(), &transfer::chain_text(&error));
-                host.events.send(task, TaskEvent::Failed(failed));
+                build.events.send(task, TaskEvent::Failed(failed));
                 return Err(error);
             }
         }
@@ -108,8 +107,7 @@ pub(crate) async fn write(
 
 /// One output.
 struct Job<'a> {
-    host: &'a Host,
-    request: &'a Request,
+    build: &'a Build<'a>,
     product: &'a Product,
     transfer: &'a Transfer,
     task: TaskId,
@@ -160,7 +158,7 @@ impl Job<'_> {
                 insecure: output.insecure,
                 task: Some(self.task),
             };
-            export::push(self.transfer, &self.host.events, &push).await?;
+            export::push(self.transfer, self.build.events, &push).await?;
         }
         self.say("exporting layers");
         self.say_documents(&documents);
@@ -174,7 +172,7 @@ impl Job<'_> {
             for image in &mut kept.images {
                 image.layers = image_store::also_at(&image.layers, pushed, output.insecure);
             }
-            image_store::keep(&self.host.store, names, &kept)?;
+            image_store::keep(self.build.session.store(), names, &kept)?;
             for name in names {
                 self.say(&format!("naming to {name}"));
             }
@@ -239,7 +237,7 @@ impl Job<'_> {
         let request = ArchiveRequest { product: self.product, writing, kind };
         let documents = match (&output.destination, output.tar) {
             (None, _) if kind == ArchiveKind::Docker => {
-                let engine = Engine::parse(&self.host.engine)?;
+                let engine = Engine::parse(&self.build.session.host().engine)?;
                 export::load(self.transfer, &request, &engine).await?
             }
             (None, _) => return Err(Error::Request("`--output type=oci` needs `dest=`: a file, a folder with `tar=false`, or `-`".into())),
@@ -258,7 +256,7 @@ impl Job<'_> {
     }
 
     fn names<'n>(&'n self, own: &'n [Reference]) -> &'n [Reference] {
-        if own.is_empty() { &self.request.tags } else { own }
+        if own.is_empty() { &self.build.request.tags } else { own }
     }
 
     fn say_documents(&self, documents: &Documents) {
@@ -276,7 +274,7 @@ impl Job<'_> {
     }
 
     fn say(&self, what: &str) {
-        Meter::start(&self.host.events, Some(self.task), what, 0).finish();
+        Meter::start(self.build.events, Some(self.task), what, 0).finish();
     }
 }
 

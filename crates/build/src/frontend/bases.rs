@@ -14,7 +14,8 @@ use crate::context::{Opened, download_of};
 use crate::executor::Parts;
 use crate::frontend::oci_layouts;
 use crate::request::{NamedContext, NoCache};
-use crate::{Error, Host, Request, image_store};
+use crate::session::Build;
+use crate::{Error, Request, image_store};
 
 /// A graph and what is known around it.
 pub(crate) struct Bases {
@@ -78,13 +79,13 @@ impl Bases {
 /// Lowers a Dockerfile for each platform, resolving the images that it needs until it needs no
 /// more.
 pub(crate) async fn lower(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     opened: &Opened,
     dockerfile: &Dockerfile,
 ) -> Result<Bases, Error> {
     let started = jiff::Timestamp::now();
-    let mut asking = Asking::new(host, request, opened)?;
+    let request = build.request;
+    let mut asking = Asking::new(build, opened)?;
     let is_index = is_index(request)?;
     let asked: Vec<dockerfile::LowerRequest> = match request.platforms.as_slice() {
         [] => vec![asking.asked.clone()],
@@ -121,7 +122,7 @@ pub(crate) async fn lower(
         }
         asking.look_up(&needs).await;
     }
-    let warnings = warnings(host, opened, &lowered);
+    let warnings = warnings(build, opened, &lowered);
     let (graph, numbers) = Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
     let target = |(lowered, numbers): (Lowered, Vec<StepId>)| PlatformTarget {
         platform: lowered.config.platform(),
@@ -182,8 +183,7 @@ const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
 /// What a Dockerfile is read against, while images are looked up.
 pub(crate) struct Asking<'a> {
-    host: &'a Host,
-    request: &'a Request,
+    build: &'a Build<'a>,
     pub asked: dockerfile::LowerRequest,
     pub resolved: dockerfile::Images,
     images: Arc<Images>,
@@ -192,21 +192,17 @@ pub(crate) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     /// Asks for the first platform of the request, or this machine's.
-    pub(crate) fn new(
-        host: &'a Host,
-        request: &'a Request,
-        opened: &Opened,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(build: &'a Build<'a>, opened: &Opened) -> Result<Self, Error> {
         let mut folders = BTreeMap::new();
         folders.extend(opened.folder.clone().map(|folder| ("context".to_owned(), folder)));
-        let asked = dockerfile_request(request, opened, &mut folders)?;
-        let images = Arc::new(Images::new(host.client.clone()));
-        Ok(Self { host, request, asked, resolved: dockerfile::Images::new(), images, folders })
+        let asked = dockerfile_request(build.request, opened, &mut folders)?;
+        let images = Arc::new(Images::new(build.session.client().clone()));
+        Ok(Self { build, asked, resolved: dockerfile::Images::new(), images, folders })
     }
 
     /// Finds images, or keeps why they cannot be found.
     pub(crate) async fn look_up(&mut self, needs: &[ImageRequest]) {
-        let find = |need| resolve(self.host, self.request, &self.images, need);
+        let find = |need| resolve(self.build, &self.images, need);
         let found = join_all(needs.iter().map(find)).await;
         for (need, found) in needs.iter().zip(found) {
             self.resolved.insert(need, found);
@@ -215,12 +211,12 @@ impl<'a> Asking<'a> {
 }
 
 /// Says once what the user should know, however many platforms say it.
-fn warnings(host: &Host, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
+fn warnings(build: &Build<'_>, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     for finding in lowered.iter().flat_map(|lowered| &lowered.findings) {
         let text = finding.to_string();
         if !warnings.contains(&text) {
-            host.events.send(opened.definition, TaskEvent::Warning(text.as_str().into()));
+            build.events.send(opened.definition, TaskEvent::Warning(text.as_str().into()));
             warnings.push(text);
         }
     }
@@ -242,32 +238,31 @@ fn warnings(host: &Host, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
 
 /// Finds an image: in the store where it was named here, else in its registry.
 async fn resolve(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     images: &Images,
     need: &ImageRequest,
 ) -> Result<ResolvedImage, String> {
     let task =
-        host.events.task(format!("[internal] load metadata for {}", need.reference), Vec::new());
-    host.events.send(task, TaskEvent::Started);
-    match find(host, request, images, need).await {
+        build.events.task(format!("[internal] load metadata for {}", need.reference), Vec::new());
+    build.events.send(task, TaskEvent::Started);
+    match find(build, images, need).await {
         Ok(image) => {
-            host.events.send(task, TaskEvent::Done);
+            build.events.send(task, TaskEvent::Done);
             Ok(ResolvedImage { source: image.source, config: image.config })
         }
         Err(message) => {
-            host.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
+            build.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
             Err(message)
         }
     }
 }
 
 async fn find(
-    host: &Host,
-    request: &Request,
+    build: &Build<'_>,
     images: &Images,
     need: &ImageRequest,
 ) -> Result<BaseImage, String> {
+    let request = build.request;
     let context = need.context.as_ref().and_then(|name| request.named_contexts.get(name));
     if let Some(NamedContext::OciLayout(layout)) = context {
         return oci_layouts::find(images, layout, need).await;
@@ -275,7 +270,8 @@ async fn find(
     // What another build of this call has made is here and nowhere else.
     let is_made = matches!(context, Some(NamedContext::Kept(_)));
     if (is_made || !request.pull)
-        && let Some(image) = image_store::base(&host.store, &need.reference, &need.platform)
+        && let Some(image) =
+            image_store::base(build.session.store(), &need.reference, &need.platform)
     {
         images.remember(&image);
         return Ok(image);

@@ -2,25 +2,31 @@
 //! targets. Images that it stands on are looked up, nothing is fetched of them.
 
 use dockerfile::{Checked, Checking, Outline, Outlining, Target};
-use graph::SourceFile;
+use graph::{Events, SourceFile};
 
 use crate::context::{Prepared, prepare};
 use crate::frontend::bases::Asking;
-use crate::{Error, Host, Request};
+use crate::session::Build;
+use crate::{Error, Request, Session};
 
 /// Looks for broken rules; the file is the one that their lines are in. An error that keeps the
 /// Dockerfile from being built is part of the result.
 ///
 /// # Errors
 /// If the request is wrong, or the Dockerfile cannot be read.
-pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFile), Error> {
-    let Prepared { opened, parsed } = prepare(host, request).await?;
+pub async fn check(
+    session: &Session,
+    request: &Request,
+    events: &Events,
+) -> Result<(Checked, SourceFile), Error> {
+    let build = &Build::new(session, request, events);
+    let Prepared { opened, parsed } = prepare(build).await?;
     let file = opened.dockerfile.clone();
     let dockerfile = match parsed {
         Ok(dockerfile) => dockerfile,
         Err(error) => return Ok((Checked { error: Some(error), ..Checked::default() }, file)),
     };
-    let mut asking = Asking::new(host, request, &opened)?;
+    let mut asking = Asking::new(build, &opened)?;
     loop {
         match dockerfile.check(&asking.asked, &asking.resolved) {
             Checking::Done(checked) => return Ok((checked, file)),
@@ -33,10 +39,15 @@ pub async fn check(host: &Host, request: &Request) -> Result<(Checked, SourceFil
 ///
 /// # Errors
 /// If the request or the Dockerfile is wrong.
-pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceFile), Error> {
-    let prepared = prepare(host, request).await?;
+pub async fn outline(
+    session: &Session,
+    request: &Request,
+    events: &Events,
+) -> Result<(Outline, SourceFile), Error> {
+    let build = &Build::new(session, request, events);
+    let prepared = prepare(build).await?;
     let (file, dockerfile) = (&prepared.opened.dockerfile, prepared.dockerfile()?);
-    let mut asking = Asking::new(host, request, &prepared.opened)?;
+    let mut asking = Asking::new(build, &prepared.opened)?;
     loop {
         let outlining = dockerfile.outline(&asking.asked, &asking.resolved);
         match outlining.map_err(|error| Error::in_dockerfile(error, file))? {
@@ -50,8 +61,13 @@ pub async fn outline(host: &Host, request: &Request) -> Result<(Outline, SourceF
 ///
 /// # Errors
 /// If the Dockerfile is wrong or cannot be read.
-pub async fn targets(host: &Host, request: &Request) -> Result<(Vec<Target>, SourceFile), Error> {
-    let prepared = prepare(host, request).await?;
+pub async fn targets(
+    session: &Session,
+    request: &Request,
+    events: &Events,
+) -> Result<(Vec<Target>, SourceFile), Error> {
+    let build = &Build::new(session, request, events);
+    let prepared = prepare(build).await?;
     let targets = prepared.dockerfile()?.targets();
     Ok((targets, prepared.opened.dockerfile))
 }

@@ -13,9 +13,10 @@ use graph::{Graph, StepId};
 use solve::{InputFacts, StepFacts};
 use store::Chain;
 
+use crate::Error;
 use crate::reason::{Explained, Reason};
 use crate::request::Required;
-use crate::{Error, Host, Request};
+use crate::session::Build;
 
 /// What can be said of the steps of a build.
 pub(crate) struct Explaining<'a> {
@@ -69,8 +70,7 @@ impl Explaining<'_> {
     /// that was asked. A step that `failed` ran too, and leaves nothing.
     pub(crate) async fn conclude(
         &self,
-        host: &Host,
-        request: &Request,
+        build: &Build<'_>,
         failed: Option<StepId>,
     ) -> (Vec<Fact>, Option<Vec<Explained>>) {
         let mut ran: BTreeSet<StepId> =
@@ -78,26 +78,26 @@ impl Explaining<'_> {
         let has_work = ran.iter().any(|id| !self.graph.step(*id).inputs.is_empty());
         ran.extend(failed);
         if !has_work && failed.is_none() {
-            return (Vec::new(), request.explain.then(Vec::new));
+            return (Vec::new(), build.request.explain.then(Vec::new));
         }
         let facts = self.facts();
         let mut explained = None;
-        if request.explain {
-            explained = Some(self.explained(&facts, &known(host, self.sidecars).await, &ran));
+        if build.request.explain {
+            explained = Some(self.explained(&facts, &known(build, self.sidecars).await, &ran));
         }
         if !has_work {
             return (Vec::new(), explained);
         }
         let facts: Vec<Fact> = facts.into_iter().map(|(_, fact)| fact).collect();
         // Words for people: without them the build is as good.
-        drop(LocalFacts::open(&host.store).and_then(|kept| kept.keep(&facts)));
+        drop(LocalFacts::open(build.session.store()).and_then(|kept| kept.keep(&facts)));
         (facts, explained)
     }
 
     /// Why a step that must not run is not found, in a line.
-    pub(crate) async fn refusal(&self, host: &Host, id: StepId) -> Option<String> {
+    pub(crate) async fn refusal(&self, build: &Build<'_>, id: StepId) -> Option<String> {
         let facts: BTreeMap<StepId, Fact> = self.facts().into_iter().collect();
-        let known = known(host, self.sidecars).await;
+        let known = known(build, self.sidecars).await;
         let reason = self.reason(id, facts.get(&id)?, &known, &BTreeSet::new());
         Some(format!("why: {}", reason.lines().join("; ")))
     }
@@ -138,8 +138,8 @@ impl Explaining<'_> {
 }
 
 /// The facts of this machine and of sidecars.
-pub(crate) async fn known(host: &Host, sidecars: &[Sidecar]) -> FactBook {
-    let local = LocalFacts::open(&host.store).and_then(|facts| facts.book());
+pub(crate) async fn known(build: &Build<'_>, sidecars: &[Sidecar]) -> FactBook {
+    let local = LocalFacts::open(build.session.store()).and_then(|facts| facts.book());
     let mut book = local.unwrap_or_default();
     for other in join_all(sidecars.iter().map(read_sidecar_facts)).await {
         book.add(other.facts().cloned());

@@ -25,12 +25,13 @@ use self::explaining::Explaining;
 use self::permission::Permission;
 use self::trust::Distrusted;
 use self::uploads::Uploads;
+use crate::Error;
 use crate::caches::mounts;
 use crate::error::Place;
 use crate::executor::executor;
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::reason::Explained;
-use crate::{Error, Host, Request};
+use crate::session::Build;
 
 /// A graph that was solved.
 pub(crate) struct Solved<'a> {
@@ -103,8 +104,7 @@ impl From<Error> for Unsolved<'_> {
 
 /// What a build is solved with.
 pub(crate) struct Solving<'a> {
-    host: &'a Host,
-    request: &'a Request,
+    build: &'a Build<'a>,
     bases: &'a Bases,
     executor: Executor,
     tasks: Tasks,
@@ -124,27 +124,25 @@ impl<'a> Solving<'a> {
     /// # Errors
     /// If steps must be found that there are not, or the tables cannot be made.
     pub(crate) fn open(
-        host: &'a Host,
-        request: &'a Request,
+        build: &'a Build<'a>,
         bases: &'a Bases,
         (imported, distrusted): (&[Arc<ImportedCache>], &Distrusted),
     ) -> Result<Self, Error> {
-        let required = explaining::required(&bases.graph, &request.require_cached)?;
-        let (executor, tasks) = executor(host, request, &bases.parts(required));
+        let required = explaining::required(&bases.graph, &build.request.require_cached)?;
+        let (executor, tasks) = executor(build, &bases.parts(required));
         let imported: Vec<Arc<ImportedCache>> =
             imported.iter().filter(|cache| !distrusted.has(&cache.identity)).cloned().collect();
         let caches: Vec<&ImportedCache> = imported.iter().map(|cache| &**cache).collect();
-        let indexes = Arc::new(SidecarIndexes::new(lenders(host, request, &caches)));
-        executor.bring_mounts_from(Arc::new(mounts::SidecarMounts::new(request, &caches)));
+        let indexes = Arc::new(SidecarIndexes::new(lenders(build, &caches)));
+        executor.bring_mounts_from(Arc::new(mounts::SidecarMounts::new(build.request, &caches)));
         let transfer = executor.transfer().clone().with_indexes(indexes.clone());
         let records = imported.iter().map(|cache| cache.records.clone()).collect();
         let local = LocalRecords::open(transfer.store())?;
-        let caches = Caches::new(local.naming(trust::named(host, request, distrusted)), records);
+        let caches = Caches::new(local.naming(trust::named(build, distrusted)), records);
         let sidecars = imported.iter().filter_map(|cache| cache.sidecar.clone()).collect();
-        let permission = Permission::new(host, request);
+        let permission = Permission::new(build);
         Ok(Self {
-            host,
-            request,
+            build,
             bases,
             executor,
             tasks,
@@ -160,7 +158,8 @@ impl<'a> Solving<'a> {
     /// A solver, which sends layers to where they go as soon as they are made.
     pub(crate) fn solver(&self) -> Solver<'_, Executor, Caches> {
         let graph = &self.bases.graph;
-        let uploads = Uploads::new(self.request, &self.transfer, graph, &self.bases.results());
+        let uploads =
+            Uploads::new(self.build.request, &self.transfer, graph, &self.bases.results());
         let parallelism = Executor::parallelism();
         let solver = Solver::new(graph, &self.executor, &self.caches, &self.tasks, parallelism)
             .on_made(move |id, chain: &Chain| uploads.start(id, chain))
@@ -169,7 +168,7 @@ impl<'a> Solving<'a> {
                     self.permission.ask();
                 }
             });
-        match &self.host.work {
+        match self.build.work {
             Some(work) => solver.sharing(work.0.clone()),
             None => solver,
         }
@@ -180,8 +179,7 @@ impl<'a> Solving<'a> {
         &self,
         solver: &Solver<'_, Executor, Caches>,
     ) -> Result<Solved<'_>, Box<Unsolved<'_>>> {
-        let (host, request, bases, graph) =
-            (self.host, self.request, self.bases, &self.bases.graph);
+        let (build, bases, graph) = (self.build, self.bases, &self.bases.graph);
         let results = bases.results();
         let span = tracing::debug_span!("solve", steps = graph.steps().count());
         let solved = tokio::select! {
@@ -214,10 +212,10 @@ impl<'a> Solving<'a> {
         let (executor, sidecars) = (&self.executor, &self.sidecars);
         let explaining = Explaining { graph, steps: &steps, executor, sidecars };
         let failing = error.as_ref().map(|error| error.step);
-        let (facts, explained) = explaining.conclude(host, request, failing).await;
+        let (facts, explained) = explaining.conclude(build, failing).await;
         let error = match error {
             Some(error) if matches!(error.source, execute::Error::NotCached) => {
-                let why = explaining.refusal(host, error.step).await;
+                let why = explaining.refusal(build, error.step).await;
                 Some(failed(bases, error).with_hint(why))
             }
             error => error.map(|error| failed(bases, error)),
@@ -244,7 +242,7 @@ impl<'a> Solving<'a> {
     /// Says what is wrong with this machine's records, if anything is.
     fn say_fault(&self) {
         let Some(fault) = self.caches.fault() else { return };
-        let events = &self.host.events;
+        let events = self.build.events;
         let task = events.task("[internal] records of this machine", Vec::new());
         let text = format!("not usable, the build went on without them: {fault}");
         events.send(task, TaskEvent::Warning(text.into()));
@@ -254,16 +252,12 @@ impl<'a> Solving<'a> {
 
 /// The caches that lend indexes of layers. Those that the build exports to come first: what they say
 /// is theirs already.
-fn lenders(
-    host: &Host,
-    request: &Request,
-    imported: &[&ImportedCache],
-) -> Vec<(Arc<str>, Sidecar)> {
-    if trust::reads_all(host, request) {
+fn lenders(build: &Build<'_>, imported: &[&ImportedCache]) -> Vec<(Arc<str>, Sidecar)> {
+    if trust::reads_all(build) {
         return Vec::new();
     }
     let targets: Vec<String> =
-        request.cache_to.iter().filter_map(|to| trust::target_identity(&to.target)).collect();
+        build.request.cache_to.iter().filter_map(|to| trust::target_identity(&to.target)).collect();
     let (own, others): (Vec<&ImportedCache>, Vec<&ImportedCache>) = imported
         .iter()
         .partition(|cache| targets.iter().any(|identity| **identity == *cache.identity));

@@ -13,11 +13,12 @@ use oci::Repository;
 use tokio::sync::SetOnce;
 
 use crate::request::{CacheTarget, Output};
-use crate::{Error, Host, Request};
+use crate::session::Build;
+use crate::{Error, Request};
 
 /// The question, and where it goes.
 pub(crate) struct Permission<'a> {
-    host: &'a Host,
+    build: &'a Build<'a>,
     /// Each with whether its registry may be insecure.
     repositories: BTreeSet<(Repository, bool)>,
     begun: SetOnce<()>,
@@ -25,9 +26,10 @@ pub(crate) struct Permission<'a> {
 
 impl<'a> Permission<'a> {
     /// Asks for all places that have to take what a request makes.
-    pub(crate) fn new(host: &'a Host, request: &Request) -> Self {
+    pub(crate) fn new(build: &'a Build<'a>) -> Self {
+        let request = build.request;
         let repositories = if request.push_check { targets(request) } else { BTreeSet::new() };
-        Self { host, repositories, begun: SetOnce::new() }
+        Self { build, repositories, begun: SetOnce::new() }
     }
 
     /// Lets the question go out.
@@ -41,7 +43,7 @@ impl<'a> Permission<'a> {
     pub(crate) async fn refused(&self) -> Error {
         self.begun.wait().await;
         let questions = self.repositories.iter().map(async |(repository, insecure)| {
-            let client = self.host.client.for_host(repository.host(), *insecure);
+            let client = self.build.session.client().for_host(repository.host(), *insecure);
             (repository, client.may_push(repository).await)
         });
         let mut answers: FuturesUnordered<_> = questions.collect();
@@ -58,7 +60,7 @@ impl<'a> Permission<'a> {
     }
 
     fn show(&self, error: &Error) {
-        let events = &self.host.events;
+        let events = self.build.events;
         let task = events.task("[internal] asking for leave to push", Vec::new());
         events.send(task, TaskEvent::Started);
         let text = transfer::chain_text(error);

@@ -11,7 +11,7 @@ use store::{Layer, Store};
 use transfer::Transfer;
 
 use crate::request::CacheTarget;
-use crate::{Host, Request};
+use crate::session::Build;
 
 /// Caches that were found to say what is not so. Nothing of them is used any more.
 #[derive(Clone, Debug, Default)]
@@ -24,31 +24,36 @@ impl Distrusted {
     }
 
     /// Adds caches; whether one of them is new. That is said.
-    fn add(&mut self, host: &Host, caches: impl IntoIterator<Item = Arc<str>>, what: &str) -> bool {
+    fn add(
+        &mut self,
+        build: &Build<'_>,
+        caches: impl IntoIterator<Item = Arc<str>>,
+        what: &str,
+    ) -> bool {
         let new: Vec<Arc<str>> =
             caches.into_iter().filter(|cache| self.0.insert(cache.clone())).collect();
         for cache in &new {
-            let task = host.events.task("[internal] caches that are left aside", Vec::new());
-            host.events.send(task, TaskEvent::Started);
+            let task = build.events.task("[internal] caches that are left aside", Vec::new());
+            build.events.send(task, TaskEvent::Started);
             let text = format!("{cache} is left aside: {what}");
-            host.events.send(task, TaskEvent::Warning(text.into()));
-            host.events.send(task, TaskEvent::Done);
+            build.events.send(task, TaskEvent::Warning(text.into()));
+            build.events.send(task, TaskEvent::Done);
         }
         !new.is_empty()
     }
 
     /// Adds the caches whose indexes turned out to be false; whether the build is to be done again
     /// without them, because what it made may stand on that.
-    pub(crate) fn add_lenders(&mut self, host: &Host, store: &Store) -> bool {
+    pub(crate) fn add_lenders(&mut self, build: &Build<'_>, store: &Store) -> bool {
         let lenders = store.false_lenders();
-        self.add(host, lenders, "what it says of a layer is not what the layer has")
+        self.add(build, lenders, "what it says of a layer is not what the layer has")
     }
 
     /// Adds the caches that say of a blob that it is another layer than it is. A blob of which two
     /// say different things is read.
     pub(crate) async fn add_contradicted(
         &mut self,
-        host: &Host,
+        build: &Build<'_>,
         images: &Images,
         imported: &[Arc<ImportedCache>],
     ) {
@@ -60,7 +65,7 @@ impl Distrusted {
                 said.entry(blob.digest).or_default().entry(layer.diff_id).or_insert(layer);
             }
         }
-        let true_ones = truths(host, &said).await;
+        let true_ones = truths(build, &said).await;
         let is_false = |claims: &BTreeMap<Digest, Layer>| {
             claims.iter().any(|(blob, layer)| {
                 true_ones.get(blob).is_some_and(|diff_id| *diff_id != layer.diff_id)
@@ -68,13 +73,13 @@ impl Distrusted {
         };
         let liars = claims.iter().filter(|(_, claims)| is_false(claims));
         let liars: Vec<Arc<str>> = liars.map(|(cache, _)| cache.identity.clone()).collect();
-        self.add(host, liars, "it says of a layer's blob that it unpacks to another layer");
+        self.add(build, liars, "it says of a layer's blob that it unpacks to another layer");
     }
 }
 
 /// Which layers blobs are, as far as that is known here. One that is said to be two layers is read.
 async fn truths(
-    host: &Host,
+    build: &Build<'_>,
     said: &BTreeMap<Digest, BTreeMap<Digest, Layer>>,
 ) -> BTreeMap<Digest, Digest> {
     let blobs: Vec<Digest> = said.keys().copied().collect();
@@ -82,7 +87,7 @@ async fn truths(
         let seen = store.seen_layers(&blobs).unwrap_or_default();
         blobs.iter().copied().zip(seen).filter_map(|(blob, seen)| Some((blob, seen?))).collect()
     };
-    let known = seen(&host.store);
+    let known = seen(build.session.store());
     let disputed: Vec<&Layer> = said
         .iter()
         .filter(|(blob, layers)| layers.len() > 1 && !known.contains_key(blob))
@@ -91,27 +96,31 @@ async fn truths(
     if disputed.is_empty() {
         return known;
     }
-    let transfer = Transfer::new(host.store.clone(), host.client.clone(), host.events.clone());
+    let transfer = Transfer::new(
+        build.session.store().clone(),
+        build.session.client().clone(),
+        build.events.clone(),
+    );
     for layer in disputed {
         // That it is not the first one's is what is to be found out.
         drop(transfer.fetch_blob(layer, None).await);
     }
-    seen(&host.store)
+    seen(build.session.store())
 }
 
 /// The names of the caches that a request reads.
-pub(crate) fn named(host: &Host, request: &Request, distrusted: &Distrusted) -> Vec<Arc<str>> {
+pub(crate) fn named(build: &Build<'_>, distrusted: &Distrusted) -> Vec<Arc<str>> {
     // Who trusts nothing that was not read names nobody.
-    if reads_all(host, request) {
+    if reads_all(build) {
         return Vec::new();
     }
-    let caches = request.cache_from.iter().map(|from| Arc::from(from.backend.identity()));
+    let caches = build.request.cache_from.iter().map(|from| Arc::from(from.backend.identity()));
     caches.filter(|name: &Arc<str>| !distrusted.has(name)).collect()
 }
 
 /// Whether nothing that a cache says of a layer is believed.
-pub(crate) fn reads_all(host: &Host, request: &Request) -> bool {
-    host.verify_indexes || request.verify_indexes
+pub(crate) fn reads_all(build: &Build<'_>) -> bool {
+    build.session.host().verify_indexes || build.request.verify_indexes
 }
 
 /// The identity of the cache that is written; none for an inline cache.

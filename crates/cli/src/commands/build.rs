@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use build::images::{CollectPolicy, collect};
-use build::{Host, Outcome};
+use build::{Outcome, Session};
 use graph::Events;
 
 use crate::args::{
@@ -101,17 +101,18 @@ pub fn execute(
     let policy = collect_policy(environment)?;
     let collect = keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = match host(environment, settings, (&standing, wanted), &shown) {
-        Ok(host) => host,
+    let session = match session(environment, settings, (&standing, wanted), &shown) {
+        Ok(session) => session,
         Err(message) => {
             shown.fail();
             return Err(message.into());
         }
     };
-    let result =
-        threads::finish(build::build(&host, &plan.request))?.unwrap_or(Err(build::Error::Canceled));
-    let tidied = tidy(&host, collect);
-    host.store.end();
+    let events = shown.events();
+    let result = threads::finish(build::build(&session, &plan.request, &events))?
+        .unwrap_or(Err(build::Error::Canceled));
+    let tidied = tidy(&session, collect);
+    session.store().end();
     match result {
         Ok(outcome) => {
             let result = shown.succeed(&outcome);
@@ -126,9 +127,9 @@ pub fn execute(
 }
 
 /// Removes what is not to stay; what is to be said of it. The build is what it is, whatever happens.
-fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
+fn tidy(session: &Session, policy: Option<CollectPolicy>) -> String {
     let Some(policy) = policy else { return String::new() };
-    match collect(&host.store, &policy) {
+    match collect(session.store(), &policy) {
         Ok(removed) if removed.is_empty() => String::new(),
         Ok(removed) => {
             let bytes = removed.iter().map(|entry| entry.size).sum();
@@ -144,31 +145,31 @@ fn tidy(host: &Host, policy: Option<CollectPolicy>) -> String {
 ///
 /// # Errors
 /// A sentence that says what is wrong, or that commands cannot be kept apart as it is wanted.
-pub fn host(
+pub fn session(
     environment: &Environment,
     settings: &Settings,
     (standing, wanted): (&runtime::Privilege, Isolation),
     shown: &Shown,
-) -> Result<Host, String> {
-    let host = machine::host(settings, environment, standing, wanted, shown.events())?;
-    is_isolated(&host, wanted)?;
-    if let Ok(runtime) = &host.runtime
+) -> Result<Session, String> {
+    let session = machine::session(settings, environment, standing, wanted)?;
+    is_isolated(&session, wanted)?;
+    if let Ok(runtime) = &session.host().runtime
         && let Some(line) = crate::isolation::line(runtime, wanted)
     {
         shown.note(&line);
     }
-    Ok(host)
+    Ok(session)
 }
 
 /// Whether commands can be kept apart as the user wants it.
-fn is_isolated(host: &Host, wanted: Isolation) -> Result<(), String> {
+fn is_isolated(session: &Session, wanted: Isolation) -> Result<(), String> {
     let name = match wanted {
         Isolation::Auto | Isolation::None => return Ok(()),
         Isolation::Namespaces => "namespaces",
         Isolation::Chroot => "chroot",
         Isolation::InPlace => "in-place",
     };
-    match &host.runtime {
+    match &session.host().runtime {
         Err(reason) => Err(format!("`--isolation={name}` is not possible here: {reason}")),
         Ok(_) => Ok(()),
     }

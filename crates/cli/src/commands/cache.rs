@@ -1,8 +1,7 @@
 //! `kiln cache`: what caches hold, and their upkeep.
 
 use build::upkeep::{self, Copied, Holdings, PruneRule, Pruned, Verified};
-use build::{BackendSettings, CacheTarget, Explained, Host};
-use graph::Events;
+use build::{BackendSettings, CacheTarget, Explained, Session};
 use serde_json::json;
 
 use super::build::{Shown, prepare, read, report};
@@ -30,17 +29,17 @@ pub fn run(
     match command {
         CacheCommand::Ls(args) => {
             let cache = one(args, environment)?;
-            let held = finish(machine, async |host| upkeep::inspect(&host, &cache).await)?;
+            let held = finish(machine, async |session| upkeep::inspect(&session, &cache).await)?;
             terminal::print(&listed(&held, args.json, now()))
         }
         CacheCommand::Inspect(args) => {
             let cache = one(args, environment)?;
-            let held = finish(machine, async |host| upkeep::inspect(&host, &cache).await)?;
+            let held = finish(machine, async |session| upkeep::inspect(&session, &cache).await)?;
             terminal::print(&inspected(&held, args.json, now()))
         }
         CacheCommand::Verify(args) => {
             let cache = one(args, environment)?;
-            let verified = finish(machine, async |host| upkeep::verify(&host, &cache).await)?;
+            let verified = finish(machine, async |session| upkeep::verify(&session, &cache).await)?;
             terminal::print(&checked(&verified, args.json))?;
             match verified.faults.is_empty() {
                 true => Ok(()),
@@ -84,7 +83,7 @@ fn prune(args: &PruneCacheArgs, machine: (&Environment, &Settings)) -> Result<()
         most_bytes: *max_size,
         keep: *keep,
     };
-    let pruned = finish(machine, async |host| upkeep::prune(&host, &from, rule).await)?;
+    let pruned = finish(machine, async |session| upkeep::prune(&session, &from, rule).await)?;
     let in_registry = matches!(from, BackendSettings::Registry(_));
     terminal::print(&removed(pruned.as_ref(), in_registry, cache.json))
 }
@@ -103,7 +102,7 @@ fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Repor
             );
         }
     };
-    let copied = finish(machine, async |host| upkeep::copy(&host, &from, &to).await)?;
+    let copied = finish(machine, async |session| upkeep::copy(&session, &from, &to).await)?;
     terminal::print(&copied_text(copied, &args.to, args.cache.json))
 }
 
@@ -112,9 +111,10 @@ fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     let flags = read(args, Engine::Docker, environment, settings)?;
     let plan = prepare(flags, environment, settings)?;
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = machine::host(settings, environment, &standing, Isolation::None, shown.events());
-    let explained: Result<Vec<Explained>, Report> = match host {
-        Ok(host) => threads::finish(build::explain(&host, &plan.request))
+    let session = machine::session(settings, environment, &standing, Isolation::None);
+    let events = shown.events();
+    let explained: Result<Vec<Explained>, Report> = match session {
+        Ok(session) => threads::finish(build::explain(&session, &plan.request, &events))
             .and_then(|done| done.unwrap_or(Err(build::Error::Canceled)).map_err(report)),
         Err(message) => Err(message.into()),
     };
@@ -125,11 +125,11 @@ fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
 /// Runs work on caches. The store is needed for layers that pass through here.
 fn finish<T>(
     (environment, settings): (&Environment, &Settings),
-    work: impl AsyncFnOnce(Host) -> Result<T, build::Error>,
+    work: impl AsyncFnOnce(Session) -> Result<T, build::Error>,
 ) -> Result<T, Report> {
     let standing = machine::rise(settings);
-    let host = machine::host(settings, environment, &standing, Isolation::None, Events::none())?;
-    threads::finish(work(host))?
+    let session = machine::session(settings, environment, &standing, Isolation::None)?;
+    threads::finish(work(session))?
         .ok_or_else(threads::canceled)?
         .map_err(|error| Report::from(oci::chain_text(&error)))
 }

@@ -1,6 +1,6 @@
 //! `kiln check` and `kiln build --call`: what can be said of a Dockerfile without building it.
 
-use graph::SourceFile;
+use graph::{Events, SourceFile};
 
 use super::build::{self as single, Shown, prepare, report};
 use crate::args::{BuildArgs, BuildPlan, Call, CallKind, Engine, Isolation};
@@ -34,16 +34,16 @@ pub fn ask(
 ) -> Result<(), Report> {
     let standing = machine::rise(settings);
     let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let host = machine::host(settings, environment, &standing, Isolation::None, shown.events());
-    let host = match host {
-        Ok(host) => host,
+    let session = machine::session(settings, environment, &standing, Isolation::None);
+    let session = match session {
+        Ok(session) => session,
         Err(message) => {
             shown.fail();
             return Err(message.into());
         }
     };
     let look = settings::look(environment, terminal::stdout_is_terminal());
-    let answer = answer(&host, &plan.request, call, look);
+    let answer = answer((&session, &shown.events()), &plan.request, call, look);
     shown.fail();
     let (text, failure) = answer?;
     terminal::print(&text)?;
@@ -55,7 +55,7 @@ pub fn ask(
 
 /// The text, and what makes the call fail although there is one.
 fn answer(
-    host: &build::Host,
+    (session, events): (&build::Session, &Events),
     request: &build::Request,
     call: Call,
     look: Look,
@@ -63,7 +63,7 @@ fn answer(
     let json = call.is_json;
     match call.kind {
         CallKind::Check => {
-            let (checked, file) = threads::finish(build::check(host, request))?
+            let (checked, file) = threads::finish(build::check(session, request, events))?
                 .unwrap_or(Err(build::Error::Canceled))
                 .map_err(report)?;
             let text = match json {
@@ -78,7 +78,7 @@ fn answer(
             Ok((text, failure))
         }
         CallKind::Outline => {
-            let (outline, file) = threads::finish(build::outline(host, request))?
+            let (outline, file) = threads::finish(build::outline(session, request, events))?
                 .unwrap_or(Err(build::Error::Canceled))
                 .map_err(report)?;
             let text = match json {
@@ -88,7 +88,7 @@ fn answer(
             Ok((text, None))
         }
         CallKind::Targets => {
-            let (targets, file) = threads::finish(build::targets(host, request))?
+            let (targets, file) = threads::finish(build::targets(session, request, events))?
                 .unwrap_or(Err(build::Error::Canceled))
                 .map_err(report)?;
             let text = match json {

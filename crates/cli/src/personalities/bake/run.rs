@@ -93,17 +93,17 @@ pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
             .into());
     }
     let metadata_file = plan.metadata_file.as_deref().map(std::path::Path::new);
-    let work = async |host: &build::Host| build::build_all(host, &jobs).await;
     let shown = single::Shown::begin(presentation, &settings.style)?;
-    let host = match single::host(environment, settings, (&standing, wanted), &shown) {
-        Ok(host) => host,
+    let session = match single::session(environment, settings, (&standing, wanted), &shown) {
+        Ok(session) => session,
         Err(message) => {
             shown.fail();
             return Err(message.into());
         }
     };
-    let result = threads::finish(work(&host))?;
-    host.store.end();
+    let events = shown.events();
+    let result = threads::finish(build::build_all(&session, &jobs, &events))?;
+    session.store().end();
     match result {
         Some(Ok(outcomes)) => {
             let named: Vec<_> = names.iter().map(|name| name.as_str()).zip(&outcomes).collect();
