@@ -1,4 +1,4 @@
-//! What can go wrong in a build, with the lines of the Dockerfile where they are known.
+//! Errors of a build, with the lines of the Dockerfile if they are known.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub enum Error {
     /// The context is not a folder.
     #[error("unable to prepare context: path `{}` not found", path.display())]
     NoContext {
-        /// What was given.
+        /// The value that was given.
         path: PathBuf,
     },
     /// The context cannot be fetched or unpacked.
@@ -22,7 +22,7 @@ pub enum Error {
     /// The Dockerfile cannot be read.
     #[error("failed to read dockerfile `{}`: {source}", path.display())]
     NoDockerfile {
-        /// Where it should be.
+        /// The path that was tried.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -36,7 +36,7 @@ pub enum Error {
     /// A file that the build needs cannot be read.
     #[error("read `{}`", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -44,11 +44,11 @@ pub enum Error {
     /// Something in the Dockerfile is wrong, or a step of it failed.
     #[error("{message}")]
     Dockerfile {
-        /// What is wrong.
+        /// The message.
         message: String,
-        /// Where.
+        /// The lines.
         place: Option<Place>,
-        /// What to do about it.
+        /// A way to mend it.
         hint: Option<String>,
     },
     /// The request asks for what kiln cannot do.
@@ -57,7 +57,7 @@ pub enum Error {
     /// A registry does not let this user push what the build makes.
     #[error("this build may not push to `{repository}`")]
     NoPush {
-        /// Where to.
+        /// The destination.
         repository: String,
         /// The registry's refusal.
         source: registry::Error,
@@ -71,9 +71,9 @@ pub enum Error {
     /// Records could not be left.
     #[error("export cache to {target}: {message}")]
     CacheExport {
-        /// Where to.
+        /// The destination.
         target: String,
-        /// What went wrong.
+        /// The error.
         message: String,
         /// The layers, by diffID, that could not be had, if it was that.
         lost: Vec<Digest>,
@@ -84,7 +84,7 @@ pub enum Error {
     /// Another of these, with why the steps ran that did, where that was asked.
     #[error("{error}")]
     Explained {
-        /// What went wrong.
+        /// The error.
         error: Box<Error>,
         /// Why steps ran.
         steps: Vec<Explained>,

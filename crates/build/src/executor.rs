@@ -18,7 +18,7 @@ use crate::session::Build;
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
 
-/// What an executor works on.
+/// The graph that an executor works on, and what is known around it.
 pub(crate) struct Parts<'a> {
     pub graph: &'a Graph,
     pub images: Arc<Images>,
@@ -26,9 +26,9 @@ pub(crate) struct Parts<'a> {
     pub folders: BTreeMap<String, PathBuf>,
     /// Seconds since 1970 that all times become.
     pub epoch: Option<i64>,
-    /// What came from servers.
+    /// Downloads and checkouts so far.
     pub sources: Arc<Sources>,
-    /// What progress has shown already.
+    /// Operations that progress has shown already.
     pub shown: &'a [Operation],
     /// Steps that must be found.
     pub required: BTreeSet<StepId>,

@@ -50,7 +50,8 @@ pub async fn explain(
     Ok(explained)
 }
 
-/// The steps that would run: those that nobody found, and that somebody needs who was not found.
+/// The steps that would run: those that are not cached, and that a result or another such step
+/// needs.
 fn missed(bases: &Bases, steps: &[StepFacts<Chain>]) -> BTreeSet<StepId> {
     let mut missed = BTreeSet::new();
     let mut open = bases.results();

@@ -19,7 +19,7 @@ pub struct Kept {
     /// Its names, in their order; none for one that was built without a name, or lost its name to
     /// another.
     pub names: Vec<Reference>,
-    /// What its manifest is, or its index.
+    /// The descriptor of its manifest or index.
     pub manifest: Descriptor,
     /// Digest of its config, or of its index: its ID.
     pub id: Digest,
@@ -34,9 +34,9 @@ pub struct Kept {
 /// An image that an index lists.
 #[derive(Clone, Debug)]
 pub struct KeptImage {
-    /// What it is for.
+    /// The image's platform.
     pub platform: Platform,
-    /// What its manifest is.
+    /// The descriptor of its manifest.
     pub manifest: Descriptor,
     /// Its config.
     pub config: ImageConfig,

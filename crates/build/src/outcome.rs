@@ -1,4 +1,4 @@
-//! What a build hands back.
+//! The result of a build.
 
 use oci::{Descriptor, Digest};
 
@@ -19,7 +19,7 @@ pub struct Outcome {
     pub cache_manifest: Option<Descriptor>,
     /// Why steps ran, where that was asked.
     pub explained: Option<Vec<Explained>>,
-    /// What the user should know of the Dockerfile and the arguments.
+    /// Warnings about the Dockerfile and the arguments.
     pub warnings: Vec<String>,
 }
 
@@ -35,13 +35,13 @@ pub struct BuiltImage {
 }
 
 impl BuiltImage {
-    /// What docker calls its ID: the digest of its config, or of its index.
+    /// Docker's image ID: the digest of its config, or of its index.
     pub fn id(&self) -> Digest {
         self.config.unwrap_or(self.descriptor.digest)
     }
 }
 
-/// What went over the network.
+/// Traffic with registries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests to registries.

@@ -119,7 +119,7 @@ async fn attempt(
     Ok(Some(outcome))
 }
 
-/// What a build leaves: its outputs, then its records.
+/// Writes the outputs, then the records.
 async fn export(
     build: &Build<'_>,
     bases: &Bases,

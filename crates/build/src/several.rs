@@ -20,7 +20,7 @@ const HOST: &str = "made.kiln.invalid";
 pub struct Job {
     /// Its name, which progress puts before its steps.
     pub name: String,
-    /// What is built.
+    /// The request.
     pub request: Request,
     /// Named contexts that are the images of other jobs, by their place in the list.
     pub contexts: Vec<(String, usize)>,
@@ -75,8 +75,8 @@ pub async fn build_all(
     result
 }
 
-/// What each job shares with others: those that read the same caches, for what one makes can stand
-/// on what its caches say.
+/// The steps that each job shares: with jobs that read the same caches, because a step can rest
+/// on what a cache says.
 fn works(jobs: &[Job]) -> Vec<Work> {
     let trusts = |job: &Job| (job.request.cache_from.clone(), job.request.verify_indexes);
     let mut works: Vec<Work> = Vec::with_capacity(jobs.len());

@@ -10,8 +10,8 @@ use store::{Assumption, Assumptions, Chain, Layer, Store};
 use crate::session::Build;
 use crate::solving::{Solved, trust};
 
-/// Reads the layers of which a cache lent something, where another cache is to hold what was made
-/// with it, and where nobody is to be believed.
+/// Reads the layers whose index a cache lent, if another cache is to hold what was made with it, or
+/// if no cache is trusted.
 pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &Solved<'_>) {
     if trust::reads_all(build) {
         let layers: Vec<Layer> = solved.chains.iter().flat_map(Chain::layers).collect();
@@ -31,7 +31,7 @@ pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &Solved<'_>) {
     let wanted: BTreeSet<Digest> = foreign.iter().map(|assumption| assumption.diff_id).collect();
     let read = chains_of(solved, wanted);
     let read = read.iter().map(|chain| solved.transfer.unpack_at(chain, chain.len() - 1, None));
-    // What cannot be read stays unproved, and is not exported.
+    // A layer that cannot be read stays unproved, and is not exported.
     drop(join_all(read).await);
 }
 
@@ -66,8 +66,8 @@ fn assumptions(store: &Store, step: &StepFacts<Chain>) -> Assumptions {
     })
 }
 
-/// What a cache is to hold of a build: all that stands on nothing but what was seen here, and on
-/// what that cache says itself. With it, of how many steps something is left out.
+/// The steps that a cache is to hold: those that rest on nothing but what was read here, and on
+/// that cache's own claims. Also returns the number of steps of which something is left out.
 pub(crate) fn steps_for(solved: &Solved<'_>, cache: &str) -> (Vec<StepFacts<Chain>>, usize) {
     let store = solved.transfer.store();
     let stands = |assumptions: &Assumptions| {

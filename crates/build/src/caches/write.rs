@@ -50,7 +50,7 @@ pub(crate) async fn export_failed(build: &Build<'_>, unsolved: Unsolved<'_>) -> 
     let wanted = build.request.cache_to.iter().filter(|to| to.on_failure);
     let targets = wanted.filter_map(|to| Some((to, to.target.backend()?)));
     let exports = targets.map(|(to, settings)| export_one(build, to, settings, &solved));
-    // What is wrong with them was shown, and is not why the build failed.
+    // Their errors were shown, and are not the reason why the build failed.
     drop(join_all(exports).await);
     solved.finish();
     error.explained(explained)
@@ -183,7 +183,7 @@ pub(crate) fn inline(
     cache.ok()
 }
 
-/// What is to be known of an inline cache where steps ran that it does not hold: those of stages that
+/// A warning about an inline cache if steps ran that it does not hold: those of stages that
 /// the image does not stand on.
 pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved<'_>) -> Option<String> {
     let is_inline = |to: &CacheTo| to.target == CacheTarget::Inline;

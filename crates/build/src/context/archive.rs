@@ -1,15 +1,15 @@
-//! What bytes are: an archive, or a text.
+//! Detection of archives by their first bytes.
 
-/// So many bytes tell an archive.
+/// The number of bytes that [`is_archive`] needs.
 pub const LONGEST_HEAD: usize = 1024;
 
-/// Whether bytes begin as tar, or as gzip, bzip2, xz or zstd, under which there can be one.
+/// True if bytes begin as tar, or as gzip, bzip2, xz or zstd, which can hold one.
 pub fn is_archive(head: &[u8]) -> bool {
     let magics: [&[u8]; 4] = [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
     magics.iter().any(|magic| head.starts_with(magic)) || is_tar(head)
 }
 
-/// Whether bytes begin with the header of a tar's first member. Its checksum tells: the oldest
+/// True if bytes begin with a tar header with the right checksum: the oldest
 /// archives have no other mark.
 fn is_tar(head: &[u8]) -> bool {
     const CHECKSUM: std::ops::Range<usize> = 148..156;

@@ -1,4 +1,4 @@
-//! What a build starts from: the context, and the texts in it or beside it.
+//! The start of a build: the context, and the Dockerfile and ignore file in it or beside it.
 //!
 //! A folder is read where it is. Anything else (a repository, a download, an archive) is made by
 //! steps, which run here to find the Dockerfile and are part of the build's graph again; what they
@@ -25,7 +25,7 @@ use remote::{Loaded, Loader};
 pub(crate) use text::folder_excludes;
 use text::{default_dockerfile, excludes, no_policy_beside, read_text};
 
-/// What a build starts from.
+/// A context that was opened, with its Dockerfile.
 pub(crate) struct Opened {
     /// The Dockerfile.
     pub dockerfile: SourceFile,
@@ -35,13 +35,13 @@ pub(crate) struct Opened {
     pub definition: TaskId,
     /// Patterns of the ignore file, in order.
     pub excludes: Vec<String>,
-    /// What COPY and ADD read.
+    /// The context of COPY and ADD.
     pub context: dockerfile::Context,
     /// The context's folder, if it is one.
     pub folder: Option<PathBuf>,
-    /// What came from servers.
+    /// Downloads and checkouts so far.
     pub sources: Arc<Sources>,
-    /// What progress has shown already.
+    /// Operations that progress has shown already.
     pub shown: Vec<Operation>,
 }
 
@@ -123,8 +123,8 @@ async fn open(build: &Build<'_>) -> Result<Opened, Error> {
     })
 }
 
-/// Whether the Dockerfile is in the context: then a repository is checked out first. Else that is
-/// left to the steps that read it.
+/// True if the Dockerfile is in the context: then a repository is checked out first. Otherwise
+/// that is left to the steps that read it.
 fn wants_context(request: &Request) -> bool {
     match request.dockerfile {
         DockerfileSource::Path(None) | DockerfileSource::InContext(_) => true,

@@ -20,7 +20,7 @@ use crate::session::Build;
 /// The largest archive that is taken, in bytes: what is larger is a mistake, not a context.
 const UPLOAD_LIMIT: u64 = 64 << 30;
 
-/// The place of an archive that came without an address; it is asked of nobody.
+/// The address of an archive that came without one; it is never requested.
 const UPLOADED: &str = "upload:context";
 
 /// Loads contexts, and shows it.
@@ -32,7 +32,7 @@ pub(super) struct Loader<'a> {
 
 /// A context that is no folder.
 pub(super) struct Loaded {
-    /// What COPY and ADD read.
+    /// The context of COPY and ADD.
     pub(super) context: dockerfile::Context,
     /// Its files, where they were wanted.
     files: Option<Files>,
@@ -236,7 +236,7 @@ fn names(name: &str) -> Vec<String> {
     [name.to_owned()].into_iter().chain(lower).collect()
 }
 
-/// As Go reads a truth.
+/// True for the texts that Go's `strconv.ParseBool` takes for true.
 fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }

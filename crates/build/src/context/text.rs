@@ -68,7 +68,7 @@ pub(super) fn no_policy_beside(dockerfile: &Path) -> Result<(), Error> {
 
 /// A text file.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    // Who names a descriptor, as `-f <(make-dockerfile)` does, has a pipe on purpose.
+    // A descriptor, as in `-f <(make-dockerfile)`, is a pipe on purpose.
     let is_descriptor =
         ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|named| path.starts_with(named));
     let file = if is_descriptor { File::open(path)? } else { store::open_regular(path)? };

@@ -1,4 +1,4 @@
-//! What is said of images: facts of the build for a provenance, packages of the result for a bill
+//! Attestations of images: facts of the build for a provenance, packages of the result for a bill
 //! of materials.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ pub(crate) struct Attested<'a> {
 }
 
 impl Attested<'_> {
-    /// What the request wants to be said of an image with these layers.
+    /// The attestations that the request asks for, of an image with these layers.
     ///
     /// # Errors
     /// If its layers cannot be read, or its provenance would not be complete and has to be.
@@ -191,7 +191,7 @@ impl Attested<'_> {
         }
     }
 
-    /// Where the context came from, if not from a folder.
+    /// The origin of the context, if it is not a folder.
     fn source(&self) -> Option<Material> {
         match &self.build.request.context {
             Context::Git(context) => {
@@ -216,8 +216,8 @@ impl Attested<'_> {
         }
     }
 
-    /// What was asked, under the names of BuildKit's frontend. Values of what nobody but the
-    /// machine knows are left out, as there.
+    /// The options, under the names of BuildKit's frontend. Values that only the
+    /// machine knows are left out, as in BuildKit.
     fn args(&self) -> BTreeMap<String, String> {
         let request = self.build.request;
         let mut args = BTreeMap::new();
@@ -259,7 +259,7 @@ impl Attested<'_> {
     }
 }
 
-/// What arguments begin with that ask BuildKit to scan more than the result.
+/// Prefix of the arguments that ask BuildKit to scan more than the result.
 const SCAN: &str = "BUILDKIT_SBOM_SCAN_";
 
 /// A name that no other build has.
@@ -292,7 +292,7 @@ impl Files for TreeFiles {
         let NodeKind::File { size, content, .. } = &node.kind else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        // What a file says of its own parts can be anything.
+        // Offsets come from the file itself, which can be hostile.
         let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length.min(left)];
         if let Content::Layer { diff_id, path } = content {

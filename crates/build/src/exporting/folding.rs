@@ -13,7 +13,7 @@ use crate::{Error, Request};
 /// Puts the layers of an image together as it was asked for.
 ///
 /// # Errors
-/// If a layer is nowhere, or the new one cannot be written.
+/// If a layer cannot be found, or the new one cannot be written.
 pub(crate) async fn fold(
     request: &Request,
     bases: &Bases,
@@ -74,7 +74,7 @@ fn lines(bases: &Bases, result: Option<StepId>, count: usize) -> Vec<Option<Line
     lines
 }
 
-/// How many of the steps each layer ends with: at a marked line, and at the last step.
+/// The number of steps up to the end of each layer: at a marked line, and at the last step.
 fn ends(steps: &[Option<LineRange>], marked: &[u32]) -> Vec<usize> {
     let is_end = |lines: &Option<LineRange>| {
         lines.is_some_and(|lines| {

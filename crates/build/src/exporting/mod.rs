@@ -163,7 +163,7 @@ impl Job<'_> {
         self.say("exporting layers");
         self.say_documents(&documents);
         if output.store {
-            // What was pushed is in a registry.
+            // A pushed image has its layers in the registry.
             if !output.push {
                 self.bring_remote_layers().await?;
             }
@@ -214,8 +214,8 @@ impl Job<'_> {
         }
     }
 
-    /// Whoever uses a kept image later knows registries and folders, and no credentials of a
-    /// cache: what only such a cache has comes now.
+    /// Fetches the layers that only a cache has: later users of the image know registries and
+    /// folders, and not the cache's credentials.
     async fn bring_remote_layers(&self) -> Result<(), Error> {
         let is_remote = |place: &store::Place| matches!(place, store::Place::Remote(_));
         let mut brought = Vec::new();
@@ -293,11 +293,11 @@ fn format(format: &ImageFormat) -> Format {
     }
 }
 
-/// What an archive is written to.
+/// The stream that an archive is written to.
 struct Target {
     stream: Box<dyn Write + Send>,
-    /// A file that gets its name when it is complete. Whoever waits for the writing holds it, so
-    /// that it goes when the wait is given up.
+    /// A file that gets its name when it is complete. It is dropped, and so removed, with the
+    /// future that waits for the writing.
     pending: Option<(tempfile::TempPath, PathBuf)>,
 }
 
@@ -311,7 +311,7 @@ impl Target {
     }
 }
 
-/// Opens a destination. That can take long: a pipe opens when somebody reads it.
+/// Opens a destination. It can block: a pipe opens when it has a reader.
 async fn open(destination: &Destination) -> Result<Target, Error> {
     let path = match destination {
         Destination::Stdout => {
@@ -322,7 +322,7 @@ async fn open(destination: &Destination) -> Result<Target, Error> {
     };
     match tokio::task::spawn_blocking(move || open_file(path)).await {
         Ok(target) => target,
-        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        // Cancellation happens only when the runtime shuts down, and then nothing waits here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

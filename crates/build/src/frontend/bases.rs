@@ -21,9 +21,9 @@ use crate::{Error, Request, image_store};
 pub(crate) struct Bases {
     /// The steps of all platforms; what they share is in it once.
     pub graph: Graph,
-    /// What is built, for each platform.
+    /// The image of each platform.
     pub targets: Vec<PlatformTarget>,
-    /// Whether an index is asked for even for one platform.
+    /// True if an index is asked for even for one platform.
     pub is_index: bool,
     pub images: Arc<Images>,
     /// Folders by the names of contexts.
@@ -31,20 +31,20 @@ pub(crate) struct Bases {
     pub file: SourceFile,
     /// Its lines after which a layer of the image ends.
     pub marked: Vec<u32>,
-    /// What came from servers.
+    /// Downloads and checkouts so far.
     pub sources: Arc<Sources>,
-    /// What progress has shown already.
+    /// Operations that progress has shown already.
     pub shown: Vec<Operation>,
-    /// What the user should know of the Dockerfile.
+    /// Warnings about the Dockerfile.
     pub warnings: Vec<String>,
     /// When the build began to ask for them.
     pub started: jiff::Timestamp,
 }
 
-/// What is built for one platform.
+/// The image of one platform.
 pub(crate) struct PlatformTarget {
     pub platform: Platform,
-    /// What the Dockerfile says for it. Its own graph is part of the one of all platforms.
+    /// The Dockerfile, lowered for it. Its own graph is part of the one of all platforms.
     pub lowered: Lowered,
     /// The step that makes the image's layers, in the graph of all platforms.
     pub result: Option<StepId>,
@@ -162,7 +162,7 @@ fn distinct(platforms: &[Platform]) -> Vec<Platform> {
     distinct
 }
 
-/// Whether an index is asked for whatever the number of platforms (`BUILDKIT_MULTI_PLATFORM`).
+/// True if an index is asked for even for one platform (`BUILDKIT_MULTI_PLATFORM`).
 fn is_index(request: &Request) -> Result<bool, Error> {
     let given = request.build_args.iter().rev();
     let mut given = given.filter(|(name, value)| name == MULTI_PLATFORM && !value.is_empty());
@@ -181,7 +181,7 @@ fn is_index(request: &Request) -> Result<bool, Error> {
 /// A build argument that asks for an index.
 const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
-/// What a Dockerfile is read against, while images are looked up.
+/// The arguments that a Dockerfile is lowered with, and the images that were looked up for it.
 pub(crate) struct Asking<'a> {
     build: &'a Build<'a>,
     pub asked: dockerfile::LowerRequest,
@@ -267,7 +267,7 @@ async fn find(
     if let Some(NamedContext::OciLayout(layout)) = context {
         return oci_layouts::find(images, layout, need).await;
     }
-    // What another build of this call has made is here and nowhere else.
+    // An image that another build of this call has made is in the store alone.
     let is_made = matches!(context, Some(NamedContext::Kept(_)));
     if (is_made || !request.pull)
         && let Some(image) =

@@ -7,7 +7,7 @@ use oci::Reference;
 use crate::Error;
 use crate::request::OciLayout;
 
-/// What a layout's image is called in progress and in its step: the context's name, with the
+/// The reference of a layout's image in progress and in its step: the context's name, with the
 /// image's digest.
 ///
 /// # Errors

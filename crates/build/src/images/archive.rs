@@ -19,7 +19,7 @@ use crate::image_store;
 
 /// A larger document of an archive is none.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
-/// So many links may follow one another, and so many indexes lie in one another.
+/// The longest chain of links that is followed, and the deepest nesting of indexes.
 const DEEPEST: usize = 8;
 
 /// An image that is to be saved.
@@ -44,7 +44,7 @@ impl Porter {
     /// Writes images as one archive, which `docker load` and readers of the OCI layout take.
     ///
     /// # Errors
-    /// If a layer is nowhere, or the archive cannot be written.
+    /// If a layer cannot be found, or the archive cannot be written.
     pub async fn save(
         &self,
         images: Vec<Saved>,
@@ -111,7 +111,7 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// What an archive has: documents read, everything else as blobs.
+/// The content of an archive: documents are read, everything else is a blob.
 struct Contents<'a> {
     store: &'a Store,
     blobs: HashMap<String, (Digest, u64)>,

@@ -1,4 +1,4 @@
-//! What is removed after a build without anybody's asking, so that a machine that builds every day
+//! Garbage collection after a build, so that a machine that builds every day
 //! does not fill up.
 //!
 //! The rules are those of BuildKit's default policy: what is easily made again goes first, then what
@@ -11,18 +11,18 @@ use store::Store;
 use super::disk::{mount_entry, mounts};
 use super::{DiskEntry, DiskFilter, ImageError, Limits, PruneRequest, prune};
 
-/// How much may stay.
+/// Limits of the data that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CollectPolicy {
-    /// What was used longest ago goes until no more than this is left.
+    /// The least recently used data goes until no more than this is left.
     pub max_used: Option<Space>,
-    /// What was used longest ago goes until so much of the disk is free.
+    /// The least recently used data goes until this much of the disk is free.
     pub min_free: Option<Space>,
     /// However full the disk is, so much may stay.
     pub reserved: Option<Space>,
-    /// What was not used for so long goes in any case.
+    /// Data that was unused for this long goes in any case.
     pub unused_for: Option<Duration>,
-    /// How often is looked: a build soon after another has little to find.
+    /// The shortest time between two collections: a build soon after another has little to find.
     pub every: Duration,
 }
 
@@ -31,7 +31,7 @@ pub struct CollectPolicy {
 pub enum Space {
     /// Bytes.
     Bytes(u64),
-    /// So many hundredths of the disk, but no more than so many bytes.
+    /// Hundredths of the disk, up to a number of bytes.
     Percent(u64, u64),
 }
 
@@ -91,7 +91,7 @@ pub fn collect(store: &Store, policy: &CollectPolicy) -> Result<Vec<DiskEntry>, 
     Ok(removed)
 }
 
-/// How many bytes may stay; none where all may.
+/// The bytes that may stay; none if all may.
 fn limit(store: &Store, policy: &CollectPolicy, disk: u64) -> Result<Option<u64>, ImageError> {
     let used: u64 = super::usage(store)?.iter().map(|entry| entry.size).sum();
     let bytes = |space: Option<Space>| space.map(|space| space.bytes(disk));
@@ -122,7 +122,7 @@ fn unused_mounts(store: &Store) -> Result<Vec<DiskEntry>, ImageError> {
     Ok(removed)
 }
 
-/// Whether the last look was long enough ago. A root that is looked at for the first time is new.
+/// True if the last collection was long enough ago. A root without one is new.
 fn is_due(store: &Store, every: Duration) -> Result<bool, ImageError> {
     let (kind, key) = LAST;
     let now = jiff::Timestamp::now().as_second();

@@ -1,4 +1,4 @@
-//! What takes room, and how there is less of it.
+//! Disk usage and pruning.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::image_store::{self, Kept};
 pub struct DiskEntry {
     /// A digest; for a cache mount that of its name, and the number of the copy.
     pub id: String,
-    /// What it is.
+    /// The kind.
     pub kind: DiskKind,
     /// Bytes.
     pub size: u64,
-    /// Whether a prune of all may remove it.
+    /// True if a prune of all may remove it.
     pub reclaimable: bool,
     /// When it was used last, in milliseconds since 1970.
     pub last_used: i64,
-    /// Which images have it.
+    /// The images that have it.
     pub description: String,
 }
 
-/// What takes room.
+/// Kinds of data in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskKind {
     /// A compressed layer, a manifest, a config.
@@ -49,7 +49,7 @@ impl DiskKind {
         }
     }
 
-    /// What the store calls it; a cache mount is none of its items.
+    /// The store's kind; cache mounts are not items of the store.
     fn item(self) -> Option<ItemKind> {
         match self {
             Self::Blob => Some(ItemKind::Blob),
@@ -71,7 +71,7 @@ impl std::fmt::Display for DiskKind {
     }
 }
 
-/// What is to be removed.
+/// The data to remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneRequest {
     /// Also what images with names have and can be made again of their blobs, lists of files, and
@@ -83,20 +83,20 @@ pub struct PruneRequest {
     pub filter: DiskFilter,
 }
 
-/// How much may stay, in bytes. What was used longest ago goes first.
+/// Bytes that may stay. The least recently used data goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The most that stays.
     pub max_used: Option<u64>,
-    /// How much of the disk is to be free.
+    /// Bytes of the disk to keep free.
     pub min_free: Option<u64>,
-    /// What may stay however full the disk is, and whatever the other two say. Alone it is the
+    /// Bytes that stay however full the disk is, whatever the other two say. Alone it is the
     /// most that stays.
     pub reserved: Option<u64>,
 }
 
 impl Limits {
-    /// How many of `used` bytes may stay on a disk with `free` bytes, as BuildKit reckons it
+    /// The part of `used` bytes that may stay on a disk with `free` bytes, by BuildKit's rule
     /// (`cache/manager.go`); none without limits.
     pub fn keep(self, used: u64, free: u64) -> Option<u64> {
         let by_free = self.min_free.map(|wanted| used.saturating_sub(wanted.saturating_sub(free)));
@@ -112,14 +112,14 @@ impl Limits {
 /// Some of what takes room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskFilter {
-    /// What was not used for so long.
+    /// Data unused for this long.
     pub unused_for: Option<Duration>,
-    /// What is of this kind.
+    /// Data of this kind.
     pub kind: Option<DiskKind>,
 }
 
 impl DiskFilter {
-    /// Whether something fits; `now` is in milliseconds since 1970.
+    /// True if an entry fits; `now` is in milliseconds since 1970.
     pub fn fits(&self, entry: &DiskEntry, now: i64) -> bool {
         self.kind.is_none_or(|kind| kind == entry.kind) && self.is_old(entry.last_used, now)
     }
@@ -225,7 +225,7 @@ struct Candidate<'a> {
     mount: Option<&'a StoredMount>,
 }
 
-/// What goes: what was used longest ago first, whatever it is, until no more than `limit` of
+/// The entries to remove: least recently used first, of any kind, until no more than `limit` of
 /// `used` bytes are left.
 fn oldest(mut candidates: Vec<Candidate<'_>>, used: u64, limit: Option<u64>) -> Vec<Candidate<'_>> {
     candidates.sort_by_key(|candidate| candidate.last_use);

@@ -1,4 +1,4 @@
-//! What can go wrong with kept images.
+//! Errors of operations on stored images.
 
 use oci::{Digest, Reference};
 
@@ -15,12 +15,12 @@ pub enum ImageError {
     /// The beginning of an ID is that of several images.
     #[error("`{id}` is the beginning of several IDs: {matches}")]
     Ambiguous {
-        /// What was given.
+        /// The value that was given.
         id: String,
         /// Some of the images that it could be.
         matches: String,
     },
-    /// A name has a digest, which nobody can give.
+    /// A tag cannot have a digest.
     #[error("refusing to create a tag with a digest reference: `{0}`")]
     TagWithDigest(Reference),
     /// An image is removed by its ID, and has names in several repositories.
@@ -44,9 +44,9 @@ pub enum ImageError {
     Platform {
         /// Its name.
         name: String,
-        /// What was asked for.
+        /// The platform that was asked for.
         wanted: String,
-        /// What it is for.
+        /// The image's platform.
         actual: String,
     },
     /// A layer could not be fetched.

@@ -10,7 +10,7 @@ use transfer::{Transfer, blocking};
 
 use super::{ImageError, Kept, Porter};
 
-/// How a path of one image is in another.
+/// The change of a path between two images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathChange {
     /// The second alone has it.
@@ -26,7 +26,7 @@ pub enum PathChange {
 pub struct PathDifference {
     /// The path, without a first `/`.
     pub path: Box<[u8]>,
-    /// How it differs.
+    /// The change.
     pub change: PathChange,
 }
 
@@ -39,7 +39,7 @@ impl Porter {
     /// already stays; what has the same name gives way.
     ///
     /// # Errors
-    /// If a layer is nowhere, or the folder cannot be written.
+    /// If a layer cannot be found, or the folder cannot be written.
     pub async fn extract(&self, image: &Kept, folder: &Path) -> Result<(), ImageError> {
         self.shown(format!("extracting to {}", folder.display()), async |task| {
             let image = Image {
@@ -68,10 +68,10 @@ impl Porter {
         .await
     }
 
-    /// What the files of two images differ in, by path; times too where `times` is true.
+    /// The differences between the files of two images, by path; times too if `times` is true.
     ///
     /// # Errors
-    /// If a layer is nowhere, or cannot be read.
+    /// If a layer cannot be found, or cannot be read.
     pub async fn compare_files(
         &self,
         (first, second): (&Kept, &Kept),
@@ -136,7 +136,7 @@ impl Comparison {
         Ok(differences)
     }
 
-    /// What two nodes of one path differ in.
+    /// The differences between two nodes of one path.
     fn aspects(&self, path: &[u8], first: &Node, second: &Node) -> io::Result<Vec<&'static str>> {
         let (one, other): (Entry, Entry) = (first.to_entry(path), second.to_entry(path));
         let mut aspects = Vec::new();
@@ -176,7 +176,7 @@ impl Comparison {
     }
 }
 
-/// Whether two streams have the same bytes.
+/// True if two streams have the same bytes.
 fn same_bytes(mut first: impl Read, mut second: impl Read) -> io::Result<bool> {
     const PIECE: u64 = 1 << 16;
     let (mut one, mut other) = (Vec::new(), Vec::new());

@@ -12,9 +12,9 @@ use super::{ImageError, Porter};
 const CONFIG_LIMIT: u64 = 8 << 20;
 /// A larger attestation is not read.
 const ATTESTATION_LIMIT: u64 = 256 << 20;
-/// So many indexes may lie in one another.
+/// The deepest nesting of indexes that is read.
 const DEEPEST: u32 = 8;
-/// What BuildKit says of an attestation's manifest in an index.
+/// BuildKit's annotation of an attestation's manifest in an index.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
@@ -22,26 +22,26 @@ const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 /// An image that an index lists, or an index, and the repository that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where it is.
+    /// Its repository.
     pub repository: Repository,
-    /// What its manifest is, and for which platform.
+    /// The descriptor of its manifest, with its platform.
     pub descriptor: Descriptor,
 }
 
-/// Whose text an index is: the same list has another digest from each.
+/// The tool whose layout of the JSON is used: the same list has another digest from each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// That of `docker buildx imagetools create`.
+    /// The layout of `docker buildx imagetools create`.
     #[default]
     Buildx,
-    /// That of `docker manifest push`.
+    /// The layout of `docker manifest push`.
     Docker,
 }
 
-/// What an index is made of.
+/// The content of an index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexContent {
-    /// How it is written.
+    /// The layout of its JSON.
     pub style: Style,
     /// The images that it lists; a second one with the same digest is left out.
     pub members: Vec<Member>,
@@ -49,10 +49,10 @@ pub struct IndexContent {
     pub annotations: Annotations,
 }
 
-/// What a registry has of an image: its config, and what attests to it, by predicate type.
+/// An image in a registry: its config, and its attestations by predicate type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Described {
-    /// What the image is for.
+    /// The image's platform.
     pub platform: Platform,
     /// Its config, as it is.
     pub config: Value,
@@ -122,7 +122,7 @@ impl Porter {
     /// first.
     ///
     /// # Errors
-    /// As [`Porter::publish`].
+    /// The same as [`Porter::publish`].
     pub async fn copy(&self, member: &Member, names: &[Reference]) -> Result<(), ImageError> {
         let digest = member.descriptor.digest;
         let source = Reference::new(member.repository.clone(), None, Some(digest));
@@ -168,7 +168,7 @@ impl Porter {
         Ok(vec![Member { repository, descriptor }])
     }
 
-    /// What a name stands for, as something that can be copied whole.
+    /// The manifest or index of a name, as a member of an index.
     ///
     /// # Errors
     /// If the registry does not give it.
@@ -295,7 +295,7 @@ fn dockers_text(index: &Index) -> Vec<u8> {
         let Some(fields) = entry.as_object_mut() else { continue };
         let size = fields.keys().position(|key| key == "size");
         if let (Some(size), Some(digest)) = (size, fields.shift_remove("digest")) {
-            // Where the digest was before it, the size is one place nearer now.
+            // The digest was removed before it, and the size moved up by one.
             fields.shift_insert(size, "digest".into(), digest);
         }
     }

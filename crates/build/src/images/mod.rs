@@ -1,4 +1,4 @@
-//! What is done with kept images, apart from building: their names, their ways to and from
+//! Operations on stored images, apart from building: names, transfers to and from
 //! registries, and the room they take.
 
 mod archive;
@@ -26,11 +26,11 @@ pub use pull::{PullRequest, Pulled};
 
 /// Moves images between this machine and registries.
 pub struct Porter {
-    /// Where images are kept.
+    /// The store.
     pub store: Store,
     /// Talks to registries.
     pub client: registry::Client,
-    /// Who is told what happens.
+    /// Receives progress.
     pub events: Events,
 }
 

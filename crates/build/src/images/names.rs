@@ -17,7 +17,7 @@ pub struct Found {
     pub name: Option<Reference>,
 }
 
-/// What went.
+/// Names and images that were removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Names that are gone.
@@ -63,7 +63,7 @@ pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
 
 fn by_name(image: &Kept, wanted: &Reference) -> Option<Found> {
     let is_wanted = |name: &&Reference| match wanted.digest() {
-        // As `inspect` shows it: the repository, and the digest of the manifest.
+        // The form that `inspect` shows: the repository, and the digest of the manifest.
         Some(digest) => {
             *name == wanted
                 || (name.repository() == wanted.repository() && image.manifest.digest == digest)
@@ -81,7 +81,7 @@ fn short(id: &Digest) -> String {
 /// Gives an image another name, which another image loses if it has it.
 ///
 /// # Errors
-/// As [`look_up`], and if the name has a digest.
+/// The errors of [`look_up`], and one if the name has a digest.
 pub fn tag(store: &Store, source: &str, name: &Reference) -> Result<(), ImageError> {
     if name.digest().is_some() {
         return Err(ImageError::TagWithDigest(name.clone()));
@@ -94,7 +94,7 @@ pub fn tag(store: &Store, source: &str, name: &Reference) -> Result<(), ImageErr
 /// `force` an ID may have names in several repositories.
 ///
 /// # Errors
-/// As [`look_up`], and [`ImageError::SeveralNames`].
+/// The errors of [`look_up`], and [`ImageError::SeveralNames`].
 pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageError> {
     let found = look_up(store, text)?;
     let id = found.image.id;

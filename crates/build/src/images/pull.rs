@@ -7,23 +7,23 @@ use transfer::Transfer;
 use super::{ImageError, Porter};
 use crate::image_store;
 
-/// What is pulled.
+/// A request to pull an image.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
     /// The image, and the name that it has here then.
     pub name: Reference,
-    /// Which of its platforms; this machine's, if none is asked for.
+    /// The platform; this machine's if none is given.
     pub platform: Option<Platform>,
-    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+    /// True if plain HTTP or an untrusted certificate is accepted.
     pub insecure: bool,
 }
 
-/// What was pulled.
+/// An image that was pulled.
 #[derive(Clone, Debug)]
 pub struct Pulled {
-    /// What the name stands for in the registry: a manifest or an index.
+    /// The manifest or index that the name has in the registry.
     pub root: Descriptor,
-    /// Whether the name stood for something else here, or nothing.
+    /// True if the name was new here, or had another image.
     pub is_new: bool,
 }
 

@@ -12,7 +12,7 @@ impl Porter {
     /// Pushes an image or an index under its name, byte for byte as it is kept.
     ///
     /// # Errors
-    /// If there is no such image, a layer of it is nowhere, or the registry refuses.
+    /// If there is no such image, a layer of it cannot be found, or the registry refuses.
     pub async fn push(&self, name: &Reference, insecure: bool) -> Result<Descriptor, ImageError> {
         let image = image_store::find(&self.store, name)
             .ok_or_else(|| ImageError::NothingToPush(name.familiar()))?;

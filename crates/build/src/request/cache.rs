@@ -88,7 +88,7 @@ impl CacheTarget {
     }
 }
 
-/// How much a cache keeps.
+/// The extent of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
     /// The layers of the result.

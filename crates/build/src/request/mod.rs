@@ -42,9 +42,9 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// The outputs.
     pub outputs: Vec<Output>,
-    /// A cache to read.
+    /// Caches to read.
     pub cache_from: Vec<CacheFrom>,
-    /// A cache to write.
+    /// Caches to write.
     pub cache_to: Vec<CacheTo>,
     /// Steps that are built without looking for records.
     pub no_cache: NoCache,

@@ -160,7 +160,7 @@ fn missing(bases: &Bases, step: &Step, path: &str) -> Option<String> {
     })
 }
 
-/// Where a pattern stands that cannot be read.
+/// The place of a pattern that cannot be read.
 fn wrong_pattern(step: &Step) -> Option<String> {
     let Operation::Local(source) = &step.operation else { return None };
     let is_wrong = |pattern: &&String| PatternMatcher::new(&[pattern.as_str()]).is_err();
@@ -186,7 +186,7 @@ fn excluded_by<'p>(patterns: &'p [String], path: &str) -> Option<&'p str> {
     patterns.iter().filter(|pattern| !pattern.starts_with('!')).find(matches).map(String::as_str)
 }
 
-/// How many names of a folder are looked at for one that is near.
+/// The number of names in a folder that are compared for a suggestion.
 const NAMES: usize = 10_000;
 
 /// The name in a path's folder that is most like the path's own.
@@ -195,7 +195,7 @@ fn nearest(folder: &Path, path: &str) -> Option<String> {
         Some((parent, name)) => (Some(parent), name),
         None => (None, path),
     };
-    // The path may lead out of the folder by a link: then nobody needs to hear what is there.
+    // A link may lead out of the folder: the names there are not to be shown.
     let listed = parent.map_or_else(|| folder.to_owned(), |parent| folder.join(parent));
     if !listed.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?) {
         return None;

@@ -18,7 +18,7 @@ use crate::reason::{Explained, Reason};
 use crate::request::Required;
 use crate::session::Build;
 
-/// What can be said of the steps of a build.
+/// The steps of a build, to be explained.
 pub(crate) struct Explaining<'a> {
     pub graph: &'a Graph,
     pub steps: &'a [StepFacts<Chain>],
@@ -28,7 +28,7 @@ pub(crate) struct Explaining<'a> {
 }
 
 impl Explaining<'_> {
-    /// What is known of all steps, in words.
+    /// The facts about all steps, in words.
     pub(crate) fn facts(&self) -> Vec<(StepId, Fact)> {
         let files = |input: &InputFacts| {
             let Some(query) = &input.content else { return Vec::new() };
@@ -66,7 +66,7 @@ impl Explaining<'_> {
             .collect()
     }
 
-    /// What is to be kept of the steps for later builds, where any ran, and why they ran, where
+    /// Returns the facts to keep for later builds, if any step ran, and the reasons why steps ran, if
     /// that was asked. A step that `failed` ran too, and leaves nothing.
     pub(crate) async fn conclude(
         &self,
@@ -137,7 +137,7 @@ impl Explaining<'_> {
     }
 }
 
-/// The facts of this machine and of sidecars.
+/// Facts about steps of earlier builds, from this machine and from sidecars.
 pub(crate) async fn known(build: &Build<'_>, sidecars: &[Sidecar]) -> FactBook {
     let local = LocalFacts::open(build.session.store()).and_then(|facts| facts.book());
     let mut book = local.unwrap_or_default();
@@ -176,7 +176,7 @@ pub(crate) fn required(graph: &Graph, wanted: &[Required]) -> Result<BTreeSet<St
     Ok(required)
 }
 
-/// Whether a step, as `[build 2/5] RUN make` or `[linux/arm64 build  2/12] RUN make`, is of a stage, has a
+/// True if a step, such as `[build 2/5] RUN make` or `[linux/arm64 build  2/12] RUN make`, is of a stage, has a
 /// number in it, or begins so.
 fn is_named(step: &str, name: &str) -> bool {
     let Some((place, text)) = step.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else {

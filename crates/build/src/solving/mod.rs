@@ -39,7 +39,7 @@ pub(crate) struct Solved<'a> {
     pub chains: Vec<Chain>,
     /// The steps of the results.
     pub results: Vec<StepId>,
-    /// What is known of every step.
+    /// The facts about every step.
     pub steps: Vec<StepFacts<Chain>>,
     /// Moves layers.
     pub transfer: Transfer,
@@ -49,7 +49,7 @@ pub(crate) struct Solved<'a> {
     pub ran: usize,
     /// Indexes of layers that caches have.
     pub indexes: Arc<SidecarIndexes>,
-    /// What steps were made of, in words; none where nothing ran.
+    /// The inputs of steps, in words; none if nothing ran.
     pub facts: Vec<Fact>,
     /// Why steps ran, where that was asked.
     pub explained: Option<Vec<Explained>>,
@@ -102,7 +102,7 @@ impl From<Error> for Unsolved<'_> {
     }
 }
 
-/// What a build is solved with.
+/// Everything that a build is solved with.
 pub(crate) struct Solving<'a> {
     build: &'a Build<'a>,
     bases: &'a Bases,
@@ -265,7 +265,7 @@ fn lenders(build: &Build<'_>, imported: &[&ImportedCache]) -> Vec<(Arc<str>, Sid
     own.into_iter().chain(others).filter_map(sidecar).collect()
 }
 
-/// What a build that failed has of a result: the highest output below it.
+/// The part of a result that a failed build has: the highest output below it.
 fn highest(graph: &Graph, result: StepId, steps: &[StepFacts<Chain>]) -> Chain {
     let mut at = Some(result);
     while let Some(id) = at {

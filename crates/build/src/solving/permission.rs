@@ -1,5 +1,5 @@
-//! Whether a build may push what it makes, asked when its first command begins: an hour of RUN steps
-//! that end in a refusal helps nobody.
+//! A check for permission to push, made when the first command begins: no hour of RUN steps
+//! ends in a refusal.
 //!
 //! A build in which every step is cached asks nothing: its push comes at once, and says the same.
 
@@ -34,7 +34,7 @@ impl<'a> Permission<'a> {
 
     /// Lets the question go out.
     pub(crate) fn ask(&self) {
-        // Whoever comes second finds it asked.
+        // A second command finds it asked.
         drop(self.begun.set(()));
     }
 

@@ -1,4 +1,4 @@
-//! What a build believes of what caches say: which of them it names, and which were found to lie.
+//! Trust in caches: those that a build names, and those that were found to be false.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::session::Build;
 pub(crate) struct Distrusted(BTreeSet<Arc<str>>);
 
 impl Distrusted {
-    /// Whether a cache is one of them.
+    /// True if a cache is one of them.
     pub(crate) fn has(&self, cache: &str) -> bool {
         self.0.contains(cache)
     }
@@ -77,7 +77,7 @@ impl Distrusted {
     }
 }
 
-/// Which layers blobs are, as far as that is known here. One that is said to be two layers is read.
+/// The layers of blobs, as far as they are known here. A blob with two claims is read.
 async fn truths(
     build: &Build<'_>,
     said: &BTreeMap<Digest, BTreeMap<Digest, Layer>>,
@@ -102,7 +102,7 @@ async fn truths(
         build.events.clone(),
     );
     for layer in disputed {
-        // That it is not the first one's is what is to be found out.
+        // An error says that the first claim is false, which is the question.
         drop(transfer.fetch_blob(layer, None).await);
     }
     seen(build.session.store())
@@ -110,7 +110,7 @@ async fn truths(
 
 /// The names of the caches that a request reads.
 pub(crate) fn named(build: &Build<'_>, distrusted: &Distrusted) -> Vec<Arc<str>> {
-    // Who trusts nothing that was not read names nobody.
+    // A build that believes nothing unread names no cache.
     if reads_all(build) {
         return Vec::new();
     }
@@ -118,7 +118,7 @@ pub(crate) fn named(build: &Build<'_>, distrusted: &Distrusted) -> Vec<Arc<str>>
     caches.filter(|name: &Arc<str>| !distrusted.has(name)).collect()
 }
 
-/// Whether nothing that a cache says of a layer is believed.
+/// True if claims of caches about layers are not believed.
 pub(crate) fn reads_all(build: &Build<'_>) -> bool {
     build.session.host().verify_indexes || build.request.verify_indexes
 }

@@ -10,7 +10,7 @@ use transfer::{Destination, LayerFormat, Target, Transfer, Upload};
 use crate::Request;
 use crate::request::{CacheMode, CacheTarget, Output};
 
-/// Where layers go as soon as they are made.
+/// The destinations of layers as soon as they are made.
 pub(crate) struct Uploads {
     transfer: Transfer,
     /// Every layer.
@@ -22,7 +22,7 @@ pub(crate) struct Uploads {
 }
 
 impl Uploads {
-    /// Where a request wants the layers of a graph's results, and of all its steps.
+    /// The destinations that a request has for layers of a graph's results, and of all its steps.
     pub(crate) fn new(
         request: &Request,
         transfer: &Transfer,
@@ -94,7 +94,7 @@ impl Uploads {
     }
 }
 
-/// Where layers go as they are, those of bases too.
+/// The destinations of layers as they are, those of bases included.
 fn destinations(request: &Request) -> Vec<Destination> {
     let caches = request.cache_to.iter().filter_map(|cache| match &cache.target {
         CacheTarget::Backend(BackendSettings::Registry(to)) => {
