@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage};
-use execute::{BaseImage, Images, Sources};
+use execute::{BaseImage, ImageError, Images, Sources};
 use futures_util::future::join_all;
 use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
 use oci::Platform;
@@ -205,7 +205,7 @@ impl<'a> Asking<'a> {
         let find = |need| resolve(self.build, &self.images, need);
         let found = join_all(needs.iter().map(find)).await;
         for (need, found) in needs.iter().zip(found) {
-            self.resolved.insert(need, found);
+            self.resolved.insert(need, found.map_err(|error| transfer::chain_text(&error)));
         }
     }
 }
@@ -241,7 +241,7 @@ async fn resolve(
     build: &Build<'_>,
     images: &Images,
     need: &ImageRequest,
-) -> Result<ResolvedImage, String> {
+) -> Result<ResolvedImage, ImageError> {
     let task =
         build.events.task(format!("[internal] load metadata for {}", need.reference), Vec::new());
     build.events.send(task, TaskEvent::Started);
@@ -250,9 +250,10 @@ async fn resolve(
             build.events.send(task, TaskEvent::Done);
             Ok(ResolvedImage { source: image.source, config: image.config })
         }
-        Err(message) => {
-            build.events.send(task, TaskEvent::Failed(Failure::Error(message.as_str().into())));
-            Err(message)
+        Err(error) => {
+            let text = transfer::chain_text(&error);
+            build.events.send(task, TaskEvent::Failed(Failure::Error(text.into())));
+            Err(error)
         }
     }
 }
@@ -261,7 +262,7 @@ async fn find(
     build: &Build<'_>,
     images: &Images,
     need: &ImageRequest,
-) -> Result<BaseImage, String> {
+) -> Result<BaseImage, ImageError> {
     let request = build.request;
     let context = need.context.as_ref().and_then(|name| request.named_contexts.get(name));
     if let Some(NamedContext::OciLayout(layout)) = context {
@@ -276,10 +277,7 @@ async fn find(
         images.remember(&image);
         return Ok(image);
     }
-    images
-        .resolve(&need.reference, &need.platform)
-        .await
-        .map_err(|error| transfer::chain_text(&error))
+    images.resolve(&need.reference, &need.platform).await
 }
 
 fn dockerfile_request(

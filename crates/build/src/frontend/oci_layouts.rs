@@ -1,7 +1,7 @@
 //! Bases that are in folders of the OCI layout (`oci-layout://`).
 
 use dockerfile::ImageRequest;
-use execute::{BaseImage, Images};
+use execute::{BaseImage, ImageError, Images};
 use oci::Reference;
 
 use crate::Error;
@@ -29,14 +29,11 @@ pub(crate) fn reference(name: &str, layout: &OciLayout) -> Result<Reference, Err
 /// The image of a layout for a platform.
 ///
 /// # Errors
-/// In words, if it is damaged or for other platforms.
+/// If it is damaged or for other platforms.
 pub(crate) async fn find(
     images: &Images,
     layout: &OciLayout,
     need: &ImageRequest,
-) -> Result<BaseImage, String> {
-    images
-        .resolve_in_layout(&layout.folder, &need.reference, &need.platform)
-        .await
-        .map_err(|error| transfer::chain_text(&error))
+) -> Result<BaseImage, ImageError> {
+    images.resolve_in_layout(&layout.folder, &need.reference, &need.platform).await
 }
