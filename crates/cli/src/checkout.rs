@@ -1,5 +1,5 @@
-//! What git says of the folder that is a build's context, as buildx asks it: for the provenance
-//! and, where `BUILDX_GIT_LABELS` asks for it, labels. It proves nothing; it is a hint.
+//! Version control facts of a build's context, which git is asked for as by buildx: for the
+//! provenance and, with `BUILDX_GIT_LABELS`, for labels. They are hints and prove nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,14 +12,14 @@ use crate::args::compound::boolean;
 use crate::args::compound::pairs::shown_remote;
 use crate::settings::Environment;
 
-/// What is wanted of a checkout, by buildx's variables.
+/// The facts that buildx's variables ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
-    /// `BUILDX_GIT_INFO`: facts for the provenance; on unless it says no.
+    /// `BUILDX_GIT_INFO`: facts for the provenance; on by default.
     info: bool,
     /// `BUILDX_GIT_LABELS`.
     labels: bool,
-    /// `BUILDX_GIT_CHECK_DIRTY`: whether the revision says that files were changed.
+    /// `BUILDX_GIT_CHECK_DIRTY`: the revision is marked if files were changed.
     dirty: bool,
 }
 
@@ -44,14 +44,14 @@ struct Checkout {
     root: PathBuf,
     /// The commit; none before the first one.
     revision: Option<String>,
-    /// Where it was cloned from, without what may be secret in it.
+    /// The address of its remote, without credentials.
     remote: Option<String>,
 }
 
-/// Adds to a request what git says of its context, where somebody wants to know.
+/// Adds the version control facts of a request's context, if they are asked for.
 ///
 /// # Errors
-/// A sentence if there is a repository that git cannot read: the build goes on without.
+/// If there is a repository that git cannot read. The build goes on without the facts.
 pub fn describe(request: &mut Request, environment: &Environment) -> Result<(), String> {
     let wanted = Wanted::of(environment, request.attestations.provenance.is_some());
     let Context::Folder(folder) = &request.context else { return Ok(()) };
@@ -94,7 +94,7 @@ fn labels(checkout: &Checkout, request: &Request) -> Vec<(&'static str, String)>
     .collect()
 }
 
-/// What the provenance says, under BuildKit's names.
+/// The facts for the provenance, under BuildKit's names.
 fn facts(checkout: &Checkout, request: &Request) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     facts.extend(checkout.remote.clone().map(|remote| ("source".to_owned(), remote)));
@@ -127,7 +127,7 @@ fn local_folders(request: &Request) -> Vec<(&str, &Path)> {
     folders
 }
 
-/// A path as it is written from a folder above it; `.` is the folder itself.
+/// A path relative to a folder above it; `.` is the folder itself.
 fn below(root: &Path, path: &Path) -> Option<String> {
     match path.strip_prefix(root).ok()?.to_str()? {
         "" => Some(".".into()),
@@ -135,17 +135,17 @@ fn below(root: &Path, path: &Path) -> Option<String> {
     }
 }
 
-/// The system's git in a folder. Nothing that a repository's own settings name is run.
+/// The system's git in a folder. It runs no program that a repository's own settings name.
 struct Git<'a> {
     folder: &'a Path,
 }
 
-/// Settings that would run something, or change what is printed.
+/// Settings that would run a program, or change the output.
 const SETTINGS: [&str; 3] =
     ["core.fsmonitor=false", "core.hooksPath=/dev/null", "log.showSignature=false"];
 
 impl Git<'_> {
-    /// The work tree that the folder is in; none if it is in none.
+    /// The work tree that contains the folder, if any.
     fn checkout(&self, dirty: bool) -> Result<Option<Checkout>, String> {
         let is_root = self.folder.join(".git").exists();
         let found = match self.says(&["rev-parse", "--is-inside-work-tree", "--show-toplevel"]) {
@@ -165,7 +165,7 @@ impl Git<'_> {
         Ok(Some(Checkout { root: root.into(), revision, remote: self.remote() }))
     }
 
-    /// The remote that the branch follows, else `origin`, else `upstream`.
+    /// The address of the remote that the branch follows, else of `origin`, else of `upstream`.
     fn remote(&self) -> Option<String> {
         let branch = self.line(&["symbolic-ref", "-q", "HEAD"]);
         let followed = branch.and_then(|branch| {
@@ -176,7 +176,7 @@ impl Git<'_> {
         remotes.next().map(|remote| shown_remote(&remote))
     }
 
-    /// The first line of what git says; none if it says nothing, or cannot.
+    /// The first line of git's output; none if it is empty, or git fails.
     fn line(&self, words: &[&str]) -> Option<String> {
         let text = self.says(words).ok()?;
         text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
@@ -207,10 +207,10 @@ impl Git<'_> {
     }
 }
 
-/// Why git says nothing.
+/// A failed call of git.
 enum Failure {
     NotInstalled,
-    /// Its first complaint.
+    /// The first line of its error output, or the system's error.
     Said(String),
 }
 
@@ -230,7 +230,7 @@ mod tests {
             assert!(of(&[("BUILDX_GIT_LABELS", on)], false).labels, "{on}");
         }
         assert!(of(&[("BUILDX_GIT_CHECK_DIRTY", "1")], true).dirty);
-        // What is no truth value changes nothing, as with buildx.
+        // A value that is not a truth value changes nothing, as with buildx.
         assert_eq!(of(&[("BUILDX_GIT_INFO", "maybe"), ("BUILDX_GIT_LABELS", "x")], true), usual);
     }
 

@@ -1,4 +1,4 @@
-//! Sizes and durations as people read them, in the forms that docker and BuildKit print.
+//! Sizes and durations for people, in the forms that docker and BuildKit print.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use store::Privileges;
 use crate::args::Isolation;
 use crate::settings::Settings;
 
-/// The settings of each common platform that let commands run.
+/// The settings of common platforms that allow a RUN to run.
 const ADVICE: &str = "\
 one of these allows it:
   Docker      run it as root with docker's own capabilities, or with --security-opt seccomp=unconfined
@@ -34,10 +34,11 @@ pub fn wanted(flag: Isolation) -> Wanted {
     }
 }
 
-/// Makes the runtime.
+/// Starts the runtime.
 ///
 /// # Errors
-/// The reason that there is none. A build without a RUN succeeds all the same; a RUN fails with it.
+/// If there is none for this machine and flag. The text is the reason: a build without a RUN
+/// succeeds all the same, and a RUN fails with it.
 pub fn start(
     settings: &Settings,
     kind: Privileges,
@@ -76,7 +77,7 @@ fn explained(error: &LadderError) -> String {
     }
 }
 
-/// The line that names the isolation, if it is not the usual one.
+/// The line that names the isolation, unless it is the usual one.
 pub fn line(runtime: &Runtime, flag: Isolation) -> Option<String> {
     let usual = runtime.has_overlays() && flag == Isolation::Auto;
     (!usual).then(|| format!("#0 RUN in: {}\n", runtime.isolation()))

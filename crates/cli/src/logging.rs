@@ -39,7 +39,7 @@ const CRATES: &[&str] = &[
     "transfer",
 ];
 
-/// A variable that cannot be honoured.
+/// An error in `KILN_LOG` or `KILN_LOG_FILE`.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level or a crate's name is unknown.
@@ -63,10 +63,11 @@ pub enum LogError {
     },
 }
 
-/// Starts to write diagnostics, if the environment or `--debug` asks for them. A second call has no effect.
+/// Starts to write diagnostics, if the environment or `--debug` asks for them. A second call has no
+/// effect.
 ///
 /// # Errors
-/// [`LogError`] if a variable cannot be honoured.
+/// If a variable is wrong, or the file cannot be written.
 pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> {
     let levels = environment.get("KILN_LOG");
     let output = match environment.get("KILN_LOG_FILE") {
@@ -75,7 +76,7 @@ pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> 
         None => return Ok(()),
     };
     let is_on_stderr = matches!(output, Output::Stderr);
-    // A file without a level asks for what a maintainer asks for.
+    // A log file without a level gets `debug`, the level that maintainers ask for.
     let targets = targets(levels.unwrap_or("debug"))?;
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
@@ -90,13 +91,13 @@ pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> 
 
 static ON_STDERR: AtomicBool = AtomicBool::new(false);
 
-/// True if standard error has lines of diagnostics, which a live display would overwrite.
+/// True if diagnostics go to standard error, where a live display would overwrite them.
 pub fn is_on_stderr() -> bool {
     ON_STDERR.load(Ordering::Relaxed)
 }
 
 fn open(path: &str) -> Result<Arc<Mutex<File>>, LogError> {
-    // Names, addresses and commands are in it: its owner's alone.
+    // The file has names, addresses and commands: only its owner may read it.
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     let file = file.map_err(|source| LogError::Open { path: path.into(), source })?;
     Ok(Arc::new(Mutex::new(file)))
@@ -120,7 +121,7 @@ fn targets(text: &str) -> Result<Targets, LogError> {
     Ok(every.chain(single).collect())
 }
 
-/// A stream of lines.
+/// The destination of diagnostics.
 #[derive(Clone)]
 enum Output {
     Stderr,

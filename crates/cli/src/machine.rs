@@ -1,4 +1,4 @@
-//! What this process has to work with: its rights, the store, the registry client, the runtime.
+//! The resources of this process: its privilege, the store, the registry client, the runtime.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ use crate::args::Isolation;
 use crate::isolation;
 use crate::settings::{Environment, Hidden, Settings};
 
-/// Executes kiln again as root of a user namespace, where this process is not root already and a namespace can be had.
-/// The new process starts over with the same arguments; this one waits for it and never returns. For commands that use
-/// the store, because layers have files of several users. Must be called before there are threads, and before standard
-/// input is read.
+/// Executes kiln again as root of a user namespace, if this process is not root and can have a
+/// namespace. The new process starts over with the same arguments; this one waits for it and never
+/// returns. For commands that use the store, because layers have files of several users. Must be
+/// called before there are threads, and before standard input is read.
 pub fn rise(settings: &Settings) -> Privilege {
     rise_for(settings, Isolation::Auto)
 }
 
-/// As [`rise`], for a build with this `--isolation`: a container's root user who wants a plain folder stays
-/// in this process.
+/// [`rise`] for a build with this `--isolation`: the root user of a container who asks for a plain
+/// folder stays in this process.
 pub fn rise_for(settings: &Settings, flag: Isolation) -> Privilege {
     let privilege = Privilege::of_process();
     let first = ladder::decide(&privilege, &Probe::default(), isolation::wanted(flag));
@@ -31,7 +31,7 @@ pub fn rise_for(settings: &Settings, flag: Isolation) -> Privilege {
     }
     let mut args: Vec<OsString> = std::env::args_os().collect();
     if !settings.root_is_given {
-        // In the namespace it is root, and would look for its state in root's folder.
+        // kiln is root in the namespace, and would use the state folder of root.
         let mut root = OsString::from("--root=");
         root.push(&settings.root);
         args.insert(args.len().min(1), root);
@@ -39,7 +39,7 @@ pub fn rise_for(settings: &Settings, flag: Isolation) -> Privilege {
     runtime::reexec_in_userns(args)
 }
 
-/// The most that a store can hold for a process with this privilege.
+/// The most that a store can do for a process with this privilege.
 fn store_privileges(privilege: &Privilege) -> Privileges {
     match privilege {
         Privilege::Root => Privileges::Root,
@@ -52,11 +52,11 @@ fn store_privileges(privilege: &Privilege) -> Privileges {
 /// Opens the store.
 ///
 /// # Errors
-/// A sentence that says what is wrong with the root.
+/// If the root cannot be used; the text says why.
 pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, String> {
     let most = store_privileges(privilege);
     let privileged = match Store::made_for(&settings.root) {
-        // A process that can mount can also do without.
+        // A process that can mount can also work without mounts.
         Some(Privileges::Chroot) if most != Privileges::None => Privileges::Chroot,
         None if matches!(most, Privileges::Root | Privileges::UserNamespace) => {
             let can_mark =
@@ -72,7 +72,7 @@ pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, S
         .map_err(|error| unusable(&error))
 }
 
-/// Why a root cannot be used, and what to do where it is a folder that cannot be written.
+/// The error of a root that cannot be used, with a hint if its folder cannot be written.
 fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     let mut causes = std::iter::successors(Some(error), |error| error.source());
@@ -91,7 +91,7 @@ fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
 /// The session of this process: store, registry client, runtime.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
+/// If the store cannot be opened, or the client cannot be made.
 pub fn session(
     settings: &Settings,
     environment: &Environment,
@@ -108,18 +108,18 @@ pub fn session(
     }))
 }
 
-/// The client for all registries, with the logins that docker's files have.
+/// The client for all registries, with the logins of docker's files.
 ///
 /// # Errors
-/// A sentence that names the file or variable that is wrong.
+/// If a file or variable is wrong; the text names it.
 pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, String> {
     client_as(settings, environment, None)
 }
 
-/// As [`client`], with credentials for a host before all others.
+/// [`client`] with credentials for a host that take precedence over all others.
 ///
 /// # Errors
-/// As [`client`].
+/// The errors of [`client`].
 pub fn client_as(
     settings: &Settings,
     environment: &Environment,
@@ -180,13 +180,13 @@ pub fn client_as(
     made.map_err(|error| oci::chain_text(&error))
 }
 
-/// Where docker keeps certificates of registries.
+/// The folders with certificates of registries, docker's and podman's.
 fn certificate_folders(settings: &Settings) -> impl Iterator<Item = PathBuf> {
     let own = settings.docker_config.as_ref().map(|folder| folder.join("certs.d"));
     own.into_iter().chain(["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()])
 }
 
-/// `DOCKER_AUTH_CONFIG` first, then docker's file, then podman's.
+/// The logins of `DOCKER_AUTH_CONFIG` first, then of docker's file, then of podman's.
 fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, String> {
     let mut logins = match &settings.docker_auth_config {
         Some(text) => DockerConfig::parse(text.expose())
@@ -206,7 +206,7 @@ fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig
     Ok(logins)
 }
 
-/// What `--debug` says after a failure: the program and the system it runs on.
+/// The program and its system, printed after a failure with `--debug`.
 pub fn description() -> String {
     let system = rustix::system::uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -220,7 +220,7 @@ pub fn description() -> String {
     )
 }
 
-/// What to do where a registry did not let somebody in.
+/// The hint for a request that a registry refused for its credentials.
 pub fn login_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.find_map(|cause| match cause.downcast_ref::<registry::Error>()? {

@@ -1,7 +1,7 @@
 //! The command line: argv in, exit code out.
 //!
 //! Reads flags and the environment into typed values once, here; hands a request to `build` and
-//! prints what comes back. Nothing else in kiln prints, reads the environment or exits.
+//! prints the result. Nothing else in kiln prints, reads the environment or exits.
 
 #![forbid(unsafe_code)]
 
@@ -49,7 +49,8 @@ fn main() -> ExitCode {
                 (log(is_debug).and_then(|()| run(cli)), is_debug)
             }
             Err(error) => {
-                // Help and version are no errors; what is wrong ends as docker's commands do.
+                // Help and version are not errors; a wrong command line has the exit code of
+                // docker's commands.
                 drop(error.print());
                 return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             }
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
             if is_debug {
                 report.message.push_str(&machine::description());
             }
-            // Where standard error is closed, the exit code still tells.
+            // If standard error is closed, the exit code still reports the failure.
             let look = match report.plain {
                 true => Look::Plain,
                 false => settings::look(&Environment::of_process(), terminal::stderr_is_terminal()),
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `kiln help build` is `kiln build --help`, for what other tools have too.
+/// Rewrites `kiln help build` to `kiln build --help`, a form that other tools have too.
 fn with_help(mut words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_some_and(|word| word == "help") && personalities::choose(&words).is_none() {
         words.remove(1);
@@ -88,7 +89,7 @@ fn run(cli: Cli) -> Result<(), Report> {
         Settings::read(&environment, cli.global.root.as_deref(), is_superuser)
     };
     match &cli.command {
-        // They need no home.
+        // These need no settings, which require a home.
         Command::Version | Command::Completion(_) => (),
         command => return commands::dispatch(command, &environment, &settings()?),
     }

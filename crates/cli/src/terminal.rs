@@ -8,7 +8,7 @@ use crate::progress::Size;
 use crate::render::Report;
 use crate::settings::Hidden;
 
-/// Prints to standard output; a reader that went away (`kiln … | head`) is no failure.
+/// Prints to standard output; a closed pipe (`kiln … | head`) is not an error.
 ///
 /// # Errors
 /// If it cannot be written for another reason.
@@ -22,12 +22,12 @@ pub fn print(text: &str) -> Result<(), Report> {
     }
 }
 
-/// Prints to standard error; where it is closed, nobody listens.
+/// Prints to standard error; a closed one is ignored.
 pub fn say(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
-/// Asks, on whatever standard input is; none if it is at its end.
+/// Asks on standard input of any kind; none if it is at its end.
 ///
 /// # Errors
 /// If standard input cannot be read.
@@ -45,17 +45,17 @@ pub fn confirm(question: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Whether somebody types standard input.
+/// True if standard input is a terminal.
 pub fn stdin_is_terminal() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// Whether standard output is one.
+/// True if standard output is a terminal.
 pub fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Whether progress goes to a terminal.
+/// True if progress goes to a terminal.
 pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
@@ -75,7 +75,7 @@ pub fn stderr_size() -> Size {
     }
 }
 
-/// Longer answers are not typed.
+/// The longest answer, in bytes.
 const LONGEST_ANSWER: usize = 64 << 10;
 
 /// Asks on the terminal; the answer shows.
@@ -116,8 +116,8 @@ fn require_terminal() -> Result<(), String> {
     }
 }
 
-/// No echo, no line editing and no signals while this lives: Ctrl-C must not leave a terminal
-/// that shows nothing.
+/// Turns off echo, line editing and signals until it is dropped: Ctrl-C must not leave a terminal
+/// without echo.
 struct Silence(Termios);
 
 impl Silence {
@@ -133,12 +133,12 @@ impl Silence {
 
 impl Drop for Silence {
     fn drop(&mut self) {
-        // The terminal may be gone; then there is nothing to restore.
+        // The terminal may be gone, with nothing to restore.
         let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
     }
 }
 
-/// Reads a line with the editing that is left: backspace, Ctrl-U, Ctrl-C, Ctrl-D.
+/// Reads a line without the terminal's editing; handles backspace, Ctrl-U, Ctrl-C and Ctrl-D.
 fn read_hidden(input: &mut impl Read) -> Result<Hidden, String> {
     let mut answer = Vec::new();
     let mut byte = [0];

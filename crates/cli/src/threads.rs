@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use crate::render::{INTERRUPTED, Report};
 use crate::terminal;
 
-/// How long interrupted work may take to be given up. What waits for a disk, a pipe or a program that does not answer is
-/// left where it stands then: init processes end with kiln and put back what they have moved, and what lies in the root
-/// unfinished is removed by the next build.
+/// The time that interrupted work has to stop. After it, work that waits for a disk, a pipe or a
+/// program that does not answer is abandoned: init processes end with kiln and put back what they
+/// have moved, and the next build removes unfinished files in the root.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Runs a future to its end; none if the user ended it before.
+/// Runs a future to its end; none if the user interrupted it.
 ///
 /// # Errors
-/// If there are no threads for it.
+/// If threads cannot be started, or signals cannot be caught.
 pub fn finish<T>(work: impl Future<Output = T>) -> Result<Option<T>, Report> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -35,25 +35,25 @@ pub fn finish<T>(work: impl Future<Output = T>) -> Result<Option<T>, Report> {
             () = interrupted => None,
         }
     });
-    // Threads may still read from the network for work that was given up: shutting down would make
-    // them panic. They end with the process.
+    // Threads may still read from the network for abandoned work, and a shutdown would make them
+    // panic. They end with the process.
     std::mem::forget(runtime);
     Ok(result)
 }
 
-/// The end of work that the user ended.
+/// The report of interrupted work.
 pub fn canceled() -> Report {
     Report { interrupted: true, ..Report::from("canceled".to_owned()) }
 }
 
-/// Who is told of a signal: the work that is being done.
+/// The channel to the current work, which is told of a signal.
 static WORK: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 
 fn work() -> std::sync::MutexGuard<'static, Option<oneshot::Sender<()>>> {
     WORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ready when the user ends the work that begins now.
+/// Completes when the user interrupts the work that begins now.
 fn interruption() -> impl Future<Output = ()> {
     let (sender, receiver) = oneshot::channel();
     *work() = Some(sender);
@@ -65,13 +65,13 @@ fn interruption() -> impl Future<Output = ()> {
     }
 }
 
-/// Watches for Ctrl-C and the end of the job from now on, once. Work that is being done is told, and has a moment to be
-/// given up; the process ends after that, at a second signal, or at once where there is no work. A thread of its own
-/// watches: reading and cleaning up can block. Also for a process that is number 1 of a container, which the kernel ends
-/// by no signal that is not caught.
+/// Starts to watch for SIGINT and SIGTERM, once. The current work is told of a signal and has a
+/// moment to stop; the process ends after that, at a second signal, or at once if there is no work.
+/// A thread of its own watches, since reading and cleaning up can block. Also needed as process 1
+/// of a container, which the kernel does not end by a signal that it does not catch.
 ///
 /// # Errors
-/// If there is no thread for it, or signals cannot be caught.
+/// If the thread cannot be started, or signals cannot be caught.
 pub fn watch_signals() -> Result<(), Report> {
     static WATCH: OnceLock<Result<(), String>> = OnceLock::new();
     let watch = WATCH
@@ -100,7 +100,7 @@ fn start_watch() -> std::io::Result<()> {
                 () = tokio::time::sleep(GRACE) => (),
             }
         }
-        // A line of progress may be half written, and a terminal without its cursor.
+        // A line of progress may be half written, and the cursor hidden.
         terminal::say(if terminal::stderr_is_terminal() { "\x1b[?25h\n" } else { "\n" });
         terminal::say("ERROR: canceled\n");
         std::process::exit(INTERRUPTED.into());

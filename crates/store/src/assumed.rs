@@ -1,4 +1,4 @@
-//! What a build took from a cache although nothing proves it: claims of layers that were not read.
+//! Claims of caches about layers that were not read: builds used them, and nothing has proved them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,47 +6,48 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-/// Something that a cache says of a layer, and that only the layer's bytes can prove.
+/// A claim of a cache about a layer, which only the layer's bytes can prove.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Assumption {
-    /// How people call the cache.
+    /// The cache's name, as users know it.
     pub cache: Arc<str>,
     /// The layer.
     pub diff_id: Digest,
-    /// What it says.
+    /// The claim.
     pub claim: Claim,
 }
 
-/// What a cache says of a layer.
+/// A cache's claim about a layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claim {
     /// The digest of its index ([`LayerIndex::digest`](crate::LayerIndex::digest)).
     Index(Digest),
-    /// The bytes of a file of it, found by a seek table.
+    /// The bytes of one of its files, found by a seek table.
     File {
-        /// The file, as the index has it.
+        /// The file's path in the index.
         path: Arc<[u8]>,
-        /// Digest of the bytes.
+        /// The digest of the bytes.
         digest: Digest,
     },
 }
 
-/// What something stands on: none of it was proved when it was noted. Cheap to clone.
+/// The assumptions that something stands on, none of them proved when they were noted. Cheap to
+/// clone.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Assumptions(Option<Arc<BTreeSet<Assumption>>>);
 
 impl Assumptions {
-    /// Whether nothing is assumed.
+    /// True if nothing is assumed.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Each of them.
+    /// Returns each assumption.
     pub fn iter(&self) -> impl Iterator<Item = &Assumption> {
         self.0.iter().flat_map(|all| all.iter())
     }
 
-    /// These and others.
+    /// Returns these assumptions and others together.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {
         match (&self.0, &others.0) {
@@ -57,7 +58,7 @@ impl Assumptions {
         }
     }
 
-    /// Those of which something is true.
+    /// Returns the assumptions for which `keep` is true.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&Assumption) -> bool) -> Self {
         match self.iter().all(&keep) {

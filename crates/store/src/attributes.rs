@@ -9,17 +9,18 @@ use crate::error::shown;
 use crate::folder::is_overlay_attribute;
 use crate::{Error, Result, Xattr};
 
-/// The one attribute that layers have, as those that BuildKit writes.
+/// The only attribute that layers keep, as in those that BuildKit writes.
 pub const CAPABILITY: &[u8] = b"security.capability";
 
 /// Extended attributes of a file in an upper directory.
 #[derive(Default)]
 pub(crate) struct Attributes {
     capability: Option<Box<[u8]>>,
-    /// Those that programs give their files.
+    /// Attributes in the `user.` namespace, which programs set.
     user: Vec<Xattr>,
     pub(crate) opaque: bool,
-    /// Overlay's attribute that makes the file no plain one.
+    /// Overlay's attribute, if there is one, that makes the file no plain one (`redirect`,
+    /// `metacopy`).
     pub(crate) not_plain: Option<String>,
 }
 
@@ -32,7 +33,7 @@ impl Attributes {
             Ok(length) => length,
             Err(Errno::NOTSUP) => return Ok(attributes),
             Err(Errno::RANGE) => {
-                // The kernel's own limit.
+                // XATTR_LIST_MAX, the kernel's limit.
                 list.resize(64 << 10, 0);
                 llistxattr(path, &mut list[..]).map_err(failed())?
             }
@@ -44,7 +45,7 @@ impl Attributes {
                 match own {
                     b"opaque" => attributes.opaque = value(path, name)? == b"y",
                     b"redirect" | b"metacopy" => attributes.not_plain = Some(shown(name)),
-                    // Where it came from, what it has in it: nothing that changes what is seen.
+                    // Others (such as `origin` and `impure`) do not change the visible tree.
                     _ => {}
                 }
             } else if name == CAPABILITY {
@@ -60,13 +61,14 @@ impl Attributes {
         self.capability.as_deref()
     }
 
-    /// What goes into a layer of an image. Others are this machine's (SELinux labels, hashes), or no
-    /// builder keeps them.
+    /// Returns the attributes that a layer of an image keeps. Others belong to this machine
+    /// (SELinux labels, hashes), or no builder keeps them.
     pub(crate) fn of_layer(self) -> Vec<Xattr> {
         self.capability.map(|value| (CAPABILITY.into(), value)).into_iter().collect()
     }
 
-    /// As [`of_layer`](Self::of_layer), with those of programs: for files that only come back here.
+    /// Returns the attributes of [`of_layer`](Self::of_layer) and those of programs, for files that
+    /// only come back to this machine.
     pub(crate) fn of_copy(mut self) -> Vec<Xattr> {
         let mut all = std::mem::take(&mut self.user);
         all.extend(self.of_layer());

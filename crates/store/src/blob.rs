@@ -10,12 +10,12 @@ use crate::db::Table;
 use crate::{Error, Result, Store};
 
 impl Store {
-    /// Where a blob is, if it is here.
+    /// The path of a blob, at which there is a file if the blob is in the store.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.inner.base.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Whether a blob is here, whole. Counts as a use.
+    /// True if a blob is in the store and complete. Counts as a use.
     pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
         let path = self.blob_path(digest);
         let size = match fs::metadata(&path) {
@@ -32,14 +32,14 @@ impl Store {
                 self.discard(&path)?;
                 return Ok(false);
             }
-            // Pruned since it was seen.
+            // Pruned since the look at its metadata.
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(false);
             }
             Err(error) => return Err(error),
         }
         self.note_item(Table::Blobs, digest, size)?;
-        // Between the look and the note a prune may have taken it.
+        // A prune may have taken it between the look and the note.
         Ok(path.exists())
     }
 
@@ -61,7 +61,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Starts a blob whose digest need not be known yet.
+    /// Starts a blob; its digest need not be known yet.
     pub fn blob_writer(&self) -> Result<BlobWriter> {
         let path = self.temporary("blob");
         let file = File::options()
@@ -77,7 +77,7 @@ impl Store {
         })
     }
 
-    /// Keeps bytes that are in memory.
+    /// Stores bytes that are in memory as a blob.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has_blob(&digest)? {
@@ -101,7 +101,7 @@ impl BlobWriter {
     /// Gives the blob its name.
     ///
     /// # Errors
-    /// Where digest or size are not the expected ones; then nothing is kept.
+    /// If digest or size are not the expected ones; then nothing is kept.
     pub fn commit(self, expected: Option<(Digest, u64)>) -> Result<(Digest, u64)> {
         let Self { out, part, store } = self;
         let hashed =
@@ -118,7 +118,7 @@ impl BlobWriter {
             });
         }
         let path = store.blob_path(&digest);
-        // The row comes second: without one the next use reads the file again.
+        // The row comes second: without a row, the next use hashes the file again.
         fs::rename(&part.0, &path).map_err(Error::file("move into place", &path))?;
         store.note_item(Table::Blobs, &digest, size)?;
         Ok((digest, size))
@@ -135,7 +135,7 @@ impl Write for BlobWriter {
     }
 }
 
-/// A file that is removed, unless it was renamed.
+/// A file that is removed on drop, unless it was renamed.
 struct Part(PathBuf);
 
 impl Drop for Part {

@@ -1,4 +1,4 @@
-//! A chain of layers: what a step leaves.
+//! A chain of layers: the output of a step.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use oci::Digest;
 
 use crate::{Assumptions, Layer};
 
-/// Layers from the bottom up. Chains that stand on each other share what is below; cloning is
-/// cheap. The empty chain is the empty tree.
+/// Layers from the bottom up. Chains with a common base share it; cloning is cheap. The empty chain
+/// is the empty tree.
 ///
-/// A chain knows what was assumed while it was made. That is no part of what it is: its ID is that
-/// of its layers.
+/// A chain carries the assumptions under which it was made. They are no part of its identity: its
+/// ID is that of its layers.
 #[derive(Clone, Default)]
 pub struct Chain {
     top: Option<Arc<Link>>,
@@ -32,7 +32,7 @@ impl Chain {
         Self::default()
     }
 
-    /// This chain with a layer on top.
+    /// Returns this chain with a layer on top.
     pub fn with(&self, layer: Layer) -> Self {
         let id = match &self.top {
             None => layer.diff_id,
@@ -46,21 +46,21 @@ impl Chain {
         Self { top: Some(Arc::new(link)), assumed: self.assumed.clone() }
     }
 
-    /// This chain, made with the help of something that nothing proves.
+    /// Returns this chain as one that was also made under other assumptions.
     #[must_use]
     pub fn assuming(mut self, assumed: &Assumptions) -> Self {
         self.assumed = self.assumed.and(assumed);
         self
     }
 
-    /// This chain as one whose making stands on these assumptions and no others.
+    /// Returns this chain as one that was made under these assumptions and no others.
     #[must_use]
     pub fn only_assuming(mut self, assumed: Assumptions) -> Self {
         self.assumed = assumed;
         self
     }
 
-    /// What was assumed while it was made.
+    /// The assumptions under which it was made.
     pub fn assumed(&self) -> &Assumptions {
         &self.assumed
     }
@@ -70,8 +70,8 @@ impl Chain {
         self.top.as_ref().map(|top| top.id)
     }
 
-    /// As [`id`](Self::id), of the times too at which the layers were made: steps can make the same
-    /// at other times.
+    /// Returns an ID of the layers and of the times at which they were made: steps can make the
+    /// same layers at different times.
     pub fn dated_id(&self) -> Option<Digest> {
         self.top.as_ref().map(|top| top.dated_id)
     }
@@ -86,12 +86,12 @@ impl Chain {
         self.top.as_ref().map(|top| &top.below)
     }
 
-    /// How many layers there are.
+    /// The number of layers.
     pub fn len(&self) -> usize {
         self.top.as_ref().map_or(0, |top| top.length)
     }
 
-    /// Whether there is no layer.
+    /// True if there is no layer.
     pub fn is_empty(&self) -> bool {
         self.top.is_none()
     }
@@ -122,7 +122,8 @@ impl fmt::Debug for Chain {
 }
 
 impl Drop for Link {
-    /// Long chains are let go link by link: the compiler's way would use a stack frame for each.
+    /// Drops a long chain link by link: the compiler's recursive drop would use a stack frame for
+    /// each.
     fn drop(&mut self) {
         let mut below = self.below.top.take();
         while let Some(link) = below {

@@ -1,8 +1,8 @@
 //! Compression of layers on all cores. The bytes depend on the content, the kind and the level
-//! alone: not on the number of cores, nor on how the content was cut into writes.
+//! alone, not on the number of cores or the sizes of the writes.
 //!
-//! Content is cut into blocks that are compressed each on its own, one after the other in the blob:
-//! so they can be made at the same time, and one can be read without those before it (see
+//! Content is cut into blocks, each compressed on its own and written one after the other: they can
+//! be made at the same time, and one can be read without those before it (see
 //! [`SeekTable`](crate::SeekTable)).
 
 use std::collections::VecDeque;
@@ -17,21 +17,21 @@ use oci::{Digest, Hasher, media_type};
 use crate::Compression;
 use crate::seek::Block;
 
-/// Level of gzip where none is asked for. Measured on /usr with zlib-rs, whose levels are those of
-/// zlib-ng: against 6 it takes a quarter less time and two to three percent more room.
+/// Default level of gzip. Measured on /usr with zlib-rs, whose levels are those of zlib-ng: against
+/// level 6 it takes a quarter less time and two to three percent more room.
 const GZIP_LEVEL: u32 = 3;
-/// Level of zstd where none is asked for: zstd's own default.
+/// Default level of zstd: zstd's own default.
 const ZSTD_LEVEL: u32 = 3;
-/// What one worker compresses at a time. Larger blocks lose less at the seams, smaller ones keep
-/// all cores busy sooner, and leave less to read for one file. Deflate looks back 32 KiB.
+/// Bytes that one worker compresses at a time. Larger blocks lose less at the seams; smaller ones
+/// keep all cores busy sooner, and leave less to read for one file. Deflate looks back 32 KiB.
 const GZIP_BLOCK: usize = 1 << 20;
-/// zstd looks back 2 MiB at its default level.
+/// Bytes of a zstd block; zstd looks back 2 MiB at its default level.
 const ZSTD_BLOCK: usize = 4 << 20;
-/// What is checked at a time of content that is not compressed.
+/// Bytes of a block of content that is not compressed, which has a digest of its own.
 const PLAIN_BLOCK: usize = 1 << 20;
 
 impl Compression {
-    /// The OCI media type of a layer that is compressed so.
+    /// The OCI media type of a layer with this compression.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::None => media_type::OCI_LAYER,
@@ -40,7 +40,7 @@ impl Compression {
         }
     }
 
-    /// Name under which the store remembers blobs of this kind. The level is part of it.
+    /// The name under which the store remembers blobs of this kind. It includes the level.
     pub(crate) fn kind(self) -> String {
         match self {
             Self::None => "none".into(),
@@ -50,7 +50,7 @@ impl Compression {
     }
 }
 
-/// Compresses what is written to it.
+/// Compresses the bytes that are written to it.
 pub struct Encoder<W: Write>(Kind<W>);
 
 enum Kind<W: Write> {
@@ -59,14 +59,15 @@ enum Kind<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Starts, on as many threads as there are cores. Small content is compressed on the thread
-    /// that writes it.
+    /// Starts an encoder on as many threads as there are cores. Content of a single block is
+    /// compressed on the thread that writes it.
     pub fn new(out: W, compression: Compression) -> io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Self::with_threads(out, compression, threads)
     }
 
-    /// Starts, on so many threads (one: on the thread that writes).
+    /// Starts an encoder on this number of threads; with one, blocks are compressed on the thread
+    /// that writes.
     pub fn with_threads(out: W, compression: Compression, threads: usize) -> io::Result<Self> {
         Ok(Self(match Format::of(compression) {
             None => Kind::Plain(Plain::new(out)),
@@ -74,12 +75,12 @@ impl<W: Write> Encoder<W> {
         }))
     }
 
-    /// Writes what is left and gives back what it was written to.
+    /// Writes the rest and returns the underlying writer.
     pub fn finish(self) -> io::Result<W> {
         self.finish_blocks().map(|(out, _)| out)
     }
 
-    /// As [`Self::finish`], with the blocks that were written.
+    /// Does the same as [`Self::finish`], and returns the blocks that were written.
     pub(crate) fn finish_blocks(self) -> io::Result<(W, Written)> {
         match self.0 {
             Kind::Plain(plain) => plain.finish(),
@@ -96,13 +97,13 @@ impl<W: Write> Write for Encoder<W> {
         }
     }
 
-    /// Nothing is flushed before the end: a flush would change the bytes.
+    /// Flushes nothing before the end: a flush would change the bytes.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// The blocks of what was written.
+/// The blocks of a blob that was written.
 #[derive(Debug)]
 pub(crate) struct Written {
     /// Bytes of content in each block but the last.
@@ -112,11 +113,11 @@ pub(crate) struct Written {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// Writes content as it is, and notes the digests of its blocks.
+/// Writes content unchanged and notes the digests of its blocks.
 struct Plain<W> {
     out: W,
     hasher: Hasher,
-    /// Bytes of the block that has begun.
+    /// Bytes in the current block.
     size: usize,
     written: Vec<Block>,
 }
@@ -153,7 +154,7 @@ impl<W: Write> Plain<W> {
     }
 }
 
-/// How a block is compressed, with the level.
+/// The format of compressed blocks, with the level.
 #[derive(Clone, Copy)]
 enum Format {
     Gzip(u32),
@@ -179,7 +180,7 @@ impl Format {
         }
     }
 
-    /// What comes before the first block. RFC 1952: no name, no time; "unknown" system, as Go
+    /// The bytes before the first block. RFC 1952: no name, no time, and system "unknown", as Go
     /// writes it.
     fn start(self) -> &'static [u8] {
         match self {
@@ -189,7 +190,7 @@ impl Format {
     }
 }
 
-/// Writes blocks. In gzip each ends at a byte's border (sync flush), as pigz does it, so that
+/// Writes compressed blocks. In gzip each ends at a byte boundary (sync flush), as in pigz, so that
 /// together they are one member that any gzip reads; in zstd each is a frame.
 struct Blocks<W> {
     out: W,
@@ -197,9 +198,9 @@ struct Blocks<W> {
     threads: usize,
     block: Vec<u8>,
     crc: Crc,
-    /// Started with the second block.
+    /// The workers, started with the second block.
     workers: Option<Workers>,
-    /// Compressed blocks that are on their way, in order.
+    /// Blocks that are being compressed, in order.
     pending: VecDeque<Receiver<io::Result<Done>>>,
     written: Vec<Block>,
 }
@@ -233,7 +234,7 @@ impl<W: Write> Blocks<W> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let size = self.format.block_size();
-        // A full block is sent off only when more follows: the last one must be marked.
+        // A full block is sent only when more content follows, because the last one must be marked.
         if self.block.len() == size {
             self.send(false)?;
         }
@@ -322,7 +323,7 @@ impl Job {
             let all_read = deflate.total_in() as usize == self.block.len();
             let done = match status {
                 Status::StreamEnd => true,
-                // With room left over a sync flush is complete.
+                // A sync flush is complete if there is room left in the output.
                 _ => all_read && !self.last && compressed.len() < compressed.capacity(),
             };
             if done {
@@ -333,8 +334,8 @@ impl Job {
     }
 }
 
-/// Whether a block looks as if it were compressed or random already: then it is stored as it is, at
-/// some ten times the speed and five bytes more for each 64 KiB. The block alone decides.
+/// True if a block looks compressed or random already. It is then stored, at some ten times the
+/// speed and with five bytes more for each 64 KiB. Depends on the block alone.
 fn is_dense(block: &[u8]) -> bool {
     if block.len() < 4 * DENSE_SAMPLE {
         return false;
@@ -343,17 +344,18 @@ fn is_dense(block: &[u8]) -> bool {
         let start = (block.len() - DENSE_SAMPLE) / 3 * part;
         &block[start..start + DENSE_SAMPLE]
     };
-    // Most content shows in its first sample that its bytes are not all equally frequent.
+    // For most content the first sample is enough: its bytes are not all equally frequent.
     (0..4).all(|part| {
         let sample = at(part);
         bits_per_byte(sample) > 7.8 && compressed_size(sample) >= DENSE_SAMPLE - DENSE_SAMPLE / 128
     })
 }
 
-/// Much less than deflate's window, so that repetition shows, and enough to count bytes.
+/// Bytes of a sample: much less than deflate's window, so that repetition shows, and enough to
+/// count bytes.
 const DENSE_SAMPLE: usize = 8 << 10;
 
-/// Entropy of the bytes, each on its own.
+/// The entropy of the bytes, each on its own.
 fn bits_per_byte(sample: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
     for byte in sample {
@@ -367,7 +369,8 @@ fn bits_per_byte(sample: &[u8]) -> f64 {
     counts.iter().filter(|count| **count > 0).map(bits).sum()
 }
 
-/// What quick compression makes of a sample; its whole length where it does not fit into that.
+/// The size of a sample after quick compression, or its own length if the result does not fit into
+/// that.
 fn compressed_size(sample: &[u8]) -> usize {
     let mut deflate = Compress::new(flate2::Compression::new(1), false);
     let mut out = Vec::with_capacity(sample.len());
@@ -388,12 +391,12 @@ impl Workers {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
-            // Where no thread can be had the queue's end is dropped, and `send` says so.
+            // If no thread can be started, the queue's end is dropped and `send` reports it.
             let _ = thread::Builder::new().name("gzip".into()).spawn(move || {
                 loop {
                     let next = queue.lock().map(|queue| queue.recv());
                     let Ok(Ok((job, done))) = next else { break };
-                    // Nobody waits for it any more if this fails.
+                    // Fails only if the receiver is gone.
                     let _ = done.send(job.run());
                 }
             });
@@ -470,7 +473,7 @@ mod tests {
     fn what_does_not_compress_is_stored() {
         let dense = noise(3 << 20);
         assert!(is_dense(&dense[..GZIP_BLOCK]) && !is_dense(&sample(GZIP_BLOCK)));
-        // The same noise again and again compresses well; its bytes alone do not show it.
+        // Repeated noise compresses well, although the frequencies of its bytes do not show it.
         let repeated = noise(1000).repeat(1200);
         assert!(!is_dense(&repeated));
         let mixed = [dense.clone(), sample(2 << 20), repeated, dense.clone()].concat();

@@ -1,5 +1,5 @@
-//! The store's database: what cannot be seen from the files. It can be rebuilt: without it blobs
-//! are checked again and layers are compressed again, nothing more is lost.
+//! The store's database: state that the files do not show. It can be rebuilt: without it, blobs are
+//! checked again and layers are compressed again; nothing more is lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +10,12 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{Error, Result};
 
-/// Version of the tables: another one is another file.
+/// The file's name. Another version of the tables is another file.
 const FILE: &str = "db.sqlite";
 const VERSION: i64 = 1;
 
-/// Times are in milliseconds since 1970. `boot` is the boot in which an item was written or
-/// checked: see `Store`.
+/// The tables. Times are in milliseconds since 1970. `boot` is the boot in which an item was
+/// written or checked: see `Store`.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS blobs(
         digest BLOB PRIMARY KEY, size INTEGER NOT NULL, last_use INTEGER NOT NULL, boot TEXT NOT NULL
@@ -48,11 +48,11 @@ pub struct NamedImage {
     pub name: String,
     /// Digest of the image's manifest or index.
     pub digest: Digest,
-    /// When it got the name, in milliseconds since 1970.
+    /// The time when it got the name, in milliseconds since 1970.
     pub created: i64,
 }
 
-/// What the database knows of a blob or a layer.
+/// A row about a blob or a layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) digest: Digest,
@@ -60,7 +60,7 @@ pub(crate) struct Item {
     pub(crate) last_use: i64,
 }
 
-/// Which of the two tables of things with a size and a time.
+/// One of the two tables of items with a size and a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Table {
     Blobs,
@@ -73,7 +73,7 @@ impl Db {
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             connection.busy_timeout(Duration::from_secs(30))?;
-            // In WAL mode a lost machine loses the last transactions, never the file.
+            // In WAL mode a crash of the machine loses the last transactions, never the file.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.set_prepared_statement_cache_capacity(64);
             let version: i64 =
@@ -88,8 +88,8 @@ impl Db {
         Ok(Self { path, connection: Mutex::new(connection) })
     }
 
-    /// Runs statements on the one connection. Tables of other crates live here too: their names
-    /// begin with the crate's. Keep it short, nobody else gets the connection meanwhile.
+    /// Runs statements on the only connection, which is locked meanwhile: `body` should be short.
+    /// Tables of other crates live here too, with names that begin with the crate's.
     pub fn with<T>(
         &self,
         action: &'static str,
@@ -99,15 +99,15 @@ impl Db {
         body(&mut connection).map_err(Error::database(action))
     }
 
-    /// The database file.
+    /// The path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Values that were remembered under a kind, for each key in turn.
+    /// Returns the values that were remembered under a kind, one for each key in turn.
     pub fn memo_get(&self, kind: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         self.with("look up remembered values", |connection| {
-            // One transaction: thousands of keys are asked at once.
+            // One transaction, because thousands of keys are looked up at once.
             let transaction = connection.transaction()?;
             let values = {
                 let mut statement = transaction
@@ -148,7 +148,7 @@ impl Db {
         })
     }
 
-    /// The keys that have values of a kind.
+    /// Returns the keys that have values of a kind.
     pub fn memo_keys(&self, kind: &str) -> Result<Vec<Vec<u8>>> {
         self.with("list remembered values", |connection| {
             connection
@@ -167,7 +167,7 @@ impl Db {
         })
     }
 
-    /// Gives an image a name, which it takes from another that has it.
+    /// Gives an image a name, which is taken from any other image that has it.
     pub fn put_image(&self, name: &str, digest: &Digest) -> Result<()> {
         self.with("name an image", |connection| {
             connection
@@ -180,14 +180,14 @@ impl Db {
         })
     }
 
-    /// Takes a name away; whether there was such a name. The blobs stay until they are pruned.
+    /// Removes a name and returns true if it existed. The blobs stay until they are pruned.
     pub fn remove_image(&self, name: &str) -> Result<bool> {
         self.with("remove the name of an image", |connection| {
             Ok(connection.execute("DELETE FROM images WHERE name = ?1", [name])? > 0)
         })
     }
 
-    /// The image of a name.
+    /// Returns the digest of the image with a name.
     pub fn image(&self, name: &str) -> Result<Option<Digest>> {
         self.with("look up an image", |connection| {
             connection
@@ -197,7 +197,7 @@ impl Db {
         })
     }
 
-    /// All names of images, in their order.
+    /// Returns all names of images, in their order.
     pub fn images(&self) -> Result<Vec<NamedImage>> {
         self.with("list images", |connection| {
             connection
@@ -213,7 +213,8 @@ impl Db {
         })
     }
 
-    /// Notes that an item is used now; whether it is known and was written in this boot.
+    /// Notes a use of an item now. Returns true if the item is known and was written or checked in
+    /// this boot.
     pub(crate) fn touch(&self, table: Table, item: &Digest, boot: &str) -> Result<bool> {
         let sql = match table {
             Table::Blobs => "UPDATE blobs SET last_use = ?1 WHERE digest = ?2 AND boot = ?3",
@@ -239,7 +240,7 @@ impl Db {
         })
     }
 
-    /// All items of a table.
+    /// Returns all items of a table.
     pub(crate) fn items(&self, table: Table) -> Result<Vec<Item>> {
         let sql = match table {
             Table::Blobs => "SELECT digest, size, last_use FROM blobs",
@@ -260,7 +261,7 @@ impl Db {
         })
     }
 
-    /// The blob of a layer under a kind of compression.
+    /// Returns the blob of a layer under a kind of compression.
     pub(crate) fn blob_of(&self, diff_id: &Digest, kind: &str) -> Result<Option<Descriptor>> {
         let found: Option<String> = self.with("look up a layer's blob", |connection| {
             connection
@@ -271,7 +272,7 @@ impl Db {
         Ok(found.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// All blobs of a layer.
+    /// Returns all blobs of a layer.
     pub(crate) fn blobs_of(&self, diff_id: &Digest) -> Result<Vec<Descriptor>> {
         let found: Vec<String> = self.with("look up a layer's blobs", |connection| {
             connection

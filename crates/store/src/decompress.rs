@@ -1,4 +1,4 @@
-//! Decompression, by what a media type says or by what the bytes look like.
+//! Decompression, chosen by a media type or by the first bytes.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -9,10 +9,10 @@ use crate::{Error, Result};
 
 /// Size of the reads of compressed bytes.
 const BUFFER: usize = 128 << 10;
-/// Memory that an xz stream may ask for, in KiB: `xz -9` needs 65 MiB.
+/// Memory limit of an xz stream, in KiB: `xz -9` needs 65 MiB.
 const XZ_MEMORY: u32 = 256 << 10;
 
-/// How a stream is compressed.
+/// The compression of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
     Plain,
@@ -23,8 +23,8 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
-    /// Of a layer, by its media type: OCI's, Docker's, and the ones for layers that were not to
-    /// be distributed.
+    /// Returns the codec of a layer by its media type: OCI's, Docker's, and those of
+    /// non-distributable layers.
     pub(crate) fn of_media_type(text: &str) -> Result<Self> {
         const OLD_LAYERS: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
         const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
@@ -44,7 +44,7 @@ impl Codec {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame: zstd files of pzstd and zstd:chunked begin so.
+            // A skippable frame, with which zstd files of pzstd and zstd:chunked begin.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
@@ -52,7 +52,7 @@ impl Codec {
         }
     }
 
-    /// A reader of what a stream has in it.
+    /// Returns a reader of the decompressed stream.
     pub(crate) fn decode<'a>(
         self,
         reader: impl BufRead + Send + 'a,
@@ -66,7 +66,7 @@ impl Codec {
         })
     }
 
-    /// What is in a block as [`Encoder`](crate::Encoder) makes them, of at most so many bytes.
+    /// Decompresses a block that [`Encoder`](crate::Encoder) made, to at most `most` bytes.
     pub(crate) fn decode_block(self, compressed: &[u8], most: usize) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip => inflate(compressed, most),
@@ -77,10 +77,10 @@ impl Codec {
     }
 }
 
-/// What is in a part of a gzip member that ends at a byte's border.
+/// Decompresses a part of a gzip member that ends at a byte boundary.
 fn inflate(compressed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     let mut inflate = flate2::Decompress::new(false);
-    // One byte more shows that it is too long.
+    // Room for one byte more shows that a block is too long.
     let mut plain = Vec::with_capacity(most + 1);
     loop {
         let read = inflate.total_in() as usize;
@@ -100,18 +100,18 @@ fn inflate(compressed: &[u8], most: usize) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Decompresses a stream by its first bytes: gzip (also of several members), zstd, bzip2, xz; any
-/// other stream is read as it is.
+/// Returns a reader that decompresses a stream by its first bytes: gzip (also of several members),
+/// zstd, bzip2, xz; any other stream is read unchanged.
 pub fn open_decoder<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
-    // A pipe may give less than the magic at once, which `fill_buf` would not mend.
+    // A pipe may return less than the magic in one read, and `fill_buf` reads only once.
     let mut start = Vec::with_capacity(6);
     (&mut reader).take(6).read_to_end(&mut start)?;
     let codec = Codec::of_bytes(&start);
     codec.decode(io::Cursor::new(start).chain(reader))
 }
 
-/// Hashes what is read, of which there is to be no more than announced.
+/// Hashes a stream as it is read; it may be no longer than announced.
 pub(crate) struct Hashed<R> {
     reader: R,
     hasher: Hasher,
@@ -142,11 +142,11 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Reads what another thread sends: see [`feed`].
+/// Reads the pieces that [`feed`] sends from another thread.
 pub(crate) struct Pieces {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: io::Cursor<Vec<u8>>,
-    /// Emptied pieces go back to be filled again.
+    /// Emptied pieces, sent back to be filled again.
     empty: SyncSender<Vec<u8>>,
 }
 
@@ -170,8 +170,8 @@ impl Read for Pieces {
     }
 }
 
-/// Reads a stream to its end and sends it in pieces, as long as somebody takes them. A failed read
-/// is sent too: a stream that just ended would look complete.
+/// Reads a stream to its end and sends it in pieces, until the receiver is gone. A failed read is
+/// sent too: a stream that merely ended would look complete.
 pub(crate) fn feed(
     reader: &mut dyn Read,
     pieces: &SyncSender<io::Result<Vec<u8>>>,

@@ -1,8 +1,8 @@
-//! Content digests, byte for byte as BuildKit's `contenthash` makes them: the names of what a
-//! step reads of a tree (interop reference, 2.6).
+//! Content digests, byte for byte as BuildKit's `contenthash` makes them: the names of the bytes
+//! that a step reads of a tree (interop reference, 2.6).
 //!
-//! First the nodes that count are chosen, then their files are hashed by several threads, then
-//! digests are put together.
+//! First the nodes that count are chosen, then their files are hashed by several threads, then the
+//! digests are combined.
 
 mod listing;
 mod memo;
@@ -25,22 +25,22 @@ use select::{Choice, Chosen};
 
 use crate::tree::{Content, HostFile, LayerFiles, Node, NodeKind, RootHeader, Tree, TreeError};
 
-/// The kernel's limit for a list of names, and for a value.
+/// The kernel's limit for a list of attribute names, and for a value, in bytes.
 const MOST_OF_ATTRIBUTES: usize = 64 << 10;
 
-/// Why a tree has no content digest.
+/// The error of a content digest.
 #[derive(Debug, thiserror::Error)]
 pub enum DigestError {
-    /// A path that must be there is not; the words are BuildKit's.
+    /// A required path does not exist; the words are BuildKit's.
     #[error("\"{0}\": not found")]
     NotFound(String),
-    /// A path's links.
+    /// The links of a path cannot be followed.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A pattern of the query.
+    /// A pattern of the query is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A file of the tree.
+    /// A file of the tree cannot be read.
     #[error("read `{path}`: {source}")]
     Read {
         /// The file.
@@ -50,10 +50,10 @@ pub enum DigestError {
     },
 }
 
-/// The content digest of what a query asks of a tree.
+/// Returns the content digest of the part of a tree that a query names.
 ///
 /// # Errors
-/// If a path is not there or a file cannot be read.
+/// If a path does not exist or a file cannot be read.
 pub fn content_digest(
     tree: &Tree,
     query: &ContentQuery,
@@ -67,13 +67,13 @@ pub fn content_digest(
     Ok(Digest::of(digests.join("\0")))
 }
 
-/// Files of layers: paths as indexes have them, by the layer's diffID.
+/// Paths of files, as indexes have them, by the layer's diffID.
 pub type LayerPaths = BTreeMap<Digest, BTreeSet<Arc<[u8]>>>;
 
-/// The files of layers that must be here before [`content_digest`] can be asked.
+/// Returns the files of layers that must be in the store before [`content_digest`] is called.
 ///
 /// # Errors
-/// If a path is not there.
+/// If a path does not exist.
 pub fn content_files(tree: &Tree, query: &ContentQuery) -> Result<LayerPaths, DigestError> {
     let mut files = LayerPaths::new();
     for choice in select::select(tree, query)? {
@@ -90,13 +90,13 @@ fn is_local(tree: &Tree) -> bool {
     tree.root_header() == RootHeader::Unsent
 }
 
-/// Digests of regular files, by where their node is in memory: the tree is borrowed meanwhile.
+/// Digests of regular files, by the address of their node: the tree is borrowed meanwhile.
 struct FileDigests {
     local: bool,
     known: HashMap<usize, Digest>,
 }
 
-/// Below this many bytes a second thread costs more than it brings.
+/// Bytes below which a second thread costs more than it saves.
 const WORTH_A_THREAD: u64 = 256 << 10;
 const BUFFER: usize = 128 << 10;
 
@@ -106,7 +106,7 @@ impl FileDigests {
         choices: &[Choice<'_>],
         layers: &dyn LayerFiles,
     ) -> Result<(), DigestError> {
-        // In the tree's order, which is mostly the disk's. A file can be in several choices.
+        // The tree's order is mostly the disk's. A file can be in several choices.
         let mut files: Vec<&Node> = Vec::new();
         let mut seen = HashSet::new();
         for choice in choices {
@@ -232,8 +232,8 @@ impl Work<'_> {
     }
 }
 
-/// The file of a context whose node has the header that it was found with; its digest is kept
-/// with it.
+/// Returns a context's file if its node has the header that the file was found with: only then the
+/// digest kept with the file is the node's.
 fn host_file(node: &Node) -> Option<&HostFile> {
     match &node.kind {
         NodeKind::File { content: Content::Host(file), size, .. }
@@ -262,7 +262,7 @@ fn hash_file(
     let digest = hash_content(header_text(node, local), content, *size, layers, buffer)
         .map_err(|source| DigestError::Read { path: content_name(content), source })?;
     if let Some(file) = host_file(node) {
-        // Another thread can only have come to the same result.
+        // Another thread can only have computed the same digest.
         let _ = file.digest.set(digest);
     }
     Ok(digest)
@@ -276,8 +276,8 @@ fn hash_content(
     buffer: &mut [u8],
 ) -> io::Result<Digest> {
     let mut reader: Box<dyn Read> = match content {
-        // Of the user's files attributes count, and do not come along (BuildKit's client sends
-        // them, and its copy leaves them).
+        // Attributes of the user's files are hashed although they are not copied: BuildKit's client
+        // sends them, and its copy leaves them out.
         Content::Host(file) => match file.open() {
             Ok(file) => {
                 header.extend(attributes_text(&file));
@@ -295,8 +295,8 @@ fn hash_content(
     Ok(hasher.finish())
 }
 
-/// What is hashed of an open file's extended attributes. Who cannot read one goes without it, as
-/// BuildKit's client does.
+/// The hashed text of an open file's extended attributes. One that cannot be read is left out, as
+/// in BuildKit's client.
 fn attributes_text(file: &File) -> Vec<u8> {
     let mut names = vec![0; 1024];
     let listed = match flistxattr(file, &mut names[..]) {
@@ -321,7 +321,7 @@ fn attributes_text(file: &File) -> Vec<u8> {
     text
 }
 
-/// Whether an attribute counts: labels and lists of a machine do not.
+/// True if an attribute is hashed: labels and access lists of a machine are not.
 fn is_hashed(name: &[u8]) -> bool {
     let hidden = name.starts_with(b"security.") || name.starts_with(b"system.");
     !hidden || name == b"security.capability"
@@ -358,7 +358,7 @@ fn content_name(content: &Content) -> String {
     }
 }
 
-/// What is hashed of a header: the fields of the tarsum of old Docker, without name and time.
+/// The hashed text of a header: the fields of old Docker's tarsum, without name and time.
 fn header_text(node: &Node, local: bool) -> Vec<u8> {
     let nothing = [].as_slice();
     let (size, typeflag, target, device) = match &node.kind {

@@ -1,13 +1,13 @@
-//! The header of one file in a layer: all that an archive says of it but its content.
+//! The header of one file in a layer: everything that an archive says of it except its content.
 
-/// One entry of a layer. In an index and in a written layer, entries are in the byte order of
-/// their paths' components, each directory before what is in it.
+/// One entry of a layer. In an index and in a written layer, entries are in the byte order of their
+/// paths' components, each directory before its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Path from the root, with neither a first nor a last `/`; the root itself is empty.
-    /// Has no empty, `.` or `..` component.
+    /// Path from the root, without leading or trailing `/`; empty for the root itself. Has no
+    /// empty, `.` or `..` component.
     pub path: Box<[u8]>,
-    /// What it is.
+    /// The kind of file.
     pub kind: EntryKind,
     /// Permission bits with setuid, setgid and sticky (`0o7777`).
     pub mode: u32,
@@ -17,29 +17,29 @@ pub struct Entry {
     pub gid: u32,
     /// Time of the last change of its content.
     pub mtime: Time,
-    /// Extended attributes, sorted by name; names are whole (`security.capability`).
+    /// Extended attributes, sorted by name; names include the namespace (`security.capability`).
     pub xattrs: Vec<Xattr>,
 }
 
-/// An extended attribute: its whole name, its value.
+/// An extended attribute: its full name and its value.
 pub type Xattr = (Box<[u8]>, Box<[u8]>);
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
     File {
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
     },
     /// Another name of a file of the same layer, or (rarely) of a lower one.
     HardLink {
-        /// Path of the other name, as `Entry::path` writes it.
+        /// Path of the other name, in the form of `Entry::path`.
         target: Box<[u8]>,
     },
     /// A symbolic link.
     Symlink {
-        /// What it says, not resolved.
+        /// The target as written, not resolved.
         target: Box<[u8]>,
     },
     /// A directory.
@@ -60,10 +60,10 @@ pub enum EntryKind {
     },
     /// A named pipe.
     Fifo,
-    /// The path of lower layers is gone (`.wh.NAME` in an archive).
+    /// A whiteout: lower layers' file of this path is removed (`.wh.NAME` in an archive).
     Whiteout,
-    /// What lower layers have in this directory is gone (`.wh..wh..opq` in an archive). Comes
-    /// right after the directory's own entry, with the same path.
+    /// An opaque mark: lower layers' content of this directory is removed (`.wh..wh..opq` in an
+    /// archive). Comes right after the directory's own entry, with the same path.
     Opaque,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,18 @@ use oci::Digest;
 
 use crate::IndexError;
 
-/// Why the store could not do what it was asked. What caused it is in
-/// [`source`](std::error::Error::source).
+/// An error of the store. Its cause is in [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Something was done to a file or folder of this machine.
+    /// An operation on a file or folder of this machine failed.
     #[error("{action} `{}`", path.display())]
     File {
-        /// What was done: a verb.
+        /// The operation: a verb.
         action: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The root was made by a process with other privileges.
@@ -30,41 +29,41 @@ pub enum Error {
     RootKind {
         /// The store's root.
         root: PathBuf,
-        /// What it was made for.
+        /// The privileges that it was made for.
         made_for: String,
-        /// What was asked for.
+        /// The privileges that it was opened with.
         asked: &'static str,
     },
     /// The stream of an archive could not be read or decompressed.
     #[error("read archive")]
     ReadArchive {
-        /// What the stream or the decoder said.
+        /// The error of the stream or the decoder.
         source: io::Error,
     },
-    /// An archive contradicts its format, or has what cannot be unpacked.
+    /// An archive violates its format, or contains something that cannot be unpacked.
     #[error("archive entry `{path}`: {problem}")]
     ArchiveEntry {
-        /// Path of the entry, as far as known.
+        /// Path of the entry, if known.
         path: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// An archive is larger than the reader was told to accept.
+    /// An archive exceeds a limit of the reader.
     #[error("archive has more than {limit} {unit}")]
     ArchiveLimit {
-        /// What was counted.
+        /// The unit of the limit.
         unit: &'static str,
-        /// How much is allowed.
+        /// The limit.
         limit: u64,
     },
-    /// Unpacking would take what others on the disk need.
+    /// Unpacking would use space that is left free for others on the disk.
     #[error(
         "the disk of the root is nearly full ({left} {unit} left): nothing more is unpacked to it"
     )]
     NoRoom {
-        /// How much is free.
+        /// The amount that is free.
         left: u64,
-        /// Of what.
+        /// The unit of the amount.
         unit: &'static str,
     },
     /// An archive could not be written.
@@ -72,7 +71,7 @@ pub enum Error {
     WriteArchive {
         /// Path of the entry.
         path: String,
-        /// What the stream said.
+        /// The error of the stream.
         source: io::Error,
     },
     /// An entry cannot be written to an archive.
@@ -80,40 +79,40 @@ pub enum Error {
     Unwritable {
         /// Path of the entry.
         path: String,
-        /// Why not.
+        /// The reason.
         problem: &'static str,
     },
-    /// The content has another length than the entry said.
+    /// The content's length differs from the entry's size.
     #[error("content of `{path}` is {problem} than the {size} bytes that were announced")]
     ContentSize {
         /// Path of the entry.
         path: String,
-        /// The size that the entry said, in bytes.
+        /// The entry's size, in bytes.
         size: u64,
         /// `shorter` or `longer`.
         problem: &'static str,
     },
-    /// A blob is not what its name says.
+    /// A blob does not match its digest or size.
     #[error("blob has digest `{actual}` ({actual_size} bytes), not `{expected}` ({size} bytes)")]
     BlobMismatch {
-        /// What was asked for.
+        /// The expected digest.
         expected: Digest,
-        /// How long it should be.
+        /// The expected size, in bytes.
         size: u64,
-        /// What came.
+        /// The actual digest.
         actual: Digest,
-        /// How long that was.
+        /// The actual size, in bytes.
         actual_size: u64,
     },
-    /// A part of a blob is not what the layer's index says.
+    /// A part of a blob does not match the layer's index.
     #[error("a part of blob `{0}` is not what the layer's index says")]
     WrongBlock(Digest),
-    /// A layer's archive is not what its diffID says.
+    /// A layer's archive does not match its diffID.
     #[error("layer has diffID `{actual}`, not `{expected}`")]
     LayerMismatch {
-        /// What was asked for.
+        /// The expected diffID.
         expected: Digest,
-        /// What came.
+        /// The actual diffID.
         actual: Digest,
     },
     /// A blob is not in this store.
@@ -128,43 +127,43 @@ pub enum Error {
     /// A layer's index could not be read.
     #[error("index of layer `{diff_id}`")]
     Index {
-        /// Which layer.
+        /// The layer.
         diff_id: Digest,
-        /// What is wrong with it.
+        /// The index's error.
         source: IndexError,
     },
-    /// The archive that gave a layer its diffID was laid out otherwise than kiln writes one, and
-    /// no blob of it is here.
+    /// The archive that gave a layer its diffID has another layout than kiln writes, and no blob of
+    /// the layer is in the store.
     #[error("layer `{0}` cannot be compressed from its folder: its archive was laid out otherwise")]
     NotReproducible(Digest),
     /// Layers of this media type cannot be read.
     #[error("layers of type `{0}` are not supported")]
     MediaType(String),
-    /// The kernel left something in an upper directory that is no plain difference.
+    /// The kernel left a file in an upper directory that is no plain difference.
     #[error(
         "upper directory has `{path}` with `{attribute}`: mount with redirect_dir=off,metacopy=off"
     )]
     NotPlainUpper {
-        /// Which file.
+        /// The file.
         path: String,
-        /// The attribute that says so.
+        /// The attribute that shows it.
         attribute: String,
     },
-    /// The database said no.
+    /// An operation on the database failed.
     #[error("{action} in the store's database")]
     Database {
-        /// What was done.
+        /// The operation.
         action: &'static str,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
 }
 
-/// What functions of the store return.
+/// The result of a function of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// For `map_err` after a call on a file.
+    /// Returns a closure for `map_err` after a call on a file.
     pub(crate) fn file<E: Into<io::Error>>(
         action: &'static str,
         path: impl AsRef<Path>,
@@ -172,18 +171,18 @@ impl Error {
         move |source| Self::File { action, path: path.as_ref().into(), source: source.into() }
     }
 
-    /// An archive's entry is refused.
+    /// Returns the error for an archive's entry that is refused.
     pub(crate) fn entry(path: &[u8], problem: impl Into<String>) -> Self {
         Self::ArchiveEntry { path: shown(path), problem: problem.into() }
     }
 
-    /// For `map_err` after a call of the database.
+    /// Returns a closure for `map_err` after a call on the database.
     pub(crate) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { action, source }
     }
 }
 
-/// A path as messages show it, bounded: it may come from a hostile archive.
+/// A path for messages, of bounded length: it may come from a hostile archive.
 pub(crate) fn shown(path: &[u8]) -> String {
     let text = path[..path.len().min(512)].escape_ascii().to_string();
     match std::str::from_utf8(path) {

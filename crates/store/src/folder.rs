@@ -1,5 +1,5 @@
-//! Files in an unpacked layer's folder, always relative to an open folder and never through a
-//! symbolic link: what an archive says cannot lead out.
+//! Files in an unpacked layer's folder, always opened relative to an open folder and never through
+//! a symbolic link: no path of an archive leads out of it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -28,7 +28,7 @@ pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, FOLDER, Mode::empty()).map_err(Error::file("open", path))
 }
 
-/// Opens what is below a folder, without following any link. An empty path is the folder.
+/// Opens a path below a folder, without following any link. The empty path is the folder itself.
 pub(crate) fn open_beneath(
     root: BorrowedFd<'_>,
     path: &[u8],
@@ -38,9 +38,10 @@ pub(crate) fn open_beneath(
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match openat2(root, path, flags, Mode::empty(), resolve) {
-        // Container runtimes of before 2021 refuse the call: then go step by step.
+        // Container runtimes from before 2021 refuse the call; the path is then opened step by
+        // step.
         Err(Errno::NOSYS | Errno::PERM) => {}
-        // EAGAIN: something was renamed meanwhile; the steps do not mind.
+        // EAGAIN: something was renamed meanwhile, which does not affect the single steps.
         Err(Errno::AGAIN) => {}
         result => return result,
     }
@@ -61,7 +62,7 @@ pub(crate) fn open_beneath(
 
 /// Opens a regular file for reading.
 pub(crate) fn open_regular(root: &OwnedFd, path: &[u8]) -> io::Result<File> {
-    // Without NONBLOCK a pipe would wait for a writer.
+    // Without NONBLOCK, opening a pipe would wait for a writer.
     let fd = open_beneath(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK)?;
     let stat = rustix::fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -70,7 +71,7 @@ pub(crate) fn open_regular(root: &OwnedFd, path: &[u8]) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Whether a folder has what an index says, by kinds and sizes; then the sum of the sizes.
+/// Compares a folder with an index, by kinds and sizes. Returns the sum of the sizes if they match.
 pub(crate) fn matches_index(
     root: &OwnedFd,
     index: &LayerIndex,
@@ -98,7 +99,7 @@ pub(crate) fn matches_index(
             EntryKind::Whiteout => {
                 privileges.overlay_prefix().is_none() || kind == Some(FileType::CharacterDevice)
             }
-            // Their being there is all that counts, and not everybody can make them.
+            // Not checked: they have no content, and not every process can make them.
             EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } | EntryKind::Fifo => true,
             EntryKind::Opaque => true,
         };
@@ -109,16 +110,17 @@ pub(crate) fn matches_index(
     Some(sum)
 }
 
-/// A folder so far below an open one is opened in one call.
+/// A folder this many levels below an open one is opened in one call.
 const FAR: usize = 8;
-/// So many folders are open at a time: descriptors are few.
+/// The number of folders that are open at a time: descriptors are scarce.
 const MOST_OPEN: usize = 64;
 
-/// The folders on the way to the last path, open: archives mostly go from neighbour to neighbour.
+/// The open folders on the way to the last path: most entries of an archive are near the one
+/// before.
 struct Folders<'a> {
     root: BorrowedFd<'a>,
     path: Vec<u8>,
-    /// Where in `path` each ends.
+    /// The folders, each with the end of its path in `path`.
     open: Vec<(usize, OwnedFd)>,
 }
 
@@ -146,7 +148,7 @@ impl<'a> Folders<'a> {
             let at = self.open.last().map_or(self.root, |(_, fd)| fd.as_fd());
             let is_far = path[end..].iter().filter(|byte| **byte == b'/').count() >= FAR;
             let fd = if is_far {
-                // What is in between is seldom wanted on its own.
+                // The folders in between are seldom needed on their own.
                 end = path.len();
                 open_beneath(at, &path[start..], FOLDER)?
             } else {
@@ -161,7 +163,7 @@ impl<'a> Folders<'a> {
         Ok(self.open.last().map_or(self.root, |(_, fd)| fd.as_fd()))
     }
 
-    /// After folders were removed or replaced.
+    /// Closes the folders, after some were removed or replaced.
     fn forget(&mut self) {
         self.open.clear();
         self.path.clear();
@@ -176,12 +178,13 @@ pub(crate) struct FolderWriter<'a> {
     folders: Folders<'a>,
     buffer: Box<[u8]>,
     room: Room,
-    /// Whom new files belong to.
+    /// The owner and group of new files.
     own: (u32, u32),
 }
 
 impl<'a> FolderWriter<'a> {
-    /// Writes into a folder that has no setgid bit, or new files would not belong to this process.
+    /// Starts writing into a folder. It must have no setgid bit, or new files would not have this
+    /// process's group.
     pub(crate) fn new(root: BorrowedFd<'a>, options: OpenOptions) -> Self {
         Self {
             root,
@@ -193,13 +196,13 @@ impl<'a> FolderWriter<'a> {
         }
     }
 
-    /// Whether owners, modes, times and attributes are set.
+    /// True if owners, modes, times and attributes are set.
     fn has_metadata(&self) -> bool {
         self.options.privileged != Privileges::None
     }
 
-    /// Writes a regular file; `content` must have the entry's size. `sparse` asks for holes where
-    /// the content is zero.
+    /// Writes a regular file; `content` must have the entry's size. With `sparse`, zeros in the
+    /// content become holes.
     pub(crate) fn file(
         &mut self,
         entry: &Entry,
@@ -211,8 +214,8 @@ impl<'a> FolderWriter<'a> {
         self.file_metadata(&file, entry)
     }
 
-    /// Writes a regular file that has another one's content: shared with it where the file system can
-    /// do that, else copied, holes included.
+    /// Writes a regular file with another one's content: shared with it where the file system can
+    /// do that, else copied with its holes.
     pub(crate) fn copy_of(&mut self, entry: &Entry, source: &mut File) -> Result<()> {
         let mut file = self.new_file(entry)?;
         if rustix::fs::ioctl_ficlone(&file, &*source).is_err() {
@@ -286,9 +289,9 @@ impl<'a> FolderWriter<'a> {
         futimens(file, &times(entry.mtime)).map_err(&failed)
     }
 
-    /// Gives what is at an entry's path its metadata once more.
+    /// Sets the metadata of the file at an entry's path again.
     pub(crate) fn set_metadata(&mut self, entry: &Entry) -> Result<()> {
-        // It is not new: it can belong to anybody.
+        // The file is not new: it can belong to any user.
         let own = std::mem::replace(&mut self.own, (u32::MAX, u32::MAX));
         let result = match entry.kind {
             EntryKind::File { .. } => self.reopened(entry),
@@ -311,7 +314,7 @@ impl<'a> FolderWriter<'a> {
         self.file_metadata(&File::from(file), entry)
     }
 
-    /// Makes a directory for now, if there is none.
+    /// Makes a directory with a temporary mode, if there is none.
     pub(crate) fn directory(&mut self, path: &[u8]) -> Result<()> {
         let (parent, name) = split(path);
         let failed = failed("make folder", path);
@@ -323,7 +326,7 @@ impl<'a> FolderWriter<'a> {
         }
     }
 
-    /// Gives a directory its metadata, when nothing more is written into it.
+    /// Sets a directory's metadata, after the last write into it.
     pub(crate) fn finish_directory(&mut self, entry: &Entry) -> Result<()> {
         let failed = failed("set mode of", &entry.path);
         let (parent, name) = split(&entry.path);
@@ -354,8 +357,8 @@ impl<'a> FolderWriter<'a> {
         self.special_metadata(entry)
     }
 
-    /// Gives a file of this folder another name. The target's path is resolved: a link on the way
-    /// is an error.
+    /// Gives a file of this folder another name. The target's path must be resolved: a link on the
+    /// way is an error.
     pub(crate) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
         let failed = failed("link", path);
         let (target_parent, target_name) = split(target);
@@ -365,7 +368,7 @@ impl<'a> FolderWriter<'a> {
         linkat(&from, target_name, folder, name, AtFlags::empty()).map_err(&failed)
     }
 
-    /// Makes a device or a pipe, where the privileges allow it.
+    /// Makes a device or a pipe, if the privileges allow it.
     pub(crate) fn special(&mut self, entry: &Entry) -> Result<()> {
         let (kind, device) = match entry.kind {
             EntryKind::CharDevice { major, minor } => {
@@ -385,7 +388,7 @@ impl<'a> FolderWriter<'a> {
         let (parent, name) = split(&entry.path);
         let folder = self.folders.open(parent).map_err(failed("make", &entry.path))?;
         match mknodat(folder, name, kind, Mode::RUSR, device) {
-            // Not all containers may make devices; the index has it.
+            // Some containers may not make devices; the index keeps it.
             Err(Errno::PERM)
                 if kind != FileType::Fifo && self.options.privileged == Privileges::Chroot =>
             {
@@ -396,7 +399,7 @@ impl<'a> FolderWriter<'a> {
         self.special_metadata(entry)
     }
 
-    /// Makes overlay's whiteout, where marks can be made.
+    /// Makes overlay's whiteout, if the privileges allow marks.
     pub(crate) fn whiteout(&mut self, path: &[u8]) -> Result<()> {
         if self.options.privileged.overlay_prefix().is_none() {
             return Ok(());
@@ -407,7 +410,7 @@ impl<'a> FolderWriter<'a> {
             .map_err(failed("make whiteout of", path))
     }
 
-    /// Marks a directory as opaque, where marks can be made.
+    /// Marks a directory as opaque, if the privileges allow marks.
     pub(crate) fn opaque(&mut self, path: &[u8]) -> Result<()> {
         let Some(prefix) = self.options.privileged.overlay_prefix() else { return Ok(()) };
         let failed = failed("mark as opaque", path);
@@ -416,26 +419,26 @@ impl<'a> FolderWriter<'a> {
         fsetxattr(&fd, format!("{prefix}opaque"), b"y", XattrFlags::empty()).map_err(&failed)
     }
 
-    /// Removes a file, or a directory with all that is in it.
+    /// Removes a file, or a directory with its content.
     pub(crate) fn remove(&mut self, path: &[u8]) -> Result<()> {
         let failed = failed("replace", path);
         let (parent, name) = split(path);
         let result = self.folders.open(parent).and_then(|folder| {
             match unlinkat(folder, name, AtFlags::empty()) {
-                // Linux says EISDIR, POSIX EPERM.
+                // Linux returns EISDIR, POSIX has EPERM.
                 Err(Errno::ISDIR | Errno::PERM) => remove_folder(folder, name),
                 other => other,
             }
         });
         self.folders.forget();
         match result {
-            // Whiteouts and devices are not everywhere on the disk.
+            // Whiteouts and devices do not always exist on the disk.
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(failed(error)),
         }
     }
 
-    /// Removes what is in a directory, if there is one; the empty path is the root.
+    /// Removes the content of a directory, if it exists; the empty path is the root.
     pub(crate) fn clear(&mut self, path: &[u8]) -> Result<()> {
         let failed = failed("empty", path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -448,8 +451,8 @@ impl<'a> FolderWriter<'a> {
         result.map_err(failed)
     }
 
-    /// Gives a file of another folder a second name here. Whether that can be done: a file can have
-    /// only so many names, and something may be in the way.
+    /// Links a file of another folder to the same path here. The inner result is the kernel's: the
+    /// number of a file's names is limited, and the path may be taken.
     pub(crate) fn link_from(
         &mut self,
         other: BorrowedFd<'_>,
@@ -462,7 +465,7 @@ impl<'a> FolderWriter<'a> {
         Ok(linkat(&from, name, folder, name, AtFlags::empty()))
     }
 
-    /// Metadata of what has no descriptor of its own.
+    /// Sets the metadata of a file that has no descriptor of its own.
     fn special_metadata(&mut self, entry: &Entry) -> Result<()> {
         if !self.has_metadata() {
             return Ok(());
@@ -501,8 +504,8 @@ impl<'a> FolderWriter<'a> {
     }
 }
 
-/// The attributes of an entry that its file gets. Not overlay's own: an archive must not tell the
-/// kernel where files of other layers are.
+/// The attributes of an entry that its file gets. Overlay's own are left out: an archive must not
+/// tell the kernel where files of other layers are.
 fn applied_attributes(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     entry
         .xattrs
@@ -511,13 +514,14 @@ fn applied_attributes(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
         .map(|(name, value)| (&**name, &**value))
 }
 
-/// Whether an attribute is overlayfs's.
+/// True if an attribute belongs to overlayfs.
 pub(crate) fn is_overlay_attribute(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
-/// What the file system or the privileges do not allow stays in the index only; a program's
-/// capabilities must not get lost.
+/// Ignores attributes that the file system does not support or the privileges do not allow: they
+/// stay in the index. A program's capabilities must not get lost: if they may not be set, that is
+/// an error.
 fn attribute_result(result: rustix::io::Result<()>, name: &[u8], entry: &Entry) -> Result<()> {
     match result {
         Err(Errno::NOTSUP) => Ok(()),
@@ -548,7 +552,7 @@ fn clear_folder(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// A path's parent (empty for the root) and last name.
+/// A path's parent (empty for the root) and its last name.
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -556,7 +560,7 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether this is overlay's mark for a deleted file.
+/// True if this is overlay's mark for a deleted file.
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }

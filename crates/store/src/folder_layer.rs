@@ -1,9 +1,9 @@
-//! What a folder has that a chain of layers does not show, as a layer: for folders that live outside
-//! of any chain, such as cache mounts.
+//! The difference of a folder from a chain of layers, as a layer: for folders that live outside of
+//! any chain, such as cache mounts.
 //!
 //! A file counts as unchanged if its kind, size, mode, owner and time (to the nanosecond) are those
-//! of the chain: no content is read to find out. Of a file with several names all are written if one
-//! is. Sockets are left out.
+//! of the chain: no content is read to find out. If a file with several names is written, all of
+//! its names are. Sockets are left out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -17,31 +17,31 @@ use oci::Digest;
 use crate::attributes::Attributes;
 use crate::{Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time, Tree};
 
-/// What became of a folder.
+/// The result of comparing a folder with a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FolderLayer {
-    /// A layer; not unpacked, its blob and index are in the store.
+    /// A layer; not unpacked, but its blob and index are in the store.
     Changed(Box<Layer>),
-    /// The chain shows all of it.
+    /// The chain shows all of the folder.
     Unchanged,
-    /// Its files have so many bytes, which is more than was allowed.
+    /// The folder's files have this many bytes, which is more than was allowed.
     TooLarge(u64),
 }
 
 /// A file of the folder.
 struct Found {
     entry: Entry,
-    /// Device and inode of a file with several names.
+    /// Device and inode, for a file with several names.
     inode: Option<(u64, u64)>,
     changed: bool,
 }
 
 impl Store {
-    /// Writes what a folder has otherwise than a chain of layers, whose indexes must be here.
-    /// Nothing is written of a folder whose files have more than `most` bytes.
+    /// Writes the difference of a folder from a chain of layers, whose indexes must be in the
+    /// store. Nothing is written if the folder's files have more than `most` bytes.
     ///
     /// # Errors
-    /// If the folder cannot be read, or a file of it changes meanwhile.
+    /// If the folder cannot be read, or one of its files changes meanwhile.
     pub fn folder_layer(
         &self,
         folder: &Path,
@@ -106,7 +106,7 @@ fn size(found: &[Found]) -> u64 {
         .sum()
 }
 
-/// Makes further names of a file links to the first, where any of them changed.
+/// Turns further names of a file into links to the first, if any of them changed.
 fn link_names(found: &mut [Found]) {
     let changed: HashSet<(u64, u64)> =
         found.iter().filter(|found| found.changed).filter_map(|found| found.inode).collect();
@@ -167,7 +167,7 @@ impl Walk<'_> {
             gid: metadata.gid(),
             mtime: Time {
                 seconds: metadata.mtime(),
-                // Less than 10^9, as the kernel has it.
+                // The kernel's value is less than 10^9.
                 nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
             },
             xattrs: Attributes::read(&path)?.of_copy(),
@@ -184,7 +184,7 @@ impl Walk<'_> {
     }
 }
 
-/// What a file is; none for a socket.
+/// The kind of a file; none for a socket.
 fn kind(path: &Path, metadata: &Metadata) -> Result<Option<EntryKind>> {
     let (file_type, device) = (metadata.file_type(), metadata.rdev());
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -202,7 +202,8 @@ fn kind(path: &Path, metadata: &Metadata) -> Result<Option<EntryKind>> {
     }))
 }
 
-/// Whether a file is as it was. The time of a link says nothing, that of a directory what is in it.
+/// True if a file is unchanged. The times of links are ignored, and so are those of directories,
+/// which only show that their content changed.
 fn is_same(known: &Entry, now: &Entry) -> bool {
     let has_time = matches!(now.kind, EntryKind::File { .. });
     let is_link = matches!(now.kind, EntryKind::Symlink { .. });

@@ -1,22 +1,22 @@
-//! What a walk over a changed tree has found, and the entries of a layer that it comes to.
+//! The results of a walk over a changed tree, and the layer's entries that are made of them.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{Entry, EntryKind, Time};
 
-/// A file of a changed tree, or a name that is gone. A walk finds them in the order of [`Entry`].
+/// A file of a changed tree, or a removed name. A walk finds them in the order of [`Entry`].
 pub(crate) struct Found {
-    /// As a layer has it, but for links between names of one file.
+    /// The layer's entry, except that names of one file are not yet links.
     pub(crate) entry: Entry,
-    /// Of a file with several names.
+    /// The inode, for a file with several names.
     pub(crate) inode: Option<u64>,
-    /// It is not what is below. What is unchanged is an entry only if it is a directory on the way to
-    /// a change, or another name of a changed file.
+    /// True if it differs from the layers below. An unchanged file is an entry only if it is a
+    /// directory on the way to a change, or another name of a changed file.
     pub(crate) changed: bool,
 }
 
 impl Found {
-    /// A name of lower layers that is gone.
+    /// Returns a removed name of lower layers.
     pub(crate) fn gone(path: &[u8]) -> Self {
         let entry = Entry {
             path: path.into(),
@@ -31,20 +31,20 @@ impl Found {
     }
 }
 
-/// The entries of a layer, and the paths of what was found but is none.
+/// The entries of a layer, and the paths that were found but are no entries.
 pub(crate) struct Settled {
     pub(crate) entries: Vec<Entry>,
     pub(crate) left_out: Vec<Box<[u8]>>,
 }
 
-/// Chooses the entries. Further names of a file become links to the first.
+/// Selects the entries. Further names of a file become links to the first.
 pub(crate) fn settle(mut found: Vec<Found>) -> Settled {
     let changed: HashSet<u64> =
         found.iter().filter(|found| found.changed).filter_map(|found| found.inode).collect();
     for found in &mut found {
         found.changed |= found.inode.is_some_and(|inode| changed.contains(&inode));
     }
-    // From the end: what is in a directory comes right after it.
+    // From the end, because the content of a directory comes right after it.
     let mut last: &[u8] = b"";
     let mut kept = vec![false; found.len()];
     for (found, kept) in found.iter().zip(&mut kept).rev() {

@@ -1,8 +1,8 @@
-//! What the store holds, and how it is made smaller.
+//! The store's content, and its pruning.
 //!
 //! Builds may run meanwhile. A build notes each item that it uses, and an item that was used since
-//! the oldest running process began is kept. Items go away inside a write transaction of the
-//! database: whoever notes a use waits for it, and sees afterwards that the item is gone.
+//! the oldest running process began is kept. Items are removed inside a write transaction of the
+//! database: a process that notes a use waits for it, and sees afterwards that the item is gone.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -16,29 +16,29 @@ use crate::db::{Table, now};
 use crate::store::{oldest_start, remove_tree};
 use crate::{Error, Result, Store};
 
-/// What the store holds.
+/// The content of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Each item, those that were used longest ago first.
+    /// The items, least recently used first.
     pub items: Vec<UsedItem>,
 }
 
-/// A thing that takes room in the store.
+/// An item that takes space in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsedItem {
-    /// What it is.
+    /// The kind of item.
     pub kind: ItemKind,
     /// Digest of the blob, or diffID of the layer.
     pub digest: Digest,
-    /// Its size; for a layer that of its files.
+    /// Size in bytes; for a layer that of its files and its index.
     pub bytes: u64,
-    /// When it was used last, in milliseconds since 1970.
+    /// The time of its last use, in milliseconds since 1970.
     pub last_use: i64,
-    /// Whether a running process may use it, or an image with a name has it.
+    /// True if a running process may use it, or it belongs to an image with a name.
     pub in_use: bool,
 }
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ItemKind {
     /// A blob.
@@ -49,62 +49,62 @@ pub enum ItemKind {
     Index,
 }
 
-/// What is to be pruned. Items that are in use never are.
+/// The items to prune. Items in use are always kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneFilter {
-    /// Only what was not used for so long.
+    /// Only items that were not used for this long.
     pub older_than: Option<Duration>,
-    /// Only until no more than so many bytes are left, beginning with what was used longest ago.
+    /// Only until at most this many bytes are left, least recently used items first.
     pub keep_bytes: Option<u64>,
     /// Also indexes, which are small and save downloads.
     pub all: bool,
-    /// Only what is of this kind.
+    /// Only items of this kind.
     pub only: Option<ItemKind>,
 }
 
-/// What was pruned.
+/// The result of pruning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Sum of the items' sizes.
+    /// Sum of the items' sizes, in bytes.
     pub bytes: u64,
     /// The items.
     pub items: Vec<UsedItem>,
 }
 
 impl Usage {
-    /// Sum of all sizes.
+    /// Returns the sum of all sizes, in bytes.
     pub fn bytes(&self) -> u64 {
         self.items.iter().map(|item| item.bytes).sum()
     }
 }
 
 impl Store {
-    /// Lists what the store holds.
+    /// Lists the store's items.
     pub fn usage(&self) -> Result<Usage> {
         let oldest = oldest_start(&self.inner.base)?.min(self.inner.run.started);
         self.usage_since(oldest)
     }
 
-    /// Bytes that are free for this user on the store's file system.
+    /// Returns the bytes of the store's file system that are free for this user.
     pub fn free_bytes(&self) -> Result<u64> {
         let base = &self.inner.base;
         let about = rustix::fs::statvfs(base).map_err(Error::file("look at", base))?;
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
-    /// Bytes of the store's file system.
+    /// Returns the size of the store's file system in bytes.
     pub fn disk_bytes(&self) -> Result<u64> {
         let base = &self.inner.base;
         let about = rustix::fs::statvfs(base).map_err(Error::file("look at", base))?;
         Ok(about.f_blocks.saturating_mul(about.f_frsize))
     }
 
-    /// Removes what is not in use, as far as the filter says.
+    /// Removes items that are not in use, within the filter.
     pub fn prune(&self, filter: PruneFilter) -> Result<Pruned> {
         self.prune_keeping(filter, &HashSet::new())
     }
 
-    /// As [`Store::prune`], but `layers` (diffIDs) stay unpacked.
+    /// Does the same as [`Store::prune`], but `layers` (diffIDs) stay unpacked.
     pub fn prune_keeping(&self, filter: PruneFilter, layers: &HashSet<Digest>) -> Result<Pruned> {
         let oldest = oldest_start(&self.inner.base)?.min(self.inner.run.started);
         let usage = self.usage_since(oldest)?;
@@ -163,8 +163,9 @@ impl Store {
         Ok(Usage { items })
     }
 
-    /// Moves items out of sight in one transaction, and removes them after it. Unless `indexes` go
-    /// too, a layer's index stays: what copies files onto it needs no more of it.
+    /// Moves items into the temporary folder in one transaction, and removes them after it. Unless
+    /// `indexes` are removed too, a layer's index stays: a COPY onto the layer needs nothing else
+    /// of it.
     fn take_away(&self, chosen: Vec<UsedItem>, oldest: i64, indexes: bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         let mut trash = Vec::new();
@@ -227,7 +228,7 @@ impl Store {
         failed.map_or(Ok(pruned), Err)
     }
 
-    /// Blobs of the images that have names: manifests, configs, layers.
+    /// Returns the blobs of the images that have names: manifests, configs, layers.
     fn named_blobs(&self) -> Result<HashSet<Digest>> {
         let mut found = HashSet::new();
         let mut open: Vec<Digest> =
@@ -236,7 +237,7 @@ impl Store {
             if !found.insert(digest) {
                 continue;
             }
-            // What is not here or is no manifest leads no further.
+            // A blob that is missing or no manifest refers to no others.
             let Ok(bytes) = fs::read(self.blob_path(&digest)) else { continue };
             if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
                 found.insert(manifest.config.digest);
@@ -249,13 +250,13 @@ impl Store {
         Ok(found)
     }
 
-    /// Size and last use by digest.
+    /// Returns size and last use by digest.
     fn rows(&self, table: Table) -> Result<HashMap<Digest, (u64, i64)>> {
         let items = self.db().items(table)?;
         Ok(items.into_iter().map(|item| (item.digest, (item.size, item.last_use))).collect())
     }
 
-    /// What is in a folder under names that are digests.
+    /// Returns the entries of a folder whose names are digests.
     fn entries(&self, folder: &str) -> Result<Vec<(Digest, PathBuf)>> {
         let folder = self.inner.base.join(folder);
         let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;

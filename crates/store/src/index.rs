@@ -1,5 +1,5 @@
-//! The headers of a layer without its content: small enough to travel with a cache, so that a
-//! tree is known without its layers' bytes.
+//! The headers of a layer without its content: small enough to travel with a cache, so that a tree
+//! is known without its layers' bytes.
 
 mod check;
 mod read;
@@ -15,13 +15,13 @@ pub(crate) use read::Reader;
 
 /// First bytes of an encoded index; the last one is the version of the encoding.
 const MAGIC: &[u8; 5] = b"KLIX\x02";
-/// Bounds for what comes from elsewhere. A layer of the largest images that are in use has some
-/// hundred thousand entries.
+/// Limits for indexes from other machines. A layer of the largest images in use has some hundred
+/// thousand entries.
 const MAX_ENTRIES: u64 = 2_000_000;
 const MAX_PAYLOAD: u64 = 256 << 20;
-/// What Linux allows in one call; also a bound for the depth of a tree.
+/// Linux's limit for a path in one call; also a limit for the depth of a tree.
 const MAX_PATH: usize = 4096;
-/// A layer is seldom compressed in more than two ways.
+/// Layers are seldom compressed in more than two ways.
 const MAX_SEEK_TABLES: usize = 4;
 
 /// The headers of a layer's entries, in order: see [`Entry`].
@@ -31,35 +31,35 @@ pub struct LayerIndex {
     seek_tables: Vec<SeekTable>,
 }
 
-/// Why bytes are not a layer index.
+/// An error of reading or checking a layer index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// Not an index, or one of another version.
     #[error("not a layer index of this version")]
     Format,
-    /// The compressed part could not be read, or is larger than any layer's index is.
+    /// The compressed part cannot be read.
     #[error("read layer index: {0}")]
     Read(std::io::Error),
     /// The content contradicts itself.
     #[error("damaged layer index: {0}")]
     Damaged(&'static str),
-    /// It takes more memory than it may.
+    /// The index takes more memory than allowed.
     #[error("a layer index that takes more memory than its size is worth")]
     TooLarge,
-    /// It is that of another layer.
+    /// The index cannot be that of the layer.
     #[error("a layer index that cannot be the layer's: {0}")]
     Impossible(&'static str),
 }
 
-/// Orders paths by their components: a directory, then all that is in it, then its next sibling.
+/// Orders paths by their components: a directory, then its content, then its next sibling.
 pub fn compare_paths(left: &[u8], right: &[u8]) -> Ordering {
     let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-    // No name has a zero byte, so it can stand for the separator.
+    // No name has a zero byte, so zero can stand for the separator.
     let rank = |path: &[u8]| path.get(common).map(|byte| if *byte == b'/' { 0 } else { *byte });
     rank(left).cmp(&rank(right))
 }
 
-/// Whether a path is as [`Entry::path`] says.
+/// True if a path has the form of [`Entry::path`].
 pub fn is_entry_path(path: &[u8]) -> bool {
     path.is_empty()
         || path.len() <= MAX_PATH
@@ -68,9 +68,9 @@ pub fn is_entry_path(path: &[u8]) -> bool {
 }
 
 impl LayerIndex {
-    /// An index of entries in any order. Of several entries for one path the last counts (as it
-    /// does when an archive is unpacked); a whiteout beside a directory makes the directory
-    /// opaque, beside anything else it says nothing.
+    /// Makes an index of entries in any order. Of several entries for one path the last counts (as
+    /// when an archive is unpacked); a whiteout beside a directory makes the directory opaque,
+    /// beside anything else it has no effect.
     pub fn from_entries(mut entries: Vec<Entry>) -> Self {
         let sorted = entries.windows(2).all(|pair| {
             compare_paths(&pair[0].path, &pair[1].path) == Ordering::Less
@@ -85,7 +85,7 @@ impl LayerIndex {
         Self { entries, seek_tables: Vec::new() }
     }
 
-    /// With the blocks of one more blob that kiln made of these entries.
+    /// Adds the blocks of one more blob that kiln made of these entries.
     #[must_use]
     pub(crate) fn with_seek_table(mut self, seek_table: SeekTable) -> Self {
         if self.seek_tables.len() < MAX_SEEK_TABLES {
@@ -94,15 +94,15 @@ impl LayerIndex {
         self
     }
 
-    /// The blocks of a blob of the layer, where they are known. Such a blob's archive is laid out as
-    /// [`TarWriter`] does it.
+    /// Returns the blocks of a blob of the layer, if they are known. The archive of such a blob is
+    /// laid out as by [`TarWriter`].
     ///
     /// [`TarWriter`]: crate::tar::TarWriter
     pub fn seek_table(&self, blob: &Descriptor) -> Option<&SeekTable> {
         self.seek_tables.iter().find(|table| table.is_of(blob))
     }
 
-    /// Whether there are blocks of any blob.
+    /// True if the blocks of any blob are known.
     pub(crate) fn has_seek_tables(&self) -> bool {
         !self.seek_tables.is_empty()
     }
@@ -112,12 +112,12 @@ impl LayerIndex {
         &self.entries
     }
 
-    /// The entries, taken out.
+    /// Returns the entries by value.
     pub fn into_entries(self) -> Vec<Entry> {
         self.entries
     }
 
-    /// The entry of a path; of an opaque directory the directory's own.
+    /// Returns the entry of a path; for an opaque directory the directory's own.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
         let first = self
             .entries
@@ -125,7 +125,7 @@ impl LayerIndex {
         self.entries.get(first).filter(|entry| &*entry.path == path)
     }
 
-    /// The index as bytes: the same for the same entries (and the same zstd).
+    /// Encodes the index: the same bytes for the same entries and seek tables (and the same zstd).
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = self.encoded_entries();
         put_number(&mut payload, self.seek_tables.len() as u64);
@@ -139,21 +139,21 @@ impl LayerIndex {
         bytes
     }
 
-    /// Whether a file begins as an index of this version does.
+    /// True if a file begins with the magic of this version.
     pub(crate) fn is_in(path: &std::path::Path) -> bool {
         let mut start = [0; MAGIC.len()];
         let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
         read.is_ok() && start == *MAGIC
     }
 
-    /// Reads what [`Self::encode`] wrote. Nothing is believed: sizes are bounded, paths are
-    /// checked and their order is.
+    /// Decodes the result of [`Self::encode`]. The input is not trusted: sizes are limited, and
+    /// paths and their order are checked.
     pub fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         Self::decode_within(bytes, u64::MAX)
     }
 
-    /// As [`Self::decode`], for one that takes at most `most` bytes of [memory](Self::memory): a
-    /// small document can name long paths by a few bytes each.
+    /// Does the same as [`Self::decode`], for an index of at most `most` bytes of
+    /// [memory](Self::memory): a small document can name long paths by a few bytes each.
     pub fn decode_within(bytes: &[u8], most: u64) -> Result<Self, IndexError> {
         let compressed = bytes.strip_prefix(MAGIC).ok_or(IndexError::Format)?;
         let largest = most.min(MAX_PAYLOAD);
@@ -169,7 +169,7 @@ impl LayerIndex {
         if count > MAX_ENTRIES {
             return Err(IndexError::Damaged("it has too many entries"));
         }
-        // An encoded entry has at least four bytes, and takes one place of its list.
+        // An encoded entry has at least four bytes, and takes one place in the list.
         let places = count.min(payload.len() as u64 / 4);
         let mut left = most.checked_sub(places * PLACE).ok_or(IndexError::TooLarge)?;
         let mut entries: Vec<Entry> = Vec::with_capacity(places as usize);
@@ -190,13 +190,13 @@ impl LayerIndex {
         Ok(Self { entries, seek_tables })
     }
 
-    /// Bytes of memory that it takes, seek tables aside: those are not larger than what they are
-    /// read from.
+    /// The bytes of memory that the index takes, without seek tables: those are not larger than
+    /// their encoding.
     pub fn memory(&self) -> u64 {
         self.entries.iter().map(|entry| PLACE + contents_of(entry)).sum()
     }
 
-    /// The digest of its entries, whatever blobs of the layer are known.
+    /// The digest of the entries, whichever seek tables there are.
     pub fn digest(&self) -> Digest {
         Digest::of(self.encoded_entries())
     }
@@ -223,7 +223,7 @@ impl FromIterator<Entry> for LayerIndex {
 const PLACE: u64 = size_of::<Entry>() as u64;
 const PIECE: u64 = 16;
 
-/// Bytes of memory that an entry owns beside its place in the list.
+/// The bytes of memory that an entry owns besides its place in the list.
 fn contents_of(entry: &Entry) -> u64 {
     let link = match &entry.kind {
         EntryKind::HardLink { target } | EntryKind::Symlink { target } => {
@@ -238,7 +238,7 @@ fn contents_of(entry: &Entry) -> u64 {
     PIECE + entry.path.len() as u64 + link + attributes
 }
 
-/// Leaves one entry of each path, or a directory and its opaque mark.
+/// Leaves one entry for each path, or a directory and its opaque mark.
 fn merge_same_paths(entries: Vec<Entry>) -> Vec<Entry> {
     let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
     let mut entries = entries.into_iter().peekable();
@@ -273,7 +273,7 @@ fn merge_same_paths(entries: Vec<Entry>) -> Vec<Entry> {
     merged
 }
 
-/// What the next entry's encoding may refer to.
+/// The fields that the next entry's encoding may refer to.
 #[derive(Default)]
 struct Last<'a> {
     path: &'a [u8],
@@ -331,7 +331,7 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry, last: &Last<'_>) {
         put_number(out, entry.gid.into());
     }
     if !same_time {
-        // Zigzag, so that times before 1970 stay short too.
+        // Zigzag encoding, so that times before 1970 stay short too.
         let seconds = entry.mtime.seconds;
         put_number(out, ((seconds << 1) ^ (seconds >> 63)) as u64);
         put_number(out, entry.mtime.nanos.into());

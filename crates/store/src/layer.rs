@@ -1,21 +1,21 @@
-//! What is known of a layer without having its bytes.
+//! Metadata of a layer, known without its bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::{Descriptor, Digest, Repository};
 
-/// A layer of an output. Plain data: bytes move only when somebody asks the store or a registry
-/// for them.
+/// A layer of an output. Plain data: bytes move only when the store or a registry is asked for
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Digest of the archive, not compressed.
+    /// Digest of the uncompressed archive.
     pub diff_id: Digest,
-    /// The archive as a blob, where one is known: compressed here or found elsewhere.
+    /// The archive as a blob, if one is known: compressed here or found elsewhere.
     pub blob: Option<Descriptor>,
-    /// When it was made, RFC 3339; from the cache's record where it comes from one.
+    /// The time when it was made, in RFC 3339; from the cache's record if it comes from one.
     pub created: Option<String>,
-    /// Who else has the blob. This store is asked first and is not in the list.
+    /// Other places that have the blob. This store is asked first and is not in the list.
     pub places: Vec<Place>,
 }
 
@@ -24,25 +24,25 @@ pub struct Layer {
 pub enum Place {
     /// A repository of a registry.
     Registry {
-        /// Which.
+        /// The repository.
         repository: Repository,
-        /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+        /// True if plain HTTP or an untrusted certificate is accepted.
         insecure: bool,
     },
     /// A folder in the OCI layout.
     Layout(PathBuf),
     /// A cache of another kind (an object store, GitHub's cache), by a name without credentials:
-    /// who reads it has to know it already.
+    /// its reader must know them already.
     Remote(Arc<str>),
 }
 
-/// How layers are compressed.
+/// The compression of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
-    /// gzip, level 0 to 9; none is the default.
+    /// gzip, level 0 to 9; `None` is the default level.
     Gzip(Option<u32>),
-    /// zstd, level 0 to 22; none is the default.
+    /// zstd, level 0 to 22; `None` is the default level.
     Zstd(Option<u32>),
 }

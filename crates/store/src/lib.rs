@@ -1,7 +1,7 @@
-//! Where bytes live on this machine.
+//! The storage for bytes on this machine.
 //!
 //! Receives streams of bytes and upper directories; hands over verified blobs, unpacked layers,
-//! layer indexes and trees. Invariant: what has its final name is complete and right: it was
+//! layer indexes and trees. Invariant: a file with its final name is complete and right: it was
 //! written under a temporary name, checked against its digest, and renamed.
 
 mod assumed;

@@ -1,5 +1,5 @@
-//! Indexes that came from caches: lent to one build, good for looking at trees, and of which it is
-//! known what was found with their help.
+//! Indexes from caches, lent to one build: they serve to look at trees only, and the results that
+//! depend on them are recorded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -11,13 +11,13 @@ use crate::partial::Parts;
 use crate::store::lock;
 use crate::{Assumption, Assumptions, Claim, Layer, LayerIndex, Store};
 
-/// What caches lent to a build.
+/// The indexes that caches lent to a build.
 #[derive(Default)]
 pub(crate) struct Loans {
     lent: Mutex<HashMap<Digest, Loan>>,
-    /// Contents that were computed with the help of what was lent, by the digests of their records.
+    /// Contents that were computed with the help of lent indexes, by the digests of their records.
     contents: Mutex<HashMap<Digest, Assumptions>>,
-    /// What was found true or false.
+    /// Assumptions that were found true or false.
     settled: Mutex<HashMap<Assumption, bool>>,
     /// Files of layers that are not unpacked.
     pub(crate) parts: Parts,
@@ -45,15 +45,15 @@ impl Loan {
 }
 
 impl Store {
-    /// The same root for a build of its own: nothing was lent to it.
+    /// Returns the same root for a build of its own, to which nothing was lent.
     #[must_use]
     pub fn apart(&self) -> Self {
         Self { loans: Arc::default(), ..self.clone() }
     }
 
-    /// Lends this build an index that a cache has of the highest layer of `chain`: nothing proves
-    /// that it is the layer's. It is never written down, is good for looking at trees only, and the
-    /// layer's own takes its place when the layer comes. The first one stays.
+    /// Adds to this build an index that a cache has of the highest layer of `chain`: nothing proves
+    /// that it is the layer's. It is never written to the disk, serves to look at trees only, and
+    /// is replaced by the layer's own when the layer comes. The first one stays.
     pub fn lend_index(&self, chain: &[Layer], index: LayerIndex, from: &Arc<str>) {
         let Some(layer) = chain.last() else { return };
         lock(&self.loans.lent).entry(layer.diff_id).or_insert_with(|| Loan {
@@ -69,18 +69,18 @@ impl Store {
         lock(&self.loans.lent).get(diff_id).map(|loan| loan.index.clone())
     }
 
-    /// Whether a cache lent something of a layer: what was found while that was the case is not to be
-    /// remembered for others.
+    /// True if a cache lent the index of a layer. Results that were found meanwhile must not be
+    /// remembered for other builds.
     pub fn was_lent(&self, diff_id: &Digest) -> bool {
         lock(&self.loans.lent).contains_key(diff_id)
     }
 
-    /// Whether what is known of a layer came from a cache, and its own bytes are not here.
+    /// True if a layer's index came from a cache and its own is not in the store.
     pub fn is_lent(&self, diff_id: &Digest) -> bool {
         lock(&self.loans.lent).contains_key(diff_id) && !self.has_own_index(diff_id)
     }
 
-    /// What is assumed of some layers, and not proved by now.
+    /// Returns the assumptions about some layers that are not proved yet.
     pub fn assumptions<'a>(&self, layers: impl IntoIterator<Item = &'a Layer>) -> Assumptions {
         let lent = lock(&self.loans.lent);
         if lent.is_empty() {
@@ -96,13 +96,14 @@ impl Store {
         self.unproved(&all.into_iter().collect())
     }
 
-    /// What the bytes of layers that were read do not prove.
+    /// Returns the assumptions that no bytes of layers have proved.
     #[must_use]
     pub fn unproved(&self, assumptions: &Assumptions) -> Assumptions {
         assumptions.filtered(|assumption| self.proof(assumption) != Some(true))
     }
 
-    /// Whether something is true; none where the layer was not read.
+    /// Returns true or false if the layer's bytes decide an assumption; `None` if the layer was not
+    /// read.
     pub fn proof(&self, assumption: &Assumption) -> Option<bool> {
         if let Some(known) = lock(&self.loans.settled).get(assumption) {
             return Some(*known);
@@ -120,13 +121,13 @@ impl Store {
                 if !self.is_unpacked(diff_id).ok()? {
                     return None;
                 }
-                // One that is a link or a folder in truth cannot be opened.
+                // A path that is really a link or a folder cannot be opened.
                 Some(self.file_digest(diff_id, path).is_ok_and(|actual| actual == *digest))
             }
         }
     }
 
-    /// The caches that lent what turned out to be false.
+    /// Returns the caches that lent something that turned out to be false.
     pub fn false_lenders(&self) -> Vec<Arc<str>> {
         let lent = lock(&self.loans.lent);
         let all: Vec<Assumption> =
@@ -142,13 +143,13 @@ impl Store {
         caches
     }
 
-    /// The layers of which something was lent, each on top of those below it.
+    /// Returns the layers of which an index was lent, each on top of those below it.
     pub fn lent_chains(&self) -> Vec<Arc<[Layer]>> {
         lock(&self.loans.lent).values().map(|loan| loan.chain.clone()).collect()
     }
 
-    /// Notes what a content stands on, by the digest of its record: whoever finds a step by that
-    /// content, or keeps it, has to know.
+    /// Notes the assumptions of a content, by the digest of its record: a step that is found by
+    /// that content or kept under it depends on them.
     pub fn note_content(&self, record: Digest, assumptions: &Assumptions) {
         if assumptions.is_empty() {
             return;
@@ -158,12 +159,12 @@ impl Store {
         *known = known.and(assumptions);
     }
 
-    /// What a content stands on, by the digest of its record.
+    /// Returns the assumptions of a content, by the digest of its record.
     pub fn content_assumptions(&self, record: &Digest) -> Assumptions {
         lock(&self.loans.contents).get(record).cloned().unwrap_or_default()
     }
 
-    /// Notes the bytes of a file that was found by a seek table of a lent index.
+    /// Notes the digest of a file that was found by a seek table of a lent index.
     pub(crate) fn note_part(&self, diff_id: &Digest, path: &Arc<[u8]>, digest: Digest) {
         if let Some(loan) = lock(&self.loans.lent).get_mut(diff_id) {
             loan.files.insert(path.clone(), digest);
@@ -175,7 +176,7 @@ impl Store {
     }
 }
 
-/// The digest of what a reader gives.
+/// Returns the digest of a reader's bytes.
 pub(crate) fn digest_of(mut reader: impl io::Read) -> io::Result<Digest> {
     let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 64 << 10]);
     loop {

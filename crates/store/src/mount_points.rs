@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 use crate::upper::is_below;
 use crate::{Error, Result};
 
-/// What a container's mounts stood on in its root.
+/// The paths in a container's root that its mounts were placed on.
 #[derive(Clone, Debug, Default)]
 pub struct MountPoints {
-    /// Made for it and gone with it: empty files and empty directories at these paths (as
-    /// [`Entry::path`](crate::Entry::path)) are removed.
+    /// Paths that were made for mounts and are removed with them, if they are empty files or empty
+    /// directories (in the form of [`Entry::path`](crate::Entry::path)).
     pub passing: Vec<Box<[u8]>>,
-    /// Names in the root that a container leaves as empty directories where nothing is.
+    /// Names in the root that a container leaves as empty directories, if nothing is there.
     pub lasting: Vec<&'static str>,
 }
 
 impl MountPoints {
-    /// Removes what was made for mounts. The times of the directories around stay.
+    /// Removes the files and directories that were made for mounts. The times of their parents
+    /// stay.
     pub(crate) fn remove_passing(&self, upper: &Path) -> Result<()> {
         let is_passing = |path: &&[u8]| !self.lasting.iter().any(|name| name.as_bytes() == *path);
         let mut paths: Vec<&[u8]> =
             self.passing.iter().map(|path| &**path).filter(is_passing).collect();
-        // What is deeper comes first.
+        // The deepest paths come first.
         paths.sort_by_key(|path| {
             std::cmp::Reverse(path.iter().filter(|byte| **byte == b'/').count())
         });
@@ -60,7 +61,7 @@ impl MountPoints {
             let path = upper.join(name);
             if fs::symlink_metadata(&path).is_err() && !is_below(name.as_bytes(), lowers)? {
                 fs::create_dir(&path).map_err(Error::file("make folder", &path))?;
-                // The umask must not show.
+                // The mode must not depend on the umask.
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
                     .map_err(Error::file("set mode of", &path))?;
             }

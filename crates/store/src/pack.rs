@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Store {
-    /// Starts a layer whose entries come one after the other.
+    /// Starts a layer whose entries are added one after the other.
     pub fn layer_writer(&self, compression: Compression) -> Result<LayerWriter> {
         let blob = Encoder::new(self.blob_writer()?, compression)
             .map_err(|source| Error::WriteArchive { path: String::new(), source })?;
@@ -28,12 +28,12 @@ impl Store {
         })
     }
 
-    /// The blob of a layer under a kind of compression: a known one, or made from the layer's
-    /// unpacked folder and index, or from another of its blobs.
+    /// Returns the blob of a layer under a kind of compression: a known one, or one made from
+    /// another of its blobs, or from the layer's unpacked folder and index.
     ///
     /// # Errors
-    /// [`Error::NotReproducible`] where only the folder is here, and the archive that the layer
-    /// came from was not laid out as kiln does it.
+    /// If only the folder is in the store and the layer's archive was not laid out as by kiln:
+    /// [`Error::NotReproducible`].
     pub fn compress(&self, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
         let kind = compression.kind();
         if let Some(blob) = self.db().blob_of(diff_id, &kind)?
@@ -60,12 +60,12 @@ impl Store {
     /// Remembers a blob of a layer that came from elsewhere, so that [`compress`](Self::compress)
     /// can start from it. The blob must be in the store.
     pub fn remember_blob(&self, diff_id: &Digest, blob: &Descriptor) -> Result<()> {
-        // Nobody knows at which level it was compressed: it is of a kind of its own.
+        // Its level is not known, so it gets a kind of its own.
         let kind = format!("from elsewhere: {}", blob.media_type);
         self.db().put_blob_of(diff_id, &kind, blob)
     }
 
-    /// A blob of a layer that is in the store, however it is compressed.
+    /// Returns a blob of a layer that is in the store, with any compression.
     pub fn stored_blob(&self, diff_id: &Digest) -> Result<Option<Descriptor>> {
         for blob in self.db().blobs_of(diff_id)? {
             if self.has_blob(&blob.digest)? {
@@ -102,7 +102,7 @@ impl Store {
         }
         let (blob, seek_table) = finish_blob(out, compression)?;
         let index = self.own_index(diff_id).ok();
-        // One with a seek table is of an archive as kiln lays it out.
+        // An index with a seek table belongs to an archive that is laid out as by kiln.
         if let Some(index) = index.filter(|index| index.has_seek_tables()) {
             self.add_seek_table(diff_id, &index, seek_table)?;
         }
@@ -154,7 +154,7 @@ impl LayerWriter {
     /// Adds an entry. `content` is for regular files only and must be as long as the entry says.
     ///
     /// # Errors
-    /// Where entries are not in order (see [`Entry`]), or one cannot be in an archive.
+    /// If entries are not in order (see [`Entry`]), or one cannot be in an archive.
     pub fn append(&mut self, entry: &Entry, content: Option<&mut dyn Read>) -> Result<()> {
         if let Some(last) = self.entries.last() {
             let is_mark = entry.kind == EntryKind::Opaque && last.kind == EntryKind::Directory;
@@ -176,7 +176,7 @@ impl LayerWriter {
         Ok(())
     }
 
-    /// Ends the layer: keeps its blob and index, and remembers that they belong together. The
+    /// Ends the layer: stores its blob and index, and remembers that they belong together. The
     /// layer is not unpacked.
     pub fn finish(self) -> Result<Layer> {
         let Self { store, compression, archive, entries } = self;
@@ -207,7 +207,7 @@ fn finish_blob(
     Ok((blob, seek_table))
 }
 
-/// Hashes what goes through it.
+/// Hashes the bytes that are written through it.
 struct Tee<W> {
     hasher: Hasher,
     out: W,

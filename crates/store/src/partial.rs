@@ -1,5 +1,5 @@
-//! Some files of a layer that is not unpacked: the blocks of its blob that have them are read, and
-//! the rest stays where it is. For this process only: nothing of it is kept.
+//! Single files of a layer that is not unpacked: the blocks of its blob that contain them are read,
+//! and the rest stays where it is. For this process only: nothing of it is kept.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -15,16 +15,16 @@ use crate::tar::{header_bytes, padding};
 use crate::tree::Slice;
 use crate::{BlockRange, EntryKind, Error, LayerIndex, Result, Store};
 
-/// More than this part of a blob, and all of it is read: a half.
+/// The whole blob is read if more than its size divided by this is needed: a half.
 const MOST: u64 = 2;
-/// So do files that are in more places than these.
+/// The same if the files are in more ranges than these.
 const MOST_PLACES: usize = 16;
-/// Bytes that are read along rather than asked for around.
+/// Bytes between two blocks up to which both are read in one range.
 const GAP: u64 = 256 << 10;
-/// What is asked for at once, and held in memory.
+/// Bytes that are requested at once, and held in memory.
 const AT_ONCE: u64 = 8 << 20;
 
-/// What is to be read of a layer's blob.
+/// The part of a layer's blob that is to be read.
 #[derive(Debug)]
 pub struct Part {
     diff_id: Digest,
@@ -35,20 +35,20 @@ pub struct Part {
     files: Places,
 }
 
-/// Where in a layer's archive files are.
+/// The places of files in a layer's archive.
 type Places = Vec<FilePlace>;
 
-/// Where in a layer's archive a file is.
+/// The place of a file in a layer's archive.
 #[derive(Debug)]
 struct FilePlace {
     path: Arc<[u8]>,
-    /// The bytes of its header, which stand right before the content.
+    /// The bytes of its header, right before the content.
     header: Vec<u8>,
     content: Range<u64>,
 }
 
 impl FilePlace {
-    /// What has to be read for it: an empty file needs no byte.
+    /// The bytes that have to be read for the file: none if it is empty.
     fn whole(&self) -> Range<u64> {
         match self.content.is_empty() {
             true => self.content.clone(),
@@ -57,12 +57,12 @@ impl FilePlace {
     }
 }
 
-/// What was read of the layers of a store, by diffID.
+/// The parts of layers that were read, by diffID.
 #[derive(Default)]
 pub(crate) struct Parts(Mutex<HashMap<Digest, Held>>);
 
 struct Held {
-    /// The layer's archive, with holes for what was not read.
+    /// The layer's archive, with holes for the bytes that were not read.
     archive: Arc<File>,
     files: HashMap<Arc<[u8]>, Range<u64>>,
     /// Bytes of the blob that were read.
@@ -70,8 +70,8 @@ struct Held {
 }
 
 impl Store {
-    /// What must be read of a layer's blob for some of its files; nothing where only the whole
-    /// layer will do, or is little more.
+    /// Returns the part of a layer's blob that has to be read for some of its files; `None` if only
+    /// the whole layer will do, or is little more.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -98,16 +98,16 @@ impl Store {
         Ok(is_little.then_some(Part { diff_id, blob, index, ranges, files }))
     }
 
-    /// Whether some files of a layer were read before.
+    /// True if some files of a layer were read before.
     pub fn has_part(&self, diff_id: &Digest, paths: &BTreeSet<Arc<[u8]>>) -> bool {
         let held = self.loans.parts.lock();
         held.get(diff_id).is_some_and(|held| paths.iter().all(|path| held.files.contains_key(path)))
     }
 
-    /// Takes the bytes of a range of a part.
+    /// Stores the bytes of a range of a part.
     ///
     /// # Errors
-    /// If they are not what the layer's index says, or the disk refuses.
+    /// If they do not match the layer's index, or the disk refuses.
     pub fn put_range(&self, part: &Part, range: &BlockRange, bytes: &[u8]) -> Result<()> {
         let failed = |source| Error::ReadArchive { source };
         let table = part.index.seek_table(&part.blob).ok_or(Error::WrongBlock(part.blob.digest))?;
@@ -127,15 +127,15 @@ impl Store {
         archive.write_all_at(&content, at).map_err(failed)
     }
 
-    /// The files of a part are here: all its ranges were taken. The archive must have the header of
-    /// each file before it, byte for byte.
+    /// Makes the files of a part available, after all its ranges were stored. In the archive, each
+    /// file's header must stand before it, byte for byte.
     ///
     /// # Errors
-    /// If it has not, or cannot be read.
+    /// If a header differs, or the archive cannot be read.
     pub fn keep_part(&self, part: &Part) -> Result<()> {
         let failed = |source| Error::ReadArchive { source };
         let archive = self.loans.parts.lock().get(&part.diff_id).map(|held| held.archive.clone());
-        // Of empty files nothing was read.
+        // Nothing is read for empty files.
         let Some(archive) = archive else { return Ok(()) };
         let is_lent = self.lent_index(&part.diff_id).is_some_and(|l| Arc::ptr_eq(&l, &part.index));
         for place in part.files.iter().filter(|place| !place.content.is_empty()) {
@@ -157,7 +157,7 @@ impl Store {
         Ok(())
     }
 
-    /// A file that was read.
+    /// Returns a file that was read.
     pub(crate) fn part_file(&self, diff_id: &Digest, path: &[u8]) -> Option<Slice> {
         let held = self.loans.parts.lock();
         let held = held.get(diff_id)?;
@@ -172,8 +172,8 @@ impl Parts {
     }
 }
 
-/// Where files are in the archive that [`TarWriter`](crate::tar::TarWriter) makes of an index; nothing
-/// if one of them is not in it.
+/// The places of files in the archive that [`TarWriter`](crate::tar::TarWriter) makes of an index;
+/// `None` if one of them is not in it.
 fn places(index: &LayerIndex, paths: &BTreeSet<Arc<[u8]>>) -> Option<Places> {
     let mut found = Vec::with_capacity(paths.len());
     let mut at = 0_u64;

@@ -1,8 +1,9 @@
 //! Files whose names are those of whiteouts (`.wh.NAME`).
 //!
-//! A command or a context can have such files. As in BuildKit, a layer has them under their names, and
-//! who made the layer sees files, while whoever else unpacks it takes them for whiteouts: the two look
-//! the same in an archive. So this store remembers which names in the layers that it made are files.
+//! A command or a context can have such files. In a layer they keep their names, in BuildKit too:
+//! the machine that made the layer sees files, while any other that unpacks it takes them for
+//! whiteouts, because the two look the same in an archive. This store therefore remembers the names
+//! that are files in the layers that it made.
 
 use std::collections::HashSet;
 
@@ -14,11 +15,11 @@ use crate::{Entry, EntryKind, Result, Store};
 /// The paths of a layer's entries that look like whiteouts and are none.
 pub type PlainNames = HashSet<Box<[u8]>>;
 
-/// The kind of memo: the value is the paths, apart by zero bytes.
+/// The kind of memo: the value is the paths, separated by zero bytes.
 const MEMO: &str = "files named as whiteouts";
 
 impl Store {
-    /// Remembers those of a layer that was made here.
+    /// Remembers the plain names of a layer that was made here.
     pub(crate) fn note_plain_names(&self, diff_id: &Digest, entries: &[Entry]) -> Result<()> {
         let is_mark =
             |entry: &&Entry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
@@ -31,7 +32,7 @@ impl Store {
         self.db().memo_put(MEMO, &[(diff_id.as_bytes(), &paths.join(&0))])
     }
 
-    /// Those of a layer, where it was made here.
+    /// Returns the plain names of a layer, if it was made here.
     pub(crate) fn plain_names(&self, diff_id: &Digest) -> Result<PlainNames> {
         let known = self.db().memo_get(MEMO, &[diff_id.as_bytes()])?.pop().flatten();
         let known = known.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Files that others have put there, and that may be something else.
+//! Files that others put at a path, which may be something else than regular files.
 
 use std::fs::{File, FileType};
 use std::io;
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a file for reading. A pipe, a socket or a device is refused at once: reading one can wait for ever. (A folder
-/// opens, and cannot be read.)
+/// Opens a file for reading. A pipe, a socket or a device is refused at once, because reading one
+/// can block forever. (A folder opens, and cannot be read.)
 ///
 /// # Errors
-/// If it is none, is not there, or may not be read.
+/// If it is one of these, does not exist, or may not be read.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened: to open a device can do something.
+    // Checked before it is opened, because opening a device can have effects.
     refuse(path.metadata()?.file_type())?;
-    // Not blocked by a pipe that has taken its place.
+    // NONBLOCK, because a pipe may have taken its place.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     refuse(file.metadata()?.file_type())?;

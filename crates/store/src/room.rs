@@ -1,4 +1,4 @@
-//! The disk that archives are unpacked to.
+//! The free space of the disk that archives are unpacked to.
 
 use std::os::fd::AsFd;
 
@@ -6,18 +6,18 @@ use rustix::fs::fstatvfs;
 
 use crate::{Error, Result};
 
-/// The disk is looked at each time that so much was written.
+/// Bytes that are written between two looks at the disk.
 const STEP: u64 = 64 << 20;
-/// So much of a disk stays free: others use it too. Of small ones it is a part.
+/// Bytes of a disk that stay free, because others use it too. Of a small disk it is a part.
 const RESERVE: u64 = 512 << 20;
 const RESERVED_PART: u64 = 50;
-/// What a file takes beside its content.
+/// Bytes that a file takes besides its content.
 const OF_FILE: u64 = 4 << 10;
 
-/// Watches that unpacking leaves some of a disk free.
+/// Checks that unpacking leaves some of a disk free.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// What may be written before the next look.
+    /// Bytes that may be written before the next look.
     left: u64,
 }
 
@@ -25,7 +25,7 @@ impl Room {
     /// Counts a file that is made on the disk of `on`.
     ///
     /// # Errors
-    /// [`Error::NoRoom`].
+    /// If the disk is nearly full: [`Error::NoRoom`].
     pub fn take_file(&mut self, on: impl AsFd) -> Result<()> {
         self.take(on, OF_FILE)
     }
@@ -33,13 +33,13 @@ impl Room {
     /// Counts bytes that are written to the disk of `on`.
     ///
     /// # Errors
-    /// [`Error::NoRoom`].
+    /// If the disk is nearly full: [`Error::NoRoom`].
     pub fn take(&mut self, on: impl AsFd, bytes: u64) -> Result<()> {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
             None => {
                 self.left = STEP;
-                // A file system that does not say how large it is has room.
+                // A file system that does not tell its size is taken to have room.
                 if let Ok(disk) = fstatvfs(on) {
                     check(&Disk {
                         free: disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -58,7 +58,7 @@ struct Disk {
     free: u64,
     total: u64,
     free_files: u64,
-    /// None are counted where this is zero.
+    /// Zero if the file system does not count files.
     files: u64,
 }
 

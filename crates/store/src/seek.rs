@@ -1,4 +1,4 @@
-//! Where in a layer's blob its blocks begin, so that some of its files can be read without the
+//! The places of the blocks in a layer's blob, so that some of its files can be read without the
 //! rest: by ranges of the blob, wherever it is.
 
 use std::collections::BTreeSet;
@@ -11,17 +11,17 @@ use crate::decompress::Codec;
 use crate::index::{Reader, put_number};
 use crate::{Error, IndexError, Result};
 
-/// A smaller blob is not worth several requests.
+/// Bytes below which a blob is not worth several requests.
 const WORTH_A_TABLE: u64 = 4 << 20;
-/// Bounds for what comes from elsewhere.
+/// Limits for tables from other machines.
 const MAX_BLOCKS: u64 = 1 << 18;
 const MAX_BLOCK: u64 = 16 << 20;
 
 /// The blocks of a blob that kiln wrote, each of which can be read on its own.
 ///
-/// What a table from elsewhere says is checked as far as that is possible: blocks against the digests in
-/// it, and the header before each file against the index. That the blocks are those of the blob only
-/// the whole blob proves.
+/// A table from another machine is checked as far as possible: blocks against the digests in it,
+/// and the header before each file against the index. Only the whole blob proves that the blocks
+/// are its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekTable {
     blob: Digest,
@@ -37,7 +37,7 @@ pub struct SeekTable {
 pub(crate) struct Block {
     /// Its compressed size, in bytes.
     pub(crate) size: u64,
-    /// Of its compressed bytes.
+    /// The digest of its compressed bytes.
     pub(crate) digest: Digest,
 }
 
@@ -46,36 +46,36 @@ pub(crate) struct Block {
 pub struct BlockRange {
     /// Their numbers.
     blocks: Range<usize>,
-    /// Where they are in the blob.
+    /// The place of the blocks in the blob.
     pub bytes: Range<u64>,
 }
 
 impl SeekTable {
-    /// The table of a blob that was just written; none where it would serve nobody.
+    /// Returns the table of a blob that was just written; `None` if it would be of no use.
     pub(crate) fn of(blob: &Descriptor, written: Written) -> Option<Self> {
         let Written { block_size, start, blocks } = written;
         let is_worth_it = blob.size >= WORTH_A_TABLE && blocks.len() > 1;
         is_worth_it.then_some(Self { blob: blob.digest, block_size, start, blocks })
     }
 
-    /// Whether it speaks of this blob.
+    /// True if the table is that of this blob.
     pub fn is_of(&self, blob: &Descriptor) -> bool {
         let size: u64 = self.blocks.iter().map(|block| block.size).sum();
         // gzip's checksum may follow.
         blob.digest == self.blob && self.start + size <= blob.size
     }
 
-    /// Where in the blob its last block ends; and of the content, the size of all blocks but the
-    /// last, and of all if that is full.
+    /// Returns the end of the last block in the blob; and of the content, the size of all blocks
+    /// but the last, and of all if the last one is full.
     pub(crate) fn extent(&self) -> (u64, u64, u64) {
         let end = self.blocks.iter().fold(self.start, |end, block| end + block.size);
         let full = (self.blocks.len() as u64).saturating_sub(1) * self.block_size;
         (end, full, full + self.block_size)
     }
 
-    /// The blocks that have some ranges of the content, in order; nothing where it has not so much.
-    /// Blocks with less than `gap` bytes between them are one range, of `most` bytes if one block is
-    /// not larger.
+    /// Returns the blocks that contain some ranges of the content, in order; `None` if the content
+    /// is not that long. Blocks with at most `gap` bytes between them are one range, of at most
+    /// `most` bytes unless a single block is larger.
     pub fn locate(&self, wanted: &[Range<u64>], gap: u64, most: u64) -> Option<Vec<BlockRange>> {
         let mut numbers = BTreeSet::new();
         for range in wanted.iter().filter(|range| !range.is_empty()) {
@@ -107,7 +107,7 @@ impl SeekTable {
         Some(found)
     }
 
-    /// Decompresses the bytes of some blocks, and says where in the content they belong.
+    /// Decompresses the bytes of some blocks, and returns them with their place in the content.
     ///
     /// # Errors
     /// If the bytes are not those of the blocks.
@@ -141,7 +141,7 @@ impl SeekTable {
         Ok((range.blocks.start as u64 * self.block_size, content))
     }
 
-    /// Appends it to an encoded index.
+    /// Appends the table to an encoded index.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.blob.as_bytes());
         for number in [self.block_size, self.start, self.blocks.len() as u64] {
@@ -153,7 +153,7 @@ impl SeekTable {
         }
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Decodes the result of [`Self::encode`].
     pub(crate) fn read(reader: &mut Reader<'_>) -> std::result::Result<Self, IndexError> {
         let blob = reader.digest()?;
         let (block_size, start, count) = (reader.number()?, reader.number()?, reader.number()?);
@@ -163,7 +163,7 @@ impl SeekTable {
         let mut blocks = Vec::new();
         for _ in 0..count {
             let block = Block { size: reader.number()?, digest: reader.digest()? };
-            // What does not compress takes a little more room.
+            // Content that does not compress takes a little more space.
             if block.size > block_size + block_size / 8 + 1024 {
                 return Err(IndexError::Damaged("a block is larger than its content"));
             }
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::{Compression, Encoder};
 
-    /// Bytes that say where they are, and compress somewhat.
+    /// Bytes that depend on their position, and compress somewhat.
     fn content(size: usize) -> Vec<u8> {
         let mut state = 1_u32;
         let mut next = |at: usize| {

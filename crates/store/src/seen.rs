@@ -1,4 +1,4 @@
-//! Which layer a blob is: known once its bytes were here, whatever others say.
+//! The layer of a blob: known once the blob's bytes were read here, independently of all claims.
 
 use std::io::{self, BufReader, Read as _};
 
@@ -8,11 +8,11 @@ use crate::decompress::Codec;
 use crate::loans::digest_of;
 use crate::{Error, Result, Store};
 
-/// Under which kind of memo a blob's diffID is remembered.
+/// The kind of memo under which a blob's diffID is remembered.
 const SEEN: &str = "layers of blobs";
 
 impl Store {
-    /// The diffIDs of blobs that were read or written here; none for others.
+    /// Returns the diffIDs of blobs that were read or written here; `None` for others.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -23,17 +23,17 @@ impl Store {
         Ok(known.into_iter().map(|bytes| bytes.and_then(digest)).collect())
     }
 
-    /// Notes which layer a blob is, whose bytes showed it.
+    /// Notes the layer of a blob, as found from its bytes.
     pub(crate) fn note_seen(&self, blob: &Digest, diff_id: &Digest) -> Result<()> {
         self.db().memo_put(SEEN, &[(blob.as_bytes(), diff_id.as_bytes())])
     }
 
-    /// Refuses a blob of this store that is another layer than somebody said. It is read for that
-    /// once, and only if it was never unpacked, nor made here. What is no archive of a kind that is
-    /// known is no layer, and has nothing to be checked.
+    /// Refuses a blob of this store that is not the layer that it was claimed to be. The blob is
+    /// read for that once, and only if it was never unpacked, nor made here. A blob whose media
+    /// type is not that of a layer is not checked.
     ///
     /// # Errors
-    /// [`Error::LayerMismatch`], and if the blob cannot be read.
+    /// If the blob is another layer ([`Error::LayerMismatch`]), or cannot be read.
     pub fn check_layer_blob(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
         let Ok(codec) = Codec::of_media_type(&blob.media_type) else { return Ok(()) };
         let actual = match self.seen_layers(&[blob.digest])?.pop().flatten() {

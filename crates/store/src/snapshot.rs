@@ -1,5 +1,5 @@
-//! Folders that a container's root is made of: the layers to mount, and an upper directory to
-//! write into; or one plain folder where nothing can be mounted.
+//! Folders that make up a container's root: the layers to mount, and an upper directory to write
+//! into; or one plain folder if nothing can be mounted.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,8 +25,8 @@ use crate::{
 /// overlayfs takes 500 lower directories; mount options and merged layers need some room.
 const MAX_LOWERS: usize = 450;
 
-/// What an overlay is mounted of, with a directory to write into. Dropped without
-/// [`commit`](Self::commit), it leaves nothing. It must not be mounted any more then.
+/// The directories of an overlay mount, with one to write into. Dropped without
+/// [`commit`](Self::commit), it leaves nothing; by then it must not be mounted any more.
 pub struct WritableSnapshot {
     /// Lower directories, the uppermost first; at least one.
     pub lowers: Vec<PathBuf>,
@@ -40,12 +40,12 @@ pub struct WritableSnapshot {
 }
 
 impl WritableSnapshot {
-    /// Makes a layer of what was written, and keeps it unpacked: the upper directory is moved into
-    /// the store. Reads that directory and never the whole tree (see [`Changes`] for what counts as
-    /// changed). Without a change the layer is empty. Nothing is compressed or written but the
-    /// index.
+    /// Makes a layer of the changes, and keeps it unpacked: the upper directory is moved into the
+    /// store. Reads that directory and never the whole tree (see [`Changes`] for the rules for a
+    /// change). Without a change the layer is empty. Nothing is compressed, and nothing is written
+    /// but the index.
     ///
-    /// Nobody may have the overlay mounted any more.
+    /// No process may have the overlay mounted any more.
     ///
     /// # Errors
     /// If the upper directory has redirects or metadata-only copies, or a layer below is not
@@ -89,13 +89,13 @@ impl WritableSnapshot {
         Ok(Layer { diff_id, blob: None, created, places: Vec::new() })
     }
 
-    /// The layers that it stands on, from the bottom up.
+    /// The layers below, from the bottom up.
     pub fn layers(&self) -> &[Digest] {
         &self.layers
     }
 }
 
-/// How files of layers get into a merged folder.
+/// The way in which files of layers get into a merged folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
     Link,
@@ -103,14 +103,14 @@ enum How {
 }
 
 impl Store {
-    /// What to mount for a chain of layers, from the bottom up, all of them unpacked. More layers
-    /// than overlayfs takes are merged at the bottom.
+    /// Returns the directories to mount for a chain of layers, from the bottom up, all of them
+    /// unpacked. Layers beyond overlayfs's limit are merged at the bottom.
     pub fn snapshot(&self, layers: &[Digest]) -> Result<WritableSnapshot> {
         let folder = self.temporary_folder("snapshot")?;
         let make = |name: &str| -> Result<PathBuf> {
             let path = folder.path().join(name);
             make_folder(&path, 0o755)?;
-            // The upper directory's mode is the root's; the umask must not show.
+            // The upper directory's mode is the root's, and must not depend on the umask.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
                 .map_err(Error::file("set mode of", &path))?;
             Ok(path)
@@ -124,8 +124,8 @@ impl Store {
             if self.hides_all(&self.layer_folder(diff_id)) {
                 seen.clear();
             }
-            // overlayfs takes no folder twice (ELOOP). What a layer shows at its higher place
-            // covers all that it could show at its lower one.
+            // overlayfs takes no folder twice (ELOOP). The layer's content at the higher place
+            // covers all that it could show at the lower one.
             seen.retain(|below| below != diff_id);
             seen.push(*diff_id);
         }
@@ -144,14 +144,15 @@ impl Store {
         Ok(WritableSnapshot { lowers, upper, work, layers, store: self.clone(), _folder: folder })
     }
 
-    /// Writes what a chain of layers shows into a folder, as copies: for where nothing can be
-    /// mounted. The folder is empty, or has what the layers below these show.
+    /// Writes the tree of a chain of layers into a folder, as copies, for systems on which nothing
+    /// can be mounted. The folder is empty, or has the tree of the layers below these.
     pub fn checkout(&self, layers: &[Digest], target: &Path) -> Result<()> {
         self.merge(layers, target, How::Copy, b"")
     }
 
-    /// As [`checkout`](Self::checkout), of what is at or below one path alone, with the folders around it: into a folder
-    /// that is removed with what is returned. The path is as [`Entry::path`], and no link leads on from it.
+    /// Does the same as [`checkout`](Self::checkout) for the files at or below one path alone, with
+    /// the folders around it: into a folder that is removed when the returned [`ScratchFolder`] is
+    /// dropped. The path has the form of [`Entry::path`], and its links are already resolved.
     pub fn checkout_path(
         &self,
         layers: &[Digest],
@@ -160,14 +161,14 @@ impl Store {
         let folder = self.scratch_folder()?;
         let root = folder.path().join("root");
         make_folder(&root, 0o755)?;
-        // The umask must not show.
+        // The mode must not depend on the umask.
         std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
             .map_err(Error::file("set mode of", &root))?;
         self.merge(layers, &root, How::Copy, path)?;
         Ok((folder, root))
     }
 
-    /// Whether a layer's root is marked as opaque.
+    /// True if a layer's root is marked as opaque.
     fn hides_all(&self, folder: &Path) -> bool {
         let Some(prefix) = self.privileges().overlay_prefix() else { return false };
         let mut value = [0; 1];
@@ -204,20 +205,20 @@ impl Store {
     }
 }
 
-/// One layer on its way into a merged folder.
+/// One layer that is copied into a merged folder.
 struct Merge<'a, 'w> {
     source: BorrowedFd<'a>,
     target: BorrowedFd<'a>,
     index: &'a LayerIndex,
     writer: &'a mut FolderWriter<'w>,
-    /// Directories that are there now, with what they get at the end.
+    /// The directories of the merged folder, with the metadata that they get at the end.
     directories: &'a mut std::collections::BTreeMap<Box<[u8]>, Entry>,
     how: How,
     /// The path whose files are taken.
     only: &'a [u8],
 }
 
-/// Whether a path is another one, or below it.
+/// True if a path is `folder` or below it.
 fn is_part_of(path: &[u8], folder: &[u8]) -> bool {
     folder.is_empty()
         || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
@@ -257,11 +258,11 @@ impl Merge<'_, '_> {
         self.copy(entry)
     }
 
-    /// Makes a second name of the layer's file; whether that could be done.
+    /// Makes a second name of the layer's file. Returns false if it cannot have another one.
     fn link(&mut self, entry: &Entry) -> Result<bool> {
         match self.writer.link_from(self.source, &entry.path)? {
             Ok(()) => Ok(true),
-            // The file has as many names as it can have.
+            // The file has the maximum number of names.
             Err(Errno::MLINK) => Ok(false),
             // A device that could not be made.
             Err(Errno::NOENT) => Ok(true),
@@ -301,7 +302,7 @@ impl Merge<'_, '_> {
 
     fn directory(&mut self, entry: &Entry) -> Result<()> {
         if !self.directories.contains_key(&entry.path) {
-            // Layers that were put there before may have it.
+            // A layer that was put there before may have it.
             match stat(self.target, &entry.path) {
                 Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {}
                 Ok(_) => {
@@ -315,7 +316,7 @@ impl Merge<'_, '_> {
         Ok(())
     }
 
-    /// A directory that the layer has no entry for: its folder has copied the metadata.
+    /// A directory that the layer has no entry for: its folder has a copy of the metadata.
     fn passed_directory(&self, path: &[u8]) -> Result<Entry> {
         let stat = stat(self.source, path).map_err(Error::file("look at", shown(path)))?;
         Ok(Entry {

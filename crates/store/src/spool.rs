@@ -1,4 +1,4 @@
-//! Files without a name, for what does not stay.
+//! Files without a name, for temporary content.
 
 use std::fs::File;
 use std::io;
@@ -10,19 +10,19 @@ use rustix::fs::{Mode, OFlags};
 use crate::store::TemporaryFolder;
 use crate::{Result, Store};
 
-/// A folder of its owner alone, removed with all that is in it when it is dropped.
+/// A folder that only its owner can access, removed with its content on drop.
 pub struct ScratchFolder(TemporaryFolder);
 
 impl ScratchFolder {
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
 impl Store {
-    /// An empty file that is gone when it is closed. It is on the store's disk: memory is for
-    /// what is small.
+    /// Makes an empty file that is gone when it is closed. It is on the store's disk, because
+    /// memory is for small contents.
     ///
     /// # Errors
     /// If the disk refuses.
@@ -33,14 +33,14 @@ impl Store {
         if let Ok(file) = rustix::fs::open(folder, flags, mode) {
             return Ok(file.into());
         }
-        // Some network file systems have no files without a name.
+        // Some network file systems do not support files without a name.
         let path = self.temporary("spool");
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(file)
     }
 
-    /// An empty folder on the store's disk, for what does not stay.
+    /// Makes an empty folder on the store's disk, for temporary files.
     ///
     /// # Errors
     /// If the disk refuses.

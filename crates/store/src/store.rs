@@ -1,10 +1,11 @@
-//! The root folder: its layout, who uses it, and what may be trusted in it.
+//! The root folder: its layout, its users, and the rules for trusting its content.
 //!
 //! Nothing is synced to the disk when it is written: an fsync for each of thousands of files costs
-//! more than the whole build. A killed process leaves only whole things under final names, because
-//! those are given by a rename. A lost machine may leave a final name without all its bytes; so
-//! each item's row says in which boot it was written or last checked, and the first use in another
-//! boot checks it: a blob against its digest, a layer's folder against its index.
+//! more than the whole build. A killed process leaves only complete files under final names,
+//! because those are given by a rename. A crash of the machine may leave a final name without all
+//! its bytes. Each item's row therefore has the boot in which it was written or last checked, and
+//! the first use in another boot checks the item: a blob against its digest, a layer's folder
+//! against its index.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -25,40 +26,39 @@ use crate::loans::Loans;
 use crate::tar::Limits;
 use crate::{Error, LayerIndex, Result};
 
-/// What the process may do with files, and with which attributes overlay marks are made. A store
-/// is made for one of these.
+/// The rights of the process over files, and the attributes with which overlay marks are made. A
+/// store is made for one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Privileges {
     /// Root with `CAP_SYS_ADMIN`: marks are `trusted.overlay.*`.
     Root,
     /// Root of a user namespace: marks are `user.overlay.*`; devices are in the index only.
     UserNamespace,
-    /// Root that may change owners and make devices but not mount, as containers have it. Deleted
-    /// files and opaque folders are in the index only.
+    /// Root that may change owners and make devices but not mount, as in containers. Deleted files
+    /// and opaque folders are in the index only.
     Chroot,
-    /// A plain user: folders hold the contents, readable; all else is in the index only.
+    /// A plain user: folders hold the contents, readable; everything else is in the index only.
     None,
 }
 
-/// What happens with files whose owner does not exist in the user namespace.
+/// The treatment of files whose owner does not exist in the user namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnmappedOwners {
     /// An error that names the file.
     #[default]
     Refuse,
-    /// They belong to whoever unpacks; the index keeps the owner.
+    /// They belong to the user that unpacks them; the index keeps the owner.
     Ignore,
 }
 
-/// How a store is opened.
+/// The options for opening a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// What the process may do.
+    /// The rights of the process.
     pub privileged: Privileges,
-    /// What happens with owners that do not exist here.
+    /// The treatment of owners that do not exist here.
     pub unmapped_owners: UnmappedOwners,
-    /// How much is accepted of an archive that somebody else made: a layer, an archive that ADD
-    /// unpacks, a context.
+    /// The limits for archives from elsewhere: a layer, an archive that ADD unpacks, a context.
     pub limits: Limits,
 }
 
@@ -69,12 +69,12 @@ impl OpenOptions {
     }
 }
 
-/// Where bytes live on this machine. Cheap to clone; several processes may use one root.
+/// The storage for bytes on this machine. Cheap to clone; several processes may use one root.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
     pub(crate) loans: Arc<Loans>,
-    /// Less than the limits of the root allow, in bytes of an archive.
+    /// A limit on the bytes of an archive below the root's own, if there is one.
     pub(crate) most: Option<u64>,
 }
 
@@ -90,12 +90,12 @@ pub(crate) struct Inner {
     seen: Mutex<HashSet<(Table, Digest)>>,
     roots: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
-    /// Chains that are unpacked into plain folders and in nobody's hands.
+    /// Chains that are unpacked into plain folders which no step uses now.
     pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
 }
 
-/// That this process uses the store: a locked file in `run/` with the time of its start, and a
-/// folder of the same name in `tmp/`.
+/// The record of this process's use of the store: a locked file in `run/` with the time of its
+/// start, and a folder of the same name in `tmp/`.
 pub(crate) struct Run {
     pub(crate) id: String,
     pub(crate) started: i64,
@@ -114,7 +114,7 @@ impl Privileges {
         }
     }
 
-    /// Beginning of the names of overlay's attributes, where marks can be made.
+    /// The prefix of overlay's attributes, if marks can be made.
     pub(crate) const fn overlay_prefix(self) -> Option<&'static str> {
         match self {
             Self::Root => Some("trusted.overlay."),
@@ -125,11 +125,11 @@ impl Privileges {
 }
 
 impl Store {
-    /// Opens a store and makes it where there is none. What killed processes left is removed in the
+    /// Opens a store, and makes it if there is none. Files of killed processes are removed in the
     /// background.
     ///
     /// # Errors
-    /// Among others, where the store was made for a process with other privileges.
+    /// If the root cannot be written, or was made for a process with other privileges.
     pub fn open(root: &Path, options: OpenOptions) -> Result<Self> {
         let base = root.join("v1");
         prepare(root, &base, options.privileged)?;
@@ -152,7 +152,7 @@ impl Store {
         Ok(Self { inner: Arc::new(inner), loans: Arc::default(), most: None })
     }
 
-    /// What a root was made for, if there is one.
+    /// The privileges that a root was made for, if it exists.
     pub fn made_for(root: &Path) -> Option<Privileges> {
         let name = fs::read_to_string(root.join("v1/kind")).ok()?;
         let all =
@@ -160,15 +160,15 @@ impl Store {
         all.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether overlay's marks can be made in a folder, which is made if it is missing: not on an
-    /// overlay itself, as a container's own disk is one.
+    /// True if overlay's marks can be made in a folder, which is made if it is missing. They cannot
+    /// be made on an overlay itself, such as a container's own disk.
     ///
     /// # Errors
-    /// If nothing can be written there.
+    /// If the folder cannot be written.
     pub fn can_mark(root: &Path, privileges: Privileges) -> Result<bool> {
         let Some(prefix) = privileges.overlay_prefix() else { return Ok(false) };
         fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
-        // One name for all, by turns: what a killed process has left is the next one's to remove.
+        // One name for all processes, used in turn: the next one removes the files of a killed one.
         let turn = File::open(root).map_err(Error::file("open", root))?;
         flock(&turn, FlockOperation::LockExclusive).map_err(Error::file("lock", root))?;
         let folder = root.join(".marks");
@@ -193,22 +193,22 @@ impl Store {
         &self.inner.db
     }
 
-    /// What this store was opened for.
+    /// The privileges that this store was opened with.
     pub fn privileges(&self) -> Privileges {
         self.inner.options.privileged
     }
 
-    /// Whether files whose owner does not exist here belong to whoever unpacks them.
+    /// True if files whose owner does not exist here belong to the user that unpacks them.
     pub fn ignores_owners(&self) -> bool {
         self.inner.options.unmapped_owners == UnmappedOwners::Ignore
     }
 
-    /// Where a layer's unpacked folder is, if it is unpacked.
+    /// The path of a layer's unpacked folder, at which it is if the layer is unpacked.
     pub fn layer_folder(&self, diff_id: &Digest) -> PathBuf {
         self.layer_path(diff_id).join("fs")
     }
 
-    /// Whether a layer's folder is here, whole.
+    /// True if a layer's folder is in the store and complete.
     pub fn is_unpacked(&self, diff_id: &Digest) -> Result<bool> {
         if !self.layer_folder(diff_id).is_dir() {
             return Ok(false);
@@ -221,24 +221,24 @@ impl Store {
             return Ok(false);
         };
         self.note_item(Table::Layers, diff_id, size)?;
-        // Between the look and the note a prune may have taken it.
+        // A prune may have taken it between the look and the note.
         Ok(self.layer_folder(diff_id).is_dir())
     }
 
-    /// Whether a layer's index is here, be it a [lent](Self::lend_index) one. It is read, so that
-    /// it stays here for this process whatever others prune.
+    /// True if a layer's index is here, its own or a [lent](Self::lend_index) one. It is read, so
+    /// that it stays available to this process when others prune.
     pub fn has_index(&self, diff_id: &Digest) -> bool {
         self.index(diff_id).is_ok()
     }
 
-    /// Whether a layer's index is here that was made of the layer's own bytes.
+    /// True if the store has a layer's index that was made of the layer's own bytes.
     pub fn has_own_index(&self, diff_id: &Digest) -> bool {
-        // One that another version of kiln wrote is none: the layer is read again.
+        // An index of another version of kiln does not count: the layer is read again.
         lock(&self.inner.indexes).contains_key(diff_id)
             || LayerIndex::is_in(&self.layer_path(diff_id).join("index"))
     }
 
-    /// A layer's index; its own if that is here, else a lent one.
+    /// Returns a layer's index: its own if the store has it, else a lent one.
     pub fn index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         match self.own_index(diff_id) {
             Err(Error::NoIndex(_)) => self.lent_index(diff_id).ok_or(Error::NoIndex(*diff_id)),
@@ -246,7 +246,7 @@ impl Store {
         }
     }
 
-    /// The index that was made of the layer's own bytes.
+    /// Returns the index that was made of the layer's own bytes.
     pub fn own_index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         if let Some(index) = lock(&self.inner.indexes).get(diff_id) {
             return Ok(Arc::clone(index));
@@ -257,8 +257,8 @@ impl Store {
         Ok(index)
     }
 
-    /// Keeps a layer's index, which must come from the layer's own bytes. One with seek
-    /// tables takes the place of another; one without leaves it.
+    /// Stores a layer's index, which must be made of the layer's own bytes. An index with seek
+    /// tables replaces an earlier one; one without does not.
     pub fn put_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<()> {
         let folder = self.layer_path(diff_id);
         let path = folder.join("index");
@@ -268,7 +268,7 @@ impl Store {
             let bytes = index.encode();
             let part = self.temporary("index");
             fs::write(&part, &bytes).map_err(Error::file("write", &part))?;
-            // Somebody's prune may take the folder away between the two.
+            // Another process's prune may remove the folder between the two calls.
             let mut result = Ok(());
             for _ in 0..3 {
                 make_folder(&folder, 0o700)?;
@@ -285,27 +285,27 @@ impl Store {
         Ok(())
     }
 
-    /// The content of a regular file of an unpacked layer. No link is followed, neither at the end
-    /// of the path nor on the way.
+    /// Opens a regular file of an unpacked layer. No link is followed, neither at the end of the
+    /// path nor on the way.
     pub fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File> {
         let root = self.layer_root(diff_id).map_err(io::Error::other)?;
         crate::folder::open_regular(&root, path)
     }
 
-    /// How much of an archive is accepted; who reads one with a store to hand keeps to it.
+    /// The limits for archives, which every reader of one with this store keeps to.
     pub fn limits(&self) -> Limits {
         let limits = self.inner.options.limits;
         let most = self.most.unwrap_or(limits.max_total_bytes);
         Limits { max_total_bytes: limits.max_total_bytes.min(most), ..limits }
     }
 
-    /// The same root for what is worth only so many bytes of an archive.
+    /// Returns the same root for archives of at most this many bytes.
     #[must_use]
     pub fn within(&self, bytes: u64) -> Self {
         Self { most: Some(bytes), ..self.clone() }
     }
 
-    /// The folder of an unpacked layer, open.
+    /// Returns the folder of an unpacked layer, open.
     pub(crate) fn layer_root(&self, diff_id: &Digest) -> Result<Arc<OwnedFd>> {
         if let Some(root) = lock(&self.inner.roots).get(diff_id) {
             return Ok(Arc::clone(root));
@@ -322,29 +322,29 @@ impl Store {
         self.inner.base.join("layers").join(diff_id.hex())
     }
 
-    /// Where cache mounts live. The store only names the place.
+    /// The folder of cache mounts. The store only names it.
     pub fn cache_mounts_folder(&self) -> PathBuf {
         self.inner.base.join("mounts")
     }
 
-    /// A name in this process's own temporary folder that nobody has had.
+    /// Returns an unused name in this process's own temporary folder.
     pub(crate) fn temporary(&self, what: &str) -> PathBuf {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         self.inner.run.tmp.join(format!("{what}-{number}"))
     }
 
-    /// A temporary folder that is removed when it is dropped.
+    /// Makes a temporary folder that is removed on drop.
     pub(crate) fn temporary_folder(&self, what: &str) -> Result<TemporaryFolder> {
         let path = self.temporary(what);
         make_folder(&path, 0o700)?;
         Ok(TemporaryFolder(path))
     }
 
-    /// Takes something in the root away from where others see it, then removes it; nothing where
-    /// there is nothing.
+    /// Moves something in the root out of the sight of others, then removes it. Does nothing if it
+    /// does not exist.
     ///
     /// # Errors
-    /// Where it cannot be moved or removed.
+    /// If it cannot be moved or removed.
     pub fn discard(&self, path: &Path) -> Result<()> {
         let trash = self.temporary("trash");
         match fs::rename(path, &trash) {
@@ -354,11 +354,12 @@ impl Store {
         }
     }
 
-    /// Ends this process's work in the store, though threads of it may still be at it: what they
-    /// are making is taken from under them and removed. None of it can get its final name later.
+    /// Ends this process's work in the store, although threads of it may still be writing: their
+    /// unfinished files are moved away and removed. None of them can get its final name later.
     pub fn end(&self) {
         let run = &self.inner.run;
-        // Removing needs a name that nobody knows. A moment's files may come in between.
+        // Removal needs a name that no thread knows. Files that are being made may still come in
+        // between.
         let ended = run.tmp.with_extension("ended");
         if fs::rename(&run.tmp, &ended).is_ok() {
             let _ = (0..100).find(|_| remove_tree(&ended).is_ok());
@@ -366,13 +367,13 @@ impl Store {
         let _ = fs::remove_file(&run.path);
     }
 
-    /// Gives an unpacked folder its final name. Whether this one is it: another process may have
-    /// been quicker, then this folder is left where it is.
+    /// Gives an unpacked folder its final name. Returns false if another process was quicker; then
+    /// this folder is left where it is.
     pub(crate) fn install(&self, folder: &Path, diff_id: &Digest, size: u64) -> Result<bool> {
         let target = self.layer_folder(diff_id);
         let mut installed = false;
         for attempt in 0.. {
-            // Row before folder: prune goes by both, and its own folder comes and goes.
+            // Row before folder: prune depends on both, and the layer's folder may come and go.
             self.note_item(Table::Layers, diff_id, size)?;
             match fs::rename(folder, &target) {
                 Ok(()) => {
@@ -399,8 +400,9 @@ impl Store {
         Ok(installed)
     }
 
-    /// Notes a use of an item, once in the life of this process: prune keeps what was used since
-    /// the oldest process began. Whether it may be trusted: it was written or checked in this boot.
+    /// Notes a use of an item, once in the life of this process: prune keeps items that were used
+    /// since the oldest process began. Returns true if the item can be trusted because it was
+    /// written or checked in this boot.
     pub(crate) fn use_item(&self, table: Table, digest: &Digest) -> Result<bool> {
         if lock(&self.inner.seen).contains(&(table, *digest)) {
             return Ok(true);
@@ -419,18 +421,18 @@ impl Store {
         Ok(())
     }
 
-    /// After items were pruned.
+    /// Forgets items, after some were pruned.
     pub(crate) fn forget_seen(&self) {
         lock(&self.inner.seen).clear();
         lock(&self.inner.roots).clear();
         lock(&self.inner.indexes).clear();
     }
 
-    /// Notes the use of an index. It has no row of its own unless its layer has one: a row says
-    /// that the folder is whole.
+    /// Notes a use of an index. It has no row of its own unless its layer has one: a row means that
+    /// the folder is complete.
     fn note_index(&self, diff_id: &Digest) -> Result<()> {
         if !self.layer_folder(diff_id).exists() {
-            // The file's own time says when it was used last.
+            // The file's own time is that of the last use.
             let path = self.layer_path(diff_id).join("index");
             if let Ok(file) = File::options().append(true).open(path) {
                 let _ = file.set_modified(std::time::SystemTime::now());
@@ -452,12 +454,12 @@ impl Store {
         LayerIndex::decode(&bytes).map_err(|source| Error::Index { diff_id: *diff_id, source })
     }
 
-    /// Compares an unpacked folder with its index: kinds and sizes, which is what a lost machine
-    /// would have spoiled. The size of all contents if all is well.
+    /// Compares an unpacked folder with its index: kinds and sizes, which a crash of the machine
+    /// would have spoiled. Returns the size of all contents if they match.
     fn check_layer(&self, diff_id: &Digest) -> Result<Option<u64>> {
         let Ok(index) = self.read_index(diff_id) else { return Ok(None) };
         let folder = self.layer_folder(diff_id);
-        // It may be gone since it was seen.
+        // The folder may be gone since it was seen.
         let Ok(root) = open_root(&folder) else { return Ok(None) };
         Ok(crate::folder::matches_index(&root, &index, self.privileges()))
     }
@@ -472,7 +474,7 @@ impl Run {
         let nanos = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos());
-        // Opening twice in a nanosecond is not possible under the gate.
+        // Two openings in one nanosecond are not possible under the lock.
         let id = format!("{}-{nanos:x}", std::process::id());
         let path = base.join("run").join(&id);
         let mut file = open_lock(&path)?;
@@ -488,7 +490,7 @@ impl Run {
             let _ = std::thread::Builder::new().name("clean".into()).spawn(move || {
                 for path in stale {
                     crate::strays::end(&path);
-                    // What cannot be removed now is found again by the next process.
+                    // The next process finds again what cannot be removed now.
                     let _ = remove_tree(&path);
                 }
             });
@@ -496,7 +498,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Moves what dead processes left into this one's temporary folder.
+    /// Moves files of dead processes into this one's temporary folder.
     fn claim_stale(&self, base: &Path) -> Result<Vec<PathBuf>> {
         let live = live_runs(base)?;
         let mut stale = Vec::new();
@@ -519,8 +521,9 @@ impl Drop for Run {
     }
 }
 
-/// Processes that use the store, with the times of their starts. Files of dead ones are removed.
-/// Under the gate, so that none is looked at between its making and its locking.
+/// Returns the processes that use the store, with the times of their starts. Files of dead ones are
+/// removed. The caller holds the lock, so that no file is seen between its creation and its
+/// locking.
 fn live_runs(base: &Path) -> Result<Vec<(String, i64)>> {
     let mut live = Vec::new();
     for name in names(&base.join("run"))? {
@@ -532,13 +535,13 @@ fn live_runs(base: &Path) -> Result<Vec<(String, i64)>> {
         }
         let mut text = String::new();
         let _ = file.read_to_string(&mut text);
-        // Without a readable time it is as old as can be: nothing is pruned from under it.
+        // Without a readable time it counts as the oldest: nothing is pruned while it runs.
         live.push((name, text.parse().unwrap_or(0)));
     }
     Ok(live)
 }
 
-/// When the oldest process that uses the store began.
+/// The time when the oldest process that uses the store began.
 pub(crate) fn oldest_start(base: &Path) -> Result<i64> {
     let path = base.join("lock");
     let gate = open_lock(&path)?;
@@ -547,7 +550,7 @@ pub(crate) fn oldest_start(base: &Path) -> Result<i64> {
     Ok(live.into_iter().map(|(_, started)| started).min().unwrap_or_else(now))
 }
 
-/// Makes the folders and checks what the store was made for.
+/// Makes the folders, and checks the privileges that the store was made for.
 fn prepare(root: &Path, base: &Path, privileges: Privileges) -> Result<()> {
     let marker = base.join("kind");
     let asked = privileges.name();
@@ -561,13 +564,14 @@ fn prepare(root: &Path, base: &Path, privileges: Privileges) -> Result<()> {
         return check(made_for);
     }
     fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
-    // Layers have setuid programs of all kinds of images: not for other users of the machine.
+    // Layers have setuid programs of all kinds of images, which other users of the machine must not
+    // reach.
     make_folder(base, 0o700)?;
     for folder in ["blobs", "blobs/sha256", "layers", "tmp", "run"] {
         make_folder(&base.join(folder), 0o700)?;
     }
     // A link is made whole or not at all, and by one process only. The part is not in `tmp`, which
-    // another process that is a step further may be sweeping.
+    // another process that is a step ahead may be sweeping.
     let thread = std::thread::current().id();
     let part = base.join(format!(".kind-{}-{thread:?}", std::process::id()));
     fs::write(&part, asked).map_err(Error::file("write", &part))?;
@@ -597,7 +601,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
-/// Makes a folder that may be there already.
+/// Makes a folder unless it exists.
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -607,8 +611,8 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-/// Removes a file, or a folder with all that is in it, also where modes forbid it (overlay's
-/// `work/work` has none at all).
+/// Removes a file, or a folder with its content, even if modes forbid it (overlay's `work/work` has
+/// none at all).
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -632,12 +636,12 @@ fn open_up(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A lock whose holder never leaves the data half changed.
+/// Locks a mutex, poisoned or not: its holders never leave the data half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removed when it is dropped.
+/// A folder that is removed on drop.
 pub(crate) struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {

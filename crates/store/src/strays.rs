@@ -1,16 +1,18 @@
-//! Processes of a command that ran in a plain folder, where kiln and all that looked after it was killed at once.
+//! Processes of a command that ran in a plain folder, left behind when kiln and its supervisors
+//! were killed at once.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Kills all processes whose root is at or below a folder: one that a dead process has left, and that nobody uses.
+/// Kills all processes whose root is at or below a folder, which a dead process has left and no
+/// live one uses.
 ///
 /// A process of another user can be seen by root with all capabilities only.
 pub fn end(folder: &Path) {
     let Ok(folder) = folder.canonicalize() else { return };
-    // A process that is born meanwhile is found by the next look.
+    // A process that is started meanwhile is found by the next look.
     while end_once(&folder) > 0 {}
 }
 
@@ -53,7 +55,7 @@ mod tests {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
         end(tempfile::tempdir().unwrap().path());
         assert!(child.try_wait().unwrap().is_none(), "another folder's are left alone");
-        // A killed one is found until it has been waited for.
+        // A killed process is found until it has been waited for.
         let folder = folder.path().to_owned();
         let ender = std::thread::spawn(move || end(&folder));
         let status = child.wait().unwrap();

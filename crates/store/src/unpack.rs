@@ -20,32 +20,34 @@ use crate::store::{Privileges, make_folder};
 use crate::tar::{Content, Limits, Mode, TarReader};
 use crate::{Entry, EntryKind, Error, LayerIndex, Result, Store, Time, compare_paths};
 
-/// Blobs below this size are decompressed on the same thread.
+/// Size of a blob, in bytes, below which it is decompressed on the same thread.
 const SMALL: u64 = 128 << 10;
-/// As many symbolic links are followed on the way to a file (Go's filepath-securejoin: 255).
+/// The number of symbolic links that are followed on the way to a file (Go's filepath-securejoin:
+/// 255).
 const MAX_LINKS: u32 = 255;
 
-/// Waits until a layer is unpacked, or says why it never will be.
+/// Waits until a layer is unpacked, or returns the reason why it never will be.
 pub type WaitFor<'a> = dyn Fn(&Digest) -> Result<()> + Sync + 'a;
 
-/// A layer that is to be unpacked, and what it must be.
+/// A layer to unpack, with its expected digests.
 #[derive(Clone, Copy)]
 pub struct PackedLayer<'a> {
-    /// Media type, which says how it is compressed.
+    /// The media type, which gives the compression.
     pub media_type: &'a str,
     /// Digest of the archive.
     pub diff_id: Digest,
-    /// Digest and size of the blob, where they are to be checked.
+    /// Digest and size of the blob, if they are to be checked.
     pub blob: Option<(Digest, u64)>,
-    /// The layers below, from the bottom up. They are needed where the layer has files in
-    /// directories that it does not describe, or hard links to their files.
+    /// The layers below, from the bottom up. They are needed if the layer has files in directories
+    /// that it does not describe, or hard links to their files.
     pub parents: &'a [Digest],
-    /// Called before such a parent is used: waits until it is unpacked. Without it, it must be.
+    /// Called before such a parent is used: waits until it is unpacked. Without it, the parent must
+    /// be unpacked already.
     pub wait_for: Option<&'a WaitFor<'a>>,
 }
 
 impl<'a> PackedLayer<'a> {
-    /// A layer by its descriptor, on top of others.
+    /// Returns a layer by its descriptor, on top of others.
     pub fn new(blob: &'a Descriptor, diff_id: Digest, parents: &'a [Digest]) -> Self {
         Self {
             media_type: &blob.media_type,
@@ -58,12 +60,12 @@ impl<'a> PackedLayer<'a> {
 }
 
 impl Store {
-    /// Unpacks a layer from a stream, and keeps its index. A layer that is here already is not
+    /// Unpacks a layer from a stream, and stores its index. A layer that is unpacked already is not
     /// read; two processes may unpack the same one at once.
     ///
     /// # Errors
-    /// Where the stream is not what the digests say, is no archive, or has what cannot be unpacked;
-    /// then nothing is kept.
+    /// If the stream does not match the digests, is no archive, or contains something that cannot
+    /// be unpacked; then nothing is kept.
     pub fn unpack(
         &self,
         reader: impl Read + Send,
@@ -76,7 +78,7 @@ impl Store {
         let folder = self.temporary_folder("layer")?;
         let root_path = folder.path().join("fs");
         make_folder(&root_path, 0o755)?;
-        // Whatever the umask and a setgid bit further up made of it.
+        // The umask and a setgid bit of a parent may have changed the mode.
         std::fs::set_permissions(&root_path, std::fs::Permissions::from_mode(0o755))
             .map_err(Error::file("set mode of", &root_path))?;
         let root = open_root(&root_path)?;
@@ -89,7 +91,7 @@ impl Store {
         } else {
             self.unpack_pipelined(&mut blob, codec, layer, root.as_fd())
         };
-        // What is wrong with the blob explains what is wrong with the archive, so look at all of it.
+        // An error of the blob explains an error of the archive, so the whole blob is read.
         let mut rest = Ok(0);
         if let Some((expected, size)) = layer.blob {
             rest = io::copy(&mut blob, &mut io::sink());
@@ -141,8 +143,8 @@ impl Store {
         })
     }
 
-    /// Unpacks a tar stream and checks its digest. With the entries comes the sum of the
-    /// files' sizes.
+    /// Unpacks a tar stream and checks its digest. Returns the entries and the sum of the files'
+    /// sizes.
     fn unpack_archive(
         &self,
         archive: impl Read,
@@ -161,7 +163,7 @@ impl Store {
             unpacker.take(entry, &mut content)?;
         }
         drop(reader);
-        // Writers pad archives to whole records; a limit, as everywhere.
+        // Writers pad archives to whole records; the limit applies to the padding too.
         let most = limits.max_total_bytes;
         io::copy(&mut (&mut hashed).take(most), &mut io::sink())
             .map_err(|source| Error::ReadArchive { source })?;
@@ -173,7 +175,8 @@ impl Store {
     }
 }
 
-/// What is at a path so far. With neither it is a directory that the archive only passed through.
+/// The state of a path so far. With neither field it is a directory that the archive only passed
+/// through.
 #[derive(Default)]
 struct Node {
     entry: Option<Entry>,
@@ -186,21 +189,22 @@ impl Node {
     }
 }
 
-/// A directory's path as the archive has it, and with its links followed.
+/// A directory's path as the archive has it, and the same with its links followed.
 type ResolvedParent = (Box<[u8]>, Box<[u8]>);
 
 struct Unpacker<'a> {
     store: &'a Store,
     layer: &'a PackedLayer<'a>,
     folder: FolderWriter<'a>,
-    /// In the order of bytes, in which what is in a directory stands together too.
+    /// In byte order, in which the content of a directory is contiguous too.
     nodes: BTreeMap<Box<[u8]>, Node>,
     limits: Limits,
     /// Bytes of the paths that were put into `nodes`.
     path_bytes: u64,
-    /// Hard links by their targets, for when a target is replaced.
+    /// Hard links by their targets, for the case that a target is replaced.
     links: HashMap<Box<[u8]>, Vec<Box<[u8]>>>,
-    /// The last parent as the archive named it, and where it is; valid until a link comes or goes.
+    /// The last parent as the archive named it, and resolved; valid until a link is made or
+    /// removed.
     last_parent: Option<ResolvedParent>,
     has_symlinks: bool,
 }
@@ -240,7 +244,7 @@ impl<'a> Unpacker<'a> {
         if let EntryKind::HardLink { target } = &mut entry.kind {
             *target = self.resolve(target)?;
             if *target == path {
-                // A second name that is the first: nothing to do, as link(2) would say.
+                // A link to the file itself: nothing to do, as in link(2).
                 return Ok(());
             }
         }
@@ -259,7 +263,7 @@ impl<'a> Unpacker<'a> {
         self.insert(path, Node { entry: Some(entry), opaque: None })
     }
 
-    /// Puts in what is at a path now. Directories that no entry is for count too.
+    /// Records the node of a path. Directories without an entry count too.
     fn insert(&mut self, path: Box<[u8]>, node: Node) -> Result<()> {
         self.path_bytes += path.len() as u64;
         let limit = self.limits.max_path_bytes();
@@ -274,12 +278,12 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// The root's own metadata is nobody's (containerd passes over it too); a mark on it counts.
+    /// The root's own metadata is ignored (as in containerd); a mark on it counts.
     fn take_root(&mut self, entry: Entry) -> Result<()> {
         match entry.kind {
             EntryKind::Directory => {}
             EntryKind::Opaque => {
-                // For `Store::snapshot`: overlayfs itself does not look at it on a layer's root.
+                // For `Store::snapshot`: overlayfs itself ignores it on a layer's root.
                 self.folder.opaque(b"")?;
                 self.nodes.entry(Box::default()).or_default().opaque = Some(entry);
             }
@@ -296,7 +300,8 @@ impl<'a> Unpacker<'a> {
                 node.entry = Some(entry);
                 return Ok(());
             }
-            // A whiteout and a directory of one name: what was below is gone, this is new.
+            // A whiteout and a directory of one name: the content below is hidden, and the
+            // directory is new.
             Some(Node { entry: Some(old), .. }) if old.kind == EntryKind::Whiteout => {
                 opaque = Some(Entry { kind: EntryKind::Opaque, ..old.clone() });
             }
@@ -322,7 +327,7 @@ impl<'a> Unpacker<'a> {
                 node.opaque = Some(Entry { kind: EntryKind::Opaque, ..entry });
                 self.folder.opaque(&path)?;
             }
-            // It speaks of lower layers, where the file hides the path anyhow.
+            // A whiteout is about lower layers, where the file hides the path anyway.
             Some(_) => {}
         }
         Ok(())
@@ -357,7 +362,7 @@ impl<'a> Unpacker<'a> {
                     EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } | EntryKind::Fifo
                 );
                 match self.folder.hard_link(path, target) {
-                    // Where no devices can be made there is nothing to link to.
+                    // A device that could not be made, so there is nothing to link to.
                     Err(Error::File { source, .. })
                         if is_special && source.kind() == io::ErrorKind::NotFound => {}
                     other => other?,
@@ -370,7 +375,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// A file with several names has the header of the one that comes last.
+    /// Gives a file with several names the header of the last one.
     fn share_header(&mut self, link: &Entry, target: &[u8]) -> Result<()> {
         let mut first = target;
         while let Some(EntryKind::HardLink { target }) =
@@ -392,14 +397,15 @@ impl<'a> Unpacker<'a> {
         self.folder.set_metadata(file)
     }
 
-    /// A layer on its own can have a hard link to a file below it: it gets a copy.
+    /// Copies a file of a lower layer that the archive has a hard link to.
     fn copy_lower(&mut self, entry: &Entry, target: &[u8]) -> Result<()> {
         let missing = || {
             let problem = format!("a hard link to `{}`, which is nowhere", shown(target));
             Error::entry(&entry.path, problem)
         };
         let (diff_id, lower) = self.find_lower(target)?.ok_or_else(missing)?;
-        // A link there is a link to another file there; its folder has the content too.
+        // A hard link there is another name of a file there; the layer's folder has its content
+        // too.
         let is_file = matches!(lower.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
         if !is_file {
             return Err(missing());
@@ -414,7 +420,7 @@ impl<'a> Unpacker<'a> {
         self.folder.file(&copy, &mut file, false)
     }
 
-    /// What lower layers have at a path, by their indexes.
+    /// Returns the entry that lower layers have for a path, by their indexes.
     fn find_lower(&self, path: &[u8]) -> Result<Option<(Digest, Entry)>> {
         for diff_id in self.layer.parents.iter().rev() {
             if let Some(wait_for) = self.layer.wait_for
@@ -444,8 +450,8 @@ impl<'a> Unpacker<'a> {
         Ok(None)
     }
 
-    /// Where a path leads when the links that this archive has made are followed, inside the root.
-    /// The last name is not followed.
+    /// Resolves a path through the links that this archive has made, inside the root. The last name
+    /// is not followed.
     fn resolve(&mut self, path: &[u8]) -> Result<Box<[u8]>> {
         if !self.has_symlinks {
             return Ok(path.into());
@@ -464,7 +470,7 @@ impl<'a> Unpacker<'a> {
 
     fn resolve_parent(&self, parent: &[u8]) -> Result<Box<[u8]>> {
         let mut resolved = Vec::new();
-        // Names that are still to go, the next one last.
+        // The remaining names, the next one last.
         let mut names: Vec<Box<[u8]>> =
             parent.rsplit(|byte| *byte == b'/').map(Into::into).collect();
         let mut links = 0;
@@ -512,7 +518,7 @@ impl<'a> Unpacker<'a> {
         self.nodes.get(path).is_some_and(Node::is_directory)
     }
 
-    /// Makes a directory that the archive passes through, if it is not there.
+    /// Makes a directory that the archive passes through, if there is none.
     fn make_directory(&mut self, path: &[u8]) -> Result<()> {
         match self.nodes.get(path) {
             Some(node) if node.is_directory() => Ok(()),
@@ -528,7 +534,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Removes what is at a path, so that something else can be there: the last one counts.
+    /// Removes the node of a path, to make room for another: the last entry counts.
     fn remove(&mut self, path: &[u8]) -> Result<()> {
         let Some(node) = self.nodes.remove(path) else { return Ok(()) };
         self.last_parent = None;
@@ -555,7 +561,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// A file is gone that others are links to: the first of them is the file now.
+    /// Handles the removal of a file that has other names: the first of them becomes the file.
     fn hand_over(&mut self, gone: Entry) {
         let Some(links) = self.links.remove(&gone.path) else { return };
         let mut heir: Option<Box<[u8]>> = None;
@@ -580,7 +586,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Gives directories their metadata. The entries and the sum of the files' sizes.
+    /// Sets the metadata of directories. Returns the entries and the sum of the files' sizes.
     fn finish(mut self) -> Result<(Vec<Entry>, u64)> {
         let nodes = std::mem::take(&mut self.nodes);
         let mut size = 0;
@@ -606,8 +612,8 @@ impl<'a> Unpacker<'a> {
         Ok((entries, size))
     }
 
-    /// Metadata of a directory that the archive does not describe: that of the layers below, for
-    /// in an overlay the uppermost one's counts.
+    /// Returns the metadata of a directory that the archive does not describe: that of the layers
+    /// below, because in an overlay the uppermost directory's metadata counts.
     fn passed_directory(&self, path: Box<[u8]>) -> Result<Entry> {
         let mut found = None;
         if self.store.privileges() != Privileges::None {

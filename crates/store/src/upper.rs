@@ -1,8 +1,8 @@
-//! What an overlay's upper directory has otherwise than the layers below it.
+//! The differences of an overlay's upper directory from the layers below it.
 //!
-//! What counts as changed is what BuildKit's overlay differ takes for changed: a directory that
-//! was only copied up is not, nor is a file with the same metadata, size and time as below. A
-//! directory that was removed and made again is compared with the one below it, name by name.
+//! The rules are those of BuildKit's overlay differ: a directory that was only copied up is
+//! unchanged, and so is a file with the same metadata, size and time as below. A directory that was
+//! removed and made again is compared with the one below it, name by name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -28,21 +28,21 @@ use crate::{Entry, EntryKind, Error, Result, Time};
 
 /// The changes in an upper directory.
 pub(crate) struct Changes {
-    /// As a layer has them.
+    /// The entries of a layer.
     pub(crate) entries: Vec<Entry>,
-    /// What the directory has that is no change, parents first.
+    /// Files of the directory that are no change, parents first.
     left_out: Vec<Box<[u8]>>,
-    /// Directories that hide what is below them.
+    /// Directories that hide the content below them.
     opaque: Vec<Box<[u8]>>,
     /// Names that are gone because their directory was made again.
     hidden: Vec<Box<[u8]>>,
 }
 
 impl Changes {
-    /// Finds them; `lowers` are the folders of the layers below, the uppermost first.
+    /// Finds the changes; `lowers` are the folders of the layers below, the uppermost first.
     ///
     /// # Errors
-    /// Where the upper directory has redirects or metadata-only copies.
+    /// If the upper directory has redirects or metadata-only copies.
     pub(crate) fn find(upper: &Path, lowers: &[PathBuf]) -> Result<Self> {
         let mut walk = Walk {
             upper,
@@ -58,8 +58,8 @@ impl Changes {
         Ok(Self { entries, left_out, opaque: walk.opaque, hidden: walk.hidden })
     }
 
-    /// Makes the directory what its entries say, no less and no more: other chains may have the same
-    /// layer. Times of directories stay.
+    /// Makes the directory match its entries exactly, because other chains may have the same layer.
+    /// Times of directories stay.
     pub(crate) fn tidy(&self, upper: &Path, options: OpenOptions) -> Result<()> {
         if self.left_out.is_empty() && self.opaque.is_empty() && self.hidden.is_empty() {
             return Ok(());
@@ -104,24 +104,24 @@ fn keeping_times(
 struct Walk<'a> {
     upper: &'a Path,
     found: Vec<Found>,
-    /// Files that change nothing, and marks for what is not there.
+    /// Files that change nothing, and whiteouts of names that do not exist below.
     dead: Vec<Box<[u8]>>,
     opaque: Vec<Box<[u8]>>,
     hidden: Vec<Box<[u8]>>,
-    /// Of the directory that is walked, relative to `upper`.
+    /// Path of the current directory, relative to `upper`.
     path: Vec<u8>,
 }
 
-/// A directory in the layers below, as far as they are seen through.
+/// A directory in the layers below, as far as they are visible.
 #[derive(Clone, Copy)]
 struct Below<'a> {
-    /// The uppermost first.
+    /// Its folders, the uppermost first.
     folders: &'a [PathBuf],
-    /// It was removed and made again: what it had and the upper one has not is gone.
+    /// True if it was removed and made again: names that the upper one does not have are gone.
     is_remade: bool,
 }
 
-/// What lower layers have at a path, and their directories there, the uppermost first.
+/// The file of lower layers at a path, and their directories there, the uppermost first.
 #[derive(Default)]
 struct Lower {
     stat: Option<(PathBuf, Stat)>,
@@ -161,7 +161,7 @@ impl Walk<'_> {
         let stat = lstat(&path).map_err(Error::file("look at", &path))?;
         let lower = Lower::find(name, below.folders)?;
         if is_whiteout(&stat) {
-            // Of what is not below there is nothing to delete.
+            // There is nothing to delete below.
             match &lower.stat {
                 Some(_) => self.found.push(Found::gone(&self.path)),
                 None => self.dead.push(self.path.as_slice().into()),
@@ -212,7 +212,7 @@ impl Walk<'_> {
         self.directory(Below { folders: &lower.folders, is_remade })
     }
 
-    /// What a file is; `None` for a socket, which archives do not have.
+    /// The kind of a file; `None` for a socket, which archives do not have.
     fn kind(&self, path: &Path, stat: &Stat) -> Result<Option<EntryKind>> {
         let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
@@ -249,7 +249,7 @@ fn names(folder: &Path) -> Result<Vec<Vec<u8>>> {
         .map_err(Error::file("list", folder))
 }
 
-/// The names that directories over one another show.
+/// Returns the names that are visible in directories over one another.
 fn visible(folders: &[PathBuf]) -> Result<BTreeSet<Vec<u8>>> {
     let mut seen: HashMap<Vec<u8>, bool> = HashMap::new();
     for folder in folders {
@@ -265,7 +265,7 @@ fn visible(folders: &[PathBuf]) -> Result<BTreeSet<Vec<u8>>> {
     Ok(seen.into_iter().filter(|(_, visible)| *visible).map(|(name, _)| name).collect())
 }
 
-/// Whether lower layers show something at a name of their root.
+/// True if lower layers have a visible file of this name in their root.
 pub(crate) fn is_below(name: &[u8], lowers: &[PathBuf]) -> Result<bool> {
     Ok(Lower::find(name, lowers)?.stat.is_some())
 }
@@ -284,7 +284,7 @@ impl Lower {
                 break;
             }
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                // Below a directory a file of a lower layer is not seen.
+                // A file of a lower layer is not visible below a directory.
                 if found.stat.is_none() {
                     found.stat = Some((path, stat));
                 }
@@ -312,8 +312,8 @@ fn same_capability(attributes: &Attributes, below: &Path) -> Result<bool> {
     Ok(attributes.capability() == Attributes::read(below)?.capability())
 }
 
-/// Whether a file was copied up or made again but is the same. Where both times are whole seconds,
-/// as after unpacking, they prove nothing and the contents decide.
+/// True if a file was copied up or made again but is the same. Times in whole seconds, as after
+/// unpacking, prove nothing: then the contents decide.
 fn same_file(
     (path, stat): (&Path, &Stat),
     (below, below_stat): &(PathBuf, Stat),
@@ -346,10 +346,10 @@ fn same_content(left: &Path, right: &Path) -> Result<bool> {
     same_bytes(size, &mut &left_file, &mut &right_file).map_err(Error::file("read", left))
 }
 
-/// Whether two streams begin with the same bytes, so many.
+/// True if two streams begin with the same `size` bytes.
 ///
 /// # Errors
-/// If one cannot be read so far.
+/// If one of them has fewer bytes or cannot be read.
 pub fn same_bytes(
     size: u64,
     left: &mut dyn io::Read,

@@ -1,9 +1,10 @@
-//! A build context as a tree: what BuildKit's client would send of a folder.
+//! A build context as a tree: the files that BuildKit's client would send of a folder.
 //!
-//! Headers as `lstat` shows them, but all owned by root; extended attributes are left out (in
+//! Headers are those of `lstat`, but all owned by root; extended attributes are left out (in
 //! BuildKit they do not reach the image either), and a socket is sent as an empty file. The rules
-//! for directories are those of fsutil's filter: one that is not excluded itself is there even if all in it is
-//! excluded; an excluded one is there if something in it is taken back by a `!` pattern.
+//! for directories are those of fsutil's filter: one that is not excluded itself is present even if
+//! all in it is excluded; an excluded one is present if something in it is included again by a `!`
+//! pattern.
 
 mod follow;
 
@@ -22,10 +23,10 @@ use rustix::io::Errno;
 use crate::Time;
 use crate::tree::{Content, Directory, HostFile, HostRoot, Node, NodeKind, Tree, display, join};
 
-/// Why a context cannot be walked.
+/// The error of walking a context.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// The folder itself.
+    /// The folder cannot be opened.
     #[error("open context `{}`: {source}", path.display())]
     Root {
         /// The folder.
@@ -33,7 +34,7 @@ pub enum WalkError {
         /// The reason.
         source: io::Error,
     },
-    /// Something in it.
+    /// A file in it cannot be read.
     #[error("read `{path}` of the context: {source}")]
     Read {
         /// Path in the context.
@@ -41,16 +42,16 @@ pub enum WalkError {
         /// The reason.
         source: io::Error,
     },
-    /// A line of an ignore file, or a path that a step reads.
+    /// A line of an ignore file, or a path that a step reads, is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
 }
 
 /// Walks a folder. `excludes` are the patterns of its ignore file; `follow_paths` are the paths
-/// that somebody will read (links in them are followed), empty for all.
+/// that will be read (links in them are followed), empty for all.
 ///
 /// # Errors
-/// If a pattern is wrong, or something that is not excluded cannot be read.
+/// If a pattern is invalid, or a file that is not excluded cannot be read.
 pub fn walk_context(
     path: &Path,
     excludes: &[String],
@@ -70,13 +71,13 @@ pub fn walk_context(
     Ok(Tree::without_root_header(Assembly { listings, linked: HashMap::new() }.root()))
 }
 
-/// Patterns, with what is known of where they can match.
+/// Patterns, with the places in which they can match.
 struct Filter {
     matcher: PatternMatcher,
-    /// Of the patterns that can make a directory's content differ from itself: the path before
-    /// the first wildcard, and whether there is one.
+    /// For the patterns that can match below a directory although they do not match it: the path
+    /// before the first wildcard, and true if there is a wildcard.
     below: Vec<(String, bool)>,
-    /// The same for those that take back.
+    /// The same for `!` patterns.
     back: Vec<(String, bool)>,
 }
 
@@ -103,8 +104,8 @@ fn pattern_reach(pattern: &Pattern) -> (String, bool) {
     }
 }
 
-/// Whether a pattern of these can match something in a directory that itself was decided
-/// otherwise.
+/// True if one of these patterns can match something below a directory for which the decision was
+/// different.
 fn reaches_into(patterns: &[(String, bool)], directory: &[u8]) -> bool {
     let below = |path: &[u8], directory: &[u8]| {
         path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
@@ -121,7 +122,7 @@ struct Task {
     path: Vec<u8>,
     include: MatchInfo,
     exclude: MatchInfo,
-    /// It is only there if something in it is.
+    /// True if it is present only if something in it is.
     skipped: bool,
 }
 
@@ -153,7 +154,7 @@ struct Walker {
     wake: Condvar,
 }
 
-/// So many directories must wait before another thread helps.
+/// The number of waiting directories from which on more threads help.
 const WORTH_A_THREAD: usize = 16;
 
 impl Walker {
@@ -183,7 +184,7 @@ impl Walker {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads directories until none is left. The first thread calls helpers when it pays.
+    /// Reads directories until none is left. The first thread starts helpers when that pays.
     fn work<'scope>(
         &'scope self,
         mut helpers: Option<(&'scope std::thread::Scope<'scope, '_>, usize)>,
@@ -243,7 +244,7 @@ impl Walker {
             |error: io::Error| WalkError::Read { path: display(&task.path), source: error };
         let directory = match self.root.open_at(&task.path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(directory) => directory,
-            // Gone since its parent was read, or not needed anyway.
+            // Removed since its parent was read, or not needed anyway.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) if task.skipped && error.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Vec::new());
@@ -278,7 +279,7 @@ impl Walker {
         kind: FileType,
     ) -> Result<Option<Found>, Errno> {
         let path = join(&task.path, name.to_bytes());
-        // Most of what is excluded need not be looked at.
+        // Most excluded files need no stat.
         if kind != FileType::Directory && kind != FileType::Unknown && self.skips_leaf(task, &path)
         {
             return Ok(None);
@@ -370,7 +371,7 @@ impl Walker {
     }
 }
 
-/// An entry of a directory; with what its own reading needs if it is one itself.
+/// An entry of a directory. For a directory, `below` has the data of its own task.
 struct Found {
     name: Arc<[u8]>,
     node: Node,
@@ -381,7 +382,7 @@ fn time(stamp: &rustix::fs::StatxTimestamp) -> Time {
     Time { seconds: stamp.tv_sec, nanos: stamp.tv_nsec }
 }
 
-/// Puts listings together to a tree.
+/// Puts listings together into a tree.
 struct Assembly {
     listings: Vec<Listing>,
     /// The first name, in the tree's order, of files that have several.
@@ -396,7 +397,7 @@ impl Assembly {
         root
     }
 
-    /// As deep as the context; the kernel opens no path of more than 4096 bytes.
+    /// Recursion is as deep as the context; the kernel opens no path of more than 4096 bytes.
     fn children(&mut self, id: usize) -> Vec<(Arc<[u8]>, Node)> {
         let mut listing = std::mem::take(&mut self.listings[id].children);
         listing.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -1,4 +1,4 @@
-//! Archives: written as Go writes them, read from whatever writer, and hostile ones refused.
+//! Archives: written as by Go, read from any writer, and hostile ones refused.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -48,7 +48,7 @@ fn entry(path: &str, kind: EntryKind) -> Entry {
     }
 }
 
-/// A header block by hand: name, type, size, link name.
+/// Makes a header block by hand: name, type, size, link name.
 fn block(name: &[u8], kind: u8, size: u64, link: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name);
@@ -201,10 +201,10 @@ fn what_is_small_as_it_comes_may_not_grow_without_end() {
     // Some hundred bytes with a hole of 100 GiB; files of zeros that fit on a disk.
     assert!(of(500).max_total_bytes < 100 << 30 && of(500).max_total_bytes >= 10 << 30);
     assert!(of(500).max_entries < Limits::DEFAULT.max_entries);
-    // Large images, of which each byte is paid for.
+    // Large images, whose bytes were all sent.
     let large = of(2 << 30);
     assert_eq!(large, Limits::DEFAULT);
-    // What somebody asked for holds for every size.
+    // Limits that were asked for hold for every size.
     let asked = Limits { free_bytes: 200 << 30, max_total_bytes: 200 << 30, ..Limits::DEFAULT };
     assert_eq!(asked.of_compressed(1).max_total_bytes, 200 << 30);
 }

@@ -1,4 +1,4 @@
-//! A chain in a plain folder, changed, committed and gone on with.
+//! A chain in a plain folder, changed, committed and used again.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,8 +13,7 @@ mod changes;
 
 use changes::listed;
 
-/// A root with a base of some files, all of them of one time. As others than root the files cannot
-/// be given to anybody.
+/// A root with a base of some files, all of them of one time. Only root can give the files owners.
 fn base() -> Option<(tempfile::TempDir, Store, Digest)> {
     if !rustix::process::geteuid().is_root() {
         fixtures::skip("folders", "it needs root");
@@ -40,7 +39,7 @@ fn a_folders_layer_is_what_an_overlays_would_be() {
         run(&snapshot.root, script);
         let layer = snapshot.commit(&MountPoints::default(), None).unwrap();
         assert_eq!(listed(&store, &layer.diff_id), *expected, "{script}");
-        // The layer is a whole one: others can be put on it.
+        // The layer is complete: it can be compressed.
         let blob = store.compress(&layer.diff_id, store::Compression::Gzip(None)).unwrap();
         assert!(blob.size > 0);
     }
@@ -91,7 +90,7 @@ fn a_folder_goes_on_to_the_steps_above() {
     assert_eq!(listed(&store, &second.diff_id), ["etc/", "etc/one-", "new/", "new/two"]);
     drop(third);
 
-    // Layers that came otherwise, as by COPY, are put onto the folder of what is below.
+    // Layers that were made otherwise, such as by COPY, are put onto the folder of the chain below.
     let other = store.folder_snapshot(&[base]).unwrap();
     run(&other.root, "echo other > gone");
     let other = other.commit(&MountPoints::default(), None).unwrap();
@@ -126,7 +125,7 @@ fn of_attributes_a_layer_keeps_the_capability() {
     let kept = [((*b"security.capability").into(), (*capability).into())];
     assert_eq!(attributes(&first.diff_id), kept);
 
-    // The folder still has both.
+    // The folder still has both attributes.
     let second = store.folder_snapshot(&[base, first.diff_id]).unwrap();
     run(&second.root, "touch -d @5 same/size");
     let second = second.commit(&MountPoints::default(), None).unwrap();

@@ -1,4 +1,4 @@
-//! Layers: unpacked, committed, compressed, and what hostile ones cannot do.
+//! Layers: unpacked, committed, compressed, and the limits of hostile ones.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -53,7 +53,7 @@ fn archive(entries: &[(Entry, String)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// What the process is: tests of metadata want to be root with all capabilities.
+/// True for root with all capabilities, which the tests of metadata need.
 fn is_root(folder: &Path) -> bool {
     let path = folder.join("probe");
     fs::write(&path, "").unwrap();
@@ -162,7 +162,7 @@ fn an_unpacked_layer_has_all_metadata() {
     assert_eq!(&value[..length.unwrap()], CAPABILITY);
     let length = rustix::fs::getxattr(root.join("opt"), "trusted.overlay.opaque", &mut value[..]);
     assert_eq!(&value[..length.unwrap()], b"y");
-    // Made again from folder and index, it is the same archive.
+    // An archive made again from folder and index has the same bytes.
     let blob = fixture.store.compress(&diff_id, Compression::None).unwrap();
     assert_eq!(blob.digest, diff_id);
     assert!(fixture.no_rubbish());
@@ -201,7 +201,7 @@ fn links_of_an_archive_do_not_lead_out() {
         .unwrap();
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "whole");
     assert!(!outside.join("new").exists());
-    // Inside the layer's root the link's text is a place like any other.
+    // Inside the layer's root the link's target is an ordinary path.
     let inside = format!("{}/victim", target.trim_start_matches('/'));
     assert!(fixture.paths(&diff_id).contains(&inside));
     assert!(fixture.store.open_file(&diff_id, inside.as_bytes()).is_ok());
@@ -246,7 +246,7 @@ fn of_two_entries_for_a_path_the_last_counts() {
     let root = fixture.store.layer_folder(&diff_id);
     assert_eq!(fs::read_to_string(root.join("c")).unwrap(), "first");
     assert!(root.join("d").is_symlink() && root.join("e").is_dir());
-    // Its archive was not laid out as ours, so the folder alone cannot give it back.
+    // Its archive was not laid out as by kiln, so it cannot be made from the folder alone.
     let error = fixture.store.compress(&diff_id, Compression::None).unwrap_err();
     assert!(matches!(error, Error::NotReproducible(_)));
 }
@@ -306,7 +306,7 @@ fn what_is_not_what_it_should_be_leaves_nothing() {
     assert!(!fixture.store.is_unpacked(&diff_id).unwrap() && !fixture.store.has_index(&diff_id));
     assert!(fixture.no_rubbish());
     fixture.store.unpack(&gzip[..], &layer).unwrap();
-    // Now it is here, nothing is read.
+    // The layer is in the store, so nothing is read.
     fixture.store.unpack(&b""[..], &layer).unwrap();
 }
 
@@ -354,7 +354,7 @@ fn a_written_layer_is_the_same_however_it_comes() {
     assert_eq!(gzip.diff_id, zstd.diff_id);
     assert_eq!(gzip.diff_id, Digest::of(archive(&entries)));
     assert_eq!(write(Compression::Gzip(None)), gzip);
-    // Known, not made again; unpacked from its blob; recompressed from a blob.
+    // A blob that is known and not made again; one that is unpacked; one that is recompressed.
     assert_eq!(fixture.store.compress(&gzip.diff_id, Compression::Gzip(None)).unwrap(), blob);
     assert!(fixture.store.has_index(&gzip.diff_id));
     assert!(!fixture.store.is_unpacked(&gzip.diff_id).unwrap());
@@ -435,7 +435,7 @@ fn directories_that_no_entry_is_for_count() {
 #[test]
 fn a_deep_tree_is_unpacked_whole() {
     let fixture = Fixture::plain();
-    // More folders than are kept open.
+    // More folders than are open at a time.
     let deep = |start: &str| format!("{start}{}", "/d".repeat(900));
     let mut entries: Vec<_> =
         ["a", "b"].iter().map(|start| file(&format!("{}/f", deep(start)), start)).collect();
@@ -541,12 +541,12 @@ fn a_commit_has_what_was_changed() {
         0,
     )
     .unwrap();
-    // Copied up, but nothing came of it.
+    // Copied up, but not changed.
     fs::write(upper.join("etc/same"), "same").unwrap();
     set_time("etc/same");
     folder("touched");
     folder("proc");
-    // What mounts stood on.
+    // Mount points.
     folder("sys");
     folder("run");
     fs::write(upper.join("etc/resolv.conf"), "").unwrap();
@@ -600,7 +600,7 @@ fn a_commit_has_what_was_changed() {
     let empty = nothing.commit(&MountPoints::default(), Some("now".into())).unwrap();
     assert_eq!(empty.diff_id, Digest::of([0; 1024]));
     assert_eq!(empty.created.as_deref(), Some("now"));
-    // Once more: it is there already.
+    // The same layer again, which is in the store already.
     let again = fixture.store.snapshot(&[]).unwrap();
     assert_eq!(again.lowers.len(), 1);
     assert_eq!(again.commit(&MountPoints::default(), None).unwrap().diff_id, empty.diff_id);

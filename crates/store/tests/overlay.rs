@@ -1,4 +1,4 @@
-//! A snapshot mounted as a container's would be, changed through the mount, and committed.
+//! A snapshot mounted like a container's, changed through the mount, and committed.
 
 use std::fs;
 use std::process::Command;
@@ -15,7 +15,8 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
     if !rustix::process::geteuid().is_root() {
         return fixtures::skip("overlay", "it needs root");
     }
-    // tmpfs and overlay cannot be upper directories everywhere: the target folder's disk mostly can.
+    // tmpfs and overlay cannot always be upper directories; the disk of the target folder mostly
+    // can.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mounted = folder.path().join("mounted");
     fs::create_dir(&mounted).unwrap();
@@ -48,13 +49,13 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
         }
         let layer = snapshot.commit(&MountPoints::default(), None).unwrap();
         assert_eq!(listed(&store, &layer.diff_id), *expected, "{script}");
-        // Other chains can have the same layer: it is what it says, and no more.
+        // Other chains can have the same layer, so its folder must match its entries exactly.
         let mut expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
         expected.sort();
         assert_eq!(on_disk(&store, &layer.diff_id), expected, "{script}");
         assert!(!is_opaque_anywhere(&store, &layer.diff_id), "{script}");
         if !script.contains(".wh.") {
-            // Once more from the outside: another store sees the same layer.
+            // From the outside: another store sees the same layer.
             let blob = store.compress(&layer.diff_id, store::Compression::Gzip(None)).unwrap();
             let packed = PackedLayer::new(&blob, layer.diff_id, &[]);
             let options = OpenOptions::new(Privileges::None);
@@ -65,7 +66,7 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
     }
 }
 
-/// Whether a folder of a layer hides what is below it.
+/// True if a folder of a layer hides the content below it.
 fn is_opaque_anywhere(store: &Store, diff_id: &Digest) -> bool {
     let root = store.layer_folder(diff_id);
     listed(store, diff_id).iter().filter(|path| path.ends_with('/')).any(|path| {

@@ -1,4 +1,4 @@
-//! The root folder: who may use it, what is trusted in it, what is removed from it.
+//! The root folder: its users, the rules for trusting its content, and removal from it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -153,7 +153,7 @@ fn an_index_that_was_found_can_be_read_whatever_others_prune() {
     let layer = one_file_layer(&open(folder.path()));
     let running = open(folder.path());
     assert!(running.has_index(&layer));
-    // As by a prune that chose it before it was found.
+    // The same as a prune that chose the layer before its index was found.
     fs::remove_dir_all(folder.path().join("v1/layers").join(layer.hex())).unwrap();
     assert!(running.index(&layer).is_ok());
 }

@@ -20,7 +20,7 @@ fn truth(text: &str) -> Result<bool, String> {
     boolean(text).ok_or_else(|| "it is neither true nor false".into())
 }
 
-/// A path that may be empty, which clap's own would refuse.
+/// A path, possibly empty. clap's own parser refuses an empty one.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
@@ -236,7 +236,7 @@ pub struct BuildArgs {
     pub other: OtherFlags,
 }
 
-/// The place that `--output type=docker` writes to, if it names none.
+/// The default target of `--output type=docker`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// A Docker engine.
@@ -383,9 +383,8 @@ impl BuildArgs {
         Ok(())
     }
 
-    /// Leaves out the empty values that buildx leaves out: scripts give them where a variable is
-    /// not set, as in `--cache-from "$CACHE_IMAGE"`. Empty values of other flags are refused, here
-    /// as there.
+    /// Drops empty values where buildx drops them: scripts pass them for unset variables, as in
+    /// `--cache-from "$CACHE_IMAGE"`. Other flags refuse an empty value, as in buildx.
     pub fn drop_empty_values(&mut self) {
         for values in [
             &mut self.build_context,

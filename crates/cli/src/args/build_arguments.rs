@@ -2,10 +2,10 @@
 
 use crate::settings::{Environment, Proxies};
 
-/// The argument that gives files of the image their time.
+/// The argument that sets the time of the image's files.
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// Build arguments in the order in which they were given. The last value of a name counts.
+/// Build arguments in the order in which they were given. The last value of a name wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildArguments(Vec<BuildArgument>);
 
@@ -13,13 +13,13 @@ pub struct BuildArguments(Vec<BuildArgument>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct BuildArgument {
     name: String,
-    /// None if it was named, and the environment has no such variable: it is not passed on, and has
-    /// no default either.
+    /// None if the argument was given without a value and the environment has no such variable: it
+    /// is not passed on, and gets no default either.
     value: Option<String>,
 }
 
 impl BuildArguments {
-    /// Gives an argument a value; none leaves an earlier one as it is.
+    /// Sets an argument; `None` keeps an earlier value.
     pub fn set(&mut self, name: &str, value: Option<&str>) {
         let known = self.0.iter_mut().find(|argument| argument.name == name);
         match (known, value) {
@@ -37,8 +37,8 @@ impl BuildArguments {
         }
     }
 
-    /// The arguments with values, followed by those that the environment and docker's configuration
-    /// add: the proxies, and `SOURCE_DATE_EPOCH`.
+    /// Returns the arguments with values, followed by the defaults of the environment and of
+    /// docker's configuration: the proxies, and `SOURCE_DATE_EPOCH`.
     pub fn resolve(&self, environment: &Environment, proxies: &Proxies) -> Vec<(String, String)> {
         let given = self.0.iter();
         let given = given

@@ -27,24 +27,24 @@ use super::isolation::Isolation;
 use crate::progress::Mode;
 use crate::settings::Environment;
 
-/// The surroundings that values of flags are read in.
+/// The context in which flag values are read.
 #[derive(Clone, Copy)]
 pub struct FlagContext<'a> {
     /// The environment.
     pub environment: &'a Environment,
-    /// The folder that relative paths begin in.
+    /// The folder that relative paths are resolved against.
     pub directory: &'a Path,
-    /// True if standard output is a terminal, which gets no archive.
+    /// True if standard output is a terminal, to which no archive is written.
     pub stdout_is_terminal: bool,
 }
 
 impl<'a> FlagContext<'a> {
-    /// The surroundings of caches.
+    /// The context of cache options.
     pub fn around(self) -> Surroundings<'a> {
         Surroundings { directory: self.directory, environment: self.environment }
     }
 
-    /// The surroundings of outputs.
+    /// The context of output options.
     pub fn output(self) -> OutputContext<'a> {
         OutputContext { directory: self.directory, stdout_is_terminal: self.stdout_is_terminal }
     }
@@ -55,7 +55,7 @@ impl<'a> FlagContext<'a> {
 pub enum ContextFlag {
     /// A folder, a repository, a URL, or `-` for standard input.
     Named(String),
-    /// An archive of this machine.
+    /// An archive on this machine.
     Archive(PathBuf),
 }
 
@@ -68,7 +68,7 @@ impl Default for ContextFlag {
 /// A name that the image gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagFlag {
-    /// The name as it was given: `app` has no tag, its reference has one.
+    /// The name as given: `app` has no tag, but its reference has one.
     pub text: String,
     /// The name.
     pub reference: Reference,
@@ -81,7 +81,7 @@ pub struct Entitlements {
     pub network_host: bool,
     /// All capabilities.
     pub security_insecure: bool,
-    /// Removing files of a folder that has more than a build's result.
+    /// Deletion of files in an output folder that the build did not write.
     pub local_delete: bool,
 }
 
@@ -100,17 +100,17 @@ pub struct BuildFlags {
     pub build_arguments: BuildArguments,
     /// `--build-context`, by name.
     pub build_contexts: BTreeMap<String, NamedContext>,
-    /// `--platform`, each once; the settings' where empty.
+    /// `--platform`, without duplicates; the settings' platforms if empty.
     pub platforms: Vec<Platform>,
     /// `--pull`.
     pub pull: bool,
-    /// `--tag`, each once.
+    /// `--tag`, without duplicates.
     pub tags: Vec<TagFlag>,
     /// `--push`.
     pub push: bool,
     /// `--load`.
     pub load: bool,
-    /// Skips the question whether the image may be pushed, which is asked before the first RUN.
+    /// True if the check for push access before the first RUN is skipped.
     pub skip_push_check: bool,
     /// `--output`.
     pub outputs: Vec<Output>,
@@ -118,9 +118,9 @@ pub struct BuildFlags {
     pub annotations: Vec<Annotation>,
     /// `--attest`, `--provenance` and `--sbom`.
     pub attestations: AskedAttestations,
-    /// Facts of version control for a provenance.
+    /// Version control facts for the provenance.
     pub vcs: BTreeMap<String, String>,
-    /// `--label`; the last of equal names counts.
+    /// `--label`; the last value of a name wins.
     pub labels: Vec<(String, String)>,
     /// `--layers`.
     pub layers: Layers,
@@ -156,25 +156,25 @@ pub struct BuildFlags {
     pub extra_hosts: Vec<(String, String)>,
     /// `--allow`.
     pub entitlements: Entitlements,
-    /// `--ulimit`; the last of equal names counts.
+    /// `--ulimit`; the last value of a name wins.
     pub ulimits: Vec<Ulimit>,
-    /// `--shm-size` in bytes; 0 is the default.
+    /// `--shm-size` in bytes; 0 for the default.
     pub shm_size: i64,
-    /// `--cgroup-parent`; empty is none.
+    /// `--cgroup-parent`; empty if unset.
     pub cgroup_parent: String,
-    /// `--isolation`; the settings' where there is none.
+    /// `--isolation`; the settings' value if unset.
     pub isolation: Option<Isolation>,
-    /// `--progress`; the settings' where there is none.
+    /// `--progress`; the settings' value if unset.
     pub progress: Option<Mode>,
     /// `--quiet`.
     pub quiet: bool,
     /// `--call`: a question instead of a build.
     pub call: Option<Call>,
-    /// Notes on flags that change nothing.
+    /// Notes on flags without effect.
     pub notes: Vec<String>,
 }
 
-/// The words between commas.
+/// The trimmed items of a comma-separated list.
 fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim)
 }
@@ -210,7 +210,7 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets a build argument: `NAME=VALUE`, or a variable of the environment.
+    /// Sets a build argument from `NAME=VALUE`, or from the environment's variable of that name.
     ///
     /// # Errors
     /// If it has no name.
@@ -222,7 +222,7 @@ impl BuildFlags {
     ) -> Result<(), FlagError> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
-            // A variable that is not set is not passed on.
+            // An unset variable is not passed on.
             None => (text, environment.raw(text)),
         };
         if name.is_empty() {
@@ -264,10 +264,10 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets the policy, of which the values are read together.
+    /// Sets the policy from all values of the flag.
     ///
     /// # Errors
-    /// If a policy is to be evaluated.
+    /// If a policy would have to be evaluated.
     pub fn set_policy(&mut self, flag: &str, texts: &[String]) -> Result<(), FlagError> {
         self.policy = policy::policy(texts).in_flag(flag)?;
         Ok(())
@@ -276,7 +276,7 @@ impl BuildFlags {
     /// Adds an output.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If it is not an output.
     pub fn add_output(
         &mut self,
         flag: &str,
@@ -287,11 +287,11 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds an output of a tool without an engine: `type=docker` without a destination keeps the
+    /// Adds an output for a tool without an engine: `type=docker` without a destination keeps the
     /// image in kiln's root, where an engine would load it.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If it is not an output.
     pub fn add_kept_output(
         &mut self,
         flag: &str,
@@ -311,17 +311,17 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets a fact of version control: `source`, `revision`, `localdir:NAME`. An address is kept
-    /// without its credentials.
+    /// Sets a version control fact: `source`, `revision`, `localdir:NAME`. The address in `source`
+    /// is kept without its credentials.
     pub fn set_vcs(&mut self, name: &str, value: &str) {
         let value = if name == "source" { pairs::shown_remote(value) } else { value.to_owned() };
         self.vcs.insert(name.to_owned(), value);
     }
 
-    /// Adds caches to read. GitHub's cache outside of GitHub is left out with a note.
+    /// Adds caches to import. Outside of GitHub, GitHub's cache is left out with a note.
     ///
     /// # Errors
-    /// If one is not a cache.
+    /// If a value is not a cache.
     pub fn add_cache_from(
         &mut self,
         flag: &str,
@@ -334,10 +334,10 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds caches to write, as [`Self::add_cache_from`] adds those to read.
+    /// Adds caches to export, with the rule of [`Self::add_cache_from`] for GitHub's cache.
     ///
     /// # Errors
-    /// If one is not a cache.
+    /// If a value is not a cache.
     pub fn add_cache_to(
         &mut self,
         flag: &str,
@@ -351,7 +351,7 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds a cache to read that is given by its type and its attributes.
+    /// Adds a cache to import that is given by its type and attributes.
     ///
     /// # Errors
     /// If it is not a cache.
@@ -373,7 +373,8 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds a cache for all steps, without which the image is good too.
+    /// Adds an export of all steps, also of a failed build. An error of the export does not fail
+    /// the build.
     pub fn add_optional_cache(&mut self, target: CacheTarget) {
         self.cache_to.push(CacheTo {
             target,
@@ -387,7 +388,7 @@ impl BuildFlags {
         });
     }
 
-    /// Sets the control group, which counts in keys of steps and has no other effect.
+    /// Sets the control group, which is part of the keys of steps and has no other effect.
     pub fn set_cgroup_parent(&mut self, flag: &str, group: &str) {
         self.cgroup_parent = group.to_owned();
         if !group.is_empty() {
@@ -423,7 +424,7 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds a secret, which is read.
+    /// Reads a secret and adds it.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -456,7 +457,7 @@ impl BuildFlags {
     /// Sets the network of RUN steps.
     ///
     /// # Errors
-    /// If builds have no such network.
+    /// If there is no such network mode.
     pub fn set_network(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
         self.network = match text {
             "" | "default" => Network::Default,
@@ -503,10 +504,10 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets a limit of resources.
+    /// Sets a resource limit.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If it is not a limit.
     pub fn set_ulimit(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
         let ulimit = limits::ulimit(text).in_flag(flag)?;
         self.ulimits.retain(|known| known.name != ulimit.name);
@@ -532,7 +533,8 @@ impl BuildFlags {
             "" | "each" => Layers::Each,
             "one" => Layers::One,
             "marked" => Layers::Marked,
-            // For Dockerfiles with Makisu's marks, one layer for each step all the same.
+            // For a Dockerfile with Makisu's marks: they are read, but each step still makes a
+            // layer.
             "unmarked" => Layers::Unmarked,
             other => {
                 let reason = format!("`{other}` is none of each, one and marked");
@@ -542,7 +544,7 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets what of the context's files does not count in keys of caches.
+    /// Sets the attributes of context files that cache keys leave out.
     ///
     /// # Errors
     /// If it is not one of the choices.

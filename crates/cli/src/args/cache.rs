@@ -70,7 +70,7 @@ pub struct CopyArgs {
     pub to: String,
 }
 
-/// An age in days; parts of a day are a whole one, as uses are known by the day.
+/// An age in days. Parts of a day count as a whole one, since uses are recorded by the day.
 fn days(text: &str) -> Result<u32, String> {
     let wrong = || "it is not an age, as 30d, 12h or 2w".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! `--call`: what is asked of a Dockerfile instead of a build.
+//! `--call`: a question about a Dockerfile instead of a build.
 
 use super::compound::boolean;
 
@@ -9,14 +9,14 @@ pub struct Call {
     pub kind: CallKind,
     /// True if the answer is JSON and not text.
     pub is_json: bool,
-    /// True if broken rules are not a failure.
+    /// True if violated rules do not fail the command.
     pub ignores_status: bool,
 }
 
 /// The kinds of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// Broken rules.
+    /// The rules that the Dockerfile violates.
     Check,
     /// The arguments and secrets of a target.
     Outline,
@@ -28,7 +28,7 @@ impl Call {
     /// `--check` and `kiln check`.
     pub const CHECK: Self = Self { kind: CallKind::Check, is_json: false, ignores_status: false };
 
-    /// Reads `check,format=json`; none is a build.
+    /// Reads `check,format=json`. Returns `None` for a build.
     ///
     /// # Errors
     /// If the question or an option is unknown.

@@ -1,4 +1,4 @@
-//! Errors in a command line, whichever tool's it is.
+//! Errors in a command line, of kiln or of another tool.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ pub enum FlagError {
         /// The name of a flag that looks like it.
         near: Option<&'static str>,
     },
-    /// A flag stands at the end, and its value is missing.
+    /// The value of the last flag is missing.
     #[error("`{0}` needs a value")]
     NoValue(String),
     /// A flag has a value that it cannot have.
@@ -26,7 +26,7 @@ pub enum FlagError {
         /// The reason.
         reason: String,
     },
-    /// kiln does not do what a flag asks for.
+    /// A flag asks for something that kiln does not do.
     #[error("`{flag}`: {reason}")]
     Refused {
         /// The flag, with its value where the value is what is refused.
@@ -55,7 +55,7 @@ pub enum FlagError {
     /// Two flags contradict each other.
     #[error("`{0}` and `{1}` cannot be used together")]
     Together(String, &'static str),
-    /// Flags or operands that are wrong as a whole, in a sentence that names them.
+    /// Flags or operands that are wrong as a whole, with a sentence that names them.
     #[error("{0}")]
     Usage(String),
 }
@@ -71,7 +71,7 @@ impl FlagError {
         Self::Refused { flag: flag.into(), reason: reason.into() }
     }
 
-    /// True if the tool has no such flag, for which some tools have an exit code of their own.
+    /// True if the tool has no such flag, which has its own exit code in some tools.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
@@ -85,10 +85,10 @@ impl From<FlagError> for Report {
 
 /// Adds the name of a flag to an error in its value.
 pub trait InFlag<T> {
-    /// The error as one of a flag.
+    /// Converts an error into one of the flag.
     ///
     /// # Errors
-    /// The error that there is.
+    /// If `self` is an error.
     fn in_flag(self, flag: &str) -> Result<T, FlagError>;
 }
 

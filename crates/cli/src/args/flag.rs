@@ -1,7 +1,7 @@
 //! The row of a table of flags: its spelling, and its handling.
 //!
-//! There is one table for each tool and not one for all: a spelling that two tools share (`--tag`,
-//! `--target`) means different things in them, and each table stands next to the code that reads it.
+//! Each tool has a table of its own: a spelling that two tools share (`--tag`, `--target`) means
+//! different things in them, and each table stands next to the code that reads it.
 
 use super::compound::boolean;
 
@@ -23,7 +23,7 @@ pub struct Flag {
 /// The value of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// None, or a boolean behind `=`.
+    /// None, or a boolean after `=`.
     Switch,
     /// A value; the text is an example, for tests.
     Value(&'static str),
@@ -34,7 +34,7 @@ pub enum Takes {
 pub enum Handling {
     /// It does what the text says.
     Honoured(&'static str),
-    /// It has no effect, since kiln does anyway what it asks for. The text gives the reason.
+    /// It has no effect, since kiln always does what it asks for. The text gives the reason.
     NoEffect(&'static str),
     /// It has no effect, which is reported once. The text gives the reason.
     Noted(&'static str),
@@ -67,13 +67,13 @@ impl Flag {
         Self { name, aliases: &[], short: None, takes: Takes::Switch, handling }
     }
 
-    /// The same with a letter.
+    /// The flag with a letter.
     pub const fn short(mut self, short: char) -> Self {
         self.short = Some(short);
         self
     }
 
-    /// The same with other spellings.
+    /// The flag with other spellings.
     pub const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self

@@ -64,7 +64,7 @@ impl std::str::FromStr for NameFilter {
 }
 
 impl NameFilter {
-    /// The name, with a tag if it was left out.
+    /// The name, with the default tag if none was written.
     pub fn reference(&self) -> &oci::Reference {
         &self.reference
     }
@@ -74,7 +74,7 @@ impl NameFilter {
         self.has_tag
     }
 
-    /// True if a name is meant: `app` means all of its tags.
+    /// True if the filter matches a name: `app` matches all of its tags.
     pub fn means(&self, name: &oci::Reference) -> bool {
         name.repository() == self.reference.repository()
             && (!self.has_tag || name.tag() == self.reference.tag())
@@ -158,7 +158,7 @@ pub enum ListFormat {
 /// Reads `--format`.
 ///
 /// # Errors
-/// A sentence: Go templates are not there yet.
+/// If it is neither a table nor JSON: Go templates are not supported yet.
 pub fn list_format(text: Option<&str>) -> Result<ListFormat, String> {
     match text {
         None | Some("" | "table") => Ok(ListFormat::Table),

@@ -1,21 +1,21 @@
-//! `--isolation`: the way a RUN is kept apart.
+//! `--isolation`: the isolation of a RUN.
 
 use super::error::FlagError;
 use crate::settings::Settings;
 
-/// The way a RUN is kept apart from this machine.
+/// The isolation of a RUN from this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// The strongest way that works here.
+    /// The strongest isolation that works here.
     #[default]
     Auto,
-    /// Namespaces, or nothing.
+    /// Namespaces, without a fallback.
     Namespaces,
-    /// A plain folder as the root, or nothing.
+    /// A plain folder as the root, without a fallback.
     Chroot,
-    /// The container's own root file system, or nothing.
+    /// The container's own root file system, without a fallback.
     InPlace,
-    /// Nothing: there is no RUN.
+    /// No isolation, hence no RUN.
     None,
 }
 
@@ -35,19 +35,19 @@ impl Isolation {
         }
     }
 
-    /// Reads `--isolation`; an empty value is none.
+    /// Reads `--isolation`; an empty value counts as unset.
     ///
     /// # Errors
-    /// If there is no such way.
+    /// If there is no such isolation.
     pub fn of_flag(text: Option<&str>) -> Result<Option<Self>, FlagError> {
         let text = text.filter(|text| !text.is_empty());
         text.map(|text| Self::parse("--isolation ", text)).transpose()
     }
 
-    /// The flag's, or else the environment's.
+    /// The flag's value, else the environment's.
     ///
     /// # Errors
-    /// If the environment names none.
+    /// If the environment's value is not an isolation.
     pub fn or_setting(flag: Option<Self>, settings: &Settings) -> Result<Self, FlagError> {
         match (flag, &settings.isolation) {
             (Some(flag), _) => Ok(flag),

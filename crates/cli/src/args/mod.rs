@@ -44,7 +44,7 @@ Examples:
 `kiln build --help` has more. `kiln buildx build`, `kiln image build` and `kiln builder build` are
 the same as `kiln build`.";
 
-/// The help of `kiln`, with its commands by what they are for.
+/// The help of `kiln`, with its commands grouped by purpose.
 const HELP: &str = "\
 {about}
 
@@ -151,7 +151,7 @@ pub enum Command {
 
 #[cfg(test)]
 impl Command {
-    /// The build that is asked for.
+    /// The arguments of `kiln build`, if that is the command.
     fn as_build(&self) -> Option<&BuildArgs> {
         match self {
             Self::Build(args) => Some(args),

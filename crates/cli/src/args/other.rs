@@ -1,5 +1,5 @@
-//! The flags of `docker buildx build` and of the classic `docker build` that `kiln build` takes for
-//! their sake: those without effect, those that are refused, and those that ask a question.
+//! The flags of `docker buildx build` and of the classic `docker build` that `kiln build` accepts
+//! for compatibility: those without effect, those that are refused, and those that ask a question.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -59,8 +59,8 @@ const NO_CONTAINERS: &str = "a build leaves no containers";
 /// The note on a limit of resources.
 pub const NO_LIMIT: &str = "no limit is set: steps have those of the job that kiln runs in";
 
-/// BuildKit took these flags and set no limit for years: pipelines have them, and the image does not
-/// depend on them.
+/// A flag for a resource limit. BuildKit took these flags and set no limit for years: pipelines
+/// have them, and the image does not depend on them.
 const fn limit(name: &'static str) -> Flag {
     let text =
         "accepted with a note: no limit is set: steps have those of the job that kiln runs in";
@@ -105,7 +105,7 @@ impl OtherFlags {
         Ok(warnings)
     }
 
-    /// The question that is asked instead of a build, by the last flag that asks one.
+    /// The question that is asked instead of a build; the last flag that asks one wins.
     ///
     /// # Errors
     /// If there is no such question.

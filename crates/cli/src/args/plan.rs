@@ -1,4 +1,4 @@
-//! From flags, settings and standard input to a request.
+//! The request that flags, settings and standard input make.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,27 +34,27 @@ pub struct BuildPresentation {
     pub iidfile: Option<PathBuf>,
     /// The file for digests and names.
     pub metadata_file: Option<PathBuf>,
-    /// The way a RUN is kept apart.
+    /// The isolation of a RUN.
     pub isolation: Isolation,
-    /// Notes on flags that change nothing.
+    /// Notes on flags without effect.
     pub warnings: Vec<String>,
 }
 
-/// The surroundings that a request is made in.
+/// The inputs of a request besides its flags.
 pub struct Inputs<'a> {
     /// The environment.
     pub environment: &'a Environment,
-    /// The same, typed.
+    /// The settings read from it.
     pub settings: &'a Settings,
     /// Proxies of docker's configuration.
     pub proxies: &'a Proxies,
-    /// The folder that relative paths begin in.
+    /// The folder that relative paths are resolved against.
     pub directory: &'a Path,
     /// Opens standard input.
     pub stdin: context::Stdin<'a>,
 }
 
-/// Makes a request of flags. Nothing but the context and standard input is read.
+/// Makes a request from flags. Reads only the context and standard input.
 ///
 /// # Errors
 /// If flags contradict each other, or the context cannot be read.
@@ -65,7 +65,7 @@ pub fn plan(flags: BuildFlags, inputs: Inputs<'_>) -> Result<BuildPlan, FlagErro
     let build_args = flags.build_arguments.resolve(inputs.environment, inputs.proxies);
     let source_date_epoch = pairs::source_date_epoch(&build_args).map_err(whole)?;
     let attestations = flags.attestations.with_build_args(&build_args).map_err(whole)?;
-    // Standard input last: a flag that is wrong is reported before anybody has to type.
+    // Standard input comes last, so that a wrong flag is reported before the user types.
     let (context, dockerfile) =
         read_context(&flags.context, flags.file.as_deref(), inputs.directory, inputs.stdin)?;
     let mut ssh = flags.ssh;
@@ -178,7 +178,7 @@ fn outputs(
     Ok((outputs, tags))
 }
 
-/// True if a folder holds one of the caller's own places, or is the root.
+/// True if a folder is the root, a checkout of git, or contains one of the caller's own places.
 fn is_dear(folder: &Path, places: [Option<&Path>; 2]) -> bool {
     // A folder that does not exist holds nothing.
     let Ok(folder) = folder.canonicalize() else { return false };
@@ -224,7 +224,7 @@ fn no_cache(flags: &BuildFlags) -> Result<NoCache, FlagError> {
     }
 }
 
-/// buildx makes `--cache-to type=inline` of a build argument.
+/// Adds the inline cache that the build argument `BUILDKIT_INLINE_CACHE` asks for, as buildx does.
 fn with_inline(mut caches: Vec<CacheTo>, arguments: &[(String, String)]) -> Vec<CacheTo> {
     let asked = arguments.iter().rev().find(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
     let asked = asked.is_some_and(|(_, value)| super::compound::boolean(value) == Some(true));

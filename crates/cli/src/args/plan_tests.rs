@@ -175,8 +175,8 @@ fn a_build_argument_asks_for_an_inline_cache() {
     );
 }
 
-/// Scripts give empty values where a variable is not set. What buildx leaves out and what it
-/// refuses is here as there; every flag with a value is on one of the two lists.
+/// Scripts pass empty values for unset variables. Each flag drops or refuses them as buildx does;
+/// every flag with a value is on one of the lists.
 #[test]
 fn empty_values_are_taken_and_refused_as_buildx_does() {
     let ignored = [

@@ -31,7 +31,7 @@ pub struct LoginArgs {
     pub password_stdin: bool,
 }
 
-/// A password on the command line; not printed.
+/// A password on the command line, hidden from debug output.
 #[derive(Clone)]
 pub struct Secret(pub crate::settings::Hidden);
 
@@ -114,7 +114,7 @@ pub struct PullArgs {
 /// Refuses `--disable-content-trust=false`, which asks for content trust.
 ///
 /// # Errors
-/// A sentence.
+/// If content trust is asked for, which is not supported yet.
 pub fn judge_content_trust(flag: Option<&str>) -> Result<(), String> {
     match flag.and_then(super::compound::boolean) {
         Some(false) => {

@@ -80,16 +80,16 @@ pub struct PruneArgs {
 /// A size with binary units, as docker, buildx and BuildKit read those of disks too: `10gb`.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not a size.
 pub fn disk_size(text: &str) -> Result<u64, String> {
     let size = size(text).ok().and_then(|size| u64::try_from(size).ok());
     size.ok_or_else(|| "it is not a size, as 10gb".to_owned())
 }
 
-/// A time as Go writes it, and days: `24h`, `1h30m`, `7d`.
+/// A duration in Go's form, and days: `24h`, `1h30m`, `7d`.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "it is not a time, as 24h or 7d".to_owned();
     let mut rest = text.trim();
@@ -117,12 +117,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Reads `--filter`.
 ///
 /// # Errors
-/// A sentence that names the filter that is unknown or wrong.
+/// If a filter is unknown or wrong; the text names it.
 pub fn disk_filter(filters: &[String]) -> Result<DiskFilter, String> {
     let mut filter = DiskFilter::default();
     for text in filters {
         let wrong = |what: &str| format!("`--filter {text}`: {what}");
-        // buildx compares with `==` too.
+        // buildx accepts `==` too.
         let (key, value) = text.split_once('=').ok_or_else(|| wrong("write KEY=VALUE"))?;
         let value = value.trim_start_matches('=');
         match key {

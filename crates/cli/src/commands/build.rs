@@ -1,4 +1,4 @@
-//! `kiln build`: what is around a build.
+//! `kiln build`: flags, progress and files around a build.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -19,27 +19,28 @@ use crate::terminal::{self, say};
 use crate::threads;
 use crate::{human, machine};
 
-/// Builds, and shows it.
+/// Builds an image and shows the progress.
 ///
 /// # Errors
-/// What is wrong with a flag, the Dockerfile or a step, with an excerpt where there is one.
+/// If a flag or the Dockerfile is wrong, or a step fails; with an excerpt of the Dockerfile where
+/// there is one.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     let flags = read(args, Engine::Docker, environment, settings)?;
     execute(flags, environment, settings).map(drop)
 }
 
-/// Becomes root of a namespace where that is needed: kiln is started again then. Comes before secrets
-/// and standard input are read, which the second process could not read again.
+/// Becomes root of a user namespace if needed, for which kiln is executed again. Must be called
+/// before secrets and standard input are read, since the second process could not read them again.
 ///
 /// # Errors
-/// If the environment names no way of isolation, or signals cannot be caught.
+/// If the environment names an unknown isolation, or signals cannot be caught.
 pub fn begin(
     flag: Option<Isolation>,
     settings: &Settings,
 ) -> Result<(runtime::Privilege, Isolation), Report> {
     let wanted = Isolation::or_setting(flag, settings)?;
     let standing = machine::rise_for(settings, wanted);
-    // Reading a secret or standard input can wait for ever.
+    // Reading a secret or standard input can block forever.
     threads::watch_signals()?;
     Ok((standing, wanted))
 }
@@ -47,14 +48,14 @@ pub fn begin(
 /// Reads the flags of `kiln build`.
 ///
 /// # Errors
-/// As [`begin`], or if a value is wrong.
+/// If [`begin`] fails, or a value is wrong.
 pub fn read(
     args: &BuildArgs,
     engine: Engine,
     environment: &Environment,
     settings: &Settings,
 ) -> Result<BuildFlags, Report> {
-    // An answer needs no RUN.
+    // The answer to a question (`--call`) runs no RUN.
     let is_call = args.other.call()?.is_some();
     let isolation = Isolation::of_flag(args.isolation.as_deref())?.filter(|_| !is_call);
     begin(isolation, settings)?;
@@ -62,7 +63,7 @@ pub fn read(
     Ok(args.read(context(environment, &directory), engine)?)
 }
 
-/// The surroundings that values of flags are read in.
+/// The context in which flag values are read.
 pub fn context<'a>(environment: &'a Environment, directory: &'a Path) -> FlagContext<'a> {
     let stdout_is_terminal = std::io::stdout().is_terminal();
     FlagContext { environment, directory, stdout_is_terminal }
@@ -77,10 +78,10 @@ pub fn directory() -> Result<PathBuf, Report> {
         .map_err(|error| Report::from(format!("finding the working directory: {error}")))
 }
 
-/// Builds, and hands back the outcome: none, if a question was answered instead.
+/// Builds an image and returns the outcome; none if a question was answered instead.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub fn execute(
     flags: BuildFlags,
     environment: &Environment,
@@ -126,7 +127,8 @@ pub fn execute(
     }
 }
 
-/// Removes what is not to stay; what is to be said of it. The build is what it is, whatever happens.
+/// Collects unused cache by the policy and returns the line to print. An error is a warning and
+/// does not change the result of the build.
 fn tidy(session: &Session, policy: Option<CollectPolicy>) -> String {
     let Some(policy) = policy else { return String::new() };
     match collect(session.store(), &policy) {
@@ -141,10 +143,10 @@ fn tidy(session: &Session, policy: Option<CollectPolicy>) -> String {
     }
 }
 
-/// What builds need of this machine, with how commands are kept apart said once.
+/// Opens the session of a build, and prints the isolation if it is not the usual one.
 ///
 /// # Errors
-/// A sentence that says what is wrong, or that commands cannot be kept apart as it is wanted.
+/// If the session cannot be opened, or commands cannot be isolated as requested.
 pub fn session(
     environment: &Environment,
     settings: &Settings,
@@ -161,7 +163,7 @@ pub fn session(
     Ok(session)
 }
 
-/// Whether commands can be kept apart as the user wants it.
+/// Checks that the requested isolation is possible.
 fn is_isolated(session: &Session, wanted: Isolation) -> Result<(), String> {
     let name = match wanted {
         Isolation::Auto | Isolation::None => return Ok(()),
@@ -175,7 +177,7 @@ fn is_isolated(session: &Session, wanted: Isolation) -> Result<(), String> {
     }
 }
 
-/// A failed build in words.
+/// The report of a failed build.
 pub fn report(error: build::Error) -> Report {
     if let build::Error::Explained { error, steps } = error {
         say(&render::explained(&steps, false));
@@ -205,10 +207,10 @@ pub fn report(error: build::Error) -> Report {
     }
 }
 
-/// Makes a request of flags, with this process's working directory and standard input.
+/// Makes a request from flags, this process's working directory and standard input.
 ///
 /// # Errors
-/// A sentence that names the flag or file that is wrong.
+/// If a flag or file is wrong; the report names it.
 pub fn prepare(
     flags: BuildFlags,
     environment: &Environment,
@@ -240,10 +242,11 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Says what was given in vain, removes the old `--iidfile`, and begins to show.
+    /// Prints warnings, removes the old `--iidfile`, and starts the display.
     ///
     /// # Errors
-    /// If the old file cannot be removed, or there is no thread.
+    /// If the old file cannot be removed, the display cannot start, or `--progress=tty` has no
+    /// terminal.
     pub fn begin(presentation: BuildPresentation, style: &Style) -> Result<Self, Report> {
         let is_terminal = terminal::stderr_is_terminal();
         if presentation.progress == Mode::Tty && !is_terminal {
@@ -263,19 +266,19 @@ impl Shown {
         Ok(Self { display, presentation })
     }
 
-    /// Where the build sends its events.
+    /// The sink for the build's events.
     pub fn events(&self) -> Events {
         self.display.events()
     }
 
-    /// Says something before there is progress, to those who read it as text.
+    /// Prints a line before the progress, in the modes that are text.
     pub fn note(&self, line: &str) {
         if matches!(self.presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
             say(line);
         }
     }
 
-    /// The end of a build that ended well: warnings, summary, files, the image's ID.
+    /// Ends a successful build: warnings, summary, files, the image's ID.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -306,7 +309,7 @@ impl Shown {
         Ok(())
     }
 
-    /// The end of several builds that ended well: a file with the metadata of each.
+    /// Ends several successful builds: a file with the metadata of each.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -337,7 +340,7 @@ impl Shown {
         Ok(())
     }
 
-    /// The end of a build that did not: the progress up to there. The caller prints the report.
+    /// Ends a failed build: the progress so far. The caller prints the report.
     pub fn fail(self) {
         self.display.abort();
     }

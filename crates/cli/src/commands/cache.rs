@@ -1,4 +1,4 @@
-//! `kiln cache`: what caches hold, and their upkeep.
+//! `kiln cache`: the content of caches, and their upkeep.
 
 use build::upkeep::{self, Copied, Holdings, PruneRule, Pruned, Verified};
 use build::{BackendSettings, CacheTarget, Explained, Session};
@@ -16,10 +16,10 @@ use crate::{human, machine, terminal, threads};
 
 const DAY: i64 = 86_400;
 
-/// Does what is asked of a cache.
+/// Runs a command of `kiln cache`.
 ///
 /// # Errors
-/// If a flag is wrong, there is no such cache, or it is not sound.
+/// If a flag is wrong, there is no such cache, or it is damaged.
 pub fn run(
     command: &CacheCommand,
     environment: &Environment,
@@ -52,11 +52,11 @@ pub fn run(
     }
 }
 
-/// The one cache that is named.
+/// Reads the argument, which names one cache.
 fn one(args: &CacheRef, environment: &Environment) -> Result<BackendSettings, Report> {
     let directory = directory()?;
     let around = Surroundings { directory: &directory, environment };
-    // By the argument's name: the value can hold keys and tokens.
+    // The error has the argument's name, since the value can hold keys and tokens.
     let named = |error: OptionError| error.within("CACHE");
     let mut caches = cache_from(&args.cache, around).map_err(named)?;
     match (caches.pop(), caches.is_empty()) {
@@ -122,7 +122,7 @@ fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     terminal::print(&render::explained(&explained?, true))
 }
 
-/// Runs work on caches. The store is needed for layers that pass through here.
+/// Runs work on caches. The store is needed for layers that are copied by way of this machine.
 fn finish<T>(
     (environment, settings): (&Environment, &Settings),
     work: impl AsyncFnOnce(Session) -> Result<T, build::Error>,
@@ -161,7 +161,7 @@ fn listed(held: &Holdings, is_json: bool, now: i64) -> String {
     table(["RECORD", "CREATED", "LAST USED", "SIZE", "STEP"], &rows)
 }
 
-/// A day as people say it.
+/// The days since a time, in words: `today`, `3 days ago`.
 fn days_ago(time: i64, now: i64) -> String {
     match (now - time) / DAY {
         ..=0 => "today".into(),
@@ -175,7 +175,7 @@ fn date(day: u32) -> Option<String> {
     Some(time.to_string()[..10].to_owned())
 }
 
-/// The cache as a whole.
+/// The description of a whole cache.
 fn inspected(held: &Holdings, is_json: bool, now: i64) -> String {
     let results = held.records.iter().filter(|record| record.layers > 0).count();
     let newest = held.records.iter().filter_map(|record| record.created.clone()).max();

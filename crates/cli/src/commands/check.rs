@@ -1,4 +1,4 @@
-//! `kiln check` and `kiln build --call`: what can be said of a Dockerfile without building it.
+//! `kiln check` and `kiln build --call`: questions about a Dockerfile, answered without a build.
 
 use graph::{Events, SourceFile};
 
@@ -10,22 +10,22 @@ use crate::settings::{self, Environment, Settings};
 use crate::terminal;
 use crate::threads;
 
-/// Answers a call on standard output.
+/// Answers a question on standard output.
 ///
 /// # Errors
-/// What is wrong with a flag or the Dockerfile; a report without words where rules are broken.
+/// If a flag or the Dockerfile is wrong. The report has no text if rules are violated.
 pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     machine::rise(settings);
     let flags = single::read(args, Engine::Docker, environment, settings)?;
-    // `--call check,format=json` says more of the same.
+    // `kiln check --call check,format=json` also sets the form of the answer.
     let call = flags.call.unwrap_or(Call::CHECK);
     ask(prepare(flags, environment, settings)?, call, environment, settings)
 }
 
-/// The same for a build that was planned.
+/// Answers a question about a planned build.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub fn ask(
     plan: BuildPlan,
     call: Call,
@@ -53,7 +53,7 @@ pub fn ask(
     }
 }
 
-/// The text, and what makes the call fail although there is one.
+/// The answer's text, and the failure that the call ends with in spite of it.
 fn answer(
     (session, events): (&build::Session, &Events),
     request: &build::Request,

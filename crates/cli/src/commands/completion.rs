@@ -4,11 +4,11 @@ use clap::CommandFactory as _;
 
 use crate::args::{Cli, CompletionArgs};
 
-/// A script for the shell.
+/// The completion script of a shell.
 pub fn text(args: &CompletionArgs) -> String {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "kiln", &mut script);
-    // The scripts are made of this program's own words.
+    // Lossless: the script is made of this program's own strings.
     String::from_utf8_lossy(&script).into_owned()
 }
 

@@ -9,7 +9,7 @@ use crate::args::{DuArgs, ListFormat, disk_filter, list_format};
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
-/// Shows what takes how much disk.
+/// Prints the disk usage of each entry.
 ///
 /// # Errors
 /// If a flag is wrong or the store cannot be read.
@@ -61,7 +61,7 @@ pub fn text(entries: &[DiskEntry], args: &DuArgs, format: ListFormat, now: i64) 
     text
 }
 
-/// RFC 3339 of milliseconds since 1970.
+/// A time in RFC 3339, from milliseconds since 1970.
 fn time(millis: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
 }

@@ -11,7 +11,7 @@ use crate::args::HistoryArgs;
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
-/// Shows the steps that made an image.
+/// Prints the steps that made an image.
 ///
 /// # Errors
 /// If a flag is wrong or the image is not here.
@@ -35,7 +35,7 @@ pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
     terminal::print(&listed.unwrap_or_else(|| text(&rows, args)))
 }
 
-/// What a command is cut to, as docker does.
+/// The longest command that is shown, in characters, as in docker.
 const COMMAND_WIDTH: usize = 45;
 
 /// The steps that made an image, the last one first: ID, time, command, size and comment.
@@ -82,7 +82,7 @@ fn time(created: Option<&str>) -> String {
     time.map_or_else(|| "N/A".into(), |time| time.to_string())
 }
 
-/// The table, or, with `--quiet`, the IDs.
+/// The table; the IDs with `--quiet`.
 fn text(rows: &[[String; 5]], args: &HistoryArgs) -> String {
     match args.quiet {
         true => rows.iter().map(|[id, ..]| format!("{id}\n")).collect(),

@@ -13,7 +13,7 @@ use crate::args::ImagesArgs;
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
-/// Lists the images that are here.
+/// Lists the images of this machine.
 ///
 /// # Errors
 /// If a flag is wrong or the store cannot be read.
@@ -25,7 +25,7 @@ pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
     let mut rows: Vec<ImageRow> = kept.into_iter().flat_map(rows).collect();
     rows.retain(|row| filters.wants(row));
     rows.retain(|row| is_asked_for(row, args));
-    // As docker does: the youngest first.
+    // The newest first, as in docker.
     rows.sort_by_cached_key(|row| {
         let created = row.created.as_deref().and_then(seconds).unwrap_or(i64::MIN);
         let name = row.name.as_ref().map(Reference::familiar);
@@ -39,7 +39,7 @@ pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
     terminal::print(&listed.unwrap_or_else(|| text(&rows, args, now)))
 }
 
-/// A row for each name, or one without.
+/// A row for each name, or one row without a name.
 fn rows(image: &Kept) -> Vec<ImageRow> {
     let row = |name: Option<Reference>| ImageRow {
         name,
@@ -54,7 +54,7 @@ fn rows(image: &Kept) -> Vec<ImageRow> {
     }
 }
 
-/// An image that is here, by one of its names.
+/// An image of this machine under one of its names.
 #[derive(Clone, Debug)]
 pub struct ImageRow {
     /// The name; none for an image that has lost its names.
@@ -63,13 +63,13 @@ pub struct ImageRow {
     pub digest: Digest,
     /// Digest of the config: docker's image ID.
     pub config: Digest,
-    /// When it was made, RFC 3339.
+    /// The creation time in RFC 3339.
     pub created: Option<String>,
     /// Bytes of its layers as they are stored or sent.
     pub size: u64,
 }
 
-/// Whether an image is what `kiln images NAME` asks for.
+/// True if `kiln images NAME` asks for an image.
 pub fn is_asked_for(row: &ImageRow, args: &ImagesArgs) -> bool {
     match (&args.name, &row.name) {
         (None, _) => true,
@@ -144,7 +144,7 @@ pub struct Filters {
     no_labels: Vec<String>,
     before: Option<String>,
     since: Option<String>,
-    /// Made before this time, in seconds since 1970.
+    /// Created before this time, in seconds since 1970.
     until: Option<i64>,
 }
 
@@ -152,7 +152,7 @@ impl Filters {
     /// Reads `--filter`.
     ///
     /// # Errors
-    /// A sentence that names the filter that is unknown or wrong.
+    /// If a filter is unknown or wrong; the text names it.
     pub fn read(texts: &[String]) -> Result<Self, String> {
         let mut filters = Self::default();
         for text in texts {
@@ -186,15 +186,15 @@ impl Filters {
         Ok(filters)
     }
 
-    /// Whether images with names, or without, were asked for.
+    /// The filter `dangling`: true for images without names, false for those with names.
     pub fn dangling(&self) -> Option<bool> {
         self.dangling
     }
 
-    /// The images that are wanted for what they are.
+    /// The images that pass all filters but `reference`.
     ///
     /// # Errors
-    /// If an image that was named is not here.
+    /// If an image that a filter names is not here.
     pub fn apply<'i>(&self, images: &'i [Kept]) -> Result<Vec<&'i Kept>, Report> {
         let made = |text: &Option<String>| -> Result<Option<i64>, Report> {
             let Some(text) = text else { return Ok(None) };
@@ -222,7 +222,7 @@ impl Filters {
             .collect())
     }
 
-    /// Whether a name is wanted: `app`, `app:1*`, `*/app`.
+    /// True if a name passes the filter `reference`: `app`, `app:1*`, `*/app`.
     fn wants(&self, row: &ImageRow) -> bool {
         let matches = |pattern: &String| {
             row.name.as_ref().is_some_and(|name| {
@@ -235,7 +235,8 @@ impl Filters {
     }
 }
 
-/// A time as docker's `until` takes it: how long ago, a date, a time, or seconds since 1970.
+/// A time as docker's `until` takes it: a duration before now, a date, a time, or seconds since
+/// 1970.
 fn moment(text: &str) -> Option<i64> {
     if let Ok(ago) = crate::args::duration(text) {
         return Some(now() - i64::try_from(ago.as_secs()).ok()?);
@@ -259,7 +260,7 @@ fn has_label(image: &Kept, wanted: &str) -> bool {
     }
 }
 
-/// Whether a text is like a pattern with `*`, which is no `/`, as Go's `path.Match` has it.
+/// True if a text matches a pattern whose `*` does not match `/`, as in Go's `path.Match`.
 fn is_like(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

@@ -12,7 +12,7 @@ use crate::args::InspectArgs;
 use crate::render::Report;
 use crate::terminal;
 
-/// Shows images as JSON: those that are here, also if others are not.
+/// Prints images as JSON: those that are found, even if others are not.
 ///
 /// # Errors
 /// If a flag is wrong or an image is not here.
@@ -25,7 +25,7 @@ pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
             Err(error) => failed.push(error),
         }
     }
-    // As docker does, `json` is an array and a template is for each.
+    // `json` is one array, and a template is rendered for each image, as in docker.
     let printed = match &format {
         RowFormat::Table | RowFormat::Json => text(&found, format == RowFormat::Json),
         format => {
@@ -47,7 +47,7 @@ fn inspected(image: Kept) -> InspectedImage {
     }
 }
 
-/// An image, with what is shown of it.
+/// An image with the properties that are shown.
 #[derive(Clone, Debug)]
 pub struct InspectedImage {
     /// Its names.
@@ -62,7 +62,7 @@ pub struct InspectedImage {
     pub size: u64,
 }
 
-/// The images in the shape of `docker image inspect`; on one line where `compact`.
+/// The images in the form of `docker image inspect`; on one line if `compact`.
 pub fn text(images: &[InspectedImage], compact: bool) -> String {
     let values: Vec<Value> = images.iter().map(value).collect();
     let text = match compact {
@@ -72,7 +72,7 @@ pub fn text(images: &[InspectedImage], compact: bool) -> String {
     text.unwrap_or_default() + "\n"
 }
 
-/// As docker indents: scripts without `jq` count blanks.
+/// Indents JSON as docker does: scripts without `jq` count blanks.
 fn indented(values: &[Value]) -> serde_json::Result<String> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -80,7 +80,7 @@ fn indented(values: &[Value]) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// What docker shows of a config even where an image does not have it, and Go's type of it.
+/// The fields of a config that docker shows even if an image lacks them, with their types in Go.
 const CONFIG: [(&str, Kind); 9] = [
     ("User", Kind::Text),
     ("ExposedPorts", Kind::Map),
@@ -100,7 +100,7 @@ enum Kind {
     Map,
 }
 
-/// A config with all of [`CONFIG`].
+/// A config with all fields of [`CONFIG`].
 fn whole(config: Value) -> Value {
     let mut config = match config {
         Value::Object(map) => map,
@@ -113,7 +113,7 @@ fn whole(config: Value) -> Value {
     Value::Object(config)
 }
 
-/// The same for templates: Go prints a list that is not there as `[]`, and a map as `map[]`.
+/// The image for templates: Go prints a missing list as `[]`, and a missing map as `map[]`.
 fn typed(mut image: Value) -> Value {
     for (name, kind) in CONFIG {
         let field = &mut image["Config"][name];

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::render::table;
 
-/// How the rows of a list are printed.
+/// The form in which the rows of a list are printed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RowFormat {
     /// The command's own columns.
@@ -23,7 +23,7 @@ impl RowFormat {
     /// Reads `--format`.
     ///
     /// # Errors
-    /// A sentence that names what is wrong with a template.
+    /// If a template is wrong; the text says why.
     pub fn read(text: Option<&str>) -> Result<Self, String> {
         let failed = |error: gotemplate::TemplateError| format!("`--format`: {error}");
         match text {
@@ -44,10 +44,10 @@ impl RowFormat {
         }
     }
 
-    /// The text of rows; none where the command prints its own table.
+    /// The text of rows; none if the command prints its own table.
     ///
     /// # Errors
-    /// A sentence that names the field that is not there.
+    /// If a template names a missing field.
     pub fn lines(&self, rows: &[Value]) -> Result<Option<String>, String> {
         let render = |template: &Template, row: &Value| {
             template.render(row).map_err(|error| format!("`--format`: {error}"))
@@ -89,7 +89,7 @@ fn heading(template: &str) -> String {
     }
 }
 
-/// Rows of any number of cells under the headings that are the first.
+/// Aligned rows of any number of cells; the first row has the headings.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -100,7 +100,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     for line in lines {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         let joined = cells.collect::<Vec<_>>().join("   ");
-        // Only what `table` does to cells: nothing from outside moves the cursor.
+        // Through `table`, which removes control characters: foreign text must not move the cursor.
         text.push_str(table([joined.trim_end()], &[]).trim_end());
         text.push('\n');
     }

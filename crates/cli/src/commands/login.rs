@@ -1,5 +1,5 @@
-//! `kiln login` and `kiln logout`: who the user is. Checking and keeping it is the registry's
-//! part.
+//! `kiln login` and `kiln logout`: the user's credentials. The crate `registry` checks and keeps
+//! them.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -12,17 +12,17 @@ use crate::render::Report;
 use crate::settings::{Environment, Hidden, Settings};
 use crate::{machine, terminal, threads};
 
-/// What an unset variable without quotes does.
+/// The warning about an unset variable without quotes.
 const SWALLOWED: &str = "No registry is given, so this logs in to Docker Hub, and the password \
     looks like the name of a registry. If its variable is not set, `-p` takes the next word: write \
     it in quotes, -p \"$PASSWORD\", or use --password-stdin.";
-/// Longer passwords are none.
+/// The longest password on standard input, in bytes.
 const LONGEST_PASSWORD: u64 = 64 << 10;
 
-/// Logs in: asks the registry whether it lets the user in, and keeps the credentials if so.
+/// Logs in: checks the credentials with the registry, and keeps them if it accepts them.
 ///
 /// # Errors
-/// If flags do not go together, the registry refuses, or the credentials cannot be kept.
+/// If flags conflict, the registry refuses, or the credentials cannot be kept.
 pub fn run(args: &LoginArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     let file = config_file(settings)?;
     let login = login(
@@ -62,10 +62,10 @@ pub fn run(args: &LoginArgs, environment: &Environment, settings: &Settings) -> 
     terminal::print("Login Succeeded\n")
 }
 
-/// Forgets who the user is at a registry.
+/// Removes the credentials for a registry.
 ///
 /// # Errors
-/// If the file or a helper does not forget.
+/// If the file or a helper cannot remove them.
 pub fn run_logout(
     args: &LogoutArgs,
     environment: &Environment,
@@ -101,7 +101,7 @@ fn read_stdin() -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Who somebody is at a registry.
+/// A user's credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// The registry's host as in references; `docker.io` for Docker Hub.
@@ -110,24 +110,24 @@ pub struct Login {
     pub username: String,
     /// Password or token.
     pub password: Hidden,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<&'static str>,
 }
 
-/// Where what flags leave open comes from.
+/// The sources of values that flags leave open.
 pub struct Questions<'a> {
     /// Reads standard input to its end.
     pub stdin: &'a mut dyn FnMut() -> std::io::Result<Vec<u8>>,
-    /// Asks, and the answer shows.
+    /// Asks a question; the answer shows.
     pub ask: &'a mut dyn FnMut(&str) -> Result<String, String>,
-    /// Asks, and the answer does not show.
+    /// Asks a question; the answer does not show.
     pub ask_password: &'a mut dyn FnMut(&str) -> Result<Hidden, String>,
 }
 
-/// Finds out who the user is.
+/// Determines the host and the credentials.
 ///
 /// # Errors
-/// A sentence if flags do not go together, or nothing is answered.
+/// If flags conflict, or there is no answer.
 pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String> {
     let mut warnings = Vec::new();
     let host = host(args.server.as_deref())?;
@@ -171,10 +171,10 @@ pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String
     }
 }
 
-/// The registry that is meant: a host, also when it is written as a URL.
+/// The host of a registry, which may be written as a URL.
 ///
 /// # Errors
-/// A sentence if it is no host.
+/// If it is not a host.
 pub fn host(server: Option<&str>) -> Result<String, String> {
     let text = server.unwrap_or("docker.io");
     let rest =
@@ -183,7 +183,7 @@ pub fn host(server: Option<&str>) -> Result<String, String> {
     if let "docker.io" | "index.docker.io" | "registry-1.docker.io" = host {
         return Ok("docker.io".into());
     }
-    // A name on the host shows whether references can have it.
+    // A reference with the host parses only if references can have it.
     let is_host = format!("{host}/x").parse::<oci::Reference>().is_ok();
     match is_host && !host.is_empty() {
         true => Ok(host.to_owned()),
@@ -191,7 +191,7 @@ pub fn host(server: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// Whether a text could be meant for the name of a registry: `registry.example.com:5000`.
+/// True if a text could be meant for the name of a registry: `registry.example.com:5000`.
 fn looks_like_host(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:/".contains(c);
     let host = text.split(['/', ':']).next().unwrap_or_default();
@@ -201,7 +201,7 @@ fn looks_like_host(text: &str) -> bool {
     text.chars().all(is_name) && is_host && self::host(Some(text)).is_ok()
 }
 
-/// What `logout` prints.
+/// The output of `logout`.
 pub fn logged_out(host: &str, was_logged_in: bool) -> String {
     match was_logged_in {
         true => format!("Removing login credentials for {host}\n"),

@@ -1,4 +1,4 @@
-//! The commands, one file each: what they ask, and what they print.
+//! The commands, one file each, with their questions and output.
 
 pub mod build;
 pub mod cache;
@@ -23,10 +23,10 @@ use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, terminal};
 
-/// Does what a command says.
+/// Runs a command.
 ///
 /// # Errors
-/// If it fails.
+/// If the command fails.
 pub fn dispatch(
     command: &Command,
     environment: &Environment,
@@ -53,12 +53,12 @@ pub fn dispatch(
     }
 }
 
-/// Seconds since 1970, now.
+/// The current time, in seconds since 1970.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// What could not be done with an image, in words.
+/// The report of an error about an image, with a hint.
 pub fn report(error: &ImageError) -> Report {
     let hint = match error {
         ImageError::NotHere(_) => {
@@ -71,7 +71,7 @@ pub fn report(error: &ImageError) -> Report {
     Report { hint: hint.map(str::to_owned), ..Report::from(oci::chain_text(error)) }
 }
 
-/// Several things that could not be done, as one failure; none, if there are none.
+/// One report of several errors; none if there are no errors.
 fn reports(errors: &[ImageError]) -> Result<(), Report> {
     let Some(first) = errors.first() else { return Ok(()) };
     let messages: Vec<String> = errors.iter().map(|error| oci::chain_text(error)).collect();
@@ -95,7 +95,7 @@ fn ago(time: Option<i64>, now: i64) -> String {
     }
 }
 
-/// Twelve digits of a digest, or all of it with its algorithm.
+/// The first twelve digits of a digest, or the whole digest with its algorithm.
 fn id(digest: oci::Digest, whole: bool) -> String {
     match whole {
         true => digest.to_string(),

@@ -8,10 +8,10 @@ use crate::args::{PruneArgs, disk_filter};
 use crate::render::Report;
 use crate::{human, terminal};
 
-/// Removes what is not needed, after a question.
+/// Removes unneeded entries after a question.
 ///
 /// # Errors
-/// If a flag is wrong, there is no answer, or something cannot be removed.
+/// If a flag is wrong, there is no answer, or an entry cannot be removed.
 pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
     let mut filter = disk_filter(&args.filter)?;
     filter.unused_for = args.until.or(filter.unused_for);
@@ -30,7 +30,7 @@ pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
     terminal::print(&text(&removed, args))
 }
 
-/// How much may stay. Nothing given and 0 are the same, as with buildx.
+/// The sizes to keep. 0 counts as unset, as with buildx.
 fn limits(args: &PruneArgs) -> Limits {
     let given = |bytes: Option<u64>| bytes.filter(|bytes| *bytes > 0);
     Limits {
@@ -40,7 +40,7 @@ fn limits(args: &PruneArgs) -> Limits {
     }
 }
 
-/// The question before something is removed; none with `--force`.
+/// The question before entries are removed; none with `--force`.
 pub fn question(args: &PruneArgs) -> Option<&'static str> {
     match (args.force, args.all) {
         (true, _) => None,
@@ -53,12 +53,12 @@ pub fn question(args: &PruneArgs) -> Option<&'static str> {
     }
 }
 
-/// Whether the answer is yes.
+/// True if the answer is yes.
 pub fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
-/// What was removed, with the sum.
+/// The removed entries and their total size.
 pub fn text(removed: &[DiskEntry], args: &PruneArgs) -> String {
     let mut text = String::new();
     if args.verbose {

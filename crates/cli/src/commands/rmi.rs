@@ -8,10 +8,10 @@ use crate::args::RmiArgs;
 use crate::render::Report;
 use crate::terminal;
 
-/// Removes images; one that cannot be removed does not keep the others.
+/// Removes images; one that cannot be removed does not stop the others.
 ///
 /// # Errors
-/// Those that are not here, unless by force, or have too many names.
+/// If an image is not here (unless forced), or has several names.
 pub fn run(args: &RmiArgs, store: &Store) -> Result<(), Report> {
     let mut failed = Vec::new();
     for image in &args.images {

@@ -1,4 +1,4 @@
-//! `kiln push` and `kiln pull`: the lines at the end.
+//! `kiln push` and `kiln pull`, with the lines that they end with.
 
 use build::images::{self, ImageError, Porter, PullRequest};
 use graph::Events;
@@ -12,10 +12,10 @@ use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, terminal, threads};
 
-/// Pushes an image by a name, or by all of its repository's.
+/// Pushes an image under one name, or under all names of its repository.
 ///
 /// # Errors
-/// If a flag is wrong, there is no such image, or the registry does not take it.
+/// If a flag is wrong, there is no such image, or the registry refuses it.
 pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     judge_content_trust(args.disable_content_trust.as_deref())?;
     if args.all_tags && args.image.has_tag() {
@@ -44,7 +44,7 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
     Ok(())
 }
 
-/// The names that a repository's images have here.
+/// The names of a repository's images on this machine.
 fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
     let images = images::list(store).map_err(|error| oci::chain_text(&error))?;
     let names = images.into_iter().flat_map(|image| image.names);
@@ -61,10 +61,10 @@ fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
     }
 }
 
-/// Fetches an image.
+/// Pulls an image.
 ///
 /// # Errors
-/// If a flag is wrong, or the registry does not give the image.
+/// If a flag is wrong, or the registry does not serve the image.
 pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
     judge_content_trust(args.disable_content_trust.as_deref())?;
     if args.all_tags {
@@ -81,10 +81,10 @@ pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> 
     terminal::print(&pulled(&args.image, &result.root, result.is_new, args.quiet))
 }
 
-/// Runs work that moves an image, and shows it.
+/// Runs a transfer of images and shows its progress.
 ///
 /// # Errors
-/// The work's, or that it was canceled.
+/// If it cannot start, fails or is canceled.
 pub fn carry<T>(
     (environment, settings): (&Environment, &Settings),
     store: Store,
@@ -104,13 +104,13 @@ pub fn carry<T>(
     result?.ok_or_else(threads::canceled)?.map_err(|error| report(&error))
 }
 
-/// What `push` prints for each tag.
+/// The output of `push` for each tag.
 pub fn pushed(name: &Reference, manifest: &Descriptor) -> String {
     let target = name.tag().map_or_else(|| name.target(), str::to_owned);
     format!("{target}: digest: {} size: {}\n", manifest.digest, manifest.size)
 }
 
-/// What `pull` prints; with `--quiet`, the name alone.
+/// The output of `pull`; only the name with `--quiet`.
 pub fn pulled(name: &Reference, manifest: &Descriptor, is_new: bool, quiet: bool) -> String {
     if quiet {
         return format!("{name}\n");

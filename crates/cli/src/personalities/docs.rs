@@ -1,5 +1,5 @@
-//! `docs/personalities.md` is made of the tables: `KILN_WRITE_DOCS=1 cargo test docs` writes it, and
-//! without the variable the test compares.
+//! `docs/personalities.md` is generated from the tables: `KILN_WRITE_DOCS=1 cargo test docs` writes
+//! it, and without the variable the test compares.
 
 use clap::CommandFactory as _;
 
@@ -128,7 +128,7 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// Everything but the table of `kiln build`'s flags.
+/// The page without the table of `kiln build`'s flags.
 fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(DOCKER);

@@ -1,9 +1,9 @@
-//! The parser of other tools' command lines, by a table of [`Flag`]s.
+//! The parser of other tools' command lines, driven by a table of [`Flag`]s.
 //!
 //! A command line is read as Go's pflag reads it: `--name value`, `--name=value`, `-n value`,
 //! `-nvalue`, `-n=value`, several short switches in one word, `--` before operands. A flag that a
-//! table honours has to be read by the code behind it: [`Given::done`] names one that was not, and a
-//! test walks every row of every table.
+//! table honours has to be read by the code behind it: [`Given::done`] names one that was not, and
+//! a test walks every row of every table.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -98,7 +98,7 @@ impl Given {
         letters: &str,
         words: &mut impl Iterator<Item = &'w String>,
     ) -> Result<(), FlagError> {
-        // Go's own flags are written with one dash too.
+        // Go's `flag` package writes long flags with one dash too.
         let whole = letters.split('=').next().unwrap_or_default();
         if whole.len() > 1 && self.rows.iter().any(|row| row.is(whole)) {
             return self.take_long(letters, words);
@@ -166,7 +166,7 @@ impl Given {
         }
     }
 
-    /// All values of a flag, in order, as texts of their own.
+    /// All values of a flag, in order, as owned texts.
     pub fn texts(&self, name: &'static str) -> Vec<String> {
         self.all(name).into_iter().map(str::to_owned).collect()
     }
@@ -179,7 +179,7 @@ impl Given {
         own.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The last value of a flag; an empty one is none.
+    /// The last value of a flag; none if it is empty.
     pub fn last(&self, name: &'static str) -> Option<&str> {
         self.all(name).last().copied().filter(|value| !value.is_empty())
     }
@@ -194,7 +194,7 @@ impl Given {
         !self.all(name).is_empty()
     }
 
-    /// Ends the reading.
+    /// Checks that every honoured flag was read.
     ///
     /// # Errors
     /// If a flag that is honoured was given and not read.
@@ -239,7 +239,7 @@ pub mod testing {
 
     use super::*;
 
-    /// Gives each flag alone to `run`, which returns its notes.
+    /// Passes each flag alone to `run`, which returns its notes.
     pub fn walk(rows: &'static [Flag], run: impl Fn(&[String]) -> Result<Vec<String>, FlagError>) {
         let mut names = BTreeSet::new();
         for row in rows {

@@ -1,9 +1,9 @@
-//! The command lines people already have. Which one is spoken is said by the name that the binary
-//! was started under (`docker`, `buildctl`, `executor`, …), or by the first word behind `kiln`.
+//! Command lines of other tools. The name that the binary was started under (`docker`, `buildctl`,
+//! `executor`, …), or the first word after `kiln`, selects one.
 //!
 //! Each is a thin module: tables of flags that are read into the flags of a build
-//! ([`BuildFlags`](crate::args::BuildFlags)), or into another of kiln's own commands. None has a way of
-//! its own to build.
+//! ([`BuildFlags`](crate::args::BuildFlags)), or into another of kiln's own commands. None has a
+//! way of its own to build.
 
 pub mod bake;
 pub mod buildctl;
@@ -25,7 +25,7 @@ use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::terminal;
 
-/// A tool whose command line is spoken.
+/// A tool whose command line kiln reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// `docker`, with `docker buildx`.
@@ -40,33 +40,35 @@ pub enum Tool {
     Makisu,
 }
 
-/// A call of another tool.
+/// A call in another tool's command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// The tool.
     pub tool: Tool,
-    /// The words behind its name.
+    /// The words after its name.
     pub words: Vec<String>,
-    /// kiln's own `--root`, where it was given before them.
+    /// kiln's own `--root`, if it was given before them.
     pub root: Option<PathBuf>,
     /// kiln's own `--debug`.
     pub is_debug: bool,
-    /// The words that were typed before them: `docker`, or `kiln docker`; `kiln` for its own commands.
+    /// The words that the user typed before them: `docker`, or `kiln docker`; `kiln` for its own
+    /// commands.
     pub typed: String,
 }
 
-/// Finds out whether another tool's command line is spoken; `argv` has the program's name first.
+/// Returns the call of another tool, if the command line is one. `argv` begins with the program's
+/// name.
 pub fn choose(argv: &[OsString]) -> Option<Invocation> {
     let (program, rest) = argv.split_first()?;
     let name = Path::new(program).file_name()?.to_str()?;
-    // Bytes that are no text are no flag of any of these tools.
+    // Bytes that are not UTF-8 are no flag of any of these tools.
     let mut words: Vec<String> =
         rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (root, is_debug) = take_globals(&mut words, tool(name).is_some());
     let mut typed = name.to_owned();
     let (tool, before) = match tool(name) {
         Some(found) => {
-            // Started as `bake`, it is `buildx bake`.
+            // `bake` alone is `buildx bake`.
             words.splice(0..0, (name == "bake").then(|| name.to_owned()));
             found
         }
@@ -89,13 +91,13 @@ pub fn choose(argv: &[OsString]) -> Option<Invocation> {
         words.insert(0, before.into());
     }
     if matches!(typed.as_str(), "buildx" | "docker-buildx" | "bake") {
-        // The plugin is typed as a command of docker's.
+        // Users type the plugin as a command of docker.
         typed = "docker".to_owned();
     }
     Some(Invocation { tool, words, root, is_debug, typed })
 }
 
-/// The tool of a program's name, and the command that the name stands for.
+/// The tool that a program's name stands for, and the command that the name implies.
 fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
     Some(match name {
         "docker" => (Tool::Docker, None),
@@ -109,15 +111,15 @@ fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
     })
 }
 
-/// Commands of docker's that `kiln` has under the same name.
+/// docker's commands that `kiln` has under the same name.
 fn family(word: &str) -> Option<(Tool, Option<&'static str>)> {
     const FAMILIES: [&str; 6] = ["builder", "image", "load", "manifest", "save", "system"];
     let word = FAMILIES.iter().find(|family| **family == word)?;
     Some((Tool::Docker, Some(word)))
 }
 
-/// Takes kiln's own flags from before the words. A process that entered a namespace was started
-/// again with `--root=` there, under whatever name.
+/// Removes kiln's own flags from the front of the words. When kiln executes itself again in a
+/// namespace, it puts `--root=` there, under any name.
 fn take_globals(words: &mut Vec<String>, is_named: bool) -> (Option<PathBuf>, bool) {
     let (mut root, mut is_debug) = (None, false);
     while let Some(word) = words.first() {
@@ -139,10 +141,10 @@ fn take_globals(words: &mut Vec<String>, is_named: bool) -> (Option<PathBuf>, bo
     (root, is_debug)
 }
 
-/// Does what another tool would.
+/// Runs another tool's command line.
 ///
 /// # Errors
-/// What is wrong, in words, with the exit code that the tool has for it.
+/// If it fails; the report has the tool's exit code.
 pub fn run(invocation: Invocation) -> Result<(), Report> {
     let environment = Environment::of_process();
     let result = match invocation.tool {
@@ -160,8 +162,7 @@ pub fn run(invocation: Invocation) -> Result<(), Report> {
 }
 
 impl Invocation {
-    /// A text that names kiln's commands, with those that were typed instead, as far as the tool
-    /// has them.
+    /// Replaces kiln's commands in a text by those that were typed, as far as the tool has them.
     fn as_typed(&self, text: &str) -> String {
         let has = |command: &str| match self.tool {
             Tool::Docker => docker::has(command),
@@ -184,7 +185,7 @@ impl Invocation {
     /// The settings of the environment, which the tool may have changed.
     ///
     /// # Errors
-    /// As [`Settings::read`].
+    /// The errors of [`Settings::read`].
     pub fn settings(&self, environment: &Environment) -> Result<Settings, Report> {
         let is_superuser = rustix::process::geteuid().is_root();
         Ok(Settings::read(environment, self.root.as_deref(), is_superuser)?)
@@ -198,20 +199,21 @@ pub fn say_notes(notes: &[String]) {
     }
 }
 
-/// The end of a command that has printed its help.
+/// Prints the help of a command and ends it.
 pub fn helped(text: &str) -> Result<(), Report> {
     terminal::print(text)
 }
 
-/// A wrong command line, with the exit code of the tool.
+/// The report of a wrong command line, with the tool's exit code.
 pub fn usage(message: impl Into<String>, hint: Option<String>, code: u8) -> Report {
     Report { hint, code: Some(code), ..Report::from(message.into()) }
 }
 
-/// Reads words as `kiln` reads them, after their first one: a command. `code` ends what is wrong.
+/// Reads words as `kiln` reads those after its name: a command. `code` is the exit code for an
+/// unknown flag.
 ///
 /// # Errors
-/// A sentence about the flag; a report without words where help was asked for and printed.
+/// If a flag is wrong. After help was asked for and printed, the report has no text.
 pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
     let words = std::iter::once("kiln").chain(words.iter().map(String::as_str));
     match Cli::try_parse_from(words) {
@@ -221,7 +223,7 @@ pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
             Err(Report { code: Some(0), ..Report::default() })
         }
         Err(error) => {
-            // Docker's line tells flags that are not known from all other mistakes.
+            // docker has an exit code of its own for unknown flags.
             let is_unknown = error.kind() == clap::error::ErrorKind::UnknownArgument;
             let (message, hint) = refused(&error);
             Err(usage(message, hint, if is_unknown { code } else { 1 }))
@@ -229,7 +231,7 @@ pub fn own_command(words: &[String], code: u8) -> Result<Command, Report> {
     }
 }
 
-/// clap's message in one line, and the usage as a hint.
+/// clap's message in one line, with the usage as a hint.
 fn refused(error: &clap::Error) -> (String, Option<String>) {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let text = error.to_string();
@@ -247,7 +249,7 @@ fn refused(error: &clap::Error) -> (String, Option<String>) {
     {
         return (format!("unknown flag: {word}"), hint);
     }
-    // Its tips are for shells, and stand on lines of their own.
+    // clap's tips are for a shell, and stand on lines of their own.
     let message = message.split("\n\n").next().unwrap_or_default();
     (message.split_whitespace().collect::<Vec<_>>().join(" "), hint)
 }
@@ -255,7 +257,7 @@ fn refused(error: &clap::Error) -> (String, Option<String>) {
 /// Reads the words of `kiln build`, without the command itself.
 ///
 /// # Errors
-/// As [`own_command`].
+/// The errors of [`own_command`].
 pub fn build_args(words: Vec<String>, code: u8) -> Result<Box<BuildArgs>, Report> {
     let mut all = vec!["build".to_owned()];
     all.extend(words);
@@ -270,7 +272,7 @@ pub fn word(flag: &str, value: &str) -> String {
     format!("--{flag}={value}")
 }
 
-/// A field of a compound value: quoted where it has to be, as CSV is.
+/// A field of a compound value, quoted where CSV requires it.
 pub fn field(key: &str, value: &str) -> String {
     let text = format!("{key}={value}");
     match text.contains([',', '"', '\n']) {

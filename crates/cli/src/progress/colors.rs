@@ -1,17 +1,17 @@
 //! Colours of live progress: `NO_COLOR` and `BUILDKIT_COLORS`.
 
-/// The escape sequences (without `ESC [` and `m`) of what is coloured; none leaves it alone.
+/// The escape sequences (without `ESC [` and `m`) of coloured rows; `None` leaves a row uncoloured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Colors {
-    /// What ended well.
+    /// Rows that ended well.
     pub run: Option<String>,
-    /// What was cancelled.
+    /// Rows that were canceled.
     pub cancel: Option<String>,
-    /// What failed.
+    /// Rows that failed.
     pub error: Option<String>,
     /// Warnings.
     pub warning: Option<String>,
-    /// Output under a running step is faint.
+    /// True if output under a running step is faint.
     pub faint: bool,
 }
 
@@ -35,8 +35,8 @@ impl Colors {
     }
 
     /// Reads `NO_COLOR` (any text but the empty one) and `BUILDKIT_COLORS`
-    /// (`run=blue:cancel=255,127,0:…`). What is wrong in it is said in sentences and left out, as
-    /// BuildKit does: a colour is no reason to end a build.
+    /// (`run=blue:cancel=255,127,0:…`). Returns a sentence for each wrong part, which is left out
+    /// as in BuildKit: a colour is no reason to end a build.
     pub fn from_settings(no_color: Option<&str>, colors: Option<&str>) -> (Self, Vec<String>) {
         if no_color.is_some_and(|value| !value.is_empty()) {
             return (Self::none(), Vec::new());

@@ -11,9 +11,9 @@ use graph::{Event, Events, Failure, TaskEvent, TaskId};
 
 use super::{Renderer, Size};
 
-/// Without news, what is shown is drawn again after this time (BuildKit's ticker).
+/// The time after which the display is drawn again without events (BuildKit's ticker).
 const TICK: Duration = Duration::from_millis(150);
-/// With news, not sooner than this after the last time.
+/// The shortest time between two drawings with events.
 const LIMIT: Duration = Duration::from_millis(100);
 
 /// Shows events until it is finished.
@@ -22,7 +22,7 @@ pub struct Display {
     thread: JoinHandle<Shown>,
 }
 
-/// What a display keeps of what it has shown.
+/// The part of a display's content that is used after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Warnings, in order.
@@ -36,10 +36,10 @@ enum Message {
 }
 
 impl Display {
-    /// Starts the thread. `size` is asked before each drawing, so that it follows the window.
+    /// Starts the thread. `size` is called before each drawing, so that it follows the window.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the thread cannot be started.
     pub fn start(
         renderer: Box<dyn Renderer>,
         stream: impl Write + Send + 'static,
@@ -60,8 +60,7 @@ impl Display {
         Ok(Self { sender, thread })
     }
 
-    /// Where the build sends its events; they never block, and those that come after the end are
-    /// dropped.
+    /// The sink for the build's events. Sending never blocks, and events after the end are dropped.
     pub fn events(&self) -> Events {
         let sender = self.sender.clone();
         Events::new(move |event| drop(sender.send(Message::Event(event))))
@@ -72,13 +71,13 @@ impl Display {
         self.end(Message::Finish)
     }
 
-    /// As [`Display::finish`], for a build that failed: what goes on is canceled.
+    /// [`Display::finish`] for a failed build: running tasks are shown as canceled.
     pub fn abort(self) -> Shown {
         self.end(Message::Abort)
     }
 
     fn end(self, how: Message) -> Shown {
-        // A display that died took its stream with it: there is nobody left to tell.
+        // If the display's thread has died, its stream is gone too.
         drop(self.sender.send(how));
         self.thread.join().unwrap_or_default()
     }
@@ -147,8 +146,8 @@ impl Show {
         self.write();
     }
 
-    /// Writes a drawing at once, so that no half of it shows. A stream that is gone (a closed
-    /// pipe) does not end the build.
+    /// Writes a drawing at once, so that no half of it shows. A closed stream (a broken pipe) does
+    /// not end the build.
     fn write(&mut self) {
         if !self.text.is_empty() {
             drop(self.stream.write_all(&self.text).and_then(|()| self.stream.flush()));

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use super::sanitize::{Printed, Shown};
 
-/// A line longer than this is printed as it comes and not kept.
+/// The longest line that is kept, in bytes; longer ones are printed as they arrive.
 const LONGEST_KEPT: usize = 64 << 10;
 
-/// Lines of one task that are not printed yet, and the last ones that were.
+/// The unprinted lines of one task, and the last ones that were printed.
 #[derive(Default)]
 pub(super) struct Lines {
     printed: Printed,
@@ -18,14 +18,14 @@ pub(super) struct Lines {
 #[derive(Default)]
 struct Cut {
     pending: Vec<Line>,
-    /// Whether the last pending line has no end yet.
+    /// True if the last pending line has no end yet.
     open: bool,
-    /// A carriage return came: the next character begins the line anew.
+    /// True after a carriage return: the next character begins the line again.
     returned: bool,
-    /// Colours that are in force, as escape sequences. They end with each line and are set again
-    /// on the next one, so that no other step's line has them.
+    /// The colours in effect, as escape sequences. They end with each line and are set again on the
+    /// next one, so that no other step's line has them.
     style: String,
-    /// Whether the last thing that was printed is not the end of a line.
+    /// True if the last printed text does not end a line.
     is_within: bool,
     tail: VecDeque<Vec<u8>>,
 }
@@ -33,35 +33,35 @@ struct Cut {
 #[derive(Clone, Default)]
 struct Line {
     text: Vec<u8>,
-    /// How much of the text is the time.
+    /// The length of the time at the start of the text, in bytes.
     prefix: usize,
-    /// How much of the text was printed; 0 before the line's number was.
+    /// The printed part of the text, in bytes; 0 before the line's number is printed.
     printed: usize,
-    /// Whether the next line is written over this one, as progress of programs is.
+    /// True if the next line is written over this one, as programs do with their progress.
     is_overwritten: bool,
 }
 
-/// How many lines of a failed task are shown again.
+/// The number of lines of a failed task that are shown again.
 const TAIL: usize = 10;
-/// Ends all colours.
+/// The escape sequence that ends all colours.
 pub(super) const PLAIN: &str = "\x1b[0m";
-/// Longer sequences of colours are cut to the last one.
+/// The longest sequence of colours that is kept; longer ones are cut to the last colour.
 const LONGEST_STYLE: usize = 128;
 
 impl Lines {
-    /// Takes in a piece of output that came `seconds` after the task began.
+    /// Adds a piece of output that arrived `seconds` after the task began.
     pub(super) fn push(&mut self, data: &[u8], seconds: f64) {
         let Self { printed, cut } = self;
         printed.read(data, |shown| cut.take(shown, seconds));
     }
 
-    /// Writes what is pending, each line after `#number `.
+    /// Writes the pending lines, each after `#number `.
     pub(super) fn print(&mut self, number: usize, out: &mut Vec<u8>) {
         self.cut.print(number, out);
     }
 
-    /// Ends the line that was begun, if one was: something else comes. Its text is printed from
-    /// the start again when it goes on.
+    /// Ends a partly printed line, since other output follows. If the line goes on later, its text
+    /// is printed from the start again.
     pub(super) fn interrupt(&mut self, out: &mut Vec<u8>) {
         let cut = &mut self.cut;
         if std::mem::take(&mut cut.is_within) {
@@ -116,8 +116,8 @@ impl Cut {
         }
     }
 
-    /// Ends a line that what comes is written over. Nothing a command prints can go back before
-    /// its own number and time: they are printed again.
+    /// Ends a line that is about to be overwritten. A command's output cannot go back before its
+    /// own number and time: they are printed again.
     fn begin_anew(&mut self) {
         if std::mem::take(&mut self.returned) && self.open {
             self.end(true);
@@ -184,7 +184,7 @@ impl Cut {
     }
 }
 
-/// `0.214 `, `12.34 `, `123.4 `.
+/// The time at the start of a line: `0.214 `, `12.34 `, `123.4 `.
 pub(super) fn prefix(seconds: f64) -> String {
     let precision = match seconds {
         s if s < 10.0 => 3,

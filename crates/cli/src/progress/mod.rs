@@ -1,7 +1,7 @@
-//! Shows a build while it goes on.
+//! The progress of a build.
 //!
-//! A [`Renderer`] is a state machine: events and the clock go in, text comes out. [`Display`]
-//! runs one on its own thread, between the build that sends events and the stream they end on.
+//! A [`Renderer`] is a state machine: events and the clock go in, text comes out. [`Display`] runs
+//! one on its own thread, between the build that sends events and the stream that shows them.
 
 mod colors;
 mod display;
@@ -43,14 +43,14 @@ pub enum Mode {
     Tty,
 }
 
-/// The look of progress: what the environment says of it.
+/// The look of progress, as the environment sets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Colours of `tty`.
     pub colors: Colors,
     /// Lines of output under a running step in `tty`.
     pub log_lines: usize,
-    /// Names longer than this are cut in `plain`.
+    /// The length at which names are cut in `plain`.
     pub name_limit: Option<usize>,
 }
 
@@ -75,9 +75,9 @@ impl Default for Size {
     }
 }
 
-/// Turns events into text. Has no clock and no stream of its own.
+/// Turns events into text, without a clock or stream of its own.
 pub trait Renderer: Send {
-    /// Takes in an event that came at `now`.
+    /// Reads an event that arrived at `now`.
     fn take(&mut self, event: &Event, now: SystemTime);
 
     /// Appends what is new at `now` to `out`.
@@ -96,7 +96,7 @@ impl Renderer for Silent {
     fn finish(&mut self, _: SystemTime, _: Size, _: &mut Vec<u8>) {}
 }
 
-/// The renderer of a mode; `terminal` says whether progress goes to a terminal.
+/// The renderer of a mode; `terminal` is true if progress goes to a terminal.
 pub fn renderer(mode: Mode, style: &Style, terminal: bool) -> Box<dyn Renderer> {
     match mode {
         Mode::Auto if terminal => renderer(Mode::Tty, style, terminal),
@@ -109,7 +109,7 @@ pub fn renderer(mode: Mode, style: &Style, terminal: bool) -> Box<dyn Renderer> 
 
 #[cfg(test)]
 mod testing {
-    //! A build told by a test, with a clock that the test moves.
+    //! A build scripted by a test, with a clock that the test moves.
 
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

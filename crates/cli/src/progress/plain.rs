@@ -1,11 +1,11 @@
 //! Progress as text for logs: BuildKit's `plain` format, line for line.
 //!
-//! Tasks get a number when they are first printed. One task is printed at a time; another one
-//! takes over when it has ended, when it was silent for long, or by its share of the output
-//! (BuildKit, `util/progress/progressui/printer.go`). Output of commands is not clipped (BuildKit
-//! clips at 2 MiB and 200 KiB/s) and keeps its colours; what would move the cursor, change the
-//! terminal or turn text around is left out (BuildKit passes it on), and every line has its step's
-//! number, so that none passes for another step's.
+//! Tasks get a number when they are first printed. One task is printed at a time; another one takes
+//! over when it has ended, when it was silent for long, or by its share of the output (BuildKit,
+//! `util/progress/progressui/printer.go`). Output of commands is not clipped (BuildKit clips at 2
+//! MiB and 200 KiB/s) and keeps its colours. Characters that move the cursor, change the terminal
+//! or reverse text are removed (BuildKit passes them on), and every line has its step's number, so
+//! that none passes for another step's.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -18,23 +18,23 @@ use super::sanitize::visible;
 use super::trace::{Change, Trace, seconds_between, transferred};
 use super::{Renderer, Size};
 
-/// A task keeps the log for about this long before a noisier one may take it.
+/// The approximate time, in seconds, that a task keeps the log before a noisier one may take it.
 const ANTI_FLICKER: f64 = 5.0;
-/// A task with news is not left aside for longer.
+/// The longest time, in seconds, that a task with news waits for the log.
 const LONGEST_SILENCE: f64 = 10.0;
-/// An unfinished part is shown again after this time…
+/// The time after which an unfinished part is shown again…
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// …or this share of its bytes.
+/// …or the share of its bytes.
 const STATUS_SHARE: f64 = 0.05;
 
 /// BuildKit's plain text.
 pub struct Plain {
     trace: Trace,
-    /// What the format adds to each task, by place in the trace.
+    /// The state that the format adds to each task, by index in the trace.
     shown: Vec<Shown>,
     current: Option<usize>,
     last_number: usize,
-    /// Tasks with news.
+    /// Tasks with unprinted news.
     updated: BTreeSet<usize>,
     /// `PROGRESS_NO_TRUNC=0`: names longer than this are cut.
     name_limit: Option<usize>,
@@ -44,16 +44,16 @@ pub struct Plain {
 
 #[derive(Default)]
 struct Shown {
-    /// 0 until it is printed.
+    /// The task's number; 0 until it is printed.
     number: usize,
     lines: Lines,
     warnings: usize,
-    /// Updates since it was last given the log, and when the first of them came.
+    /// Updates since it last had the log, and the time of the first of them.
     updates: u32,
     blocked_since: Option<SystemTime>,
-    /// By part: bytes and time when it was last printed.
+    /// By part: its bytes and the time when it was last printed.
     parts: HashMap<usize, (u64, SystemTime)>,
-    /// Its end came since it was last printed.
+    /// True if it ended since it was last printed.
     ended: bool,
 }
 
@@ -64,7 +64,7 @@ struct Share {
 }
 
 impl Plain {
-    /// `description` is the text after `#0`, where there is one.
+    /// `description` is the text after `#0`, if there is one.
     pub fn new(name_limit: Option<usize>, description: Option<String>) -> Self {
         Self {
             trace: Trace::default(),
@@ -99,7 +99,7 @@ impl Plain {
         }
     }
 
-    /// Writes the parts with news; whether one of them goes on.
+    /// Writes the parts with news. Returns true if one of them goes on.
     fn print_parts(&mut self, task: usize, out: &mut Vec<u8>) -> bool {
         let shown = &mut self.shown[task];
         let mut goes_on = false;
@@ -165,7 +165,7 @@ impl Plain {
         self.updated.remove(&task);
     }
 
-    /// How the tasks with news share the log.
+    /// The share of the log of each task with news.
     fn shares(&self, tasks: &BTreeSet<usize>, now: SystemTime) -> Vec<(usize, Share)> {
         let share = |task: usize| {
             let shown = &self.shown[task];
@@ -177,7 +177,7 @@ impl Plain {
         tasks.iter().filter_map(|task| share(*task)).collect()
     }
 
-    /// Decides which of the tasks that go on has the log after `current`.
+    /// Decides which of the running tasks has the log after `current`; none if it keeps the log.
     fn next(&self, current: usize, shares: &[(usize, Share)]) -> Option<usize> {
         if let Some((task, _)) = shares.iter().find(|(_, share)| share.over_limit) {
             return Some(*task);
@@ -191,7 +191,7 @@ impl Plain {
     }
 }
 
-/// The task with most updates per second; one that waited too long goes first.
+/// The task with the most updates per second; one that waited too long goes first.
 fn noisiest(shares: &[(usize, Share)]) -> Option<usize> {
     let mut best: Option<&(usize, Share)> = None;
     for entry in shares {
@@ -287,7 +287,7 @@ impl Renderer for Plain {
     }
 }
 
-/// Writes what is said of a task; each of its lines has the task's number.
+/// Writes a text about a task; each of its lines has the task's number.
 fn lines(out: &mut Vec<u8>, number: usize, word: &str, text: &str) {
     let mut before = format!("{word}: ");
     for text in text.split('\n') {
@@ -443,8 +443,8 @@ mod tests {
         assert_eq!(script.draw(), "#1 a\n#1 0.000 \u{1b}[31mred\u{1b}[0m\n");
     }
 
-    /// Whatever a build argument, a path or a command says: each line of the log is headed by the
-    /// number of the step that it belongs to, and nothing but colours steers the terminal.
+    /// For any text in a build argument, a path or a command: each line of the log is headed by the
+    /// number of the step that it belongs to, and only colours control the terminal.
     #[test]
     fn no_text_passes_for_another_step() {
         let hostile = [
@@ -510,8 +510,8 @@ mod tests {
         assert_eq!(script.draw(), "#1 sha256:aa 10B / 10B done\n#1 CACHED\n");
     }
 
-    /// Whatever the order of events and drawings, every line of output and every end is printed
-    /// once, and what is printed of a task stands under its header.
+    /// For any order of events and drawings: every line of output and every end is printed once,
+    /// and a task's output stands under its header.
     #[test]
     fn nothing_is_lost_or_said_twice() {
         for seed in 0..200u64 {

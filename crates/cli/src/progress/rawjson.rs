@@ -86,7 +86,7 @@ fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// Tasks have numbers; a vertex is known by a digest, which is the same for all of its lines.
+/// The digest that names a task in all of its lines; tasks themselves have numbers.
 fn vertex_digest(id: TaskId) -> Digest {
     Digest::of(format!("task {}", id.0))
 }

@@ -1,10 +1,10 @@
-//! Text that cannot steer a terminal: for lines that are drawn over each other, and for logs in
+//! Text that cannot control a terminal: for lines that are drawn over each other, and for logs in
 //! which no line may pass for another step's.
 
 use std::collections::VecDeque;
 
-/// Writes out what would steer a terminal, break the line or turn the text around it: `\n`,
-/// `\u{1b}`, `\u{202e}`. For names, which are to be seen as they are.
+/// Escapes characters that control the terminal, break the line or change the direction of text:
+/// `\n`, `\u{1b}`, `\u{202e}`. For names, which are to be seen as they are.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -16,19 +16,19 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// Removes escape sequences and control characters; a tab is a blank.
+/// Removes escape sequences and control characters; a tab becomes a blank.
 pub fn sanitize(text: &str) -> String {
     let mut filter = Filter::default();
     text.chars().filter_map(|character| filter.pass(character)).collect()
 }
 
-/// The characters that [`sanitize`] leaves of a text, with where they are in it.
+/// The characters that [`sanitize`] keeps of a text, with their byte offsets.
 pub fn sanitized(text: &str) -> impl Iterator<Item = (usize, char)> {
     let mut filter = Filter::default();
     text.char_indices().filter_map(move |(at, character)| Some((at, filter.pass(character)?)))
 }
 
-/// Where in an escape sequence (ECMA-48) a stream of characters is.
+/// The state of a stream of characters: text, or a part of an escape sequence (ECMA-48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Filter {
     #[default]
@@ -65,17 +65,17 @@ impl Filter {
     }
 }
 
-/// Controls, and marks that change the direction of what follows or take no column.
+/// Control characters, and marks that change the direction of text or take no column.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Bytes that come in pieces, as characters: what is no UTF-8 is shown as such.
+/// A decoder of UTF-8 that arrives in pieces. Invalid bytes become U+FFFD.
 #[derive(Default)]
 struct Characters {
-    /// Bytes of a character whose rest is yet to come.
+    /// The first bytes of a character whose rest has not arrived yet.
     partial: Vec<u8>,
 }
 
@@ -88,7 +88,7 @@ impl Characters {
             let rest = chunk.invalid();
             let is_last = rest.as_ptr_range().end == bytes.as_ptr_range().end;
             match std::str::from_utf8(rest) {
-                // A character that may go on with the next piece.
+                // A character that may continue in the next piece.
                 Err(error) if is_last && error.error_len().is_none() => {
                     self.partial = rest.to_vec();
                 }
@@ -99,12 +99,12 @@ impl Characters {
     }
 }
 
-/// What a command printed, as a log may show it.
+/// A unit of a command's output, as a log may show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// A character that takes its place and does no more.
+    /// A character that is only text.
     Character(char),
-    /// Colours and the like: the parameters of `ESC [ … m`.
+    /// Colours and similar styles: the parameters of `ESC [ … m`.
     Style(String),
     /// Back to the beginning of the line.
     Return,
@@ -112,11 +112,11 @@ pub(super) enum Shown {
     End,
 }
 
-/// Longer parameters are no colours.
+/// The longest parameters that count as colours, in bytes.
 const LONGEST_STYLE: usize = 32;
 
-/// Output of a command that comes in pieces. Colours stay; what else would steer the terminal is
-/// left out.
+/// A command's output that arrives in pieces. Colours stay; anything else that controls the
+/// terminal is removed.
 #[derive(Default)]
 pub(super) struct Printed {
     characters: Characters,
@@ -152,14 +152,14 @@ impl Printed {
     }
 }
 
-/// Whether the parameters of `ESC [ … m` are those of colours, and not of another sequence that
-/// ends so (`ESC [ > 4 m` changes the keyboard).
+/// True if the parameters of `ESC [ … m` are those of colours, and not of another sequence with the
+/// same end (`ESC [ > 4 m` changes the keyboard).
 fn is_style(parameters: &str) -> bool {
     parameters.len() <= LONGEST_STYLE
         && parameters.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b';' | b':'))
 }
 
-/// A longer line is cut: no terminal shows it.
+/// The longest line that is kept, in bytes: no terminal shows more.
 const LONGEST: usize = 1024;
 
 /// The last lines of a stream as a terminal would show them.
@@ -167,10 +167,10 @@ pub(super) struct Window {
     lines: VecDeque<String>,
     height: usize,
     filter: Filter,
-    /// A carriage return came: the next character begins the line anew.
+    /// True after a carriage return: the next character begins the line again.
     rewind: bool,
     characters: Characters,
-    /// Bytes that came in all.
+    /// The number of bytes that arrived.
     pub(super) bytes: usize,
 }
 
@@ -228,7 +228,7 @@ impl Window {
         }
     }
 
-    /// The last lines that have something in them, at most `height`.
+    /// The last lines that are not blank, at most `height`.
     pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
         let shown = self.lines.iter().filter(|line| !line.trim().is_empty());
         let skipped = shown.clone().count().saturating_sub(self.height);
@@ -289,7 +289,7 @@ mod tests {
             (b"\x1b]0;title\x07\x1b]8;;http://a\x1b\\y\x1bPq\x1b\\\x1bc\x1b7z", "yz"),
             (b"a\rb\x08\x0b\x0c\x07\x00c\r\n", "a<CR>bc<CR><LF>"),
             ("\u{9b}2J\u{202e}\u{85}\u{2029}x".as_bytes(), "x"),
-            // A sequence that has no end takes the line's end with it, and no more.
+            // A sequence without an end takes the line's end with it, and no more.
             (b"\x1b[31\nx\x1b]0;t\nx\x1b\nx", "<LF>x<LF>x<LF>x"),
             (b"\x1b[111111111111111111111111111111111mx", "x"),
             (b"\xff\xc3\x28\x9bx", "\u{fffd}\u{fffd}(\u{fffd}x"),

@@ -1,4 +1,4 @@
-//! What is known of each task, for the renderers that show all of them.
+//! The state of each task, for the renderers that show all of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ pub(super) struct Trace {
     index: HashMap<TaskId, usize>,
     /// Tasks in the order they began.
     pub(super) started: Vec<usize>,
-    /// When the first task began.
+    /// The time at which the first task began.
     pub(super) began: Option<SystemTime>,
 }
 
-/// What is known of a task.
+/// The state of a task.
 pub(super) struct TaskState {
     pub(super) name: Arc<str>,
-    /// When it worked; only the last one can be open.
+    /// The times in which it worked; only the last one can be open.
     intervals: Vec<(SystemTime, Option<SystemTime>)>,
     pub(super) cached: bool,
     pub(super) failure: Option<Failure>,
@@ -28,28 +28,28 @@ pub(super) struct TaskState {
     pub(super) warnings: Vec<Arc<str>>,
 }
 
-/// The latest that is known of a part.
+/// The latest state of a part.
 pub(super) struct TransferState {
     pub(super) latest: Transfer,
-    /// When that was said.
+    /// The time of that state.
     pub(super) at: SystemTime,
-    /// Whether it was said since this was last cleared.
+    /// True if the part changed since this was last cleared.
     pub(super) changed: bool,
 }
 
-/// What an event changed.
+/// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing that shows.
+    /// Nothing visible.
     Nothing,
-    /// Something of the task.
+    /// A change of the task.
     Task,
     /// The task's end.
     End,
 }
 
 impl Trace {
-    /// The place of a task in `tasks`; an unknown one is introduced without a name.
+    /// The index of a task in `tasks`; an unknown task is added without a name.
     pub(super) fn place(&mut self, id: TaskId) -> usize {
         *self.index.entry(id).or_insert_with(|| {
             self.tasks.push(TaskState {
@@ -64,7 +64,7 @@ impl Trace {
         })
     }
 
-    /// Takes in an event. Log output is the renderer's own.
+    /// Applies an event. Log output is left to the renderer.
     pub(super) fn take(&mut self, event: &Event) -> (usize, Change) {
         let place = self.place(event.task);
         let was_started = self.tasks[place].is_started();
@@ -103,7 +103,7 @@ impl TaskState {
                 return if was_over { Change::Nothing } else { Change::End };
             }
             TaskEvent::Failed(failure) => {
-                // What never began and was cancelled is not worth a line.
+                // A task that was canceled before it began is not worth a line.
                 if matches!(failure, Failure::Canceled) && !self.is_started() {
                     return Change::Nothing;
                 }
@@ -147,7 +147,7 @@ impl TaskState {
         self.intervals.last().is_some_and(|(_, stop)| stop.is_none())
     }
 
-    /// When it last ended.
+    /// The time at which it last ended.
     pub(super) fn stopped(&self) -> Option<SystemTime> {
         self.intervals.last().and_then(|(_, stop)| *stop)
     }
@@ -171,7 +171,7 @@ pub(super) fn seconds_between(from: SystemTime, to: SystemTime) -> f64 {
     to.duration_since(from).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// ` 12B / 3.40MB`, ` 12B` or nothing.
+/// The bytes of a part: ` 12B / 3.40MB`, ` 12B` or nothing.
 pub(super) fn transferred(transfer: &Transfer) -> String {
     use crate::human::transfer_size;
     match (transfer.current, transfer.total) {

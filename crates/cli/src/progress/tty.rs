@@ -1,5 +1,5 @@
-//! Live progress: a row for each task and part, the last lines of commands that run, redrawn in
-//! place. Each frame is written over the one before it, so nothing flickers.
+//! Live progress: a row for each task and part, and the last lines of running commands, redrawn in
+//! place. Each frame is written over the one before it, which avoids flicker.
 
 use std::time::SystemTime;
 
@@ -10,9 +10,9 @@ use super::sanitize::{Window, sanitize};
 use super::trace::{TaskState, Trace, seconds_between, transferred};
 use super::{Renderer, Size, Style, lines};
 
-/// Output of a task that is kept to be shown again if it fails.
+/// The output of a task that is kept to be shown again if it fails, in bytes.
 const KEPT_LOG: usize = 2 << 20;
-/// Rows with fewer columns for a name are left out.
+/// The fewest columns of a name; narrower rows are left out.
 const NARROWEST: usize = 12;
 
 /// Live progress.
@@ -24,10 +24,10 @@ pub struct Tty {
     on_screen: Vec<usize>,
 }
 
-/// What the command of a task printed.
+/// The output of a task's command.
 struct Output {
     window: Window,
-    /// Times its window was shown; who was shown often goes on being shown.
+    /// The number of times its window was shown; windows that were shown often are preferred.
     times_shown: usize,
     log: Vec<u8>,
     /// Bytes dropped from the front of the log.
@@ -40,7 +40,7 @@ struct Row {
     status: String,
     seconds: f64,
     ended: Option<Outcome>,
-    /// Whose output may be shown under it.
+    /// The task whose output may be shown under the row.
     task: Option<usize>,
     shows_output: bool,
 }
@@ -91,8 +91,8 @@ impl Tty {
         rows
     }
 
-    /// Gives windows to running commands while there is room, the noisiest first; how many lines
-    /// they take.
+    /// Gives windows to running commands while there is room, the noisiest first. Returns the
+    /// number of lines that they take.
     fn open_windows(&mut self, rows: &mut [Row], size: Size) -> usize {
         let lines = self.window_height(size);
         let running = rows.iter().filter(|row| row.ended.is_none()).count();
@@ -166,7 +166,7 @@ impl Tty {
     }
 
     fn put(&mut self, frame: &[(String, usize)], size: Size, out: &mut Vec<u8>) {
-        // Lines that are wider than the window is now take more than one of its lines.
+        // Lines wider than the window is now take several of its lines.
         let height: usize =
             self.on_screen.iter().map(|width| width.div_ceil(size.width.max(1)).max(1)).sum();
         let mut text = String::from("\x1b[?25l\r");
@@ -239,7 +239,7 @@ impl Output {
             self.log.extend_from_slice(piece);
             self.at_line_start = piece.ends_with(b"\n");
         }
-        // The front goes in halves, so that each byte is moved once.
+        // The front is cut only at twice the limit, so that each byte is moved once.
         if self.log.len() > 2 * KEPT_LOG {
             let cut = self.log.len() - KEPT_LOG;
             let line_end = self.log[cut..].iter().position(|byte| *byte == b'\n');
@@ -267,7 +267,7 @@ fn task_row(task: usize, state: &TaskState, now: SystemTime) -> Row {
     }
 }
 
-/// A row with its time at the right; none where the window is too narrow.
+/// A row with its time at the right; none if the window is too narrow.
 fn row_line(row: &Row, size: Size) -> Option<(String, usize)> {
     let seconds = if row.seconds < 0.05 { 0.0 } else { row.seconds };
     let timer = format!(" {seconds:3.1}s");
@@ -325,7 +325,7 @@ mod tests {
         script
     }
 
-    /// The frame as it is on the screen.
+    /// The frame as the screen shows it.
     fn screen(text: &str) -> String {
         let body = text.split_once('\r').unwrap().1;
         let body = body.trim_start_matches(|c: char| c == '\x1b' || c == '[' || c.is_ascii_digit());
@@ -372,7 +372,7 @@ mod tests {
         assert!(text.ends_with("------\n > RUN x:\n0.000 a\n0.000 b\n------\n"), "{text:?}");
     }
 
-    /// Whatever a build argument, a path or a command says: it stays in its row.
+    /// Any text in a build argument, a path or a command stays in its row.
     #[test]
     fn no_text_leaves_its_row() {
         for text in [
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.contains("first, running") && text.contains("task 9"));
         assert!(text.lines().all(|line| line.chars().count() < 40), "{text}");
-        // A window made narrower: what was drawn takes two lines for each.
+        // In a narrower window, each line that was drawn takes two.
         script.size.width = 20;
         assert!(script.draw().contains("\x1b[10A"));
         assert!(script.finish().contains("\x1b["));

@@ -1,4 +1,4 @@
-//! What `--call` prints: BuildKit's texts and JSON (`frontend/subrequests`).
+//! The output of `--call`: BuildKit's texts and JSON (`frontend/subrequests`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Excerpt, Look, table};
 use crate::progress::sanitize;
 
-/// Broken rules, and a line that says how many; what keeps a build from being is said elsewhere.
+/// The violated rules and their number, without the error that prevents the build.
 pub fn checked(checked: &Checked, file: &SourceFile, look: Look) -> String {
     let mut findings: Vec<&Finding> = checked.findings.iter().collect();
     findings.sort_by_key(|finding| finding.lines.first);
@@ -31,7 +31,7 @@ pub fn checked(checked: &Checked, file: &SourceFile, look: Look) -> String {
     text
 }
 
-/// The same as JSON, with what keeps a build from being.
+/// The same as JSON, with the error that prevents the build.
 pub fn checked_json(checked: &Checked, file: &SourceFile) -> String {
     let warning = |finding: &Finding| {
         let mut map = Map::new();
@@ -59,7 +59,7 @@ pub fn checked_json(checked: &Checked, file: &SourceFile) -> String {
     pretty(map)
 }
 
-/// What a target can be given, as tables.
+/// The inputs that a target takes, as tables.
 pub fn outline(outline: &Outline) -> String {
     let mut text = String::new();
     if !outline.name.is_empty() || !outline.description.is_empty() {
@@ -176,7 +176,7 @@ fn insert(map: &mut Map<String, Value>, name: &str, value: &str) {
     }
 }
 
-/// One range for each line, as BuildKit gives them.
+/// One range for each line, as in BuildKit.
 fn location(lines: LineRange) -> Value {
     let place = |line: u32| json!({ "line": line });
     let range = |line: u32| json!({ "start": place(line), "end": place(line) });

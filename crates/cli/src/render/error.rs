@@ -1,4 +1,4 @@
-//! Failures as users see them: the lines that are to blame, one sentence, and what to do next.
+//! Failures as users see them: the lines at fault, one sentence, and a hint.
 
 use super::{Excerpt, Look};
 use crate::progress::sanitize;
@@ -6,23 +6,23 @@ use crate::progress::sanitize;
 /// A failure to be printed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What happened, as a sentence in lower case; empty where it has been said already.
+    /// The failure as a sentence in lower case; empty if it has been printed already.
     pub message: String,
-    /// What was being done, from the outside in: `failed to build`, `failed to solve`.
+    /// The failed actions, from the outside in: `failed to build`, `failed to solve`.
     pub doing: &'static [&'static str],
-    /// The lines that asked for it.
+    /// The lines at fault.
     pub excerpt: Option<Excerpt>,
-    /// What to do next.
+    /// A hint for the user.
     pub hint: Option<String>,
-    /// The user ended it.
+    /// True if the user ended the command.
     pub interrupted: bool,
-    /// No colours are wanted, whatever standard error is.
+    /// True if colours are off, whatever standard error is.
     pub plain: bool,
-    /// The exit code, where another tool has one of its own for this.
+    /// The exit code, if another tool has one of its own for this failure.
     pub code: Option<u8>,
 }
 
-/// The exit code of what Ctrl-C ended: 128 and SIGINT.
+/// The exit code after Ctrl-C: 128 and SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
 impl From<String> for Report {
@@ -32,10 +32,10 @@ impl From<String> for Report {
 }
 
 impl Report {
-    /// What buildx puts before a failed step's message.
+    /// The words before a failed step's message, as in buildx.
     pub const SOLVING: &'static [&'static str] = &["failed to build", "failed to solve"];
 
-    /// 130 if the user ended it, else its own, or 1.
+    /// 130 if the user ended the command, else its own code, or 1.
     pub fn exit_code(&self) -> u8 {
         match self.interrupted {
             true => INTERRUPTED,
@@ -43,8 +43,8 @@ impl Report {
         }
     }
 
-    /// The text for standard error. Control characters, which can come from a registry or a
-    /// Dockerfile, are left out, and so are secrets of addresses.
+    /// The text for standard error, without control characters (which can come from a registry or a
+    /// Dockerfile) and without secrets of addresses.
     pub fn text(&self, look: Look) -> String {
         if self.message.is_empty() && !self.interrupted {
             return String::new();

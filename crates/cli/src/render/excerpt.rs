@@ -1,4 +1,4 @@
-//! Lines of a Dockerfile with the words to blame underlined.
+//! Lines of a Dockerfile with the words at fault underlined.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use graph::{LineRange, SourceFile, Span};
 
 use crate::progress::{sanitize, sanitized};
 
-/// Whether a text is for a terminal that shows colours.
+/// The look of a text: plain, or for a terminal that shows colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Look {
-    /// Letters alone.
+    /// Plain text.
     #[default]
     Plain,
     /// With the escape sequences of a terminal.
@@ -23,7 +23,7 @@ impl Look {
         self.painted(text, "1;31")
     }
 
-    /// `text` as the beginning of what is said besides.
+    /// `text` as the beginning of a hint.
     pub(super) fn faint(self, text: &str) -> String {
         self.painted(text, "36")
     }
@@ -41,17 +41,18 @@ impl Look {
 pub struct Excerpt {
     /// The file.
     pub source: SourceFile,
-    /// The lines to blame.
+    /// The lines at fault.
     pub lines: LineRange,
-    /// The words to blame; all of the lines where it is not known.
+    /// The words at fault; none if only the lines are known.
     pub span: Option<Span>,
 }
 
-/// Lines around the ones to blame, both sides together.
+/// The number of lines shown around those at fault, both sides together.
 const AROUND: u32 = 4;
-/// Of statements that are longer, what is not underlined is left out.
+/// The longest statement, in lines, that is shown whole; of a longer one, only the underlined lines
+/// are.
 const LONGEST: u32 = 24;
-/// Of a longer line, what is around the underlined words is shown.
+/// The columns of an excerpt; a longer line is cut to the part around the underlined words.
 const WIDTH: usize = 160;
 const RULE: &str = "--------------------";
 
@@ -67,7 +68,7 @@ impl Excerpt {
         let around = self.around(lines, count);
         let shown = self.source.bytes_of(around);
         let blamed = self.blamed(lines);
-        // Each byte is where it was.
+        // Masking keeps the offset of each byte.
         let masked = oci::masked_text(&self.source.text);
         let (text, blamed) = clean(&masked, shown, blamed);
         let snippet = Snippet::source(text)
@@ -92,7 +93,7 @@ impl Excerpt {
     fn around(&self, lines: LineRange, count: u32) -> LineRange {
         let around = if lines.first == lines.last { AROUND } else { AROUND / 2 };
         let (mut first, mut last, mut added) = (lines.first, lines.last, 0);
-        // The third count is BuildKit's: each round uses up one more.
+        // The third count is BuildKit's: each round counts as one more.
         while added < around {
             if first > 1 {
                 first -= 1;
@@ -107,7 +108,7 @@ impl Excerpt {
         LineRange { first, last }
     }
 
-    /// The bytes to underline: the words, else all of the lines without what is blank around them.
+    /// The bytes to underline: the words, else all of the lines without the blanks around them.
     fn blamed(&self, lines: LineRange) -> Range<usize> {
         let whole = self.source.bytes_of(lines);
         match self.span {
@@ -123,13 +124,13 @@ impl Excerpt {
     }
 }
 
-/// Whether a line holds nothing but the library's frame.
+/// True if a line has only the library's frame.
 fn is_frame(line: &str) -> bool {
     let plain = sanitize(line);
     matches!(plain.trim(), "" | "|")
 }
 
-/// A part of a text without control characters, and where `blamed` is in it.
+/// A part of a text without control characters, and the range of `blamed` in it.
 fn clean(text: &str, shown: Range<usize>, blamed: Range<usize>) -> (String, Range<usize>) {
     let mut out = String::new();
     let (mut start, mut end) = (None, None);
@@ -150,7 +151,7 @@ fn clean(text: &str, shown: Range<usize>, blamed: Range<usize>) -> (String, Rang
     out.pop();
     let start = start.unwrap_or(out.len());
     let end = end.unwrap_or(out.len()).max(start);
-    // The end of the last line to blame, not the beginning of the next one.
+    // Up to the end of the last line at fault, not to the beginning of the next one.
     let end = start + out[start..end].trim_end().len();
     (out, start..end)
 }

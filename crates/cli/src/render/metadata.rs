@@ -6,7 +6,7 @@ use std::path::Path;
 use build::Outcome;
 use serde_json::{Map, Value, json};
 
-/// The text of `--metadata-file`, with buildx' keys in their order and kiln's own behind them.
+/// The text of `--metadata-file`: buildx' keys in their order, then kiln's own.
 pub fn metadata(outcome: &Outcome) -> String {
     let mut map = Map::new();
     if let Some(manifest) = &outcome.cache_manifest {
@@ -41,10 +41,10 @@ pub fn image_id(outcome: &Outcome) -> Option<String> {
 /// Writes a file whole or not at all.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// If it cannot be written; the text names the file.
 pub fn write_file(path: &Path, text: &str) -> Result<(), String> {
     let error = |error: std::io::Error| format!("writing `{}`: {error}", path.display());
-    // A device or pipe is written to, not replaced.
+    // A device or pipe must not be replaced by a file.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return std::fs::write(path, text).map_err(error);
     }

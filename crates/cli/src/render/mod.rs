@@ -1,4 +1,4 @@
-//! What is printed around and after a build, and the tables of the other commands.
+//! The output around and after a build, and the tables of the other commands.
 
 mod call;
 mod error;

@@ -1,4 +1,4 @@
-//! The lines after a build that ended well.
+//! The lines after a successful build.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ pub fn summary(outcome: &Outcome) -> String {
     format!("{steps}; {moved}\n")
 }
 
-/// Why steps ran, or with `would` why they would: a line for each, and what differs under it.
+/// The reasons why steps ran, or with `would` the reasons why they would: a line for each step,
+/// with the differences under it.
 pub fn explained(steps: &[Explained], would: bool) -> String {
     let (verb, none) = match would {
         true => ("would run", "Every step would be cached.\n"),

@@ -1,4 +1,4 @@
-//! Columns, as docker aligns them: three blanks between, no line ends in blanks.
+//! Columns aligned as in docker: three blanks between them, no blanks at the end of a line.
 
 use crate::progress::sanitize;
 

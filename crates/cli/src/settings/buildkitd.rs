@@ -1,9 +1,9 @@
 //! The registries of a `buildkitd.toml`: mirrors, plain HTTP, unknown certificates, authorities.
 //!
-//! The first of these that is there counts: `$KILN_BUILDKITD_CONFIG`; what `docker buildx create
-//! --buildkitd-config` gave; buildx's `buildkitd.default.toml`;
+//! The first of these that exists counts: `$KILN_BUILDKITD_CONFIG`; the file given to
+//! `docker buildx create --buildkitd-config`; buildx's `buildkitd.default.toml`;
 //! `$XDG_CONFIG_HOME/buildkit/buildkitd.toml` (or `~/.config/…`); `/etc/buildkit/buildkitd.toml`.
-//! What else is in it is for a daemon.
+//! Its other sections are for a daemon.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Environment, RegistrySetting};
 
-/// A larger file is no configuration.
+/// The largest configuration file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// What is read of a file.
+/// The content of a file, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct BuildkitdConfig {
-    /// By host.
+    /// The registries, by host.
     #[serde(default, rename = "registry")]
     registries: BTreeMap<String, Registry>,
-    /// What is for a daemon.
+    /// The sections for a daemon.
     #[serde(flatten, skip_serializing)]
     others: BTreeMap<String, toml::Value>,
 }
@@ -45,10 +45,10 @@ struct KeyPair {
 }
 
 impl BuildkitdConfig {
-    /// Reads a file; relative paths in it begin at `directory`, as buildx has it.
+    /// Reads a file; relative paths in it are resolved against `directory`, as in buildx.
     ///
     /// # Errors
-    /// A sentence that names the file, and what is wrong in it.
+    /// If it cannot be read, or is wrong; the text names the file.
     pub fn read(file: &Path, directory: &Path) -> Result<Self, String> {
         let failed = |error: String| format!("`{}`: {error}", file.display());
         let text = read(file).map_err(failed)?;
@@ -63,17 +63,17 @@ impl BuildkitdConfig {
         Ok(config)
     }
 
-    /// The names of the sections that mean nothing here.
+    /// The names of the sections without effect.
     pub fn others(&self) -> Vec<&str> {
         self.others.keys().map(String::as_str).collect()
     }
 
-    /// What it says of single registries.
+    /// The settings of single registries.
     pub fn registries(&self) -> Vec<RegistrySetting> {
         self.registries.iter().flat_map(|(host, registry)| registry.settings(host)).collect()
     }
 
-    /// Registries, each with one that is asked before it.
+    /// Registries, each with a mirror that is asked before it.
     pub fn mirrors(&self) -> impl Iterator<Item = (String, String)> {
         self.registries.iter().flat_map(|(host, registry)| {
             registry.mirrors.iter().map(|mirror| (host.clone(), mirror.clone()))
@@ -83,7 +83,7 @@ impl BuildkitdConfig {
     /// Keeps it for later commands.
     ///
     /// # Errors
-    /// A sentence if it cannot be written.
+    /// If it cannot be written.
     pub fn keep(&self, environment: &Environment) -> Result<(), String> {
         let file = kept(environment)
             .ok_or("there is no place for it: HOME is not set; set DOCKER_CONFIG")?;
@@ -95,7 +95,7 @@ impl BuildkitdConfig {
 }
 
 impl Registry {
-    /// A client certificate needs a setting of its own.
+    /// The settings of the registry: one, and another for each client certificate.
     fn settings(&self, host: &str) -> Vec<RegistrySetting> {
         let is_insecure = self.insecure == Some(true);
         let (mut authorities, mut pairs) = (self.ca.clone(), self.keypair.clone());
@@ -110,7 +110,7 @@ impl Registry {
             host: host.to_owned(),
             authorities,
             insecure: is_insecure,
-            // With `insecure`, plain HTTP is what is left where there is no TLS.
+            // With `insecure`, plain HTTP is the fallback where there is no TLS.
             plain_http: self.http.filter(|_| !is_insecure),
             ..RegistrySetting::default()
         };
@@ -123,7 +123,7 @@ impl Registry {
     }
 }
 
-/// The files of a folder, sorted; one that cannot be listed has none, as with BuildKit.
+/// The files of a folder, sorted; none if it cannot be listed, as with BuildKit.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -142,10 +142,10 @@ fn read(file: &Path) -> Result<String, String> {
     }
 }
 
-/// The configuration that counts; empty where there is none.
+/// The configuration in effect; empty if there is none.
 ///
 /// # Errors
-/// A sentence that names the file that is wrong.
+/// If a file is wrong; the text names it.
 pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, String> {
     if let Some(file) = environment.get("KILN_BUILDKITD_CONFIG").map(Path::new) {
         let directory = file.parent().unwrap_or(Path::new(""));
@@ -169,10 +169,10 @@ pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, St
     }
 }
 
-/// Forgets what was kept.
+/// Removes the kept configuration.
 ///
 /// # Errors
-/// A sentence if it cannot be removed.
+/// If it cannot be removed.
 pub fn forget_buildkitd_config(environment: &Environment) -> Result<(), String> {
     let Some(file) = kept(environment) else { return Ok(()) };
     match std::fs::remove_file(&file) {
@@ -187,7 +187,7 @@ fn kept(environment: &Environment) -> Option<PathBuf> {
     buildx_folder(environment).map(|folder| folder.join("kiln-registries.json"))
 }
 
-/// Where buildx keeps what it knows.
+/// The folder of buildx's configuration.
 fn buildx_folder(environment: &Environment) -> Option<PathBuf> {
     let home = || environment.get("HOME").map(|home| Path::new(home).join(".docker"));
     match environment.get("BUILDX_CONFIG") {
@@ -258,7 +258,7 @@ mod tests {
         check(&config);
         assert_eq!(config.others(), ["root", "worker"]);
 
-        // What is kept for later commands is the same, wherever they are called.
+        // The kept configuration is the same for later commands in any folder.
         let home = folder.display().to_string();
         let environment = Environment::of(&[("DOCKER_CONFIG", &home)]);
         config.keep(&environment).unwrap();

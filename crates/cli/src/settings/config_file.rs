@@ -1,7 +1,8 @@
 //! kiln's own configuration: `config.toml`.
 //!
-//! The first of these that is there: `$KILN_CONFIG`, `$XDG_CONFIG_HOME/kiln/config.toml` (or
-//! `~/.config/kiln/config.toml`), `/etc/kiln/config.toml`. One file counts, so that it says all.
+//! The first of these that exists: `$KILN_CONFIG`, `$XDG_CONFIG_HOME/kiln/config.toml` (or
+//! `~/.config/kiln/config.toml`), `/etc/kiln/config.toml`. Files are not merged: the one file says
+//! everything.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use super::Environment;
 use crate::args::{disk_size, duration};
 
-/// A larger file is no configuration.
+/// The largest configuration file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,7 +22,7 @@ struct ConfigFile {
     gc: Gc,
 }
 
-/// What is removed after builds.
+/// The settings of collection after builds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Gc {
@@ -34,10 +35,10 @@ struct Gc {
     every: Option<String>,
 }
 
-/// What is removed after builds, by the configuration; none where that is off.
+/// The policy of collection after builds; none if the configuration turns it off.
 ///
 /// # Errors
-/// A sentence that names the file and what is wrong in it.
+/// If the file is wrong; the text names it.
 pub fn collect_policy(environment: &Environment) -> Result<Option<CollectPolicy>, String> {
     match find(environment) {
         None => Ok(Some(CollectPolicy::default())),
@@ -98,7 +99,7 @@ fn policy(text: &str) -> Result<Option<CollectPolicy>, String> {
     Ok(enabled.unwrap_or(true).then_some(policy))
 }
 
-/// `10gb`, or `20%` of the disk.
+/// A size: `10gb`, or `20%` of the disk.
 fn space(text: &str) -> Result<Space, String> {
     match text.trim().strip_suffix('%') {
         Some(percent) => match percent.trim().parse() {
@@ -109,7 +110,7 @@ fn space(text: &str) -> Result<Space, String> {
     }
 }
 
-/// The policy of `--keep-storage`: this build, at once, down to a size.
+/// The policy of `--keep-storage`: after this build, at once, down to a size.
 pub fn keep(bytes: u64, policy: Option<CollectPolicy>) -> CollectPolicy {
     CollectPolicy {
         max_used: Some(Space::Bytes(bytes)),

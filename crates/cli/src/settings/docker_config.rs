@@ -1,11 +1,11 @@
-//! What builds take from docker's `config.json` besides credentials: `proxies`.
+//! The part of docker's `config.json` that builds use besides credentials: `proxies`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// A larger `config.json` is not one.
+/// The largest `config.json`, in bytes.
 const LARGEST: u64 = 4 << 20;
 
 #[derive(Deserialize)]
@@ -14,7 +14,7 @@ struct Config {
     proxies: BTreeMap<String, Proxies>,
 }
 
-/// Proxy settings that become build arguments. May hold passwords: not printed.
+/// Proxy settings that become build arguments. May hold passwords, hence hidden from debug output.
 #[derive(Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Proxies {
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Proxies {
 }
 
 impl Proxies {
-    /// Names of build arguments and their values; the names exist in both cases.
+    /// Names of build arguments and their values; each name in both cases.
     pub fn build_args(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("HTTP_PROXY", &self.http_proxy),
@@ -53,10 +53,10 @@ impl Proxies {
 }
 
 /// The proxies of `config.json` in `folder`: those of `docker_host` if there are any, else the
-/// default ones. A file that is not there has none.
+/// default ones. A missing file has none.
 ///
 /// # Errors
-/// A sentence if the file cannot be read or understood.
+/// If the file cannot be read or parsed.
 pub fn read_proxies(folder: &Path, docker_host: Option<&str>) -> Result<Proxies, String> {
     let path = folder.join("config.json");
     let length = match std::fs::metadata(&path) {
@@ -72,7 +72,8 @@ pub fn read_proxies(folder: &Path, docker_host: Option<&str>) -> Result<Proxies,
     if text.trim().is_empty() {
         return Ok(Proxies::default());
     }
-    // serde's message can quote a value, and values here are credentials: the place is enough.
+    // serde's message can quote a value, and values here are credentials: line and column are
+    // enough.
     let mut config: Config = serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         format!("`{}` is not docker's configuration (line {line}, column {column})", path.display())

@@ -1,8 +1,8 @@
-//! The environment as a value, so that what depends on it can be tested.
+//! The environment as a value, so that code that depends on it can be tested.
 
 use std::collections::BTreeMap;
 
-/// Variables and their values. Empty ones count as not set, except where `raw` is asked.
+/// Variables and their values. Empty ones count as unset, except in `raw`.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -17,7 +17,7 @@ impl Environment {
         )
     }
 
-    /// Gives a variable a value, in this environment only.
+    /// Sets a variable, in this environment only.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.insert(name.into(), value.into());
     }
@@ -38,7 +38,7 @@ impl Environment {
         self.raw(name).filter(|value| !value.is_empty())
     }
 
-    /// A variable as it is, which may be empty.
+    /// The value of a variable, which may be empty.
     pub fn raw(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

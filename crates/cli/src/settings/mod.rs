@@ -1,4 +1,4 @@
-//! What the environment says, typed. Nothing else in kiln reads the environment.
+//! The environment as typed settings. Nothing else in kiln reads the environment.
 
 mod buildkitd;
 mod config_file;
@@ -20,67 +20,67 @@ use crate::args::compound::limits::size;
 use crate::progress::{Colors, Mode, Style};
 use crate::render::Look;
 
-/// Settings of the environment and of the flags that are global.
+/// Settings of the environment and of the global flags.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where kiln keeps its state: `--root`, `KILN_ROOT`, or the usual place.
+    /// The folder of kiln's state: `--root`, `KILN_ROOT`, or the default.
     pub root: PathBuf,
-    /// Whether `--root` says it.
+    /// True if `--root` was given.
     pub root_is_given: bool,
     /// The folder of `config.json`: `DOCKER_CONFIG` or `~/.docker`; none without a home.
     pub docker_config: Option<PathBuf>,
     /// `DOCKER_AUTH_CONFIG`: a `config.json` as text, with credentials.
     pub docker_auth_config: Option<Hidden>,
-    /// `REGISTRY_AUTH_FILE`: where podman and buildah keep credentials.
+    /// `REGISTRY_AUTH_FILE`: the file with credentials of podman and buildah.
     pub registry_auth_file: Option<PathBuf>,
     /// `SSL_CERT_FILE`: authorities to trust instead of the system's.
     pub certificates: Option<PathBuf>,
-    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, `ALL_PROXY`, in upper or lower case: kiln's own
-    /// way to registries. May hold passwords.
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, `ALL_PROXY`, in upper or lower case: the proxies of
+    /// kiln's own requests to registries. May hold passwords.
     pub proxies: ClientProxies,
     /// `DOCKER_HOST`: the engine that `--load` talks to.
     pub docker_host: Option<String>,
-    /// `KILN_REGISTRY_MIRRORS` and a `buildkitd.toml`: registries, each with one that is asked
+    /// `KILN_REGISTRY_MIRRORS` and a `buildkitd.toml`: registries, each with a mirror that is asked
     /// before it.
     pub mirrors: Vec<(String, String)>,
-    /// `KILN_INSECURE_REGISTRIES`: hosts where plain HTTP or an unknown certificate is accepted.
+    /// `KILN_INSECURE_REGISTRIES`: hosts with plain HTTP or an untrusted certificate.
     pub insecure_registries: Vec<String>,
-    /// `KILN_REGISTRY_TIMEOUT`: how long a registry may say nothing.
+    /// `KILN_REGISTRY_TIMEOUT`: the longest silence of a registry.
     pub registry_timeout: Option<Duration>,
-    /// What a `buildkitd.toml` or another tool's command line says of single registries.
+    /// Settings of single registries, from a `buildkitd.toml` or another tool's command line.
     pub registries: Vec<RegistrySetting>,
-    /// Whether every registry may speak plain HTTP or have a certificate that nobody vouches for.
+    /// True if every registry may use plain HTTP or an untrusted certificate.
     pub insecure: bool,
-    /// `KILN_ARCHIVE_LIMIT`: how much of an archive is accepted.
+    /// `KILN_ARCHIVE_LIMIT`: the limits of an accepted archive.
     pub archive_limits: Limits,
-    /// `KILN_VERIFY_INDEXES`: nothing that caches say of layers is believed.
+    /// `KILN_VERIFY_INDEXES`: claims of caches about layers are not trusted.
     pub verify_indexes: bool,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<Mode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
     pub style: Style,
-    /// `KILN_ISOLATION`: where a RUN runs.
+    /// `KILN_ISOLATION`: the isolation of a RUN.
     pub isolation: Option<String>,
-    /// `KILN_CONTAINER_IS_MINE`: the container is here for kiln, which may work in place.
+    /// `KILN_CONTAINER_IS_MINE`: the container is here for kiln, which may run steps in place.
     pub container_is_mine: bool,
-    /// `DOCKER_DEFAULT_PLATFORM`: what builds are for; pulls take the first.
+    /// `DOCKER_DEFAULT_PLATFORM`: the platforms of builds; pulls use the first.
     pub default_platforms: Vec<Platform>,
-    /// What was wrong in variables of little weight.
+    /// Warnings about variables whose errors do not stop kiln.
     pub warnings: Vec<String>,
 }
 
-/// What is said of one registry.
+/// The settings of one registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistrySetting {
     /// Its host.
     pub host: String,
-    /// Authorities that vouch for its certificate.
+    /// The authorities that its certificate may come from.
     pub authorities: Vec<PathBuf>,
-    /// A certificate and its key, by which it knows the caller.
+    /// A client certificate and its key, which identify the caller.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// Whether plain HTTP, or a certificate that nobody vouches for, is accepted.
+    /// True if plain HTTP or an untrusted certificate is accepted.
     pub insecure: bool,
-    /// Whether plain HTTP is spoken, where somebody says so.
+    /// True if plain HTTP is used; none if that is not set.
     pub plain_http: Option<bool>,
     /// User and password.
     pub login: Option<(String, Hidden)>,
@@ -93,15 +93,15 @@ pub struct ClientProxies {
     pub http: Option<Hidden>,
     /// For `https://`.
     pub https: Option<Hidden>,
-    /// For both, where there is no other.
+    /// For both, as a fallback.
     pub all: Option<Hidden>,
-    /// Hosts that are reached without one.
+    /// Hosts that are reached without a proxy.
     pub no: Option<String>,
 }
 
 impl ClientProxies {
     fn read(environment: &Environment) -> Self {
-        // Lower case first, as curl and Go do.
+        // Lower case first, as in curl and Go.
         let either =
             |name: &str| environment.get(&name.to_lowercase()).or_else(|| environment.get(name));
         Self {
@@ -113,7 +113,7 @@ impl ClientProxies {
     }
 }
 
-/// A text that is not printed.
+/// A text that is hidden from debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
@@ -136,10 +136,10 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Settings {
-    /// Reads the environment; `root` is `--root`, `is_superuser` says whether kiln runs as root.
+    /// Reads the environment. `root` is `--root`; `is_superuser` is true if kiln runs as root.
     ///
     /// # Errors
-    /// A sentence that names the variable that is wrong, or what is missing to find the root.
+    /// If a variable is wrong, or the root cannot be found; the text names the variable.
     pub fn read(
         environment: &Environment,
         root: Option<&Path>,
@@ -172,7 +172,7 @@ impl Settings {
             None => default_root(environment, is_superuser)?,
         };
         Ok(Self {
-            // Commands run where another folder is the working one.
+            // Made absolute, since commands run in other working directories.
             root: std::path::absolute(&place)
                 .map_err(|error| format!("the root `{}`: {error}", place.display()))?,
             root_is_given: root.is_some(),
@@ -221,8 +221,8 @@ fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
     words(text).map(pair).collect()
 }
 
-/// Reads `entries=NUMBER,bytes=SIZE,ratio=NUMBER`; what is not said is as usual. Entries and bytes that
-/// are said hold however small an archive is compressed.
+/// Reads `entries=NUMBER,bytes=SIZE,ratio=NUMBER`; the rest has its default. Entries and bytes that
+/// are given hold however small an archive is compressed.
 fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
     let mut limits = Limits::DEFAULT;
     for word in words(text.unwrap_or_default()) {
@@ -258,12 +258,12 @@ fn registry_timeout(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("KILN_REGISTRY_TIMEOUT: `{text}` is no number of seconds, as 90"))
 }
 
-/// Words between commas and blanks.
+/// Words separated by commas or blanks.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty())
 }
 
-/// Whoever asks for it in other words must not get the opposite.
+/// Strict, since a user who asks for it in other words must not get the opposite.
 fn verify_indexes(text: Option<&str>) -> Result<bool, String> {
     match text.unwrap_or_default() {
         "1" | "true" => Ok(true),
@@ -292,7 +292,7 @@ fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf
     }
 }
 
-/// How texts look where `is_terminal` says what they are for: `NO_COLOR` and `TERM=dumb` count.
+/// The look of a text, by its destination (`is_terminal`), `NO_COLOR` and `TERM=dumb`.
 pub fn look(environment: &Environment, is_terminal: bool) -> Look {
     let is_wanted =
         environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");

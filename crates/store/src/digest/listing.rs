@@ -1,4 +1,4 @@
-//! The files of a query by name, for people who ask what changed.
+//! The files of a query by name, to show users what changed.
 
 use graph::ContentQuery;
 use oci::Digest;
@@ -10,21 +10,21 @@ use crate::tree::{Node, NodeKind, Tree};
 /// A file that a query reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFile {
-    /// Absolute path in the tree, or from the path that the query names.
+    /// Absolute path in the tree, or path relative to the one that the query names.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Digest of header and content, where it was computed before.
+    /// Digest of header and content, if it was computed before.
     pub digest: Option<Digest>,
 }
 
-/// The files, links and folders that a query reads of a tree. Nothing is read for it: digests are
-/// those that [`content_digest`](super::content_digest) left with files of a context.
+/// Returns the files, links and folders that a query reads of a tree. No file is read: the digests
+/// are those that [`content_digest`](super::content_digest) left with files of a context.
 ///
 /// # Errors
-/// If a path is not there.
+/// If a path does not exist.
 pub fn content_listing(tree: &Tree, query: &ContentQuery) -> Result<Vec<ListedFile>, DigestError> {
     let mut files = Vec::new();
     let choices = select(tree, query)?;

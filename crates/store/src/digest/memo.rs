@@ -9,9 +9,10 @@ use super::{DigestError, content_digest, host_file};
 use crate::Time;
 use crate::tree::{Content, HostFile, HostRoot, LayerFiles, NodeKind, Tree};
 
-/// A table that outlives builds. What it loses is only computed again; failures are its own.
+/// A table that outlives builds. A lost value is only computed again; implementations handle their
+/// own failures.
 pub trait DigestMemo: Sync {
-    /// The values of keys, in their order.
+    /// Returns the values of keys, in their order.
     fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Option<Vec<u8>>>;
     /// Keeps values.
     fn put_many(&self, values: Vec<(Vec<u8>, Vec<u8>)>);
@@ -26,7 +27,7 @@ impl DigestMemo for () {
     fn put_many(&self, _: Vec<(Vec<u8>, Vec<u8>)>) {}
 }
 
-/// The store's own table. One that cannot be used remembers nothing.
+/// The store's own table. If it cannot be used, nothing is remembered.
 impl DigestMemo for crate::Db {
     fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
         let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -36,15 +37,16 @@ impl DigestMemo for crate::Db {
     fn put_many(&self, values: Vec<(Vec<u8>, Vec<u8>)>) {
         let borrowed: Vec<(&[u8], &[u8])> =
             values.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
-        // What is lost is computed again.
+        // A lost value is computed again.
         let _ = self.memo_put(MEMO_KIND, &borrowed);
     }
 }
 
-/// [`content_digest`] of what a chain of layers shows, once for each chain and query.
+/// Returns the [`content_digest`] of the tree of a chain of layers, computed once for each chain
+/// and query.
 ///
 /// # Errors
-/// As [`content_digest`].
+/// If [`content_digest`] fails.
 pub fn memoised_content_digest(
     tree: &Tree,
     chain: &Digest,
@@ -60,7 +62,8 @@ pub fn memoised_content_digest(
     Ok(digest)
 }
 
-/// What [`memoised_content_digest`] remembers, for where the tree itself is not here.
+/// Returns the digest that [`memoised_content_digest`] remembers, for callers that do not have the
+/// tree.
 pub fn known_content_digest(
     chain: &Digest,
     query: &ContentQuery,
@@ -77,7 +80,7 @@ fn query_key(chain: &Digest, query: &ContentQuery) -> Vec<u8> {
         hasher.update(text);
     };
     for path in &query.paths {
-        // All fields by name: a new one must not be forgotten here.
+        // All fields by name, so that a new one cannot be forgotten here.
         let ContentPath { path, wildcard, follow_links, include, exclude, required } = path;
         text(path);
         text(&format!("{wildcard} {follow_links}"));
@@ -89,8 +92,8 @@ fn query_key(chain: &Digest, query: &ContentQuery) -> Vec<u8> {
     format!("content/1 {chain} {}", hasher.finish()).into_bytes()
 }
 
-/// What is known of the files of a context: a file that has the same inode, size, mode and times
-/// as before has the same content.
+/// Known digests of a context's files: a file that has the same inode, size, mode and times as
+/// before has the same content.
 pub struct ContextMemo {
     key: Vec<u8>,
     known: HashMap<[u8; 16], [u8; 32]>,
@@ -98,15 +101,15 @@ pub struct ContextMemo {
     found: usize,
 }
 
-/// File systems tick that coarsely at worst: a file that changed so shortly before it was found
+/// The coarsest tick of file systems' clocks: a file that changed this shortly before it was found
 /// can change again without a trace.
 const RACY_SECONDS: i64 = 2;
-/// Name of the digests among the store's memos.
+/// The kind of the digests among the store's memos.
 const MEMO_KIND: &str = "content digest";
 const RECORD: usize = 16 + 32;
 
 impl ContextMemo {
-    /// Reads what is known of a walked context's files into its tree; `None` if none of its
+    /// Reads the known digests of a walked context's files into its tree; `None` if none of its
     /// content is in a folder.
     pub fn load(tree: &Tree, memo: &dyn DigestMemo) -> Option<Self> {
         let mut root = None;
@@ -138,7 +141,7 @@ impl ContextMemo {
         Some(Self { key, known, found })
     }
 
-    /// Keeps what was learnt since.
+    /// Saves the digests that were computed since.
     pub fn save(mut self, tree: &Tree, memo: &dyn DigestMemo) {
         let mut digests = 0;
         files(tree, |file| digests += usize::from(file.digest.get().is_some()));
@@ -159,8 +162,8 @@ impl ContextMemo {
         if !learnt {
             return;
         }
-        // Other walks of the same folder see other parts of it. But files change and go, so not
-        // all of what was known stays for ever.
+        // Other walks of the same folder see other parts of it, so the old digests stay. But files
+        // change and go, so the number of digests is bounded.
         if self.known.len() <= 2 * current.len() + 10_000 {
             self.known.extend(current);
         } else {

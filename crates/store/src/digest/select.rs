@@ -1,4 +1,4 @@
-//! Which nodes of a tree a query means, in BuildKit's order (`checksum.go`, includedPaths).
+//! The nodes of a tree that a query selects, in BuildKit's order (`checksum.go`, includedPaths).
 
 use graph::{
     ContentPath, ContentQuery, Glob, MatchInfo, PatternMatcher, clean_path, split_wildcards,
@@ -7,21 +7,21 @@ use graph::{
 use super::DigestError;
 use crate::tree::{Node, NodeKind, RootHeader, Tree};
 
-/// What one path of a query stands for.
+/// The nodes that one path of a query stands for.
 pub(super) enum Choice<'a> {
     /// No node.
     Nothing,
-    /// One: its digest is the path's.
+    /// One node, whose digest is the path's.
     One(Chosen<'a>),
     /// Nodes with the keys that they are hashed with.
     List(Vec<(Vec<u8>, Chosen<'a>)>),
 }
 
-/// A node that counts.
+/// A selected node.
 pub(super) enum Chosen<'a> {
-    /// With all that is in it.
+    /// A node with all that is below it.
     Whole(&'a Node),
-    /// Of a directory only the header.
+    /// The header alone of a directory.
     Header(&'a Node),
 }
 
@@ -86,7 +86,7 @@ fn select_list<'a>(
     asked: &ContentPath,
     path: &str,
 ) -> Result<Choice<'a>, DigestError> {
-    // Inside, paths have a first `/`, and the root is empty.
+    // Here paths begin with `/`, and the root is empty.
     let pattern = if path == "/" { "" } else { path };
     let (prefix, follow_prefix) = if asked.wildcard {
         let (fixed, wild) = split_wildcards(path);
@@ -154,9 +154,9 @@ fn base(path: &[u8]) -> &[u8] {
 }
 
 struct Selection<'a> {
-    /// The wildcard pattern that a path must match, or be below.
+    /// The wildcard pattern that a path, or a directory above it, must match.
     glob: Option<Glob>,
-    /// Length of the path that patterns are relative to, where no wildcard says it.
+    /// Length of the path that patterns are relative to, if no wildcard determines it.
     start: usize,
     source_is_root: bool,
     follow_links: bool,
@@ -183,8 +183,8 @@ struct Parent<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// Goes through a node and all that is in it. `matched` is the length of the path that
-    /// patterns are relative to, once the wildcard matched.
+    /// Visits a node and all below it. `matched` is the length of the path that patterns are
+    /// relative to, once the wildcard has matched.
     fn node(&mut self, path: &mut Vec<u8>, node: &'a Node, matched: Option<usize>) {
         let matched = matched.or_else(|| {
             let glob = self.glob.as_ref()?;

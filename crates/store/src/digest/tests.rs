@@ -1,4 +1,4 @@
-//! Against what BuildKit itself computed (recorded plain texts of its digests).
+//! Comparisons with digests that BuildKit computed (recorded plain texts of its digests).
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -127,7 +127,7 @@ fn layer_file(path: &str, size: u64) -> Entry {
     }
 }
 
-/// Layers whose files have what their path says.
+/// Layers with these files, by path and content.
 struct Contents(tempfile::TempDir, Vec<(&'static str, &'static str)>);
 
 impl LayerFiles for Contents {
@@ -142,7 +142,7 @@ impl LayerFiles for Contents {
 
 #[test]
 fn layers() {
-    // The heredoc of 07: `/SCRIPT`, read as a whole from the layer that was made for it.
+    // The heredoc of 07: `/SCRIPT`, read as a whole from the layer made for it.
     let script = "#!/bin/sh\necho script > /three\n";
     let contents = Contents(tempfile::tempdir().unwrap(), vec![("SCRIPT", script)]);
     let mut entry = layer_file("SCRIPT", script.len() as u64);
@@ -213,7 +213,7 @@ fn only_old_files_are_remembered() {
     known.save(&tree, &memo);
     assert!(memo.0.lock().unwrap().is_empty(), "its files were just written");
 
-    // As if it had been found later.
+    // Old times, as if the files had been found later.
     let aged = |tree: &Tree| {
         let mut aged = tree.clone();
         let node = aged.get_mut(b"lock.json").unwrap();
@@ -243,7 +243,7 @@ fn only_old_files_are_remembered() {
     assert_eq!(content_digest(&second, &query, &()).unwrap(), digest, "it was not read again");
 }
 
-/// As in a cache that BuildKit exported: attributes of the user's files count.
+/// Attributes of the user's files count, as in a cache that BuildKit exported.
 #[test]
 fn attributes_of_a_context_count() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! What is different between two looks at a tree, as the entries of a layer.
+//! The differences between two readings of a tree, as the entries of a layer.
 //!
-//! A file is untouched if all that `stat` says is as before, the time of its inode's last change
-//! included, which programs cannot set. Such a time has the kernel's grain, so of a file that was
-//! written in the last moment before the command began, and of those that were touched, header and
-//! content are compared with the layers below. What then counts as a change is what counts in an
-//! overlay's upper directory: see `upper`. Of a file with several names all are changed at once,
+//! A file is unchanged if `stat` returns the same as before, including the time of its inode's last
+//! change, which programs cannot set. That time has the kernel's granularity, so header and content
+//! are compared with the layers below for files that were written in the last moment before the
+//! command began, and for those that were touched. The rules for a change are then those of an
+//! overlay's upper directory: see `upper`. If a file has several names, all of them change at once,
 //! where an overlay would copy one of them up and leave the others.
 
 use std::cell::OnceCell;
@@ -24,17 +24,17 @@ use crate::tree::{Content, Node, NodeKind};
 use crate::upper::same_bytes;
 use crate::{Entry, EntryKind, Error, Result, Store, Time, Tree};
 
-/// Longest grain of the clock that stamps files: 10 ms at 100 ticks a second, and some room.
+/// The coarsest tick of the clock that stamps files: 10 ms at 100 ticks a second, with some room.
 const GRAIN_NANOS: i128 = 20_000_000;
-/// The same where times are whole seconds (ext4 with small inodes).
+/// The same for times in whole seconds (ext4 with small inodes).
 const WHOLE_SECONDS_NANOS: i128 = 2_000_000_000;
 
-/// Where to look for differences.
+/// The two sides of a comparison, and the layers to look up contents in.
 pub(super) struct Changes<'a> {
     pub(super) root: &'a Path,
     /// The tree before the command.
     pub(super) before: &'a Folder,
-    /// When the command could begin.
+    /// The time when the command could begin.
     pub(super) handed_out: Time,
     pub(super) store: &'a Store,
     /// The layers that the tree shows.
@@ -42,7 +42,7 @@ pub(super) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// What a later look shows otherwise.
+    /// Returns the entries for the differences of a later reading.
     pub(super) fn between(&self, after: &Folder) -> Result<Vec<Entry>> {
         let mut finder =
             Finder { given: self, below: OnceCell::new(), found: Vec::new(), path: Vec::new() };
@@ -58,14 +58,14 @@ impl Changes<'_> {
 
 struct Finder<'a> {
     given: &'a Changes<'a>,
-    /// The merged layers, made when they are needed.
+    /// The merged layers, made when they are first needed.
     below: OnceCell<Tree>,
     found: Vec<Found>,
     path: Vec<u8>,
 }
 
 impl Finder<'_> {
-    /// Compares a directory with what it was, and whether it was removed and made again.
+    /// Compares a directory with its earlier state; `is_remade` if it was removed and made again.
     fn directory(
         &mut self,
         (before, is_remade): (Option<&Folder>, bool),
@@ -89,7 +89,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Does something with `self.path` at a name of the directory it is.
+    /// Calls `work` with `self.path` set to a name of the current directory.
     fn at(&mut self, name: &[u8], work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let length = self.path.len();
         if length > 0 {
@@ -125,7 +125,7 @@ impl Finder<'_> {
             }
         };
         let place = self.found.len();
-        // Its attributes are read once it is known to be an entry.
+        // The attributes are read later, only for directories that are entries.
         let entry = self.entry(&now.stat, EntryKind::Directory, Vec::new());
         self.found.push(Found { entry, inode: None, changed });
         self.directory((old.and_then(|old| old.folder.as_ref()), is_remade), after)?;
@@ -152,7 +152,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// What a file is; `None` for a socket, which archives do not have.
+    /// The kind of a file; `None` for a socket, which archives do not have.
     fn kind(&self, stat: &FileStat) -> Result<Option<EntryKind>> {
         let (major, minor) = stat.device;
         Ok(Some(match stat.file_type() {
@@ -189,7 +189,7 @@ impl Finder<'_> {
         Ok(target.into_os_string().into_vec())
     }
 
-    /// What the layers have at this path.
+    /// The node of the layers at this path.
     fn below(&self) -> Result<Option<&Node>> {
         let tree = match self.below.get() {
             Some(tree) => tree,
@@ -199,7 +199,8 @@ impl Finder<'_> {
                     .map(|diff_id| Ok((*diff_id, self.given.store.index(diff_id)?)))
                     .collect::<Result<_>>()?;
                 let layers = layers.iter().map(|(diff_id, index)| (*diff_id, &**index));
-                // Layers that do not fit together have none of it: then all that was touched counts.
+                // Layers that cannot be merged give an empty tree: then all files that were touched
+                // count.
                 self.below.get_or_init(|| Tree::from_layers(layers).unwrap_or_default())
             }
         };
@@ -242,7 +243,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Whether a change right after this time could have left it as it is.
+    /// True if a change right after this time could have left it the same.
     fn is_recent(&self, time: Time) -> bool {
         let nanos = |time: Time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
         let grain = if time.nanos == 0 { WHOLE_SECONDS_NANOS } else { GRAIN_NANOS };
@@ -258,7 +259,7 @@ impl Finder<'_> {
         };
         let now = fs::File::open(&file).map_err(Error::file("open", &file))?;
         let mut now = io::BufReader::with_capacity(64 << 10, now);
-        // A layer's file that is shorter than its index says is not the same.
+        // A layer's file that is shorter than in the index is not the same.
         Ok(same_bytes(size, &mut now, &mut old).unwrap_or(false))
     }
 }

@@ -1,9 +1,9 @@
-//! A chain of layers as one plain folder that a command writes to directly: for where no overlay
-//! can be mounted.
+//! A chain of layers as one plain folder that a command writes to directly, for systems on which no
+//! overlay can be mounted.
 //!
-//! The change is found by looking at the whole tree before and after, file by file, without reading
-//! any: see [`changes`]. Its files are then copied (or shared, where the disk can do that) into a
-//! layer of their own, and the folder goes on to the next step that stands on it.
+//! Changes are found by reading the metadata of the whole tree before and after, without the
+//! contents: see [`changes`]. The changed files are then copied (or shared, where the disk can do
+//! that) into a layer of their own, and the folder is used again for the next step above it.
 
 mod changes;
 mod stats;
@@ -25,18 +25,20 @@ use crate::store::{TemporaryFolder, lock, make_folder, remove_tree};
 use crate::tar::TarWriter;
 use crate::{Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, Store, Time};
 
-/// So many folders wait for a step that goes on with them; the one that waits longest is removed.
+/// The number of folders that wait for another step; beyond it, the one that has waited longest is
+/// removed.
 const MOST_IDLE: usize = 8;
 
-/// A chain of layers in a plain folder. Dropped without [`commit`](Self::commit), it leaves nothing.
+/// A chain of layers in a plain folder. Dropped without [`commit`](Self::commit), it leaves
+/// nothing.
 pub struct FolderSnapshot {
-    /// What the chain shows, to be written to.
+    /// The folder that shows the chain, to be written to.
     pub root: PathBuf,
-    /// An empty folder on the same disk, for what is put aside while a command runs.
+    /// An empty folder on the same disk, for files that are put aside while a command runs.
     pub aside: PathBuf,
     layers: Vec<Digest>,
     before: Folder,
-    /// When the command could begin, at the earliest.
+    /// The earliest time when the command could begin.
     handed_out: Time,
     store: Store,
     folder: TemporaryFolder,
@@ -50,8 +52,8 @@ pub(crate) struct IdleFolder {
 }
 
 impl Store {
-    /// A chain of layers, from the bottom up, all of them unpacked, as a plain folder. Goes on with
-    /// the folder of an earlier step if one shows the chain, or the lower part of it.
+    /// Shows a chain of layers, from the bottom up, all of them unpacked, in a plain folder. Reuses
+    /// the folder of an earlier step if one shows the chain or its lower part.
     ///
     /// # Errors
     /// If a layer is not unpacked, or the disk refuses.
@@ -65,7 +67,7 @@ impl Store {
             for path in [&root, &aside] {
                 make_folder(path, 0o755)?;
             }
-            // The umask must not show.
+            // The mode must not depend on the umask.
             std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))
                 .map_err(Error::file("set mode of", &root))?;
         }
@@ -80,7 +82,7 @@ impl Store {
         Ok(FolderSnapshot { root, aside, layers, before, handed_out: stats::now(), store, folder })
     }
 
-    /// The idle folder that shows most of a chain and nothing else.
+    /// Takes the idle folder that shows the longest lower part of a chain, and nothing else.
     fn take_idle(&self, layers: &[Digest]) -> Option<IdleFolder> {
         let mut idle = lock(&self.inner.idle_folders);
         let fitting = idle.iter().enumerate().filter(|(_, idle)| layers.starts_with(&idle.layers));
@@ -96,7 +98,7 @@ impl Store {
         drop(oldest);
     }
 
-    /// Copies files of `root` into a layer of their own.
+    /// Copies changed files of `root` into a layer of their own.
     fn keep_changes(&self, root: &Path, entries: Vec<Entry>) -> Result<Digest> {
         let open = |entry: &Entry| {
             let path = root.join(OsStr::from_bytes(&entry.path));
@@ -148,16 +150,16 @@ impl Store {
 }
 
 impl FolderSnapshot {
-    /// Makes a layer of what was changed, the same that a commit of an overlay's upper directory
-    /// makes ([`WritableSnapshot::commit`](crate::WritableSnapshot::commit)), and keeps the folder for the steps above. Nobody may write
-    /// to it any more.
+    /// Makes a layer of the changes, the same as a commit of an overlay's upper directory makes
+    /// ([`WritableSnapshot::commit`](crate::WritableSnapshot::commit)), and keeps the folder for
+    /// the steps above. No process may write to it any more.
     ///
     /// # Errors
-    /// If something cannot be read, or the store refuses.
+    /// If a file cannot be read, or the store refuses.
     pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
         points.remove_passing(&self.root)?;
         points.make_lasting(&self.root, &[])?;
-        // What was put aside is nobody's any more.
+        // The files that were put aside have no user any more.
         remove_tree(&self.aside).map_err(Error::file("remove", &self.aside))?;
         make_folder(&self.aside, 0o755)?;
         let after = Folder::read(&self.root)?;

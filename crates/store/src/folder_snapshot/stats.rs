@@ -1,4 +1,4 @@
-//! What `stat` says of all files of a tree.
+//! The `stat` results of all files of a tree.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::shown;
 use crate::folder::open_root;
 use crate::{Error, Result, Time};
 
-/// The longest path that other system calls could name.
+/// The longest path that other system calls take.
 const LONGEST_PATH: usize = 4095;
 
 /// A directory's children, in the order of their names.
@@ -24,21 +24,21 @@ pub(super) struct Folder {
 pub(super) struct Child {
     pub(super) name: Box<[u8]>,
     pub(super) stat: FileStat,
-    /// What is in it, if it is a directory.
+    /// The content, if it is a directory.
     pub(super) folder: Option<Folder>,
 }
 
-/// What shows that a file is another one, or was changed.
+/// The fields that show that a file is another one, or was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStat {
     pub(super) inode: u64,
-    /// When the inode was made, where the file system knows: numbers are used again.
+    /// The time when the inode was made, if the file system knows it: inode numbers are reused.
     pub(super) born: Time,
-    /// Set by every change of content or header, and by nobody's wish.
+    /// Set by every change of content or header; programs cannot choose it.
     pub(super) changed: Time,
     pub(super) mtime: Time,
     pub(super) size: u64,
-    /// With the file's type.
+    /// Includes the file's type.
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -51,14 +51,14 @@ impl FileStat {
         FileType::from_raw_mode(self.mode)
     }
 
-    /// What a layer's entry says of any file but its time.
+    /// The fields that a layer's entry has of any file, except the time.
     pub(super) fn header(&self) -> (u32, u32, u32, (u32, u32)) {
         (self.mode, self.uid, self.gid, self.device)
     }
 }
 
 impl Folder {
-    /// Looks at a folder and all below it.
+    /// Reads the `stat` results of a folder and all below it.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let fd = open_root(root)?;
         read(fd.as_fd(), &mut Vec::new())
@@ -121,7 +121,7 @@ fn time(stamp: &rustix::fs::StatxTimestamp) -> Time {
     Time { seconds: stamp.tv_sec, nanos: stamp.tv_nsec }
 }
 
-/// The time, by the clock that files are stamped with.
+/// The current time, by the clock that files are stamped with.
 pub(super) fn now() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     Time { seconds: now.tv_sec, nanos: now.tv_nsec as u32 }

@@ -1,4 +1,4 @@
-//! Things that no index of a layer says, whatever the layer.
+//! Checks for contents that no layer's index can have.
 
 use oci::Descriptor;
 
@@ -7,26 +7,26 @@ use crate::decompress::Codec;
 use crate::tar::{header_size, padding};
 use crate::{Entry, EntryKind, IndexError, SeekTable};
 
-/// What Linux allows for a name, for the name of an attribute, and for its value.
+/// Linux's limits for a name, for the name of an attribute, and for its value.
 const LONGEST_NAME: usize = 255;
 const LARGEST_VALUE: usize = 64 << 10;
-/// A header of an archive, and what a file's content fills up to.
+/// Bytes of an archive's header, and the unit that a file's content is padded to.
 const BLOCK: u64 = 512;
 /// Bytes of content that one byte of a blob can stand for: deflate's best is 1032, and zstd's is a
 /// block of 128 KiB in four bytes.
 const MOST_OF_GZIP: u64 = 1032;
 const MOST_OF_OTHERS: u64 = 1 << 15;
-/// What an archive ends with.
+/// Bytes at the end of an archive.
 const END: u64 = 2 * BLOCK;
-/// What may follow the last block of a blob: gzip's checksum and size.
+/// Bytes that may follow the last block of a blob: gzip's checksum and size.
 const TRAILER: u64 = 8;
 
 impl LayerIndex {
-    /// Refuses an index that is that of no layer, or not that of a layer with this blob: sizes,
-    /// kinds or paths that cannot be.
+    /// Refuses an index that no layer can have, or none with this blob: impossible sizes, kinds or
+    /// paths.
     ///
     /// # Errors
-    /// [`IndexError::Impossible`], which says what.
+    /// If the index is refused: [`IndexError::Impossible`] with the reason.
     pub fn check(&self, blob: Option<&Descriptor>) -> Result<(), IndexError> {
         for (at, entry) in self.entries.iter().enumerate() {
             check_entry(entry)?;
@@ -40,7 +40,7 @@ impl LayerIndex {
         self.seek_table(blob).map_or(Ok(()), |table| self.check_blocks(blob, table))
     }
 
-    /// A folder alone can have entries below it, and only a file other names.
+    /// Only a folder can have entries below it, and only a file can have other names.
     fn check_place(&self, at: usize, entry: &Entry) -> Result<(), IndexError> {
         let is_folder = matches!(entry.kind, EntryKind::Directory | EntryKind::Opaque);
         if entry.path.is_empty() {
@@ -60,7 +60,7 @@ impl LayerIndex {
         }
     }
 
-    /// Bytes that an archive of the entries takes at least.
+    /// The least number of bytes that an archive of the entries takes.
     pub fn archive_size(&self) -> u64 {
         self.least_archive().unwrap_or(u64::MAX)
     }
@@ -72,7 +72,8 @@ impl LayerIndex {
         })
     }
 
-    /// The blocks of a blob fill it, and hold the archive that kiln makes of the entries.
+    /// Checks that a blob's blocks fill it, and that they hold the archive that kiln makes of the
+    /// entries.
     fn check_blocks(&self, blob: &Descriptor, table: &SeekTable) -> Result<(), IndexError> {
         let (end, least, most) = table.extent();
         if end > blob.size || blob.size - end > TRAILER {

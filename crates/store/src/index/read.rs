@@ -1,4 +1,4 @@
-//! Reads what is encoded. Nothing is believed.
+//! Decoding of an index. The input is not trusted.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use crate::{Entry, EntryKind, Time, Xattr};
 
 const MAX_XATTRS: u64 = 1024;
 
-/// What is left to be read of an encoded index.
+/// The rest of an encoded index.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

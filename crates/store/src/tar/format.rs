@@ -24,7 +24,7 @@ pub const MINOR: Range<usize> = 337..345;
 pub const PREFIX: Range<usize> = 345..500;
 /// In old GNU headers: four pairs of offset and length.
 pub const GNU_SPARSE: Range<usize> = 386..482;
-/// In old GNU headers: whether a block with 21 more pairs follows.
+/// In old GNU headers: not zero if a block with 21 more pairs follows.
 pub const GNU_EXTENDED: usize = 482;
 /// In old GNU headers: size of the file with its holes.
 pub const GNU_REAL_SIZE: Range<usize> = 483..495;
@@ -37,12 +37,12 @@ pub const GNU: &[u8; 8] = b"ustar  \0";
 pub const WHITEOUT: &[u8] = b".wh.";
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// Size of a file's content with the padding to a whole block.
+/// The padding of a file's content to a whole block, in bytes.
 pub const fn padding(size: u64) -> u64 {
     (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
 }
 
-/// A text field up to its first zero byte.
+/// A text field, up to its first zero byte.
 pub fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -80,7 +80,7 @@ fn base256(field: &[u8]) -> Option<i64> {
     (negative == (value < 0)).then_some(value)
 }
 
-/// Whether the checksum is right. Old writers summed signed bytes.
+/// True if the checksum is right. Old writers summed signed bytes.
 pub fn checksum_matches(block: &Block) -> bool {
     let Some(expected) = number(&block[CHECKSUM]) else { return false };
     let bytes = || {
@@ -94,8 +94,8 @@ pub fn checksum_matches(block: &Block) -> bool {
         || expected == bytes().map(|byte| i64::from(byte.cast_signed())).sum::<i64>()
 }
 
-/// Writes a number in octal with leading zeros, leaving room for a final zero byte. What does not
-/// fit is written as zero: a PAX record has the number.
+/// Writes a number in octal with leading zeros and a final zero byte. A number that does not fit is
+/// written as zero: a PAX record has it.
 pub fn put_octal(field: &mut [u8], value: i64) {
     let digits = field.len() - 1;
     let mut value = if fits_octal(field.len(), value) { value } else { 0 };
@@ -106,7 +106,7 @@ pub fn put_octal(field: &mut [u8], value: i64) {
     field[digits] = 0;
 }
 
-/// Whether a field of so many bytes can hold a number in octal.
+/// True if a field of this many bytes can hold a number in octal.
 pub fn fits_octal(field: usize, value: i64) -> bool {
     let bits = (field - 1) * 3;
     value >= 0 && (bits >= 63 || value < 1 << bits)

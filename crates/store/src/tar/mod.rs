@@ -1,5 +1,5 @@
-//! Tar archives: ustar with PAX records, as Go's archive/tar writes them, and what other writers
-//! left in images and archives.
+//! Tar archives: ustar with PAX records, as written by Go's archive/tar, and the formats that other
+//! writers left in images and archives.
 
 mod format;
 mod pax;

@@ -1,5 +1,5 @@
 //! PAX extended headers: records of the form `LENGTH KEY=VALUE\n`. Values are binary: they end
-//! where the length says, not at a newline.
+//! after the given length, not at a newline.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::Time;
 /// Prefix of extended attributes (star's, also GNU tar's and Go's).
 pub const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// What the records of one entry say.
+/// The values of one entry's records.
 #[derive(Default)]
 pub struct Pax {
     pub path: Option<Vec<u8>>,
@@ -28,12 +28,12 @@ pub struct PaxSparse {
     pub minor: Option<i64>,
     pub name: Option<Vec<u8>>,
     pub real_size: Option<i64>,
-    /// Offsets and lengths by turns.
+    /// Offsets and lengths, alternating.
     pub map: Vec<i64>,
 }
 
 impl Pax {
-    /// Reads all records of a header. An empty value stands for the header's own field.
+    /// Reads all records of a header. With an empty value, the header's own field counts.
     pub fn parse(mut data: &[u8]) -> Result<Self, &'static str> {
         let mut pax = Self::default();
         while !data.is_empty() {
@@ -76,8 +76,8 @@ impl Pax {
                     .collect::<Option<_>>()
                     .ok_or("PAX record with a bad sparse map")?;
             }
-            // Names of users, comments, other times, character sets and what vendors add say
-            // nothing that an entry keeps; Go's reader passes over them too.
+            // Names of users, comments, other times, character sets and vendors' keys are no part
+            // of an entry; Go's reader ignores them too.
             _ => {}
         }
         Ok(())
@@ -103,7 +103,8 @@ fn text(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     if value.contains(&0) { Err("PAX path with a zero byte") } else { Ok(value.to_vec()) }
 }
 
-/// Digits only, as far as they fit; a minus only for owners and times is not needed here.
+/// Parses digits only, if the number fits. A minus, which only owners and times could have, is not
+/// accepted.
 pub fn parse_decimal(text: &[u8]) -> Option<i64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -111,7 +112,7 @@ pub fn parse_decimal(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A time as PAX writes it: perhaps a minus, seconds, perhaps a fraction, of which nanoseconds
+/// Parses a time of PAX: an optional minus, seconds, and an optional fraction, of which nanoseconds
 /// are kept.
 fn parse_time(text: &[u8]) -> Option<Time> {
     let (negative, text) = match text.strip_prefix(b"-") {
@@ -133,7 +134,7 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     })
 }
 
-/// A time as Go's archive/tar writes it into a record.
+/// Formats a time as Go's archive/tar writes it into a record.
 pub fn format_time(time: Time) -> String {
     if time.nanos == 0 {
         return time.seconds.to_string();
@@ -146,7 +147,7 @@ pub fn format_time(time: Time) -> String {
     format!("{sign}{seconds}.{nanos:09}").trim_end_matches('0').to_owned()
 }
 
-/// Adds a record. Its length counts the digits of the length itself.
+/// Adds a record. Its length includes the digits of the length itself.
 pub fn put_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let digits = |number: usize| number.to_string().len();

@@ -1,5 +1,5 @@
-//! Reads archives, one entry after the other. Nothing is believed: numbers are checked, sizes
-//! are bounded, paths stay inside the root.
+//! Reads archives, one entry after the other. The input is not trusted: numbers are checked, sizes
+//! are limited, paths stay inside the root.
 
 use std::io::{self, Read};
 
@@ -9,10 +9,10 @@ use crate::error::shown;
 use crate::plain_names::PlainNames;
 use crate::{Entry, EntryKind, Error, Result, Time};
 
-/// How much a reader accepts before it gives up with an error.
+/// The limits beyond which a reader gives up with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries.
+    /// Number of entries.
     pub max_entries: u64,
     /// Bytes of a path or of a link's target.
     pub max_path: usize,
@@ -22,31 +22,32 @@ pub struct Limits {
     pub max_header_bytes: u64,
     /// Bytes for each byte of the compressed archive.
     pub max_ratio: u64,
-    /// So many bytes an archive may have however small it is compressed.
+    /// Bytes that an archive may have at any compressed size.
     pub free_bytes: u64,
-    /// The same for entries.
+    /// Entries that an archive may have at any compressed size.
     pub free_entries: u64,
 }
 
-/// An entry that says anything of its own takes some bytes of a compressed archive.
+/// Bytes of a compressed archive that are counted for an entry: one with data of its own takes
+/// some.
 const BYTES_PER_ENTRY: u64 = 8;
 
 impl Limits {
-    /// What is accepted where nobody says otherwise: more than the largest images have, and no more of
-    /// a small archive than files of zeros would make of it.
+    /// The default limits: more than the largest images need; for a small archive, no more than
+    /// files of zeros would expand it to.
     pub const DEFAULT: Self = Self {
         max_entries: 2_000_000,
-        // What Linux takes in one call.
+        // Linux's limit in one call.
         max_path: 4096,
         max_total_bytes: 128 << 30,
-        // As in Go's archive/tar, which all other builders read with.
+        // The limit of Go's archive/tar, with which all other builders read.
         max_header_bytes: 1 << 20,
         max_ratio: 200,
         free_bytes: 16 << 30,
         free_entries: 500_000,
     };
 
-    /// For an archive that takes so many bytes as it comes.
+    /// Returns the limits for an archive of this compressed size, in bytes.
     #[must_use]
     pub fn of_compressed(mut self, size: u64) -> Self {
         let bytes = size.saturating_mul(self.max_ratio).max(self.free_bytes);
@@ -56,7 +57,7 @@ impl Limits {
         self
     }
 
-    /// Bytes of all paths together, those of directories on the way included.
+    /// Bytes of all paths together, including directories on the way.
     pub(crate) fn max_path_bytes(&self) -> u64 {
         self.max_entries.saturating_mul(64).max(128 << 20)
     }
@@ -68,53 +69,54 @@ impl Default for Limits {
     }
 }
 
-/// What an archive is read as.
+/// The way in which an archive is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A layer: `.wh.` names are whiteouts.
     Layer,
-    /// Any archive: such a name is a name.
+    /// Any archive: such a name has no special meaning.
     Archive,
 }
 
 /// Reads a tar archive: ustar, PAX, GNU's long names, numbers and sparse files.
 ///
-/// Global PAX headers are checked and passed over, as BuildKit does: in practice they hold
-/// comments (`git archive`).
+/// Global PAX headers are checked and ignored, as in BuildKit: in practice (`git archive`) they
+/// hold comments.
 pub struct TarReader<R> {
     reader: R,
     mode: Mode,
     limits: Limits,
     entries: u64,
     total: u64,
-    /// What is left of the current entry's content in the archive, and of its padding.
+    /// Remaining bytes of the current entry's content in the archive, and of its padding.
     content: u64,
     padding: u64,
     sparse: Option<Sparse>,
     ended: bool,
     scratch: Box<[u8]>,
-    /// In a layer, paths that are files though they look like whiteouts.
+    /// In a layer, paths that are files although they look like whiteouts.
     plain_names: PlainNames,
-    /// The path of the current entry begins with `/`.
+    /// True if the path of the current entry begins with `/`.
     is_absolute: bool,
 }
 
 /// The content of a sparse file, as far as it is read.
 struct Sparse {
-    /// Pieces that are not holes: offset and length. Ordered, apart, and inside the size.
+    /// Pieces that are not holes: offset and length. In order, not overlapping, and within the
+    /// size.
     pieces: std::vec::IntoIter<(u64, u64)>,
     current: Option<(u64, u64)>,
     position: u64,
     size: u64,
 }
 
-/// Content of the entry that was read last; empty for all but regular files. What is not read is
-/// skipped.
+/// The content of the entry that was read last; empty for all but regular files. Bytes that are not
+/// read are skipped.
 pub struct Content<'a, R> {
     archive: &'a mut TarReader<R>,
 }
 
-/// What comes before an entry's own header.
+/// The headers before an entry's own.
 #[derive(Default)]
 struct Extensions {
     pax: Pax,
@@ -142,23 +144,23 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// With paths of a layer that are files though they look like whiteouts.
+    /// Sets the paths of a layer that are files although they look like whiteouts.
     #[must_use]
     pub(crate) fn with_plain_names(mut self, names: PlainNames) -> Self {
         self.plain_names = names;
         self
     }
 
-    /// The next entry and its content; `None` at the end of the archive.
+    /// Returns the next entry and its content; `None` at the end of the archive.
     ///
-    /// The path is inside the root: `..` goes no higher. A hard link's target is too. Errors name
-    /// the entry; after one the reader is of no more use.
+    /// The path is inside the root: `..` goes no higher. The same is true of a hard link's target.
+    /// Errors name the entry; after an error the reader cannot be used any more.
     pub fn next_entry(&mut self) -> Result<Option<(Entry, Content<'_, R>)>> {
         let Some(entry) = self.advance()? else { return Ok(None) };
         Ok(Some((entry, Content { archive: self })))
     }
 
-    /// What the archive was read from; at what follows the last block that was read.
+    /// Returns the underlying reader, right after the last block that was read.
     pub fn into_inner(self) -> R {
         self.reader
     }
@@ -196,8 +198,8 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// The next header block; `None` where the archive ends: at an empty block, or (some writers
-    /// leave those out) where the stream does.
+    /// Returns the next header block; `None` at the end of the archive: at an empty block, or (some
+    /// writers leave those out) at the end of the stream.
     fn header(&mut self) -> Result<Option<Block>> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
@@ -239,7 +241,7 @@ impl<R: Read> TarReader<R> {
             None => size,
         };
         let kind = block[format::TYPE];
-        // Other kinds have no content, whatever their size says (so reads Go).
+        // Other kinds have no content, regardless of their size field (as in Go's reader).
         let has_content = matches!(kind, 0 | b'0' | b'7' | b'S');
         self.content = if has_content { size } else { 0 };
         self.padding = format::padding(self.content);
@@ -256,7 +258,7 @@ impl<R: Read> TarReader<R> {
             number.ok_or_else(|| refuse("its device number is out of range"))
         };
         let kind = match kind {
-            // Only before POSIX a slash said that it is a directory (so reads Go).
+            // A slash marks a directory only in headers from before POSIX (as in Go's reader).
             0 if raw_name.last() == Some(&b'/') => EntryKind::Directory,
             0 | b'0' | b'7' => match self.pax_sparse(&pax, &raw_name, &mut bytes)? {
                 Some(pieces) => self.sparse_file(pieces, &raw_name)?,
@@ -295,7 +297,7 @@ impl<R: Read> TarReader<R> {
         }
         let id = |field, pax: Option<i64>| {
             let id = pax.or_else(|| number(&block[field])).and_then(|id| u32::try_from(id).ok());
-            // The last number means "leave it" to chown(2).
+            // The last number means "do not change" to chown(2).
             id.filter(|id| *id != u32::MAX).ok_or_else(|| refuse("its owner is out of range"))
         };
         let mode = number(&block[format::MODE]).ok_or_else(|| refuse("its mode is no number"))?;
@@ -323,7 +325,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads an extension's data within the bounds.
+    /// Reads an extension's data within the limits.
     fn extension(&mut self, size: u64, extensions: &mut Extensions) -> Result<Vec<u8>> {
         let padding = format::padding(size);
         let data = self.header_bytes(size, &mut extensions.bytes)?;
@@ -464,7 +466,7 @@ impl<R: Read> TarReader<R> {
         Ok(SparseMap { numbers, size })
     }
 
-    /// Checks a map and makes it what [`Content`] reads by.
+    /// Checks a sparse map and sets up the pieces that [`Content`] reads by.
     fn sparse_file(&mut self, map: SparseMap, name: &[u8]) -> Result<EntryKind> {
         let bad = || Error::entry(name, "its sparse map contradicts its size");
         let size = u64::try_from(map.size).map_err(|_| bad())?;
@@ -551,12 +553,12 @@ struct SparseMap {
 }
 
 impl<R: Read> Content<'_, R> {
-    /// Whether the entry's path begins with `/`. That of the root may or may not.
+    /// True if the entry's path begins with `/`. For the root, it may be either.
     pub fn is_absolute(&self) -> bool {
         self.archive.is_absolute
     }
 
-    /// Whether the archive left out holes of the file: worth making them again.
+    /// True if the archive left out holes of the file, which are then worth making again.
     pub fn is_sparse(&self) -> bool {
         self.archive.sparse.is_some()
     }
@@ -571,7 +573,8 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-/// Path of a header without extensions. Only POSIX headers have a prefix: GNU's keep times there.
+/// The path of a header without extensions. Only POSIX headers have a prefix: GNU's keep times
+/// there.
 fn ustar_name(block: &Block) -> Vec<u8> {
     let name = text(&block[format::NAME]);
     let prefix = text(&block[format::PREFIX]);
@@ -585,7 +588,7 @@ fn parse_pax(data: &[u8]) -> Result<Pax> {
     Pax::parse(data).map_err(|problem| Error::entry(b"", problem))
 }
 
-/// Makes a whiteout of an entry that is named as one (image-spec, layer.md).
+/// Turns an entry with the name of a whiteout into one (image-spec, layer.md).
 fn as_mark(mut entry: Entry) -> Result<Entry> {
     let start = entry.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let Some(hidden) = entry.path[start..].strip_prefix(WHITEOUT) else { return Ok(entry) };
@@ -611,8 +614,8 @@ fn read_failed(source: io::Error) -> Error {
     Error::ReadArchive { source }
 }
 
-/// For the error of a read of content, which names the file. An error of this crate is inside where
-/// the archive is larger than allowed.
+/// Returns the error for a read of content, which names the file. If the archive is larger than
+/// allowed, the source holds an error of this crate, which is returned.
 pub(crate) fn content_failed(path: &[u8], source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof => {

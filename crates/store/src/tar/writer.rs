@@ -8,20 +8,24 @@ use super::pax::{self, put_record};
 use crate::error::shown;
 use crate::{Entry, EntryKind, Error, Result};
 
-/// Writes entries as a tar archive: ustar where all fits, PAX records for what does not.
+/// Writes entries as a tar archive: ustar if all fields fit, else PAX records.
 pub struct TarWriter<W> {
     out: W,
     buffer: Box<[u8]>,
 }
 
 impl<W: Write> TarWriter<W> {
-    /// Starts an archive. The writer makes large writes of content and one write of each header.
+    /// Starts an archive. The writer makes large writes of content and one write for each header.
     pub fn new(out: W) -> Self {
         Self { out, buffer: vec![0; 128 << 10].into() }
     }
 
     /// Adds an entry. `content` is read for regular files only, and must be as long as the entry
-    /// says: an error names the path otherwise.
+    /// says.
+    ///
+    /// # Errors
+    /// If the entry cannot be in an archive, or the content has another length; the error names the
+    /// path.
     pub fn append(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         let header = Header::of(entry)?;
         self.write(entry, &header.encode(entry)?)?;
@@ -31,7 +35,7 @@ impl<W: Write> TarWriter<W> {
         Ok(())
     }
 
-    /// Ends the archive with two empty blocks and gives back what it was written to.
+    /// Ends the archive with two empty blocks and returns the underlying writer.
     pub fn finish(mut self) -> Result<W> {
         self.out
             .write_all(&[0; 2 * BLOCK])
@@ -66,23 +70,23 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
-/// Whether the last name of a path is one that archives of layers have for whiteouts.
+/// True if the last name of a path is one of a whiteout in archives of layers.
 pub(crate) fn is_whiteout_name(path: &[u8]) -> bool {
     path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(WHITEOUT))
 }
 
-/// How many bytes come before an entry's content.
+/// The number of bytes before an entry's content.
 ///
 /// # Errors
-/// Where it cannot be in an archive.
+/// If the entry cannot be in an archive.
 pub(crate) fn header_size(entry: &Entry) -> Result<u64> {
     Ok(header_bytes(entry)?.len() as u64)
 }
 
-/// The bytes that come before an entry's content.
+/// The bytes before an entry's content.
 ///
 /// # Errors
-/// As [`header_size`].
+/// If the entry cannot be in an archive.
 pub(crate) fn header_bytes(entry: &Entry) -> Result<Vec<u8>> {
     Header::of(entry)?.encode(entry)
 }
@@ -155,7 +159,7 @@ impl Header {
         Ok(header)
     }
 
-    /// The blocks before the content: a PAX header where needed, then the entry's own.
+    /// The blocks before the content: a PAX header if needed, then the entry's own.
     fn encode(&self, entry: &Entry) -> Result<Vec<u8>> {
         let (records, needs_pax) = self.records(entry)?;
         if !needs_pax {
@@ -184,8 +188,8 @@ impl Header {
         Ok(out)
     }
 
-    /// The PAX records in the order of their keys, and whether ustar alone will not do. A name
-    /// that ustar can split has its record too once there is a PAX header: so does Go.
+    /// The PAX records in the order of their keys, and true if ustar alone is not enough. A name
+    /// that ustar can split also has its record once there is a PAX header, as in Go.
     #[expect(clippy::type_complexity, reason = "pairs of key and value")]
     fn records(&self, entry: &Entry) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool)> {
         let mut records = Vec::new();
@@ -258,7 +262,7 @@ fn pax_block(name: &[u8], size: usize) -> Block {
     block
 }
 
-/// Adds what marks the format, and the checksum.
+/// Adds the magic and the checksum.
 fn seal(block: &mut Block) {
     block[format::MAGIC].copy_from_slice(format::USTAR);
     block[format::CHECKSUM].fill(b' ');
@@ -266,7 +270,7 @@ fn seal(block: &mut Block) {
     put_octal(&mut block[format::CHECKSUM.start..format::CHECKSUM.end - 1], sum);
 }
 
-/// Writes a text, cut where the field ends. A cut must not leave a final `/`: old readers would
+/// Writes a text, cut at the end of the field. A cut must not leave a final `/`: old readers would
 /// take the file for a directory.
 fn put_text(field: &mut [u8], text: &[u8]) {
     let length = text.len().min(field.len());
@@ -282,7 +286,7 @@ fn ascii(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(u8::is_ascii).collect()
 }
 
-/// Splits a long path into ustar's prefix and name, if that can be done.
+/// Splits a long path into ustar's prefix and name, if possible.
 fn split_path(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.len() <= format::NAME.len() || !path.is_ascii() {
         return None;

@@ -1,4 +1,4 @@
-//! Where the bytes of a file are.
+//! The places that hold the bytes of files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,14 +12,14 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::Time;
 
-/// Where the bytes of a regular file are.
+/// The place that holds the bytes of a regular file.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// In a layer.
     Layer {
-        /// Which.
+        /// The layer.
         diff_id: Arc<Digest>,
-        /// As what.
+        /// Path in the layer.
         path: Arc<[u8]>,
     },
     /// In a folder of this machine.
@@ -30,12 +30,12 @@ pub enum Content {
     Slice {
         /// The file.
         file: Arc<File>,
-        /// Where in it the bytes begin.
+        /// The offset of its first byte in the file.
         offset: u64,
     },
 }
 
-/// Which file a content is: equal for two names of one file.
+/// The identity of a content's file: equal for two names of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContentId(Id);
 
@@ -50,11 +50,11 @@ pub trait LayerFiles: Sync {
     /// Opens a regular file of a layer, by its path in the layer's index.
     ///
     /// # Errors
-    /// If the file is not here or there is no such file.
+    /// If the layer's files are not in the store or there is no such file.
     fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<Box<dyn Read + Send>>;
 }
 
-/// For trees in which no file is in a layer.
+/// For trees without files in layers.
 impl LayerFiles for () {
     fn open_file(&self, diff_id: &Digest, _: &[u8]) -> io::Result<Box<dyn Read + Send>> {
         Err(io::Error::other(format!("layer `{diff_id}` is not here")))
@@ -70,7 +70,7 @@ impl LayerFiles for crate::Store {
     }
 }
 
-/// A folder of this machine that files are read from.
+/// A folder of this machine from which files are read.
 #[derive(Debug)]
 pub struct HostRoot {
     fd: OwnedFd,
@@ -89,7 +89,7 @@ pub struct HostFile {
     pub mode: u32,
     /// Device and inode.
     pub inode: (u64, u64),
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Last change of the content.
     pub mtime: Time,
@@ -100,7 +100,7 @@ pub struct HostFile {
 }
 
 impl HostFile {
-    /// The same file with other permission bits, which its content digest has.
+    /// Returns the same file with other permission bits, on which its content digest depends.
     pub(crate) fn with_mode(&self, mode: u32) -> Self {
         Self {
             root: self.root.clone(),
@@ -123,23 +123,23 @@ impl HostRoot {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        // The clock that file systems take their times from.
+        // The clock from which file systems take their times.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
         let opened = Time { seconds: now.tv_sec, nanos: now.tv_nsec as u32 };
         Ok(Self { fd, path: path.into(), opened })
     }
 
-    /// The path that it was opened by.
+    /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// When it was opened: what is known of its files is not older.
+    /// The time when it was opened: metadata of its files is not older.
     pub fn opened(&self) -> Time {
         self.opened
     }
 
-    /// Opens what is in it without following any link; it can be no regular file by now.
+    /// Opens a path in it without following any link; by now it may be no regular file.
     ///
     /// # Errors
     /// If it is gone, a link, or may not be read.
@@ -176,12 +176,12 @@ impl HostRoot {
 }
 
 impl HostFile {
-    /// Opens it.
+    /// Opens the file.
     ///
     /// # Errors
     /// If it is gone, may not be read, or is no regular file any more.
     pub fn open(&self) -> io::Result<File> {
-        // Not blocked by a pipe that took its place.
+        // NONBLOCK, because a pipe may have taken its place.
         let file = File::from(self.root.open_at(&self.path, OFlags::RDONLY | OFlags::NONBLOCK)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no regular file any more"));
@@ -191,10 +191,10 @@ impl HostFile {
 }
 
 impl Content {
-    /// Opens it for reading `size` bytes.
+    /// Opens the content for reading `size` bytes.
     ///
     /// # Errors
-    /// If the file or its layer is not there.
+    /// If the file or its layer is missing.
     pub fn open(&self, size: u64, layers: &dyn LayerFiles) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
             Self::Layer { diff_id, path } => layers.open_file(diff_id, path)?,
@@ -204,7 +204,7 @@ impl Content {
         })
     }
 
-    /// Which file it is.
+    /// The identity of its file.
     pub fn id(&self) -> ContentId {
         ContentId(match self {
             Self::Layer { diff_id, path } => Id::Layer(diff_id.clone(), path.clone()),

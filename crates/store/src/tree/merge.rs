@@ -1,4 +1,4 @@
-//! Layers over one another.
+//! Merging of layers.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use oci::Digest;
 use super::{Content, Directory, Node, NodeKind, RootHeader, Tree, TreeError, display};
 use crate::{Entry, EntryKind, LayerIndex, Time};
 
-/// A layer that names a hard link's target by another hard link does so once or twice.
+/// The number of hard links that are followed to a file: layers have chains of one or two.
 const MAX_HARD_LINKS: usize = 64;
 
 impl Tree {
-    /// What layers show over one another, from the bottom up.
+    /// Merges layers, from the bottom up.
     ///
     /// # Errors
-    /// If a hard link leads nowhere.
+    /// If a hard link's target is not found.
     pub fn from_layers<I: Borrow<LayerIndex>>(
         layers: impl IntoIterator<Item = (Digest, I)>,
     ) -> Result<Self, TreeError> {
@@ -29,14 +29,14 @@ impl Tree {
     /// Puts a layer on top. The content of its files is in the layer.
     ///
     /// # Errors
-    /// If a hard link leads nowhere.
+    /// If a hard link's target is not found.
     pub fn apply_layer(&mut self, diff_id: Digest, index: &LayerIndex) -> Result<(), TreeError> {
         self.root_header = RootHeader::Own;
         let entries = index.entries();
         let own = entries.iter().take_while(|entry| entry.path.is_empty()).count();
         let (own, entries) = entries.split_at(own);
-        // What mounts a chain makes the root anew for each layer: a time that the layer does not
-        // give is not known.
+        // A mount of a chain makes the root anew for each layer: if the layer does not give the
+        // time, it is unknown.
         self.root.mtime = Time::default();
         let mut merge = Merge { layer: Arc::new(diff_id), hard_links: Vec::new() };
         for entry in own {
@@ -76,13 +76,13 @@ impl Tree {
 
 struct Merge<'a> {
     layer: Arc<Digest>,
-    /// Placed at the end: their targets can come after them.
+    /// Placed at the end, because their targets can come after them.
     hard_links: Vec<&'a Entry>,
 }
 
 impl<'a> Merge<'a> {
-    /// Puts entries into a directory; the first `start` bytes of their paths are the
-    /// directory's. The depth is bounded by what [`crate::is_entry_path`] allows.
+    /// Puts entries into a directory; the first `start` bytes of their paths are the directory's.
+    /// The depth is limited by the rules of [`crate::is_entry_path`].
     fn entries(&mut self, directory: &mut Directory, mut entries: &'a [Entry], start: usize) {
         while let Some(first) = entries.first() {
             let rest = &first.path[start..];
@@ -157,7 +157,7 @@ fn set_header(node: &mut Node, entry: &Entry) {
     node.xattrs = (!entry.xattrs.is_empty()).then(|| entry.xattrs.as_slice().into());
 }
 
-/// A directory that a layer has no entry for: the one that is there, else a new one.
+/// Returns a directory that a layer has no entry for: the existing one, else a new one.
 fn implied_directory<'a>(directory: &'a mut Directory, name: &[u8]) -> &'a mut Directory {
     if directory.get(name).and_then(Node::as_directory).is_none() {
         directory.insert(name, Node::directory(0o755, Time::default()));

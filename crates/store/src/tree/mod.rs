@@ -1,8 +1,8 @@
-//! What a file system would show, as headers with references to content: the merged indexes of
-//! a chain of layers, a build context, the result of a COPY that is not yet written.
+//! The tree that a file system would show, as headers with references to content: the merged
+//! indexes of a chain of layers, a build context, the result of a COPY that is not yet written.
 //!
-//! A clone is cheap: two trees share all directories that are equal, and a change copies only
-//! the directories above it.
+//! A clone is cheap: two trees share all directories that are equal, and a change copies only the
+//! directories above it.
 
 mod content;
 mod merge;
@@ -16,7 +16,7 @@ pub use content::{Content, ContentId, HostFile, HostRoot, LayerFiles};
 
 use crate::{Entry, EntryKind, Time};
 
-/// Extended attributes of a node, sorted by name; `None` where there are none.
+/// Extended attributes of a node, sorted by name; `None` if it has none.
 pub type Xattrs = Option<Arc<[(Box<[u8]>, Box<[u8]>)]>>;
 
 /// A tree of headers.
@@ -26,21 +26,21 @@ pub struct Tree {
     root_header: RootHeader,
 }
 
-/// What stands for the header of a tree's root in content digests.
+/// The form of a tree's root in content digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootHeader {
-    /// Its own.
+    /// The root's own header.
     Own,
-    /// Nothing, and other headers are as BuildKit's client sends them: a local context.
+    /// No header, and the other headers are as BuildKit's client sends them: a local context.
     Unsent,
-    /// There is no file system at all (`FROM scratch`): also the whole is nothing.
+    /// There is no file system at all (`FROM scratch`): the digest of the whole is that of nothing.
     NoTree,
 }
 
-/// A file, directory, link or device: its header, and where its content is.
+/// A file, directory, link or device: its header, and the place of its content.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// What it is.
+    /// The kind of file.
     pub kind: NodeKind,
     /// Permission bits with setuid, setgid and sticky (`0o7777`); `0o777` for links.
     pub mode: u32,
@@ -54,25 +54,25 @@ pub struct Node {
     pub xattrs: Xattrs,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Debug)]
 pub enum NodeKind {
     /// A regular file.
     File {
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
-        /// Where its bytes are.
+        /// The place of its bytes.
         content: Content,
-        /// Whether other nodes of the tree may be names of the same file; they have the same
+        /// True if other nodes of the tree may be names of the same file; they have the same
         /// [`Content::id`].
         linked: bool,
     },
     /// A symbolic link.
     Symlink {
-        /// What it says.
+        /// The target as written.
         target: Arc<[u8]>,
     },
-    /// A directory with what is in it.
+    /// A directory with its nodes.
     Directory(Arc<Directory>),
     /// A character device.
     CharDevice {
@@ -98,13 +98,13 @@ pub struct Directory {
     children: Vec<(Arc<[u8]>, Node)>,
 }
 
-/// Why a tree cannot be made or read.
+/// The error of making or reading a tree.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// Links that lead to each other.
+    /// Links form a loop, or there are too many of them.
     #[error("too many links in `{0}`")]
     TooManyLinks(String),
-    /// A hard link of a layer to a file that is not there.
+    /// A hard link of a layer leads to a file that does not exist.
     #[error("hard link `{link}` of a layer leads to `{target}`, which is no file below it")]
     HardLink {
         /// The link.
@@ -112,7 +112,7 @@ pub enum TreeError {
         /// Its target.
         target: String,
     },
-    /// A node was to be put into something that is no directory.
+    /// A node was to be put into a node that is no directory.
     #[error("`{0}` is not in a directory of the tree")]
     NoParent(String),
 }
@@ -129,12 +129,13 @@ impl Tree {
         Self::default()
     }
 
-    /// A tree of a context: its root has no header of its own (BuildKit's client sends none).
+    /// Makes the tree of a context: its root has no header of its own (BuildKit's client sends
+    /// none).
     pub fn without_root_header(root: Node) -> Self {
         Self { root, root_header: RootHeader::Unsent }
     }
 
-    /// What stands for the root's header in content digests.
+    /// The form of the root in content digests.
     pub fn root_header(&self) -> RootHeader {
         self.root_header
     }
@@ -144,12 +145,12 @@ impl Tree {
         &self.root
     }
 
-    /// The node of a path as [`Entry::path`] writes it; links are not followed.
+    /// Returns the node of a path in the form of [`Entry::path`]; links are not followed.
     pub fn get(&self, path: &[u8]) -> Option<&Node> {
         components(path).try_fold(&self.root, |node, name| node.as_directory()?.get(name))
     }
 
-    /// The node of a path, to change its header. Directories above it stop being shared.
+    /// Returns the node of a path, to change its header. Directories above it are no longer shared.
     pub fn get_mut(&mut self, path: &[u8]) -> Option<&mut Node> {
         let mut node = &mut self.root;
         for name in components(path) {
@@ -158,7 +159,7 @@ impl Tree {
         Some(node)
     }
 
-    /// Puts a node at a path, in place of what is there. The root can only become a directory.
+    /// Puts a node at a path, in place of an existing one. The root can only become a directory.
     ///
     /// # Errors
     /// If the path's parent is no directory.
@@ -177,14 +178,14 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes out the node of a path, with all that is in it.
+    /// Removes the node of a path with its content, and returns it.
     pub fn remove(&mut self, path: &[u8]) -> Option<Node> {
         self.get(path)?;
         let (parent, name) = split_last(path);
         self.get_mut(parent)?.as_directory_mut()?.remove(name)
     }
 
-    /// Gives folders, and files that their owner can execute, the mode 0755 and other files 0644: a
+    /// Gives folders and files that their owner can execute the mode 0755, and other files 0644: a
     /// checkout has the same tree under every umask.
     pub fn normalize_modes(&mut self) {
         normalize_modes(&mut self.root, &mut HashMap::new());
@@ -194,7 +195,7 @@ impl Tree {
     pub fn walk<'a>(&'a self, mut visit: impl FnMut(&[u8], &'a Node)) {
         let mut path = Vec::new();
         let Some(root) = self.root.as_directory() else { return };
-        // An own stack: a tree from a context can be deeper than a thread's.
+        // A stack on the heap, because a context's tree can be deeper than a thread's stack allows.
         let mut stack = vec![(root.children.iter(), 0)];
         while let Some((children, length)) = stack.last_mut() {
             path.truncate(*length);
@@ -215,7 +216,7 @@ impl Tree {
     }
 }
 
-/// Names of one file stay names of one file: `seen` has the files that were met, by address.
+/// Names of one file stay names of one file: `seen` has the new files by the addresses of the old.
 fn normalize_modes(node: &mut Node, seen: &mut HashMap<usize, Arc<HostFile>>) {
     match &mut node.kind {
         NodeKind::Directory(directory) => {
@@ -238,7 +239,7 @@ fn normalize_modes(node: &mut Node, seen: &mut HashMap<usize, Arc<HostFile>>) {
 }
 
 impl Node {
-    /// An empty directory of root.
+    /// Returns an empty directory that belongs to root.
     pub fn directory(mode: u32, mtime: Time) -> Self {
         Self {
             kind: NodeKind::Directory(Arc::default()),
@@ -250,12 +251,12 @@ impl Node {
         }
     }
 
-    /// Whether it is a directory.
+    /// True if it is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, NodeKind::Directory(_))
     }
 
-    /// What is in it, if it is a directory.
+    /// The nodes in it, if it is a directory.
     pub fn as_directory(&self) -> Option<&Directory> {
         match &self.kind {
             NodeKind::Directory(directory) => Some(directory),
@@ -263,7 +264,7 @@ impl Node {
         }
     }
 
-    /// What is in it, to change it.
+    /// The nodes in it, to change them, if it is a directory.
     pub fn as_directory_mut(&mut self) -> Option<&mut Directory> {
         match &mut self.kind {
             NodeKind::Directory(directory) => Some(Arc::make_mut(directory)),
@@ -271,7 +272,7 @@ impl Node {
         }
     }
 
-    /// The header as a layer has it. A file stays a file, also where it is linked.
+    /// Returns the header as a layer has it. A file stays a file, even if it has several names.
     pub fn to_entry(&self, path: &[u8]) -> Entry {
         let kind = match &self.kind {
             NodeKind::File { size, .. } => EntryKind::File { size: *size },
@@ -294,7 +295,7 @@ impl Node {
 }
 
 impl Directory {
-    /// A directory of nodes in any order; names must differ.
+    /// Makes a directory of nodes in any order; names must differ.
     pub fn from_children(mut children: Vec<(Arc<[u8]>, Node)>) -> Self {
         children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Self { children }
@@ -305,17 +306,17 @@ impl Directory {
         &self.children
     }
 
-    /// The node of a name.
+    /// Returns the node of a name.
     pub fn get(&self, name: &[u8]) -> Option<&Node> {
         self.position(name).ok().map(|position| &self.children[position].1)
     }
 
-    /// The node of a name, to change it.
+    /// Returns the node of a name, to change it.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Node> {
         self.position(name).ok().map(|position| &mut self.children[position].1)
     }
 
-    /// Puts a node in, in place of what has its name.
+    /// Puts a node in, in place of one with the same name.
     pub fn insert(&mut self, name: &[u8], node: Node) {
         match self.position(name) {
             Ok(position) => self.children[position].1 = node,
@@ -323,13 +324,13 @@ impl Directory {
         }
     }
 
-    /// Takes a node out.
+    /// Removes a node and returns it.
     pub fn remove(&mut self, name: &[u8]) -> Option<Node> {
         self.position(name).ok().map(|position| self.children.remove(position).1)
     }
 
     fn position(&self, name: &[u8]) -> Result<usize, usize> {
-        // Names mostly come in order.
+        // Names are mostly inserted in order.
         match self.children.last() {
             Some((last, _)) if **last < *name => Err(self.children.len()),
             _ => self.children.binary_search_by(|(child, _)| (**child).cmp(name)),
@@ -337,7 +338,7 @@ impl Directory {
     }
 }
 
-/// The names that a path is made of.
+/// Splits a path into its names.
 pub fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
 }
@@ -350,7 +351,7 @@ pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A directory's path and a name in it.
+/// Joins a directory's path and a name in it.
 pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
     path.extend_from_slice(directory);

@@ -1,21 +1,21 @@
-//! Paths with links, followed inside the tree as a process with that root would.
+//! Resolution of paths with links, inside the tree, as by a process with that root.
 
 use super::{Node, NodeKind, Tree, TreeError, display};
 
-/// As many as BuildKit follows.
+/// The number of links that BuildKit follows.
 const MAX_LINKS: usize = 255;
 
 impl Tree {
-    /// The path that `path` leads to when its links are followed; the last component's only if
-    /// `follow_last`. Absolute links begin at the root, `..` stops there. Components that do not
-    /// exist are taken as they are.
+    /// Returns the path that `path` leads to when its links are followed; that of the last
+    /// component only if `follow_last`. Absolute links begin at the root, and `..` stops there.
+    /// Components that do not exist are kept as they are.
     ///
     /// # Errors
-    /// If links lead to each other.
+    /// If there are too many links, such as in a loop.
     pub fn resolve(&self, path: &[u8], follow_last: bool) -> Result<Vec<u8>, TreeError> {
         let mut left: Vec<Box<[u8]>> = Vec::new();
         push_components(&mut left, path);
-        // The directories from the root to here, with where their names end in `current`.
+        // The directories from the root to here, each with the end of its name in `current`.
         let mut current: Vec<u8> = Vec::new();
         let mut above: Vec<(usize, Option<&Node>)> = vec![(0, Some(self.root()))];
         let mut links = 0;

@@ -1,5 +1,5 @@
-//! Which parts of a context are worth walking when the paths that are read are known: the paths,
-//! and where links in them lead.
+//! The parts of a context that have to be walked if the paths that are read are known: the paths,
+//! and the targets of links in them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -40,7 +40,7 @@ impl Follow<'_> {
     fn path(&mut self, path: &str) -> Result<(), WalkError> {
         let mut open = vec![path.to_owned()];
         while let Some(path) = open.pop() {
-            // As if the context were the root of a disk.
+            // Resolved as if the context were the root of a file system.
             let clean = clean_path(&format!("/{path}"));
             let mut rest = &clean[1..];
             let mut current = String::new();
@@ -71,7 +71,7 @@ impl Follow<'_> {
         Ok(())
     }
 
-    /// Where the links of a name, or of the names that it matches, lead.
+    /// Returns the targets of a name's link, or of the links among the names that it matches.
     fn targets(&self, parent: &str, name: &str) -> Result<Vec<String>, WalkError> {
         if name.is_empty() {
             return Ok(Vec::new());

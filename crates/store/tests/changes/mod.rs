@@ -1,4 +1,4 @@
-//! Changes of a tree, and the layers that they come to: in an overlay and in a plain folder alike.
+//! Changes of a tree, and the layers made of them: the same in an overlay and in a plain folder.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -18,7 +18,7 @@ const BASE: &[(&str, &str)] = &[
     ("same/size", "12"),
 ];
 
-/// What is done to the base with a shell, and the entries of the layer.
+/// Shell commands that change the base, and the entries of the layer.
 pub const CASES: &[(&str, &[&str])] = &[
     (
         "rm gone
@@ -46,7 +46,7 @@ pub const CASES: &[(&str, &[&str])] = &[
             "two=",
         ],
     ),
-    // Removed and made again: the same, with less, with other kinds.
+    // Directories that are removed and made again: the same, with less, with other kinds.
     ("cp -a dir x; rm -r dir; mv x dir", &[]),
     ("rm -r dir; mkdir -p dir/a", &["dir/", "dir/a/", "dir/sub-"]),
     (
@@ -58,9 +58,9 @@ pub const CASES: &[(&str, &[&str])] = &[
         "rm -r dir; mkdir -p dir/sub/b/c",
         &["dir/", "dir/a-", "dir/sub/", "dir/sub/b/", "dir/sub/b/c/"],
     ),
-    // Where no directory was before.
+    // A directory in place of a file.
     ("rm gone; mkdir gone; touch gone/z", &["gone/", "gone/z"]),
-    // Another name is no change of the file.
+    // Another name does not change the file.
     ("ln etc/group linked", &["linked"]),
     (
         "cp -a etc x; rm -r etc; mv x etc; ln etc/group etc/third",
@@ -104,7 +104,7 @@ pub fn base(store: &Store) -> Digest {
     layer.diff_id
 }
 
-/// What a layer says, with a mark for each kind.
+/// The entries of a layer, with a mark for each kind.
 pub fn listed(store: &Store, diff_id: &Digest) -> Vec<String> {
     let index = store.index(diff_id).unwrap();
     let mark = |entry: &Entry| match &entry.kind {
@@ -122,7 +122,7 @@ pub fn listed(store: &Store, diff_id: &Digest) -> Vec<String> {
         .collect()
 }
 
-/// What is in a layer's folder, as [`listed`] writes it.
+/// The files in a layer's folder, in the form of [`listed`].
 #[allow(dead_code, reason = "of use for overlays alone")]
 pub fn on_disk(store: &Store, diff_id: &Digest) -> Vec<String> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

@@ -40,7 +40,7 @@ impl OptionSet for AnnotationOptions {
 /// # Errors
 /// If it has no key or value, or an unknown level or platform.
 pub fn annotations(text: &str) -> Result<Vec<Annotation>, OptionError> {
-    // The words of buildx.
+    // buildx's message.
     let malformed = || {
         let text = format!("invalid annotation `{text}`, expected key=value");
         OptionError::Unusable(text.into())
@@ -57,7 +57,7 @@ pub fn annotations(text: &str) -> Result<Vec<Annotation>, OptionError> {
     heads.split(',').map(annotation).collect()
 }
 
-/// Reads `LEVEL`, `LEVEL[PLATFORM]` or `[PLATFORM]`; empty is the manifest.
+/// Reads `LEVEL`, `LEVEL[PLATFORM]` or `[PLATFORM]`; an empty level is the manifest.
 fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>), OptionError> {
     let (level, platform) = match text.split_once('[') {
         None => (text, None),
@@ -84,7 +84,7 @@ fn level_and_platform(text: &str) -> Result<(AnnotationLevel, Option<Platform>),
     Ok((level, platform))
 }
 
-/// Gives annotations to all outputs that are images, as buildx does.
+/// Adds annotations to every image output, as buildx does.
 ///
 /// # Errors
 /// If no output is an image.

@@ -5,10 +5,10 @@ use build::{Attestations, Provenance, ProvenanceMode, ProvenanceRequest, Provena
 use super::options::{self, Accepted, Direction, boolean as on_or_off, given, options, text};
 use super::{Fields, OptionError, boolean, fields};
 
-/// BuildKit's scanner, which is what the built-in one stands for.
+/// BuildKit's default scanner, which the built-in one replaces.
 const DEFAULT_GENERATOR: &str = "docker/buildkit-syft-scanner:stable-1";
 
-/// A build argument that asks for an attestation: what follows is its type.
+/// The prefix of build arguments that ask for an attestation; the rest is its type.
 const ARGUMENT: &str = "BUILDKIT_ATTEST_";
 
 options! {
@@ -53,21 +53,21 @@ options! {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedAttestations {
     wanted: Attestations,
-    /// The kinds that were named, and true where they are off.
+    /// The kinds that were named; true for those that are turned off.
     named: Vec<(String, bool)>,
 }
 
-/// A second value for a kind of attestation.
+/// The rule for a second value of a kind of attestation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// Several flags may turn the same kind off.
+    /// A kind that is off may be turned off again.
     IfOff,
-    /// The kind is named once.
+    /// A kind is named at most once.
     Never,
 }
 
 impl AskedAttestations {
-    /// Puts the values of `--attest`, `--provenance` and `--sbom` together.
+    /// Combines the values of `--attest`, `--provenance` and `--sbom`.
     ///
     /// # Errors
     /// If a value is wrong, or two flags ask for the same; the error names the flag.
@@ -96,7 +96,7 @@ impl AskedAttestations {
         self.add(kind.to_owned(), fields_of(options)?, Repeat::IfOff)
     }
 
-    /// Adds those that build arguments as `BUILDKIT_ATTEST_SBOM` ask for.
+    /// Adds the attestations that build arguments such as `BUILDKIT_ATTEST_SBOM` ask for.
     ///
     /// # Errors
     /// If a value is wrong, or a flag asks for the same; the error names the argument.
@@ -153,7 +153,7 @@ impl SwitchOptions {
     }
 }
 
-/// The fields of a text; none of an empty one.
+/// The fields of a text; none if it is empty.
 fn fields_of(text: &str) -> Result<Fields, OptionError> {
     let parts = if text.is_empty() { Vec::new() } else { fields(text)? };
     Fields::of(&parts)
@@ -167,7 +167,7 @@ fn read(flag: &str, text: &str) -> Result<(String, Fields), OptionError> {
     };
     let mut fields = Fields::of(&parts)?;
     let kind = match flag {
-        // The words of buildx.
+        // buildx's message.
         "attest" => fields.take("type").ok_or_else(|| {
             OptionError::Unusable("attestation type not specified, as in `type=sbom`".into())
         })?,

@@ -12,10 +12,10 @@ use super::options::{
 use super::{Fields, OptionError};
 use crate::settings::{Environment, Hidden};
 
-/// The surroundings that options are read in.
+/// The folder and environment in which options are read.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// Relative paths begin here.
+    /// The folder that relative paths are resolved against.
     pub directory: &'a Path,
     /// Variables, credentials among them.
     pub environment: &'a Environment,
@@ -283,7 +283,7 @@ pub fn azure(
     let container = container.unwrap_or_else(|| "buildkit-cache".into());
     let service = Service::Azure { account_url, account };
     let common = BucketOptions {
-        // Azure's names are put together as paths, so its prefixes have no slash.
+        // Azure's names are joined as paths, hence prefixes without a slash.
         blobs_prefix: common.blobs_prefix.or_else(|| Some("blobs".into())),
         manifests_prefix: common.manifests_prefix.or_else(|| Some("manifests".into())),
         ..common
@@ -344,7 +344,8 @@ impl TouchOptions {
     }
 }
 
-/// The address of a server, with a scheme. Credentials in it would be seen.
+/// The address of a server, with a scheme. Credentials in it are refused, since others would see
+/// them.
 ///
 /// # Errors
 /// If it has no scheme or host, or has credentials.
@@ -364,7 +365,7 @@ pub fn web_address(key: &str, text: String) -> Result<String, OptionError> {
 /// A duration as Go's `time.ParseDuration` reads it: `24h`, `1h30m`, `500ms`.
 ///
 /// # Errors
-/// If it is not one; `key` names it.
+/// If it is not a duration; the error names `key`.
 pub fn duration(key: &str, text: &str) -> Result<Duration, OptionError> {
     let wrong = || OptionError::invalid(key, text, "a duration, as 24h or 1h30m");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -400,7 +401,8 @@ impl Surroundings<'_> {
 struct AwsFiles(Vec<(String, String)>);
 
 impl AwsFiles {
-    /// A missing file has nothing; a profile that is asked for has to be in one.
+    /// Reads both files. A missing file is empty, but a profile that is asked for must be in one of
+    /// them.
     fn read(profile: Option<&str>, around: Surroundings<'_>) -> Result<Self, OptionError> {
         let file = |variable: &str, name: &str| {
             let home = || Some(PathBuf::from(around.variable("HOME")?).join(".aws").join(name));
@@ -519,7 +521,7 @@ mod tests {
         assert_eq!(settings.credentials.get("AWS_SECRET_ACCESS_KEY"), Some("x=y"));
         let error = with(&at_home, "type=s3,profile=none").unwrap_err().to_string();
         assert!(error.contains("`profile=none`"), "{error}");
-        // The variable is not read where the value has the option.
+        // An option takes precedence over its variable, which is not read.
         let with_endpoint = with(&[("AWS_ENDPOINT_URL", "h")], "type=s3,endpoint_url=http://h");
         assert!(with_endpoint.is_ok() && with(&[("AWS_ENDPOINT_URL", "h")], "type=s3").is_err());
         let azure = read(

@@ -19,7 +19,7 @@ enum CacheKind {
     Service(ServiceKind),
 }
 
-/// A kind of cache that is neither in a registry nor in a folder in the layout of images.
+/// A kind of cache that is neither in a registry nor in an image layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServiceKind {
     S3,
@@ -169,8 +169,8 @@ impl TypedValue {
         options::read(&self.of, self.fields, direction)
     }
 
-    /// Drops the settings of exports, of whatever kind: buildx passes one value to both
-    /// directions, and BuildKit's imports ignore them.
+    /// Drops the export settings of every kind: buildx passes one value to both directions, and
+    /// BuildKit's imports ignore them.
     fn without_export_settings(mut self) -> Self {
         for key in LayoutExport::keys() {
             for name in key.names {
@@ -307,8 +307,8 @@ impl ServiceKind {
     }
 }
 
-/// The missing option, if a value of `--cache-from` or `--cache-to` names GitHub's cache outside
-/// of GitHub. The job's author cannot help that: buildx silently leaves such a value out.
+/// Returns the missing option of a `--cache-from` or `--cache-to` value that names GitHub's cache
+/// outside of GitHub. buildx silently drops such a value, since the job's author cannot change it.
 pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError> {
     match value(text) {
         Ok(Value::Typed(value)) => value.outside_github(around),
@@ -316,16 +316,16 @@ pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError>
     }
 }
 
-/// The missing option, if a cache of a type is GitHub's, outside of GitHub.
+/// Returns the missing option of a typed cache that is GitHub's, outside of GitHub.
 pub fn outside_github(kind: &str, fields: Fields, around: Surroundings<'_>) -> Option<OptionError> {
     TypedValue::of(kind, fields).ok()?.outside_github(around)
 }
 
-/// Cache mounts with more bytes than this do not travel by default.
+/// The default size, in bytes, above which a cache mount does not travel.
 const MOUNTS_MAX_SIZE: u64 = 1_000_000_000;
 
 impl MountOptions {
-    /// Size up to which cache mounts travel; none where they do not.
+    /// The size up to which cache mounts travel; none if they do not.
     fn limit(self) -> Result<Option<u64>, OptionError> {
         match (self.travel.unwrap_or(false), self.max_size) {
             (true, size) => Ok(Some(size.unwrap_or(MOUNTS_MAX_SIZE))),
@@ -386,7 +386,7 @@ fn export(value: TypedValue, around: Surroundings<'_>) -> Result<CacheTo, Option
         CacheKind::Inline => inline(value.read(Direction::Export)?),
         CacheKind::Service(kind) => {
             let (settings, export) = kind.read(value, around, Direction::Export)?;
-            // A service has no say in how layers are written: BuildKit writes gzip there.
+            // Services have no options for the format of layers: BuildKit writes gzip there.
             let export = (export, FormatOptions::default(), ManifestOptions::default());
             in_layout(CacheTarget::Backend(settings), export, MountOptions::default())
         }

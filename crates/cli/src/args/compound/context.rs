@@ -12,10 +12,10 @@ use oci::{Digest, Reference};
 
 use super::OptionError;
 
-/// Larger texts on standard input are no Dockerfile.
+/// The largest Dockerfile on standard input, in bytes.
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
-/// Opens standard input.
+/// A function that opens standard input.
 pub type Stdin<'a> = &'a mut dyn FnMut() -> Box<dyn Read + Send>;
 
 /// A context that is not on this machine.
@@ -24,10 +24,10 @@ enum Remote {
     Http(String),
 }
 
-/// Reads the positional argument and `--file` together, as `docker buildx build` does: a folder
-/// that is there comes before an address.
+/// Reads the positional argument and `--file` together, as `docker buildx build` does: an existing
+/// folder takes precedence over an address.
 ///
-/// `stdin` is asked for standard input where one of them is `-`.
+/// `stdin` is called only if one of them is `-`.
 ///
 /// # Errors
 /// If it cannot be read, or the Dockerfile is given twice or not at all.
@@ -43,7 +43,7 @@ pub fn context(
     if path == "-" {
         return from_stdin(file, stdin());
     }
-    // Without the `.` of `kiln build .`.
+    // Collecting the components drops the `.` of `kiln build .`.
     let folder: PathBuf = directory.join(path).components().collect();
     let is_folder = folder.is_dir();
     let remote = if is_folder { None } else { remote(path)? };
@@ -64,7 +64,7 @@ pub fn context(
         None => DockerfileSource::Path(None),
         Some("-") => DockerfileSource::Text(text(Vec::new(), &mut *stdin())?.into()),
         Some(file) if is_web(file) => DockerfileSource::Http(file.into()),
-        // Relative to a context that is not here, it is in it.
+        // A relative path is looked up inside a context that is not a local folder.
         Some(file) if !is_folder && !Path::new(file).is_absolute() => {
             DockerfileSource::InContext(file.into())
         }
@@ -96,7 +96,7 @@ fn from_stdin(
     Ok((Context::Empty, DockerfileSource::Text(text(head, &mut *stdin)?.into())))
 }
 
-/// A Dockerfile on standard input, of which `head` was read already.
+/// A Dockerfile on standard input, of which `head` has been read already.
 fn text(mut head: Vec<u8>, stdin: &mut dyn Read) -> Result<String, OptionError> {
     stdin.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut head).map_err(unreadable)?;
     if head.len() as u64 > LARGEST_DOCKERFILE {
@@ -117,7 +117,7 @@ fn unusable<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, OptionError> {
     Err(OptionError::Unusable(reason.into()))
 }
 
-/// The context of an address; none if it is a path.
+/// The remote context that a text names; none for a path.
 fn remote(text: &str) -> Result<Option<Remote>, OptionError> {
     let parsed = GitContext::parse(text);
     if let Some(git) = parsed.map_err(|error| OptionError::refused(text, error.to_string()))? {
@@ -133,7 +133,7 @@ fn is_web(text: &str) -> bool {
 /// Reads `name=value` of `--build-context`.
 ///
 /// # Errors
-/// If the name cannot be one of a stage or image, or the context cannot be read.
+/// If the name is not one of a stage or image, or the context cannot be read.
 pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), OptionError> {
     let (name, value) = text
         .split_once('=')

@@ -74,8 +74,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Reads `key=value` fields; keys are trimmed and in lower case. The last of equal keys
-    /// counts.
+    /// Reads `key=value` fields; keys are trimmed and in lower case. The last value of a key wins.
     ///
     /// # Errors
     /// If a field has no `=`.
@@ -91,7 +90,7 @@ impl Fields {
         Ok(Self(pairs))
     }
 
-    /// Takes a value out.
+    /// Removes a key and returns its value.
     pub fn take(&mut self, key: &str) -> Option<String> {
         let index = self.0.iter().position(|(known, _)| known == key)?;
         Some(self.0.remove(index).1)

@@ -48,7 +48,7 @@ pub enum OptionError {
         /// The values that it can have.
         expected: Cow<'static, str>,
     },
-    /// A text without a key is not what the flag takes.
+    /// A text without a key that does not have the flag's form.
     #[error("`{text}`: expected {expected}")]
     Malformed {
         /// The text.
@@ -56,14 +56,14 @@ pub enum OptionError {
         /// The form that it should have.
         expected: Cow<'static, str>,
     },
-    /// A type that there is none of, in the words of buildx.
+    /// An unknown type, in the words of buildx.
     #[error("unknown {what} type `{name}`: expected {expected}")]
     UnknownType {
         /// The noun: `annotation`, `attestation`.
         what: &'static str,
         /// The type as it was written.
         name: String,
-        /// The types that there are.
+        /// The known types.
         expected: &'static str,
     },
     /// A kind of attestation that two flags ask for.
@@ -77,7 +77,7 @@ pub enum OptionError {
         /// The end of the sentence: the option that works instead.
         hint: &'static str,
     },
-    /// An option is refused, for a reason that needs a sentence.
+    /// A refused option, with the reason.
     #[error("`{option}`: {reason}")]
     Refused {
         /// The option, with its value where that matters and is not secret.
@@ -96,7 +96,7 @@ pub enum OptionError {
     /// Two options contradict each other.
     #[error("`{0}` and `{1}` cannot be used together")]
     Together(Cow<'static, str>, Cow<'static, str>),
-    /// A whole value makes no sense, for a reason that needs a sentence.
+    /// A value that is unusable as a whole, with the reason.
     #[error("{0}")]
     Unusable(Cow<'static, str>),
     /// A file or folder cannot be read.
@@ -107,13 +107,13 @@ pub enum OptionError {
         /// The system's error.
         source: io::Error,
     },
-    /// A reference is not one.
+    /// An invalid reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// A platform is not one.
+    /// An invalid platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// A digest is not one.
+    /// An invalid digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
     /// The sources of an ssh agent cannot be used.
@@ -148,7 +148,7 @@ impl OptionError {
         Self::Invalid { key: key.into(), value: value.into(), expected: expected.into() }
     }
 
-    /// An error for a text that does not have the form which the flag takes.
+    /// An error for a text that does not have the flag's form.
     pub fn malformed(text: impl Into<String>, expected: impl Into<Cow<'static, str>>) -> Self {
         Self::Malformed { text: text.into(), expected: expected.into() }
     }
@@ -178,7 +178,7 @@ impl From<OptionError> for Report {
     }
 }
 
-/// Callers that have no typed error of their own yet pass the sentence on.
+/// For callers without a typed error of their own yet.
 impl From<OptionError> for String {
     fn from(error: OptionError) -> Self {
         error.to_string()

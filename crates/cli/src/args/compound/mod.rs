@@ -1,6 +1,6 @@
-//! Values of flags that are more than a word: `type=registry,ref=…`, `id=…,src=…`.
+//! Structured values of flags: `type=registry,ref=…`, `id=…,src=…`.
 //!
-//! One file per family. An [`OptionError`] does not name the flag; the caller puts it before.
+//! One file per family. An [`OptionError`] does not name the flag; the caller adds it.
 
 pub mod annotation;
 pub mod attest;
@@ -43,12 +43,12 @@ options! {
     }
 }
 
-/// A level of a compression. An empty one is wrong.
+/// A level of a compression. An empty one is an error.
 fn compression_level(key: &str, text: &str) -> Result<Option<u32>, OptionError> {
     text.parse().map(Some).map_err(|_| OptionError::invalid(key, text, "a number"))
 }
 
-/// The compression of a name and a level; gzip where there is no name.
+/// The compression of a name and a level; gzip without a name.
 ///
 /// # Errors
 /// If there is no such compression or level.

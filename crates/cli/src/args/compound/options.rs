@@ -1,16 +1,16 @@
 //! Option sets: the keys of a compound value, each declared once with its parser, the directions
 //! that take it, an example and its documentation.
 //!
-//! Sets are joined as tuples: `type=s3` is what S3 has, and what all buckets have, and what all
-//! caches have. Reading a value, refusing an unknown key and listing the known ones come from the
-//! same declaration.
+//! Sets are joined as tuples: `type=s3` has the options of S3, of all buckets and of all caches.
+//! Reading a value, refusing an unknown key and listing the known ones come from the same
+//! declaration.
 
 use std::str::FromStr;
 
 use super::{Fields, OptionError, boolean as truth};
 use crate::settings::Hidden;
 
-/// The direction that a value is read for. An output is an export.
+/// The direction that a value is read for. Outputs are exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// `--cache-from`.
@@ -50,7 +50,7 @@ pub struct Key {
     pub names: &'static [&'static str],
     /// The directions that take it.
     pub scope: Scope,
-    /// A value.
+    /// An example value.
     #[cfg(test)]
     pub example: &'static str,
     /// True if the key is read and changes nothing.
@@ -66,7 +66,7 @@ pub trait OptionSet: Default {
     /// The keys, in the order of messages.
     fn keys() -> Vec<Key>;
 
-    /// Sets the option of a key. False if there is none.
+    /// Sets the option of a key. Returns false if there is none.
     ///
     /// # Errors
     /// If the text is not a value of the option.
@@ -142,7 +142,7 @@ macro_rules! scope {
 pub(super) use options;
 pub(super) use scope;
 
-/// No options at all.
+/// The empty option set.
 impl OptionSet for () {
     fn keys() -> Vec<Key> {
         Vec::new()
@@ -196,7 +196,7 @@ pub fn read<O: OptionSet>(
     Ok(options)
 }
 
-/// The options that can be read: a field that is unknown or wrong counts as missing.
+/// The options that can be read; an unknown or wrong field counts as missing.
 pub fn readable<O: OptionSet>(fields: Fields) -> O {
     let mut options = O::default();
     for (key, text) in fields {
@@ -205,7 +205,7 @@ pub fn readable<O: OptionSet>(fields: Fields) -> O {
     options
 }
 
-/// A value that changes nothing: the option asks for what is the case anyway.
+/// The value of an option without effect: it asks for what kiln always does.
 pub struct Accepted;
 
 /// Any text.
@@ -231,12 +231,12 @@ pub fn boolean(key: &str, text: &str) -> Result<Option<bool>, OptionError> {
     }
 }
 
-/// A truth value; none if it is empty.
+/// A truth value; none if the text is empty.
 pub fn optional_boolean(key: &str, text: &str) -> Result<Option<bool>, OptionError> {
     if text.is_empty() { Ok(None) } else { boolean(key, text) }
 }
 
-/// A number; none if it is empty.
+/// A number; none if the text is empty.
 pub fn number<T: FromStr>(key: &str, text: &str) -> Result<Option<T>, OptionError> {
     match text.parse() {
         Ok(number) => Ok(Some(number)),

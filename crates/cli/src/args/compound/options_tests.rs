@@ -20,14 +20,14 @@ use super::secret::{SecretOptions, secret};
 use super::service::{Folder, GithubOptions, Http, Redis};
 use crate::settings::Environment;
 
-/// Keys that have a meaning only beside others.
+/// Keys that have an effect only beside others.
 const COMPANIONS: [(&str, &str); 3] = [
     ("mounts-max-size", "mounts=true"),
     ("unpack", "rewrite-timestamp=true"),
     ("type", "src=TOKEN"),
 ];
 
-/// Keys whose examples are refused for their value, which honours them.
+/// Keys whose example values are refused, which shows that they are read.
 const REFUSED: [&str; 2] = ["profile", "unpack"];
 
 /// Compares values of a base with and without each key.

@@ -14,12 +14,12 @@ use super::options::{
 };
 use super::{Fields, FormatOptions, OptionError, fields};
 
-/// The surroundings that outputs are read in.
+/// The context in which outputs are read.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputContext<'a> {
-    /// Relative paths begin here.
+    /// The folder that relative paths are resolved against.
     pub directory: &'a Path,
-    /// True if standard output is a terminal, which gets no archive.
+    /// True if standard output is a terminal, to which no archive is written.
     pub stdout_is_terminal: bool,
 }
 
@@ -233,13 +233,13 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
 /// which an engine would load, is an image in kiln's root.
 ///
 /// # Errors
-/// Those of [`output`].
+/// The errors of [`output`].
 pub fn kept_output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionError> {
     if let Ok(mut fields) = Fields::of(&fields(text)?)
         && fields.take("type").as_deref() == Some("docker")
         && fields.take("dest").is_none()
     {
-        // It names an engine, and there is none.
+        // `context` names an engine, which this tool does not have.
         fields.take("context");
         return image(fields, "type=image", false);
     }
@@ -455,9 +455,9 @@ fn has_tag(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
-/// Adds what `--push` and `--load` ask for, as buildx does: `--push` pushes the image outputs or
-/// adds one, `--load` adds a `docker` output if there is none. Without any output, the image is
-/// kept in the store.
+/// Applies `--push` and `--load` as buildx does: `--push` pushes the image outputs or adds one,
+/// `--load` adds a `docker` output if there is none. Without any output, the image is kept in the
+/// store.
 ///
 /// # Errors
 /// If outputs cannot be used together, or an image to be pushed has no name.
@@ -509,8 +509,8 @@ pub fn complete(
     Ok(outputs)
 }
 
-/// Adds the tags to outputs that have names of their own: an image that is named twice gets both
-/// names. (buildx silently replaces the names by the tags.)
+/// Adds the tags to outputs with names of their own: an image that is named twice gets both names.
+/// (buildx silently replaces the names by the tags.)
 ///
 /// # Errors
 /// If an image is pushed by digest, and a name has a tag.
@@ -530,7 +530,7 @@ pub fn add_tags(
             Output::Oci(archive) | Output::Docker(archive) => &mut archive.names,
             Output::Local(_) | Output::Tar(_) | Output::CacheOnly => continue,
         };
-        // Without names of its own an output has the tags in any case.
+        // An output without names of its own gets the tags in any case.
         if !names.is_empty() {
             let new: Vec<_> = tags.iter().filter(|tag| !names.contains(tag)).cloned().collect();
             names.extend(new);

@@ -24,8 +24,7 @@ pub fn source_date_epoch(arguments: &[(String, String)]) -> Result<Option<i64>, 
     }
 }
 
-/// The address of a repository without its credentials. The user of ssh (`git@host:path`) is not
-/// one.
+/// The address of a repository without its credentials. The user of ssh (`git@host:path`) is kept.
 pub fn shown_remote(remote: &str) -> String {
     if remote.contains("://") { oci::shown_text(remote) } else { remote.to_owned() }
 }

@@ -47,7 +47,7 @@ pub fn policy(values: &[String]) -> Result<Policy, OptionError> {
         let reason = "`disabled=true` allows no other option";
         return Err(OptionError::Unusable(reason.into()));
     }
-    // `reset` drops the policy beside the Dockerfile, which is the only one that is left.
+    // `reset` drops the policy beside the Dockerfile, the only one that is left.
     if is_disabled || is_reset { Ok(Policy::Disabled) } else { Ok(Policy::Enforced) }
 }
 

@@ -10,7 +10,7 @@ use super::options::{self, Direction, given, options};
 use super::{Fields, OptionError, fields};
 use crate::settings::Environment;
 
-/// BuildKit's limit.
+/// BuildKit's limit, in bytes.
 const LARGEST: u64 = 500 << 10;
 
 options! {
@@ -27,8 +27,8 @@ options! {
     }
 }
 
-/// Reads a value of `--secret` and the secret itself: its id and its value. Without a source, it
-/// is the variable with the id's name where there is one, else the file of that name.
+/// Reads a value of `--secret` and the secret itself. Returns its id and value. Without a source,
+/// the secret is the variable with the id's name if it is set, else the file of that name.
 ///
 /// # Errors
 /// If an option is wrong, or the secret cannot be read. The value is not in the error.
@@ -57,7 +57,7 @@ pub fn secret(
         }
     }
     let value = match (variable, file) {
-        // A variable that is not set is an empty secret, as with buildx.
+        // An unset variable is an empty secret, as with buildx.
         (Some(variable), None) => {
             environment.raw(&variable).unwrap_or_default().as_bytes().to_vec()
         }
@@ -79,7 +79,7 @@ pub fn secret(
     Ok((id, Secret::new(value)))
 }
 
-/// The content of a file, or enough of it to be refused.
+/// The content of a file, up to one byte more than the limit.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut value = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut value)?;

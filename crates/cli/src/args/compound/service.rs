@@ -16,12 +16,12 @@ use super::options::{
 use super::{OptionError, boolean};
 use crate::settings::Hidden;
 
-/// BuildKit's timeout.
+/// The default timeout, as in BuildKit.
 const GITHUB_TIMEOUT: Duration = Duration::from_secs(600);
 /// The time for which Makisu keeps an entry: two weeks.
 pub const TTL: Duration = Duration::from_secs(336 * 3600);
 
-/// The name of a map's index.
+/// The default name of a cache in a key-value store.
 pub const MAP_NAME: &str = "cache";
 
 options! {
@@ -195,12 +195,12 @@ pub fn redis_address(key: &str, text: &str) -> Result<String, OptionError> {
     Ok(if text.contains(':') { text.to_owned() } else { format!("{text}:6379") })
 }
 
-/// The password of a redis server among credentials.
+/// The credential with a redis server's password.
 pub fn redis_password(password: &str) -> (String, String) {
     (REDIS_PASSWORD.to_owned(), password.to_owned())
 }
 
-/// A header of requests among credentials.
+/// The credential with a header of requests.
 ///
 /// # Errors
 /// If it is not a header. The value is not in the error.
@@ -222,7 +222,7 @@ fn no_token() -> OptionError {
     OptionError::missing("type=gha", "token", hint)
 }
 
-/// The option of GitHub's cache service that neither the value nor the environment has.
+/// The required option of GitHub's cache service that neither the value nor the environment has.
 pub fn outside_github(options: &GithubOptions, around: Surroundings<'_>) -> Option<OptionError> {
     let is_set = |name: &str| around.variable(name).is_some();
     let has_url = options.url.is_some()
@@ -332,7 +332,7 @@ pub fn folder(
 }
 
 impl Header {
-    /// The credential that sends the header.
+    /// The credential that makes requests send the header.
     fn pair(self, around: Surroundings<'_>) -> Result<(String, String), OptionError> {
         let Self { name, value } = self;
         let value = match value {

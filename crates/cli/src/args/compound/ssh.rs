@@ -31,8 +31,8 @@ pub fn agents(
     Ok(agents)
 }
 
-/// The agent that git asks where the context comes over ssh and `--ssh` names none, as with
-/// buildx: that of `SSH_AUTH_SOCK`, if there is one.
+/// The agent that git uses for a context over ssh if `--ssh` names none: that of `SSH_AUTH_SOCK`,
+/// if there is one, as with buildx.
 pub fn usual(environment: &Environment) -> Option<SshAgent> {
     agent("", Path::new("/"), environment).ok()
 }
@@ -61,7 +61,7 @@ fn agent(
     SshAgent::open(&paths).map_err(|error| OptionError::Agent(error.to_string()))
 }
 
-/// The host keys that the user knows.
+/// The user's `known_hosts` file, if there is one.
 pub fn known_hosts(environment: &Environment) -> Option<PathBuf> {
     let home = environment.get("HOME").filter(|home| !home.is_empty())?;
     Some(Path::new(&home).join(".ssh/known_hosts")).filter(|file| file.is_file())

@@ -14,13 +14,13 @@ use crate::terminal;
 pub use rows::{BUILD, DU, GLOBAL, OPTIONS, PRUNE};
 use translate::translate;
 
-/// The version of BuildKit that is spoken.
+/// The version of BuildKit whose command line this is.
 const VERSION: &str = concat!("v0.31.0+kiln-", env!("CARGO_PKG_VERSION"));
 
-/// Does what `buildctl` would.
+/// Runs a command line of `buildctl`.
 ///
 /// # Errors
-/// What is wrong with a flag, the Dockerfile or a step.
+/// If a flag or the Dockerfile is wrong, or a step fails.
 pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
     if let Some(file) = config_of_flags(environment.get("BUILDKITD_FLAGS").unwrap_or_default()) {
         environment.set("KILN_BUILDKITD_CONFIG", &file);
@@ -117,7 +117,7 @@ fn own(words: &[String], invocation: &Invocation, environment: &Environment) -> 
 }
 
 fn prune(given: &Given) -> Result<Vec<String>, FlagError> {
-    // It never asks.
+    // `buildctl prune` never asks.
     let mut words = vec!["prune".to_owned(), "--force".to_owned()];
     for flag in ["all", "verbose"] {
         words.extend(given.is_on(flag, false).then(|| format!("--{flag}")));
@@ -150,7 +150,7 @@ fn build(
     words: &[String],
     mut environment: Environment,
 ) -> Result<(), Report> {
-    // buildctl asks no git: a provenance says of the source what `--opt vcs:…` says.
+    // buildctl does not run git: the provenance has the facts of `--opt vcs:…` alone.
     environment.set("BUILDX_GIT_INFO", "false");
     environment.set("BUILDX_GIT_LABELS", "false");
     let given = read(BUILD, words, Operands::Anywhere)?;

@@ -165,7 +165,7 @@ pub const PRUNE: &[Flag] = &[
     Flag::switch("verbose", Handling::Honoured("shows what is removed")).short('v'),
 ];
 
-/// Options of the frontend (`--opt`), and what becomes of each.
+/// Options of the frontend (`--opt`), each with its handling.
 pub const OPTIONS: &[(&str, &str)] = &[
     ("filename", "the Dockerfile's name in the local `dockerfile`"),
     ("target", "the stage"),

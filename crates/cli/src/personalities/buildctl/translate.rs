@@ -48,7 +48,7 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<BuildFlags, 
     Ok(flags)
 }
 
-/// The values `NAME=VALUE` of a flag.
+/// The values of a flag that have the form `NAME=VALUE`.
 fn named(given: &Given, flag: &'static str) -> Result<BTreeMap<String, String>, FlagError> {
     let pairs = given.all(flag).into_iter().map(|text| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -57,13 +57,13 @@ fn named(given: &Given, flag: &'static str) -> Result<BTreeMap<String, String>, 
     pairs.collect()
 }
 
-/// The flags that are those of `kiln build` under other names.
+/// Reads the flags that `kiln build` has under other names.
 fn read_flags(
     given: &Given,
     flags: &mut BuildFlags,
     context: FlagContext<'_>,
 ) -> Result<(), FlagError> {
-    // Empty values, which buildx ignores, are errors of buildctl.
+    // Empty values, which buildx ignores, are errors in buildctl.
     for flag in ["output", "import-cache", "export-cache", "secret", "ssh", "allow"] {
         if given.all(flag).contains(&"") {
             return Err(FlagError::bad(format!("--{flag}"), "it is empty"));
@@ -217,7 +217,7 @@ impl Frontend<'_> {
         Ok(())
     }
 
-    /// The place of a named context. `NAME::linux/amd64` is a context for one platform.
+    /// The value of a named context. `NAME::linux/amd64` is a context for one platform.
     fn place(&self, flag: &str, value: &str) -> Result<String, FlagError> {
         match value.split_once(':') {
             Some(("local", key)) => {
@@ -249,7 +249,7 @@ impl Frontend<'_> {
         match name {
             "target" | "platform" | "shm-size" | "ulimit" | "add-hosts" | "cgroup-parent"
                 if value.is_empty() => {}
-            // Read together, where all of them are known.
+            // Read together elsewhere, once all of them are known.
             "filename" | "context" | "contextsubdir" | "contextkey" | "dockerfilekey"
             | "source" => {}
             "target" => flags.target = Some(value.to_owned()),
@@ -346,7 +346,7 @@ mod tests {
             let mut words = words.to_vec();
             words.extend(["--frontend=dockerfile.v0", "--local=context=."].map(str::to_owned));
             match of(&words) {
-                // There is no agent here, which is an error of the flag's own.
+                // The test has no agent, which is an error of the flag itself.
                 Err(error) if words[0].starts_with("--ssh") => {
                     assert!(error.to_string().starts_with("`--ssh`: "), "{error}");
                     Ok(Vec::new())

@@ -44,7 +44,7 @@ pub fn save(given: &Given, context: &Context) -> Result<(), Report> {
     let result = match output {
         None => threads::finish(porter.save(wanted, std::io::stdout())),
         Some(path) => {
-            // A name that exists has a whole archive, or what it had before.
+            // The archive is renamed when it is complete, so that the path never has a part of one.
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let part = folder.unwrap_or(Path::new(".")).join(format!(
                 ".{}.{}.tmp",
@@ -65,7 +65,7 @@ pub fn save(given: &Given, context: &Context) -> Result<(), Report> {
     result?.ok_or_else(threads::canceled)?.map_err(|error| commands::report(&error))
 }
 
-/// The images that a text means: a name, all of a repository's, or an ID.
+/// The images that a text names: by a name or an ID, or all of a repository.
 fn find(store: &Store, text: &str) -> Result<Vec<Saved>, Report> {
     if let Ok(filter) = text.parse::<NameFilter>()
         && !filter.has_tag()
@@ -91,7 +91,7 @@ fn find(store: &Store, text: &str) -> Result<Vec<Saved>, Report> {
 /// `docker load`.
 ///
 /// # Errors
-/// If there is no archive, or it is not one of an image.
+/// If there is no archive, or it is not an image's.
 pub fn load(given: &Given, context: &Context) -> Result<(), Report> {
     let quiet = given.is_on("quiet", false);
     let input = given.last("input").filter(|input| *input != "-");

@@ -11,10 +11,10 @@ use crate::personalities::build_args;
 use crate::render::Report;
 use crate::terminal;
 
-/// Builds.
+/// Runs a build.
 ///
 /// # Errors
-/// As `kiln build`.
+/// The errors of `kiln build`.
 pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), Report> {
     let flags = read(build_args(words.to_vec(), WRONG_FLAG)?, context)?;
     let is_quiet = flags.quiet;
@@ -26,8 +26,8 @@ pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), R
     }
 }
 
-/// Reads flags as docker means them where there is no engine: an image in kiln's root is what an image
-/// in the engine is elsewhere.
+/// Reads flags as docker means them, without an engine: an image in kiln's root takes the place of
+/// an image in the engine.
 ///
 /// # Errors
 /// If a value is wrong.
@@ -42,8 +42,8 @@ pub fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, R
     Ok(flags)
 }
 
-/// True if this build reads a cache from images, as `docker build --cache-from app:latest` does: the
-/// next build finds one only if this image has one too.
+/// True if this build reads a cache from images, as `docker build --cache-from app:latest` does:
+/// the next build finds a cache only if this image has one too.
 fn wants_inline_cache(args: &BuildArgs, context: &Context) -> bool {
     let reads_images = args.cache_from.iter().any(|cache| !cache.contains('='));
     let makes_image = args.output.is_empty();

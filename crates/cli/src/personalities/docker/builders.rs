@@ -1,4 +1,4 @@
-//! Builders of buildx: there is one, this process, whatever it is called.
+//! Builders of buildx. There is one, this process, under any name.
 
 use gotemplate::Template;
 use serde_json::{Value, json};
@@ -11,11 +11,11 @@ use crate::render::{Report, table};
 use crate::settings::{BuildkitdConfig, forget_buildkitd_config};
 use crate::terminal;
 
-/// The name of a builder that was given none.
+/// The default name of a builder.
 const NAME: &str = "kiln";
 
-/// `buildx create`: prints the builder's name, which scripts catch, and keeps what a
-/// `buildkitd.toml` says of registries for later builds.
+/// `buildx create`: prints the builder's name, which scripts capture, and keeps the registries of a
+/// `buildkitd.toml` for later builds.
 ///
 /// # Errors
 /// If the file is wrong, or it cannot be kept or printed.
@@ -39,7 +39,7 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
     terminal::print(&format!("{name}\n"))
 }
 
-/// Commands that change builders: there is nothing to change.
+/// Commands that change builders, which have no effect.
 ///
 /// # Errors
 /// None.
@@ -47,15 +47,15 @@ pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
     Ok(())
 }
 
-/// `buildx rm`: forgets what `buildx create` kept.
+/// `buildx rm`: removes the registries that `buildx create` kept.
 ///
 /// # Errors
-/// If it cannot be removed.
+/// If they cannot be removed.
 pub fn remove(_: &Given, context: &Context) -> Result<(), Report> {
     Ok(forget_buildkitd_config(&context.environment)?)
 }
 
-/// The one context, as docker shows it.
+/// The endpoint of the only context.
 const ENDPOINT: &str = "this process";
 
 /// `context ls`.
@@ -117,7 +117,7 @@ pub fn inspect_context(given: &Given, context: &Context) -> Result<(), Report> {
     terminal::print(&text)
 }
 
-/// `context create`, `use` and the like: what docker prints of them, which scripts catch.
+/// `context create`, `use` and the like: print docker's output, which scripts capture.
 ///
 /// # Errors
 /// If there is no name.

@@ -6,15 +6,15 @@ use crate::render::Report;
 
 /// A command.
 pub struct DockerCommand {
-    /// Its words behind `docker`.
+    /// Its words after `docker`.
     pub path: &'static str,
-    /// Other words for it.
+    /// Its other spellings.
     pub aliases: &'static [&'static str],
     /// Its effect here.
     pub does: Does,
     /// Its operands, for `--help`.
     pub operands: &'static str,
-    /// Its flags, where kiln has no command of its own for it.
+    /// Its flags, unless kiln has a command of its own for it.
     pub flags: &'static [flags::Flag],
 }
 
@@ -27,9 +27,9 @@ pub enum Does {
     Build,
     /// Builds the targets of a definition.
     Bake,
-    /// Something of its own: a sentence, and the function.
+    /// An effect of its own: its description and its function.
     Own(&'static str, fn(&Given, &Context) -> Result<(), Report>),
-    /// Nothing: the rest of a sentence that begins with the command.
+    /// Nothing: the text is the rest of a sentence that begins with the command.
     Refuse(&'static str),
 }
 
@@ -67,7 +67,7 @@ const FILTER: flags::Flag = flags::Flag::value(
     Handling::Honoured("only what fits: `until=24h` or a time, `label=a=b`, `label!=a`"),
 );
 
-/// `prune` of what there is none of: pipelines clean up before they build.
+/// `prune` of objects that kiln does not have. Pipelines clean up before they build.
 const fn none_to_prune(path: &'static str, about: &'static str) -> DockerCommand {
     const FLAGS: &[flags::Flag] = &[
         flags::Flag::switch("force", Handling::NoEffect("nothing is asked")).short('f'),
@@ -445,7 +445,7 @@ pub const COMMANDS: &[DockerCommand] = &[
     refuse("system events", NO_ENGINE),
 ];
 
-/// True if a word begins commands of two words.
+/// True if a word begins a command of two words.
 pub fn is_family(word: &str) -> bool {
     COMMANDS.iter().any(|row| {
         let mut paths = [row.path].into_iter().chain(row.aliases.iter().copied());

@@ -1,4 +1,4 @@
-//! The commands with which scripts ask an engine: `info`, `version`, `system df`.
+//! The commands with which scripts query an engine: `info`, `version`, `system df`.
 
 use build::images::{self, DiskKind};
 use gotemplate::Template;
@@ -12,9 +12,9 @@ use crate::{human, machine, terminal};
 
 /// The version of BuildKit whose results these builds have.
 pub const BUILDKIT: &str = "v0.31.0";
-/// The version of buildx whose command line is spoken.
+/// The version of buildx whose command line this is.
 const BUILDX: &str = "v0.30.0";
-/// The engine API that goes with [`VERSION`]; nothing here listens to it.
+/// The engine API of [`VERSION`], which kiln does not serve.
 const API: &str = "1.50";
 
 fn commit() -> &'static str {
@@ -32,7 +32,8 @@ pub fn buildx_version() -> String {
     format!("github.com/docker/buildx {BUILDX}+kiln-{kiln} {}\n", commit())
 }
 
-/// The answer to docker's own command line, which asks a plugin for it, so that kiln can be its `docker-buildx`.
+/// The answer to docker's command line, which asks each plugin for it, so that kiln can be its
+/// `docker-buildx`.
 pub fn plugin_metadata() -> String {
     let metadata = json!({
         "SchemaVersion": "0.1.0", "Vendor": "kiln", "Version": format!("{BUILDX}+kiln"),
@@ -41,7 +42,7 @@ pub fn plugin_metadata() -> String {
     format!("{metadata}\n")
 }
 
-/// Prints by a template, or as text where none is given.
+/// Prints a value by a template, or as text without one.
 fn print(given: &Given, value: &Value, text: impl FnOnce() -> String) -> Result<(), Report> {
     match given.last("format") {
         None => terminal::print(&text()),
@@ -82,13 +83,13 @@ fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// `docker info`, which templates ask until it ends well: it always does.
+/// `docker info`, which pipelines repeat until it succeeds: it always does.
 ///
 /// # Errors
 /// If the template is wrong.
 pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
     let settings = &context.settings;
-    // A root that cannot be opened has no images; the build will say why.
+    // A root that cannot be opened counts as empty; the build reports the error.
     let store = machine::open_store(settings, &machine::rise(settings));
     let count = store.ok().and_then(|store| images::list(&store).ok()).map_or(0, |list| list.len());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -142,7 +143,7 @@ pub fn disk(given: &Given, context: &Context) -> Result<(), Report> {
     let entries = images::usage(&store).map_err(|error| failed(&error))?;
     let sizes = |is_image: bool| {
         let own = entries.iter().filter(|entry| {
-            // What has the name of an image is the image's.
+            // An entry described by an image's name belongs to the image.
             (entry.kind != DiskKind::CacheMount && !entry.description.is_empty()) == is_image
         });
         own.fold((0, 0, 0), |(count, all, free), entry| {

@@ -1,4 +1,4 @@
-//! `docker buildx imagetools …`: what registries have, and indexes made of it.
+//! `docker buildx imagetools …`: the content of registries, and indexes made of it.
 
 use build::images::{Described, IndexContent, Member};
 use build::{Annotation, AnnotationLevel};
@@ -14,13 +14,13 @@ use crate::personalities::usage;
 use crate::render::{Report, write_file};
 use crate::terminal;
 
-/// What `imagetools create` is asked for.
+/// The flags of `imagetools create`.
 struct Plan {
     names: Vec<Reference>,
     sources: Vec<Reference>,
     platforms: Vec<Platform>,
     annotations: Vec<Annotation>,
-    /// One image alone stays what it is.
+    /// True if a single image does not become an index.
     keeps_image: bool,
 }
 
@@ -34,7 +34,7 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
     let metadata = given.last("metadata-file");
     let (text, descriptor) = carry(context, false, async |porter| {
         let mut content = IndexContent::default();
-        // A lone source stays what it is, byte for byte, where nothing changes in it.
+        // A single source without changes is copied byte for byte.
         let mut whole = None;
         match plan.sources.as_slice() {
             [source] => {
@@ -142,7 +142,7 @@ impl Plan {
         Ok(Self { names, sources, platforms, annotations: wanted, keeps_image })
     }
 
-    /// Leaves out what is not for the platforms, and annotates.
+    /// Removes the members of other platforms, and adds the annotations.
     fn shape(&self, content: &mut IndexContent) {
         if !self.platforms.is_empty() {
             content.keep(&self.platforms);
@@ -165,7 +165,7 @@ impl Plan {
         }
     }
 
-    /// The only image, where it is not to become an index.
+    /// The only image, if it does not become an index.
     fn lone<'c>(&self, content: &'c IndexContent) -> Option<&'c Member> {
         match content.members.as_slice() {
             [only] if self.keeps_image && self.annotations.is_empty() => Some(only),
@@ -174,7 +174,8 @@ impl Plan {
     }
 }
 
-/// What an index is made of: a name, a digest in the repository of the index, or a descriptor.
+/// The reference of a source, which is a name, a digest in the repository of the index, or a
+/// descriptor.
 fn source(text: &str, names: &[Reference]) -> Result<Reference, Report> {
     let digest = match text.starts_with('{') {
         true => {
@@ -196,7 +197,7 @@ fn source(text: &str, names: &[Reference]) -> Result<Reference, Report> {
 /// `buildx imagetools inspect`.
 ///
 /// # Errors
-/// If the registry does not have it.
+/// If the registry does not have the image.
 pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
     let name = reference(one(given, "one name")?)?;
     let is_raw = given.is_on("raw", false);
@@ -218,7 +219,7 @@ pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
         let value = value(&name, &descriptor, &bytes, &images);
         let text = Template::parse(format).and_then(|template| template.indented().render(&value));
         let text = text.map_err(|error| format!("`--format`: {error}"))?;
-        // A template that ends its lines itself makes no empty one.
+        // A template that ends its own lines gets no empty one.
         let end = if text.ends_with('\n') { "" } else { "\n" };
         return terminal::print(&format!("{text}{end}"));
     }
@@ -228,7 +229,7 @@ pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
     terminal::print(&shown(&name, &descriptor, index.as_ref()))
 }
 
-/// What a template asks for, which costs requests.
+/// The parts that a template names, each of which costs requests.
 struct Parts {
     images: bool,
     attestations: bool,
@@ -247,7 +248,7 @@ impl Parts {
     }
 }
 
-/// What templates see.
+/// The value that templates are rendered with.
 fn value(name: &Reference, descriptor: &Descriptor, bytes: &[u8], images: &[Described]) -> Value {
     let mut manifest = Map::new();
     let index = media_type::is_index(&descriptor.media_type)
@@ -277,7 +278,7 @@ fn value(name: &Reference, descriptor: &Descriptor, bytes: &[u8], images: &[Desc
     value
 }
 
-/// What attests to an image, under the name that buildx gives it.
+/// An attestation of an image, under buildx's name for it; empty if there is none.
 fn attested(image: &Described, kind: &str, name: &str) -> Value {
     let of_kind = |(known, _): &&(String, Value)| known.starts_with(kind);
     match image.attestations.iter().find(of_kind) {
@@ -286,7 +287,7 @@ fn attested(image: &Described, kind: &str, name: &str) -> Value {
     }
 }
 
-/// The text without a template.
+/// The output without a template.
 fn shown(name: &Reference, descriptor: &Descriptor, index: Option<&Index>) -> String {
     let mut text = format!(
         "Name:      {name}\nMediaType: {}\nDigest:    {}\n",

@@ -1,4 +1,4 @@
-//! `docker manifest …`: lists of images that are begun here and pushed.
+//! `docker manifest …`: lists of images that are made on this machine and pushed.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::personalities::usage;
 use crate::render::{Report, write_file};
 use crate::{commands, machine, terminal, threads};
 
-/// Runs work that talks to registries.
+/// Runs work that sends requests to registries.
 pub(super) fn carry<T>(
     context: &Context,
     insecure: bool,
@@ -38,7 +38,7 @@ pub(super) fn reference(text: &str) -> Result<Reference, Report> {
 /// `manifest inspect`.
 ///
 /// # Errors
-/// If the registry does not have it.
+/// If the registry does not have the image.
 pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> {
     let (insecure, is_verbose) = (given.is_on("insecure", false), given.is_on("verbose", false));
     let Some(text) = given.operands.last().filter(|_| given.operands.len() <= 2) else {
@@ -56,7 +56,7 @@ pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> 
         true => verbose(porter, &name).await,
     });
     let value = value.map_err(|mut report| {
-        // What scripts look for, to tell a missing image from a registry that fails.
+        // Scripts look for this text, to tell a missing image from a failing registry.
         if report.message.contains("MANIFEST_UNKNOWN") || report.message.contains("NAME_UNKNOWN") {
             report.message = format!("no such manifest: {name}");
         }
@@ -69,7 +69,7 @@ fn json_of(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
-/// `manifest inspect --verbose`: an image, or a list of those of an index.
+/// `manifest inspect --verbose`: an image, or an array with those of an index.
 async fn verbose(porter: &Porter, name: &Reference) -> Result<Value, ImageError> {
     let (root, _) = porter.look(name).await?;
     let mut images = Vec::new();
@@ -90,7 +90,7 @@ async fn verbose(porter: &Porter, name: &Reference) -> Result<Value, ImageError>
     })
 }
 
-/// A list that was begun: it lies beside docker's configuration until it is pushed.
+/// A list that is being made, kept beside docker's configuration.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct List {
     images: Vec<Listed>,
@@ -145,7 +145,7 @@ impl List {
 /// `manifest create`.
 ///
 /// # Errors
-/// If the list is there already, or an image is not.
+/// If the list exists and is not to be amended, or an image is missing.
 pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
     let insecure = given.is_on("insecure", false);
     let amends = given.is_on("amend", false);
@@ -207,7 +207,7 @@ pub fn annotate(given: &Given, context: &Context) -> Result<(), Report> {
         let variant = given.last("variant").or(own);
         let text = [Some(os), Some(arch), variant].into_iter().flatten().collect::<Vec<_>>();
         let known: Platform = text.join("/").parse().map_err(|error| format!("{error}"))?;
-        // A variant is kept as it is written: `v8` is usual beside arm64, which means the same.
+        // The variant is kept as written: `v8`, common beside arm64, means the same as none.
         let variant = variant.unwrap_or_default().to_owned();
         listed.descriptor.platform = Some(Platform { variant, ..known });
         changed = true;

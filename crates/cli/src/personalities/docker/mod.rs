@@ -1,7 +1,7 @@
-//! `docker` and `docker buildx`, as far as they build images and move them.
+//! `docker` and `docker buildx`, as far as they build and move images.
 //!
 //! There is no engine: the images of this machine are those in kiln's root, and builds run in this
-//! process. What needs an engine says so, and what to do instead.
+//! process. A command that needs an engine is refused with the reason, and with what to do instead.
 
 mod archives;
 mod build;
@@ -21,7 +21,7 @@ use crate::terminal;
 pub use build::read as read_build;
 use commands::{COMMANDS, Does};
 
-/// The version of docker's command line that is spoken, with kiln's own behind it.
+/// The version of docker whose command line this is, followed by kiln's own.
 pub const VERSION: &str = concat!("28.2.2+kiln-", env!("CARGO_PKG_VERSION"));
 
 /// Docker's exit code for a flag that it does not know.
@@ -64,18 +64,18 @@ pub const BUILDX_GLOBAL: &[Flag] = &[
     Flag::switch("version", Handling::Honoured("prints the version")),
 ];
 
-/// The surroundings of a command.
+/// The environment and settings of a command.
 pub struct Context {
-    /// The environment, with what flags changed in it.
+    /// The environment, with the changes that flags make.
     pub environment: Environment,
-    /// The same, typed.
+    /// The settings read from it.
     pub settings: Settings,
 }
 
-/// Does what `docker` would.
+/// Runs a command line of `docker`.
 ///
 /// # Errors
-/// What is wrong, in words, with docker's exit code.
+/// If it fails; the report has docker's exit code.
 pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
     let given = read(GLOBAL, &invocation.words, Operands::End, "docker")?;
     if let Some(folder) = given.last("config") {
@@ -104,7 +104,7 @@ fn command(given: &Given, invocation: &Invocation, environment: Environment) -> 
     if words.is_empty() {
         return helped(&commands::help(""));
     }
-    // Docker's command line asks its plugins who they are.
+    // Docker's command line asks each plugin for its metadata.
     if words == ["docker-cli-plugin-metadata"] {
         return terminal::print(&engine::plugin_metadata());
     }
@@ -144,7 +144,8 @@ const HANDLERS: &str = "needs an engine, and kiln starts no containers. Handlers
     processors are the host's: register them there once (binfmt_misc). Leave the line out where \
     the host has them, and where only stages with `FROM --platform=$BUILDPLATFORM` have a RUN";
 
-/// True if an image that registers handlers is run: `tonistiigi/binfmt`, `…/qemu-user-static`.
+/// True if the words run an image that registers handlers: `tonistiigi/binfmt`,
+/// `…/qemu-user-static`.
 fn registers_handlers(words: &[String]) -> bool {
     words.iter().any(|word| {
         let last = word.rsplit('/').next().unwrap_or_default();
@@ -153,7 +154,7 @@ fn registers_handlers(words: &[String]) -> bool {
     })
 }
 
-/// The command of some words: the longest path that they begin with.
+/// The command that some words name: the longest path that they begin with.
 fn find(words: &[String]) -> Option<(&'static commands::DockerCommand, &[String])> {
     (1..=3.min(words.len())).rev().find_map(|length| {
         let path = words[..length].join(" ");
@@ -162,7 +163,7 @@ fn find(words: &[String]) -> Option<(&'static commands::DockerCommand, &[String]
     })
 }
 
-/// True if docker has a command of a word, and it works here.
+/// True if docker has such a command, and it works here.
 pub fn has(command: &str) -> bool {
     COMMANDS.iter().any(|row| row.path == command && !matches!(row.does, Does::Refuse(_)))
 }
@@ -201,7 +202,7 @@ fn perform(
     }
 }
 
-/// Reads flags by a table, with docker's exit codes.
+/// Reads flags by a table. Errors have docker's exit codes.
 fn read(
     rows: &'static [Flag],
     words: &[String],

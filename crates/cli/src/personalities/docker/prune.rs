@@ -13,7 +13,7 @@ use crate::personalities::flags::Given;
 use crate::render::Report;
 use crate::{commands, human, machine, terminal};
 
-/// Asks, unless by force.
+/// Asks for confirmation, unless it is forced.
 fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
     if given.is_on("force", false) {
         return Ok(true);
@@ -32,10 +32,10 @@ fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
 /// `image prune`.
 ///
 /// # Errors
-/// If there is nobody to ask, or the store cannot be changed.
+/// If the question gets no answer, or the store cannot be changed.
 pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
     let filters = Filters::read(&texts(given))?;
-    // In docker, too, `dangling=false` is `--all`.
+    // `dangling=false` is `--all`, as in docker.
     let all = given.is_on("all", false) || filters.dangling() == Some(false);
     let what = if all { "all images" } else { "all images without a name" };
     if !is_wanted(given, what)? {
@@ -43,14 +43,14 @@ pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
     }
     let store = machine::open_store(&context.settings, &machine::rise(&context.settings))?;
     let text = remove(&store, all, &filters)?;
-    // What the images had goes with the next prune of the build cache.
+    // The layers of the images are freed by the next prune of the build cache.
     terminal::print(&format!("{text}Total reclaimed space: 0B\n"))
 }
 
 /// `system prune`.
 ///
 /// # Errors
-/// As [`images()`].
+/// The errors of [`images()`].
 pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
     let all = given.is_on("all", false);
     let texts = texts(given);
@@ -66,7 +66,7 @@ pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
     }
     let store = machine::open_store(&context.settings, &machine::rise(&context.settings))?;
     let text = remove(&store, all, &filters)?;
-    // Build cache has no labels, and goes by when it was used last.
+    // Build cache has no labels; only its last use is compared.
     if texts.iter().any(|text| text.starts_with("label")) {
         return terminal::print(&format!("{text}Total reclaimed space: 0B\n"));
     }
@@ -76,7 +76,7 @@ pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
     terminal::print(&format!("{text}Total reclaimed space: {}\n", human::size(sum)))
 }
 
-/// `container prune`, `volume prune` and `network prune`: there are none of them.
+/// `container prune`, `volume prune` and `network prune`: there is nothing to remove.
 ///
 /// # Errors
 /// If it cannot be printed.
@@ -88,12 +88,12 @@ fn texts(given: &Given) -> Vec<String> {
     given.all("filter").into_iter().map(str::to_owned).collect()
 }
 
-/// Removes images; hands back docker's lines.
+/// Removes images and returns docker's lines.
 fn remove(store: &Store, all: bool, filters: &Filters) -> Result<String, Report> {
     let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
     let mut text = String::new();
     let images = images::list(store).map_err(|error| failed(&error))?;
-    // The same config can be in an image that has names.
+    // An image with names can have the same config.
     let named: BTreeSet<Digest> =
         images.iter().filter(|image| !image.names.is_empty()).map(|image| image.id).collect();
     for image in filters.apply(&images)? {
@@ -102,7 +102,7 @@ fn remove(store: &Store, all: bool, filters: &Filters) -> Result<String, Report>
         }
         match images::remove(store, &image.id.hex(), true) {
             Ok(removed) => text.push_str(&commands::rmi::text(&removed)),
-            // It went with another of the same ID.
+            // Removed already, with another image of the same ID.
             Err(images::ImageError::NotHere(_)) => {}
             Err(error) => return Err(failed(&error)),
         }

@@ -20,7 +20,7 @@ pub struct Object {
     pub key: String,
 }
 
-/// An archive that was fetched: it goes with the build.
+/// A fetched archive, which is removed on drop.
 pub struct Fetched(PathBuf);
 
 impl Fetched {
@@ -37,7 +37,7 @@ impl Drop for Fetched {
 }
 
 impl Object {
-    /// The object of a context's address; none if the address is of no object store.
+    /// The object that a context's address names; none if the address is not of an object store.
     ///
     /// # Errors
     /// If the address, or a variable that the store needs, is wrong or missing.
@@ -54,7 +54,7 @@ impl Object {
                 let kind = if scheme == "s3" { "s3" } else { "gcs" };
                 (kind, name, key, vec![format!("bucket={name}")])
             }
-            // Without a key, or with a signature in it, the address is one like any other.
+            // Without a key, or with a signature in it, the address is an ordinary URL.
             ("https", Some(secret))
                 if rest.contains(".blob.core.windows.net/") && !rest.contains('?') =>
             {
@@ -87,12 +87,12 @@ impl Object {
         Ok(Some(Self { settings, key: key.to_owned() }))
     }
 
-    /// Fetches it to a file in the state's folder.
+    /// Fetches it to a file in kiln's root.
     ///
     /// # Errors
-    /// If the store does not give it.
+    /// If the store does not serve it, or the file cannot be written.
     pub fn fetch(&self, environment: &Environment, settings: &Settings) -> Result<Fetched, Report> {
-        // A second process could not use what this one has fetched.
+        // Comes first: kiln executed again could not use the fetched file.
         machine::rise(settings);
         let client = machine::client(settings, environment)?;
         let path = settings.root.join(format!("context-{}.tar", std::process::id()));
@@ -115,7 +115,7 @@ fn s3_options(environment: &Environment) -> Vec<String> {
     let mut options = Vec::new();
     if let Some(endpoint) = environment.get("S3_ENDPOINT") {
         options.push(format!("endpoint_url={endpoint}"));
-        // Servers other than Amazon's do not look at it, and it has to be signed for.
+        // Other servers than Amazon's ignore the region, but a signature needs one.
         if ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().all(|name| environment.get(name).is_none()) {
             options.push("region=us-east-1".into());
         }

@@ -1,6 +1,6 @@
 //! kaniko's `executor` and `warmer`.
 //!
-//! Images, digests and names come out as with kaniko; the build does not touch the files of the
+//! Images, digests and names are as with kaniko; the build does not touch the files of the
 //! container around it, and the cache is BuildKit's (one tag) instead of an image per step.
 
 mod bucket;
@@ -30,7 +30,7 @@ pub use warmer::run as run_warmer;
 /// Builds as `executor` does.
 ///
 /// # Errors
-/// What is wrong with a flag, the Dockerfile or a step.
+/// If a flag or the Dockerfile is wrong, or a step fails.
 pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
     match invocation.words.first().map(String::as_str) {
         Some("version") => {
@@ -132,7 +132,7 @@ fn git_option(text: &str) -> Verdict {
 }
 
 impl ExecutorPlan {
-    /// The files that kaniko writes at the end.
+    /// Writes the files that kaniko writes at the end.
     fn finish(&self, outcome: &Outcome, environment: &Environment) -> Result<(), Report> {
         let Some(image) = &outcome.image else { return Ok(()) };
         let digest = image.descriptor.digest;
@@ -155,7 +155,7 @@ impl ExecutorPlan {
             };
             write_file(path, &text)?;
         }
-        // Skaffold and Cloud Build look here.
+        // Skaffold and Cloud Build read this file.
         if let Some(folder) = environment.get("BUILDER_OUTPUT") {
             let lines = self.destinations.iter().map(|destination| {
                 let tag = destination.tag().unwrap_or("latest");

@@ -1,4 +1,4 @@
-//! kaniko's flags of registries.
+//! kaniko's flags for registries.
 
 use crate::args::FlagError;
 use crate::personalities::flags::Given;
@@ -7,7 +7,7 @@ use crate::settings::{Environment, RegistrySetting, Settings};
 /// Registries as flags describe them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Registries {
-    /// Registries, each with one that is asked before it.
+    /// Registries, each with a mirror that is asked before it.
     pub mirrors: Vec<(String, String)>,
     /// Hosts that may be insecure.
     pub insecure: Vec<String>,
@@ -18,10 +18,10 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Reads the flags of registries, which executor and warmer share.
+    /// Reads the flags for registries, which executor and warmer share.
     ///
     /// # Errors
-    /// If one is not of the form that it has to have.
+    /// If a value does not have the form that it needs.
     pub fn read(given: &Given, environment: &Environment) -> Result<Self, FlagError> {
         let mut own = Self {
             all_insecure: ["insecure-pull", "skip-tls-verify-pull"]
@@ -29,7 +29,7 @@ impl Registries {
                 .contains(&true),
             ..Self::default()
         };
-        // Reads both, whatever the first says.
+        // Marks this flag as read too, whatever the first one says.
         let _ = given.has("skip-tls-verify-pull");
         for flag in ["insecure-registry", "skip-tls-verify-registry"] {
             own.insecure.extend(given.all(flag).into_iter().map(str::to_owned));
@@ -70,7 +70,7 @@ impl Registries {
         Ok(own)
     }
 
-    /// Adds them to the settings.
+    /// Adds the registries to the settings.
     pub fn apply(&self, settings: &mut Settings) {
         settings.mirrors.extend(self.mirrors.iter().cloned());
         settings.insecure_registries.extend(self.insecure.iter().cloned());

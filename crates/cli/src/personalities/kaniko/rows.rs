@@ -94,7 +94,7 @@ const CACHE_DIR: Flag = Flag::value(
     ),
 );
 
-/// Paths that come from the container that a build runs in; none of them is ever in a layer here.
+/// Paths of the container that a build runs in; no layer ever has them here.
 const OUTSIDE: [&str; 14] = [
     "/product_uuid",
     "/kaniko",
@@ -112,7 +112,7 @@ const OUTSIDE: [&str; 14] = [
     "/.dockerenv",
 ];
 
-/// True if a path is of the container that a build runs in.
+/// True if a path belongs to the container that a build runs in.
 pub fn is_outside(path: &str) -> bool {
     OUTSIDE.iter().any(|known| {
         path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

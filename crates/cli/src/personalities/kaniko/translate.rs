@@ -18,14 +18,14 @@ use crate::args::{BuildFlags, ContextFlag, FlagContext, FlagError, InFlag as _};
 use crate::personalities::flags::Given;
 use crate::settings::Environment;
 
-/// A build as kaniko was asked for it.
+/// A build in kaniko's terms.
 #[derive(Debug, Default)]
 pub struct ExecutorPlan {
     /// The flags of the build.
     pub flags: BuildFlags,
     /// The registries.
     pub registries: Registries,
-    /// Files that get the digest.
+    /// Files that the digest is written to, each with its form.
     pub digest_files: Vec<(PathBuf, DigestLine)>,
     /// Names of the image.
     pub destinations: Vec<Reference>,
@@ -33,14 +33,14 @@ pub struct ExecutorPlan {
     pub object: Option<Object>,
 }
 
-/// A line of a digest file.
+/// The form of a line in a digest file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestLine {
     /// The digest alone.
     Digest,
-    /// Behind the image's name.
+    /// The image's name, then the digest.
     Name,
-    /// Behind the image's name with its tag.
+    /// The image's name with its tag, then the digest.
     NameAndTag,
 }
 
@@ -56,7 +56,7 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<ExecutorPlan
     let environment = context.environment;
     let registries = Registries::read(given, environment)?;
     let mut plan = ExecutorPlan { registries, ..ExecutorPlan::default() };
-    // Policies are buildx's: kaniko knows none.
+    // Policies are a feature of buildx, which kaniko does not have.
     plan.flags.policy = Policy::Disabled;
     for name in given.all("destination") {
         let flag = format!("--destination={name}");
@@ -82,7 +82,7 @@ impl ExecutorPlan {
         let flags = &mut self.flags;
         for argument in given.all("build-arg") {
             flags.set_build_argument("--build-arg", argument, context.environment)?;
-            // kaniko passes an empty value where the environment has none.
+            // kaniko passes an empty value if the environment has none.
             if !argument.contains('=') && context.environment.raw(argument).is_none() {
                 flags.build_arguments.set(argument, Some(""));
             }
@@ -158,7 +158,7 @@ impl ExecutorPlan {
         Ok(())
     }
 
-    /// Reads what is made of the result: the image, an archive, a layout.
+    /// Reads the outputs: the image, an archive, a layout.
     fn read_outputs(&mut self, given: &Given, context: FlagContext<'_>) -> Result<(), FlagError> {
         let no_push = context.environment.get("KANIKO_NO_PUSH");
         let push = !given.is_on("no-push", no_push.is_some_and(|value| value != "false"));
@@ -219,7 +219,7 @@ impl ExecutorPlan {
             let folder = output::folder(path, context.output()).in_flag("--oci-layout-path")?;
             self.flags.outputs.push(Output::Oci(archive(folder, false)));
         }
-        // Without a push there is nothing that they could be for.
+        // The flags are about the registries of a push.
         if is_insecure(given) && push {
             let hosts = self.destinations.iter().map(|name| name.repository().host().to_owned());
             self.registries.insecure.extend(hosts);
@@ -227,7 +227,7 @@ impl ExecutorPlan {
         Ok(())
     }
 
-    /// Reads `--cache` and the flags that belong to it.
+    /// Reads `--cache` and its related flags.
     fn read_cache(&mut self, given: &Given, directory: &Path) -> Result<(), FlagError> {
         let repository = given.last("cache-repo").map(str::to_owned);
         let ttl = given.last("cache-ttl").map(seconds).transpose()?;
@@ -262,14 +262,14 @@ impl ExecutorPlan {
         };
         self.flags.cache_from.push(CacheFrom::new(target.clone()));
         if !no_push_cache {
-            // kaniko, too, takes an image for good without its cache.
+            // In kaniko, too, an error of the cache does not fail the build.
             self.flags.add_optional_cache(CacheTarget::Backend(target));
         }
         Ok(())
     }
 
-    /// The tag of a cache: the same build has the same one on every machine, and others in one
-    /// repository have others.
+    /// The tag of a cache: the same for a build on every machine, and another for each other build
+    /// in the repository.
     fn cache_tag(&self, given: &Given, ttl: Option<i64>) -> String {
         let owner = match (self.destinations.first(), &self.flags.context) {
             (Some(name), _) => name.repository().to_string(),
@@ -348,7 +348,7 @@ fn git_secret(environment: &Environment) -> Option<(String, Secret)> {
     Some(("GIT_AUTH_HEADER".into(), Secret::new(login.into_bytes())))
 }
 
-/// True if registries that are written to may be insecure, by either flag.
+/// True if registries that are pushed to may be insecure, by either flag.
 fn is_insecure(given: &Given) -> bool {
     // Both are read: `Given::done` refuses a flag that is not.
     let flags = ["insecure", "skip-tls-verify"].map(|flag| given.is_on(flag, false));

@@ -1,4 +1,4 @@
-//! kaniko's `warmer`: bases fetched before the builds that stand on them.
+//! kaniko's `warmer`: base images fetched before the builds that need them.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,11 @@ pub struct WarmerPlan {
     folder: PathBuf,
     registries: Registries,
     quiet: bool,
-    /// Notes on flags that change nothing.
+    /// Notes on flags without effect.
     pub notes: Vec<String>,
 }
 
-/// kiln's state in a folder of warmed images, if warmer left one and it can be used.
+/// kiln's state in a folder of warmed images, if the warmer left it there and it is writable.
 pub fn usable_root(folder: &Path) -> Option<PathBuf> {
     let root = folder.join("kiln");
     let can_write = rustix::fs::access(&root, rustix::fs::Access::WRITE_OK).is_ok();
@@ -33,7 +33,7 @@ pub fn usable_root(folder: &Path) -> Option<PathBuf> {
 /// Fetches images.
 ///
 /// # Errors
-/// What is wrong with a flag, or the first image that cannot be fetched.
+/// If a flag is wrong, or an image cannot be fetched.
 pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
     if matches!(invocation.words.first().map(String::as_str), None | Some("help" | "--help" | "-h"))
     {

@@ -14,7 +14,7 @@ use crate::personalities::{Invocation, helped, say_notes};
 use crate::render::Report;
 use crate::settings::{Environment, RegistrySetting};
 
-/// A build as Makisu was asked for it.
+/// A build in Makisu's terms.
 #[derive(Debug)]
 struct MakisuPlan {
     flags: BuildFlags,
@@ -69,7 +69,7 @@ fn translate(
     let (registries, mut notes) = registries(given, &pushed, context.environment)?;
     let mut flags = BuildFlags {
         context: ContextFlag::Named(folder.clone()),
-        // Policies are buildx's: Makisu knows none.
+        // Policies are a feature of buildx, which Makisu does not have.
         policy: Policy::Disabled,
         progress: Some(progress(global)?),
         target: given.last("target").map(str::to_owned),
@@ -83,7 +83,7 @@ fn translate(
     for name in &pushed {
         flags.add_tag("--push", name)?;
     }
-    // Relative to the context, as Makisu has it.
+    // Relative to the context, as in Makisu.
     let file = Path::new(folder).join(given.last("file").unwrap_or("Dockerfile"));
     flags.file = Some(file.to_string_lossy().into_owned());
     for argument in given.all("build-arg") {

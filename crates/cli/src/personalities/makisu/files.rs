@@ -14,7 +14,7 @@ use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, terminal};
 
-/// Shows the differences between the configs and the files of two images.
+/// Prints the differences between the configs and the files of two images.
 ///
 /// # Errors
 /// If a flag is wrong, or an image is not found.
@@ -65,7 +65,7 @@ pub fn extract(
     carry((environment, settings), store, false, work)
 }
 
-/// The image that is here by a name or an ID; pulled where it is not.
+/// The image with a name or ID; pulled if it is not here.
 fn here(text: &str, environment: &Environment, settings: &Settings) -> Result<Kept, Report> {
     let open = || machine::open_store(settings, &machine::rise(settings));
     let mut found = images::look_up(&open()?, text);
@@ -80,7 +80,7 @@ fn here(text: &str, environment: &Environment, settings: &Settings) -> Result<Ke
 }
 
 fn line(difference: &PathDifference) -> String {
-    // A name with a line end in it shall not look like two.
+    // Escaped, since a name with a line end would look like two lines.
     let path = String::from_utf8_lossy(&difference.path).escape_debug().to_string();
     match &difference.change {
         PathChange::Added => format!("+ /{path}\n"),
@@ -89,7 +89,7 @@ fn line(difference: &PathDifference) -> String {
     }
 }
 
-/// One line for each value that is not the same, under its name.
+/// Appends a line for each value that differs, under its name.
 fn compare(name: &str, first: Option<&Value>, second: Option<&Value>, text: &mut String) {
     match (first, second) {
         (first, second) if first == second => {}

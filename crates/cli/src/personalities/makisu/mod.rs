@@ -26,17 +26,17 @@ pub use rows::{BUILD, DIFF, GLOBAL, PULL, PUSH};
 
 const ABOUT: &str = "makisu, spoken by kiln: builds a Dockerfile and pushes the image.";
 
-/// Does what `makisu` would.
+/// Runs a command line of `makisu`.
 ///
 /// # Errors
-/// What is wrong with a flag, the Dockerfile or a step.
+/// If a flag or the Dockerfile is wrong, or a step fails.
 pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Report> {
     let before = read(GLOBAL, &invocation.words, Operands::End)?;
     let (command, rest) = match before.operands.split_first() {
         Some((command, rest)) if command != "help" && !before.help => (command.as_str(), rest),
         _ => return helped(&flags::help("makisu build -t NAME CONTEXT", ABOUT, BUILD)),
     };
-    // Flags of every command may come behind it too.
+    // Flags of every command may also follow it.
     let (global, rest) = split(rest);
     let global = [&invocation.words[..invocation.words.len() - before.operands.len()], &global];
     let global = read(GLOBAL, &global.concat(), Operands::Anywhere)?;
@@ -59,7 +59,7 @@ fn read(rows: &'static [Flag], words: &[String], operands: Operands) -> Result<G
     Ok(flags::read(rows, words, operands)?)
 }
 
-/// Takes the flags of every command out of the words behind a command.
+/// Separates the flags of every command from the other words after a command.
 fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
     let (mut global, mut own) = (Vec::new(), Vec::new());
     let mut words = words.iter();
@@ -101,14 +101,15 @@ fn progress(global: &Given) -> Result<Mode, FlagError> {
     Ok(mode)
 }
 
-/// The names that an image goes to: with each registry before the tag, and the replicas.
+/// The tag, and the names that the image is pushed to: the tag's path in each registry, and the
+/// replicas.
 fn names(given: &Given) -> Result<(String, Vec<String>), FlagError> {
     let tag = given.last("tag").ok_or_else(|| FlagError::Missing {
         flag: "--tag".into(),
         hint: "give the image's name".into(),
     })?;
     let reference = tag.parse::<Reference>().in_flag(&format!("--tag={tag}"))?;
-    // The registry of the tag gives way to that of `--push`.
+    // The registries of `--push` replace the tag's.
     let path = reference.repository().path();
     let path = match reference.repository().host() {
         "docker.io" if !tag.contains("library/") => path.strip_prefix("library/").unwrap_or(path),

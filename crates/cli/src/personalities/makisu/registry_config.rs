@@ -7,7 +7,7 @@ use crate::args::FlagError;
 use crate::personalities::yaml;
 use crate::settings::{Environment, Hidden, RegistrySetting};
 
-/// Options that tune what kiln tunes by itself.
+/// Tuning options without effect: kiln tunes these by itself.
 const TUNING: [&str; 8] = [
     "concurrency",
     "timeout",
@@ -19,7 +19,7 @@ const TUNING: [&str; 8] = [
     "push_rate",
 ];
 
-/// Reads the settings of the registries of `repositories`, with notes on options that change nothing.
+/// Reads the settings of the registries of `repositories`, with notes on options without effect.
 ///
 /// # Errors
 /// If the file cannot be read, or an option is unknown or refused.
@@ -60,7 +60,7 @@ pub fn read(
     Ok((settings, notes))
 }
 
-/// `$NAME` and `${NAME}` by the environment, as Makisu expands them.
+/// Expands `$NAME` and `${NAME}` from the environment, as Makisu does.
 fn expand(text: &str, environment: &Environment) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -94,7 +94,7 @@ fn wrong(host: &str, reason: &str) -> FlagError {
     }
 }
 
-/// The host as references have it.
+/// The host in the form that references have.
 pub fn canonical(host: &str) -> &str {
     match host {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",

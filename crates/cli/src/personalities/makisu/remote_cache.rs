@@ -1,5 +1,5 @@
-//! The cache that other machines share: a map in redis or on an HTTP server, whose layers are in
-//! the repository that the image goes to.
+//! The cache that machines share: a map in redis or on an HTTP server, whose layers are in the
+//! repository that the image is pushed to.
 
 use build::{BackendSettings, CacheFrom, CacheTarget, Credentials, MapSettings, MapStore};
 use oci::Reference;
@@ -9,10 +9,10 @@ use crate::args::compound::service;
 use crate::args::{BuildFlags, FlagError, InFlag as _};
 use crate::personalities::flags::Given;
 
-/// A store, and what opens it.
+/// A store and its credentials.
 type Opened = (MapStore, Credentials);
 
-/// Reads the flags: redis, else HTTP, as Makisu chooses. Returns notes on flags that change nothing.
+/// Reads the flags: redis, else HTTP, as Makisu chooses. Returns notes on flags without effect.
 ///
 /// # Errors
 /// If a flag is wrong. The error has no value that is secret.
