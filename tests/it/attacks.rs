@@ -1,4 +1,4 @@
-//! Hostile Dockerfiles, and what is beside their build: nothing of it may be reached. The table of `SECURITY.md`.
+//! Hostile Dockerfiles, which must not reach anything beside their build. The table of `SECURITY.md`.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::environments::{ENVIRONMENTS, Way, run};
 use crate::own_images::dockerd_with;
 use crate::{kiln, registry, text};
 
-/// All that a command can try, once alone and twice at the same time.
+/// All attacks of a command, once alone and twice concurrently.
 const COMMANDS: &str = r#"
 FROM REGISTRY/library/busybox AS base
 COPY attack /attack
@@ -28,7 +28,7 @@ COPY --from=one /etc/passwd /one
 COPY --from=two /etc/passwd /two
 "#;
 
-/// Links wherever a path is resolved, and in place of what goes back.
+/// Symbolic links in every place where a path is resolved, and in place of mounts that are moved back.
 const PATHS: &str = r#"
 FROM REGISTRY/library/busybox AS other
 ARG OUTER
@@ -59,7 +59,7 @@ RUN rm /etc/resolv.conf /etc/hosts 2>/dev/null; ln -sf $OUTER/secret /etc/resolv
 RUN cat /etc/resolv.conf /etc/hosts >/seen; ! grep s3cret /seen
 "#;
 
-/// Mount sources that lead out: there is nothing at such a path of the stage.
+/// Mount sources that lead out of the stage. Inside it, there is nothing at these paths.
 const SOURCES: [&str; 3] = [
     "--mount=type=bind,from=other,source=out/secret,target=/b",
     "--mount=type=bind,from=other,source=up/secret,target=/b",
@@ -68,12 +68,12 @@ const SOURCES: [&str; 3] = [
 
 const NO_COMPILER: &str = "rustc is not for this user";
 
-/// Whether this user can run the compiler: rustup's is in the home of whoever installed it.
+/// True if this user can run the compiler; rustup's is in the home of the user who installed it.
 fn has_compiler() -> bool {
     Command::new("rustc").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Compiles the attack: one file, without a library.
+/// Compiles the attack, a single file without dependencies.
 fn attack_in(folder: &Path) {
     let source = fixtures::source_tree().join("crates/runtime/tests/containers/attack.rs");
     let mut rustc = Command::new("rustc");
@@ -89,7 +89,7 @@ fn put(place: &Path, name: &str, dockerfile: &str) {
     std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
 }
 
-/// The hostile projects, in folders of a place.
+/// Writes the hostile projects into folders of `place`.
 fn projects(place: &Path, host: &str) -> Vec<String> {
     let with_host = |text: &str| text.replace("REGISTRY", host);
     put(place, "commands", &with_host(COMMANDS));
@@ -109,13 +109,13 @@ fn projects(place: &Path, host: &str) -> Vec<String> {
     names
 }
 
-/// What a build of the commands has printed: each attempt was made, and none went well.
+/// Checks the output of a build of the commands: all attempts were made, and none succeeded.
 fn all_held(said: &str, place: &str) {
     let broken: Vec<_> = said.lines().filter(|line| line.contains("BROKEN: ")).collect();
     assert!(broken.is_empty(), "{place}: {broken:#?}");
     let held = said.lines().filter(|line| line.contains(" held: ")).count();
     let tried = said.lines().find_map(|line| line.split_once(" all ")?.1.strip_suffix(" tried"));
-    // One more in each of the two commands at once.
+    // One more in each of the two concurrent commands.
     assert_eq!(
         tried.map(|count| count.parse::<usize>().unwrap() + 2),
         Some(held),
@@ -123,7 +123,7 @@ fn all_held(said: &str, place: &str) {
     );
 }
 
-/// In each container that jobs get, as its root user or its only one.
+/// Runs the attacks in each kind of CI container, as its root user or its only one.
 #[test]
 fn no_dockerfile_reaches_the_job_in_a_container() {
     let test = "no_dockerfile_reaches_the_job_in_a_container";
@@ -164,7 +164,7 @@ fn no_dockerfile_reaches_the_job_in_a_container() {
     }
 }
 
-/// On this machine, for root and for who else runs this test.
+/// Runs the attacks on this machine, as the user of the test.
 #[test]
 fn no_dockerfile_reaches_the_job_here() {
     let test = "no_dockerfile_reaches_the_job_here";

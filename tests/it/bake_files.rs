@@ -1,4 +1,4 @@
-//! Where `bake` finds its files, and what its results are called.
+//! The files that `bake` finds, and the names of its results.
 
 use fixtures::{Access, Kiln, Run};
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn files_of_this_folder_have_several_names() {
     let of_variable = fixtures::kiln::finish(command, b"").expect_ok().stdout;
     assert_eq!(serde_json::from_str::<Value>(&of_variable).unwrap(), own);
 
-    // What standard input or a file without a telling name is, its text says.
+    // The format of standard input, or of a file without a known name, is detected from its text.
     for (input, name) in [
         (&b"services: {b: {build: .}}"[..], "b"),
         (b"{\"services\": {\"c\": {\"build\": \".\"}}}", "c"),

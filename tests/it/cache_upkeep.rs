@@ -1,4 +1,4 @@
-//! Caches that several builds share, that failed builds leave, that say why, and their upkeep.
+//! Caches that builds share or that failed builds leave, their explanations, and their maintenance.
 
 use std::path::Path;
 
@@ -99,7 +99,7 @@ fn a_warm_build_of_several_stages_sends_nothing() {
     shop.build(&["--require-cached=all"]).expect_ok();
     let log = shop.registry.log().split_off(asked);
     assert!(log.iter().all(|line| matches!(line.method.as_str(), "GET" | "HEAD")), "{log:#?}");
-    // The base's manifest and config, the cache's manifest and config, and the version check.
+    // The manifests and configs of the base and the cache, and the version check.
     assert!(log.len() <= 12, "{log:#?}");
 }
 
@@ -111,7 +111,7 @@ fn what_a_failed_build_made_is_not_made_again() {
     shop.write("Dockerfile", DOCKERFILE);
     shop.build(&["--require-cached=all"]).expect_ok();
 
-    // Unless that is not wanted.
+    // With `on-failure=false`, a failed build writes no cache.
     let other = format!("type=registry,ref={}/app:other,on-failure=false", shop.registry.host());
     let only = format!("--cache-to={other}");
     shop.write("Dockerfile", &format!("{DOCKERFILE}RUN exit 4\n"));
@@ -152,7 +152,7 @@ fn a_miss_is_explained() {
     let refused = shop.build(&["--build-arg=V=3", "--require-cached=tools"]);
     assert!(refused.refused(), "{}", refused.stderr);
     assert!(refused.stderr.contains("why: environment variable V: 2 → 3"), "{}", refused.stderr);
-    // Why steps ran is asked most where one of them failed.
+    // `--explain` must work for a failed build too.
     let file = shop.context.path().join("Dockerfile");
     std::fs::write(&file, DOCKERFILE.replace("echo tools", "false")).unwrap();
     let failed = shop.build(&["--build-arg=V=2", "--explain"]);
@@ -179,7 +179,7 @@ fn keys_can_be_blind_to_the_umask() {
     set([0o775, 0o664, 0o600]);
     shop.build(&["--cache-normalize=modes", "--require-cached=all"]).expect_ok();
     assert!(shop.build(&["--require-cached=all"]).refused());
-    // The files have those modes too, so that a hit is never wrong.
+    // The files have the normalized modes too, so that a hit is never wrong.
     let out = shop.context.path().join("../normalized-out");
     let folder = tempfile::tempdir_in(out.parent().unwrap()).unwrap();
     let output = format!("--output=type=local,dest={}", text(folder.path()));
@@ -226,7 +226,7 @@ fn caches_are_looked_after() {
     kiln(&["cache", "prune", "--older-than", "1d", &cache]).expect_ok();
     shop.build(&["--require-cached=all"]).expect_ok();
 
-    // A blob that is not what the cache says.
+    // A corrupted blob.
     let manifest = shop.get("/v2/app/manifests/cache");
     let digest = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
     let file = shop.registry.blob_file(&digest);
@@ -247,7 +247,7 @@ fn hostile_caches_cost_a_warning_each() {
     let config: Value =
         serde_json::from_slice(&std::fs::read(shop.registry.blob_file(config_digest)).unwrap())
             .unwrap();
-    // Each is a cache under a tag of its own: the config, and what the manifest says of it.
+    // Each is a cache under its own tag: the config, and the manifest's description of it.
     let put = |name: &str, config: &[u8], change: &dyn Fn(&mut Value)| {
         let digest = fixtures::digest(config);
         let mut changed = manifest.clone();
@@ -303,7 +303,7 @@ fn hostile_caches_cost_a_warning_each() {
         assert_eq!(warned.count(), 1, "{reference}: {}", run.stderr);
     }
 
-    // Layers that unpack to something else than the cache says: the step that needs one runs.
+    // The layers do not unpack to the diffIDs of the cache: a step that needs one of them runs.
     put("lie", &whole, &|manifest| {
         for layer in manifest["layers"].as_array_mut().unwrap() {
             let other = fixtures::digest(layer.to_string().as_bytes());

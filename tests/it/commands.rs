@@ -1,5 +1,5 @@
-//! The commands around builds, as transcripts: what they print, how they end, and what a registry
-//! has afterwards.
+//! The commands besides builds, as transcripts: their output, their exit code, and the registry's
+//! content afterwards.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{context_of, kiln, registry, text};
 
-/// Fails with a sentence that has each of `words`.
+/// Checks for a failure whose message has all of `words`.
 #[track_caller]
 fn refuses(run: &Run, words: &[&str]) {
     assert!(run.refused(), "exit code {:?}\n{}{}", run.code, run.stdout, run.stderr);
@@ -25,7 +25,7 @@ fn refuses(run: &Run, words: &[&str]) {
     }
 }
 
-/// A manifest as the registry has it.
+/// A manifest in the registry.
 fn manifest(registry: &DockerRegistry, repository: &str, tag: &str) -> Vec<u8> {
     let path = format!("/v2/{repository}/manifests/{tag}");
     let media_type = "application/vnd.oci.image.manifest.v1+json";
@@ -35,7 +35,7 @@ fn manifest(registry: &DockerRegistry, repository: &str, tag: &str) -> Vec<u8> {
     response.body
 }
 
-/// Builds an image with a name; the first layer is the base's.
+/// Builds an image with a name. Its first layer is the base's.
 fn build(kiln: &Kiln, registry: &DockerRegistry, name: &str) -> String {
     let dockerfile = format!("FROM {}/library/busybox\nCOPY a.txt /\n", registry.host());
     let context = context_of(&[("Dockerfile", dockerfile.as_str()), ("a.txt", "alpha\n")]);
@@ -82,7 +82,7 @@ fn login_checks_before_it_keeps() {
     refuses(&kiln.run(["login", "-u", USER, host]), &["no terminal to ask on"]);
 }
 
-/// What `echo "$UNSET" > config.json` leaves, and a variable of a pipeline that is set to nothing.
+/// A file left by `echo "$UNSET" > config.json`, and an empty variable of a pipeline.
 #[test]
 fn a_blank_configuration_is_none() {
     let Some(registry) = registry("blank_config", Access::Password) else { return };
@@ -112,7 +112,7 @@ fn a_blank_configuration_is_none() {
     refuses(&kiln.run(["build", &place]), &["config.json", "is not docker's configuration"]);
 }
 
-/// As distribution's documentation makes them: `openssl req -x509`.
+/// A certificate as made by `openssl req -x509` in distribution's documentation.
 #[test]
 fn a_certificate_that_signed_itself_is_trusted_where_it_is_named() {
     let file = |name: &str| fixtures::source_tree().join("crates/registry/tests/tls").join(name);
@@ -151,7 +151,7 @@ fn a_certificate_that_signed_itself_is_trusted_where_it_is_named() {
     login(&[]).expect_ok();
 }
 
-/// An archive whose layer is not what its config says would be kept under a false name.
+/// If a layer does not match its config, it would be stored under a wrong diffID.
 #[test]
 fn an_archive_that_contradicts_itself_is_refused() {
     use fixtures::tar::{Entry, Kind, write};
@@ -352,7 +352,7 @@ fn an_image_without_a_name_is_known_by_its_id() {
     refuses(&kiln.run(["tag", &id, "found"]), &["No such image"]);
 }
 
-/// Gives a name to another image.
+/// Moves a name to another image.
 fn build_other(kiln: &Kiln, registry: &DockerRegistry, name: &str) {
     let dockerfile = format!("FROM {}/library/busybox\nLABEL a=b\n", registry.host());
     let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
@@ -387,7 +387,7 @@ fn prune_leaves_images_with_names_whole() {
     kiln.run(["rmi", &id]).expect_ok();
     kiln.run(["prune", "-af"]).expect_ok();
     assert_eq!(total(&kiln.run(["du"]).expect_ok().stdout), "Total:\t\t0B");
-    // What was pruned is made again, from records that know what is gone.
+    // A pruned layer is made again, although there are records of it.
     build(&kiln, &registry, &name);
 }
 
@@ -451,6 +451,6 @@ fn completions_and_help() {
     assert!(version.starts_with("kiln "), "{version}");
     let debug = kiln.run(["--debug", "history", "nothing"]);
     refuses(&debug, &["No such image", "user "]);
-    // What a pipeline does before it builds, and there is nothing to do for.
+    // A command that pipelines run before a build, without effect in kiln.
     assert_eq!(kiln.run(["buildx", "create"]).expect_ok().stdout, "kiln\n");
 }

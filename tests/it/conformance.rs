@@ -1,4 +1,4 @@
-//! Every recorded image and refusal, by name.
+//! The recorded images and refusals, by name.
 
 use fixtures::Access;
 use fixtures::vectors::{self, Verdict};

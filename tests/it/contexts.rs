@@ -1,4 +1,4 @@
-//! Contexts that are no folder of this machine.
+//! Contexts that are not folders of this machine.
 
 use std::process::Command;
 
@@ -24,9 +24,9 @@ impl Bench {
         self.server.put(path, Page { body: body.into(), ..Page::default() });
     }
 
-    /// Builds; `//@/` stands for the server's host.
+    /// Builds with `//@/` replaced by the server's host.
     fn build(&self, args: &[&str], input: &[u8]) -> Run {
-        // Files keep their times, also where the build has an epoch.
+        // Files keep their times, even if the build has an epoch.
         let output = text(&self.place.path().join("out.tar"));
         let output = format!("--output=type=tar,source-date-epoch=,dest={output}");
         let metadata = format!("--metadata-file={}", text(&self.place.path().join("metadata")));
@@ -36,12 +36,12 @@ impl Bench {
         self.kiln.run_with_input(fixed.map(str::to_owned).into_iter().chain(args), input)
     }
 
-    /// The result's files.
+    /// The files of the result.
     fn files(&self) -> Vec<Entry> {
         tar::read(&std::fs::read(self.place.path().join("out.tar")).unwrap()).unwrap()
     }
 
-    /// Their paths, without folders.
+    /// The paths of the result, without folders.
     fn paths(&self) -> Vec<String> {
         let files = self.files().into_iter().filter(|entry| matches!(entry.kind, Kind::File(_)));
         files.map(|entry| entry.absolute()).collect()
@@ -63,7 +63,7 @@ impl Bench {
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY . /all/\n";
 
-/// An archive with a Dockerfile, another one in a folder, and an ignore file that does not count.
+/// An archive with a Dockerfile, another one in a folder, and an ignore file that has no effect.
 fn archive() -> Vec<u8> {
     let folder = context_of(&[
         ("Dockerfile", DOCKERFILE),
@@ -80,7 +80,7 @@ fn archive() -> Vec<u8> {
     output.stdout
 }
 
-/// The bytes under a compression of the system; none where its program is not here.
+/// Compresses bytes with a program of the system; none if it is not installed.
 fn compressed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("archive");
@@ -101,7 +101,7 @@ fn archives_on_standard_input() {
     assert_eq!((bench.paths(), bench.ran()), (ALL.map(str::to_owned).to_vec(), 1));
     let files = bench.files();
     let copied = files.iter().find(|entry| entry.absolute() == "/all/a.txt").unwrap();
-    // What an archive says of its files counts, owners too, as in BuildKit.
+    // The metadata in an archive is used, owners included, as in BuildKit.
     assert_eq!((copied.uid, copied.gid, copied.mtime), (7, 8, 1_600_000_000));
     for program in ["gzip", "bzip2", "xz", "zstd"] {
         let Some(bytes) = compressed(program, &plain) else { continue };
@@ -113,7 +113,7 @@ fn archives_on_standard_input() {
     bench.refuses(&["-f", "none", "-"], &plain, &["`none`", "no such file"]);
     bench.refuses(&["-f", "dir", "-"], &plain, &["read `dir`", "not a file"]);
     bench.refuses(&["-f", "-", "-"], &plain, &["both"]);
-    // Its beginning is that of an archive.
+    // Each begins like an archive.
     bench.refuses(&["-"], b"\x1f\x8b\x08 and no more", &["context"]);
     bench.refuses(&["-"], &plain[..700], &["context"]);
 }
@@ -130,7 +130,7 @@ fn a_dockerfile_alone() {
     bench.put("/d/Dockerfile", DOCKERFILE.as_bytes());
     bench.build(&["-f", "http://@/d/Dockerfile", &folder], b"").expect_ok();
     assert_eq!((bench.paths().len(), bench.ran()), (2, 0));
-    // An address of a Dockerfile is a context of one file.
+    // The URL of a Dockerfile is a context with this file alone.
     bench.build(&["http://@/d/Dockerfile"], b"").expect_ok();
     assert_eq!(bench.paths(), ["/all/context"]);
     bench.refuses(&["-f", "x", "http://@/d/Dockerfile"], b"", &["a Dockerfile alone", "--file x"]);
@@ -190,7 +190,7 @@ fn repositories() {
     bench.build(&[keep, "http://@/r.git"], b"").expect_ok();
     assert!(bench.paths().contains(&"/all/.git/HEAD".to_owned()), "{:?}", bench.paths());
     let committed: i64 = repository.run(&["log", "-1", "--format=%ct"]).parse().unwrap();
-    // Times are no part of a key.
+    // Times are not part of a key.
     bench.build(&["--no-cache", "http://@/r.git?mtime=commit"], b"").expect_ok();
     let files = bench.files();
     let file = files.iter().find(|entry| entry.absolute() == "/all/run.sh").unwrap();
@@ -201,7 +201,7 @@ fn repositories() {
     bench.refuses(&["-f", "none", "http://@/r.git"], b"", &["`none`"]);
 }
 
-/// `git daemon`; it ends when this is dropped.
+/// A running `git daemon`, stopped when dropped.
 struct Daemon {
     server: Inetd,
     place: tempfile::TempDir,
@@ -307,7 +307,7 @@ fn repositories_by_everything_that_names_a_commit() {
     ] {
         bench.refuses(&[&daemon.url(&format!("r.git{end}"))], b"", &["build context", words]);
     }
-    // A step that fails names its line.
+    // A failing step reports its line.
     let lines = format!("FROM scratch\nADD {} /x\n", daemon.url("r.git#nope"));
     bench.refuses(&["-"], lines.as_bytes(), &["Dockerfile:2", "ADD git://", "ref nope"]);
     let lines = "FROM scratch\n\nADD http://@/none /x\n".replace('@', bench.server.host());
@@ -358,7 +358,7 @@ fn contexts_with_names() {
         assert_eq!(bench.paths(), expected, "{base}");
     }
     assert_eq!(bench.ran(), 0);
-    // The base by a name of the store, and by platform.
+    // The base is replaced by an image of the store, and then for one platform only.
     build("docker-image://base:1");
     let other = "--build-context=base::linux/s390x=none-of-ours";
     let run = bench.build(&[other, "-"], b"FROM base\n");

@@ -1,5 +1,5 @@
-//! Real programs in RUN, on a base that mmdebstrap makes: `examples/debian` here, and `tests/it/programs` in each of the
-//! containers that jobs get. Needs the network.
+//! Real programs in RUN, on a base made by mmdebstrap: `examples/debian` on this machine, and `tests/it/programs` in
+//! each kind of CI container. Needs the network.
 
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -17,12 +17,12 @@ use crate::environments::{ENVIRONMENTS, Environment, Way, run};
 use crate::own_images::dockerd_with;
 use crate::{copy_of, kiln, program, registry, root_or_skip, text};
 
-/// Where Debian's packages come from.
+/// The mirror of Debian's packages.
 const MIRROR: &str = "deb.debian.org:80";
-/// Authorities that this machine trusts; a proxy's may be among them, and pip must believe it.
+/// The certificate authorities that this machine trusts. A proxy's may be among them, and pip must trust it.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// The files of a layer, each in one line.
+/// The files of a layer, one line each.
 type Files = BTreeMap<String, String>;
 
 fn is_reachable() -> bool {
@@ -30,7 +30,7 @@ fn is_reachable() -> bool {
     addresses.any(|address| TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_ok())
 }
 
-/// One test, because the base takes a minute.
+/// One test, because making the base takes a minute.
 #[test]
 fn apt_get_pip_and_npm() {
     if !root_or_skip("debian") {
@@ -67,7 +67,7 @@ fn apt_get_pip_and_npm() {
     }
 }
 
-/// Makes an image that others begin with.
+/// Builds and pushes an image that others are based on.
 fn put_base(kiln: &Kiln, registry: &DockerRegistry, base: &Path, (target, name): (&str, &str)) {
     let dockerfile = text(&fixtures::source_tree().join("tests/it/programs/base.Dockerfile"));
     let reference = format!("{}/{name}", registry.host());
@@ -99,7 +99,7 @@ fn example(kiln: &Kiln, host: &str, place: &Path) {
     assert!(report.contains("<td>kettle</td>"), "{report}");
 }
 
-/// apt-get with the scripts of its packages, pip and npm, as root and as another user.
+/// Compares the results of apt-get with its package scripts, pip and npm, as root and as another user.
 fn same_files_everywhere(kiln: &Kiln, registry: &DockerRegistry, dockerd: &Dockerd, place: &Path) {
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
@@ -117,7 +117,7 @@ fn same_files_everywhere(kiln: &Kiln, registry: &DockerRegistry, dockerd: &Docke
     for environment in ENVIRONMENTS.iter().filter(|environment| environment.way != Way::None) {
         let letter = environment.letter;
         let found = in_container(registry, dockerd, place, environment);
-        // Where there is one user, it is about those programs that need no other.
+        // With a single user, only the programs that need no other user run.
         let wanted = match environment.way {
             Way::OneUser => &expected[..found.len()],
             _ => &expected[..],
@@ -145,7 +145,7 @@ fn arguments(registry: &DockerRegistry, target: &str, name: &str) -> Vec<String>
     ]
 }
 
-/// What the layers have that are built in a container.
+/// Builds in a container, and returns the files of the layers.
 fn in_container(
     registry: &DockerRegistry,
     dockerd: &Dockerd,
@@ -154,14 +154,14 @@ fn in_container(
 ) -> Vec<Files> {
     let letter = environment.letter;
     let name = letter.to_lowercase();
-    // One of them has a volume, and so overlays; the others are on the container's own disk.
+    // One root is on a volume, which allows overlays; the others are on the container's own disk.
     let root = if letter == "B" { "/out/kiln" } else { "/tmp/kiln" };
     let (target, more) = match environment.way {
         Way::OneUser => ("programs", "'--build-arg=APT_GET=apt-get -o APT::Sandbox::User=root'"),
         _ => ("users", ""),
     };
     let arguments = arguments(registry, target, &name).join(" ");
-    // The image permits it to nobody by itself.
+    // The image does not give this permission by itself.
     let permit = match environment.way {
         Way::InPlace => "export KILN_CONTAINER_IS_MINE=1;",
         _ => "",
@@ -169,12 +169,12 @@ fn in_container(
     let script =
         format!("mkdir -p $HOME; {permit} kiln --root {root} {arguments} {more} /project/programs");
     let run = run(dockerd, place, environment, &script).expect_ok();
-    // What apt-get says where it gets no terminal.
+    // apt-get's message if it has no terminal.
     assert!(!run.stderr.contains("Can not write log"), "{letter}: {}", run.stderr);
     layers(registry, &name)
 }
 
-/// What the layers of an image in the registry have, without times, but for those that all begin with.
+/// The files of an image's layers in the registry, without times and without the common base.
 fn layers(registry: &DockerRegistry, repository: &str) -> Vec<Files> {
     let base = digests(registry, "library/tools");
     let own = digests(registry, repository).split_off(base.len());

@@ -1,11 +1,11 @@
-//! What a user sees of a mistake: the line, the words underlined, one sentence, what to do.
+//! Error messages for mistakes: the line, the underlined words, one sentence, and a hint.
 
 use crate::{context_of, kiln, text};
 
 const RULE: &str = "--------------------\n";
 
-/// Builds a Dockerfile, or asks what is wrong with it, and compares all of standard error: the
-/// place and the excerpt between two rules, then the sentence and the hint.
+/// Builds or checks a Dockerfile and compares all of standard error: the place and the excerpt
+/// between two rules, then the sentence and the hint.
 #[track_caller]
 fn says(dockerfile: &str, files: &[(&str, &str)], excerpt: &str, sentence: &str) {
     let mut files = files.to_vec();
@@ -151,7 +151,7 @@ fn broken_rules_are_shown_in_their_lines() {
     assert_eq!(run.code, Some(1));
 }
 
-/// Progress for machines has no excerpt in it: that is for people, behind it.
+/// Progress for machines contains no excerpt, which is for people and follows it.
 #[test]
 fn progress_in_json_is_left_alone() {
     let context = context_of(&[("Dockerfile", "FROM scratch\nCOPY a /\n")]);

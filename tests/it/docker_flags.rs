@@ -1,11 +1,11 @@
-//! Flags of docker's commands are read before anything is done: whoever is refused has been given
-//! nothing that a script could take for an answer.
+//! docker commands read their flags before they do anything: a refused command must print nothing
+//! that a script could take for a result.
 
 use fixtures::{Kiln, Run};
 
 use crate::kiln;
 
-/// A command of docker's, as its help has it.
+/// A docker command, as its help lists it.
 struct Command {
     words: Vec<String>,
     operand: Option<&'static str>,
@@ -18,7 +18,7 @@ struct Flag {
 }
 
 impl Flag {
-    /// The flag with a value that most take.
+    /// The flag, with a value that most flags accept.
     fn given(&self) -> String {
         match self.is_switch {
             true => format!("--{}", self.name),
@@ -35,7 +35,7 @@ fn run(kiln: &Kiln, command: &Command, more: &[String]) -> Run {
     kiln.run_with_input(line, b"")
 }
 
-/// All commands that work, with the flags that each has.
+/// All supported commands with their flags.
 fn commands(kiln: &Kiln) -> Vec<Command> {
     let help = kiln.run(["docker", "--help"]).expect_ok().stdout;
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
@@ -44,13 +44,13 @@ fn commands(kiln: &Kiln) -> Vec<Command> {
     for line in lines {
         let (words, about) = line.trim().split_once("  ").unwrap();
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        // One of kiln's own commands reads all of its flags at once.
+        // kiln's own commands parse all of their flags at once.
         let is_own = about.trim().starts_with("as `kiln") || words == ["buildx", "bake"];
         let mut command = Command { words, operand: None, flags: Vec::new() };
         if !is_own {
             let help = run(kiln, &command, &["--help".into()]).expect_ok().stdout;
             let usage = help.lines().find(|line| line.starts_with("Usage:")).unwrap();
-            // Nobody listens there.
+            // The address of the operand below has no listener.
             let takes = usage
                 .rsplit(' ')
                 .next()

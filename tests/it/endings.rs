@@ -1,4 +1,4 @@
-//! Builds that are ended by a signal, whatever they are doing; and files that would never end.
+//! Builds that are ended by a signal at any point, and files that cannot be read to an end.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -14,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{context_of, kiln, registry, text};
 
-/// How long a slow machine may take for anything here.
+/// Maximum time for a step of a test, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A build that is doing something.
+/// A running build.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -47,7 +47,7 @@ impl Running {
         }
     }
 
-    /// Sends a signal and waits: the exit code.
+    /// Sends a signal, waits for the end and returns the exit code.
     fn ends_of(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
@@ -62,7 +62,7 @@ impl Running {
 
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
 
-/// Processes whose command line has a word.
+/// The processes whose command line contains a word.
 fn processes(word: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -127,7 +127,7 @@ fn a_server_that_says_nothing_keeps_no_build() {
     }
 }
 
-/// More than a pipe holds: written once somebody has begun to read.
+/// More bytes than a pipe holds, so that a write ends only after the reader has begun.
 const MUCH: usize = 1 << 18;
 
 #[test]
@@ -138,7 +138,7 @@ fn input_that_does_not_end_keeps_no_build() {
         for args in [
             &["build", "-f", "-", &context][..],
             &["build", "-"],
-            // Read in the middle of a build, where nothing else can go on.
+            // Read in the middle of a build, when no other step can run.
             &["build", "-f", "/dev/stdin", &context],
             &["build", "--secret", "id=a,src=/dev/stdin", &context],
         ] {
@@ -159,7 +159,7 @@ fn a_pipe_may_be_a_secret() {
     mkfifoat(CWD, &pipe, Mode::from_raw_mode(0o600)).unwrap();
     let secret = format!("id=a,src={}", pipe.display());
     let args = ["build", "--output=type=tar,dest=out", "--secret", &secret, &context];
-    // Opened for writing, a pipe waits for who reads.
+    // Opening a pipe for writing blocks until there is a reader.
     let write = || std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
     let kiln = kiln();
     let mut running = Running::start(&kiln, &args, Stdio::null());
@@ -173,14 +173,14 @@ fn a_pipe_may_be_a_secret() {
     }
 }
 
-/// Puts something that is no regular file at a path: reading it would wait for ever, or never end.
+/// Puts special files at a path, which would block a reader or never end.
 fn special_files(path: &Path, mut check: impl FnMut(&str)) {
     let remove = || drop(std::fs::remove_file(path));
     remove();
     mkfifoat(CWD, path, Mode::from_raw_mode(0o644)).unwrap();
     check("a pipe");
     remove();
-    // Not by binding one: the path may be longer than a socket's address.
+    // Not bound, because the path may be longer than a socket address.
     mknodat(CWD, path, FileType::Socket, Mode::from_raw_mode(0o644), 0).unwrap();
     check("a socket");
     remove();
@@ -216,7 +216,7 @@ fn texts_of_a_context_are_regular_files() {
     special_files(&path("Dockerfile"), |kind| refused(&[], kind));
 }
 
-/// A named pipe of a shell's, as in `-f <(make-dockerfile)`.
+/// A pipe of a shell, as in `-f <(make-dockerfile)`.
 #[test]
 fn a_descriptor_may_be_a_dockerfile() {
     let folder = context_of(&[("kept", "x")]);
@@ -235,7 +235,7 @@ fn layouts_and_local_caches_have_regular_files() {
     let output = format!("type=oci,tar=false,dest={}", text(&layout));
     kiln.run(["build", "--cache-to", &to, "--output", &output, &context]).expect_ok();
 
-    // A cache that cannot be read is none.
+    // An unreadable cache counts as missing.
     let mut names = blobs(&cache);
     names.push("index.json".into());
     for name in &names {
@@ -250,7 +250,7 @@ fn layouts_and_local_caches_have_regular_files() {
         std::fs::write(&path, kept).unwrap();
     }
 
-    // A base that cannot be read fails the build.
+    // An unreadable base fails the build.
     let using = context_of(&[("Dockerfile", "FROM base\nCOPY kept /more\n"), ("kept", "x")]);
     let named = format!("base=oci-layout://{}", text(&layout));
     let mut names = blobs(&layout);
@@ -262,7 +262,7 @@ fn layouts_and_local_caches_have_regular_files() {
             let output = "--output=type=tar,dest=out";
             let run = kiln.run(["build", "--build-context", &named, output, &text(using.path())]);
             assert!(run.refused(), "{name} {kind}: {}", run.stderr);
-            // A folder without an index is no layout at all.
+            // A folder without an index is not a layout.
             let says = if name == "index.json" { "no index.json" } else { kind };
             assert!(run.stderr.contains(says), "{name} {kind}: {}", run.stderr);
         });
@@ -270,7 +270,7 @@ fn layouts_and_local_caches_have_regular_files() {
     }
 }
 
-/// The blobs of a layout, from its top.
+/// The paths of a layout's blobs, relative to the layout.
 fn blobs(layout: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(layout.join("blobs/sha256")).unwrap();
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();

@@ -1,5 +1,5 @@
-//! Containers as jobs get them: which way a RUN runs in each, and that it leaves the same files. The table of
-//! `docs/environments.md`. What real programs leave there is in `debian`.
+//! CI containers: the isolation that a RUN gets in each, and the equality of the resulting files. The table of
+//! `docs/environments.md`. Real programs are tested in `debian`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use fixtures::{Access, Dockerd, Run};
 use crate::own_images::dockerd_with;
 use crate::{kiln, registry, text};
 
-/// A container, as `docker run` starts it, and what is possible in it.
+/// A container with its flags for `docker run`, and the isolation that is possible in it.
 pub struct Environment {
     pub letter: &'static str,
     flags: &'static [&'static str],
@@ -20,7 +20,7 @@ pub struct Environment {
 #[derive(Clone, Copy, PartialEq)]
 pub enum Way {
     Namespaces,
-    /// With one user.
+    /// chroot, with one user.
     OneUser,
     Chroot,
     InPlace,
@@ -42,7 +42,7 @@ const CRI_O: &[&str] = &[
 
 pub const ENVIRONMENTS: &[Environment] = &[
     Environment { letter: "A", flags: &[], way: Way::Chroot },
-    // What counts of `--privileged`, which a machine without all capabilities cannot give.
+    // The relevant part of `--privileged`, which needs a machine with all capabilities.
     Environment {
         letter: "B",
         flags: &["--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined"],
@@ -101,8 +101,8 @@ fn project(place: &Path, name: &str, dockerfile: &str, host: &str) {
     std::fs::write(folder.join("Dockerfile"), dockerfile.replace("REGISTRY", host)).unwrap();
 }
 
-/// What an archive holds, without times. A file is a file by whatever name: an overlay breaks hard links of lower layers,
-/// a plain folder does not.
+/// The content of an archive, without times. Hard links are listed as files: an overlay breaks those of lower layers, a
+/// plain folder does not.
 fn listed(archive: &Path) -> BTreeMap<String, String> {
     let entries = fixtures::tar::read(&std::fs::read(archive).unwrap()).unwrap();
     let mut files = BTreeMap::new();
@@ -126,7 +126,7 @@ fn listed(archive: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Runs a script in an environment, with the folders of `place` under `/project`, and `out` of it to be written to.
+/// Runs a script in an environment. `place` is mounted at `/project`, and its folder `out`, writable, at `/out`.
 pub fn run(dockerd: &Dockerd, place: &Path, environment: &Environment, script: &str) -> Run {
     let project = format!("{}:/project:ro", text(place));
     let out = format!("{}:/out", text(&place.join("out")));
@@ -169,7 +169,7 @@ fn each_environment_gets_its_way_and_the_same_files() {
         };
         let mut script = String::from("mkdir -p /tmp/home; unset KILN_CONTAINER_IS_MINE\n");
         if environment.way == Way::InPlace {
-            // Not without a word: and then all is where it was.
+            // Refused without the variable. With it, all files are back in place afterwards.
             script.push_str(&format!("if {}; then exit 9; fi\n", build("files")));
             script.push_str("export KILN_CONTAINER_IS_MINE=1; ls -R /bin /etc /usr >/tmp/before\n");
         }
@@ -186,7 +186,7 @@ fn each_environment_gets_its_way_and_the_same_files() {
             .lines()
             .rev()
             .find_map(|line| line.strip_prefix("#0 RUN in: "))
-            // The usual way is not worth a word.
+            // The usual isolation is not reported.
             .unwrap_or("namespaces")
             .to_owned();
         if environment.way == Way::None {

@@ -1,4 +1,4 @@
-//! What takes room, and what is removed.
+//! Disk usage and pruning.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{context_of, kiln, registry, root_or_skip, text};
 
-/// Bytes of the files below a folder, each counted once.
+/// Sizes of the files below a folder, with each file counted once.
 fn bytes(folder: &Path, seen: &mut HashSet<u64>) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| {
@@ -63,19 +63,19 @@ fn du_adds_up_and_prune_makes_it_less() {
     assert!(!layers.is_empty() && !blobs.is_empty());
     assert_eq!(listed(&kiln, &["--filter=until=1h"]), [Value::Null; 0]);
 
-    // Nothing is that old; then all of it is.
+    // Nothing is older than an hour. Without the age, all layers are removed.
     kiln.run(["prune", "--force", "--all", "--until=1h"]).expect_ok();
     assert_eq!(sum(&listed(&kiln, &[])), sum(&entries));
     kiln.run(["prune", "--force", "--filter=type=layer"]).expect_ok();
     assert_eq!(listed(&kiln, &["--filter=type=layer"]), [Value::Null; 0]);
-    // Their indexes stay, and are counted too.
+    // The indexes of the layers remain, and are counted.
     let left = listed(&kiln, &[]);
     assert_eq!(sum(&left), on_disk(&["blobs", "layers", "mounts"]), "{left:#?}");
     assert!(sum(&left) < sum(&entries));
     let refused = kiln.run(["prune", "--force", "--filter=shared=true"]);
     assert!(refused.refused() && refused.stderr.contains("shared=true"), "{}", refused.stderr);
 
-    // A floor is no ceiling, by whichever name a tool gives the two.
+    // A minimum is not a maximum, whatever the two are called in a tool.
     build(&[]);
     let before = sum(&listed(&kiln, &[]));
     for line in [
@@ -97,7 +97,7 @@ fn du_adds_up_and_prune_makes_it_less() {
         assert!(sum(&listed(&kiln, &[])) < before, "{line}");
     }
 
-    // A build that asks for it leaves no more than what it used itself.
+    // With `--keep-storage`, a build keeps no more than it used itself.
     build(&[]);
     std::fs::write(context.path().join("a.txt"), "x".repeat(5000)).unwrap();
     build(&[]);
@@ -106,7 +106,7 @@ fn du_adds_up_and_prune_makes_it_less() {
     let run = build(&["--keep-storage=1b"]);
     assert!(run.stderr.contains("removed "), "{}", run.stderr);
     assert!(sum(&listed(&kiln, &[])) < before);
-    // What is gone is made again.
+    // Pruned content is made again.
     std::fs::write(context.path().join("a.txt"), "x".repeat(5000)).unwrap();
     build(&[]);
     kiln.run(["prune", "--force", "--all"]).expect_ok();
@@ -114,7 +114,8 @@ fn du_adds_up_and_prune_makes_it_less() {
     build(&[]);
 }
 
-/// A cache mount that nobody used since goes before what the last build made.
+/// A cache mount that is unused since an earlier build is removed before the results of the last
+/// one.
 #[test]
 fn what_is_too_much_goes_by_age_whatever_it_is() {
     if !root_or_skip("garbage") {

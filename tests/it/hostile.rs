@@ -1,4 +1,4 @@
-//! Archives that want to be elsewhere than where they are unpacked: with ADD, as a context, as a
+//! Archives that try to escape the folder they are unpacked into: with ADD, as a context, as a
 //! layer of a base. Nothing outside changes, and what is too large is refused.
 
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{kiln, registry, text};
 
-/// A folder beside the build with a file in it, which nothing may touch.
+/// A folder beside the build, with a file that must not be touched.
 struct Canary(tempfile::TempDir);
 
 impl Canary {
@@ -32,7 +32,7 @@ impl Canary {
     }
 }
 
-/// A member by hand: no writer makes these.
+/// A handmade entry, which no writer of archives would produce.
 fn member(name: &str, kind: u8, link: &str, content: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
@@ -58,8 +58,8 @@ fn archive(members: &[Vec<u8>]) -> Vec<u8> {
     archive
 }
 
-/// Every way out that is known: `..`, absolute names, links to folders outside with something
-/// behind them, hard links to files outside. The paths are those of `outside`.
+/// All known escapes: `..`, absolute names, links to folders outside and entries behind them, hard
+/// links to files outside. The paths are those of `outside`.
 fn escapes(outside: &Path) -> Vec<u8> {
     let outside = text(outside);
     let up = format!("../../../../../../../../../../..{outside}");
@@ -76,7 +76,7 @@ fn escapes(outside: &Path) -> Vec<u8> {
     ])
 }
 
-/// A hard link to a file outside: there is nothing of that name inside.
+/// A hard link to a file outside, whose name does not exist inside.
 fn hard_link(outside: &Path) -> Vec<u8> {
     archive(&[
         member("stolen", b'1', &format!("{}/secret", text(outside)), b""),
@@ -99,7 +99,7 @@ fn add(archive: &[u8], limit: &str) -> Run {
     fixtures::kiln::finish(command, b"")
 }
 
-/// An image with one layer, as somebody else pushed it.
+/// A foreign image with one layer.
 pub fn image(archive: &[u8]) -> RawImage {
     let diff_id = fixtures::digest(archive);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -157,7 +157,7 @@ fn layers_stay_in_the_store() {
     registry.put("evil", "link", &image(&hard_link(canary.path()))).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for tag in ["escapes", "link"] {
-        // What is copied out of the base makes kiln unpack it; the result is written out.
+        // COPY makes kiln unpack the base, and the result is exported.
         let dockerfile = format!("FROM {base}:{tag} AS base\nFROM scratch\nCOPY --from=base / /\n");
         std::fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
         let kiln = kiln();
@@ -213,7 +213,7 @@ fn what_is_too_large_is_refused() {
     assert!(run.refused() && run.stderr.contains("KILN_ARCHIVE_LIMIT"), "{}", run.stderr);
 }
 
-/// GNU's sparse file with a header, and a hole of this many bytes.
+/// A sparse file of GNU tar with a hole of this many bytes.
 fn hole(bytes: u64) -> Vec<u8> {
     let mut sparse = member("hole", b'S', "", b"");
     sparse[386..398].copy_from_slice(b"00000000000\0");

@@ -1,4 +1,4 @@
-//! Indexes that go from one name to another.
+//! Copying and merging of indexes.
 
 use fixtures::base_image::RawImage;
 use fixtures::http::{Request, Response};
@@ -26,8 +26,8 @@ impl Bench {
         format!("{}/{name}", self.registry.host())
     }
 
-    /// Puts the base there with an architecture, in words of Docker's or OCI's. Returns its entry
-    /// of an index.
+    /// Pushes the base with an architecture, with media types of Docker or OCI. Returns its entry
+    /// for an index.
     fn image(&self, tag: &str, architecture: &str, is_dockers: bool) -> Value {
         let base = fixtures::base_image::busybox().unwrap();
         let mut config: Value = serde_json::from_slice(&base.config).unwrap();
@@ -75,7 +75,7 @@ impl Bench {
         self.registry.send(&request).unwrap()
     }
 
-    /// Whether a repository has all that a document names.
+    /// True if a repository has everything that a document references.
     fn is_whole(&self, repository: &str, document: &[u8]) -> bool {
         let document: Value = serde_json::from_slice(document).unwrap();
         if let Some(manifests) = document["manifests"].as_array() {
@@ -98,7 +98,7 @@ impl Bench {
     }
 }
 
-/// Signatures, pins and attached artifacts are of an index's digest.
+/// Signatures, pins and attached artifacts refer to the digest of an index.
 #[test]
 fn a_lone_index_is_copied_byte_for_byte() {
     let Some(bench) = Bench::new() else { return };
@@ -138,7 +138,7 @@ fn a_lone_index_is_copied_byte_for_byte() {
             ("both", &["--platform=linux/amd64,linux/arm64"]),
         ] {
             if *tag == "nested" && repository == "both" {
-                // What is in an index of indexes has no platform that could be asked for.
+                // The entries of an index of indexes have no platform to select.
                 continue;
             }
             let target = bench.name(&format!("{repository}:new-{tag}"));
@@ -153,7 +153,7 @@ fn a_lone_index_is_copied_byte_for_byte() {
         let dry = bench.create(&["--dry-run", &source]);
         assert_eq!(dry, format!("{text}\n"));
     }
-    // What changes is made anew.
+    // A changed index is written anew.
     let noted = bench.name("src:changed");
     let source = bench.name("src:plain");
     bench.create(&["-t", &noted, "--annotation", "index:a=b", &source]);
@@ -187,7 +187,7 @@ fn lists_of_dockers_images_are_dockers() {
     assert_eq!(made["mediaType"], DOCKER_LIST);
     assert_eq!(bench.get("src", "lone").body, bench.get("src", "amd").body);
 
-    // `docker manifest push` has its own way of writing the same.
+    // `docker manifest push` writes the same content in its own form.
     let list = bench.name("src:pushed");
     bench.kiln.run(["docker", "manifest", "create", &list, &one, &two]).expect_ok();
     let pushed = bench.kiln.run(["docker", "manifest", "push", &list]).expect_ok().stdout;

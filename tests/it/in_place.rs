@@ -1,4 +1,5 @@
-//! A container that lends its place gets its files back, whoever of kiln's processes is killed.
+//! A container whose files are moved by `in-place` gets them back, whichever of kiln's processes is
+//! killed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -10,11 +11,11 @@ use fixtures::{Access, Dockerd};
 use crate::own_images::dockerd_with;
 use crate::{registry, text};
 
-/// How long a slow machine may take for what takes milliseconds.
+/// Maximum time for an operation of milliseconds, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All that a job would miss, one line each. The totals are left out: a file's number of blocks can
-/// change when the disk writes it back.
+/// Lists all files that a job would miss, one line each. The totals are left out, because a file's
+/// number of blocks can change when the disk writes it back.
 const LIST: &str = "ls -lR /bin /etc /home /root /tmp/mine /usr | grep -v '^total '";
 
 fn wait_until(what: &str, mut ask: impl FnMut() -> bool) {
@@ -25,7 +26,7 @@ fn wait_until(what: &str, mut ask: impl FnMut() -> bool) {
     }
 }
 
-/// A container of a job that goes on.
+/// A job's container that keeps running.
 struct Job<'a> {
     dockerd: &'a Dockerd,
     place: &'a Path,
@@ -53,14 +54,15 @@ impl Job<'_> {
         self.dockerd.command(&[&["exec"], more, &exec, &kiln, &[&project]].concat())
     }
 
-    /// The processes in it, as the machine numbers them, with their names.
+    /// The processes of the container with their names, by process id on the host.
     fn processes(&self) -> Vec<(String, String)> {
         let top = self.dockerd.docker(&["top", "job", "-eo", "pid,args"]).expect_ok().stdout;
         let lines = top.lines().skip(1).filter_map(|line| line.trim().split_once(' '));
         lines.map(|(pid, args)| (pid.to_owned(), args.trim().to_owned())).collect()
     }
 
-    /// Has a build stand in the middle of a RUN, and kills those of its processes that `chosen` takes.
+    /// Starts a build, waits until it is in the middle of a RUN, and kills the processes that
+    /// `chosen` selects.
     fn kill_in_a_run(&self, chosen: impl Fn(&str) -> bool) {
         let log = self.place.join("out/log");
         let file = std::fs::File::create(&log).unwrap();
@@ -113,12 +115,12 @@ fn a_container_gets_its_files_back() {
         let run = job.exec(&["sh", "-c", LIST]);
         run.ok() && run.stdout == before
     };
-    // Whoever is left puts them back: the init process, then kiln.
+    // The remaining process restores them: first the init process, then kiln.
     job.kill_in_a_run(is_kiln);
     wait_until("without kiln", is_back);
     job.kill_in_a_run(is_init);
     wait_until("without init processes", is_back);
-    // Nobody is left: the next build puts them back.
+    // If no process is left, the next build restores them.
     job.kill_in_a_run(|args| is_kiln(args) || is_init(args));
     fixtures::kiln::finish(job.build("passes", &[]), b"").expect_ok();
     assert_eq!(job.list(), before);

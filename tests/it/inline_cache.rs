@@ -5,8 +5,8 @@ use fixtures::{Access, DockerRegistry, Kiln};
 
 use crate::{context_of, kiln, registry, root_or_skip, text};
 
-/// Steps of every kind whose key is the same, or has an old form. One RUN gets a network that a
-/// daemon without a bridge can give.
+/// Steps of every kind whose key is the same in both tools, or has an old form. One RUN gets a
+/// network that a daemon without a bridge can give.
 const STEPS: [&str; 6] = [
     "WORKDIR /srv",
     "COPY data.txt more.txt /srv/",
@@ -26,7 +26,7 @@ fn context(registry: &DockerRegistry) -> tempfile::TempDir {
     ])
 }
 
-/// Builds on an empty root; what it prints.
+/// Builds on an empty root and returns the output.
 fn build(kiln: &Kiln, context: &std::path::Path, more: &[&str]) -> String {
     kiln.empty_root();
     let fixed = ["build", "--progress=plain", "--network=host"];
@@ -58,20 +58,20 @@ fn an_image_is_the_cache_of_the_next() {
     assert!(cold.contains("holds no build cache"), "{cold}");
     let warm = build(&kiln, context.path(), &args);
     assert!(warm.contains("6 steps cached, none ran"), "{warm}");
-    // No layer came, and none went.
+    // No layer was downloaded or uploaded.
     let asked = registry.log().len();
     build(&kiln, context.path(), &args);
     let log = registry.log().split_off(asked);
     let moved = log.iter().filter(|line| line.bytes > 50_000 || line.method == "PATCH");
     assert_eq!(moved.count(), 0, "{log:?}");
 
-    // The next commit: the last steps run, those before them do not.
+    // The next commit: only the last steps run.
     std::fs::write(context.path().join("folder/x"), "y").unwrap();
     let next = build(&kiln, context.path(), &args);
     assert!(next.contains("2 steps cached, 4 ran"), "{next}");
 }
 
-/// What an inline cache cannot hold is said where it costs something.
+/// The limits of an inline cache are reported when they have a cost.
 #[test]
 fn an_inline_cache_says_that_it_holds_the_last_stage_only() {
     if !root_or_skip("inline_cache") {
@@ -90,7 +90,7 @@ fn an_inline_cache_says_that_it_holds_the_last_stage_only() {
     let note = "the inline cache holds the steps of the last stage only";
     let args = [tag.as_str(), &from, "--cache-to=type=inline", "--push"];
     assert_eq!(build(&kiln, context.path(), &args).matches(note).count(), 1);
-    // Nothing ran that is not in it, or there is another cache that has all.
+    // All steps that ran are in it, or there is another cache that has all.
     assert!(!build(&kiln, context.path(), &args).contains(note));
     let all = format!("--cache-to=type=registry,mode=max,ref={}/app:cache", registry.host());
     let both = build(&kiln, context.path(), &[&args[..], &["--no-cache", &all]].concat());
@@ -125,13 +125,13 @@ fn docker_20_10_and_kiln_share_images_with_caches() {
         fixtures::kiln::finish(command, b"").expect_ok()
     };
 
-    // Docker gets every step from an image of kiln.
+    // Docker gets every step from an image built by kiln.
     let tag = format!("--tag={}", image("kiln"));
     build(&kiln, context.path(), &[&tag, "--cache-to=type=inline", "--push"]);
     let run = build_with_docker(&image("kiln"), "warm");
     assert_eq!(run.count("CACHED"), STEPS.len(), "{}", run.stderr);
 
-    // kiln gets every step from an image of Docker.
+    // kiln gets every step from an image built by Docker.
     daemon.docker(&["builder", "prune", "--all", "--force"]).expect_ok();
     std::fs::write(context.path().join("data.txt"), "other data").unwrap();
     build_with_docker(&image("none"), &image("docker"));

@@ -1,5 +1,5 @@
-//! Cache keys against recorded ones: every record that BuildKit wrote is among those that kiln writes,
-//! with the same digest, the same selectors and the same links.
+//! Cache keys against recorded ones: kiln writes every record that BuildKit wrote, with the same
+//! digest, the same selectors and the same links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{kiln, registry, text};
 
-/// A record: whether it has a result, and for each input the selectors and digests of its links.
+/// A record: true if it has a result, and for each input the selectors and digests of its links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
     digest: String,
@@ -29,7 +29,7 @@ fn records_are_those_of_buildkit() {
         text_of(&recorded_base["config"]["rootfs"]["diff_ids"][0]),
     ];
     let own = [digest(&own_base.manifest), own_base.diff_ids[0].clone()];
-    // The base is another busybox than the recorded one: its two records have other digests here.
+    // The base is another busybox than the recorded one, so its two records have other digests here.
     let renamed: BTreeMap<String, String> = roots(&recorded).into_iter().zip(roots(&own)).collect();
 
     let kiln = kiln();
@@ -55,7 +55,7 @@ fn records_are_those_of_buildkit() {
     assert!(faults.is_empty(), "{} records are missing:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// The two records of an image: by its manifest, by its layers' chain.
+/// The digests of the two records of an image: by its manifest, and by its layers' chain.
 fn roots([manifest, chain]: &[String; 2]) -> [String; 2] {
     let by_manifest =
         digest(format!(r#"{{"Digest":"{manifest}","OS":"linux","Arch":"amd64"}}"#).as_bytes());
@@ -64,13 +64,14 @@ fn roots([manifest, chain]: &[String; 2]) -> [String; 2] {
     })
 }
 
-/// Builds a case and reads the records that it leaves.
+/// Builds a case and reads the resulting records.
 fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("ctx");
     context::copy(&case.join("ctx"), &folder)?;
     context::set_times(&folder, 1_600_000_000)?;
-    // The Dockerfile is part of what `COPY .` copies: the one that names our host lies elsewhere.
+    // Outside the context, because `COPY .` copies the Dockerfile in it, which must keep the
+    // recorded host.
     let dockerfile = place.path().join("Dockerfile");
     let recorded =
         std::fs::read_to_string(folder.join("Dockerfile")).map_err(|error| error.to_string())?;
@@ -128,7 +129,7 @@ fn rename(record: &Record, renamed: &BTreeMap<String, String>) -> Record {
     Record { digest: name(&record.digest), has_result: record.has_result, inputs: inputs.collect() }
 }
 
-/// Whether whoever matches `recorded` matches `own`.
+/// True if `own` matches everything that `recorded` matches.
 fn covers(own: &Record, recorded: &Record) -> bool {
     own.digest == recorded.digest
         && (own.has_result || !recorded.has_result)

@@ -1,6 +1,6 @@
-//! Caches that say of a base pinned by digest what is not so: in the index of its layer that lies
+//! Caches with false statements about a base pinned by digest: in the layer index of the base
 //! beside them, or in the diffIDs of their own layers. A build that names such a cache gets what
-//! its writer says, or the truth with a warning; all others get the truth, whatever root or cache
+//! its writer says, or the truth with a warning. All others get the truth, whatever root or cache
 //! the first one left.
 
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use crate::hostile::image;
 use crate::{context_of, kiln, registry, text};
 
-/// A base in a registry, and a cache in a folder that knows the index of its layer.
+/// A base in a registry, and a cache in a folder that has the index of its layer.
 struct World {
     _registry: DockerRegistry,
     base: String,
-    /// The digest of the base's layer, not compressed.
+    /// The diffID of the base's layer.
     diff_id: String,
     folder: TempDir,
 }
@@ -55,14 +55,14 @@ impl World {
         self.folder.path().join("honest")
     }
 
-    /// A copy of it in which something is not so.
+    /// A copy of the cache, to be changed.
     fn cache(&self, name: &str) -> Cache {
         let folder = self.folder.path().join(name);
         fixtures::context::copy(&self.honest(), &folder).unwrap();
         Cache(folder)
     }
 
-    /// Builds; what the highest layer of the image has, without times.
+    /// Builds, and returns the content of the image's highest layer, without times.
     fn build(&self, kiln: &Kiln, dockerfile: &str, more: &[&str]) -> (Run, Vec<tar::Entry>) {
         let dockerfile = dockerfile.replace("BASE", &self.base);
         let context = context_of(&[("Dockerfile", &dockerfile), ("a.txt", "text")]);
@@ -75,7 +75,7 @@ impl World {
         (run, layer)
     }
 
-    /// The index of the base's layer that lies beside a cache.
+    /// The index of the base's layer beside a cache.
     fn index(&self, cache: &Cache) -> Option<LayerIndex> {
         let mut found = None;
         for pack in cache.packs() {
@@ -88,7 +88,7 @@ impl World {
         found
     }
 
-    /// Puts another index of the base's layer beside a cache.
+    /// Replaces the index of the base's layer beside a cache.
     fn lie(&self, cache: &Cache, change: fn(&mut Vec<Entry>)) {
         let changed = |pack: &[u8]| {
             let mut new = pack[..5].to_vec();
@@ -108,7 +108,7 @@ impl World {
     }
 }
 
-/// What an image's highest layer has; who made it when is not compared.
+/// The content of an image's highest layer, without times.
 fn highest_layer(folder: &Path) -> Vec<tar::Entry> {
     let layout = Layout::from_folder(folder).unwrap();
     let image = layout.image().unwrap();
@@ -130,7 +130,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The indexes of a pack: 32 bytes of a diffID, the length in four, the index.
+/// The indexes of a pack: 32 bytes of a diffID, the length in four bytes, the index.
 fn unpack(pack: &[u8]) -> Vec<([u8; 32], Vec<u8>)> {
     let mut found = Vec::new();
     let mut rest = &pack[5..];
@@ -143,7 +143,7 @@ fn unpack(pack: &[u8]) -> Vec<([u8; 32], Vec<u8>)> {
     found
 }
 
-/// A cache in a folder, whose documents can be changed so that all digests are right.
+/// A cache in a folder, whose documents can be changed with all digests kept correct.
 struct Cache(PathBuf);
 
 impl Cache {
@@ -173,7 +173,7 @@ impl Cache {
         serde_json::from_slice(&std::fs::read(self.0.join("index.json")).unwrap()).unwrap()
     }
 
-    /// Gives a tag to a manifest.
+    /// Stores a manifest and tags it.
     fn tag(&self, tag: &str, manifest: &Value) -> String {
         let bytes = manifest.to_string().into_bytes();
         let digest = self.put(&bytes);
@@ -221,8 +221,8 @@ impl Cache {
         packs.map(|entry| self.blob(entry["digest"].as_str().unwrap())).collect()
     }
 
-    /// Changes the packs of the artifact, which the tag names then; whoever may write the cache
-    /// makes the cache name it too.
+    /// Changes the packs of the artifact and tags the new artifact. A writer of the cache would
+    /// make the cache name it too.
     fn change_packs(&self, change: impl Fn(&[u8]) -> Vec<u8>) {
         let mut artifact = self.tagged("latest.kiln");
         for entry in artifact["layers"].as_array_mut().unwrap() {
@@ -245,7 +245,7 @@ fn is_pack(entry: &Value) -> bool {
     entry["annotations"]["vnd.kiln.name"].as_str().is_some_and(|name| name.starts_with("indexes/"))
 }
 
-/// What is said of the base.
+/// A false statement about the base.
 struct Lie {
     name: &'static str,
     dockerfile: &'static str,
@@ -253,14 +253,14 @@ struct Lie {
     fate: Fate,
 }
 
-/// What becomes of a lie in a build that names the cache.
+/// The effect of a lie on a build that names the cache.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
-    /// The layer has to be read, and shows it: the build is done again without the cache.
+    /// The layer has to be read, which reveals the lie: the build is repeated without the cache.
     Found,
-    /// No index of a layer can say that.
+    /// No layer index can have this content.
     Refused,
-    /// Nothing has to be read: it is the word of the cache's writer.
+    /// Nothing has to be read, so the cache is believed.
     Believed,
 }
 
@@ -385,7 +385,7 @@ fn what_a_cache_says_of_a_base_stays_with_those_who_name_the_cache() {
         world.lie(&cache, *change);
         cache.name_what_is_tagged();
 
-        // The same build, named cache; and once more, on what it left.
+        // The same build with the cache, and again with the resulting root.
         kiln.empty_root();
         let (run, told) = world.build(&kiln, dockerfile, &[&cache.from()]);
         let run = run.expect_ok();
@@ -401,16 +401,16 @@ fn what_a_cache_says_of_a_base_stays_with_those_who_name_the_cache() {
             let (again, same) = world.build(&kiln, dockerfile, &[&cache.from()]);
             assert!(again.count("CACHED") > 0 && same == told, "{name}: {}", again.stderr);
         }
-        // The next build on this root, which does not name it.
+        // The next build on this root, without the cache.
         let (run, next) = world.build(&kiln, dockerfile, &[]);
         run.expect_ok();
         assert_eq!(next, honest, "{name}: it is remembered");
-        // It has read the layer: nobody believes the cache any more.
+        // The build has read the layer, so the cache is no longer believed.
         let (run, next) = world.build(&kiln, dockerfile, &[&cache.from()]);
         run.expect_ok();
         assert_eq!(next, honest, "{name}: it is believed although the layer was read");
 
-        // Another cache, and an empty root that knows that one alone.
+        // A build writes another cache, which a build on an empty root uses alone.
         kiln.empty_root();
         let other = Cache(world.folder.path().join(format!("other-{number}")));
         let (run, _) = world.build(&kiln, dockerfile, &[&cache.from(), &other.to()]);
@@ -424,7 +424,7 @@ fn what_a_cache_says_of_a_base_stays_with_those_who_name_the_cache() {
             assert_eq!(copied.digest(), own.digest(), "{name}: it was copied beside another cache");
         }
 
-        // Whoever believes nothing gets the truth.
+        // With `--verify-indexes`, no cache is believed.
         kiln.empty_root();
         let (run, next) = world.build(&kiln, dockerfile, &[&cache.from(), "--verify-indexes"]);
         assert!(!run.expect_ok().stderr.contains("left aside"), "{name}");
@@ -441,7 +441,7 @@ fn only_what_the_cache_names_lies_beside_it() {
         without(entries, "d/");
         of(entries, "d").kind = EntryKind::Symlink { target: Box::from(*b"/etc") };
     };
-    // Somebody may write the tag beside the cache, and not the cache.
+    // The writer of the tag beside the cache may be unable to write the cache itself.
     let cache = world.cache("other-tag");
     world.lie(&cache, change);
     kiln.empty_root();
@@ -449,7 +449,7 @@ fn only_what_the_cache_names_lies_beside_it() {
     assert!(!run.expect_ok().stderr.contains("WARN"));
     assert_eq!(next, honest);
 
-    // A cache that was written before artifacts were named has none until it is written again.
+    // An old cache does not name its artifact, and gets a new one with the next export.
     let cache = world.cache("old");
     world.lie(&cache, change);
     cache.change_config(|config| drop(config["kiln"].as_object_mut().unwrap().remove("beside")));
@@ -495,7 +495,7 @@ fn a_false_diff_id_of_a_cache_is_in_no_image() {
     let kiln = kiln();
     let honest = world.build(&kiln, seed, &[]).1;
     let wrong = format!("sha256:{}", "ab".repeat(32));
-    // Of the layer that the step made; that of the base the base's own config says.
+    // For the layer that the step made; the diffID of the base is in the base's own config.
     let lie = |cache: &Cache, begins: bool| {
         let mut manifest = cache.tagged("latest");
         let layers = manifest["layers"].as_array_mut().unwrap();
@@ -513,7 +513,7 @@ fn a_false_diff_id_of_a_cache_is_in_no_image() {
             cache.change_config(|config| config["kiln"]["layers"][at[0]] = json!("ab".repeat(8)));
         }
     };
-    // The two documents of the cache say different things.
+    // The two documents of the cache contradict each other.
     let cache = world.cache("two-diff-ids");
     lie(&cache, false);
     kiln.empty_root();
@@ -522,14 +522,15 @@ fn a_false_diff_id_of_a_cache_is_in_no_image() {
     assert!(run.stderr.contains("two diffIDs of layer"), "{}", run.stderr);
     assert_eq!(next, honest);
 
-    // They agree, and the layer's bytes do not: `highest_layer` holds the config against them.
+    // They agree, but the layer's bytes do not match: `highest_layer` compares them with the
+    // config.
     let cache = world.cache("false-diff-ids");
     lie(&cache, true);
     kiln.empty_root();
     let (run, next) = world.build(&kiln, seed, &[&cache.from()]);
     run.expect_ok();
     assert_eq!(next, honest);
-    // From now on it is known.
+    // The root remembers it.
     let (run, next) = world.build(&kiln, seed, &[&cache.from()]);
     let run = run.expect_ok();
     assert!(run.stderr.contains("unpacks to another layer"), "{}", run.stderr);

@@ -1,5 +1,5 @@
-//! Diagnostics (`KILN_LOG`): a build can be followed from its request to its exports, and no
-//! secret is in what is written.
+//! Diagnostics (`KILN_LOG`): a build can be traced from its request to its exports, and the log
+//! contains no secrets.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -15,7 +15,7 @@ COPY a.txt /
 RUN --mount=type=secret,id=token cat /run/secrets/token > /dev/null; echo made > /made
 ";
 
-/// A build with a login, a secret and a cache.
+/// Builds with a login, a secret and a cache.
 fn build(kiln: &Kiln, host: &str, variables: &[(&str, &str)], flags: &[&str]) -> Run {
     let context = context_of(&[("Dockerfile", DOCKERFILE), ("a.txt", "a\n")]);
     let mut args: Vec<String> = flags.iter().map(|flag| (*flag).into()).collect();

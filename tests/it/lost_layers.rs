@@ -1,5 +1,5 @@
-//! A registry that has lost layers of a cache, or does not give them: each build ends well, and
-//! with the files of a clean one.
+//! A registry that has lost layers of a cache, or does not deliver them: each build succeeds, with
+//! the files of a clean build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{context_of, kiln, registry, root_or_skip, text};
 
-/// Layers: `lowest`, `middle`, what comes from `tools`, `main`, `top`.
+/// Layers: `lowest`, `middle`, the copy from `tools`, `main`, `top`.
 const DOCKERFILE: &str = "ARG REGISTRY=docker.io
 FROM $REGISTRY/library/busybox AS tools
 COPY tool.txt /tool.txt
@@ -28,10 +28,10 @@ COPY main.txt /main
 RUN cat /lowest /middle /main > /top
 ";
 
-/// Builds that run at the same time: most of them wait for a registry.
+/// Number of concurrent builds: most of them wait for a registry.
 const AT_ONCE: usize = 6;
 
-/// Layers that are lost, by a file that only they have.
+/// Layers to be lost, each with a file that only it has.
 const LAYERS: [(&str, &str); 5] = [
     ("lowest", "/lowest"),
     ("middle", "/middle"),
@@ -82,8 +82,8 @@ struct Case {
     is_changed: bool,
 }
 
-/// Every fault of every layer, the deleted base with every target and change, and all of them with
-/// every target and change where all are wanted.
+/// Every fault of every layer, and the deleted base with every target and change. With `all`, all
+/// faults with every target and change.
 fn cases(all: bool) -> Vec<Case> {
     let mut cases = Vec::new();
     for (row, layer) in LAYERS.into_iter().enumerate() {
@@ -92,7 +92,7 @@ fn cases(all: bool) -> Vec<Case> {
                 for is_changed in [false, true] {
                     let is_turn = (row + column) % TARGETS.len() == at
                         && (row / 2 + column) % 2 == usize::from(is_changed);
-                    // Nobody makes a base again, so what is lost of it takes a way of its own.
+                    // No step makes a base again, so its loss is handled in a way of its own.
                     let is_lost_base = row == 4 && fault == Fault::Deleted;
                     if all || is_turn || is_lost_base {
                         cases.push(Case { layer, fault, target, is_changed });
@@ -118,13 +118,13 @@ fn the_short_matrix_has_everything_once() {
     assert_eq!(self::cases(true).len(), 400);
 }
 
-/// A project whose cache is in `shop` of a registry, and a proxy in front of that.
+/// A project whose cache is in `shop` of a registry, and a proxy in front of the registry.
 struct Shop {
     registry: DockerRegistry,
     proxy: LyingProxy,
     context: TempDir,
     changed: TempDir,
-    /// Digests of blobs by a file of theirs.
+    /// Digests of blobs, by a file in each.
     blobs: BTreeMap<String, String>,
 }
 
@@ -163,7 +163,7 @@ impl Shop {
         self.proxy.host()
     }
 
-    /// Asks the registry itself.
+    /// Sends a request to the registry, not through the proxy.
     fn get(&self, path: &str) -> fixtures::http::Response {
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let request =
@@ -171,7 +171,7 @@ impl Shop {
         self.registry.send(&request).unwrap()
     }
 
-    /// The layers that a cache names.
+    /// The layers in a cache's manifest.
     fn cached(&self, repository: &str) -> Vec<String> {
         let manifest = self.get(&format!("/v2/{repository}/manifests/cache")).body;
         let manifest: Value = serde_json::from_slice(&manifest).unwrap();
@@ -179,7 +179,7 @@ impl Shop {
         layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// A copy of the cache's repository in which a layer is lost.
+    /// Copies the cache's repository, with one layer lost.
     fn spoil(&self, repository: &str, file: &str, fault: Fault) {
         self.registry.copy_repository("shop", repository).unwrap();
         let blob = &self.blobs[file];
@@ -232,7 +232,7 @@ impl Shop {
         if found.as_ref() != Ok(&expected) {
             return Err(said(format!("{found:?} instead of {expected:?}")));
         }
-        // What was written names nothing that is gone.
+        // The written cache references no lost layer.
         let is_written = run.stderr.contains("exporting cache to registry")
             && (case.is_changed || case.layer.0 != "source of a COPY");
         if case.target == Target::ExportToSameReference && is_written {
@@ -255,12 +255,12 @@ fn build(kiln: &Kiln, shop: &Shop, context: &Path, args: &[String], timeout: Opt
     fixtures::kiln::finish(command, b"")
 }
 
-/// How often it was said of a cache that it cannot be used.
+/// The number of warnings about an unusable cache.
 fn warnings(run: &Run) -> usize {
     run.stderr.lines().filter(|line| line.contains("WARN: records of")).count()
 }
 
-/// The files that a clean build gives.
+/// The files of a clean build.
 fn expected(middle: &str) -> BTreeMap<String, String> {
     let files = [
         ("/lowest", "lowest\n".to_owned()),
@@ -272,7 +272,7 @@ fn expected(middle: &str) -> BTreeMap<String, String> {
     files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect()
 }
 
-/// The same files of an image, all of whose blobs are pulled and checked.
+/// These files in an image, all of whose blobs are pulled and checked.
 fn files_of_image(
     registry: &DockerRegistry,
     repository: &str,
@@ -338,18 +338,18 @@ fn a_build_fails_only_where_the_base_cannot_be_had() {
     let folder = tempfile::tempdir().unwrap();
     let output = format!("--output=type=local,dest={}", text(folder.path()));
     let from = |name: &str| format!("--cache-from=type=registry,ref={}/{name}:cache", shop.host());
-    // The cache has it.
+    // The cache has the layer.
     let args = [output.clone(), from("shop")];
     build(&kiln(), &shop, shop.context.path(), &args, None).expect_ok();
     shop.spoil("both", "/bin/busybox", Fault::Lie(lie));
     let run = build(&kiln(), &shop, shop.context.path(), &[output, from("both")], None);
     assert!(run.refused() && run.stderr.contains("library/busybox"), "{}", run.stderr);
-    // Nobody needs its bytes.
+    // No step needs its bytes.
     let args = ["--output=type=cacheonly".to_owned(), from("both")];
     build(&kiln(), &shop, shop.context.path(), &args, None).expect_ok();
 }
 
-/// Several layers at once, and what stands on them: one warning, and no step that need not run.
+/// Several lost layers, and steps that depend on them: one warning, and no unnecessary step.
 #[test]
 fn only_the_steps_run_whose_layers_are_lost() {
     let Some(shop) = Shop::open("lost_steps") else { return };
@@ -363,13 +363,13 @@ fn only_the_steps_run_whose_layers_are_lost() {
     let metadata = folder.path().join("metadata.json");
     let args = [output, cache, format!("--metadata-file={}", text(&metadata))];
     let run = build(&kiln(), &shop, shop.context.path(), &args, None).expect_ok();
-    // The copy makes what it made before; the command does not, for it writes the time.
+    // The COPY makes the same layer as before; the RUN does not, because it writes the time.
     assert_eq!(crate::stat(&metadata, "ran"), 2, "{}", run.stderr);
     assert_eq!(warnings(&run), 1, "{}", run.stderr);
 }
 
-/// A registry that collected all the layers that the steps made: the cache is whole again after one
-/// build, for the image and for those who read it later.
+/// A registry that removed all layers of the steps: one build repairs the cache, for the image and
+/// for later readers of the cache.
 #[test]
 fn a_cache_that_lost_all_its_layers_is_mended_by_a_build() {
     let Some(shop) = Shop::open("lost_all") else { return };
@@ -407,7 +407,7 @@ fn a_cache_that_lost_all_its_layers_is_mended_by_a_build() {
     }
 }
 
-/// A push asks for each blob of an image that the registry has, all at once, and sends nothing.
+/// A push checks all blobs that the registry has concurrently, and sends nothing.
 #[test]
 fn a_push_of_what_is_there_asks_and_one_that_lost_a_layer_gets_it_again() {
     let Some(shop) = Shop::open("push_again") else { return };
@@ -420,7 +420,7 @@ fn a_push_of_what_is_there_asks_and_one_that_lost_a_layer_gets_it_again() {
     let asked = shop.proxy.asked("again").split_off(before);
     let blobs: BTreeSet<&String> =
         asked.iter().filter(|line| line.starts_with("HEAD /v2/again/blobs/")).collect();
-    // Six layers and the config, and the manifest before them.
+    // Six layers and the config, and before them the manifest.
     assert_eq!((blobs.len(), asked.len()), (7, 8), "{asked:#?}");
     let manifest = shop.get("/v2/again/manifests/image").body;
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
@@ -433,7 +433,7 @@ fn a_push_of_what_is_there_asks_and_one_that_lost_a_layer_gets_it_again() {
     }
 }
 
-/// A base of one registry in an image of another moves once each way.
+/// A base of one registry in an image of another is downloaded and uploaded once.
 #[test]
 fn a_base_that_is_run_on_and_pushed_is_downloaded_once() {
     let Some(shop) = Shop::open("base_once") else { return };
@@ -442,7 +442,7 @@ fn a_base_that_is_run_on_and_pushed_is_downloaded_once() {
     build(&kiln(), &shop, shop.context.path(), &args, None).expect_ok();
     let base = format!("GET /v2/library/busybox/blobs/{}", shop.blobs["/bin/busybox"]);
     let asked = shop.proxy.asked("library/busybox");
-    // Once for the cache that the shop opened with, and once now.
+    // Once for the first build of the shop's cache, and once now.
     assert_eq!(asked.iter().filter(|line| **line == base).count(), 2, "{asked:#?}");
     let expected = expected("middle\n");
     assert_eq!(files_of_image(&other, "app", &expected), Ok(expected));

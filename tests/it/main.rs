@@ -1,7 +1,7 @@
-//! The real binary against what the machine has: recorded images and keys, Debian's registry, skopeo,
-//! umoci. One program, so that it is linked once; each test says why it skips.
+//! The real binary against programs of the machine: recorded images and keys, Debian's registry,
+//! skopeo, umoci. One program, so that it is linked once; each test reports why it skips.
 
-// A test that unwraps what is not there fails, which is what it is for.
+// A panic on `None` or an error is the failure of a test.
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
@@ -54,11 +54,11 @@ fn kiln() -> Kiln {
     Kiln::new(env!("CARGO_BIN_EXE_kiln"))
 }
 
-/// A registry that has the base image; `None` where it is skipped.
+/// A registry with the base image; `None` if the test is skipped.
 fn registry(test: &str, access: Access) -> Option<DockerRegistry> {
     let registry = DockerRegistry::start(access)
         .and_then(|registry| registry.put_busybox().map(|()| registry));
-    // Installed and not working is a failure; not installed is a reason to skip.
+    // Installed but not working is a failure; not installed is a reason to skip.
     match registry {
         Ok(registry) => Some(registry),
         Err(reason) if reason.contains("apt-get install") => {
@@ -69,7 +69,7 @@ fn registry(test: &str, access: Access) -> Option<DockerRegistry> {
     }
 }
 
-/// A program of the machine, or a skip.
+/// An installed program, or a skip.
 fn program(test: &str, name: &str) -> Option<PathBuf> {
     let found = fixtures::program(name);
     if found.is_none() {
@@ -78,7 +78,7 @@ fn program(test: &str, name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Whether RUN can work for this user with ids other than its own; a skip where not.
+/// True if RUN can use ids other than this user's own; otherwise a skip.
 fn root_or_skip(test: &str) -> bool {
     if !fixtures::is_root() {
         fixtures::skip(test, "it needs root");
@@ -107,7 +107,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// A number that `--metadata-file` gives of a build.
+/// A number from the statistics in a build's `--metadata-file`.
 fn stat(metadata: &Path, name: &str) -> u64 {
     let metadata: Value = serde_json::from_slice(&std::fs::read(metadata).unwrap()).unwrap();
     metadata["kiln.stats"][name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {metadata}"))

@@ -1,10 +1,10 @@
-//! Mounts of RUN, where no recorded image says how they are.
+//! Mounts of RUN that no recorded image covers.
 
 use fixtures::Access;
 
 use crate::{context_of, kiln, registry, text};
 
-/// In the working directory, as BuildKit has it, though the key has the target as it is written.
+/// Relative to the working directory, as in BuildKit, although the key has the target as written.
 #[test]
 fn relative_targets_of_secrets() {
     let Some(registry) = registry("relative_targets_of_secrets", Access::Open) else { return };

@@ -11,14 +11,14 @@ use crate::{copy_of, kiln, registry, text};
 
 const SECRET: &str = "loopback-only-secret";
 
-/// A running server, gone when dropped.
+/// A running server, stopped when dropped.
 struct Moto {
     child: Child,
     address: String,
 }
 
 impl Moto {
-    /// Installs it into a folder and starts it; `None` where it is skipped.
+    /// Installs it into a folder and starts it; `None` if the test is skipped.
     fn start(test: &str, folder: &Path) -> Option<Self> {
         let skip = |reason: &str| {
             fixtures::skip(test, reason);
@@ -99,7 +99,7 @@ fn a_bucket_is_warm_for_the_next_machine() {
     a_context_in_a_bucket(&moto, place.path());
 }
 
-/// kaniko's `--context=s3://…`.
+/// Tests kaniko's `--context=s3://…`.
 fn a_context_in_a_bucket(moto: &Moto, place: &Path) {
     let context =
         crate::context_of(&[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "a\n")]);

@@ -1,4 +1,4 @@
-//! What kiln writes, read by skopeo and umoci.
+//! kiln's output, read by skopeo and umoci.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -60,7 +60,7 @@ fn skopeo_reads_archives() {
         ]));
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["config"]["Cmd"][0], "/d/a.txt", "{source}");
-        // A copy reads and checks every layer.
+        // Copying reads and checks every layer.
         let copy = format!("dir:{}", file("copy"));
         read(Command::new(&skopeo).args([
             "--tmpdir",

@@ -1,5 +1,5 @@
-//! What a build hands over beyond one image for one platform: indexes, attestations, annotations,
-//! equal bytes at different times.
+//! Outputs beyond one image for one platform: indexes, attestations, annotations, and reproducible
+//! bytes.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const PLATFORMS: &str = "linux/amd64,linux/arm64";
 
-/// A stage that every platform shares, and a file for each.
+/// A stage that all platforms share, and a file for each.
 const DOCKERFILE: &str = "FROM --platform=$BUILDPLATFORM scratch AS build\nCOPY a.txt /built\n\
     FROM scratch\nARG TARGETARCH\nCOPY --from=build /built /built\nCOPY a.txt /$TARGETARCH.txt\n";
 
-/// A document of a registry.
+/// A document in a registry.
 fn get(registry: &DockerRegistry, repository: &str, what: &str, media_type: &str) -> Value {
     let kind = if media_type.is_empty() { "blobs" } else { "manifests" };
     let path = format!("/v2/{repository}/{kind}/{what}");
@@ -44,7 +44,7 @@ fn platforms(index: &Value) -> Vec<String> {
     index["manifests"].as_array().unwrap().iter().map(platform).collect()
 }
 
-/// Builds a context into a folder in the OCI layout; hands back its root document, and all.
+/// Builds a context into an OCI layout and returns its root document and the layout.
 fn layout(kiln: &Kiln, context: &Path, flags: &[&str]) -> (Value, Layout) {
     let folder = kiln.home().join("layout");
     drop(std::fs::remove_dir_all(&folder));
@@ -81,7 +81,7 @@ fn platforms_are_pushed_kept_cached_and_built_upon_as_one_index() {
         kiln.run(args.chain([context_path.as_str()])).expect_ok();
     };
     build(&["--cache-to", &cache_to]);
-    // The shared stage, the copy of it that is the same for both, and one of each platform.
+    // The shared stage, the copy from it that is the same for both, and one step for each platform.
     assert_eq!(stat(&said, "ran"), 4);
     let index = get(&registry, "app", "1", INDEX);
     assert_eq!(platforms(&index), ["linux/amd64", "linux/arm64"]);
@@ -94,14 +94,14 @@ fn platforms_are_pushed_kept_cached_and_built_upon_as_one_index() {
         assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
     }
 
-    // A name of it is pushed whole.
+    // Pushing another name of it pushes all of it.
     let other = format!("{}/other:2", registry.host());
     kiln.run(["tag", &app, &other]).expect_ok();
     let pushed = kiln.run(["push", &other]).expect_ok();
     assert!(pushed.stdout.contains(digest.as_str().unwrap()), "{}", pushed.stdout);
     assert_eq!(get(&registry, "other", "2", INDEX), index);
 
-    // The one for a platform is what a build for it stands on, here and from the registry.
+    // A build for a platform is based on the image for it, from the store and from the registry.
     for machine in [&kiln, &crate::kiln()] {
         let upon = context_of(&[("Dockerfile", &format!("FROM {app}\n"))]);
         let out = machine.home().join("out");
@@ -111,7 +111,7 @@ fn platforms_are_pushed_kept_cached_and_built_upon_as_one_index() {
         assert!(out.join("arm64.txt").exists() && !out.join("amd64.txt").exists());
     }
 
-    // A machine that knows nothing finds all platforms' steps.
+    // An empty root finds the steps of all platforms in the cache.
     kiln.empty_root();
     build(&["--cache-from", &cache_from]);
     assert_eq!(stat(&said, "ran"), 0);
@@ -179,7 +179,7 @@ fn attestations_are_in_the_registry_and_say_what_they_may() {
     assert_eq!(predicate["invocation"]["parameters"]["args"]["build-arg:TOKEN"], "argument");
 }
 
-/// The context's repository is told of as buildx tells of it; its remote without the token.
+/// The context's repository is recorded as in buildx; its remote without the token.
 #[test]
 fn provenance_says_where_the_source_came_from() {
     let Some(git) = program("vcs", "git") else { return };
@@ -214,7 +214,7 @@ fn provenance_says_where_the_source_came_from() {
     };
     assert_eq!(build(&[], &[]), Value::Null);
     git(&["init", "-q", "-b", "main"]);
-    // Before the first commit there is none to name.
+    // Before the first commit there is no revision.
     let folders = json!({ "localdir:context": "src", "localdir:dockerfile": "deploy" });
     assert_eq!(build(&[], &[]), folders);
     git(&["add", "."]);
@@ -227,7 +227,7 @@ fn provenance_says_where_the_source_came_from() {
     assert_eq!(build(&["--provenance=version=v0.2"], &[]), all);
     let library = format!("--build-context=lib={context}");
     assert_eq!(build(&[&library], &[])["localdir:lib"], "src");
-    // A setting of the repository names no program to run.
+    // A setting of the repository must not run a program.
     let trace = kiln.home().join("ran");
     git(&["config", "core.fsmonitor", &format!("touch {}", text(&trace))]);
     let dirty = build(&[], &[("BUILDX_GIT_CHECK_DIRTY", "true")]);
@@ -355,7 +355,7 @@ fn a_command_for_another_processor_says_what_it_needs() {
     let kiln = kiln();
     let dockerfile = "FROM scratch\nCOPY program /\nRUN [\"/program\"]\n";
     let context = context_of(&[("Dockerfile", dockerfile)]);
-    // An executable of a processor of the other endianness: as much of it as the kernel looks at.
+    // An executable for a processor of the other endianness, as far as the kernel reads it.
     let mut program = b"\x7fELF\x02\x02\x01".to_vec();
     program.resize(16, 0);
     program.extend_from_slice(&[0, 2, 0, 22, 0, 0, 0, 1]);
@@ -372,7 +372,7 @@ fn a_command_for_another_processor_says_what_it_needs() {
     }
 }
 
-/// Changes of all kinds, one on the other.
+/// Changes of all kinds on top of each other.
 const MANY: &str = "FROM scratch AS base\nCOPY old/ /old/\nCOPY a.txt /replaced\n\
     FROM busybox\nCOPY --from=base / /\nRUN rm -r /old/d && mkdir /old/d && echo new >/old/d/new #!COMMIT\n\
     COPY a.txt /old/d/ #!commit\nENV A=1\nRUN rm /replaced && mkdir /replaced && ln /old/d/a.txt /old/link && chmod 4711 /old/d/new\n\
@@ -415,7 +415,8 @@ fn steps_can_share_a_layer() {
     assert!(run.refused() && run.stderr.contains("`two` is none of each"), "{}", run.stderr);
 }
 
-/// Paths with kind, mode and content; times of folders are those of whoever touched them last.
+/// Paths with kind, mode and content. Times of folders are left out, since any step may change
+/// them.
 fn shown(tree: &Tree) -> Vec<String> {
     let entries = tree.entries.iter();
     let line = |(path, entry): (&String, &fixtures::tar::Entry)| {

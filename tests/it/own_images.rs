@@ -1,10 +1,10 @@
-//! kiln's own images, made by kiln, in Debian's `dockerd`.
+//! kiln's own images, built by kiln, in Debian's `dockerd`.
 
 use fixtures::{Dockerd, ci_image, dockerd};
 
 use crate::{kiln, root_or_skip, text};
 
-/// A daemon that has the image of a target; `None` where it is skipped.
+/// A daemon with the image of a target; `None` if the test is skipped.
 pub fn dockerd_with(test: &str, target: &str) -> Option<Dockerd> {
     if !root_or_skip(test) {
         return None;
@@ -49,7 +49,7 @@ fn the_smallest_holds_kiln_and_certificates() {
 fn a_job_finds_a_shell_and_the_names_that_pipelines_call() {
     let test = "a_job_finds_a_shell_and_the_names_that_pipelines_call";
     let Some(dockerd) = dockerd_with(test, "ci") else { return };
-    // What GitLab's runner, Jenkins and GitHub's runner do with the image of a job.
+    // GitLab's runner, Jenkins and GitHub's runner use the image of a job in this way.
     let script =
         "for name in docker docker-buildx buildx buildctl buildctl-daemonless.sh makisu kiln; do
             command -v $name || exit 1

@@ -1,4 +1,4 @@
-//! A build succeeds whichever of its requests to a registry goes wrong once.
+//! A build succeeds if any of its requests to a registry fails once.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -20,20 +20,20 @@ const FAULTS: [Fault; 6] = [
     Fault::Cut,
     Fault::Garbled,
 ];
-/// Builds at the same time: they wait more than they work.
+/// Concurrent builds: they wait more than they work.
 const WORKERS: usize = 4;
-/// One request of so many goes wrong, so that a build meets several faults; their places shift
-/// from build to build until each request was one.
+/// One request in this many fails, so that a build meets several faults. The first position differs
+/// from build to build, until each request has failed once.
 const STRIDE: usize = 8;
 
-/// Whether anything changed since the cache was made.
+/// The state of the context since the cache was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Warm,
     Changed,
 }
 
-/// Somebody who builds on machines that keep nothing.
+/// A user who builds on machines without state.
 struct Worker<'a> {
     registry: &'a DockerRegistry,
     proxy: FaultyProxy,
@@ -45,10 +45,10 @@ impl<'a> Worker<'a> {
         Self { registry, proxy: FaultyProxy::start(registry.host()), kiln: kiln() }
     }
 
-    /// Builds from the cache that all have, into repositories of its own.
+    /// Builds from the shared cache into its own repositories.
     fn build(&self, kind: Kind, name: &str, fault: Option<(usize, Fault)>) -> Built {
         let host = self.proxy.host();
-        // What a COPY takes of the base has to be there: its layer comes.
+        // The base's layer is fetched, because a COPY reads its files.
         let dockerfile = format!(
             "FROM {host}/library/busybox AS made\nCOPY a /made/a\n\
              COPY --from={host}/library/busybox /etc/passwd /made/passwd\n\
@@ -75,7 +75,7 @@ impl<'a> Worker<'a> {
         Built { run, digest, failed: self.proxy.failed(), requests: self.proxy.asked().len() }
     }
 
-    /// What the registry has of an image: its files, layer by layer. None if it is not whole.
+    /// The files of an image in the registry, layer by layer. None if the image is incomplete.
     fn files(&self, name: &str, digest: &str) -> Option<String> {
         let ask = |path: String| {
             let media_type = "application/vnd.oci.image.manifest.v1+json";
@@ -102,7 +102,7 @@ impl<'a> Worker<'a> {
             let mut reader = flate2::read::MultiGzDecoder::new(bytes.as_slice());
             std::io::Read::read_to_end(&mut reader, &mut archive).ok()?;
             for tar::Entry { path, kind, mode, uid, gid, .. } in tar::read(&archive).ok()? {
-                // Times are those of each build.
+                // Times differ between builds.
                 let content = fixtures::digest(format!("{kind:?}").as_bytes());
                 files.push_str(&format!("{path} {content} {mode:o} {uid} {gid}\n"));
             }
@@ -126,7 +126,7 @@ fn digest(metadata: &Path) -> String {
     value["containerimage.digest"].as_str().unwrap_or_default().to_owned()
 }
 
-/// A build of which requests go wrong, from the one after `count` others on.
+/// A build with failing requests, from the one after `count` others on.
 struct Trial {
     kind: Kind,
     fault: Fault,
@@ -138,7 +138,7 @@ fn each_request_of_a_build_may_go_wrong_once() {
     let Some(registry) = registry("passing_faults", Access::Open) else { return };
     let started = Instant::now();
     let first = Worker::new(&registry);
-    // What all later builds find.
+    // The cache of all later builds.
     first.build(Kind::Warm, "team", None).run.expect_ok();
     let mut trials = Vec::new();
     let (mut expected, mut total) = (Vec::new(), 0);
@@ -191,6 +191,6 @@ fn each_request_of_a_build_may_go_wrong_once() {
         trials.len(),
         wrong[..wrong.len().min(4)].join("\n")
     );
-    // Requests run side by side, so their number may differ by some.
+    // Requests run concurrently, so their number may vary a little.
     assert!(met * 10 >= total * 9, "{met} faults for {total} requests");
 }

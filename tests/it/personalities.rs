@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{context_of, kiln, registry, text};
 
-/// A kiln that is started under another name; the folder has the name in it.
+/// A kiln that is started under another name. The folder contains the link with this name.
 fn named(name: &str) -> (Kiln, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join(name);
@@ -43,7 +43,7 @@ fn docker_in_a_job() {
     let line = ["build", "--cache-from", &latest, "-t", &latest, "-t", &commit, &context];
     let mut command = docker.command(line);
     command.env("DOCKER_HOST", "tcp://docker:2375").env("DOCKER_BUILDKIT", "1");
-    // The cache is not there yet: that is no error.
+    // A missing cache is not an error.
     fixtures::kiln::finish(command, b"").expect_ok();
     for name in [&commit, &latest] {
         let pushed = docker.run(["push", name]).expect_ok();
@@ -60,7 +60,7 @@ fn docker_in_a_job() {
     assert_eq!(docker.run(line).expect_ok().stdout, "[]\n");
     let labels = "{{range $key, $value := .Config.Labels}}{{$key}}={{$value}};{{end}}";
     assert_eq!(docker.run(["inspect", "-f", labels, &latest]).expect_ok().stdout, "a=;\n");
-    // What is too young stays.
+    // Younger images are kept.
     docker.run(["image", "prune", "-af", "--filter", "until=24h"]).expect_ok();
     assert!(!docker.run(["images", "-q", &latest]).expect_ok().stdout.is_empty());
 
@@ -185,7 +185,7 @@ fn kaniko_in_a_pod() {
     });
     assert_eq!(fixtures::digest(&manifest.unwrap().body), digest);
 
-    // Another pod finds every step.
+    // Another pod finds every step in the cache.
     executor.empty_root();
     let tar = text(&file("a.tar"));
     let more = ["--build-arg", "A=1", "--tar-path", &tar, "--oci-layout-path", &text(&file("l"))];
@@ -232,7 +232,7 @@ fn warmed_images_are_the_executors_state() {
     refuses(&warmer.run(["--dockerfile=x"]), 1, &["name the images with `--image`"]);
 }
 
-/// kaniko has no `login`: the file is made by hand, as pods mount it.
+/// kaniko has no `login`: the file is written by hand, like the one that pods mount.
 fn executor_login(executor: &Kiln, host: &str) {
     // `kiln:loopback-only`
     let login = "a2lsbjpsb29wYmFjay1vbmx5";
@@ -293,14 +293,14 @@ fn bake_builds_targets_side_by_side() {
         docker.run(["inspect", "--format={{.Config.Labels.who}}", &name]).expect_ok().stdout
     };
     assert_eq!((inspect("app").as_str(), inspect("other").as_str()), ("app\n", "other\n"));
-    // What one target made for another has no name afterwards.
+    // Images made by one target for another have no name afterwards.
     let listed = docker.run(["images", "--format", "{{.Repository}}"]).expect_ok().stdout;
     assert!(!listed.contains("kiln.invalid"), "{listed}");
 
     let inline = "target \"inline\" { dockerfile-inline = \"FROM scratch\" }";
     std::fs::write(context.path().join("inline.hcl"), inline).unwrap();
     bake(&["-f", "docker-bake.hcl", "-f", "inline.hcl", "app", "inline", "--check"]).expect_ok();
-    // kiln has the command too.
+    // kiln has the same command.
     let mut own = kiln().command(["bake", "--print", "app"]);
     own.current_dir(context.path()).env("TAG", "v2");
     let printed = fixtures::kiln::finish(own, b"").expect_ok().stdout;
@@ -311,7 +311,7 @@ fn bake_builds_targets_side_by_side() {
     refuses(&bake(&["--frob"]), 125, &["unknown flag: --frob"]);
 }
 
-/// What a configuration of BuildKit says of registries counts: a mirror, and how it is spoken to.
+/// Registry settings in a BuildKit configuration are used: a mirror, and its protocol.
 #[test]
 fn a_buildkitd_toml_names_mirrors() {
     let Some(registry) = registry("buildkitd_toml", Access::Open) else { return };
@@ -344,7 +344,7 @@ fn a_buildkitd_toml_names_mirrors() {
     assert!(kept.exists());
     run("buildx rm b").expect_ok();
     assert!(!kept.exists());
-    // As a daemon's own file, and as a flag of one.
+    // The daemon's default file, then its flag.
     let own = docker.home().join(".config/buildkit");
     std::fs::create_dir_all(&own).unwrap();
     std::fs::copy(here.join("b.toml"), own.join("buildkitd.toml")).unwrap();
@@ -436,7 +436,7 @@ fn makisu_builds_and_pushes() {
     assert!(run(&["version"]).expect_ok().stdout.starts_with("kiln "));
 }
 
-/// Debian's `redis-server` with a password, gone when dropped.
+/// Debian's `redis-server` with a password, stopped when dropped.
 struct Redis {
     child: std::process::Child,
     address: String,
@@ -478,7 +478,7 @@ fn makisu_shares_a_cache_in_redis() {
     let cache = ["--redis-cache-addr", &redis.address, "--redis-cache-password", PASSWORD];
     let line = ["build", "-t", "team/app:1", "--push", registry.host(), "--log-fmt=console"];
     let line = [&line[..], &cache, &["--redis-cache-ttl=1h", &folder]].concat();
-    // Each has a state of its own, which is empty.
+    // Each has its own state, which is empty.
     for cached in [false, true] {
         let (makisu, _folder) = named("makisu");
         let run = makisu.run(&line).expect_ok();
@@ -503,7 +503,7 @@ fn makisu_shows_the_files_of_images() {
         one + "RUN rm a.txt && echo beta > b.txt && chmod 700 /etc && echo >> /etc/passwd\n";
     std::fs::write(context.path().join("Dockerfile"), other).unwrap();
     build("team/app:2", "A=2");
-    // One whose state is empty has both from the registry.
+    // A kiln without state gets both from the registry.
     let (elsewhere, _folder) = named("makisu");
     let names = [format!("{host}/team/app:1"), format!("{host}/team/app:2")];
     let shown = elsewhere.run(["diff", &names[0], &names[1]]).expect_ok().stdout;
@@ -559,7 +559,7 @@ fn lists_of_images_are_made_in_registries() {
         docker.run(line).expect_ok().stdout
     };
     assert_eq!((inspect(&list), inspect(&tagged)), (pushed.stdout.clone(), pushed.stdout));
-    // What the list's repository got with it can be fetched from there.
+    // Content that was pushed with the list can be pulled from the list's repository.
     docker.run(["rmi", "-f", &one]).expect_ok();
     docker.run(["pull", "-q", &list]).expect_ok();
     refuses(&docker.run(["manifest", "inspect", &format!("{host}/no/such:1")]), 1, &["no/such"]);
@@ -576,7 +576,7 @@ fn lists_of_images_are_made_in_registries() {
     refuses(&kiln.run(["kaniko", "--context=tar:///nope.tar", "--no-push"]), 1, &["/nope.tar"]);
 }
 
-/// What `imagetools` makes of a list with images for amd64 and arm64.
+/// Tests `imagetools` with a list of images for amd64 and arm64.
 fn imagetools(docker: &Kiln, host: &str, list: &str) {
     let run =
         |words: &[&str]| docker.run([&["buildx", "imagetools"], words].concat()).expect_ok().stdout;
@@ -596,7 +596,7 @@ fn imagetools(docker: &Kiln, host: &str, list: &str) {
 
     let one = format!("{host}/team/alone:1");
     let of_amd = index["manifests"][0]["digest"].as_str().unwrap();
-    // A digest is one in the repository of the name.
+    // A digest refers to the repository of the name.
     let part = format!("{host}/team/made:amd");
     run(&["create", "--prefer-index=false", "-t", &part, of_amd]);
     run(&["create", "--prefer-index=false", "-t", &one, "-p", "linux/amd64", list]);

@@ -1,5 +1,5 @@
-//! A policy beside the Dockerfile: buildx evaluates it, kiln does not, and so never builds as if it
-//! were not there.
+//! A policy beside the Dockerfile: buildx evaluates it, kiln does not, and therefore never builds as
+//! if there were none.
 
 use fixtures::{Kiln, Run, WebServer};
 
@@ -66,7 +66,7 @@ fn whoever_has_policies_is_refused() {
         &["bake", "off"],
         &["bake", "--policy=disabled=true"],
         &["bake", "--set=default.policy=disabled=true"],
-        // They know no policies, and never did.
+        // These tools have never supported policies.
         &["kaniko", "--context=.", "--no-push"],
         &["makisu", "build", "-t", "x", "."],
         &[

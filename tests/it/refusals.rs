@@ -1,5 +1,5 @@
-//! Bad input: one clear sentence that names the thing, exit code 1, nothing pushed, and a root that the
-//! next build can use.
+//! Bad input: one clear sentence that names the thing, exit code 1, nothing pushed, and a root that
+//! the next build can use.
 
 use fixtures::docker_registry::{PASSWORD, USER};
 use fixtures::{Access, DockerRegistry, Kiln};
@@ -18,7 +18,7 @@ impl Bench {
         Some(Self { kiln: kiln(), registry: registry(test, access)? })
     }
 
-    /// Builds a Dockerfile and pushes it; `@` stands for the registry's host.
+    /// Builds a Dockerfile and pushes it, with `@` replaced by the registry's host.
     fn build(&self, dockerfile: &str, flags: &[&str]) -> fixtures::Run {
         let host = self.registry.host();
         let dockerfile = dockerfile.replace('@', host);
@@ -28,7 +28,7 @@ impl Bench {
         self.kiln.run(args.iter().chain(flags).copied().chain([context_path.as_str()]))
     }
 
-    /// Expects a refusal that names each of `words`, and nothing pushed.
+    /// Expects a refusal that contains each of `words`, and no push.
     #[track_caller]
     fn refuses(&self, dockerfile: &str, flags: &[&str], words: &[&str]) {
         let run = self.build(dockerfile, flags);
@@ -89,14 +89,14 @@ fn a_blob_with_other_bytes() {
     let middle = bad.len() / 2;
     bad[middle] ^= 0xff;
     std::fs::write(&blob, &bad).unwrap();
-    // The files of the base are asked for, so that its layer is fetched.
+    // COPY reads files of the base, so that its layer is fetched.
     let dockerfile = "FROM scratch\nCOPY --from=@/library/busybox /etc/passwd /\n";
     bench.refuses(dockerfile, &[], &[&digest]);
     std::fs::write(&blob, &good).unwrap();
     bench.build(dockerfile, &[]).expect_ok();
 }
 
-/// A cache's value can hold keys, which an error about another part of it does not repeat.
+/// The value of `--cache-to` can contain keys, which an error about another part must not repeat.
 #[test]
 fn wrong_caches_are_named_without_their_keys() {
     let keys = "type=s3,bucket=b,access_key_id=k,secret_access_key=hush";

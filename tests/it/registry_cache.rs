@@ -1,4 +1,4 @@
-//! The main job: build, push, and be warm on a machine that keeps nothing.
+//! The main use of kiln: build, push, and a warm cache on a machine without state.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ impl Job {
         self.place.path().join("shop")
     }
 
-    /// Builds on an empty root and pushes; returns the run, and what the registry was asked.
+    /// Builds on an empty root and pushes. Returns the run and the requests to the registry.
     fn build(&self) -> (Run, Vec<LogLine>) {
         self.kiln.empty_root();
         let asked = self.registry.log().len();
@@ -81,10 +81,10 @@ fn a_cold_machine_is_warm() {
     let (warm, asked) = job.build();
     let warm = warm.expect_ok();
     assert_eq!(job.steps(), (0, STEPS), "{}", warm.stderr);
-    // The base image counts among the lines, and not among the steps.
+    // The base image has a line, but is not a step.
     assert!(warm.count("CACHED") as u64 >= STEPS, "{}", warm.stderr);
     assert_eq!(job.digest(), digest, "the same inputs make the same image");
-    // What is fetched is manifests and configs: the smallest layer that holds anything is the base's.
+    // Only manifests and configs are fetched: the smallest non-empty layer is the base's.
     let largest = asked.iter().filter(|line| line.method == "GET").map(|line| line.bytes).max();
     assert!(largest.unwrap_or(0) < 64 << 10, "a layer was downloaded: {asked:#?}");
     assert!(asked.iter().all(|line| line.method != "PATCH"), "a layer was uploaded: {asked:#?}");
@@ -92,11 +92,11 @@ fn a_cold_machine_is_warm() {
     append(&job.context().join("catalogue/garden.csv"), "lamp,Garden lamp,1999,21\n");
     let (changed, _) = job.build();
     let changed = changed.expect_ok();
-    // Both stages that read the catalogue run from there on, and the last stage.
+    // Both stages that read the catalogue run from that step on, and the last stage.
     assert_eq!(job.steps(), (6, 6), "{}", changed.stderr);
     assert_ne!(job.digest(), digest);
 
-    // Nothing that was printed or kept names the password.
+    // The password is not printed.
     for run in [&warm, &changed] {
         assert!(!run.stderr.contains(PASSWORD) && !run.stdout.contains(PASSWORD));
     }
@@ -117,7 +117,7 @@ fn both_tags_are_pushed_and_a_damaged_cache_is_a_warning() {
         };
         assert_eq!(job.registry.send(&request).unwrap().status, 200, "{tag}");
     }
-    // A cache that is no cache.
+    // An image that is not a cache.
     let image = fixtures::base_image::RawImage {
         layers: Vec::new(),
         config: b"{}".to_vec(),
@@ -164,7 +164,7 @@ fn a_cached_layer_that_is_gone_is_made_again() {
     assert!(std::fs::read_dir(folder).unwrap().count() > 0);
 }
 
-/// Who may not push is told when the first command begins, and not after it.
+/// A missing permission to push is reported during the first command, not after it.
 #[test]
 fn a_push_that_is_refused_ends_the_build_at_its_first_command() {
     if !root_or_skip("permission") {
@@ -192,7 +192,7 @@ fn a_push_that_is_refused_ends_the_build_at_its_first_command() {
             assert!(run.stderr.contains(word), "{flags:?}: no {word} in {}", run.stderr);
         }
     }
-    // What is not to fail the build asks nothing, and what is cached pushes at once.
+    // With `ignore-error`, there is no check in advance, and a cached build pushes at once.
     let quick = dockerfile.replace("sleep 1000", "true");
     std::fs::write(std::path::Path::new(&context).join("Dockerfile"), quick).unwrap();
     let to = format!("{to},ignore-error=true");
@@ -206,6 +206,6 @@ fn a_push_that_is_refused_ends_the_build_at_its_first_command() {
         .iter()
         .filter(|line| line.method == "PUT" && line.status == 201 && line.path.contains("/blobs/"))
         .count();
-    // A blob that is sent before the answer begins an upload of its own.
+    // A blob that is sent before the check's response begins its own upload.
     assert!(begun <= sent + 1, "the question is the beginning of an upload: {log:?}");
 }

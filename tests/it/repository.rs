@@ -5,7 +5,7 @@ use fixtures::web_server::Page;
 
 use crate::text;
 
-/// A repository with two commits, of which the first has an annotated tag.
+/// A repository with two commits, the first of which has an annotated tag.
 pub struct Repository {
     place: tempfile::TempDir,
     git: std::path::PathBuf,
@@ -74,7 +74,8 @@ impl Repository {
                 let name = path.strip_prefix(&bare).unwrap().display().to_string();
                 let body = std::fs::read(&path).unwrap();
                 let page = Page { body, ..Page::default() };
-                // git asks so for a list of references, and a plain server does not care.
+                // git requests the list of references with this query, which a plain server
+                // ignores.
                 server.put(&format!("/r.git/{name}?service=git-upload-pack"), page.clone());
                 server.put(&format!("/r.git/{name}"), page);
             }

@@ -1,5 +1,5 @@
-//! Users, passwords and queries of addresses are shown to nobody and kept nowhere but in an
-//! image's history, as with BuildKit.
+//! Users, passwords and queries of addresses are never shown, and stored only in an image's
+//! history, as with BuildKit.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use fixtures::web_server::Page;
 use crate::repository::Repository;
 use crate::{context_of, kiln, text};
 
-/// All that must not be seen.
+/// The strings that must not appear.
 const SECRETS: [&str; 4] = ["S3CRET-user", "S3CRET-password", "S3CRET-signature", "S3CRET-token"];
 
-/// The secrets as they are, and within base64 at each place in a group of three.
+/// The secrets in plain text, and in base64 at each offset in a group of three bytes.
 fn traces() -> Vec<Vec<u8>> {
     let mut traces = Vec::new();
     for secret in SECRETS {
@@ -21,7 +21,7 @@ fn traces() -> Vec<Vec<u8>> {
         for before in 0..3 {
             let padded = [&b"..."[..before], secret.as_bytes()].concat();
             let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&padded);
-            // What depends on the bytes around it is left out.
+            // Without the characters that depend on adjacent bytes.
             traces.push(encoded.as_bytes()[4..encoded.len() - 4].to_vec());
         }
     }
@@ -39,7 +39,7 @@ fn assert_clean(what: &str, bytes: &[u8]) {
     }
 }
 
-/// All files of a folder, decompressed where they are gzip.
+/// Checks all files of a folder, decompressed if they are gzip.
 #[track_caller]
 fn assert_clean_folder(what: &str, folder: &Path) {
     let mut open = vec![folder.to_owned()];
@@ -126,7 +126,7 @@ fn secrets_of_addresses_are_shown_nowhere() {
     assert_clean_folder("cache", Path::new(&out("cache")));
     assert_clean_folder("root", &kiln.root());
 
-    // What fails shows the line that is to blame.
+    // An error shows the line that caused it.
     for line in [
         "ADD @/none?sig=S3CRET-signature /f",
         "ADD --checksum=x @/file?sig=S3CRET-signature /f",

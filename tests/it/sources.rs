@@ -1,4 +1,4 @@
-//! ADD of what lies on servers.
+//! ADD of sources on servers.
 
 use fixtures::tar::{self, Entry, Kind};
 use fixtures::web_server::{Asked, Page};
@@ -26,7 +26,7 @@ impl Bench {
         self.server.put(path, Page { body: body.into(), headers, status: 0 });
     }
 
-    /// Builds lines on nothing; `@` stands for the server's host.
+    /// Builds lines on `scratch`, with `@` replaced by the server's host.
     fn build(&self, lines: &str, flags: &[&str]) -> Run {
         let dockerfile = format!("FROM scratch\n{}", lines.replace('@', self.server.host()));
         let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
@@ -42,7 +42,7 @@ impl Bench {
         tar::read(&bytes).unwrap()
     }
 
-    /// How many steps ran.
+    /// The number of steps that ran.
     fn ran(&self) -> u64 {
         stat(&self.place.path().join("metadata"), "ran")
     }
@@ -78,7 +78,7 @@ fn a_download_is_asked_for_again_and_not_sent_again() {
     assert_eq!((added.uid, added.gid, added.mtime), (0, 0, SECONDS));
     assert_eq!((bench.ran(), statuses(&bench.server.asked())), (1, vec![200]));
 
-    // The server compares weak tags as such; this one does not, and still says which it has.
+    // Real servers compare weak tags; this one does not, but its response has its tag.
     bench.build(lines, &[]).expect_ok();
     let asked = bench.server.asked();
     assert_eq!(asked[0].headers["if-none-match"], "\"1\"");
@@ -130,7 +130,7 @@ fn redirects_credentials_and_refusals() {
     let asked = bench.server.asked();
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|asked| asked.headers["authorization"] == "Bearer hunter2"));
-    // Another port is another server: it gets no credentials.
+    // Another port is another server, which gets no credentials.
     let asked = elsewhere.asked();
     assert!(asked.len() == 1 && !asked[0].headers.contains_key("authorization"));
     let files = bench.files();
@@ -220,7 +220,7 @@ fn redirect(to: String) -> Page {
     Page { status: 302, headers: vec![("Location", to)], ..Page::default() }
 }
 
-/// What git asks first.
+/// git's first request.
 const FIRST: &str = "info/refs?service=git-upload-pack";
 
 fn secret(bench: &Bench, id: &str) -> String {
@@ -229,7 +229,7 @@ fn secret(bench: &Bench, id: &str) -> String {
     format!("--secret=id={id},src={}", text(&file))
 }
 
-/// Whether any request had `hunter2`, as it is or as git's password.
+/// The number of requests with `hunter2`, in plain text or in git's credentials.
 fn told(asked: &[Asked]) -> usize {
     let forms = ["hunter2", "eC1hY2Nlc3MtdG9rZW46aHVudGVyMg==", "bWU6aHVudGVyMg=="];
     let has = |asked: &&Asked| {
@@ -239,7 +239,7 @@ fn told(asked: &[Asked]) -> usize {
     asked.iter().filter(has).count()
 }
 
-/// The host that a token is for is where the request goes, not what looks like one in the text.
+/// A token is for the host of the parsed URL, not for text that looks like a host.
 #[test]
 fn a_token_goes_to_the_host_of_the_parsed_address() {
     let bench = Bench::new();
@@ -271,7 +271,7 @@ fn a_token_goes_to_the_host_of_the_parsed_address() {
     assert_eq!(told(&bench.server.asked()), 1);
 }
 
-/// git sends the headers that it has along with a redirect; so it follows none.
+/// git sends its headers to the target of a redirect too, so it must not follow any.
 #[test]
 fn a_token_of_git_does_not_follow_a_redirect() {
     let Some(repository) = Repository::new("git_redirect") else { return };
@@ -288,7 +288,7 @@ fn a_token_of_git_does_not_follow_a_redirect() {
         assert!(told(&first) > 0 && !second.is_empty(), "{id}");
         assert_eq!(told(&second), 0, "{id}: {second:?}");
     }
-    // Nor do user and password of the address.
+    // The same holds for the user and password of the URL.
     let lines = format!("ADD http://me:hunter2@{}/r.git#v1 /src/\n", bench.server.host());
     let dockerfile = format!("FROM scratch\n{lines}");
     let context = context_of(&[("Dockerfile", dockerfile.as_str())]);
@@ -297,7 +297,7 @@ fn a_token_of_git_does_not_follow_a_redirect() {
     assert!(told(&bench.server.asked()) > 0);
     assert_eq!(told(&other.asked()), 0);
 
-    // A server that wants to know who asks says so, and the build says why it does not.
+    // The target of the redirect requires authentication; the error says why it gets none.
     let refusal = Page { status: 401, headers: vec![], ..Page::default() };
     other.put(&format!("/r.git/{FIRST}"), refusal);
     let secret = secret(&bench, "GIT_AUTH_TOKEN");
@@ -306,7 +306,7 @@ fn a_token_of_git_does_not_follow_a_redirect() {
     assert_eq!(told(&other.asked()), 0);
 }
 
-/// Within one server a redirect is as good as the address that it leads to.
+/// A redirect within a server is treated like its target.
 #[test]
 fn a_token_of_git_stays_with_its_server() {
     let Some(repository) = Repository::new("git_moved") else { return };
@@ -320,7 +320,7 @@ fn a_token_of_git_stays_with_its_server() {
     let asked = bench.server.asked();
     assert_eq!(told(&asked), asked.len(), "{asked:?}");
 
-    // A way that leaves and returns was chosen by somebody else.
+    // A redirect back from another server was chosen by that server.
     let other = WebServer::start();
     let back = bench.server.url(&format!("/r.git/{FIRST}"));
     other.put(&format!("/x.git/{FIRST}"), redirect(back));
@@ -333,7 +333,7 @@ fn a_token_of_git_stays_with_its_server() {
     assert_eq!(told(&other.asked()), 0);
 }
 
-/// A repository names its submodules, and with them whom git asks.
+/// A repository chooses its submodules, and with them the servers that git contacts.
 #[test]
 fn a_token_of_git_does_not_go_to_submodules_elsewhere() {
     let Some(repository) = Repository::new("git_submodule") else { return };
@@ -348,7 +348,7 @@ fn a_token_of_git_does_not_go_to_submodules_elsewhere() {
     repository.serve(&bench.server);
     for id in ["GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"] {
         let secret = secret(&bench, id);
-        // A server of plain files gives no submodule with a part of its history, but is asked.
+        // A plain file server cannot serve a shallow submodule, but still gets the request.
         let run = bench.build("ADD http://@/r.git /src/\n", &[&secret, "--no-cache"]);
         let asked = other.asked();
         assert!(!asked.is_empty(), "{}", run.stderr);
@@ -357,7 +357,7 @@ fn a_token_of_git_does_not_go_to_submodules_elsewhere() {
     }
 }
 
-/// A download or a repository whose server is unwell once.
+/// A download or a repository whose server fails once.
 #[test]
 fn a_source_may_go_wrong_once() {
     use fixtures::FaultyProxy;
@@ -378,7 +378,7 @@ fn a_source_may_go_wrong_once() {
         let requests = proxy.asked().len();
         assert!(requests > 0);
         let mut faults = vec![Fault::Status(503, None), Fault::Reset];
-        // What git gets of a server of plain files is git's affair.
+        // Errors in the bodies of a plain file server are handled by git itself.
         if line.contains("checksum") {
             faults.extend([Fault::Cut, Fault::Garbled]);
         }

@@ -1,4 +1,4 @@
-//! Agents that are lent: to RUN, and to git.
+//! SSH agents for RUN and for git.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,15 +51,15 @@ impl Bench {
         Some(Self { kiln, tools: Tools::new(test)?, place })
     }
 
-    /// A key without passphrase.
+    /// Creates a key without passphrase.
     fn key(&self, name: &str, kind: &str) -> PathBuf {
         let path = self.place.path().join(name);
         make_key(&path, kind, "").unwrap();
         path
     }
 
-    /// Runs a script with `flag` as its mount of an agent; `@add` and `@keygen` stand for OpenSSH's
-    /// programs. None, with a skip, where no command can be run here.
+    /// Runs a script with `flag` as its agent mount; `@add` and `@keygen` stand for OpenSSH's
+    /// programs. None, with a skip, if no command can be run here.
     fn run(&self, test: &str, flag: &str, script: &str, flags: &[&str]) -> Option<Run> {
         let tool = |name: &str| format!("/t/{} --library-path /t /t/{name}", self.tools.loader);
         let script =
@@ -98,7 +98,7 @@ impl Bench {
     }
 }
 
-/// The first two words of a public key's file: its kind, and the key.
+/// The first two words of a public key file: its type and the key.
 fn public(key: &Path) -> String {
     let mut path = key.as_os_str().to_owned();
     path.push(".pub");
@@ -115,7 +115,7 @@ fn keys_of_files_sign_in_a_step() {
     let list: Vec<String> = keys.iter().map(|key| text(key)).collect();
     let ssh = format!("--ssh=default={}", list.join(","));
     let publics: Vec<String> = keys.iter().map(|key| public(key)).collect();
-    // What is asked for and is not a key or a signature is refused.
+    // Requests other than for keys and signatures are refused.
     let script = format!(
         "@add -L > keys\n\
          ! @add -D 2> refused\n\
@@ -148,7 +148,7 @@ fn keys_of_files_sign_in_a_step() {
     assert!(!files.iter().any(|entry| trace(entry.absolute())), "{files:?}");
 }
 
-/// OpenSSH's agent; it ends when this is dropped.
+/// A running agent of OpenSSH, stopped when dropped.
 struct Agent {
     child: Child,
     socket: PathBuf,
@@ -160,7 +160,7 @@ impl Agent {
         let mut command = Command::new(crate::program(test, "ssh-agent")?);
         command.args(["-D", "-a"]).arg(&socket).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // It says where it listens once it does.
+        // It prints its address once it listens.
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
@@ -200,7 +200,7 @@ fn an_agent_is_asked_and_not_changed() {
     let ids = if fixtures::is_root() { [" 3 ", " 4 "] } else { [" 0 ", " 0 "] };
     assert!(place.starts_with("srw--w----") && ids.iter().all(|id| place.contains(id)), "{place}");
 
-    // Without it, an optional one is not there.
+    // Without an agent, an optional mount is missing.
     let run = bench.run(test, "type=ssh,id=none", "[ ! -e $SSH_AUTH_SOCK ]", &[]).unwrap();
     run.expect_ok();
     let run = bench.run(test, "type=ssh,id=none,required", "true", &[&ssh]).unwrap();
@@ -245,7 +245,7 @@ fn git_over_ssh() {
     let run = build(&[&format!("--ssh=default={}", text(&other))]);
     assert!(run.refused() && run.stderr.contains("Permission denied"), "{}", run.stderr);
 
-    // A host that the user knows must be the one that he knows.
+    // The key of a known host must match.
     let known_hosts = kiln.home().join(".ssh/known_hosts");
     std::fs::create_dir(kiln.home().join(".ssh")).unwrap();
     std::fs::write(&known_hosts, server.known_host(&server.host_key())).unwrap();

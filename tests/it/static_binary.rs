@@ -1,4 +1,4 @@
-//! The binary needs nothing of the machine it runs on.
+//! Independence of the binary from the machine it runs on.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What travels beside a cache: layer indexes, cache mounts.
+//! Data beside a cache: layer indexes and cache mounts.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use fixtures::{Access, DockerRegistry, Kiln, Run};
 
 use crate::{context_of, kiln, registry, root_or_skip, text};
 
-/// A machine that keeps nothing between builds, and a registry that counts.
+/// A machine without state between builds, and a registry with a log.
 struct Job {
     kiln: Kiln,
     registry: DockerRegistry,
-    /// More options of `--cache-from` and `--cache-to`.
+    /// Further options of `--cache-from` and `--cache-to`.
     mounts: &'static str,
 }
 
@@ -20,7 +20,7 @@ impl Job {
         Some(Self { registry: registry(test, Access::Open)?, kiln: kiln(), mounts: "" })
     }
 
-    /// Builds on an empty root, with a cache in the registry; the run, and what was asked.
+    /// Builds on an empty root, with a cache in the registry. Returns the run and the requests.
     fn build(&self, context: &Path, more: &[&str]) -> (Run, Vec<LogLine>) {
         self.kiln.empty_root();
         let asked = self.registry.log().len();
@@ -42,7 +42,7 @@ impl Job {
 }
 
 impl Job {
-    /// The digest of what is beside the cache.
+    /// The digest of the artifact beside the cache.
     fn artifact(&self) -> String {
         fixtures::digest(&self.manifest_beside())
     }
@@ -57,7 +57,7 @@ impl Job {
         self.registry.send(&request).unwrap().body
     }
 
-    /// Digests of what is beside the cache under names that begin so.
+    /// Digests of the entries beside the cache whose names begin with `kind`.
     fn blobs_beside(&self, kind: &str) -> Vec<String> {
         let manifest: serde_json::Value = serde_json::from_slice(&self.manifest_beside()).unwrap();
         let entries = manifest["layers"].as_array().unwrap().iter();
@@ -71,7 +71,7 @@ impl Job {
     }
 }
 
-/// Bytes of blobs that were fetched and are no document: layers.
+/// Bytes of fetched layers: blobs too large to be documents.
 fn layer_bytes(asked: &[LogLine]) -> u64 {
     let is_blob = |line: &&LogLine| line.method == "GET" && line.path.contains("/blobs/");
     asked.iter().filter(is_blob).map(|line| line.bytes).filter(|bytes| *bytes > 64 << 10).sum()
@@ -92,7 +92,7 @@ fn a_changed_file_on_a_cold_machine_downloads_no_base() {
     let changed = changed.expect_ok();
     assert_eq!(layer_bytes(&asked), 0, "{asked:#?}\n{}", changed.stderr);
 
-    // Nothing beside the cache is asked for where nothing is needed of it.
+    // Nothing beside the cache is requested if nothing of it is needed.
     let artifact = job.artifact();
     let (warm, asked) = job.build(context.path(), &[]);
     warm.expect_ok();
@@ -114,7 +114,7 @@ fn a_damaged_index_costs_the_download_of_its_layer() {
     assert!(layer_bytes(&asked) > 0, "{asked:#?}");
     assert!(!run.stderr.contains("WARN"), "{}", run.stderr);
 
-    // It was written again.
+    // The index was written again.
     std::fs::write(context.path().join("a.txt"), "three").unwrap();
     let (run, asked) = job.build(context.path(), &[]);
     run.expect_ok();
@@ -124,7 +124,7 @@ fn a_damaged_index_costs_the_download_of_its_layer() {
 const LARGE: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:latest AS build\nCOPY large /out/\n\
     FROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt /\nCOPY --from=build /out/program /srv/\n";
 
-/// Bytes that do not compress.
+/// Incompressible bytes.
 fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -157,11 +157,11 @@ fn one_file_of_a_large_layer_is_read_without_the_rest() {
         let (changed, asked) = job.build(context.path(), &[&local]);
         let changed = changed.expect_ok();
         let read = layer_bytes(&asked);
-        // The base comes whole, for the folder.
+        // The base is fetched whole, for the exported folder.
         assert!(read < 8 << 20, "{compression}: {read} {asked:#?}\n{}", changed.stderr);
         assert_eq!(std::fs::read(out.join("srv/program")).unwrap(), b"#!/bin/sh\n");
 
-        // All of it is wanted: it comes in one piece.
+        // All files are needed, so the layer is fetched in one piece.
         let all = LARGE.replace("/out/program", "/out");
         std::fs::write(context.path().join("Dockerfile"), all).unwrap();
         let (_, asked) = job.build(context.path(), &[]);
@@ -173,7 +173,7 @@ const MOUNT: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:la
     RUN --mount=type=cache,id=log,target=/log cat a.txt >>/log/lines; mkdir -p /log/kept; touch /log/kept/$(cat a.txt); \
     echo \"lines: $(cat /log/lines | tr '\\n' ' ')\"; echo \"kept: $(ls /log/kept | tr '\\n' ' ')\"\n";
 
-/// Requests for what is beside the cache: by its tag, or by its digest.
+/// Requests for the artifact beside the cache: by its tag, or by its digest.
 fn beside(asked: &[LogLine], artifact: &str) -> usize {
     let is_for_it =
         |line: &&LogLine| line.path.contains("cache.kiln") || line.path.contains(artifact);
@@ -197,13 +197,13 @@ fn a_cache_mount_goes_on_on_a_cold_machine() {
         assert!(!run.stderr.contains("was not left"), "{}", run.stderr);
     }
 
-    // Nothing of it moves where no command runs.
+    // No cache mount is transferred if no command runs.
     let artifact = job.artifact();
     let (warm, asked) = job.build(context.path(), &[]);
     warm.expect_ok();
     assert_eq!(beside(&asked, &artifact), 0, "{asked:#?}");
 
-    // Not asked for, it begins empty, and what is left replaces what was there.
+    // Without the option it begins empty, and its new content replaces the stored one.
     let host = job.registry.host();
     std::fs::write(context.path().join("a.txt"), "five\n").unwrap();
     job.kiln.empty_root();
@@ -246,7 +246,7 @@ fn a_damaged_cache_mount_begins_empty() {
     assert!(run.stderr.contains("it begins empty"), "{}", run.stderr);
 }
 
-/// A few bytes in a registry do not fill a runner's disk.
+/// A few bytes in a registry must not fill a runner's disk.
 #[test]
 fn a_cache_mount_that_grows_beyond_measure_begins_empty() {
     if !root_or_skip("growing_mount") {
@@ -254,7 +254,7 @@ fn a_cache_mount_that_grows_beyond_measure_begins_empty() {
     }
     let Some(mut job) = Job::new("growing_mount") else { return };
     job.mounts = ",mounts=true";
-    // 200 MiB that are sent as some hundred kilobytes.
+    // 200 MiB that compress to a few hundred kilobytes.
     let dockerfile = "ARG REGISTRY=docker.io
 FROM $REGISTRY/library/busybox
 COPY a.txt /

@@ -1,4 +1,4 @@
-//! A build that only copies files onto a base whose index is known reads nothing of the base, and
+//! A build that only copies files onto a base with a known index reads nothing of the base, and
 //! pushes it by mounting it from its repository.
 
 use fixtures::Access;
@@ -32,7 +32,7 @@ fn a_base_whose_index_is_known_is_not_downloaded() {
     let tag = build("first", "one");
     assert_eq!(registry.log().iter().filter(|line| is_read(line)).count(), 1);
 
-    // What stays of the base is its index.
+    // Only the index of the base remains.
     kiln.run(["rmi", &tag]).expect_ok();
     kiln.run(["prune", "--force"]).expect_ok();
     let du = kiln.run(["du"]).expect_ok();
@@ -46,7 +46,7 @@ fn a_base_whose_index_is_known_is_not_downloaded() {
     assert!(pulled.is_none_or(|run| run.ok()), "the image is not whole");
 }
 
-/// Builds with a root of its own, which has to fetch everything; needs what RUN needs.
+/// Builds with an empty root, which has to fetch everything; needs the privileges of RUN.
 fn kiln_elsewhere(dockerfile: &str) -> Option<fixtures::Run> {
     let context = context_of(&[("Dockerfile", dockerfile)]);
     if !fixtures::is_root() {

@@ -1,4 +1,4 @@
-//! Which crate may use which: `cargo metadata` against `[workspace.metadata.layers]`.
+//! Dependencies between crates: `cargo metadata` against `[workspace.metadata.layers]`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::tools;
 
-/// Crates that only tests and developers use; they may use any crate, and none may use them but in tests.
+/// Crates for tests and developers only. They may use any crate; others may use them in tests only.
 const DEV_ONLY: &[&str] = &["dev", "fixtures", "testing"];
 
 pub fn run(_: &[String]) -> Result<(), String> {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The walks of ARCHITECTURE.md name files and items that exist, and count them.
+    /// Checks that the walks of ARCHITECTURE.md name existing files and items, and count them correctly.
     #[test]
     fn the_walks_lead_through_rooms_that_exist() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();

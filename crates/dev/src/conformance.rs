@@ -1,4 +1,4 @@
-//! Builds the recorded images with the release binary and compares.
+//! Builds the recorded images with the release binary and compares the results.
 
 use std::path::PathBuf;
 

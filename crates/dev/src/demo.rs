@@ -1,5 +1,5 @@
-//! The main job, three times, each on a machine that keeps nothing: cold, nothing changed, one source
-//! file changed.
+//! The main use of kiln, three times on a machine that keeps no state: cold, nothing changed, one
+//! source file changed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn push_base(kiln: &Kiln, host: &str, place: &Path) -> Result<(), String> {
     if run.ok() { Ok(()) } else { Err(format!("the base image was not built:\n{}", run.stderr)) }
 }
 
-/// Builds, pushes, and says what it took.
+/// Builds and pushes an image, and prints the cost.
 fn job(
     kiln: &Kiln,
     host: &str,
@@ -105,7 +105,7 @@ fn job(
     ])
 }
 
-/// What `--metadata-file` says of a build's work.
+/// The build statistics in the file of `--metadata-file`.
 pub fn stats(metadata: &Path) -> Result<Value, String> {
     let text = std::fs::read(metadata).map_err(|error| format!("the metadata file: {error}"))?;
     let metadata: Value =
@@ -116,7 +116,7 @@ pub fn stats(metadata: &Path) -> Result<Value, String> {
     }
 }
 
-/// The change: one more product on a shelf.
+/// Changes one source file: adds a product to the catalogue.
 fn sell_a_lamp(shop: &Path) -> Result<(), String> {
     let file = shop.join("catalogue/garden.csv");
     let error = |error: std::io::Error| format!("`{}`: {error}", file.display());
@@ -124,7 +124,7 @@ fn sell_a_lamp(shop: &Path) -> Result<(), String> {
     std::fs::write(&file, format!("{text}lamp,Garden lamp,1999,21\n")).map_err(error)
 }
 
-/// Seconds for people.
+/// A duration in seconds, for display.
 pub fn seconds(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64())
 }

@@ -1,19 +1,19 @@
-//! Looks through the tree's tests for ways to pass without a test: a bare `return` that no skip stands beside, a skip
-//! that is only printed, `#[ignore]`, and a sleep of fixed length.
+//! Search of the tree's tests for ways to pass without testing: a bare `return` without a skip, a skip that is only
+//! printed, `#[ignore]`, and a sleep of fixed length.
 //!
-//! It reads text, not types: a test all of which stands in an `if` is not found. What it finds is certain.
+//! It works on text, not types: a test whose whole body is inside an `if` is missed. There are no false positives.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// A file's text twice, of the same length: as it is, and with blanks for comments and what is in quotes.
+/// A file's text, unchanged and with comments and quoted text replaced by blanks. Both have the same length.
 struct Source {
     name: String,
     text: String,
     code: String,
 }
 
-/// A function: what it is called by, its attributes, and where its body lies.
+/// A function: its name in calls, its attributes and its body.
 struct Function<'a> {
     /// `name`, `Type::name`, or `.name` of a method.
     called: String,
@@ -28,7 +28,7 @@ fn sources() -> Vec<Source> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();
-            // Recorded contexts have links in a circle.
+            // Recorded contexts have symbolic links in a circle.
             let (path, kind) = (entry.path(), entry.file_type().unwrap());
             if kind.is_dir() {
                 folders.push(path);
@@ -46,7 +46,7 @@ fn source(tree: &Path, path: &Path) -> Source {
     Source { name, code: blanked(&text), text }
 }
 
-/// The text without comments, strings and characters, byte for byte in its place.
+/// The text with comments, strings and characters replaced by blanks of the same length.
 fn blanked(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -63,7 +63,7 @@ fn blanked(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Where the comment, string or character ends that begins here; here, if none does.
+/// The end of the comment, string or character that begins at `at`, or `at` if none does.
 fn quoted(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let until = |text: &[u8], from: usize| {
@@ -89,7 +89,7 @@ fn quoted(bytes: &[u8], at: usize) -> usize {
             at + (end + 1).min(rest.len())
         }
         [b'\'', b'\\', _, ..] => until(b"'", 3),
-        // A lifetime has no second quote.
+        // A lifetime has no closing quote.
         [b'\'', first, ..] => {
             let length = 1 + first.leading_ones().saturating_sub(1) as usize;
             match rest.get(1 + length) {
@@ -105,7 +105,7 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// The brace that closes the one at `open`.
+/// The position of the brace that closes the one at `open`.
 fn closing(code: &str, open: usize) -> usize {
     let mut depth = 0;
     for (at, byte) in code.as_bytes()[open..].iter().enumerate() {
@@ -121,7 +121,7 @@ fn closing(code: &str, open: usize) -> usize {
     code.len()
 }
 
-/// Where a word stands as a word of its own.
+/// The positions of a word in code, as a whole word.
 fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
         !code[..*at].ends_with(is_word) && !code[at + word.len()..].starts_with(is_word)
@@ -171,7 +171,7 @@ fn functions(source: &Source) -> Vec<Function<'_>> {
         .collect()
 }
 
-/// The calls in a piece of code, in the words of [`Function::called`].
+/// The calls in a piece of code, in the form of [`Function::called`].
 fn calls(code: &str) -> Vec<String> {
     code.match_indices('(')
         .filter_map(|(at, _)| {
@@ -185,7 +185,7 @@ fn calls(code: &str) -> Vec<String> {
             if let Some(path) = path.strip_suffix("::") {
                 let start = path.rfind(|c| !is_word(c)).map_or(0, |end| end + 1);
                 let owner = &path[start..];
-                // A type, and no module.
+                // A type, not a module.
                 if owner.starts_with(char::is_uppercase) {
                     return Some(format!("{owner}::{name}"));
                 }
@@ -196,7 +196,7 @@ fn calls(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// All functions that say why they skip, and those that call them.
+/// The functions that report a skip, and all functions that call them.
 fn that_skip(functions: &[&Function<'_>]) -> BTreeSet<String> {
     let mut known: BTreeSet<String> = ["skip", "leave_out"].map(str::to_owned).into();
     let calls: Vec<(&str, Vec<String>)> =
@@ -215,13 +215,13 @@ fn that_skip(functions: &[&Function<'_>]) -> BTreeSet<String> {
     }
 }
 
-/// The bare returns of a test without a skip in their statement.
+/// The bare returns of a test whose statement contains no skip.
 fn bare_returns<'a>(body: &'a str, that_skip: &BTreeSet<String>) -> Vec<&'a str> {
     places(body, "return")
         .filter_map(|at| {
             let after = body[at + "return".len()..].trim_start();
             let is_bare = after.starts_with([';', '}', ',']) || after.starts_with("Ok(())");
-            // The way to the return: its block, and the statement that the block is of.
+            // The block of the return, and the statement that the block belongs to.
             let block = body[..at].rfind('{')?;
             let start = body[..block].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
             let statement = &body[start..at];
@@ -231,12 +231,12 @@ fn bare_returns<'a>(body: &'a str, that_skip: &BTreeSet<String>) -> Vec<&'a str>
         .collect()
 }
 
-/// Tests are those functions whose attribute says so.
+/// True if the function has a test attribute.
 fn is_test(function: &Function<'_>) -> bool {
     function.attributes.contains("#[test]") || function.attributes.contains("#[tokio::test")
 }
 
-/// Integration tests, and the last module of a file.
+/// True for integration tests, and for files of unit tests.
 fn is_of_tests(source: &Source) -> bool {
     source.name.starts_with("tests/")
         || source.name.contains("/tests/")
@@ -268,7 +268,7 @@ fn no_test_ends_without_a_word() {
     assert!(found.is_empty(), "say why with `fixtures::skip`:\n{}", found.join("\n"));
 }
 
-/// Only the one helper counts, and only it is strict.
+/// Only the helper's skips are counted, and fail in strict mode.
 #[test]
 fn no_skip_is_only_printed() {
     let printed = ["println!(\"skipped", "print!(\"skipped", "note(&format!(\"skipped"];
@@ -283,7 +283,7 @@ fn no_skip_is_only_printed() {
     assert!(found.is_empty(), "use `fixtures::skip`: {found:?}");
 }
 
-/// A sleep in a test stands in a loop that has a deadline; alone, it is a guess about the machine.
+/// A sleep in a test must be in a loop with a deadline. Alone, it is a guess about the machine's speed.
 #[test]
 fn no_test_sleeps_for_a_fixed_time() {
     let sources = sources();
@@ -293,7 +293,7 @@ fn no_test_sleeps_for_a_fixed_time() {
             if !source.code[at + 5..].starts_with('(') {
                 continue;
             }
-            // The head of the innermost block around it that is a loop.
+            // The head of the innermost enclosing block that is a loop.
             let mut depth = 0_i32;
             let opens = source.code[..at].bytes().enumerate().rev().filter_map(|(at, byte)| {
                 depth += i32::from(byte == b'}') - i32::from(byte == b'{');

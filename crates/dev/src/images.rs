@@ -1,4 +1,4 @@
-//! kiln's own images, made by kiln.
+//! kiln's own images, built by kiln.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `cargo dev <name>`: the one list of developer commands, a file each.
+//! `cargo dev <name>`: the list of developer commands, each in its own file.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ mod torture;
 
 use std::process::ExitCode;
 
-/// A command: its name, what it does, and its function.
+/// A command: its name, its description and its function.
 type Command = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
 const COMMANDS: &[Command] = &[

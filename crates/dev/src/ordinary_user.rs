@@ -1,4 +1,4 @@
-//! The test programs once more, as a user without privileges.
+//! Runs of the test programs as a user without privileges.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,21 +7,21 @@ use serde_json::Value;
 
 use crate::tools;
 
-/// A test program as cargo built it.
+/// A test program that cargo built.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub file: PathBuf,
-    /// The folder of its crate, in which tests run.
+    /// The folder of its crate, which is the working directory of its tests.
     pub folder: PathBuf,
 }
 
-/// The test programs of the workspace, built.
+/// Builds the test programs of the workspace.
 ///
 /// # Errors
-/// Where they cannot be built.
+/// If they cannot be built.
 pub fn programs() -> Result<Vec<Program>, String> {
     let args = ["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
     let messages = tools::output(&mut tools::cargo(args))?;
@@ -39,21 +39,21 @@ pub fn programs() -> Result<Vec<Program>, String> {
     Ok(programs.collect())
 }
 
-/// The user that tests run as: `KILN_TEST_USER`, or nobody.
+/// The user that tests run as: `KILN_TEST_USER`, or `nobody`.
 pub fn user() -> String {
     std::env::var("KILN_TEST_USER").unwrap_or_else(|_| "nobody".into())
 }
 
-/// A command that runs a test program as that user, with a home of its own.
+/// A command that runs a test program as that user, with its own home.
 ///
 /// # Errors
-/// Where the user does not exist.
+/// If the user does not exist.
 pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
     let user = user();
     let group = tools::quietly(Command::new("id").args(["-g", &user]))?;
     let drop =
         ["setpriv", "--reuid", &user, "--regid", group.trim(), "--clear-groups", "--no-new-privs"];
-    // newuidmap is setuid: a user that has ids of its own may gain them.
+    // newuidmap is setuid, so a user with subordinate ids must be able to gain privileges.
     let drop = if has_own_ids(&user) { &drop[..6] } else { &drop[..] };
     let mut words: Vec<String> = drop.iter().map(|word| (*word).to_owned()).collect();
     words.push(program.file.display().to_string());
@@ -64,7 +64,7 @@ pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
             command.args(&words[1..]).current_dir(&program.folder);
             command
         }
-        // A clone in /root: in a mount namespace of its own, the way there is opened.
+        // The tree is in a closed folder such as /root, which is opened in a new mount namespace.
         Some(blocked) => {
             let mut command = Command::new("unshare");
             command.args(["--mount", "sh", "-euc", OPEN_THE_WAY, "sh"]);
@@ -91,7 +91,7 @@ pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Binds what tests need aside, covers the folder that is closed, and binds them back.
+/// Binds the needed folders aside, mounts over the closed folder, and binds them back.
 const OPEN_THE_WAY: &str = r#"
 blocked=$1 home=$2 tree=$3 target=$4 folder=$5
 shift 5
@@ -115,7 +115,7 @@ fn has_own_ids(user: &str) -> bool {
     })
 }
 
-/// The first folder on the way to a file that others may not enter.
+/// The first ancestor of a file that other users may not enter.
 fn blocked(file: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let mut folders: Vec<&Path> = file.ancestors().skip(1).collect();

@@ -1,33 +1,33 @@
-//! What comes from Debian: programs that the demo and the tests use.
+//! Debian packages of programs that the demo and the tests use.
 
 use std::process::Command;
 
 use crate::tools;
 
-/// A program and the package that has it.
+/// A program and its package.
 pub type Needed = (&'static str, &'static str);
 
 /// The registry.
 pub const REGISTRY: Needed = ("docker-registry", "docker-registry");
-/// What the base image is made of.
+/// The content of the base image.
 pub const BUSYBOX: Needed = ("busybox", "busybox-static");
-/// Readers of images that are not ours.
+/// A reader of images that is independent of kiln.
 pub const SKOPEO: Needed = ("skopeo", "skopeo");
-/// The same.
+/// Another one.
 pub const UMOCI: Needed = ("umoci", "umoci");
 /// Makes the base of `examples/debian`.
 pub const MMDEBSTRAP: Needed = ("mmdebstrap", "mmdebstrap");
 
-/// Runs kiln's own images, and the containers that tests take for environments of CI.
+/// Runs kiln's own images, and the containers that stand for CI environments in tests.
 pub const DOCKERD: Needed = ("dockerd", "docker.io");
-/// What gitlab-ci-local copies a project with.
+/// Copies projects for gitlab-ci-local.
 pub const RSYNC: Needed = ("rsync", "rsync");
 
-/// What repositories are made and fetched with.
+/// Makes and fetches repositories.
 pub const GIT: Needed = ("git", "git");
-/// Agents, keys, and git over ssh.
+/// Agents, keys, and the client of git over ssh.
 pub const SSH: Needed = ("ssh", "openssh-client");
-/// The other end of it.
+/// The server of git over ssh.
 pub const SSHD: Needed = ("sshd", "openssh-server");
 
 /// A key-value store for caches.
@@ -35,20 +35,20 @@ pub const REDIS: Needed = ("redis-server", "redis-server");
 
 /// Runs gitlab-ci-local.
 pub const NODE: Needed = ("node", "nodejs");
-/// Installs it.
+/// Installs gitlab-ci-local.
 pub const NPM: Needed = ("npm", "npm");
-/// Runs moto, which stands for S3.
+/// Runs moto, a stand-in for S3.
 pub const PYTHON: Needed = ("python3", "python3");
-/// Debian takes it out of Python: what a virtual environment gets its pip from.
+/// Gives virtual environments their pip. Debian packages it apart from Python.
 pub const VENV: Needed = ("ensurepip", "python3-venv");
 
-/// Makes small disks.
+/// Makes file systems for small disks.
 pub const MKE2FS: Needed = ("mkfs.ext4", "e2fsprogs");
 
-/// Installs what is missing where this is root and there is apt-get.
+/// Installs missing packages, if this is root and there is apt-get.
 ///
 /// # Errors
-/// One line that says what to install.
+/// If packages remain missing: one line that says what to install.
 pub fn need(wanted: &[Needed]) -> Result<(), String> {
     let missing: Vec<&str> =
         wanted.iter().filter(|needed| !is_there(needed)).map(|(_, package)| *package).collect();
@@ -67,7 +67,7 @@ pub fn need(wanted: &[Needed]) -> Result<(), String> {
     };
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(&missing);
-    // Package lists may be there and fresh; without them the first try fails.
+    // The package lists may be missing or old, which makes the first attempt fail.
     if apt(&install).is_err() {
         apt(&["update"])?;
         apt(&install).map_err(|error| format!("apt-get install {list}: {error}"))?;
@@ -77,7 +77,7 @@ pub fn need(wanted: &[Needed]) -> Result<(), String> {
 
 fn is_there((program, _): &Needed) -> bool {
     match *program {
-        // A part of Python, and no program.
+        // A module of Python, not a program.
         "ensurepip" => {
             let mut ask = Command::new("python3");
             tools::quietly(ask.args(["-c", "import ensurepip"])).is_ok()

@@ -1,13 +1,13 @@
-//! Tables in plain text.
+//! Plain text tables.
 
-/// Rows with a header; the first column is aligned to the left, the others to the right.
+/// Rows with a header. The first column is left-aligned, the others right-aligned.
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these columns.
+    /// A table with the given column names.
     pub fn new(header: &[&str]) -> Self {
         Self { rows: vec![header.iter().map(|text| (*text).to_owned()).collect()] }
     }
@@ -17,7 +17,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Prints it.
+    /// Prints the table.
     pub fn print(&self) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -41,7 +41,7 @@ impl Table {
     }
 }
 
-/// Bytes for people.
+/// A number of bytes, for display.
 pub fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),

@@ -1,23 +1,23 @@
-//! The outcome of test programs: numbers, and the names of what failed and skipped.
+//! The outcome of test programs: numbers, and the names of failed and skipped tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tests of some programs.
+/// The results of some programs.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
-    /// The names of what failed.
+    /// The names of failed tests.
     failures: Vec<String>,
     /// Tests and parts of tests that were skipped, by the reason.
     reasons: BTreeMap<String, Vec<String>>,
-    /// The tests that said so since the last result: their program counts them as passed.
+    /// The tests that reported a skip since the last result. Their program counts them as passed.
     said: BTreeSet<String>,
 }
 
 impl Tally {
-    /// Reads a line that a test program prints.
+    /// Counts a line of a test program's output.
     pub fn count(&mut self, line: &str) {
         if let Some((test, reason)) = said(line, "skipped: ") {
             self.said.insert(test.to_owned());
@@ -40,7 +40,7 @@ impl Tally {
         let passed = number(result, "passed").unwrap_or(0);
         self.failed += number(result, "failed").unwrap_or(0);
         let ignored = number(result, "ignored").unwrap_or(0);
-        // A harness of our own knows what it skipped; Rust's takes a skip for a pass.
+        // kiln's own harness counts its skips; Rust's counts a skip as a pass.
         let (passed, skipped) = match number(result, "skipped") {
             Some(skipped) => (passed, skipped),
             None => (passed.saturating_sub(said), said + ignored),
@@ -49,7 +49,7 @@ impl Tally {
         self.skipped += skipped;
     }
 
-    /// Prints what failed and what was skipped, with the reasons.
+    /// Prints failures, and skips with their reasons.
     pub fn print(&self, who: &str) {
         for name in &self.failures {
             println!("failed as {who}: {name}");
@@ -60,7 +60,7 @@ impl Tally {
     }
 }
 
-/// `12 passed, 0 failed, 3 skipped`, of all together.
+/// `12 passed, 0 failed, 3 skipped`: the sum of all tallies.
 pub fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> String {
     let mut sum = [0; 3];
     for tally in tallies {
@@ -72,10 +72,10 @@ pub fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> String {
     format!("{passed} passed, {failed} failed, {skipped} skipped")
 }
 
-/// The name and the reason after a word.
+/// The name and the reason in a line of this kind.
 fn said<'a>(line: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     let (before, said) = line.split_once(word)?;
-    // With one thread, the harness has begun the line.
+    // With one thread, the harness has already begun the line.
     if !before.is_empty() && !before.ends_with(" ... ") {
         return None;
     }
@@ -97,7 +97,7 @@ mod tests {
         for line in [
             "skipped: a::b: it needs root",
             "test c ... skipped: c: no git: `apt-get install git`",
-            // A loop may say it more than once.
+            // A loop may report it more than once.
             "skipped: a::b: it needs root",
             "left out: 171-x: it needs root",
             "a line of a program, not skipped: by us",

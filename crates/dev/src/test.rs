@@ -1,4 +1,4 @@
-//! Everything that is to hold before a change goes in.
+//! All checks that must pass before a change is committed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -71,7 +71,7 @@ pub fn run(_: &[String]) -> Result<(), String> {
     torture.and(docs)
 }
 
-/// Half a minute of [`torture`]: each of its works once at least.
+/// Runs [`torture`] for about half a minute: each kind of work at least once.
 fn short_torture() -> Result<(), String> {
     if !fixtures::is_root() {
         println!("left out: torture: it needs root");
@@ -80,7 +80,7 @@ fn short_torture() -> Result<(), String> {
     torture::run(&["--minutes", "0.4"].map(str::to_owned))
 }
 
-/// Says what came of it all; the last line but one has the numbers and nothing else.
+/// Prints the results. The last line but one has the numbers and nothing else.
 fn close(passes: &[Pass], started: Instant) {
     println!();
     for pass in passes {
@@ -104,7 +104,7 @@ fn as_this_user() -> Pass {
     Pass { user: user.into(), tally, result }
 }
 
-/// Runs the test programs once more without privileges.
+/// Runs the test programs again, without privileges.
 fn as_ordinary_user(user: String) -> Pass {
     let mut tally = Tally::default();
     let result = ordinary_user::programs().and_then(|programs| {
@@ -130,15 +130,15 @@ fn shown(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Runs test programs, shows what they print, and counts.
+/// Runs test programs, prints their output and counts the results.
 fn watch(tally: &mut Tally, command: &mut Command) -> Result<(), String> {
     let name = tools::describe(command);
     let error = |error: std::io::Error| format!("`{name}`: {error}");
-    // Both streams through one pipe: a skip is told on standard error.
+    // Both streams through one pipe, since skips are reported on standard error.
     let (reader, writer) = std::io::pipe().map_err(error)?;
     command.stdout(writer.try_clone().map_err(error)?).stderr(writer).stdin(Stdio::null());
     let mut child = command.spawn().map_err(error)?;
-    // The command keeps its ends of the pipe open: without this the reader would wait for ever.
+    // The command keeps its ends of the pipe open, so the reader would never see its end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.map_err(error)?;

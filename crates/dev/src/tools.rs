@@ -1,4 +1,4 @@
-//! Cargo and other programs, run in the source tree.
+//! Running of cargo and other programs in the source tree.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Cargo, as the one that runs this, in the source tree.
+/// The cargo that runs this program, in the source tree.
 pub fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(fixtures::source_tree());
@@ -20,7 +20,7 @@ pub fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{name}` ended with {status}")) }
 }
 
-/// Runs a command and returns what it prints; its standard error is shown.
+/// Runs a command and returns its standard output. Its standard error is shown.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let name = describe(command);
     let output =
@@ -31,7 +31,7 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command without showing anything, unless it fails.
+/// Runs a command and shows its output only if it fails.
 pub fn quietly(command: &mut Command) -> Result<String, String> {
     let name = describe(command);
     let output =
@@ -44,7 +44,7 @@ pub fn quietly(command: &mut Command) -> Result<String, String> {
     Err(format!("`{name}` ended with {}\n{stdout}{stderr}", output.status))
 }
 
-/// How a command reads.
+/// A command as text.
 pub fn describe(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
     let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy().into_owned()];
@@ -52,12 +52,12 @@ pub fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Builds kiln as it is shipped, and says where it is.
+/// Builds kiln in release mode, and returns its path.
 pub fn release_binary() -> Result<PathBuf, String> {
     binary(&["--release"])
 }
 
-/// Builds kiln as tests run it, and says where it is.
+/// Builds kiln as tests run it, and returns its path.
 pub fn debug_binary() -> Result<PathBuf, String> {
     binary(&[])
 }
@@ -74,7 +74,7 @@ fn binary(profile: &[&str]) -> Result<PathBuf, String> {
     found.ok_or_else(|| "cargo built no `kiln`".into())
 }
 
-/// The value after a flag, and what is left of the arguments.
+/// Removes a flag and its value from the arguments, and returns the value.
 pub fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>, String> {
     let Some(at) = args.iter().position(|arg| arg == flag) else { return Ok(None) };
     if at + 1 == args.len() {
@@ -84,7 +84,7 @@ pub fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>, 
     Ok(Some(args.remove(at)))
 }
 
-/// Whether a flag is there; it is taken out.
+/// Removes a flag from the arguments, and returns true if it was there.
 pub fn take_flag(args: &mut Vec<String>, flag: &str) -> bool {
     let before = args.len();
     args.retain(|arg| arg != flag);

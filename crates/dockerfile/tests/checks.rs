@@ -20,7 +20,7 @@ fn request() -> LowerRequest {
     request
 }
 
-/// Every image is there, for amd64 alone.
+/// Resolves every image, for amd64 only.
 fn look_up(request: &ImageRequest) -> ResolvedImage {
     let mut config =
         ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };

@@ -1,4 +1,4 @@
-//! Dockerfiles with the config, the history or the refusal that BuildKit gave for them.
+//! Dockerfiles with BuildKit's config, history or refusal for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,12 +26,12 @@ struct Case {
     ignore: Option<String>,
     error: Option<String>,
     config: Option<Value>,
-    /// Text, whether it is without a layer, and the time if one is set.
+    /// The text, true if there is no layer, and the time if one is set.
     history: Option<Vec<Value>>,
     layers: Option<usize>,
 }
 
-/// Refusals that need a build, with what refuses there.
+/// Refusals that need a build, by their cause.
 const RUNTIME: &[(&str, &[&str])] = &[
     (
         "a command fails",

@@ -176,7 +176,7 @@ fn a_linked_copy_is_a_merge() {
     let (_, merge) = lowered.graph.steps().nth(3).expect("the merge");
     assert_eq!(merge.operation, Operation::Merge);
     assert_eq!(merge.shown_as, Some(copied));
-    // Onto nothing there is nothing to merge; a mode needs the base.
+    // On `scratch` there is nothing to merge with, and a mode needs the base.
     for text in ["FROM scratch\nCOPY --link a /b\n", "FROM x\nCOPY --link --chmod=644 a /b\n"] {
         assert!(!operations(&lower(text)).contains(&&Operation::Merge), "{text}");
     }

@@ -1,7 +1,7 @@
-//! The operations of some Dockerfiles against what BuildKit hashed for their cache keys.
+//! The operations of some Dockerfiles, against the input of BuildKit's cache keys.
 //!
-//! The vectors hold the texts that went into the keys; here they are made of the graph in the
-//! same form, as far as the graph decides them.
+//! The vectors contain the texts that BuildKit hashed. Here they are made from the graph in the
+//! same form, as far as the graph determines them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ fn lower(text: &str) -> Lowered {
     }
 }
 
-/// Leaves out what Go's `omitempty` leaves out.
+/// Omits the fields that Go's `omitempty` omits.
 fn object(fields: Vec<(&str, Value)>) -> Value {
     let filled = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,

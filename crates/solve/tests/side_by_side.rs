@@ -1,4 +1,4 @@
-//! Stages that do not need each other run side by side.
+//! Parallel execution of independent stages.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use oci::{Digest, Platform};
 use solve::{Blame, Cache, Executor, Fetch, FoundOutput, NewRecord, RecordId, Solver, Tasks};
 use tokio::sync::Barrier;
 
-/// Knows nothing and keeps nothing.
+/// A cache that finds nothing and stores nothing.
 struct NoCache;
 
 impl Cache for NoCache {
@@ -38,7 +38,7 @@ impl Cache for NoCache {
     }
 }
 
-/// Commands end only once all of them have begun.
+/// An executor whose commands end only after all of them have begun.
 struct Together(Barrier);
 
 impl Executor for Together {
@@ -120,8 +120,8 @@ fn copy_from_stage() -> Operation {
     Operation::Files(FilesOp { actions: vec![Action { base: Node::Input(0), kind }] })
 }
 
-/// `COPY --from=a` and then `COPY --from=b`: the key of the second needs the first's, and both
-/// need what their stages make.
+/// `COPY --from=a` and then `COPY --from=b`: the key of the second depends on the first's, and both
+/// need the outputs of their stages.
 #[test]
 fn stages_that_are_copied_one_after_the_other_run_together() {
     let mut graph = Graph::new();
@@ -135,7 +135,7 @@ fn stages_that_are_copied_one_after_the_other_run_together() {
     let executor = Together(Barrier::new(3));
     let solver = Solver::new(&graph, &executor, &NoCache, &tasks, 3);
     let mut solving = std::pin::pin!(solver.solve(top));
-    // Everything is in memory: what does not end in this many polls waits for ever.
+    // Everything is in memory: a solve that needs more polls waits forever.
     let solved = (0..100).find_map(|_| solving.as_mut().now_or_never());
     let solved = solved.expect("the stages wait for each other");
     assert_eq!(solved.unwrap().steps.iter().filter(|step| step.ran).count(), 6);

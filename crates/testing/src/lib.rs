@@ -1,7 +1,7 @@
-//! For tests: a registry that can lie and fail.
+//! Test servers: a registry with faults, and a server with scripted answers.
 //!
-//! Receives what a test wants to go wrong; hands over servers on free loopback ports and a record
-//! of what they were asked. Nothing here sleeps or leaves this machine.
+//! Receives the faults that a test wants; hands over servers on free loopback ports and a record of
+//! their requests. Nothing here sleeps or leaves this machine.
 
 #![forbid(unsafe_code)]
 

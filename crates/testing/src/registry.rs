@@ -1,4 +1,4 @@
-//! An OCI registry in memory, on a port of its own, that fails on command.
+//! An OCI registry in memory, on its own port, that fails on command.
 
 mod auth;
 mod faults;
@@ -19,19 +19,19 @@ pub use faults::Fault;
 
 use state::State;
 
-/// A registry that runs on a thread of its own until it is dropped.
+/// A registry that runs on its own thread until it is dropped.
 ///
-/// Beside the protocol it serves `/blobs/<digest>` without any authentication, as the storage that
+/// Besides the protocol it serves `/blobs/<digest>` without authentication, like the storage that
 /// real registries redirect to, and `/token`, its token service.
 pub struct FakeRegistry {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
     shared: Shared,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Method, path and query: `GET /v2/app/manifests/latest`.
@@ -42,7 +42,7 @@ pub struct Seen {
     pub range: Option<String>,
 }
 
-/// What a registry with TLS shows and asks for; all PEM.
+/// The certificates of a registry with TLS, all in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The server's certificate.
@@ -84,17 +84,17 @@ impl FakeRegistry {
         self.addr.to_string()
     }
 
-    /// Everything it was asked so far, oldest first: `HEAD /v2/app/manifests/latest`.
+    /// The requests so far, oldest first: `HEAD /v2/app/manifests/latest`.
     pub fn requests(&self) -> Vec<String> {
         self.shared.lock().seen.iter().map(|seen| seen.line.clone()).collect()
     }
 
-    /// As [`FakeRegistry::requests`], with what else came along.
+    /// The requests of [`FakeRegistry::requests`], with their headers.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.lock().seen.clone()
     }
 
-    /// Forgets what it was asked so far.
+    /// Clears the record of requests.
     pub fn forget_requests(&self) {
         self.shared.lock().seen.clear();
     }
@@ -121,12 +121,12 @@ impl FakeRegistry {
         digest
     }
 
-    /// A blob, whichever repositories it is in.
+    /// A blob of any repository.
     pub fn blob(&self, digest: Digest) -> Option<Bytes> {
         self.shared.lock().blobs.get(&digest).cloned()
     }
 
-    /// Whether a repository has a blob.
+    /// True if a repository has a blob.
     pub fn has_blob(&self, repository: &str, digest: Digest) -> bool {
         self.shared.lock().links.contains(&(repository.to_owned(), digest))
     }
@@ -136,7 +136,7 @@ impl FakeRegistry {
         self.shared.lock().manifests.get(&(repository.to_owned(), name.to_owned())).cloned()
     }
 
-    /// Removes a blob everywhere, as garbage collection of a registry does.
+    /// Removes a blob from all repositories, as a registry's garbage collection does.
     pub fn remove_blob(&self, digest: Digest) {
         let mut state = self.shared.lock();
         state.blobs.remove(&digest);
@@ -148,7 +148,7 @@ impl Drop for FakeRegistry {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic was printed where it happened.
+            // A panic of the thread was printed there.
             let _ = thread.join();
         }
     }

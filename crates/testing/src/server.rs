@@ -1,5 +1,5 @@
-//! A server that answers as a test says, and remembers what it was asked: for protocols of clouds
-//! that no test can reach, with their answers as they were recorded or documented.
+//! A server with scripted answers and a record of requests, for cloud protocols out of reach of
+//! tests, with answers as they were recorded or documented.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,14 +14,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-/// A request.
+/// A received request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// `GET`, `PUT`, …
     pub method: String,
-    /// Path and query, as they were sent.
+    /// Path and query, unchanged.
     pub target: String,
-    /// Headers by their names in lower case.
+    /// Headers, by names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Bytes,
@@ -30,7 +30,7 @@ pub struct Asked {
 /// An answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// The status code; 0 is 200.
+    /// The status code; 0 means 200.
     pub status: u16,
     /// Headers.
     pub headers: Vec<(String, String)>,
@@ -39,18 +39,18 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without anything.
+    /// An answer with only a status.
     pub fn of(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    /// A document.
+    /// An answer with a body.
     pub fn text(body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..Self::default() }
     }
 }
 
-/// A server that runs on a thread of its own until it is dropped.
+/// A server that runs on its own thread until it is dropped.
 pub struct FakeServer {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -59,7 +59,7 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
     /// If there is no free port.
@@ -82,9 +82,9 @@ impl FakeServer {
         Self { addr, asked, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// A server of objects: what is put at a path is there. It answers with what Azure Blob Storage
-    /// and the XML interfaces of Google Cloud Storage and S3 have in common, as far as small
-    /// objects need it.
+    /// A server of objects that are stored by PUT. It implements the common part of Azure Blob
+    /// Storage and the XML interfaces of Google Cloud Storage and S3, as far as small objects need
+    /// it.
     pub fn of_objects() -> Self {
         let objects = Mutex::<BTreeMap<String, Bytes>>::default();
         Self::start(move |asked| {
@@ -112,17 +112,17 @@ impl FakeServer {
         })
     }
 
-    /// Where it is: `http://127.0.0.1:port`.
+    /// Its URL: `http://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Everything that it was asked so far, oldest first.
+    /// The requests so far, oldest first.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Methods and targets of what it was asked so far: `GET /a?b`.
+    /// Methods and targets of the requests so far: `GET /a?b`.
     pub fn lines(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
     }
@@ -132,7 +132,7 @@ impl Drop for FakeServer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic was printed where it happened.
+            // A panic of the thread was printed there.
             let _ = thread.join();
         }
     }
@@ -150,7 +150,7 @@ async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Asked>>>, answer: Answ
         });
         tokio::spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new();
-            // A client that goes away is no fault.
+            // Errors of the client's connection are of no interest.
             let _ = connection.serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -1,4 +1,4 @@
-//! What can go wrong while layers move.
+//! Errors of moving layers.
 
 use std::io;
 
@@ -7,53 +7,53 @@ use oci::Digest;
 /// A layer that could not be moved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No place gives the bytes.
+    /// No place delivers the bytes.
     #[error("{} cannot be had: {tried}", named(.layers))]
     Lost {
-        /// Which layers, by diffID.
+        /// The layers, by diffID.
         layers: Vec<Digest>,
-        /// The places that were asked for the first, and what each said.
+        /// The places that were tried for the first layer, each with its answer.
         tried: String,
     },
-    /// The store could not keep or read it.
+    /// The store could not keep or read the layer.
     #[error("keep layer `{diff_id}`")]
     Store {
-        /// Which layer.
+        /// The layer.
         diff_id: Digest,
-        /// Why.
+        /// The reason.
         source: store::Error,
     },
-    /// A registry did not take it.
+    /// A registry did not accept the layer.
     #[error("upload layer `{digest}` to `{repository}`")]
     Upload {
-        /// Which blob.
+        /// The blob.
         digest: Digest,
-        /// Where to.
+        /// The repository.
         repository: String,
-        /// Why.
+        /// The reason.
         source: registry::Error,
     },
-    /// Another place did not take it.
+    /// A place that is no registry did not accept the layer.
     #[error("send layer `{digest}` to `{place}`")]
     Send {
-        /// Which blob.
+        /// The blob.
         digest: Digest,
-        /// Where to.
+        /// The place's name.
         place: String,
-        /// Why.
+        /// The reason.
         source: crate::RemoteError,
     },
 }
 
 impl Error {
-    /// Whether a registry sent other bytes than those that were asked for.
+    /// True if a registry sent bytes that do not match the requested digest.
     pub fn is_garbled(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<registry::Error>() {
                 return error.is_garbled();
             }
-            // What is inside an `io::Error` is not its source.
+            // An `io::Error` does not report its inner error as its source.
             cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
                 Some(inner) => Some(inner),
                 None => error.source(),
@@ -62,7 +62,7 @@ impl Error {
         false
     }
 
-    /// Whether no other place helps: this machine cannot keep what comes, or is told not to.
+    /// True if no other place helps: this machine has no space for the layer, or limits its size.
     pub fn is_of_this_machine(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
@@ -84,11 +84,11 @@ fn named(layers: &[Digest]) -> String {
     format!("layer{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
-/// What was done, unless some of it was not. Of losses alone one error is made that names all
-/// layers: whoever can make them again makes them at once.
+/// Returns the values, or an error. Losses alone become one error that names all of the layers, so
+/// that the caller can make all of them again at once.
 ///
 /// # Errors
-/// The first error that is none of a lost layer, else the losses.
+/// The first error that is not a loss, or else the losses.
 pub fn all<T>(results: impl IntoIterator<Item = Result<T, Error>>) -> Result<Vec<T>, Error> {
     let (mut done, mut lost) = (Vec::new(), None::<(Error, Vec<Digest>)>);
     for result in results {
@@ -119,12 +119,12 @@ pub fn all<T>(results: impl IntoIterator<Item = Result<T, Error>>) -> Result<Vec
     }
 }
 
-/// The layers, by diffID, that cannot be had, where that is behind an error.
+/// The layers, by diffID, whose loss caused an error.
 pub fn lost_layers(error: &(dyn std::error::Error + 'static)) -> Vec<Digest> {
     if let Some(Error::Lost { layers, .. }) = error.downcast_ref() {
         return layers.clone();
     }
-    // What is inside an `io::Error` is not its source.
+    // An `io::Error` does not report its inner error as its source.
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match (inner, error.source()) {
         (Some(inner), _) => lost_layers(inner),

@@ -1,4 +1,4 @@
-//! Layers into the store: as blobs, or unpacked.
+//! Fetching of layers into the store, as blobs or unpacked.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -20,22 +20,22 @@ use tracing::Instrument as _;
 
 use crate::{Destination, Error, Meter, Transfer, all, blocking};
 
-/// How often a registry may send wrong bytes for a layer.
+/// Maximum number of attempts at a place that sends wrong bytes for a layer.
 const MOST_GARBLED: u32 = 3;
 
-/// A blob that begins to come.
+/// A blob whose transfer has begun.
 struct Opened {
     stream: ByteStream,
     blob: Descriptor,
-    /// The lane that it takes.
+    /// The permit that limits concurrent downloads.
     lane: Option<OwnedSemaphorePermit>,
 }
 
-/// A blob's bytes as they come from a place.
+/// The bytes of a blob, as a place delivers them.
 type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 impl Transfer {
-    /// Unpacks all layers of a chain that are not unpacked yet, at once.
+    /// Unpacks the layers of a chain that are not unpacked yet, concurrently.
     ///
     /// # Errors
     /// [`Error::Lost`] if no place has a layer, [`Error::Store`] if the store cannot keep it.
@@ -79,11 +79,12 @@ impl Transfer {
             return Ok(());
         }
         match &layer.blob {
-            // Whoever wants it as a blob at the same time waits, and finds it.
+            // A concurrent request for the blob waits for this one, and finds the blob in the
+            // store.
             Some(blob) if self.is_wanted(layer) => {
                 let unpack = || self.unpack_from_places(chain, index, task);
                 self.shared.blobs.get((blob.digest, diff_id), unpack).await?;
-                // Somebody brought it as a blob, and nobody unpacked it.
+                // The blob may have been fetched by an earlier request that did not unpack it.
                 match self.store().is_unpacked(&diff_id) {
                     Ok(true) => Ok(()),
                     _ => self.unpack_from_places(chain, index, task).await,
@@ -93,7 +94,7 @@ impl Transfer {
         }
     }
 
-    /// Boxed: the futures of who waits for layers are nested deep enough for the compiler.
+    /// Boxed to keep the nesting of future types within the compiler's limits.
     fn unpack_from_places<'a>(
         &'a self,
         chain: &'a [Layer],
@@ -104,15 +105,14 @@ impl Transfer {
         self.with_any_source(&chain[index], task, work).boxed()
     }
 
-    /// Keeps the blobs of layers when these come, if they are to go to a destination: they move
-    /// once.
+    /// Keeps the blobs of fetched layers that will go to a destination, to fetch them only once.
     pub fn keep_for(&self, destination: Destination) {
         let mut wanted = self.shared.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.push(destination);
     }
 
-    /// Whether a layer has to be sent somewhere as it is. A registry takes what it has in another
-    /// repository from there.
+    /// True if the blob of a layer will be sent to a destination. Between two of its repositories,
+    /// a registry mounts the blob itself.
     fn is_wanted(&self, layer: &Layer) -> bool {
         let wanted = self.shared.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
         let is_on = |place: &Place, host: &str| matches!(place, Place::Registry { repository, .. } if repository.host() == host);
@@ -123,7 +123,7 @@ impl Transfer {
         !layer.places.is_empty() && wanted.iter().any(lacks)
     }
 
-    /// Does something with the bytes of a layer, from the first source that has them whole.
+    /// Passes the bytes of a layer to `work`, from the first source that delivers all of them.
     async fn with_any_source<F: Future<Output = Result<(), Error>>>(
         &self,
         layer: &Layer,
@@ -146,7 +146,7 @@ impl Transfer {
         for source in self.sources(layer) {
             let mut attempt = 1;
             let message = loop {
-                // It fails only for semaphores that are closed, and this one never is.
+                // Fails only if the semaphore is closed, and this one never is.
                 let lane = self.shared.lanes.clone().acquire_owned().await.ok();
                 let (stream, blob) = match self.open(&source, layer, task).await {
                     Ok(opened) => opened,
@@ -157,10 +157,10 @@ impl Transfer {
                         tracing::debug!(%source, attempt, "layer fetched");
                         return Ok(());
                     }
-                    // One below that it links to is lost, and not this one.
+                    // The lost layer is one below, which this one has hard links to.
                     Err(error @ Error::Lost { .. }) => return Err(error),
                     Err(error) if error.is_of_this_machine() => return Err(error),
-                    // The registry's client does not ask a mirror again that sent wrong bytes.
+                    // The registry client does not use a mirror again that sent wrong bytes.
                     Err(error) if error.is_garbled() && attempt < MOST_GARBLED => attempt += 1,
                     Err(error) => break chain_text(&error),
                 }
@@ -172,7 +172,7 @@ impl Transfer {
         Err(lost(layer, tried))
     }
 
-    /// A layer with a blob that was made of it after somebody wrote down that it had none.
+    /// A layer with its blob, if one was made after the layer's description.
     fn with_stored_blob(&self, layer: &Layer) -> Layer {
         let mut layer = layer.clone();
         if layer.blob.is_none() {
@@ -200,8 +200,9 @@ impl Transfer {
             let mut reader = Kept::new(&mut heard, keeps.then_some(&store));
             let lost_below = Mutex::new(None);
             let lane = Mutex::new(lane);
-            // A layer that links to files of one below waits for that one; those below wait for
-            // none above, so nobody waits for himself. Who waits leaves his lane to the others.
+            // A layer with hard links to files of a lower layer waits for that one. Lower layers
+            // never wait for upper ones, so there is no deadlock. The permit is released during the
+            // wait.
             let wait_for = |wanted: &Digest| {
                 drop(lane.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let at = below.iter().rposition(|layer| layer.diff_id == *wanted);
@@ -213,7 +214,7 @@ impl Transfer {
                     }
                     Some(Ok(())) | None => (),
                 }
-                // What went wrong shows when the store does not find the parent.
+                // The store reports the missing parent.
                 Ok(())
             };
             let layer = PackedLayer {
@@ -234,7 +235,7 @@ impl Transfer {
         .await
     }
 
-    /// Brings the blob of a layer into the store as it is.
+    /// Fetches the blob of a layer into the store.
     ///
     /// # Errors
     /// [`Error::Lost`] if the layer has no blob or no place has it.
@@ -267,8 +268,8 @@ impl Transfer {
         self.with_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
     }
 
-    /// Whoever moves on with a blob says which layer it is: that is checked once. The layer of a false
-    /// name is nowhere.
+    /// Checks once that a stored blob is the layer that the caller takes it for. A layer with the
+    /// wrong diffID counts as lost.
     async fn check_layer(&self, layer: &Layer, blob: Descriptor) -> Result<(), Error> {
         let (store, diff_id) = (self.store().clone(), layer.diff_id);
         let checked = blocking(move || store.check_layer_blob(&blob, &diff_id)).await;
@@ -278,7 +279,7 @@ impl Transfer {
     async fn keep_blob(&self, opened: Opened, diff_id: Digest) -> Result<(), Error> {
         let store = self.store().clone();
         let Opened { stream, blob, lane } = opened;
-        // One byte more shows that it is too long.
+        // One more byte reveals a blob that is too long.
         let mut reader = SyncIoBridge::new(StreamReader::new(stream)).take(blob.size + 1);
         let kept = blocking(move || {
             let mut writer = store.blob_writer()?;
@@ -292,7 +293,7 @@ impl Transfer {
         kept
     }
 
-    /// Where the bytes of a layer can come from, nearest first.
+    /// The sources of a layer's bytes, nearest first.
     fn sources(&self, layer: &Layer) -> Vec<Source> {
         let here = layer
             .blob
@@ -334,8 +335,8 @@ impl Transfer {
     }
 }
 
-/// A reader of a blob, which keeps what it reads where that is wanted. A blob that cannot be kept
-/// is fetched by whoever wants it.
+/// A reader that optionally writes a copy of the blob into the store. If writing fails, the blob is
+/// fetched again when it is needed.
 struct Kept<R> {
     reader: R,
     writer: Option<BlobWriter>,
@@ -363,7 +364,7 @@ impl<R: io::Read> io::Read for Kept<R> {
     }
 }
 
-/// Counts what flows, and says when it is over.
+/// Reports the progress of a stream to a meter.
 fn metered(
     stream: impl Stream<Item = io::Result<Bytes>> + Send,
     meter: Meter,
@@ -379,8 +380,8 @@ fn metered(
     })
 }
 
-/// A reader that keeps the error that it ended with: to whom decompresses what comes, it is one
-/// broken archive of many.
+/// A reader that keeps its first error, because a decompressor reports any read error as a broken
+/// archive.
 struct Remembering<R> {
     inner: R,
     error: Option<io::Error>,
@@ -391,7 +392,7 @@ impl<R> Remembering<R> {
         Self { inner, error: None }
     }
 
-    /// What is behind the error of whoever read a layer from here.
+    /// Replaces the cause of a store error by the read error, unless the cause is this machine's.
     fn cause_of(&mut self, error: Error) -> Error {
         match (error, self.error.take()) {
             (Error::Store { diff_id, source }, Some(own)) => {
@@ -443,7 +444,7 @@ impl Stream for ReadStream {
     }
 }
 
-/// Where bytes come from.
+/// A source of a layer's bytes.
 enum Source {
     Here,
     Place(Place),

@@ -1,4 +1,4 @@
-//! Indexes of layers, without the layers where that is possible.
+//! Layer indexes, without their layers where possible.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use store::{Layer, LayerIndex};
 
 use crate::{Error, Transfer, all};
 
-/// Knows indexes of layers that are not here.
+/// A source of layer indexes that this store does not have.
 pub trait IndexSource: Send + Sync {
-    /// Those that it has of the layers. That it has none is no error.
+    /// The indexes that it has of some layers. An empty result is not an error.
     fn indexes<'a>(&'a self, wanted: &'a [Layer]) -> BoxFuture<'a, Lent>;
 }
 
-/// What a source has of some layers. Nothing proves that it is true.
+/// Indexes lent by a source. Nothing proves that they are right.
 #[derive(Debug, Default)]
 pub struct Lent {
     /// The indexes.
     pub indexes: Vec<LentIndex>,
-    /// What is to be said of those that are none.
+    /// Warnings about indexes that cannot be used.
     pub warnings: Vec<String>,
 }
 
-/// An index that somebody says is a layer's.
+/// An index that a cache says is a layer's.
 #[derive(Debug)]
 pub struct LentIndex {
     /// The layer.
@@ -36,16 +36,16 @@ pub struct LentIndex {
 }
 
 impl Transfer {
-    /// With somebody who is asked for indexes before layers are fetched for them. The first one
-    /// stays.
+    /// Sets the source that is asked for indexes before layers are fetched for them. Only the first
+    /// call has an effect.
     #[must_use]
     pub fn with_indexes(self, source: Arc<dyn IndexSource>) -> Self {
         let _ = self.shared.indexes.set(source);
         self
     }
 
-    /// Brings the indexes of a chain's layers here: alone where somebody has them, else with their
-    /// layers.
+    /// Brings the indexes of a chain's layers into the store: from the source of indexes where it
+    /// has them, otherwise by unpacking the layers.
     ///
     /// # Errors
     /// As [`Transfer::unpack`].
@@ -84,7 +84,7 @@ impl Transfer {
         self.events().send(task, TaskEvent::Done);
     }
 
-    /// Places in a chain of the layers that have no index here.
+    /// The positions of the layers in a chain that have no index in the store.
     fn without_index(&self, chain: &[Layer]) -> Vec<usize> {
         let missing = |index: &usize| !self.store().has_index(&chain[*index].diff_id);
         (0..chain.len()).filter(missing).collect()

@@ -1,4 +1,4 @@
-//! Folders in the OCI layout (image-spec, image-layout.md), beside what is in them already.
+//! Writing of OCI layouts (image-spec, image-layout.md) into folders that may have content already.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use oci::{Annotations, Descriptor, Digest, Index, media_type};
 
-/// The annotation that holds an entry's tag.
+/// The annotation with an entry's tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Larger indexes are none.
+/// Maximum size of an index, in bytes.
 const INDEX_LIMIT: u64 = 64 << 20;
 
 /// A file of a layout.
@@ -18,26 +18,26 @@ const INDEX_LIMIT: u64 = 64 << 20;
 pub struct LayoutFile {
     /// Its path in the folder.
     pub path: String,
-    /// What is in it.
+    /// Its content.
     pub content: LayoutContent,
 }
 
-/// What is in a file of a layout.
+/// The content of a file of a layout.
 #[derive(Debug)]
 pub enum LayoutContent {
     /// Bytes.
     Bytes(Vec<u8>),
-    /// A blob: the file that has it, and its size.
+    /// A blob: the path of the file with its bytes, and its size.
     Blob(PathBuf, u64),
 }
 
 impl LayoutFile {
-    /// The file of a blob.
+    /// The file of a blob in a layout.
     pub fn blob(digest: Digest, content: LayoutContent) -> Self {
         Self { path: format!("blobs/sha256/{}", digest.hex()), content }
     }
 
-    /// The file that says that a folder is a layout.
+    /// The file `oci-layout`, which marks a folder as a layout.
     pub fn marker() -> Self {
         let text = br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec();
         Self { path: "oci-layout".into(), content: LayoutContent::Bytes(text) }
@@ -48,17 +48,17 @@ impl LayoutFile {
 #[derive(Debug, thiserror::Error)]
 #[error("write `{}`", path.display())]
 pub struct LayoutError {
-    /// Which.
+    /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub source: io::Error,
 }
 
-/// Writes files into a folder, then lists `entries` in its index. Other entries stay there, but
-/// those with the tag of a new one, or without a tag as a new one. Blocks.
+/// Writes files into a folder, then adds `entries` to its index. They replace the entries with the
+/// same tags, and untagged ones if one of them is untagged. Blocks.
 ///
 /// # Errors
-/// If the folder cannot be written, or has an index that is none.
+/// If the folder cannot be written, or its index is not an OCI index.
 pub fn write_layout(
     folder: &Path,
     files: &[LayoutFile],
@@ -70,8 +70,8 @@ pub fn write_layout(
     added.map_err(|source| LayoutError { path, source })
 }
 
-/// As [`write_layout`], for who has locked the folder himself: a lock waits for every other one,
-/// those of the same process too. Blocks.
+/// Like [`write_layout`], for a caller that holds the lock of the folder: a second lock would wait
+/// for the first one, even in the same process. Blocks.
 ///
 /// # Errors
 /// As [`write_layout`].
@@ -85,8 +85,8 @@ pub fn write_locked_layout(
     add_to_index(&path, entries).map_err(|source| LayoutError { path, source })
 }
 
-/// Writes files into a folder that `index.json` does not list yet. Blobs that are there stay as
-/// they are. Blocks.
+/// Writes files into a folder without changing its `index.json`. Existing blobs are not
+/// overwritten. Blocks.
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -105,9 +105,9 @@ pub fn write_layout_files(folder: &Path, files: &[LayoutFile]) -> Result<(), Lay
     Ok(())
 }
 
-/// Changes the index while no other process of kiln does: two that write at once would each keep
-/// only its own entries. The folder itself is locked, which leaves nothing behind; where its file
-/// system has no locks there is none.
+/// Changes the index under a lock: of two concurrent writers, one would lose its entries. The lock
+/// is on the folder itself, which leaves no lock file. On a file system without locks there is
+/// none.
 fn locked<T>(folder: &Path, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     fs::create_dir_all(folder)?;
     let folder = File::open(folder)?;
@@ -145,7 +145,7 @@ fn add_to_index(path: &Path, entries: Vec<Descriptor>) -> io::Result<()> {
     write_file(path, &mut bytes.as_slice())
 }
 
-/// Writes a file beside its name, then gives it the name.
+/// Writes a temporary file, then renames it.
 fn write_file(path: &Path, content: &mut dyn Read) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

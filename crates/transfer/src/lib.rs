@@ -1,8 +1,9 @@
-//! Layers between their places and this store.
+//! Transfer of layers between their places and this store.
 //!
 //! Receives layers, which are plain data, and moves their bytes: into the store as blobs or
 //! unpacked, out of it into registries. Invariant: each layer moves at most once in a build,
-//! however many steps and exports ask for it, and what arrives was checked against its digest.
+//! however many steps and exports request it, and all received bytes are checked against its
+//! digest.
 
 #![forbid(unsafe_code)]
 
@@ -47,40 +48,41 @@ struct Shared {
     store: Store,
     client: registry::Client,
     events: Events,
-    /// Places that are neither registries nor folders.
+    /// The places that are neither registries nor folders.
     remotes: Vec<Arc<dyn Remote>>,
-    /// Layers that are, or are being, unpacked.
+    /// Layers that are unpacked or being unpacked.
     unpacked: Memo<Digest, ()>,
-    /// Blobs that are, or are being, brought into the store, with the layers that they are said to
-    /// be.
+    /// Blobs that are in the store or being fetched, each with the diffID of the layer that it is
+    /// expected to be.
     blobs: Memo<(Digest, Digest), ()>,
-    /// Blobs that are, or are being, made of unpacked layers.
+    /// Blobs that were made of unpacked layers, or are being made.
     made: Memo<(Digest, store::Compression), Descriptor>,
-    /// Where layers will go as they are: what has to go there is kept as it comes.
+    /// The destinations of layers that will be sent unchanged. Their blobs are kept when fetched.
     wanted_by: std::sync::Mutex<Vec<Destination>>,
-    /// Blobs that are, or are being, sent somewhere.
+    /// Blobs that were sent or are being sent.
     sent: Memo<(Digest, SentTo), ()>,
-    /// How many layers come at the same time.
+    /// Limits the number of concurrent downloads.
     lanes: Arc<Semaphore>,
-    /// How many layers go at the same time. One that goes may have to come first: with the same
-    /// lanes for both, those that go would wait for lanes that they hold themselves.
+    /// Limits the number of concurrent uploads. An upload may have to download first: with one
+    /// limit for both, uploads could hold all of the permits that their downloads wait for.
     send_lanes: Semaphore,
-    /// Who may know layers' indexes without the layers.
+    /// The source of layer indexes without layers.
     indexes: OnceLock<Arc<dyn IndexSource>>,
-    /// Held while indexes are asked for: who comes second finds them.
+    /// Held during a request for indexes, so that a concurrent caller finds them.
     index_gate: tokio::sync::Mutex<()>,
 }
 
-/// More connections do not make a registry faster, but keep more in memory.
+/// Maximum number of concurrent transfers in a direction. More connections do not make a registry
+/// faster, but use more memory.
 const LANES: usize = 6;
 
 impl Transfer {
-    /// A mover between `store` and what `client` reaches.
+    /// Creates a mover between `store` and the registries of `client`.
     pub fn new(store: Store, client: registry::Client, events: Events) -> Self {
         Self::with_remotes(store, client, events, Vec::new())
     }
 
-    /// The same, which knows some other places too.
+    /// Like [`Transfer::new`], with further places.
     pub fn with_remotes(
         store: Store,
         client: registry::Client,
@@ -106,14 +108,14 @@ impl Transfer {
         }
     }
 
-    /// A mover that knows the same places, and nothing of what was moved so far.
+    /// A mover with the same places, and no memory of earlier transfers.
     #[must_use]
     pub fn afresh(&self) -> Self {
         let Shared { store, client, events, remotes, .. } = &*self.shared;
         Self::with_remotes(store.clone(), client.clone(), events.clone(), remotes.clone())
     }
 
-    /// One that reads no archive of more than so many bytes, for what is not worth more.
+    /// A mover that rejects archives of more than `bytes`.
     #[must_use]
     pub fn within(&self, bytes: u64) -> Self {
         let shared = &self.shared;
@@ -127,12 +129,12 @@ impl Transfer {
         &self.shared.store
     }
 
-    /// Who is told what moves.
+    /// The receiver of progress events.
     pub fn events(&self) -> &Events {
         &self.shared.events
     }
 
-    /// A place of [`store::Place::Remote`], if this build knows it.
+    /// The place with the name of a [`store::Place::Remote`], if this build knows it.
     pub(crate) fn remote(&self, name: &str) -> Option<&Arc<dyn Remote>> {
         self.shared.remotes.iter().find(|remote| remote.name() == name)
     }
@@ -143,14 +145,14 @@ impl Transfer {
     }
 }
 
-/// Runs blocking work where it does not hold up the others.
+/// Runs blocking work on a thread for such work, where it does not delay other tasks.
 ///
 /// # Panics
-/// As the work does.
+/// If the work panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
-        // Cancellation happens only when the runtime shuts down, and then nobody waits here.
+        // Tasks are cancelled only when the runtime shuts down, when no caller waits here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-/// Values by key. A failure is not kept: the next caller tries again.
+/// Values by key. Failures are not kept: the next caller tries again.
 pub(crate) struct Memo<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
 
 impl<K, V> Default for Memo<K, V> {
@@ -16,7 +16,7 @@ impl<K, V> Default for Memo<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Memo<K, V> {
-    /// The value of `key`, made by `make` if nobody has made it yet.
+    /// The value of `key`, computed by `make` if there is none yet.
     pub(crate) async fn get<E, F: Future<Output = Result<V, E>>>(
         &self,
         key: K,
@@ -24,7 +24,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     ) -> Result<V, E> {
         let cell =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
-        // Boxed: the futures of who waits for layers are nested deep enough for the compiler.
+        // Boxed to keep the nesting of future types within the compiler's limits.
         cell.get_or_try_init(|| Box::pin(make())).await.cloned()
     }
 }

@@ -1,4 +1,4 @@
-//! Files of layers, without the rest of them where that is possible.
+//! Files of layers, without the rest of the layers where possible.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,12 +14,13 @@ use store::{Layer, LayerPaths, Part, Place};
 
 use crate::{Error, Meter, Transfer, all, blocking};
 
-/// Ranges that are asked for at the same time.
+/// Number of concurrent requests for ranges of a blob.
 const AT_ONCE: usize = 2;
 
 impl Transfer {
-    /// Brings files of a chain's layers here. Of a layer that kiln compressed, and that is not here,
-    /// only the blocks that have them are read, where those are few; other layers are unpacked.
+    /// Brings files of a chain's layers into the store. Of a layer that kiln compressed, and that
+    /// is not in the store, only the blocks with the files are read if they are few; other layers
+    /// are unpacked.
     ///
     /// # Errors
     /// As [`Transfer::unpack`].
@@ -49,8 +50,8 @@ impl Transfer {
         }
     }
 
-    /// Whether files of a layer are here now without the layer. What fails is not told: the whole layer
-    /// is tried next, and tells.
+    /// Returns true if the files are in the store without the rest of the layer. Failures of places
+    /// are not reported, because the whole layer is tried next, which reports its own.
     async fn fetch_part(
         &self,
         layer: &Layer,
@@ -71,7 +72,7 @@ impl Transfer {
         let Some(part) = store.part(&layer.diff_id, blob, paths).map_err(failed)? else {
             return Ok(false);
         };
-        // It fails only for semaphores that are closed, and this one never is.
+        // Fails only if the semaphore is closed, and this one never is.
         let _lane = self.shared.lanes.clone().acquire_owned().await.ok();
         let part = Arc::new(part);
         for place in &layer.places {
@@ -96,7 +97,7 @@ impl Transfer {
         let total = part.ranges.iter().map(|range| range.bytes.end - range.bytes.start).sum();
         let meter = Meter::start(&self.shared.events, task, blob.digest.to_string(), total);
         let meter = &meter;
-        // Ranges of its own: the compiler does not see that borrowed ones live long enough.
+        // Cloned, because the compiler cannot prove that borrowed ranges live long enough.
         let read = part.ranges.clone().into_iter().map(|range| async move {
             let bytes = self.read_range(place, blob, range.bytes.clone()).await?;
             meter.add(bytes.len() as u64);

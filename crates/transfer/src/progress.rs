@@ -1,4 +1,4 @@
-//! Bytes on their way, as progress shows them.
+//! Progress of transfers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use graph::{Events, TaskEvent, TaskId, Transfer};
 
-/// Counts the bytes of one transfer and says so from time to time.
+/// Counts the bytes of a transfer and reports them as events.
 pub struct Meter {
     events: Events,
     task: Option<TaskId>,
@@ -18,7 +18,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A transfer that begins now; without a task nobody is told.
+    /// Starts a transfer. Without a task, it sends no events.
     pub fn start(
         events: &Events,
         task: Option<TaskId>,
@@ -38,10 +38,10 @@ impl Meter {
         meter
     }
 
-    /// More bytes moved.
+    /// Counts more bytes.
     pub fn add(&self, bytes: u64) {
         let current = self.current.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // A thousand messages say no more than sixty.
+        // At most 64 reports in a transfer, and one per 256 KiB: more would not be visible.
         let step = (self.total / 64).max(1 << 18);
         if current >= self.said.load(Ordering::Relaxed) + step {
             self.said.store(current, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Meter {
         }
     }
 
-    /// All bytes moved.
+    /// Reports the transfer as complete.
     pub fn finish(&self) {
         self.current.fetch_max(self.total, Ordering::Relaxed);
         self.say(Some(SystemTime::now()));

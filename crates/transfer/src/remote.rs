@@ -11,23 +11,23 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use oci::Descriptor;
 
-/// Why a remote does not do what it was asked to do.
+/// The reason why a remote failed.
 pub type RemoteError = Box<dyn Error + Send + Sync>;
 
-/// A blob's bytes as they come from a remote.
+/// The bytes of a blob, as a remote delivers them.
 pub type RemoteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// A place of blobs that are found by their digests: an object store, GitHub's cache. Its errors
-/// and its name say nothing that is secret.
+/// A place that finds blobs by digest: an object store, GitHub's cache. Its errors and its name
+/// must contain no secret.
 pub trait Remote: Send + Sync {
-    /// What [`store::Place::Remote`] calls it.
+    /// Its name in a [`store::Place::Remote`].
     fn name(&self) -> &str;
 
-    /// Begins to read a blob. Nothing is checked here: whoever reads does.
+    /// Begins to read a blob. The bytes are checked by the caller.
     fn open<'a>(&'a self, blob: &'a Descriptor)
     -> BoxFuture<'a, Result<RemoteStream, RemoteError>>;
 
-    /// Reads a part of a blob, where it can. As in [`Remote::open`], nothing is checked.
+    /// Reads a part of a blob, if the remote supports it. The bytes are checked by the caller.
     fn part<'a>(
         &'a self,
         _blob: &'a Descriptor,
@@ -36,10 +36,10 @@ pub trait Remote: Send + Sync {
         Box::pin(async { Err("it gives no parts of blobs".into()) })
     }
 
-    /// Whether it has a blob, of the right size; then it will have it for a while.
+    /// True if it has a blob of the right size, which will remain for some time.
     fn has<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<bool, RemoteError>>;
 
-    /// Takes a blob from a file.
+    /// Uploads a blob from a file.
     fn put<'a>(
         &'a self,
         blob: &'a Descriptor,

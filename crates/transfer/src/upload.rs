@@ -1,4 +1,4 @@
-//! Layers out of the store: compressed where they were not, and sent to registries.
+//! Upload of layers, which are compressed first where necessary.
 
 use std::io;
 
@@ -13,47 +13,47 @@ use crate::{Error, Meter, Remote, Transfer, blocking};
 /// A repository that layers are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// Which.
+    /// The repository.
     pub repository: Repository,
-    /// Whether plain HTTP or a certificate that nobody vouches for is accepted.
+    /// True if plain HTTP and untrusted certificates are accepted.
     pub insecure: bool,
 }
 
-/// Where layers will go as they are.
+/// A destination of layers that are sent unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// The registry at this host. What it has in one repository it gives to another.
+    /// The registry at this host. It mounts a blob of one of its repositories into another.
     Registry(String),
-    /// A file, a folder, another kind of place.
+    /// A file, a folder or a remote.
     Elsewhere,
 }
 
-/// Where a blob was sent.
+/// A place that a blob was sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SentTo {
     Repository(Target),
     Remote(String),
 }
 
-/// How layers are to be written.
+/// The format of exported layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LayerFormat {
-    /// Compression of layers that have none yet, or that only this machine has.
+    /// Compression of layers that have no blob, or one that only this machine has.
     pub compression: Compression,
-    /// Whether layers that others have with another compression are written again.
+    /// True if layers that other places have with another compression are compressed again.
     pub force: bool,
 }
 
-/// Blobs up to this size are sent without asking whether they are there: asking costs a round
-/// trip, as sending them does.
+/// Blobs up to this size, in bytes, are sent without a check for their existence, which would cost
+/// as many round trips.
 const SEND_UNASKED: u64 = 256 << 10;
 
 impl Transfer {
-    /// The blob of a layer in a format, compressing it if it has none. The blob itself stays
-    /// where it is: a layer that another place has in the right format is not fetched.
+    /// The blob of a layer in a format, compressed if there is none. It is not fetched if another
+    /// place has it in the right format.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the layer is nowhere, [`Error::Store`] if it cannot be compressed.
+    /// [`Error::Lost`] if no place has the layer, [`Error::Store`] if it cannot be compressed.
     pub async fn describe(
         &self,
         chain: &[Layer],
@@ -69,7 +69,7 @@ impl Transfer {
         let make = || async {
             let (store, diff_id) = (self.store().clone(), layer.diff_id);
             let failed = |source| Error::Store { diff_id, source };
-            // The archive is in the blob, byte for byte; a folder may not give it back.
+            // The blob gives the archive byte for byte, an unpacked layer possibly not.
             let archive = match &layer.blob {
                 Some(_) => self.fetch_blob(layer, task).await.ok(),
                 None => None,
@@ -83,10 +83,10 @@ impl Transfer {
         self.shared.made.get(key, make).await
     }
 
-    /// The blob that a layer has in a format, where it has one: nothing needs to be made.
+    /// The blob of a layer in a format, if no other has to be made.
     ///
-    /// A blob that was never given away is an earlier build's choice, not a property of the layer:
-    /// what is exported does not depend on what was built here before.
+    /// A blob that no other place has is a choice of an earlier build, not a property of the layer:
+    /// an export must not depend on earlier builds.
     pub fn known_blob(layer: &Layer, format: LayerFormat) -> Option<&Descriptor> {
         let is_shared = !layer.places.is_empty();
         layer.blob.as_ref().filter(|blob| {
@@ -111,11 +111,11 @@ impl Transfer {
         Ok(descriptor)
     }
 
-    /// Makes sure that a registry has a layer, and says as what. What it has already, or has in
-    /// another of its repositories, is not sent.
+    /// Uploads a layer to a registry and returns its descriptor. A blob that the repository has is
+    /// not sent, one of another repository of the registry is mounted.
     ///
     /// # Errors
-    /// As [`Transfer::blob`], and [`Error::Upload`] if the registry does not take it.
+    /// As [`Transfer::blob`], and [`Error::Upload`] if the registry does not accept it.
     pub async fn upload(
         &self,
         chain: &[Layer],
@@ -134,10 +134,11 @@ impl Transfer {
         Ok(descriptor)
     }
 
-    /// Makes sure that a remote has a layer, and says as what. What it has already is not sent.
+    /// Uploads a layer to a remote and returns its descriptor. A blob that the remote has is not
+    /// sent.
     ///
     /// # Errors
-    /// As [`Transfer::blob`], and [`Error::Send`] if the remote does not take it.
+    /// As [`Transfer::blob`], and [`Error::Send`] if the remote does not accept it.
     pub async fn upload_to(
         &self,
         chain: &[Layer],
@@ -208,28 +209,28 @@ impl Transfer {
     }
 }
 
-/// A layer as another blob than its own: the places of its own do not have that.
+/// A layer with a given blob. The places are kept only if it is the layer's own blob.
 fn as_blob(layer: &Layer, blob: &Descriptor) -> Layer {
     let same = layer.blob.as_ref().is_some_and(|own| own.digest == blob.digest);
     let places = if same { layer.places.clone() } else { Vec::new() };
     Layer { blob: Some(blob.clone()), places, ..layer.clone() }
 }
 
-/// Where a layer is sent, and who shows it.
+/// The target of an upload.
 #[derive(Clone, Copy)]
 pub struct Upload<'a> {
     /// The repository.
     pub target: &'a Target,
-    /// The task that shows the bytes.
+    /// The task that shows the progress.
     pub task: Option<TaskId>,
 }
 
-/// What remote a layer is sent to, and who shows it.
+/// The target of an upload to a remote.
 #[derive(Clone, Copy)]
 pub struct RemoteUpload<'a> {
     /// The remote.
     pub remote: &'a dyn Remote,
-    /// The task that shows the bytes.
+    /// The task that shows the progress.
     pub task: Option<TaskId>,
 }
 
@@ -240,7 +241,7 @@ fn on_registry(place: &Place) -> Option<&Repository> {
     }
 }
 
-/// The bytes of a layer, fetched only when a registry wants them.
+/// The bytes of a layer, fetched only if a registry requests them.
 struct LayerSource<'a> {
     transfer: &'a Transfer,
     layer: &'a Layer,

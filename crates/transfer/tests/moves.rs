@@ -58,13 +58,13 @@ impl World {
         Target { repository: Repository::new(self.registry.host(), path), insecure: false }
     }
 
-    /// A layer that a repository has.
+    /// Puts a layer into a repository.
     fn put(&self, path: &str, archive: &[u8]) -> Layer {
         self.registry.put_blob(path, archive.to_vec());
         layer(archive, vec![self.place(path)])
     }
 
-    /// How often something was asked of the registry.
+    /// The number of requests that contain `part`.
     fn asked(&self, part: &str) -> usize {
         self.registry.requests().iter().filter(|line| line.contains(part)).count()
     }
@@ -114,7 +114,7 @@ fn link(path: &str, target: &str) -> Vec<u8> {
     archive(&[(path, EntryKind::HardLink { target: target.as_bytes().into() }, "")])
 }
 
-/// What would wait for ever fails instead.
+/// Fails instead of a deadlock.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("it waits for itself")
 }
@@ -126,7 +126,7 @@ async fn a_chain_is_unpacked_at_once_and_each_layer_comes_once() {
     for number in 0..9 {
         chain.push(world.put("app", &link(&format!("link{number}"), "bottom")));
     }
-    // Two steps want the same.
+    // Two steps request the same layers.
     let (one, other) = soon(async {
         tokio::join!(world.transfer.unpack(&chain, None), world.transfer.unpack(&chain, None))
     })
@@ -144,7 +144,8 @@ async fn a_chain_is_unpacked_at_once_and_each_layer_comes_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_that_wait_for_those_below_leave_them_their_lanes() {
     let world = World::new();
-    // More than move at the same time, each with a layer below that nobody asked for.
+    // More layers than the limit of concurrent downloads, each of which waits for an unrequested
+    // one below.
     let chains: Vec<[Layer; 2]> = (0..12)
         .map(|number| {
             let bottom = world.put("app", &file(&format!("f{number}"), "content"));
@@ -174,7 +175,7 @@ async fn the_next_place_serves_where_one_lacks_or_spoils_a_layer() {
     assert_eq!(world.store().read_blob(&layer.diff_id).unwrap(), bytes);
 }
 
-/// A base on one registry, a target on another: the base's layer comes once.
+/// The base is on one registry and the target on another: the base's layer is downloaded once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unpacked_and_sent_on_comes_once() {
     let (world, other) = (World::new(), FakeRegistry::start());
@@ -187,7 +188,7 @@ async fn what_is_unpacked_and_sent_on_comes_once() {
     assert!(other.has_blob("app", layer.diff_id));
     assert_eq!(world.asked(&format!("GET /v2/base/blobs/{}", layer.diff_id)), 1);
 
-    // Where the registry itself has it, it is taken from there, and nothing is kept.
+    // The target's registry has the layer, mounts it from there, and nothing is kept.
     let layer = world.put("base", &file("b", "content"));
     world.transfer.keep_for(Destination::Registry(world.registry.host().to_owned()));
     let alone = world.transfer.afresh();
@@ -196,7 +197,7 @@ async fn what_is_unpacked_and_sent_on_comes_once() {
     assert!(!world.store().has_blob(&layer.diff_id).unwrap());
 }
 
-/// Two layers that are gone are told at once: what made them can run side by side.
+/// Both lost layers are reported together, since their steps can run in parallel.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_layers_that_are_lost_are_named() {
     let world = World::new();
@@ -208,7 +209,7 @@ async fn all_layers_that_are_lost_are_named() {
     assert_eq!(transfer::lost_layers(&error), [one.diff_id, two.diff_id]);
     assert!(world.store().is_unpacked(&chain[1].diff_id).unwrap());
 
-    // A layer that links to one that is lost is not lost itself.
+    // A layer with hard links to a lost layer is not lost itself.
     let linked = world.put("app", &link("link", "one"));
     let error = world.transfer.unpack(&[one.clone(), linked], None).await.unwrap_err();
     assert_eq!(transfer::lost_layers(&error), [one.diff_id]);
@@ -235,7 +236,7 @@ async fn a_layer_that_is_nowhere_names_the_places_that_were_asked() {
             assert!(text.contains(&place), "{text}");
         }
     }
-    // What fails is tried again when it is asked for again.
+    // A failure is not remembered.
     layer.places.push(world.place("late"));
     world.registry.put_blob("late", file("a", ""));
     world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
@@ -272,7 +273,7 @@ async fn a_layer_is_sent_once_however_many_want_it_there() {
     join_all(uploads).await;
     assert!(world.registry.has_blob("app", local.diff_id));
     assert_eq!((world.asked("POST"), world.asked("HEAD")), (1, 1));
-    // To another repository it goes too.
+    // Another repository receives it too.
     world.upload(&local, format, "other").await;
     assert!(world.registry.has_blob("other", local.diff_id));
 }
@@ -295,7 +296,7 @@ async fn a_layer_of_another_repository_is_mounted() {
     assert!(asked[0].contains("mount=") && asked[0].contains("from=base"), "{asked:?}");
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(!world.store().has_blob(&layer.diff_id).unwrap());
-    // Where it is already nothing is asked at all.
+    // The repository has it: no request is needed.
     world.upload(&layer, AS_IT_IS, "base").await;
     assert_eq!(world.registry.requests().len(), 1);
 }
@@ -314,7 +315,7 @@ async fn a_layer_in_another_format_is_another_blob() {
     let world = World::new();
     let layer = world.put("app", &file("a", &"content ".repeat(100)));
     let forced = LayerFormat { compression: Compression::Zstd(None), force: true };
-    // The repository has the layer, and still lacks it in this format.
+    // The repository has the layer, but not in this format.
     let descriptor = world.upload(&layer, forced, "app").await;
     assert_eq!(descriptor.media_type, media_type::OCI_LAYER_ZSTD);
     assert!(world.registry.has_blob("app", descriptor.digest));
@@ -323,7 +324,7 @@ async fn a_layer_in_another_format_is_another_blob() {
     assert_eq!(world.upload(&layer, AS_IT_IS, "app").await, layer.blob.unwrap());
 }
 
-/// A layer of `small` and of much else, as kiln writes it, and a world that knows its index only.
+/// A layer of `small` and much else, as kiln writes it, and a world that knows only its index.
 fn large_layer() -> (World, Layer) {
     let writing = World::new();
     let mut writer = writing.store().layer_writer(Compression::Gzip(None)).unwrap();
@@ -370,10 +371,10 @@ async fn a_file_of_a_large_layer_comes_without_the_rest() {
     let (from, to) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
     let size = to.parse::<u64>().unwrap() - from.parse::<u64>().unwrap();
     assert!(size < 2 << 20, "{range}");
-    // The second time it is here.
+    // The second read makes no request.
     assert_eq!(small(&world, &layer).await.unwrap(), "content");
     assert_eq!(world.registry.requests().len(), seen.len());
-    // A command needs the whole layer.
+    // A command requires the whole layer.
     world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
     assert_eq!(world.content(&layer, "small"), "content");
 }
@@ -386,12 +387,12 @@ async fn where_no_part_can_be_had_the_layer_comes_whole() {
     assert!(world.store().is_unpacked(&layer.diff_id).unwrap());
 
     let (world, layer) = large_layer();
-    // Each part breaks off as often as it is asked for, and then the layer, which goes on.
+    // All requests for parts are cut off, then the one for the layer, which is resumed.
     (0..4).for_each(|_| world.registry.cut_blob_after(1000));
     assert_eq!(small(&world, &layer).await.unwrap(), "content");
     assert!(world.store().is_unpacked(&layer.diff_id).unwrap());
 
-    // Other bytes than those of the digest are nothing, in parts as a whole.
+    // Wrong bytes are rejected, in parts as in whole blobs.
     let (world, layer) = large_layer();
     world.registry.lie_about_digest();
     assert!(matches!(small(&world, &layer).await, Err(Error::Lost { .. })));
@@ -409,7 +410,7 @@ async fn a_layer_that_was_compressed_later_is_found_when_its_folder_is_gone() {
     assert_eq!(world.content(&made, "a"), "content");
 }
 
-/// gzip of wrong bytes is a broken archive to whoever unpacks it: what is told is who sent them.
+/// To a reader, gzip of wrong bytes is a broken archive: the error must name the sender.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_bytes_are_asked_for_again_and_told_as_such() {
     let archive = file("f", "content");

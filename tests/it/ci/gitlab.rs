@@ -1,4 +1,4 @@
-//! GitLab's pipelines, run by `gitlab-ci-local` with its Docker executor.
+//! GitLab pipelines, run by `gitlab-ci-local` with its Docker executor.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,10 @@ use fixtures::{Run, guide};
 
 use super::{Ci, steps};
 
-/// From npm; later ones need a newer Node than Debian and CI machines have.
+/// The version from npm. Later ones need a newer Node than Debian and CI machines have.
 const VERSION: &str = "4.70.0";
 
-/// Installs it; `None` where it is skipped.
+/// Installs gitlab-ci-local; `None` if the test is skipped.
 fn gitlab_ci_local(test: &str, folder: &Path) -> Option<PathBuf> {
     for name in ["npm", "node", "rsync", "git"] {
         if fixtures::program(name).is_none() {
@@ -37,7 +37,7 @@ fn git(project: &Path, args: &[&str]) {
     assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A project with a pipeline, as gitlab-ci-local wants it.
+/// Commits the project with a pipeline, as gitlab-ci-local requires.
 fn commit(ci: &Ci, pipeline: &str) {
     let project = ci.project.path();
     std::fs::write(project.join(".gitlab-ci.yml"), pipeline).unwrap();
@@ -48,7 +48,7 @@ fn commit(ci: &Ci, pipeline: &str) {
     git(project, &[&author[..], &["commit", "--quiet", "--message=project"]].concat());
 }
 
-/// Runs the job; nothing is kept of an earlier run but what the registry has.
+/// Runs the job. Only the registry keeps state of an earlier run.
 fn run(ci: &Ci, program: &Path) -> Run {
     let state = ci.project.path().join(".gitlab-ci-local");
     drop(std::fs::remove_dir_all(state));
@@ -65,7 +65,7 @@ fn run(ci: &Ci, program: &Path) -> Run {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .current_dir(ci.project.path())
         .args(["--network", "host", "--pull-policy", "if-not-present"])
-        // The image that it would pull to copy files with.
+        // The image for copying files, which it would pull otherwise.
         .args(["--helper-image", "registry.example.com/kiln:ci"]);
     for (name, value) in [
         ("CI_REGISTRY", host),
@@ -80,7 +80,7 @@ fn run(ci: &Ci, program: &Path) -> Run {
     fixtures::kiln::finish(command, b"")
 }
 
-/// Runs a guide's pipeline twice; the second time every step is cached.
+/// Runs a guide's pipeline twice; all steps of the second run are cached.
 fn warm_the_second_time(test: &str, guide: &str, file: &str, pushed: &[(&str, &str)]) {
     let Some(ci) = Ci::new(test, "ci") else { return };
     let place = tempfile::tempdir().unwrap();

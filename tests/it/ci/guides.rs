@@ -1,4 +1,4 @@
-//! What the guides show is run as it stands, with names, addresses and passwords filled in.
+//! The files shown in the guides, run unchanged except for names, addresses and passwords.
 
 use fixtures::docker_registry::{PASSWORD, USER};
 use fixtures::guide;
@@ -38,7 +38,7 @@ fn no_file_of_a_guide_is_left_out() {
     assert_eq!(shown, known);
 }
 
-/// A container of a job.
+/// A job's container.
 #[derive(Default)]
 struct Job {
     target: &'static str,
@@ -48,7 +48,7 @@ struct Job {
 }
 
 impl Job {
-    /// A script, as `sh` gets it.
+    /// A job that runs a script with `sh`.
     fn script(text: &str, environment: &[(&str, &str)]) -> Self {
         Self {
             target: "ci",
@@ -58,7 +58,7 @@ impl Job {
         }
     }
 
-    /// Runs it in Docker's default profile; returns what it printed.
+    /// Runs it with Docker's default profile and returns its output.
     #[track_caller]
     fn run(&self, ci: &Ci) -> String {
         let config = tempfile::tempdir().unwrap();
@@ -82,7 +82,7 @@ impl Job {
         run.stderr + &run.stdout
     }
 
-    /// Runs it in two containers: the second finds all in the cache.
+    /// Runs it in two containers; all steps of the second run are cached.
     #[track_caller]
     fn warm_the_second_time(&self, ci: &Ci) {
         let log = self.run(ci);
@@ -108,7 +108,7 @@ fn strings(node: Option<&Yaml<'_>>) -> Vec<String> {
     node.and_then(Yaml::as_sequence).into_iter().flatten().map(string).collect()
 }
 
-/// `name` and `value` of a list.
+/// The `name` and `value` entries of a list.
 fn environment(node: Option<&Yaml<'_>>) -> Vec<(String, String)> {
     let entries = node.and_then(Yaml::as_sequence).into_iter().flatten();
     entries.map(|entry| (string(&entry["name"]), string(&entry["value"]))).collect()
@@ -172,7 +172,7 @@ fn tekton() {
     assert!(ci.has("team/app", &digest));
 }
 
-/// A pod's container, with what its security contexts take away.
+/// A pod's container, without the privileges that its security contexts drop.
 fn pod(ci: &Ci, name: &str) -> Job {
     let text = guide::file("kubernetes.md", name)
         .replace("registry.example.com/team", &format!("{}/team", ci.registry.host()));
@@ -227,7 +227,7 @@ fn a_pod_of_openshift() {
     let Some(ci) = Ci::new("a_pod_of_openshift", "ci") else { return };
     ci.beside_kiln();
     let mut job = pod(&ci, "openshift-pod.yaml");
-    // What CRI-O gives to root in a container.
+    // The capabilities that CRI-O gives to root in a container.
     job.flags.push("--cap-drop=ALL".into());
     for name in [
         "CHOWN",
@@ -246,7 +246,7 @@ fn a_pod_of_openshift() {
     assert!(ci.has("team/app", "1"));
 }
 
-/// A script of a guide, with what a job of GitLab has in its environment.
+/// A script of a guide, with the environment of a GitLab job.
 fn script(ci: &Ci, guide: &str, more: &[(&str, &str)]) -> Job {
     let host = ci.registry.host();
     let image = format!("{host}/team/app");
@@ -278,7 +278,7 @@ fn buildah() {
     assert!(ci.has("team/app", "1"));
 }
 
-/// Debian's `redis-server` on a free port, gone when dropped.
+/// Debian's `redis-server` on a free port, stopped when dropped.
 struct Redis {
     child: std::process::Child,
     address: String,
@@ -320,7 +320,7 @@ fn makisu() {
     std::fs::write(config.path().join("registry.yaml"), file).unwrap();
     std::fs::write(config.path().join("password"), PASSWORD).unwrap();
     let mut job = script(&ci, "from-makisu.md", &[("REDIS", &redis.address)]);
-    // Its own file says who may use the registry.
+    // The credentials must come from makisu's own file.
     job.environment.push(("DOCKER_CONFIG".into(), "/nowhere".into()));
     for (name, place) in
         [("registry.yaml", "/registry.yaml"), ("password", "/run/secrets/registry")]

@@ -1,5 +1,5 @@
-//! Jobs of CI systems in containers that may do nothing special: Debian's `dockerd` with kiln's own
-//! image, a registry with a password, and a project.
+//! CI jobs in unprivileged containers: Debian's `dockerd` with kiln's own image, a registry with a
+//! password, and a project.
 
 mod gitlab;
 mod guides;
@@ -21,7 +21,7 @@ struct Ci {
 }
 
 impl Ci {
-    /// With the image of a target on the runner; `None` where it is skipped.
+    /// Starts a runner with the image of a target, and a registry; `None` if the test is skipped.
     fn new(test: &str, target: &str) -> Option<Self> {
         let dockerd = dockerd_with(test, target)?;
         let registry = registry(test, Access::Password)?;
@@ -45,13 +45,13 @@ CMD [\"cat\", \"/app/sorted\"]
         Some(Self { dockerd, registry, project })
     }
 
-    /// A Dockerfile that needs no privilege at all.
+    /// Writes a Dockerfile that needs no privileges.
     fn without_run(&self) {
         let text = format!("FROM {}/library/busybox\nCOPY words /app/\n", self.registry.host());
         std::fs::write(self.project.path().join("Dockerfile"), text).unwrap();
     }
 
-    /// The same Dockerfile, but where a RUN may see kiln's binary (`in-place`).
+    /// Changes the Dockerfile for `in-place`, where a RUN may see kiln's binary.
     fn beside_kiln(&self) {
         let file = self.project.path().join("Dockerfile");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -60,7 +60,7 @@ CMD [\"cat\", \"/app/sorted\"]
         std::fs::write(&file, text.replace(hidden, "")).unwrap();
     }
 
-    /// Docker's configuration with the registry's password.
+    /// Writes Docker's configuration with the registry's password.
     fn docker_config(&self, folder: &Path) {
         use base64::Engine as _;
         use std::os::unix::fs::PermissionsExt as _;
@@ -70,7 +70,7 @@ CMD [\"cat\", \"/app/sorted\"]
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Whether the registry has a tag.
+    /// True if the registry has a tag.
     fn has(&self, repository: &str, tag: &str) -> bool {
         let path = format!("/v2/{repository}/manifests/{tag}");
         let request = fixtures::http::Request {
@@ -83,8 +83,8 @@ CMD [\"cat\", \"/app/sorted\"]
     }
 }
 
-/// In plain progress: the numbers of the steps that a Dockerfile's instructions made, and how many of
-/// them say CACHED.
+/// In plain progress: the number of steps made from the Dockerfile's instructions, and the number
+/// of those that are CACHED.
 fn steps(log: &str) -> (usize, usize) {
     let (mut steps, mut cached) = (Vec::new(), Vec::new());
     for line in log.lines() {

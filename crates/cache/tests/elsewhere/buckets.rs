@@ -1,5 +1,5 @@
-//! Caches in object stores. Azure's and Google's servers are played by one that answers as their
-//! documents say and remembers what it was asked: neither can be had here.
+//! Caches in object stores. Azure and Google are simulated by a server that answers as their
+//! documentation describes and records its requests, because tests cannot reach the real ones.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn google(url: &str) -> BucketSettings {
     settings(Service::Google { endpoint }, &[("GOOGLE_SERVICE_ACCOUNT_KEY", key)])
 }
 
-/// A build on one machine, and the same on another that has the cache and nothing else.
+/// Builds on one machine, and again on another that has only the cache.
 async fn there_and_back(server: &FakeServer, settings: BucketSettings) {
     let registry = FakeRegistry::start();
     let machine = Machine::new(&registry);
@@ -115,7 +115,7 @@ async fn s3_keeps_a_cache() {
     assert!(touched[0].starts_with("bucket/team/blobs/sha256:"), "{touched:?}");
 }
 
-/// Against a server that plays Azure Blob Storage (Put Blob, Get Blob, Get Blob Properties).
+/// With a server that simulates Azure Blob Storage (Put Blob, Get Blob, Get Blob Properties).
 #[tokio::test]
 async fn azure_keeps_a_cache_played() {
     let server = FakeServer::of_objects();
@@ -123,7 +123,7 @@ async fn azure_keeps_a_cache_played() {
     let asked = server.asked();
     let is_put = |asked: &&testing::Asked| asked.method == "PUT";
     let puts: Vec<_> = asked.iter().filter(is_put).collect();
-    // The container was not there.
+    // The container did not exist.
     assert_eq!(puts[0].target, "/bucket?restype=container");
     let of_containers = asked.iter().filter(|asked| asked.target == puts[0].target).count();
     assert_eq!(of_containers, 2, "it is asked for once, and made once");
@@ -154,12 +154,12 @@ async fn azures_container_is_made_only_where_it_is_missing_played() {
         let request = request(cache::Form::ImageManifest);
         let written = cache::write(&export, &machine.transfer, &*place, &request).await;
         let text = written.err().map(|error| graph::chain_text(&error)).unwrap_or_default();
-        // A server that keeps nothing is found out, but only after the container.
+        // A server that does not store anything is noticed too, but only after the container.
         assert_eq!(text.contains("no container"), !expected.is_empty(), "{there} {made}: {text}");
     }
 }
 
-/// Against a server that plays Google Cloud Storage (its XML interface).
+/// With a server that simulates Google Cloud Storage (its XML interface).
 #[tokio::test]
 async fn google_keeps_a_cache_played() {
     let server = FakeServer::of_objects();
@@ -171,7 +171,7 @@ async fn what_a_server_says_hides_what_opens_it() {
     let machine = Machine::new(&FakeRegistry::start());
     let client = machine.transfer.client();
     for make in [s3, azure] {
-        // A server that repeats everything that it was given, and the secret too.
+        // A server that repeats the whole request, including the secret.
         let server = FakeServer::start(|asked| Answer {
             status: 403,
             body: format!("no: {asked:?} {SECRET}").into(),

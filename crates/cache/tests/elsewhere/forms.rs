@@ -1,4 +1,4 @@
-//! The forms that a cache has.
+//! The forms of a cache.
 
 use base64::Engine as _;
 use cache::{BackendSettings, Error, Export, Form, LayoutSettings, Mode};
@@ -62,7 +62,7 @@ async fn a_folder_holds_caches_side_by_side() {
         assert_eq!(read("none", Some(digest)).await.unwrap().manifest, digest);
     }
     assert!(read("none", None).await.unwrap_err().is_absent());
-    // Tidied, it has what its tags name, and nothing else.
+    // After tidying, the folder has only the content that its tags name.
     let stray = folder.join("blobs/sha256").join(oci::Digest::of("stray").hex());
     std::fs::write(&stray, "stray").unwrap();
     machine.open(&place("max", None)).tidy().await.unwrap();

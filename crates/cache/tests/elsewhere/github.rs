@@ -1,6 +1,6 @@
-//! A cache in GitHub's cache service, played by a server that answers as the protocol's description
-//! says (tonistiigi/go-actions-cache `api.md`, and its client for the second version): the real one
-//! answers only inside of a workflow.
+//! A cache in GitHub's cache service, simulated by a server that follows the protocol's description
+//! (tonistiigi/go-actions-cache `api.md`, and its client for the second version): the real one
+//! answers only inside a workflow.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -170,7 +170,7 @@ async fn both_versions_of_github_keep_a_cache_played() {
             all.iter().map(|asked| String::from_utf8_lossy(&asked.body).into_owned()).collect();
         let digest = warm.output.top().unwrap().blob.clone().unwrap().digest;
         let blob = format!("\"buildkit-blob-1-{digest}\"");
-        // sha256("refs/heads/main") begins so.
+        // The first digits of sha256("refs/heads/main").
         let index =
             format!("\"index-team-1-{}#2\"", &oci::Digest::of("refs/heads/main").hex()[..8]);
         for key in [blob, index] {

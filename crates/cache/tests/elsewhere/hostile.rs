@@ -18,7 +18,7 @@ fn manifest(config: Descriptor) -> Vec<u8> {
     serde_json::to_vec(&manifest).unwrap()
 }
 
-/// The error of a cache whose config is `bytes`, and is said to be `descriptor`.
+/// The error for a cache with the config `bytes`, which its manifest describes by `descriptor`.
 async fn refused(registry: &FakeRegistry, descriptor: Descriptor, bytes: &[u8]) -> String {
     registry.put_blob("app", bytes.to_vec());
     let manifest = manifest(descriptor);

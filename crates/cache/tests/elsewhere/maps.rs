@@ -36,7 +36,7 @@ async fn write(machine: &Machine, backend: &dyn Backend, name: &str) {
     cache::write(&export, &machine.transfer, backend, &request).await.unwrap();
 }
 
-/// Two builds share a map, and a third machine is warm for both.
+/// Two builds share a map, and a third machine finds the steps of both.
 async fn there_and_back(registry: &FakeRegistry, settings: MapSettings) {
     let first = Machine::new(registry);
     let place = BackendSettings::Map(settings.clone()).open(first.transfer.client()).unwrap();
@@ -58,7 +58,7 @@ async fn there_and_back(registry: &FakeRegistry, settings: MapSettings) {
     // Entries that were unused for long are ignored, and removed by the next write.
     let short = BackendSettings::Map(MapSettings { ttl: Duration::ZERO, ..settings });
     let short = short.open(third.transfer.client()).unwrap();
-    // Records know whole seconds: as soon as the next one has begun.
+    // Records have a resolution of seconds, so the next one must begin first.
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Ok(imported) = short.import().await {
         assert!(Instant::now() < deadline, "what is too old is still imported: {imported:?}");
@@ -82,7 +82,7 @@ async fn a_folder_keeps_a_map() {
     }
 }
 
-/// A server that keeps what is put, for clients with the header.
+/// A server that stores documents, for clients with the header.
 fn kept() -> FakeServer {
     let documents = Mutex::<BTreeMap<String, Bytes>>::default();
     FakeServer::start(move |asked| {
@@ -109,7 +109,7 @@ async fn an_http_server_keeps_a_map() {
     let store = MapStore::Http { url: format!("{}/kv", server.url()) };
     let header = format!("{HTTP_HEADER}authorization");
     there_and_back(&registry, settings(&registry, store.clone(), &header)).await;
-    // `kiln_cache_team_0`, as Makisu writes keys.
+    // `kiln_cache_team_0`, in the encoding of Makisu's keys.
     let first = "/kv/a2lsbl9jYWNoZV90ZWFtXzA=";
     assert!(server.lines().contains(&format!("GET {first}")), "{:?}", server.lines());
 
@@ -120,7 +120,7 @@ async fn an_http_server_keeps_a_map() {
     assert!(error.contains("401") && !error.contains(SECRET), "{error}");
 }
 
-/// Debian's `redis-server`, gone when dropped.
+/// Debian's `redis-server`, stopped when dropped.
 struct Redis {
     child: Child,
     address: String,

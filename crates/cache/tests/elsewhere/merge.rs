@@ -1,4 +1,4 @@
-//! Several builds write to one cache, and nothing is lost.
+//! Concurrent builds that write to one cache without losses.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use testing::FakeRegistry;
 
 use crate::world::{Machine, graph_with, in_registry, reference, request};
 
-/// The digests of the records that a build alone would leave.
+/// The digests of the records of a build alone.
 fn digests(solved: &Solved<Chain, Chain>) -> BTreeSet<Digest> {
     solved.steps.iter().flat_map(|step| step.digests.clone()).collect()
 }
@@ -29,7 +29,7 @@ fn written_to(registry: &FakeRegistry) -> BTreeSet<Digest> {
     written(&registry.blob(manifest.config.digest).unwrap())
 }
 
-/// Eight machines build something else each, and write at once.
+/// Eight machines make different builds and write concurrently.
 async fn eight_builds(
     registry: &FakeRegistry,
     settings: BackendSettings,
@@ -118,7 +118,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     let there = written_to(&registry);
     assert!(both.is_subset(&there) && digests(&three).is_subset(&there));
 
-    // A writer without new records sends nothing, even to a cache that has others' records.
+    // A writer without new records sends nothing, even if the cache has records of others.
     let last = Machine::new(&registry);
     let imported = last.import(&to).await.unwrap();
     let again = last.build_graph(graph_with("one"), vec![imported.clone()]).await;

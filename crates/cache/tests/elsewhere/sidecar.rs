@@ -22,7 +22,7 @@ fn put(name: &str, text: &str) -> NewEntry {
     }
 }
 
-/// A change that is made whatever is there.
+/// A change that is made regardless of the catalogue.
 struct Same<F>(F);
 
 impl<F: Fn(&Catalogue) -> CatalogueChange + Send + Sync> Additions for Same<F> {
@@ -79,7 +79,7 @@ async fn entries_in_a_registry_come_back_when_they_are_asked_for() {
     let left = second.add(Some(two), &forget).await.unwrap().unwrap();
     assert_eq!(open(SidecarRef::Artifact(left)).catalogue().await.len(), 1);
 
-    // It is an artifact, and no image that BuildKit or a reader of images takes for another thing.
+    // It is an artifact, which BuildKit and readers of images do not take for an image.
     let (kind, bytes) = registry.manifest("app", "cache.kiln").unwrap();
     let manifest: oci::Manifest = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(kind, media_type::OCI_MANIFEST);
@@ -98,13 +98,14 @@ async fn what_the_tag_names_is_nothing_that_the_cache_names() {
     let client = machine.transfer.client();
     let open = |named| Sidecar::of_registry(client, (&cache, false), named).unwrap();
     let theirs = open(SidecarRef::None).add(None, &puts("a", "theirs")).await.unwrap().unwrap();
-    // Another client may write the tag, but not the cache.
+    // Another client may have write access to the tag, but not to the cache.
     open(SidecarRef::None).add(None, &puts("a", "false")).await.unwrap();
     assert_eq!(text(&open(SidecarRef::Artifact(theirs)), "a").await, "theirs");
     open(SidecarRef::None).tag(theirs).await.unwrap();
     assert_eq!(Digest::of(registry.manifest("app", "cache.kiln").unwrap().1), theirs);
 
-    // A cache that names none has none, and one of kiln's says so, once.
+    // A cache without the name of a sidecar has none. For a cache of kiln's, a fault is reported
+    // once.
     for (named, is_said) in [(SidecarRef::None, false), (SidecarRef::Unnamed, true)] {
         let sidecar = open(named);
         assert!(sidecar.catalogue().await.is_empty());
@@ -112,7 +113,7 @@ async fn what_the_tag_names_is_nothing_that_the_cache_names() {
         assert_eq!(fault.is_some_and(|text| text.contains("does not name it")), is_said);
         assert_eq!(sidecar.take_fault(), None);
     }
-    // One that is gone is none.
+    // A missing sidecar counts as none.
     let gone = open(SidecarRef::Artifact(Digest::of("gone")));
     assert!(gone.catalogue().await.is_empty() && gone.take_fault().is_none());
 }
@@ -164,7 +165,7 @@ async fn entries_in_a_folder_come_back_beside_its_caches() {
     assert_eq!(text(&open("latest", latest), "f").await, "from a file");
     assert_eq!(text(&open("other", other), "f").await, "x");
 
-    // A blob that was changed, or is larger than it says, is no blob.
+    // A blob that was changed, or is larger than its size says, is rejected.
     let again = open("latest", latest);
     let catalogue = again.catalogue().await;
     let entry = catalogue.get("f").unwrap();
@@ -204,7 +205,7 @@ async fn what_is_not_kilns_is_empty_and_nothing_is_added_to_it() {
     }
 }
 
-/// Machines that write to one cache, each with an entry of its own, and one that was left.
+/// Concurrent writers of one cache, each with its own entry, which leave one artifact.
 #[tokio::test]
 async fn writers_that_come_at_once_lose_nothing_beside_the_cache() {
     let registry = FakeRegistry::start();

@@ -1,4 +1,4 @@
-//! A machine that keeps nothing is warm.
+//! A warm cache on a machine without state.
 
 use cache::{Form, Mode, WriteRequest};
 use oci::Digest;
@@ -29,7 +29,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     let again = WriteRequest { known, ..request(Form::ImageManifest) };
     let again = second.push(&warm, &to, Mode::Max, &again).await;
     assert_eq!(again.descriptor, written.descriptor);
-    // No layer came, and nothing went.
+    // No layer was downloaded, and nothing was uploaded.
     assert_eq!(registry.requests(), [""; 0]);
 
     // The second machine's own records give the same result.
@@ -101,7 +101,7 @@ async fn a_layer_that_the_registry_lost_is_made_again() {
     machine.push(&cold, &to, Mode::Max, &request(Form::ImageManifest)).await;
     let lost = cold.output.below().unwrap().top().unwrap().blob.clone().unwrap();
     registry.remove_blob(lost.digest);
-    // The last step is not in the cache: it needs the layer.
+    // The record of the last step is removed from the cache, so the step needs the layer.
     let (_, bytes) = registry.manifest("app", "cache").unwrap();
     let manifest: oci::Manifest = serde_json::from_slice(&bytes).unwrap();
     let config = registry.blob(manifest.config.digest).unwrap();

@@ -1,4 +1,4 @@
-//! A registry, and machines that build toy graphs with real layers.
+//! A registry, and machines that build small graphs with real layers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use store::{
 use testing::FakeRegistry;
 use transfer::{LayerFormat, Transfer};
 
-/// A machine with a store of its own.
+/// A machine with its own store.
 pub struct Machine {
     pub transfer: Transfer,
     base: Chain,
@@ -67,7 +67,7 @@ pub fn graph() -> (Graph, StepId) {
     graph_with("finish")
 }
 
-/// The same with another last command.
+/// The same graph with another last command.
 pub fn graph_with(last: &str) -> (Graph, StepId) {
     let mut graph = Graph::new();
     let base = Operation::Image(ImageSource {
@@ -199,7 +199,7 @@ impl Executor for Machine {
         };
         writer.append(&entry, Some(&mut std::io::empty())).unwrap();
         let layer = writer.finish().unwrap();
-        // The larger number of the two that are made at once depends on chance: not here.
+        // A fixed time, because which of two concurrent layers is younger would depend on chance.
         let created = Some(format!("2026-01-02T00:00:{:02}Z", step.name.len()));
         Ok(below.with(Layer { created, ..layer }))
     }

@@ -1,4 +1,4 @@
-//! What a system call costs that names a path, where the supervisor of `--isolation=chroot` looks at it.
+//! The cost of a system call that names a path and is checked by the supervisor of `--isolation=chroot`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use fixtures::{Access, DockerRegistry, Kiln};
 use crate::table::Table;
 use crate::tools;
 
-/// Calls of a run: so many that starting it does not count.
+/// Calls of a run: enough to make the cost of starting it negligible.
 const CALLS: u32 = 100_000;
 
 /// Measures each kind of call and prints them.
@@ -48,7 +48,7 @@ pub fn run(runs: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// A build whose command asks `calls` times whether a path is there.
+/// The time of a build whose command tests `calls` times for the existence of a path.
 fn time(
     kiln: &Kiln,
     registry: &DockerRegistry,

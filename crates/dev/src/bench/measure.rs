@@ -1,4 +1,4 @@
-//! One run, measured from outside: the clock, the registry's log and blobs, and /proc.
+//! Measurement of one run from outside: the clock, the registry's log and blobs, and /proc.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,14 +9,14 @@ use fixtures::DockerRegistry;
 
 use super::peers::Tool;
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Measurement {
     /// Wall-clock time of all commands.
     pub time: Duration,
     /// Requests to the registry.
     pub requests: usize,
-    /// Bytes of the registry's answers.
+    /// Bytes of the registry's response bodies.
     pub down: u64,
     /// Bytes by which the registry's blobs grew.
     pub up: u64,
@@ -48,11 +48,11 @@ pub fn measure(
     })
 }
 
-/// Runs a command and returns the peak of its memory, with that of the daemons it talks to.
+/// Runs a command and returns the peak of its memory, its daemons' included.
 fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64, String> {
     let name = crate::tools::describe(command);
     let error = |error: std::io::Error| format!("`{name}`: {error}");
-    // To a file: a pipe that nobody reads would stop the command.
+    // To a file: a pipe without a reader would block the command.
     let log = tempfile::tempfile().map_err(error)?;
     command
         .stdin(Stdio::null())
@@ -86,8 +86,8 @@ fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64, String> {
     Err(format!("`{name}` ended with {status}\n  {end}"))
 }
 
-/// The resident peak of a process and its descendants. A container's processes count too: they are
-/// children of the tool, and small in these works.
+/// The peak resident memory of a process and its descendants. A container's processes count too:
+/// they are children of the tool, and small in these benchmarks.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let own = status.lines().find_map(|line| {

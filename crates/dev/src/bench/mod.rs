@@ -1,4 +1,4 @@
-//! kiln beside its peers: the same work, the same registry, empty state for every run.
+//! Benchmarks of kiln and its peers: the same builds, the same registry, empty state for every run.
 
 mod calls;
 mod measure;
@@ -16,7 +16,7 @@ use measure::Measurement;
 use peers::Tool;
 use projects::Project;
 
-/// What `--only` calls the cost of a system call.
+/// The name of the system call benchmark in `--only`.
 const CALLS: &str = "calls";
 
 pub fn run(args: &[String]) -> Result<(), String> {
@@ -78,14 +78,15 @@ pub fn run(args: &[String]) -> Result<(), String> {
 struct Results(BTreeMap<(usize, String), BTreeMap<String, Vec<Measurement>>>);
 
 impl Results {
-    /// Cold, nothing changed, and a changed file where the project has one: each on empty state.
+    /// Measures a cold build, one without changes and, if the project has one, one with a changed
+    /// file, each on empty state.
     fn try_tool(
         &mut self,
         tool: &mut dyn Tool,
         project: &Project,
         number: usize,
     ) -> Result<(), String> {
-        // A registry of its own for each round: nothing is left of another one's blobs.
+        // A new registry for each round, without blobs of an earlier one.
         let registry = DockerRegistry::start(Access::Open)?;
         registry.put_busybox()?;
         project.reset()?;

@@ -1,4 +1,4 @@
-//! kiln and the builders of this machine, each with state of its own that is empty for every run.
+//! kiln and the builders of this machine, each with its own state, which is empty for every run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use crate::tools;
 pub trait Tool {
     /// Its name.
     fn name(&self) -> &'static str;
-    /// Empties its state, and starts its daemon where it has one.
+    /// Empties its state, and starts its daemon if it has one.
     fn start(&mut self) -> Result<(), String>;
     /// Commands that build a context, push it as `HOST/app:latest`, and use a cache in the registry.
     fn commands(&self, host: &str, context: &Path) -> Vec<Command>;
@@ -23,7 +23,7 @@ pub trait Tool {
     fn stop(&mut self);
 }
 
-/// kiln, and the others that are there. They need root.
+/// kiln and the installed peers, which need root.
 pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>, String> {
     let mut tools: Vec<Box<dyn Tool>> = vec![Box::new(KilnTool(Kiln::new(kiln)))];
     if !fixtures::is_root() {
@@ -50,7 +50,7 @@ pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>, String> {
     Ok(tools)
 }
 
-/// A docker client that can build with BuildKit: newer ones need the buildx plugin.
+/// A docker client that can build with BuildKit. Newer ones need the buildx plugin.
 fn docker_client() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let can_build = |client: &PathBuf| {
@@ -99,7 +99,7 @@ impl Tool for KilnTool {
     fn stop(&mut self) {}
 }
 
-/// A daemon with its folder.
+/// A daemon and its folder.
 struct Daemon {
     child: Child,
     folder: TempDir,
@@ -138,7 +138,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // A daemon that is asked to end unmounts what it mounted.
+        // On SIGTERM, a daemon unmounts its mounts.
         let pid = self.child.id().to_string();
         drop(Command::new("kill").args(["-TERM", &pid]).status());
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -151,7 +151,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Unmounts what a tool left mounted in its folder, so that the folder can be removed.
+/// Unmounts all mounts that a tool left in its folder, so that the folder can be removed.
 fn unmount_below(folder: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
@@ -228,7 +228,7 @@ impl Tool for Buildkit {
     }
 }
 
-/// dockerd with BuildKit on: its cache in a registry is the inline one.
+/// dockerd with BuildKit enabled. Its registry cache is the inline one.
 struct Docker {
     client: PathBuf,
     daemon: Option<Daemon>,

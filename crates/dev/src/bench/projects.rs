@@ -1,15 +1,16 @@
-//! The works: a project each, made in a temporary folder.
+//! The benchmarked projects, made in a temporary folder.
 
 use std::path::{Path, PathBuf};
 
-/// A context, and the works on it in order: cold, nothing changed, and for some one changed file.
+/// A context, and its benchmarks in order: cold, nothing changed, and for some projects one changed
+/// file.
 #[derive(Debug)]
 pub struct Project {
     name: &'static str,
     folder: PathBuf,
 }
 
-/// Four stages, twelve steps; a RUN makes 160 MB that the steps after it stand on.
+/// Four stages, twelve steps. A RUN makes 160 MB, on which later steps depend.
 const CHAIN: &str = "\
 ARG REGISTRY
 FROM ${REGISTRY}/library/busybox:latest AS toolchain
@@ -34,10 +35,10 @@ const FILES: usize = 50_000;
 const FILE_SIZE: usize = 3_100;
 
 impl Project {
-    /// All of them.
+    /// The names of all projects.
     pub const NAMES: &'static [&'static str] = &["chain", "runs", "files"];
 
-    /// Makes one.
+    /// Creates a project.
     pub fn make(name: &str, place: &Path) -> Result<Self, String> {
         let name = Self::NAMES.iter().find(|known| **known == name).ok_or("no such project")?;
         let project = Self { name, folder: place.join(name) };
@@ -59,7 +60,7 @@ impl Project {
         &self.folder
     }
 
-    /// What is measured on it, in order.
+    /// The names of its benchmarks, in order.
     pub fn works(&self) -> &'static [&'static str] {
         match self.name {
             "chain" => &["12 steps, 160 MB, cold", "nothing changed", "one source file changed"],
@@ -68,7 +69,7 @@ impl Project {
         }
     }
 
-    /// As it was made.
+    /// Restores its original files.
     pub fn reset(&self) -> Result<(), String> {
         if self.name != "chain" {
             return Ok(());
@@ -89,7 +90,7 @@ impl Project {
         self.write("src/main", format!("main {number}\n").as_bytes())
     }
 
-    /// Removes it.
+    /// Removes its folder.
     pub fn remove(&self) {
         drop(std::fs::remove_dir_all(&self.folder));
     }
@@ -104,7 +105,7 @@ impl Project {
         }
     }
 
-    /// Files that do not compress, the same on every machine.
+    /// Writes incompressible files, the same on every machine.
     fn make_files(&self) -> Result<(), String> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut bytes = vec![0; FILE_SIZE];

@@ -1,4 +1,4 @@
-//! A build as a process that can be watched, with all that it printed.
+//! A build as an observable process, with its output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,31 +12,31 @@ use super::processes::wait_for;
 use super::project::{self, Listing};
 use super::{Fault, trouble};
 
-/// How long a build may take on a machine that does much else.
+/// Maximum duration of a build on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The place, the binary and the registry that all works share.
+/// The folder, binary and registry that all works share.
 pub struct World {
-    /// For everything.
+    /// The folder of all files.
     pub place: TempDir,
     pub binary: PathBuf,
-    /// Of a registry with the base.
+    /// The host of a registry that has the base image.
     pub host: String,
-    /// The files of each version of the project, built in peace.
+    /// The files of each version of the project, from undisturbed builds.
     pub expected: Vec<Listing>,
 }
 
-/// A version of the project, and how much of it is known already.
+/// A version of the project, and how much of it is cached.
 #[derive(Clone, Debug)]
 pub struct Build {
     pub version: u64,
-    /// Makes steps that were not run yet.
+    /// The build argument that makes steps uncached.
     pub salt: u64,
     /// The cache's tag.
     pub cache: String,
 }
 
-/// A build that ended.
+/// A build that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -44,7 +44,7 @@ pub struct Ended {
     pub time: Duration,
 }
 
-/// A build on its way.
+/// A build that is running.
 pub struct Running {
     child: Child,
     log: PathBuf,
@@ -52,7 +52,7 @@ pub struct Running {
 }
 
 impl World {
-    /// Builds each version once, in peace.
+    /// Builds each version once, undisturbed.
     pub fn new(binary: &Path, host: &str) -> Result<Self, Fault> {
         let place = tempfile::Builder::new().prefix("kiln-torture-").tempdir();
         let place = place.map_err(trouble("a temporary folder"))?;
@@ -75,25 +75,25 @@ impl World {
         Ok(world)
     }
 
-    /// The folder of a version, marked for a work.
+    /// Writes the context of a version, marked for a work.
     pub fn context(&self, mark: &str, version: u64) -> Result<PathBuf, Fault> {
         let folder = self.context_path(mark, version);
         project::write(&folder, &self.host, &self.mark(mark), version)?;
         Ok(folder)
     }
 
-    /// The same, written already: a build that reads it must not meet a half-written file.
+    /// The folder of an existing context: a concurrent build must not read a half-written file.
     pub fn context_path(&self, mark: &str, version: u64) -> PathBuf {
         self.place.path().join(format!("context-{mark}-{version}"))
     }
 
-    /// A mark that no other torture on this machine has.
+    /// A mark that no other torture on this machine uses.
     pub fn mark(&self, work: &str) -> String {
         let name = self.place.path().file_name().unwrap_or_default().display();
         format!("{name}-{work}")
     }
 
-    /// Compares an archive with a version of the project: any difference is a lie.
+    /// Compares an archive with a version of the project. Any difference is a [`Fault::Lie`].
     pub fn compare(&self, archive: &Path, version: u64) -> Result<(), Fault> {
         let found = project::listing(archive)?;
         match project::difference(&found, &self.expected[version as usize]) {
@@ -104,7 +104,7 @@ impl World {
 }
 
 impl Build {
-    /// Its arguments, for where the context and the archive have these names.
+    /// The arguments of the build, with these paths of its context and archive.
     pub fn arguments(&self, host: &str, context: &Path, archive: &Path) -> Vec<String> {
         let cache = format!("type=registry,ref={host}/torture:{}", self.cache);
         vec![
@@ -140,7 +140,7 @@ impl Running {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end. One that does not end is a lie.
+    /// Waits for its end. A timeout is a [`Fault::Lie`].
     pub fn finish(mut self) -> Result<Ended, Fault> {
         let ended = wait_for(PATIENCE, || self.child.try_wait().transpose());
         let log = || {
@@ -158,7 +158,7 @@ impl Running {
 }
 
 impl Ended {
-    /// It ended well.
+    /// Checks that it succeeded.
     pub fn expect_ok(&self, what: &str) -> Result<(), Fault> {
         match self.code {
             Some(0) => Ok(()),
@@ -166,7 +166,7 @@ impl Ended {
         }
     }
 
-    /// It was refused in an orderly way, and one of these words says why.
+    /// Checks that it was refused without a panic, with one of these words as the reason.
     pub fn expect_refused(&self, words: &[&str]) -> Result<(), Fault> {
         let log = self.log.to_lowercase();
         let panicked = self.log.contains("panicked at");

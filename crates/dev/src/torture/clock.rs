@@ -1,5 +1,5 @@
-//! A clock that jumps. The machine's is everybody's, so what a jump leaves is made instead: files, records and locks of a
-//! root that are of another decade.
+//! A clock that jumps. The machine's clock is shared, so only the effect of a jump is made: a root with files, records
+//! and locks of another decade.
 
 use std::fs::FileTimes;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::tools;
 
 const DECADE: u64 = 10 * 365 * 24 * 3600;
 
-/// Moves the times in all databases below a folder by some seconds.
+/// A Python program that shifts the times in all databases below a folder by some seconds.
 const SHIFT: &str = r#"
 import glob, sqlite3, sys
 for name in glob.glob(sys.argv[1] + "/v1/*.db") + glob.glob(sys.argv[1] + "/v1/*.sqlite*"):
@@ -87,7 +87,7 @@ impl Work for Clock<'_> {
     }
 }
 
-/// Gives files and folders another time: not those of unpacked layers, whose times are the image's.
+/// Sets the times of files and folders, except those of unpacked layers, whose times are the image's.
 fn touch(folder: &Path, time: SystemTime, random: &mut Random) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -101,7 +101,7 @@ fn touch(folder: &Path, time: SystemTime, random: &mut Random) {
         if random.below(3) > 0
             && let Ok(file) = std::fs::File::open(&path)
         {
-            // One that cannot be given another time has a true one.
+            // If the time cannot be set, the file keeps its real one.
             let _ = file.set_times(FileTimes::new().set_accessed(time).set_modified(time));
         }
     }

@@ -1,4 +1,4 @@
-//! Builds in plain containers of a daemon of its own: as a job without privileges has them.
+//! Builds in plain containers of a separate daemon, as in a CI job without privileges.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,13 +15,13 @@ use super::processes::{self, MARK, Process, wait_for};
 use super::project::VERSIONS;
 use super::{Fault, Report, trouble};
 
-/// kiln's own image with many files below it, as Debian has them: on an overlay each of them moves for itself.
+/// kiln's own image with many more files, as Debian has them: on an overlay each of them is moved on its own.
 const IMAGE: &str = "registry.example.com/kiln:many";
 const MANY: &str = "for folder in lib usr/lib usr/share root; do mkdir -p /$folder/many; \
      for i in $(seq 400); do echo $folder $i >/$folder/many/$i; done; done; chmod 710 /root; mkdir -p /var/lib/kiln; mkdir -m 1777 /tmp/mine";
-/// kiln's root there.
+/// kiln's root in the container.
 const ROOT: &str = "var/lib/kiln";
-/// How long a container's files may take to be back where something is left that brings them.
+/// Maximum time until a container's files are restored, if a process is left that restores them.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon with the image.
@@ -29,7 +29,7 @@ pub struct Daemon(Dockerd);
 
 impl Daemon {
     pub fn start(world: &World) -> Result<Self, Fault> {
-        // The driver that most runners have. Where that is not possible, all folders move at once.
+        // overlay2 is the usual driver of runners. With the fallback, whole folders are moved at once.
         let overlay = ["--storage-driver".to_owned(), "overlay2".to_owned()].into();
         let options = dockerd::Options { args: overlay, ..Default::default() };
         let daemon =
@@ -53,7 +53,7 @@ impl Daemon {
     }
 }
 
-/// A container that holds on.
+/// A running container.
 pub struct Ground<'a> {
     world: &'a World,
     daemon: Rc<Daemon>,
@@ -62,7 +62,7 @@ pub struct Ground<'a> {
     first: i32,
     mark: String,
     out: PathBuf,
-    /// The container's own files.
+    /// The files of the container itself.
     own: BTreeMap<PathBuf, String>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Ground<'a> {
         Ok(ground)
     }
 
-    /// The container's root, as it is seen from here.
+    /// The container's root, as the host sees it.
     fn top(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.first))
     }
@@ -99,7 +99,7 @@ impl<'a> Ground<'a> {
         self.name == "in-place"
     }
 
-    /// Tries whether a job's shell works.
+    /// True if a job's shell works.
     fn has_a_shell(&self) -> bool {
         let mut shell =
             self.daemon.0.command(&["exec", self.name, "/bin/sh", "-c", "ls /tmp >/dev/null"]);
@@ -131,7 +131,7 @@ impl Drop for Ground<'_> {
     }
 }
 
-/// All files of a container but kiln's and the kernel's, with what is known of them without reading.
+/// All files of a container except kiln's and the kernel's, with their metadata.
 fn files(top: &Path) -> BTreeMap<PathBuf, String> {
     let left_out =
         ["proc", "sys", "dev", "out", "run", "tmp/home", ROOT].map(|name| top.join(name));
@@ -141,7 +141,7 @@ fn files(top: &Path) -> BTreeMap<PathBuf, String> {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let Ok(metadata) = entry.metadata() else { continue };
-            // A volume is nobody's to look at.
+            // A volume is not part of the container's own files.
             if left_out.contains(&path)
                 || path.starts_with(top.join("tmp"))
                     && metadata.is_dir()
@@ -219,7 +219,7 @@ impl Killing for Ground<'_> {
         processes::inside(self.first).into_iter().filter(|process| !own(process)).collect()
     }
 
-    /// Whoever is left of kiln's processes puts the container's files back.
+    /// Waits until the remaining kiln process restores the container's files.
     fn settle(&mut self, _: Victims, report: &Report) -> Result<(), Fault> {
         if !self.is_in_place() {
             return Ok(());

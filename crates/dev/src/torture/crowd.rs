@@ -1,4 +1,4 @@
-//! Eight builds on one root and one cache at the same time, of which some are killed.
+//! Eight concurrent builds with one root and one cache, some of which are killed.
 
 use fixtures::Kiln;
 
@@ -87,7 +87,7 @@ impl Work for Crowd<'_> {
         if gone.is_none() {
             return Err(Fault::Lie(format!("left: {:#?}", processes::marked(&mark))));
         }
-        // Whoever ended last has met what was killed before: if none has, this one does.
+        // A later build removes the remains of killed ones. If there was none, this command does.
         let mut again = self.kiln.command(["du"]);
         Running::start(&mut again, &self.kiln.home().join("log"))?.finish()?.expect_ok("du")?;
         expect_clean(&self.kiln.root())

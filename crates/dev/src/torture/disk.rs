@@ -1,4 +1,4 @@
-//! Disks that are full, and disks that nobody may write to.
+//! Full disks and read-only disks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +12,9 @@ use super::random::Random;
 use super::{Fault, Report, Work, trouble};
 use crate::tools;
 
-/// Bytes of a disk: enough for the project, and little more.
+/// Size of a disk in bytes: little more than the project needs.
 const SIZE: u64 = 40 << 20;
-/// Bytes that kiln's root of the project needs at most.
+/// Maximum size of kiln's root of the project, in bytes.
 const NEEDED: u64 = 5 << 20;
 
 /// A small disk with kiln's root on it, unmounted when dropped.
@@ -61,7 +61,7 @@ impl<'a> Disk<'a> {
         Running::start(&mut command, &self.kiln.home().join("log"))?.finish()
     }
 
-    /// The same build where nothing is in its way.
+    /// Builds again, undisturbed.
     fn passes(&self) -> Result<(), Fault> {
         self.build()?.expect_ok("the same build again")?;
         self.world.compare(&self.archive(), self.build.version)?;
@@ -96,7 +96,7 @@ impl Drop for Disk<'_> {
     }
 }
 
-/// Builds on disks that fill up.
+/// Builds on disks that become full.
 pub struct Disks<'a>(Vec<Disk<'a>>);
 
 impl<'a> Disks<'a> {
@@ -133,7 +133,7 @@ impl Work for Disks<'_> {
     }
 }
 
-/// Takes all but `left` bytes of a disk.
+/// Fills a disk up to `left` bytes.
 fn fill(filler: &Path, disk: &Path, left: u64) -> Result<(), Fault> {
     let found = rustix::fs::statvfs(disk).map_err(|errno| format!("the disk: {errno}"))?;
     let free = found.f_bavail * found.f_frsize;
@@ -146,7 +146,7 @@ fn fill(filler: &Path, disk: &Path, left: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Builds with a root that cannot be written to.
+/// Builds with a read-only root.
 pub struct ReadOnly<'a>(Disk<'a>);
 
 impl<'a> ReadOnly<'a> {

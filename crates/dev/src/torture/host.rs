@@ -10,7 +10,7 @@ use super::processes::{self, MARK, Process};
 use super::project::VERSIONS;
 use super::{Fault, trouble};
 
-/// A kiln with a home of its own, in one isolation.
+/// A kiln with its own home, in one isolation.
 pub struct Host<'a> {
     world: &'a World,
     name: &'static str,

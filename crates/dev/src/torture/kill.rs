@@ -1,4 +1,4 @@
-//! Builds that are killed at random points, and the same build again.
+//! Builds that are killed at random points and then repeated.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,29 @@ use super::project::VERSIONS;
 use super::random::Random;
 use super::{Fault, Report, Work, traces};
 
-/// How long what is killed, or is to clear up after it, may take on a machine that does much else.
+/// Maximum time until killed processes have ended and others have cleaned up, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where builds run.
+/// An environment of builds.
 pub trait Ground {
     fn name(&self) -> &'static str;
     /// Starts a build whose archive is at [`Ground::archive`].
     fn start(&mut self, build: &Build) -> Result<Running, Fault>;
-    /// The process of a build that is kiln.
+    /// The kiln process of a build.
     fn kiln(&self, running: &Running) -> Option<Process>;
     /// Empties kiln's root.
     fn forget(&mut self) -> Result<(), Fault>;
-    /// kiln's root, as it is seen from here.
+    /// kiln's root, as the host sees it.
     fn root(&self) -> PathBuf;
-    /// The archive, as it is seen from here.
+    /// The archive, as the host sees it.
     fn archive(&self) -> PathBuf;
-    /// Processes that are left of a build.
+    /// The processes that a build left.
     fn strays(&self) -> Vec<Process>;
-    /// Waits for what must come about without another kiln, when not all were killed.
+    /// Waits for the work of processes that were not killed, without another kiln.
     fn settle(&mut self, _: Victims, _: &Report) -> Result<(), Fault> {
         Ok(())
     }
-    /// Checks what else holds when a build has ended well.
+    /// Checks further conditions after a successful build.
     fn check(&self) -> Result<(), Fault> {
         Ok(())
     }
@@ -50,11 +50,11 @@ pub enum Victims {
     All,
 }
 
-/// A kill that is to come.
+/// A planned kill.
 #[derive(Clone, Copy, Debug)]
 struct Blow {
     victims: Victims,
-    /// From the start of kiln.
+    /// The time since the start of kiln.
     delay: Duration,
 }
 
@@ -65,22 +65,22 @@ enum Start {
     Cold,
     /// An empty root and a full cache.
     Remote,
-    /// Nothing changed.
+    /// An unchanged project.
     Warm,
     /// Another version of the files.
     Changed,
-    /// Steps that were not run yet.
+    /// Steps that are not cached.
     Salted,
 }
 
-/// Kills on one ground.
+/// Kills in one environment.
 pub struct Kill<'a, G> {
     world: &'a World,
     ground: G,
     build: Build,
-    /// How long a build takes that is left alone.
+    /// The durations of undisturbed builds.
     times: BTreeMap<Start, Duration>,
-    /// The processes below kiln when it was last struck.
+    /// The descendants of kiln at the last kill.
     seen: Vec<Process>,
 }
 
@@ -112,7 +112,7 @@ impl<'a, G: Ground> Kill<'a, G> {
         Ok(())
     }
 
-    /// Kills, unless the build was faster; who was killed.
+    /// Kills the chosen processes unless the build ends first, and returns those that were killed.
     fn strike(
         &mut self,
         running: &mut Running,
@@ -129,7 +129,7 @@ impl<'a, G: Ground> Kill<'a, G> {
         };
         let mut chosen = inits();
         if victims != Victims::Kiln {
-            // There is one only while a RUN runs, or is tried.
+            // An init process exists only while a RUN runs or is probed.
             while chosen.is_empty() && !running.has_ended() {
                 chosen = inits();
             }
@@ -162,7 +162,7 @@ impl<'a, G: Ground> Kill<'a, G> {
         }
     }
 
-    /// The same build once more, in peace.
+    /// Repeats the build, undisturbed.
     fn rebuild(&mut self) -> Result<Ended, Fault> {
         let ended = self.ground.start(&self.build)?.finish()?;
         ended.expect_ok("the same build again")?;
@@ -174,7 +174,7 @@ impl<'a, G: Ground> Kill<'a, G> {
     }
 }
 
-/// No mounts below a root, and nothing in it that belongs to a build.
+/// Checks that there are no mounts below a root, and no files of a running build in it.
 pub fn expect_clean(root: &Path) -> Result<(), Fault> {
     let left = [traces::mounts(root), traces::debris(root)].concat();
     if left.is_empty() { Ok(()) } else { Err(Fault::Lie(format!("it is left: {left:#?}"))) }
@@ -235,7 +235,7 @@ impl<G: Ground> Work for Kill<'_, G> {
             }
             (false, _) => report.count(&format!("{name}: {victims:?} killed").to_lowercase()),
         }
-        // Where nobody is left to clear up, a later build does.
+        // If all processes were killed, the next build cleans up.
         if victims != Victims::All {
             self.expect_no_strays("after the kill").map_err(tell)?;
             self.ground.settle(victims, report).map_err(tell)?;

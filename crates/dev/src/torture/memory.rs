@@ -11,16 +11,16 @@ use super::random::Random;
 use super::{Fault, Report, Work, trouble};
 
 const LIMIT: u64 = 128 << 20;
-/// Bytes of a file that is larger than what memory is there.
+/// Size in bytes of a file that is larger than the available memory.
 const LARGE: usize = 160 << 20;
-/// Of which as many are noise, and as many the same.
+/// Size in bytes of the alternating pieces of noise and of constant bytes in it.
 const PIECE: usize = 1 << 20;
 
 /// A control group with the limit, removed when dropped.
 struct Group(PathBuf);
 
 impl Group {
-    /// Makes it, where the machine has control groups that can be written to.
+    /// Creates it, if the machine has writable control groups.
     fn new(world: &World) -> Result<Self, Fault> {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let of = |controller: &str| {
@@ -51,7 +51,7 @@ impl Drop for Group {
     }
 }
 
-/// Builds in it, of the project and of a large file.
+/// Builds of the project and of a large file, in the control group.
 pub struct Memory<'a> {
     world: &'a World,
     group: Group,
@@ -61,7 +61,7 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Prepares the large file; trouble where no memory can be limited.
+    /// Prepares the large file. It is a [`Fault::Trouble`] if memory cannot be limited.
     pub fn new(world: &'a World) -> Result<Self, Fault> {
         let large = world.place.path().join("large");
         std::fs::create_dir(&large).map_err(trouble("a context"))?;
@@ -89,7 +89,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Half of it can be compressed.
+/// Writes the large file, half of which is compressible.
 fn write_large(path: &Path) -> std::io::Result<()> {
     let mut random = Random::new(1, "large");
     let noise: Vec<u8> = (0..PIECE).map(|_| random.below(256) as u8).collect();
@@ -121,7 +121,7 @@ impl Work for Memory<'_> {
         ];
         self.start(&arguments)?.expect_ok("160 MiB in 128 MiB")?;
         report.count(&format!("128 MiB: a file of 160 MiB as {compression}"));
-        // It is large: what the next round would find is removed.
+        // Removed because of its size; the next round writes it again.
         std::fs::remove_file(&archive).map_err(trouble("an archive"))?;
         let prune = ["prune", "--all", "--force"].map(str::to_owned);
         self.start(&prune)?.expect_ok("prune")?;

@@ -1,8 +1,8 @@
-//! `cargo dev torture`: kiln is killed, starved and crowded, and what it makes afterwards is compared with what it makes
-//! in peace. It ends with the first lie.
+//! `cargo dev torture`: kiln is killed, starved of resources and run concurrently, and its later results are compared
+//! with those of undisturbed builds. It ends at the first [`Fault`].
 //!
-//! Two lanes run beside each other, one on this machine and one in containers of a daemon of its own. All of it is in one
-//! temporary folder and one mount namespace, which go with it.
+//! Two lanes run in parallel, one on this machine and one in containers of a separate daemon. All state is in one
+//! temporary folder and one mount namespace, and removed with them.
 
 mod build;
 mod clock;
@@ -30,19 +30,19 @@ use self::build::World;
 use self::random::Random;
 use crate::{packages, tools};
 
-/// Set in the process that has a mount namespace of its own.
+/// Set in the process that has its own mount namespace.
 const INSIDE: &str = "KILN_TORTURE_INSIDE";
-/// Works on this machine.
+/// Works of the lane on this machine.
 const HERE: &[&str] = &["namespaces", "chroot", "disk", "read-only", "memory", "crowd", "clock"];
-/// Works in containers.
+/// Works of the lane in containers.
 const IN_CONTAINERS: &[&str] = &["container-chroot", "in-place"];
 
-/// Why a torture ends before its time.
+/// The reason why a torture ends early.
 #[derive(Debug)]
 pub enum Fault {
-    /// kiln did what it must not.
+    /// kiln misbehaved.
     Lie(String),
-    /// The torture itself cannot go on.
+    /// The torture itself failed.
     Trouble(String),
 }
 
@@ -61,12 +61,12 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// An error of a file as trouble.
+/// Turns an I/O error into a [`Fault::Trouble`].
 fn trouble(what: &str) -> impl Fn(std::io::Error) -> Fault + '_ {
     move |error| Fault::Trouble(format!("{what}: {error}"))
 }
 
-/// A work of a lane.
+/// A kind of work in a lane.
 trait Work {
     fn round(&mut self, random: &mut Random, report: &Report) -> Result<(), Fault>;
 }
@@ -115,7 +115,7 @@ impl Report {
     }
 }
 
-/// The arguments.
+/// The command-line arguments.
 #[derive(Debug)]
 struct Options {
     time: Duration,
@@ -177,7 +177,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
     torture(&options)
 }
 
-/// Runs this program once more, where what is mounted is nobody else's and goes with it.
+/// Runs this program again in a private mount namespace, which takes its mounts along when it ends.
 fn again_in_a_namespace(options: &Options) -> Result<(), String> {
     let own = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let mut command = std::process::Command::new("unshare");
@@ -200,7 +200,7 @@ fn torture(options: &Options) -> Result<(), String> {
     registry.put_busybox()?;
     let world = World::new(&options.kiln, registry.host()).map_err(|fault| fault.to_string())?;
     let report = Report::default();
-    // The clean builds took some time that is not torture.
+    // The undisturbed builds do not count as torture time.
     let deadline = Instant::now() + options.time;
     let stop = AtomicBool::new(false);
     let lane = |works: &[&'static str]| {
@@ -222,7 +222,7 @@ fn torture(options: &Options) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
-/// Does the works of a lane by turns until the time is over, each once at least.
+/// Does the works of a lane in turn until the time is over, each at least once.
 fn run_lane(
     names: &[&'static str],
     world: &World,
@@ -242,7 +242,7 @@ fn run_lane(
             if turn > 0 && is_over() {
                 return Ok(());
             }
-            // Kills are what it is about; the others are slow.
+            // Kills are the main subject; the other works are slow.
             let is_kill =
                 matches!(*name, "namespaces" | "chroot" | "container-chroot" | "in-place");
             if !is_kill && turn % 6 != 0 && options.only.is_empty() {

@@ -1,32 +1,32 @@
-//! Processes of the machine: found by who started them and by a mark in their environment, and killed by a descriptor,
-//! so that a number that somebody else has by now is nobody's end.
+//! Processes of the machine, found by their ancestors or by a mark in their environment. They are killed through a
+//! pidfd, so that a reused process id kills no other process.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// The variable that marks all that a torture starts.
+/// The variable that marks all processes of a torture.
 pub const MARK: &str = "KILN_TORTURE";
 /// The name of kiln's init processes.
 const INIT: &str = "kiln-init";
 
-/// A process as it was when it was looked at.
+/// A snapshot of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
     parent: i32,
-    /// When it began, in ticks since the machine did: with the number, it is one process for good.
+    /// Start time in ticks since boot. With the process id, it identifies the process.
     started: u64,
     is_zombie: bool,
     pub arguments: String,
 }
 
 impl Process {
-    /// The process that has a number now.
+    /// The process that has this id now.
     pub fn read(pid: i32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // A name may have blanks and parentheses in it.
+        // The command name may contain blanks and parentheses.
         let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         Some(Self {
@@ -38,17 +38,17 @@ impl Process {
         })
     }
 
-    /// Tells kiln's init processes from others.
+    /// True if it is an init process of kiln.
     pub fn is_init(&self) -> bool {
         self.arguments == INIT
     }
 
-    /// Looks whether it still runs.
+    /// True if it still runs.
     pub fn lives(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.is_zombie)
     }
 
-    /// Kills it; whether there was something to kill.
+    /// Kills it, and returns true if it was still running.
     pub fn kill(&self) -> bool {
         let Some(pid) = Pid::from_raw(self.pid) else { return false };
         let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
@@ -61,20 +61,20 @@ impl Process {
             .is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes()))
     }
 
-    /// The namespace of its process ids.
+    /// Its PID namespace.
     fn namespace(&self) -> Option<PathBuf> {
         std::fs::read_link(format!("/proc/{}/ns/pid", self.pid)).ok()
     }
 }
 
-/// All that there are.
+/// All processes.
 fn all() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter_map(Process::read).collect()
 }
 
-/// Those that a process has started, and those that these have.
+/// The descendants of a process.
 pub fn below(pid: i32) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = Vec::new();
@@ -88,12 +88,12 @@ pub fn below(pid: i32) -> Vec<Process> {
     found
 }
 
-/// Those that have a mark.
+/// The processes with a mark.
 pub fn marked(mark: &str) -> Vec<Process> {
     all().into_iter().filter(|process| !process.is_zombie && process.has_mark(mark)).collect()
 }
 
-/// Those of a container but its first.
+/// The processes of a container except its first.
 pub fn inside(container: i32) -> Vec<Process> {
     let Some(namespace) = Process::read(container).and_then(|first| first.namespace()) else {
         return Vec::new();
@@ -104,7 +104,7 @@ pub fn inside(container: i32) -> Vec<Process> {
         .collect()
 }
 
-/// Asks until there is an answer, or for `patience`.
+/// Polls until there is an answer, or for `patience`.
 pub fn wait_for<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -126,7 +126,7 @@ mod tests {
         let mark = format!("test-{}", std::process::id());
         let mut child = command.arg("1000").env(MARK, &mark).spawn().unwrap();
         let own = std::process::id() as i32;
-        // Between fork and exec it has the environment of this process.
+        // Between fork and exec, it has the environment of this process.
         let found = wait_for(Duration::from_secs(20), || marked(&mark).pop()).unwrap();
         assert_eq!(found.pid, child.id() as i32);
         assert!(below(own).contains(&found) && found.lives() && !found.is_init());

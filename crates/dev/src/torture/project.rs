@@ -1,4 +1,5 @@
-//! The project that is built over and over: changes of all kinds, always the same files, and a process that no command waits for.
+//! The project that is built repeatedly: changes of all kinds, always the same files, and a background process that no
+//! command waits for.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use fixtures::tar::{self, Kind};
 use super::processes::MARK;
 use super::{Fault, trouble};
 
-/// How many contexts there are.
+/// The number of contexts.
 pub const VERSIONS: u64 = 3;
 
 const DOCKERFILE: &str = r#"
@@ -60,8 +61,7 @@ pub fn write(folder: &Path, host: &str, mark: &str, version: u64) -> Result<(), 
     Ok(())
 }
 
-/// Lists an archive. A file is a file by whatever name: an overlay breaks hard links of lower layers, a plain folder
-/// does not.
+/// Lists an archive. Hard links are listed as files: an overlay breaks those of lower layers, a plain folder does not.
 pub fn listing(archive: &Path) -> Result<Listing, Fault> {
     let bytes = std::fs::read(archive)
         .map_err(|error| Fault::Lie(format!("`{}`: {error}", archive.display())))?;
@@ -85,7 +85,7 @@ pub fn listing(archive: &Path) -> Result<Listing, Fault> {
     Ok(entries.iter().map(|entry| (entry.absolute(), shown(entry))).collect())
 }
 
-/// Where two listings differ, in a few lines.
+/// The differences between two listings, in a few lines.
 pub fn difference(found: &Listing, expected: &Listing) -> Option<String> {
     let paths = found.keys().chain(expected.keys().filter(|path| !found.contains_key(*path)));
     let differing = paths.filter(|path| found.get(*path) != expected.get(*path));

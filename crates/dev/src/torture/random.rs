@@ -1,11 +1,11 @@
-//! Numbers that come again with the same seed.
+//! Reproducible random numbers.
 
 /// SplitMix64.
 #[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed for one work: what others draw does not change them.
+    /// A generator for one work, independent of the numbers that other works draw.
     pub fn new(seed: u64, work: &str) -> Self {
         let name = work.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -21,17 +21,17 @@ impl Random {
         number ^ (number >> 31)
     }
 
-    /// One of 0 to `end` without `end`.
+    /// A number from 0 to `end`, exclusive.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// One of some things.
+    /// One of the given values.
     pub fn one_of<T: Copy>(&mut self, things: &[T]) -> T {
         things[self.below(things.len() as u64) as usize]
     }
 
-    /// A part of a time.
+    /// A random part of a duration.
     pub fn part_of(&mut self, time: std::time::Duration) -> std::time::Duration {
         time.mul_f64(self.below(1 << 20) as f64 / f64::from(1 << 20))
     }

@@ -1,4 +1,4 @@
-//! Mounts and files that no build may leave, killed or not.
+//! Mounts and files that no build may leave behind, killed or not.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub fn mounts(folder: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains(&folder)).map(str::to_owned).collect()
 }
 
-/// Files and folders of a root that are there only while kiln runs.
+/// Files and folders of a root that exist only while kiln runs.
 pub fn debris(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let own = |_: &str| false;

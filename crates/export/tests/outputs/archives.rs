@@ -32,7 +32,7 @@ async fn an_archive_for_docker_is_an_oci_layout_with_a_manifest_beside_it() {
     let manifest: Value = serde_json::from_slice(file("manifest.json")).unwrap();
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     assert_eq!(manifest[0]["Config"], path(&documents.images[0].config.digest).as_str());
-    // Only what has a tag is a tag.
+    // Only a name with a tag is listed.
     assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["shop:1"]));
     for (layer, descriptor) in
         manifest[0]["Layers"].as_array().unwrap().iter().zip(&documents.images[0].descriptors)

@@ -60,7 +60,7 @@ async fn media_types_are_of_one_family() {
     assert_eq!(documents.descriptor.media_type, media_type::DOCKER_MANIFEST);
     assert_eq!(documents.config_descriptor.media_type, media_type::DOCKER_CONFIG);
     assert!(documents.layers.iter().all(|layer| layer.media_type.contains("docker")));
-    // A base can have layers under zstd: containerd has a name for them in Docker's documents.
+    // A base can have zstd layers, for which containerd has a media type in Docker's documents.
     let zstd = LayerFormat { compression: Compression::Zstd(None), force: true };
     let docker = Format { layers: zstd, oci_mediatypes: false };
     let documents =

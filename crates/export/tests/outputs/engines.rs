@@ -1,4 +1,4 @@
-//! A Docker engine that takes, fails and refuses.
+//! A Docker engine that accepts, fails and refuses.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{OutputFixture, names, product, request, untar};
 const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Listens for one request; hands over what came once it answered.
+/// Answers one request, and returns the received bytes.
 fn engine(
     folder: &Path,
     reads_all: bool,
@@ -31,7 +31,7 @@ fn engine(
                 break;
             }
         }
-        // A client that gave up does not read this.
+        // A client that gave up does not read the answer.
         let _ = stream.write_all(answer.as_bytes()).await;
         came
     };

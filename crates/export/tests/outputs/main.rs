@@ -1,4 +1,4 @@
-//! Images as documents, archives, folders, and in an engine.
+//! Images as documents, archives and folders, and in an engine.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -24,7 +24,7 @@ const GZIP: Format = Format {
     oci_mediatypes: true,
 };
 
-/// A store and what moves layers.
+/// A store and a transfer.
 struct OutputFixture {
     transfer: Transfer,
     folder: tempfile::TempDir,
@@ -56,7 +56,7 @@ impl OutputFixture {
         Layer { created, ..writer.finish().unwrap() }
     }
 
-    /// An image of two layers.
+    /// An image with two layers.
     fn image(&self) -> Image {
         let entry = |by: &str, empty_layer| History {
             created_by: by.into(),
@@ -114,7 +114,7 @@ fn request<'a>(
     ArchiveRequest { product, writing: writing(names), kind }
 }
 
-/// Bytes that are still there when their writer is gone.
+/// A writer whose bytes outlive it.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -128,7 +128,7 @@ impl io::Write for Kept {
     }
 }
 
-/// The files of an archive, read by a second, simple-minded hand.
+/// The files of an archive, read by a second, simple implementation.
 fn untar(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     let mut at = 0;

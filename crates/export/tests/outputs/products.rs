@@ -1,4 +1,4 @@
-//! Indexes: several platforms, attestations, annotations, and times that are clamped.
+//! Indexes: several platforms, attestations, annotations, and clamped times.
 
 use export::{
     Annotation, AnnotationLevel, ArchiveKind, Attestation, Document, Documents, EpochChoice,
@@ -174,7 +174,7 @@ async fn an_archive_has_every_document_of_an_index() {
     assert_eq!(index["manifests"][0]["digest"], documents.root.descriptor.digest.to_string());
 }
 
-/// An image of one file of 2001.
+/// An image with a file from 2001.
 fn dated(world: &OutputFixture) -> export::Image {
     let mut image = world.image();
     let format = store::Compression::Gzip(None);

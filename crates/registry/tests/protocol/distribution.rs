@@ -1,4 +1,4 @@
-//! Against Docker's own registry, where it is installed.
+//! Tests with Docker's own registry, if it is installed.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -57,7 +57,7 @@ fn start(user: bool) -> Option<Distribution> {
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
     let started = log.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
     assert!(started, "{PROGRAM} did not start");
-    // Its log must be read, or it stops.
+    // The registry blocks unless its log is read.
     std::thread::spawn(move || log.for_each(drop));
     Some(Distribution { host, process, _dir: dir })
 }
@@ -93,7 +93,7 @@ async fn push_and_pull(client: &Client, host: &str) {
     assert_eq!(client.resolve(&name.with_digest(descriptor.digest)).await.unwrap(), descriptor);
     let missing = client.resolve(&format!("{host}/team/app:v2").parse().unwrap()).await;
     assert!(missing.unwrap_err().is_not_found());
-    // Bytes that are not the blob's are told apart by their digest.
+    // The registry rejects bytes that do not match the digest.
     let error = client.push_bytes(&to, &layer(b"x"), Bytes::from_static(b"y")).await.unwrap_err();
     assert!(matches!(error, Error::Refused { status: 400, .. }), "{error}");
 }
@@ -121,7 +121,7 @@ async fn it_wants_a_password() {
     }
 }
 
-/// Breaks the first connection that brings more than so many bytes, passes on all else.
+/// Breaks the first connection that sends more than `cut` bytes, and forwards all else.
 async fn breaking_proxy(upstream: String, cut: usize) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();

@@ -68,7 +68,7 @@ async fn a_store_comes_before_the_file_and_after_a_helper() {
     let found = config.credentials(&Repository::new("docker.io", "library/x")).await.unwrap();
     let token = Secret::new("refresh");
     assert_eq!(found, Some(Credentials::Identity { username: String::new(), token }));
-    // The store does not know this one.
+    // The credential store does not know this host.
     let found = config.credentials(&Repository::new("hub.io", "x")).await.unwrap();
     assert_eq!(found, Some(password("file")));
     let error = config.credentials(&Repository::new("r.io", "x")).await.unwrap_err();

@@ -46,7 +46,7 @@ async fn mirrors_come_first_and_may_fail() {
     // The mirror lacks this blob, and the dead mirror is not asked again.
     assert!(pull(&client, &from, &blob).await.unwrap() == bytes);
     assert_eq!(client.stats().requests, 4);
-    // Pushes go past it.
+    // Pushes bypass the mirror.
     mirror.forget_requests();
     let new = some_bytes(10);
     client.push_blob(&from, &layer(&new), &new, &[], Expect::Unknown).await.unwrap();
@@ -55,7 +55,7 @@ async fn mirrors_come_first_and_may_fail() {
     assert_eq!(mirror.requests().len(), 0);
 }
 
-/// A mirror that is wrong, in whichever way, is left for the next place.
+/// After any fault of a mirror, the next place is used.
 #[tokio::test]
 async fn a_wrong_mirror_is_left() {
     for fault in [Fault::Garbled, Fault::Short, Fault::Cut, Fault::Reset, Fault::status(500, None)]
@@ -68,7 +68,7 @@ async fn a_wrong_mirror_is_left() {
             registry.put_blob("a", bytes.clone());
         }
         let mut hosts = HostsConfig::default();
-        // Without a scheme, a connection that breaks off would be tried as TLS.
+        // Without a scheme, a broken connection would be retried with TLS.
         hosts.host_mut(&origin.host()).mirrors = vec![format!("http://{}", mirror.host())];
         let from = repository(&origin, "a");
         let name = reference(&origin, "a:v1");
@@ -113,7 +113,7 @@ async fn certificates_are_checked() {
     assert!(error.to_string().contains("none.crt"), "{error}");
 }
 
-/// The proxy passes plain HTTP on, but knows no CONNECT, as TLS would need.
+/// The proxy forwards plain HTTP, but does not support CONNECT, which TLS needs.
 #[tokio::test]
 async fn insecure_hosts_are_tried_with_tls_first() {
     let proxy = FakeRegistry::start();

@@ -1,4 +1,4 @@
-//! The client against a registry that lies and fails.
+//! The client against a registry with wrong answers and faults.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -20,7 +20,7 @@ use oci::{Descriptor, Reference, Repository, media_type};
 use registry::{Client, Error, RetryPolicy, Settings};
 use testing::FakeRegistry;
 
-/// Settings that lose no time.
+/// Settings with short delays.
 fn settings() -> Settings {
     let retry = RetryPolicy {
         attempts: 4,
@@ -42,7 +42,7 @@ fn reference(registry: &FakeRegistry, name: &str) -> Reference {
     format!("{}/{name}", registry.host()).parse().unwrap()
 }
 
-/// Bytes that are not all alike.
+/// Bytes that differ from each other.
 fn some_bytes(size: usize) -> Bytes {
     (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
@@ -51,8 +51,7 @@ fn layer(bytes: &[u8]) -> Descriptor {
     Descriptor::of(media_type::OCI_LAYER, bytes)
 }
 
-/// On a task of its own, as a build does it: what the client's futures need for that is tested
-/// along.
+/// Pulls on a separate task, as a build does, which also checks that the client's futures allow it.
 async fn pull(client: &Client, from: &Repository, blob: &Descriptor) -> Result<Bytes, Error> {
     let (client, from, blob) = (client.clone(), from.clone(), blob.clone());
     let pulled = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! A single fault of any kind, in any request, does not fail the work.
+//! A single fault of any kind, in any request, does not fail an operation.
 
 use oci::media_type;
 use registry::{Expect, Pushed};
@@ -17,7 +17,7 @@ enum Login {
     Bearer,
 }
 
-/// A registry with a base image, behind a password.
+/// A registry with a base image and authentication.
 fn registry(login: Login) -> FakeRegistry {
     let registry = FakeRegistry::start();
     registry.put_manifest("base", Some("v1"), media_type::OCI_MANIFEST, MANIFEST);
@@ -32,7 +32,7 @@ fn registry(login: Login) -> FakeRegistry {
     registry
 }
 
-/// All that a build asks of a registry; what came of it.
+/// All kinds of requests that a build makes.
 async fn work(client: &Client, registry: &FakeRegistry) -> Result<(), Error> {
     let (base, app) = (repository(registry, "base"), repository(registry, "app"));
     let (config, big, new) = (some_bytes(500), some_bytes(20_000), some_bytes(10_000));
@@ -44,10 +44,11 @@ async fn work(client: &Client, registry: &FakeRegistry) -> Result<(), Error> {
     }
     assert!(client.blob_bytes(&base, &layer(&config), 1 << 20).await? == config);
     let part = client.blob_part(&base, &layer(&big), 1000..3000).await?;
-    // A part cannot be verified by the digest here.
+    // A part cannot be checked against the digest here.
     assert_eq!(part.len(), 2000);
     let whole = match pull(client, &base, &layer(&big)).await {
-        // Bytes already handed over cannot be taken back, so the caller of a stream asks again.
+        // Bytes of a stream that were already returned cannot be taken back, so its caller must
+        // retry.
         Err(error) if error.is_garbled() => pull(client, &base, &layer(&big)).await?,
         done => done?,
     };
@@ -85,7 +86,7 @@ async fn with_fault(login: Login, count: usize, fault: Fault) -> Result<bool, Er
     Ok(registry.has_failed())
 }
 
-/// Requests that the work takes without a fault.
+/// The number of requests without a fault.
 async fn requests(login: Login) -> usize {
     let registry = registry(login);
     work(&client_of(&registry, "me", "pw"), &registry).await.unwrap();
@@ -109,7 +110,7 @@ async fn each_request_may_go_wrong_once() {
     }
 }
 
-/// A session that ends after it was accepted.
+/// A session that expires after it was accepted.
 #[tokio::test]
 async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
     for login in [Login::Basic, Login::Bearer] {
@@ -118,7 +119,7 @@ async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
             _ => "Basic realm=\"fake\"".to_owned(),
         };
         let fault = Fault::status(401, Some(("WWW-Authenticate", &challenge)));
-        // The first of all is the one that asks for credentials.
+        // The first requests are those that ask for credentials.
         for count in 3..requests(login).await {
             let done = with_fault(login, count, fault.clone()).await;
             done.unwrap_or_else(|error| panic!("{login:?}, {count}: {}", oci::chain_text(&error)));
@@ -126,7 +127,7 @@ async fn a_refusal_of_who_was_let_in_before_is_asked_again() {
     }
 }
 
-/// A challenge without a service of its own: relative to the registry that says it.
+/// A challenge whose realm is relative to the registry that sends it.
 fn continue_with_bearer() -> String {
     r#"Bearer realm="/token",service="fake, registry""#.into()
 }
@@ -142,7 +143,7 @@ async fn a_wrong_password_is_sent_once() {
     assert_eq!(with_password.count(), 1);
 }
 
-/// Of faults that stay, each is told for what it is, and soon.
+/// Permanent faults are reported as what they are, after few requests.
 #[tokio::test]
 async fn faults_that_stay_end() {
     let registry = registry(Login::None);

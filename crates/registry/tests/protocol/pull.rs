@@ -158,7 +158,7 @@ async fn a_broken_download_goes_on_where_it_broke() {
         let registry = FakeRegistry::start();
         let bytes = some_bytes(300_000);
         registry.put_blob("a", bytes.clone());
-        // More breaks than attempts, but each with progress.
+        // More interruptions than attempts, each after some progress.
         let cuts = match ignores_ranges {
             true => [100_000, 110_000, 120_000, 130_000, 140_000, 150_000],
             false => [100_000, 0, 10_000, 1, 50_000, 7],
@@ -234,7 +234,7 @@ async fn downloads_run_side_by_side() {
     assert!(pulled == blobs);
 }
 
-/// A silent host is waited for less often than one that answers.
+/// A silent host is retried less often than one that responds.
 #[tokio::test]
 async fn a_host_that_says_nothing_is_asked_twice() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

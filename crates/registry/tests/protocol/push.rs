@@ -51,7 +51,7 @@ async fn asking_for_leave_to_push_costs_the_first_blob_nothing() {
     client.give_up_uploads().await;
     assert_eq!(methods(), ["POST", "PUT", "POST", "PUT"]);
 
-    // An upload that is not continued is cancelled.
+    // An upload that is not used is cancelled.
     let unused = self::repository(&registry, "c");
     client.may_push(&unused).await.unwrap();
     registry.forget_requests();
@@ -75,7 +75,7 @@ async fn what_is_there_is_not_sent_and_asked_for_once() {
         assert_eq!(client.exists(&repository, blob.digest).await.unwrap(), Some(5));
     }
     assert_eq!(registry.requests().len(), 2);
-    // A blob that was pulled from there is there, too.
+    // A blob that was pulled from the repository exists there.
     let other = layer(b"pulled");
     registry.put_blob("a", &b"pulled"[..]);
     pull(&client, &repository, &other).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_refused_mount_becomes_an_upload() {
         "the mount's upload is used: {:?}",
         registry.requests()
     );
-    // One that fails altogether, too.
+    // A mount that fails altogether also leads to an upload.
     let other = Bytes::from_static(b"other");
     registry.forget_requests();
     registry.fail_next(1, 404, &[]);
@@ -167,7 +167,6 @@ async fn uploads_survive_an_unwell_registry() {
     registry.relative_locations();
     let bytes = some_bytes(100_000);
     let (client, to) = (client(), repository(&registry, "a"));
-    // The POST, and twice the PUT with the questions after the position.
     registry.fail_next(2, 502, &[]);
     client.push_blob(&to, &layer(&bytes), &bytes, &[], Expect::New).await.unwrap();
     registry.forget_requests();

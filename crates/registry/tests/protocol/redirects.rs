@@ -1,4 +1,4 @@
-//! Redirects, and who is told who asks on the way.
+//! Redirects, and the credentials that are sent on the way.
 
 use oci::media_type;
 use registry::{Credentials, DockerConfig, Expect, Secret, WebRequest};
@@ -55,7 +55,7 @@ async fn redirects_that_lose_what_is_sent_are_refused_by_name() {
     }
 }
 
-/// Another origin gets what it is sent, and not who sends it.
+/// Another origin gets the content, but no credentials.
 #[tokio::test]
 async fn another_origin_is_not_told_who_asks() {
     let (registry, other) = (FakeRegistry::start(), FakeRegistry::start());
@@ -67,7 +67,7 @@ async fn another_origin_is_not_told_who_asks() {
     assert!(seen.iter().all(|seen| seen.authorization.is_none()), "{seen:?}");
 }
 
-/// Neither a password nor a refresh token follows a token service to another origin.
+/// No password and no refresh token follows a token service to another origin.
 #[tokio::test]
 async fn a_token_service_elsewhere_gets_no_secret() {
     let (registry, other) = (FakeRegistry::start(), FakeRegistry::start());
@@ -98,7 +98,7 @@ fn with_authorization(server: &FakeServer) -> usize {
     server.asked().iter().filter(|asked| asked.headers.contains_key("authorization")).count()
 }
 
-/// The way home does not bring credentials back: who was in between chose what is asked for there.
+/// After a redirect back there are no credentials, because the other origin chose the request.
 #[tokio::test]
 async fn a_way_that_leaves_and_returns_carries_nothing() {
     let home: std::sync::Arc<std::sync::OnceLock<String>> = std::sync::Arc::default();
@@ -120,7 +120,7 @@ async fn a_way_that_leaves_and_returns_carries_nothing() {
     assert_eq!(with_authorization(&between), 0);
 }
 
-/// User and password of an address are sent to its own host only, whatever form it has; those of a
+/// User and password of an address are sent to its own host only, whatever its form. Those of a
 /// redirect are dropped.
 #[tokio::test]
 async fn users_of_addresses() {
@@ -144,7 +144,7 @@ async fn users_of_addresses() {
     }
 }
 
-/// A realm over plain HTTP would expose a password meant for TLS.
+/// A realm with plain HTTP would expose a password meant for TLS.
 #[tokio::test]
 async fn a_realm_is_not_worse_than_its_registry() {
     let realm = FakeServer::start(|_| Answer::text(r#"{"token":"t"}"#));

@@ -1,4 +1,4 @@
-//! Certificates that signed themselves, and hosts that turn out to speak TLS.
+//! Self-signed certificates, and hosts that turn out to use TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
 }
 
-/// A registry that shows a certificate of `tests/tls`.
+/// A registry with a certificate of `tests/tls`.
 pub fn registry(name: &str) -> FakeRegistry {
     let registry = FakeRegistry::start_tls(&TlsFiles {
         certificate: file(&format!("{name}.crt")),
@@ -74,7 +74,7 @@ async fn who_signed_is_not_known() {
     assert!(text.contains("certs.d") && text.contains("SSL_CERT_FILE"), "{text}");
 }
 
-/// Hosts of this machine are asked in the clear first, and by TLS where they want that.
+/// Hosts of this machine are contacted by plain HTTP first, and by TLS if they require it.
 #[tokio::test]
 async fn a_loopback_registry_may_speak_tls() {
     let registry = registry("server");

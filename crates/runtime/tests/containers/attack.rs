@@ -1,7 +1,7 @@
-//! What a hostile command tries: a program of its own, without any library, so that tests elsewhere can compile it too.
+//! The attempts of a hostile command: a separate program without libraries, so that other tests can compile it too.
 //!
-//! `attack OUTER INODE PID` looks for ways to the file `OUTER` (a path of the machine, whose inode is given) and to the
-//! process `PID`, none of which it may have. Each attempt is one line, `held: WHAT` or `BROKEN: WHAT: HOW`.
+//! `attack OUTER INODE PID` tries to reach the file `OUTER` (a path of the host, with its inode) and the process `PID`,
+//! both of which must be out of its reach. Each attempt prints one line, `held: WHAT` or `BROKEN: WHAT: HOW`.
 
 use std::ffi::CString;
 use std::io::Error;
@@ -64,7 +64,7 @@ unsafe extern "C" {
 /// Makes a system call.
 fn sys(number: usize, args: &[usize]) -> Result<usize, i32> {
     let at = |index: usize| args.get(index).copied().unwrap_or(0);
-    // SAFETY: all addresses are of live buffers of the caller's, of the size that the call wants.
+    // SAFETY: all addresses are those of live buffers of the caller, of the size that the call requires.
     let result = unsafe { syscall(number, at(0), at(1), at(2), at(3), at(4), at(5)) };
     if result < 0 {
         return Err(Error::last_os_error().raw_os_error().unwrap_or(0));
@@ -72,7 +72,7 @@ fn sys(number: usize, args: &[usize]) -> Result<usize, i32> {
     Ok(result as usize)
 }
 
-/// A text for the kernel.
+/// A string for the kernel.
 fn text(text: &str) -> CString {
     CString::new(text).expect("no zero in it")
 }
@@ -88,16 +88,16 @@ fn report(what: &str, broken: Option<String>) {
     }
 }
 
-/// What the attacks are after.
+/// The targets of the attacks.
 struct Prey {
-    /// The path, without a slash at its start.
+    /// The path, without its leading slash.
     path: String,
     inode: u64,
     pid: usize,
 }
 
 impl Prey {
-    /// Everything that can be done to the file at a path; what could be.
+    /// Tries all operations on a path, and returns the first that succeeds.
     fn try_all(&self, path: &str) -> Option<String> {
         let name = text(path);
         let beside = text(&format!("{path}-made"));
@@ -131,13 +131,13 @@ impl Prey {
         connects(&format!("{path}.sock")).then(|| format!("connect to `{path}.sock`"))
     }
 
-    /// Everything, from the working directory upwards.
+    /// Tries all operations on the path relative to the working directory and its ancestors.
     fn climb(&self) -> Option<String> {
         (0..12).find_map(|steps| self.try_all(&format!("{}{}", "../".repeat(steps), self.path)))
     }
 }
 
-/// Whether somebody listens at a path.
+/// True if a socket at a path accepts connections.
 fn connects(path: &str) -> bool {
     let Ok(socket) = sys(call::SOCKET, &[1, 1, 0]) else { return false };
     let address = address(path.as_bytes());
@@ -161,7 +161,7 @@ fn go(path: &str) -> Result<usize, i32> {
     sys(call::CHDIR, &[at(&text(path))])
 }
 
-/// chroot, and out of it with a folder that was opened before.
+/// Tries to leave a chroot through a folder that was opened before it.
 fn second_root(prey: &Prey) -> Option<String> {
     let root = open("/", O_PATH | O_DIRECTORY).ok()?;
     let _ = sys(call::MKDIR, &[at(&text("/second")), 0o755]);
@@ -172,20 +172,20 @@ fn second_root(prey: &Prey) -> Option<String> {
         let _ = sys(call::CHROOT, &[at(&text("."))]);
     }
     let _ = go("/");
-    // In namespaces the root is all there is.
+    // In namespaces there is nothing above the root.
     found.map(|how| format!("{how} (chroot: {entered:?})"))
 }
 
-/// The same by the system call of 32-bit programs.
+/// The same with the system call of 32-bit programs.
 #[cfg(target_arch = "x86_64")]
 fn second_root_in_32_bits(prey: &Prey) -> Option<String> {
     const MMAP: usize = 9;
     let root = open("/", O_PATH | O_DIRECTORY).ok()?;
     let _ = sys(call::MKDIR, &[at(&text("/second")), 0o755]);
-    // MAP_PRIVATE, MAP_ANONYMOUS, MAP_32BIT: an address that such a call can have.
+    // MAP_PRIVATE, MAP_ANONYMOUS, MAP_32BIT: an address within 32 bits.
     let low = sys(MMAP, &[0, 4096, 3, 0x62, usize::MAX, 0]).ok()?;
     let mut result: isize;
-    // SAFETY: the page was just mapped for writing; the call reads a text from it and changes no memory.
+    // SAFETY: the page was just mapped for writing; the call reads a string from it and changes no memory.
     unsafe {
         std::ptr::copy_nonoverlapping(c"/second".to_bytes_with_nul().as_ptr(), low as *mut u8, 8);
         std::arch::asm!(
@@ -208,7 +208,7 @@ fn second_root_in_32_bits(_: &Prey) -> Option<String> {
     None
 }
 
-/// Folders whose `..` may be the machine's.
+/// Folders whose `..` may be the host's.
 const KERNELS: [&str; 14] = [
     "/proc",
     "/proc/self",
@@ -226,7 +226,7 @@ const KERNELS: [&str; 14] = [
     "/dev",
 ];
 
-/// Out of a folder of the kernel's, by its descriptor.
+/// Tries to leave through a descriptor of a kernel folder.
 fn kernels_folders(prey: &Prey) -> Option<String> {
     let found = KERNELS.iter().find_map(|path| {
         for flags in [O_DIRECTORY, O_PATH | O_DIRECTORY] {
@@ -254,11 +254,11 @@ fn kernels_folders(prey: &Prey) -> Option<String> {
     found
 }
 
-/// Out of a folder of the kernel's, by a path that another thread changes while it is looked at.
+/// Tries to leave a kernel folder by a path that another thread changes during the check.
 fn a_path_that_changes(prey: &Prey) -> Option<String> {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     let over = AtomicBool::new(false);
-    // Eight bytes at once: `fd`, and `../..`.
+    // Eight bytes, stored at once: `fd`, and `../..`.
     let (good, bad) = (*b"fd\0\0\0\0\0\0", *b"../../.\0");
     let path = AtomicU64::new(u64::from_ne_bytes(good));
     let mut found = None;
@@ -291,7 +291,7 @@ fn a_path_that_changes(prey: &Prey) -> Option<String> {
     found
 }
 
-/// By the links of processes: one's own, the first's, the parent's, the prey's.
+/// Tries the links of processes: its own, the first, the parent and the target.
 fn links_of_processes(prey: &Prey) -> Option<String> {
     let parent = std::os::unix::process::parent_id();
     let pids =
@@ -303,7 +303,7 @@ fn links_of_processes(prey: &Prey) -> Option<String> {
     })
 }
 
-/// What a process of the job has.
+/// Tries to access a process of the job.
 fn another_process(prey: &Prey) -> Option<String> {
     const ATTACH: usize = 16;
     const SEIZE: usize = 0x4206;
@@ -320,7 +320,7 @@ fn another_process(prey: &Prey) -> Option<String> {
     let own = [bytes.as_mut_ptr() as usize, 8];
     let theirs = [0x40_0000_usize, 8];
     let reads = [pid, own.as_ptr() as usize, 1, theirs.as_ptr() as usize, 1, 0];
-    // ESRCH where there is no such process here, EFAULT where the memory could be looked at.
+    // ESRCH if there is no such process here, EFAULT if its memory could be read.
     let attempts = [
         ("PTRACE_ATTACH", sys(call::PTRACE, &[ATTACH, pid])),
         ("PTRACE_SEIZE", sys(call::PTRACE, &[SEIZE, pid])),
@@ -335,7 +335,7 @@ fn another_process(prey: &Prey) -> Option<String> {
     got.map(|(what, result)| format!("{what}: {result:?}"))
 }
 
-/// Calls that nobody in a sandbox has.
+/// Tries calls that are refused in every sandbox.
 fn refused_calls(_: &Prey) -> Option<String> {
     let root = text("/");
     let kind = text("tmpfs");
@@ -362,7 +362,7 @@ fn refused_calls(_: &Prey) -> Option<String> {
     got.map(|(what, result)| format!("{what}: {result:?}"))
 }
 
-/// Kernel files that change the machine.
+/// Tries kernel files that change the machine.
 fn machines_files(_: &Prey) -> Option<String> {
     [
         "/proc/sys/kernel/core_pattern",
@@ -381,20 +381,20 @@ fn machines_files(_: &Prey) -> Option<String> {
     })
 }
 
-/// Whether `/proc/1` is one of the command's own processes.
+/// True if `/proc/1` is a process of the command itself.
 fn is_first() -> bool {
     let environment = std::fs::read("/proc/1/environ").unwrap_or_default();
     environment.windows(7).any(|word| word == b"ATTACK=")
 }
 
-/// Descriptors that somebody has left open.
+/// Looks for descriptors that were left open.
 fn inherited(_: &Prey) -> Option<String> {
     let mut stat = [0_u64; 18];
     let open = (3..256).find(|fd| sys(call::FSTAT, &[*fd, stat.as_mut_ptr() as usize]).is_ok());
     open.map(|fd| format!("descriptor {fd}"))
 }
 
-/// A folder of another root, passed through a socket without a name: one side waits, the other sends.
+/// Sends a folder of another root through an abstract socket: one process receives, the other sends.
 fn another_root(prey: &Prey) -> Option<String> {
     let address = address(format!("\0kiln-attack-{}", prey.inode).as_bytes());
     let socket = sys(call::SOCKET, &[1, 2, 0]).ok()?;
@@ -402,7 +402,7 @@ fn another_root(prey: &Prey) -> Option<String> {
     let bound = sys(call::BIND, &[socket, address.as_ptr() as usize, address.len()]);
     let mut byte = [0_u8];
     let part = [byte.as_mut_ptr() as usize, 1];
-    // A header of one descriptor: its length, SOL_SOCKET, SCM_RIGHTS, the descriptor.
+    // A header with one descriptor: its length, SOL_SOCKET, SCM_RIGHTS, the descriptor.
     let mut rights = [20_usize, 0x1_0000_0001, root];
     let control = rights.as_mut_ptr() as usize;
     let name = (address.as_ptr() as usize, address.len());
@@ -425,7 +425,7 @@ fn another_root(prey: &Prey) -> Option<String> {
     None
 }
 
-/// The root that a process has it may have again: package managers ask for it.
+/// A chroot to its own root must be allowed, because package managers do it.
 fn own_root(_: &Prey) -> Option<String> {
     let _ = go("/");
     let asked = ["/", ".", "//", "/proc/.."].map(|path| sys(call::CHROOT, &[at(&text(path))]));
@@ -447,7 +447,7 @@ const ATTACKS: &[Attack] = &[
     ("its own root again", own_root),
 ];
 
-/// Runs all attacks, or the one that is named.
+/// Runs all attacks, or the named one.
 pub fn main() {
     let args: Vec<String> = std::env::args().collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

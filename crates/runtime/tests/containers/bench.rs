@@ -1,10 +1,10 @@
-//! What a RUN costs beyond its command.
+//! The cost of a RUN beyond its command.
 
 use std::time::Instant;
 
 use crate::fixture::Fixture;
 
-/// 60 runs of `true`, one after the other, and what the slowest parts are.
+/// Measures 60 runs of `true` in sequence, and prints the slowest parts.
 pub async fn trivial_runs(fixture: &Fixture) {
     for round in 0..3 {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! One case per promise.
+//! The test cases, one for each promise.
 
 mod attacks;
 pub mod chroot;
@@ -12,7 +12,7 @@ use std::pin::Pin;
 
 use crate::fixture::Fixture;
 
-/// A case that cannot be tried says why.
+/// The reason is given if a case cannot run.
 type Outcome = Result<(), String>;
 pub type Case = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
@@ -66,7 +66,7 @@ pub const ALL: &[(&str, Case)] = cases![
     process::large_output
 ];
 
-/// Those that need neither namespaces nor mounts.
+/// The cases that need neither namespaces nor mounts.
 pub const IN_FOLDERS: &[(&str, Case)] = cases![
     chroot::a_folder_has_the_kernels_files
     chroot::another_user_has_them_too

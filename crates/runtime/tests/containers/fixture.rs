@@ -1,4 +1,4 @@
-//! A busybox root and short ways to run things in it.
+//! A busybox root and helpers for running commands in it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,14 +17,14 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 pub struct Fixture {
     pub runtime: Runtime,
     pub userxattr: bool,
-    /// Whether root is the only user there can be.
+    /// True if root is the only possible user.
     pub single: bool,
     pub base: PathBuf,
     folder: tempfile::TempDir,
     count: AtomicU32,
 }
 
-/// What a run printed and how it ended.
+/// The output and the end of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub stdout: String,
@@ -70,7 +70,7 @@ impl Fixture {
         Fixture { runtime, userxattr, single, base, folder, count: AtomicU32::new(0) }
     }
 
-    /// Whether a line of mountinfo has to do with these tests: a place in our folder, or an overlay as we mount them.
+    /// True for a line of mountinfo that belongs to these tests: a path in this folder, or an overlay mounted by kiln.
     pub fn is_ours(&self, line: &str) -> bool {
         line.contains(&*self.folder.path().to_string_lossy()) || line.contains("lowerdir=0")
     }
@@ -120,7 +120,7 @@ impl Fixture {
         Ok(Ran { stdout: text(stdout), stderr: text(stderr), finished })
     }
 
-    /// Runs a script that must succeed: its output.
+    /// Runs a command that must succeed, and returns its output.
     pub async fn says(&self, container: &Container) -> String {
         let ran = self.run(container).await.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(ran.finished.exit.is_success(), "{ran:?}");
@@ -128,7 +128,7 @@ impl Fixture {
     }
 }
 
-/// Every path below `folder`, sorted.
+/// All paths below `folder`, sorted.
 pub fn tree(folder: &Path) -> Vec<String> {
     fn visit(folder: &Path, top: &Path, paths: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {

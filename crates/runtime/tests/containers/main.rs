@@ -1,5 +1,5 @@
-//! Containers for real: as root in this process, once more as an ordinary user in a user namespace, and those in plain
-//! folders as the root user of an ordinary container.
+//! Tests with real containers: as root in this process, again as an ordinary user in a user namespace, and those in
+//! plain folders as the root user of an ordinary container.
 //!
 //! Has its own `main` because the test binary is also the containers' init process.
 
@@ -16,19 +16,19 @@ use std::process::{Command, ExitCode};
 use fixture::Fixture;
 use runtime::{IdMapping, IdRange, Privilege, init_if_asked, reexec_in_userns};
 
-/// Makes this process the second pass.
+/// Runs this process as the second pass.
 const AS_USER: &str = "--as-user";
 
-/// Makes this process what root is in an ordinary container.
+/// Gives this process the privileges of root in an ordinary container.
 const CONFINED: &str = "--confined";
 
-/// Makes this process run one container that does not end, with the folder that follows.
+/// Makes this process run one endless container, with the folder in the next argument.
 const HOLD: &str = "--hold";
 
-/// Makes this process the hostile command.
+/// Runs this process as the hostile command.
 pub const ATTACK: &str = "--attack";
 
-/// A user that exists nowhere.
+/// A user id without a user.
 const USER: u32 = 61234;
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Leaves this process the capabilities that `docker run` gives.
+/// Restricts this process to the capabilities that `docker run` gives.
 fn confine() {
     use rustix::thread::{CapabilitySet, CapabilitySets};
     let docker = CapabilitySet::CHOWN
@@ -120,7 +120,7 @@ fn again_confined() -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Says that no case can be tried. A failure where that may not be.
+/// Reports that no case can run. It is a failure if the skip is not allowed.
 fn skip_all(what: &str, reason: &str) -> ExitCode {
     match skipped(what, reason) {
         true => ExitCode::SUCCESS,
@@ -128,12 +128,12 @@ fn skip_all(what: &str, reason: &str) -> ExitCode {
     }
 }
 
-/// Says that something cannot be tried, and whether that may be.
+/// Reports a skip, and returns true if it is allowed.
 fn skipped(what: &str, reason: &str) -> bool {
     std::panic::catch_unwind(|| fixtures::skip(what, reason)).is_ok()
 }
 
-/// Runs this binary as `user`, from a copy that every user can reach.
+/// Runs this binary as `user`, from a copy that all users can access.
 fn again_as_user(user: Option<u32>) -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -211,7 +211,7 @@ fn run_cases(
             }
         }
     }
-    // Others may mount and unmount meanwhile: what counts is what is ours.
+    // Other processes may mount and unmount meanwhile, so only mounts of these tests count.
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let left: Vec<_> = mounts.lines().filter(|line| fixture.is_ours(line)).collect();
     assert!(left.is_empty(), "containers leave no mounts: {left:?}");

@@ -1,4 +1,4 @@
-//! Whom a registry lets in.
+//! Authentication of clients.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::state::State;
 #[derive(Default)]
 pub(super) struct Auth {
     kind: Kind,
-    /// Tokens and what is left of them.
+    /// The valid tokens.
     tokens: HashMap<String, Token>,
     issued: usize,
 }
@@ -28,18 +28,18 @@ enum Kind {
     Bearer(BearerRules),
 }
 
-/// How a registry with a token service behaves.
+/// The behaviour of a registry with a token service.
 #[derive(Clone, Debug, Default)]
 pub struct BearerRules {
-    /// Who may read and write; nobody if unset.
+    /// The user who may read and write, with a password; none if unset.
     pub user: Option<(String, String)>,
-    /// A refresh token that stands for this user.
+    /// A refresh token of this user.
     pub refresh_token: Option<String>,
-    /// Whether anybody may read.
+    /// True if reading needs no user.
     pub anonymous_pull: bool,
-    /// How many requests a token serves; any number if unset.
+    /// The number of requests that a token is valid for; unlimited if unset.
     pub uses: Option<usize>,
-    /// What the service says of a token's life, in seconds.
+    /// The lifetime of a token that the service reports, in seconds.
     pub expires_in: Option<u64>,
 }
 
@@ -49,24 +49,24 @@ struct Token {
 }
 
 impl FakeRegistry {
-    /// Lets in who has this password.
+    /// Requires Basic authentication with this user and password.
     pub fn require_basic(&self, user: &str, password: &str) {
         let header = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         self.shared.lock().auth.kind = Kind::Basic { header };
     }
 
-    /// Lets in who has a token of its service at `/token`.
+    /// Requires a token of the service at `/token`.
     pub fn require_bearer(&self, rules: BearerRules) {
         self.shared.lock().auth.kind = Kind::Bearer(rules);
     }
 
-    /// Makes all tokens void that were handed out.
+    /// Invalidates all issued tokens.
     pub fn revoke_tokens(&self) {
         self.shared.lock().auth.tokens.clear();
     }
 }
 
-/// The refusal of a request that is not allowed.
+/// The refusal of a request, if it is not allowed.
 pub(super) fn check(state: &mut State, request: &Incoming, base: &str) -> Option<Reply> {
     let given = request.authorization.as_deref();
     match &state.auth.kind {
@@ -94,7 +94,7 @@ fn refuse(challenge: String) -> Reply {
 }
 
 impl Auth {
-    /// Uses a token once, if it allows what is wanted.
+    /// Uses up one request of a token. Returns true if the token allows what is wanted.
     fn spend(&mut self, token: &str, wanted: Option<&str>) -> bool {
         let Some(token) = self.tokens.get_mut(token) else { return false };
         let covers = |wanted: &str| {

@@ -1,28 +1,28 @@
-//! What goes wrong, and how a registry differs from others.
+//! Faults of a registry, and its deviations from others.
 
 use std::collections::VecDeque;
 
 use super::FakeRegistry;
 
-/// What goes wrong with one request.
+/// A fault of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is answered with a status and headers, and not done.
+    /// A response with this status and these headers; the request is not executed.
     Status(u16, Vec<(String, String)>),
-    /// The connection ends without an answer, and nothing is done.
+    /// A closed connection without a response; the request is not executed.
     Reset,
-    /// It is done, and the connection ends without an answer.
+    /// A closed connection without a response, after the request was executed.
     Unanswered,
-    /// The answer's body breaks off in the middle; without one it is not answered.
+    /// A body that ends in the middle; without a body, there is no response.
     Cut,
-    /// The answer's body is shorter than it should be, and its length is that.
+    /// A shorter body, with a matching length.
     Short,
-    /// The answer's body has other bytes, as many.
+    /// A body with other bytes of the same length.
     Garbled,
 }
 
 impl Fault {
-    /// A refusal with a header.
+    /// A response with this status and header.
     pub fn status(status: u16, header: Option<(&str, &str)>) -> Self {
         let header = header.map(|(name, value)| (name.into(), value.into()));
         Self::Status(status, header.into_iter().collect())
@@ -31,15 +31,15 @@ impl Fault {
 
 #[derive(Default)]
 pub(super) struct Faults {
-    /// What goes wrong with which request, counted from now on.
+    /// The number of requests before the fault, and the fault.
     pub at: Option<(usize, Fault)>,
-    /// Status and place of redirects for what is written, and of the token service.
+    /// Status and base URL of redirects of writes and of token requests.
     pub redirect_all: Option<(u16, String)>,
-    /// Statuses and headers of the next answers.
+    /// Statuses and headers of the next responses.
     pub fail: VecDeque<(u16, Vec<(String, String)>)>,
-    /// After how many bytes the next downloads break.
+    /// Numbers of bytes after which the next downloads break.
     pub cut_downloads: VecDeque<usize>,
-    /// After how many bytes the next uploads break.
+    /// Numbers of bytes after which the next uploads break.
     pub cut_uploads: VecDeque<usize>,
     pub lie: bool,
     pub hide_digests: bool,
@@ -53,17 +53,17 @@ pub(super) struct Faults {
 }
 
 impl FakeRegistry {
-    /// Lets one request go wrong, after `count` others, tokens and redirects included.
+    /// Makes the request after `count` others fail, tokens and redirects included.
     pub fn fail_after(&self, count: usize, fault: Fault) {
         self.shared.lock().faults.at = Some((count, fault));
     }
 
-    /// Whether the request of [`fail_after`](Self::fail_after) came.
+    /// True if the request of [`fail_after`](Self::fail_after) has failed.
     pub fn has_failed(&self) -> bool {
         self.shared.lock().faults.at.is_none()
     }
 
-    /// Sends whoever writes, or asks for a token, to the same path below `base` once.
+    /// Redirects writes and token requests to the same path below `base`, each once.
     pub fn redirect_all(&self, status: u16, base: impl Into<String>) {
         self.shared.lock().faults.redirect_all = Some((status, base.into()));
     }
@@ -76,23 +76,24 @@ impl FakeRegistry {
         faults.extend(std::iter::repeat_n((status, headers), count));
     }
 
-    /// Breaks the connection of the next download of a blob after so many bytes. Calls add up.
+    /// Breaks the connection of the next download of a blob after this number of bytes. Calls queue
+    /// up.
     pub fn cut_blob_after(&self, bytes: usize) {
         self.shared.lock().faults.cut_downloads.push_back(bytes);
     }
 
-    /// Breaks the connection of the next upload of a blob after so many bytes, which are kept.
-    /// Calls add up.
+    /// Breaks the connection of the next upload of a blob after this number of bytes, which are
+    /// kept. Calls queue up.
     pub fn cut_upload_after(&self, bytes: usize) {
         self.shared.lock().faults.cut_uploads.push_back(bytes);
     }
 
-    /// Sends other bytes than those of the digest, of the same length.
+    /// Sends blobs with wrong bytes, of the right length.
     pub fn lie_about_digest(&self) {
         self.shared.lock().faults.lie = true;
     }
 
-    /// Leaves `Docker-Content-Digest` out.
+    /// Omits `Docker-Content-Digest`.
     pub fn hide_digests(&self) {
         self.shared.lock().faults.hide_digests = true;
     }
@@ -102,22 +103,22 @@ impl FakeRegistry {
         self.shared.lock().faults.no_head = true;
     }
 
-    /// Sends whole blobs where parts are asked for.
+    /// Sends whole blobs in response to range requests.
     pub fn ignore_ranges(&self) {
         self.shared.lock().faults.ignore_ranges = true;
     }
 
-    /// Answers each mount with a fresh upload.
+    /// Responds to each mount with a new upload.
     pub fn refuse_mounts(&self) {
         self.shared.lock().faults.refuse_mounts = true;
     }
 
-    /// Refuses a PUT that brings bytes with 413: they must come by PATCH.
+    /// Refuses a PUT with content with 413: it must be sent by PATCH.
     pub fn refuse_whole_blobs(&self) {
         self.shared.lock().faults.refuse_whole_blobs = true;
     }
 
-    /// Answers with `Location`s that are paths.
+    /// Sends relative `Location` headers.
     pub fn relative_locations(&self) {
         self.shared.lock().faults.relative_locations = true;
     }
@@ -127,8 +128,8 @@ impl FakeRegistry {
         self.shared.lock().faults.untyped_manifests = true;
     }
 
-    /// Sends who asks for a blob to `<base>/blobs/<digest>`, such as `http://` and the
-    /// [`host`](FakeRegistry::host) of another registry.
+    /// Redirects requests for blobs to `<base>/blobs/<digest>`, where the base is for example
+    /// `http://` and the [`host`](FakeRegistry::host) of another registry.
     pub fn redirect_blobs(&self, base: impl Into<String>) {
         self.shared.lock().faults.redirect_blobs = Some(base.into());
     }

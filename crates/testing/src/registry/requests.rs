@@ -1,4 +1,4 @@
-//! The distribution protocol, as far as clients that build images need it.
+//! The distribution protocol, as far as image builders need it.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -15,7 +15,7 @@ pub(super) type Reply = Response<Body>;
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// A request that was read.
+/// A request, as read from the connection.
 pub(super) struct Incoming {
     pub method: String,
     pub path: String,
@@ -26,12 +26,12 @@ pub(super) struct Incoming {
     pub content_type: Option<String>,
     pub content_length: Option<u64>,
     pub body: Bytes,
-    /// Whether the connection is to break now.
+    /// True if the connection is to break now.
     pub broken: bool,
 }
 
 impl Incoming {
-    /// Repository, kind and name: `a/b`, `blobs`, `sha256:…`.
+    /// The repository, kind and name of the path: `a/b`, `blobs`, `sha256:…`.
     fn target(&self) -> Option<(&str, &str, &str)> {
         let path = self.path.strip_prefix("/v2/")?;
         ["/manifests/", "/blobs/"].iter().find_map(|kind| {
@@ -40,7 +40,7 @@ impl Incoming {
         })
     }
 
-    /// What a token must allow.
+    /// The scope that a token must have.
     pub(super) fn scope(&self) -> Option<String> {
         let (repository, ..) = self.target()?;
         let reads = matches!(self.method.as_str(), "GET" | "HEAD");
@@ -55,7 +55,7 @@ impl Incoming {
     }
 }
 
-/// The answer to a request; none if the connection is to end without one.
+/// The response to a request; none if the connection is to end without one.
 pub(super) fn answer(state: &mut State, request: &Incoming, base: &str) -> Option<Reply> {
     if let Some(reply) = redirect(state, request) {
         return Some(reply);
@@ -89,7 +89,7 @@ pub(super) fn answer(state: &mut State, request: &Incoming, base: &str) -> Optio
     }
 }
 
-/// The redirect of what is written, or asks for a token, and was not redirected before.
+/// The redirect of a write or token request that was not redirected before.
 fn redirect(state: &State, request: &Incoming) -> Option<Reply> {
     let (status, base) = state.faults.redirect_all.as_ref()?;
     let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
@@ -235,7 +235,7 @@ fn upload(
     }
 }
 
-/// The state in the query must come back as it was, spaces included.
+/// The state in the query must be sent back unchanged, spaces included.
 fn opened(base: &str, repository: &str, id: u64, length: usize, status: StatusCode) -> Reply {
     let location = format!("{base}/v2/{repository}/blobs/uploads/{id}?_state=x%20y");
     let range = format!("0-{}", length.saturating_sub(1));
@@ -247,12 +247,12 @@ fn created(repository: &str, digest: Digest) -> Reply {
     with(reply, LOCATION, &format!("/v2/{repository}/blobs/{digest}"))
 }
 
-/// Other bytes, as many.
+/// Other bytes of the same length.
 pub(super) fn lie(bytes: &Bytes) -> Bytes {
     bytes.iter().map(|byte| byte ^ 1).collect()
 }
 
-/// A body, or for HEAD its length.
+/// A response with a body, or with its length alone for HEAD.
 fn sized(request: &Incoming, bytes: Bytes) -> Reply {
     let length = bytes.len().to_string();
     let body = if request.method == "HEAD" { Bytes::new() } else { bytes };
@@ -292,7 +292,7 @@ fn decode(text: &str) -> String {
             b'%' => {
                 let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
                 let (high, low) = (digit(rest.next()), digit(rest.next()));
-                // Two hex digits make a byte.
+                // Two hex digits fit a byte.
                 (high.unwrap_or(0) * 16 + low.unwrap_or(0)) as u8
             }
             other => other,

@@ -1,4 +1,4 @@
-//! Connections and their end.
+//! The server's connections.
 
 use std::convert::Infallible;
 use std::io;
@@ -42,7 +42,7 @@ pub(super) fn start(tls: Option<&TlsFiles>) -> FakeRegistry {
             .enable_all()
             .build()
             .expect("a runtime can be made");
-        // When the registry is dropped, its runtime is, and with it all connections.
+        // Dropping the runtime closes all connections.
         runtime.block_on(async {
             tokio::select! {
                 () = accept(listener, acceptor, served) => {}
@@ -95,13 +95,13 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Sh
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, scheme: &'static str, shared: Shared) {
     let service = service_fn(|request| handle(request, scheme, shared.clone()));
-    // A connection that breaks is what tests ask for.
+    // Broken connections are intended by tests.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-/// An error ends the connection without an answer.
+/// Handles a request. An error ends the connection without a response.
 async fn handle(
     request: Request<Incoming_>,
     scheme: &str,
@@ -160,7 +160,7 @@ async fn handle(
     }
 }
 
-/// The fault of this request, if it is the one.
+/// The fault of this request, if it is the chosen one.
 fn fault_of(at: &mut Option<(usize, Fault)>) -> Option<Fault> {
     match at {
         Some((0, _)) => at.take().map(|(_, fault)| fault),
@@ -172,7 +172,7 @@ fn fault_of(at: &mut Option<(usize, Fault)>) -> Option<Fault> {
     }
 }
 
-/// An answer with something wrong; none if there is to be no answer.
+/// Applies a fault to a response; none if there is to be no response.
 async fn spoil(reply: Reply, fault: Fault) -> Option<Reply> {
     let (mut parts, body) = reply.into_parts();
     let bytes = body.collect().await.ok()?.to_bytes();
@@ -183,14 +183,14 @@ async fn spoil(reply: Reply, fault: Fault) -> Option<Reply> {
             parts.headers.remove(CONTENT_LENGTH);
             whole(bytes.slice(..half))
         }
-        // Answers without a body have nothing to garble.
+        // A response without a body cannot be garbled.
         Fault::Short | Fault::Garbled => whole(lie(&bytes)),
         _ => return None,
     };
     Some(hyper::Response::from_parts(parts, body))
 }
 
-/// A body of bytes.
+/// A complete body.
 pub(super) fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never: Infallible| match never {}).boxed()
 }
@@ -216,7 +216,7 @@ impl HttpBody for Broken {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.rest.take() {
             Some(bytes) if bytes.is_empty() => {
-                // Comes again, so that what was sent is flushed before the connection ends.
+                // Pending once, so that the sent bytes are flushed before the connection ends.
                 context.waker().wake_by_ref();
                 Poll::Pending
             }

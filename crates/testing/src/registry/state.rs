@@ -1,4 +1,4 @@
-//! What a registry holds.
+//! The content of a registry.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +12,9 @@ use super::faults::Faults;
 #[derive(Default)]
 pub(super) struct State {
     pub blobs: HashMap<Digest, Bytes>,
-    /// Which repository has which blob.
+    /// The blobs of each repository.
     pub links: HashSet<(String, Digest)>,
-    /// By repository, and tag or digest.
+    /// Manifests by repository, and tag or digest.
     pub manifests: HashMap<(String, String), (String, Bytes)>,
     pub uploads: HashMap<u64, Vec<u8>>,
     pub next_upload: u64,
@@ -31,7 +31,7 @@ impl State {
         digest
     }
 
-    /// A blob that a repository has.
+    /// A blob, if the repository has it.
     pub(super) fn linked(&self, repository: &str, digest: &str) -> Option<(Digest, Bytes)> {
         let digest = digest.parse().ok()?;
         let linked = self.links.contains(&(repository.to_owned(), digest));

@@ -1,4 +1,4 @@
-//! A hostile command, and what it cannot reach. See `attack.rs`.
+//! A hostile command and the limits of its reach. See `attack.rs`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use super::Outcome;
 use super::chroot::Plain;
 use crate::fixture::{Fixture, tree};
 
-/// What a job has beside its build: a secret, a socket that somebody answers, a process with a token.
+/// The environment of a build in a job: a secret, a listening socket, and a process with a token.
 struct Job {
     folder: PathBuf,
     before: (String, fs::Metadata, Vec<String>),
@@ -37,7 +37,7 @@ impl Job {
         (fs::read_to_string(&secret).unwrap(), secret.metadata().unwrap(), tree(folder))
     }
 
-    /// The attack on it.
+    /// The command line of the attack on this job.
     fn attack(&self, more: &[&str]) -> Vec<String> {
         let secret = self.folder.join("secret");
         let (inode, pid) = (self.before.1.ino().to_string(), self.process.id().to_string());
@@ -65,7 +65,7 @@ impl Drop for Job {
     }
 }
 
-/// All attacks ended, and none as it wanted.
+/// Checks that all attacks ran and failed.
 fn all_held(said: &str) {
     let broken: Vec<_> = said.lines().filter(|line| !line.starts_with("held: ")).collect();
     let [last] = broken[..] else { panic!("{said}") };

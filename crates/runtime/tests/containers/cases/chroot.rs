@@ -33,7 +33,7 @@ impl Plain {
         let found = runtime.probe_chroot().unwrap().map_err(|reason| reason.to_string())?;
         found.supervised.clone().map_err(|reason| reason.to_string())?;
         let folder = fixture.folder();
-        // As kiln's own root can be: of no other user's reach.
+        // kiln's own root can be inaccessible to other users too.
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
         let (root, aside) = (folder.join("root"), folder.join("aside"));
         let copied = Command::new("cp").arg("-a").args([&fixture.base, &root]).status().unwrap();
@@ -47,7 +47,7 @@ impl Plain {
     }
 
     pub fn command(&self, args: &[&str]) -> Container {
-        // What an earlier command has left there.
+        // Removes files that an earlier command left.
         fs::remove_dir_all(&self.aside).unwrap();
         fs::create_dir(&self.aside).unwrap();
         let root = RootSource::Directory(self.root.clone());
@@ -106,7 +106,7 @@ pub async fn a_folder_has_the_kernels_files(fixture: &Fixture) -> Outcome {
     ";
     let said = plain.says(&plain.shell(script)).await;
     assert_eq!(said, "found\ngiven\nbuildkitsandbox\n1\ncat\n");
-    // The kernel itself executes what is served: busybox, which knows nothing of that name.
+    // The kernel executes the file behind the link: busybox, which has no applet of that name.
     let (_, stderr, _) = plain.run(&plain.shell("/proc/self/exe || true")).await;
     assert!(stderr.contains("applet not found"), "{stderr}");
     Ok(())
@@ -127,7 +127,7 @@ pub async fn another_user_has_them_too(fixture: &Fixture) -> Outcome {
 
 pub async fn links_of_processes_lead_where_they_say(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
-    // A slash means what the link leads to; what is no link says so.
+    // A trailing slash follows a link; without one, `stat` shows the link itself.
     let script = "
         cd /tmp
         readlink /proc/self/cwd
@@ -155,7 +155,7 @@ pub async fn links_of_processes_lead_where_they_say(fixture: &Fixture) -> Outcom
         "644",
         "made",
         "buildkitsandbox",
-        // What busybox says to a name that it does not know.
+        // busybox's message for an unknown applet.
         "applet not",
         "applet not",
         "mm",
@@ -177,7 +177,7 @@ pub async fn a_command_signals_nobody_outside(fixture: &Fixture) -> Outcome {
     if found.landlock < 6 {
         return Err(format!("Landlock {} does not keep signals in", found.landlock));
     }
-    // Only asked: signal 0 is sent to nobody.
+    // Signal 0 only tests for the process.
     let script =
         "sleep 1000 & kill -0 $! && echo own; kill -0 $PPID 2>/dev/null && echo others; true";
     assert_eq!(plain.says(&plain.shell(script)).await, "own\n");
@@ -256,7 +256,7 @@ pub async fn a_folder_that_was_moved_away_comes_back(fixture: &Fixture) -> Outco
     Ok(())
 }
 
-/// Whatever the command makes of a mount, and of names like its own: what is outside stays outside.
+/// Files outside stay unchanged, whatever the command does to a mount and to names like the mount's.
 pub async fn what_comes_back_is_known_by_what_it_is(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
     let outer = fixture.folder();
@@ -287,7 +287,7 @@ pub async fn what_comes_back_is_known_by_what_it_is(fixture: &Fixture) -> Outcom
         mount(&mut container, "/c", bind);
         plain.says(&container).await;
         assert_eq!(tree(&outer), before, "{what}");
-        // The mount itself or nothing.
+        // The mount itself, or nothing.
         let left = tree(&home);
         assert!(left.is_empty() || left == ["mount", "mount/kept"], "{what}: {left:?}");
         assert!(
@@ -333,7 +333,7 @@ pub async fn a_file_that_was_moved_away_comes_back(fixture: &Fixture) -> Outcome
     Ok(())
 }
 
-/// A link where a folder of kiln's should be is somebody else's work.
+/// A link in place of a folder of kiln's must have been made by another program.
 pub async fn a_link_is_no_mount_source(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
     let (outer, folder) = (fixture.folder(), fixture.folder());
@@ -353,11 +353,11 @@ pub async fn a_link_is_no_mount_source(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// As programs do that look at all of a root.
+/// Walks the whole root, as some programs do.
 pub async fn the_kernels_folders_can_be_walked(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
     let before = tree(&plain.root);
-    // Control groups come and go while others run containers, and `find` fails on what has gone.
+    // Control groups of concurrent containers come and go, and `find` fails if a folder disappears.
     let script = "
         find / -path /sys/fs/cgroup -prune -o -name no-such-file -print
         find /sys/kernel -maxdepth 2 -type d | grep -x /sys/kernel/mm
@@ -391,9 +391,9 @@ pub async fn the_kernels_folders_can_be_walked(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// A terminal of this process's: its master, and its path.
+/// Opens a terminal of this process, and returns its master and its path.
 fn terminal() -> Option<(OwnedFd, String)> {
-    // SAFETY: the calls take a descriptor, which is owned right away, and write a text into a buffer of that size.
+    // SAFETY: the calls take a descriptor, which is owned at once, and write a string into a buffer of the given size.
     unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
         if master < 0 {
@@ -409,7 +409,7 @@ fn terminal() -> Option<(OwnedFd, String)> {
     }
 }
 
-/// The job's terminal is not the command's; its own is.
+/// A command cannot use the job's terminal, but can use its own.
 pub async fn terminals_of_others_are_not_there(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
     let Some((_master, theirs)) = terminal() else {
@@ -425,7 +425,7 @@ pub async fn terminals_of_others_are_not_there(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// A command that makes a terminal and uses it by its path.
+/// Opens a terminal and uses it by its path.
 pub fn use_terminal() {
     let (_master, path) = terminal().unwrap();
     let names = fs::read_dir("/dev/pts").unwrap().map(|entry| entry.unwrap().path());
@@ -434,7 +434,7 @@ pub fn use_terminal() {
     println!("own");
 }
 
-/// Who opens a pipe that nobody writes to, by a link of a process, keeps none waiting.
+/// Opening a pipe without a writer through a process's link must not block other commands.
 pub async fn a_pipe_in_the_root_stops_nobody(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
     let script =

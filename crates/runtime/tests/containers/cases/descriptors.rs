@@ -1,4 +1,4 @@
-//! Descriptors of files outside a plain folder, which somebody hands to a command in it.
+//! Descriptors of files outside a plain folder that are passed to a command in it.
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut};
@@ -18,13 +18,13 @@ use super::Outcome;
 use super::chroot::Plain;
 use crate::fixture::Fixture;
 
-/// Makes this program the command that receives the descriptors.
+/// Runs this program as the command that receives the descriptors.
 pub const RECEIVE: &str = "--receive";
 
-/// The socket, in the root.
+/// The path of the socket in the root.
 const SOCKET: &str = "tmp/socket";
 
-/// A path descriptor gives no access by itself; the supervisor, which opens what `/proc/self/fd` leads to, must not
+/// A path descriptor gives no access by itself. The supervisor, which opens the targets of `/proc/self/fd`, must not
 /// give it either.
 pub async fn paths_to_files_outside_open_nothing(fixture: &Fixture) -> Outcome {
     let plain = Plain::new(fixture)?;
@@ -53,7 +53,7 @@ fn give(stream: &UnixStream, descriptors: &[OwnedFd; 2]) {
     sendmsg(stream, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).unwrap();
 }
 
-/// Tries what can be done with the descriptors by path, and prints what went well.
+/// Tries operations on the descriptors by path, and prints those that succeed.
 pub fn receive() {
     let stream = UnixStream::connect(format!("/{SOCKET}")).unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

@@ -1,4 +1,4 @@
-//! Whatever happens to kiln, nothing goes on in a container.
+//! The end of containers, however kiln ends.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,7 +12,7 @@ use runtime::{Container, Error, Mount, MountKind, RootSource};
 use super::Outcome;
 use crate::fixture::{Fixture, tree};
 
-/// A folder that is mounted as `/m`, with a pipe: a process that has it open for writing is known to live.
+/// A folder mounted at `/m`, with a pipe. A process that has it open for writing is known to be alive.
 pub struct Alive {
     pub folder: PathBuf,
     pipe: File,
@@ -33,7 +33,7 @@ impl Alive {
         Mount { target: "/m".into(), kind: MountKind::Bind { source, subpath, readonly: false } }
     }
 
-    /// Looks for the end of the pipe, which comes when no process is left that could write.
+    /// Returns true at the end of the pipe, which comes when there is no writer left.
     pub fn is_over(&self) -> bool {
         let mut bytes = [0; 1024];
         loop {
@@ -49,7 +49,7 @@ impl Alive {
     }
 }
 
-/// Starts something that holds on, and waits for its first words.
+/// Starts a command that ignores signals, and waits for its first output.
 pub fn stubborn(fixture: &Fixture) -> (Container, Alive) {
     let alive = Alive::new(fixture);
     let script = "trap '' TERM INT HUP; exec 3>/m/line; (trap '' TERM; while :; do sleep 1; done) & \
@@ -93,7 +93,7 @@ pub async fn dropping_kills_the_tree(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// What the process of the next case does until it is killed.
+/// Runs the container of the next case, until this process is killed.
 pub async fn hold(fixture: &Fixture, folder: PathBuf) {
     let script = "trap '' TERM HUP; exec 3>/m/line; echo up >&3; sleep 1000 & sleep 1000";
     let mut container = fixture.shell(script);
@@ -153,8 +153,7 @@ fn send(pid: i32, signal: rustix::process::Signal) {
     }
 }
 
-/// Stops the process that tries what is possible at a later point each time, lets its own child go on as far as that can,
-/// and kills it.
+/// Stops the probe's process at a later point each time, lets its own child continue as far as it can, and kills it.
 pub async fn a_killed_probe_ends(fixture: &Fixture) -> Outcome {
     use rustix::process::Signal;
     use std::time::Instant;
@@ -167,7 +166,7 @@ pub async fn a_killed_probe_ends(fixture: &Fixture) -> Outcome {
                 if let Some(init) = children(own).first() {
                     break *init;
                 }
-                // It was over before anybody saw it.
+                // The probe ended before its process was seen.
                 if result.try_recv().is_ok() {
                     return;
                 }
@@ -182,10 +181,10 @@ pub async fn a_killed_probe_ends(fixture: &Fixture) -> Outcome {
                 std::thread::yield_now();
             }
             send(init, Signal::KILL);
-            // Far longer than a probe takes on the busiest machine: this is about the end, not the time.
+            // Far longer than a probe takes on a loaded machine: the test is about the end, not the time.
             let ended = result.recv_timeout(Duration::from_secs(60));
             if ended.is_err() {
-                // Or the thread would never end, and this test with it.
+                // Otherwise the thread would never end, nor the test.
                 for orphan in children(1).into_iter().chain(children(own)) {
                     if fs::read(format!("/proc/{orphan}/cmdline"))
                         .is_ok_and(|line| line.starts_with(b"kiln-init"))
@@ -214,7 +213,7 @@ pub async fn concurrent_runs(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// Polls all at once until all are done.
+/// Polls all futures until all are done.
 pub async fn futures<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! What is mounted, by itself and when asked for.
+//! Default mounts and requested mounts.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -51,7 +51,7 @@ pub async fn bind_mounts(fixture: &Fixture) -> Outcome {
     assert_eq!(fixture.says(&container).await, "1\nro\n1\n1\n");
     assert_eq!(fs::read_to_string(source.join("d/two")).unwrap(), "2\n");
 
-    // A mount in a mount.
+    // A mount inside a mount.
     let mut container = fixture.shell("ls /m; ls /m/d");
     let tmpfs =
         Mount { target: "/m".into(), kind: MountKind::Tmpfs { size: None, readonly: false } };

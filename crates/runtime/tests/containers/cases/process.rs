@@ -1,4 +1,4 @@
-//! The process: how it is started, as whom, with what rights, and how it ends.
+//! The process: its start, its user, its privileges, and its end.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub async fn exit_codes_and_signals(fixture: &Fixture) -> Outcome {
         );
     }
     assert_eq!(Exit::Signal(9).code(), 137);
-    // Signals that pid 1 sends itself do not reach it.
+    // Signals that PID 1 sends to itself are ignored.
     let ran = fixture.run(&fixture.shell("kill -9 $$; echo $$")).await.unwrap();
     assert_eq!(ran.stdout, "1\n");
     Ok(())
@@ -47,7 +47,7 @@ pub async fn environment_and_identity(fixture: &Fixture) -> Outcome {
         "id; pwd; umask; hostname; test -t 0 && echo tty || echo notty; ls /proc/self/fd | wc -l";
     let said = fixture.says(&fixture.shell(script)).await;
     let groups = if fixture.single { "" } else { " groups=0(root)" };
-    // Descriptors: three, and the one that lists them.
+    // Descriptors: three, and the one of `ls` itself.
     assert_eq!(
         said,
         format!("uid=0(root) gid=0(root){groups}\n/\n0022\nbuildkitsandbox\nnotty\n4\n")
@@ -143,7 +143,7 @@ pub async fn working_directory(fixture: &Fixture) -> Outcome {
     assert_eq!(fixture.says(&container).await, "/gone/there\n");
     assert!(layer.upper.join("gone/there").is_dir(), "a made working directory is a change");
 
-    // Below a mount, which hides the one in the root.
+    // Below a mount, which hides the root's folder.
     container.cwd = "/m/x".into();
     container.mounts.push(Mount {
         target: "/m".into(),
@@ -184,7 +184,7 @@ pub async fn capabilities(fixture: &Fixture) -> Outcome {
     let script = "grep -E 'Cap|NoNewPrivs' /proc/self/status | awk '{print $2}' | tr '\\n' ' '";
     let sandbox = "00000000a80425fb";
     let none = "0000000000000000";
-    // kiln does not set it, and nobody can unset it: a container has what this process has.
+    // kiln does not set it, and it cannot be unset: a container has the value of this process.
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:")).unwrap().trim();
     let said = fixture.says(&fixture.shell(script)).await;
@@ -201,7 +201,7 @@ pub async fn capabilities(fixture: &Fixture) -> Outcome {
 }
 
 pub async fn filtered_calls(fixture: &Fixture) -> Outcome {
-    // Not `NoNewPrivs`: programs with the set-user-ID bit gain what they gain.
+    // `NoNewPrivs` is not set, so that set-user-ID programs work.
     let script = "grep Seccomp: /proc/self/status | awk '{print $2}'
         unshare -U true 2>/dev/null || echo refused; mount -t tmpfs none /tmp 2>/dev/null || echo refused";
     assert_eq!(fixture.says(&fixture.shell(script)).await, "2\nrefused\nrefused\n");

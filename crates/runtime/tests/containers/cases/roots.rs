@@ -1,4 +1,4 @@
-//! The root: layers, what a run leaves in them, and images that mean harm.
+//! The root: layers, the changes of a run, and hostile images.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -18,11 +18,11 @@ pub async fn changes_and_no_stubs(fixture: &Fixture) -> Outcome {
         Mount { target: "/run/secrets/tok".into(), kind: secret(b"s") },
     ];
     let ran = fixture.run(&container).await.unwrap();
-    // The usual mount points come from below the layers.
+    // The usual mount points are in a layer below all others.
     assert_eq!(ran.finished.stubs, ["p", "p/q", "p/q/r", "run", "run/secrets", "run/secrets/tok"]);
     assert_eq!(tree(&layer.upper), ["f"]);
 
-    // An image that has removed one of them gets it back for the run.
+    // A mount point that the image has removed exists again during the run.
     let layer = fixture.layer();
     fixture.says(&fixture.on(&layer, &["/bin/sh", "-c", "rm /etc/passwd"])).await;
     fs::rename(layer.upper.join("etc/passwd"), layer.upper.join("etc/hosts")).unwrap();
@@ -32,7 +32,7 @@ pub async fn changes_and_no_stubs(fixture: &Fixture) -> Outcome {
         RootSource::Overlay(fixture.overlay(vec![layer.upper, fixture.base.clone()], Some(&above)));
     let ran = fixture.run(&container).await.unwrap();
     assert_eq!((ran.stdout.as_str(), ran.finished.stubs), ("2\n", vec!["etc/hosts".to_owned()]));
-    // The folder was copied up; it says nothing new, and what was made on the whiteout is one again.
+    // The copied-up folder has no changes, and the mount point is a whiteout again.
     assert_eq!(tree(&above.upper), ["etc"]);
     Ok(())
 }
@@ -86,7 +86,7 @@ pub async fn hostile_links(fixture: &Fixture) -> Outcome {
     container.mounts.push(Mount { target: "/out/new".into(), kind: secret(b"inside\n") });
     assert_eq!(fixture.says(&container).await, format!("3\n{out}/cwd\n"));
     assert_eq!(tree(&outside), ["target"]);
-    // Of the folders that the links lead to inside the root, only the working directory's stay.
+    // Of the folders that the links lead to inside the root, only the working directory remains.
     assert!(layer.upper.join(out.trim_start_matches('/')).join("cwd").is_dir());
     assert!(
         !tree(&layer.upper).iter().any(|path| path.contains("made-by") || path.ends_with("/new"))
@@ -96,7 +96,7 @@ pub async fn hostile_links(fixture: &Fixture) -> Outcome {
     looping.mounts = vec![Mount { target: "/loop/x".into(), kind: secret(b"") }];
     assert!(matches!(fixture.run(&looping).await, Err(Error::Setup { .. })));
     looping.mounts = vec![Mount { target: "/etc/through/x".into(), kind: secret(b"") }];
-    // A link of the kernel's is only text, and leads to the container's own root.
+    // A link of the kernel is followed as text, relative to the container's own root.
     let ran = fixture.run(&looping).await.unwrap();
     assert!(ran.finished.stubs.contains(&"up/x".to_owned()), "{ran:?}");
     Ok(())
@@ -116,7 +116,7 @@ pub async fn hostile_kernel_mount_points(fixture: &Fixture) -> Outcome {
             "{error:?}"
         );
     }
-    // A table that is no file is not waited for.
+    // A table that is not a regular file must not block.
     let evil = fixture.layer();
     fixture
         .says(&fixture.on(&evil, &["/bin/sh", "-c", "rm /etc/passwd && mkfifo /etc/passwd"]))
@@ -129,7 +129,7 @@ pub async fn hostile_kernel_mount_points(fixture: &Fixture) -> Outcome {
 
 pub async fn many_layers(fixture: &Fixture) -> Outcome {
     for count in [130, 499] {
-        // Long names, with what separates layers in mount options.
+        // Long names that contain the separators of mount options.
         let deep = fixture.folder().join(format!("{}:a,b\\c", "n".repeat(150)));
         let mut lowers: Vec<_> =
             (0..count).map(|index| deep.join(format!("layer:{index}"))).collect();
