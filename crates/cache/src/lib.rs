@@ -2,7 +2,7 @@
 //!
 //! Records of earlier builds come from the local tables ([`LocalRecords`]) and from caches in
 //! BuildKit's format ([`BackendSettings`] opens a [`Backend`], which imports an [`ImportedCache`]);
-//! the solver sees all of them as one [`Caches`]. [`write`] adds the records of a build to a back
+//! the solver sees all of them as one [`Caches`]. [`write()`] adds the records of a build to a back
 //! end. Invariants: imported data is bounded and checked before it is used, and an absent or damaged
 //! cache is an error value that costs a warning.
 //!

@@ -41,7 +41,7 @@ pub struct WritableSnapshot {
 
 impl WritableSnapshot {
     /// Makes a layer of the changes, and keeps it unpacked: the upper directory is moved into the
-    /// store. Reads that directory and never the whole tree (see [`Changes`] for the rules for a
+    /// store. Reads that directory and never the whole tree (see `Changes` for the rules for a
     /// change). Without a change the layer is empty. Nothing is compressed, and nothing is written
     /// but the index.
     ///

@@ -3,7 +3,7 @@
 //! To add a back end:
 //! 1. Write `backend/NAME.rs`: settings that implement `OpenBackend`, and a type that implements
 //!    [`Backend`]. A service that keeps blobs and a config, but no manifest, implements
-//!    [`config_service::ConfigService`] instead, a key-value store [`map::KeyValueStore`].
+//!    [`config_service::ConfigService`] instead, a key-value store `map::KeyValueStore`.
 //! 2. Add a variant to [`BackendSettings`] and a row to [`BackendSettings::kind`].
 //! 3. Read the settings from `--cache-from` and `--cache-to` (`args::compound` in crate `cli`).
 //!

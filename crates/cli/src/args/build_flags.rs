@@ -1,5 +1,5 @@
 //! The flags of a build, typed. `kiln build` and the command lines of other tools fill the same
-//! struct, and [`plan`](super::plan) makes a request of it: nothing in between is text.
+//! struct, and [`plan`](super::plan()) makes a request of it: nothing in between is text.
 //!
 //! Each method reads one flag's value and applies the flag's rule for repeated values. `flag` is the
 //! flag as the tool writes it, for errors.
