@@ -37,6 +37,7 @@ const CRATES: &[&str] = &[
     "solve",
     "store",
     "transfer",
+    "yaml",
 ];
 
 /// An error in `KILN_LOG` or `KILN_LOG_FILE`.

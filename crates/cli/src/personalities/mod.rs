@@ -13,7 +13,6 @@ mod docs;
 pub mod flags;
 pub mod kaniko;
 pub mod makisu;
-mod yaml;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,6 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::args::FlagError;
-use crate::personalities::yaml;
 use crate::settings::{Environment, Hidden, RegistrySetting};
 
 /// Tuning options without effect: kiln tunes these by itself.

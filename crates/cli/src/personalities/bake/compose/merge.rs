@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::personalities::yaml;
-
 /// Attributes of services that make their images what they are; the others belong to containers.
 const OF_IMAGES: [&str; 5] = ["image", "build", "environment", "env_file", "extends"];
 

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use yaml::Document;
 
 use self::merge::{clear, merge, trim};
 use self::variables::{PROJECT_NAME, Variables, read_file};
 use super::substitute::{SubstituteError, substitute};
 use super::target::Target;
-use crate::personalities::yaml::{self, Document};
 use crate::settings::Environment;
 
 /// So many files include and extend each other at most.

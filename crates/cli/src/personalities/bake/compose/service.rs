@@ -11,7 +11,6 @@ use super::{list, placed};
 use crate::personalities::bake::dotenv;
 use crate::personalities::bake::substitute::Lookup as _;
 use crate::personalities::bake::target::{self, Target};
-use crate::personalities::yaml;
 
 /// Makes what can be written in several ways of one form, so that files can be put together.
 ///

@@ -6,19 +6,19 @@
 //! ]
 //! ```
 //!
-//! Blanks before such a line mean nothing, so a text that is refused for a lack of them is read
-//! again with more of them. The scanner is the judge of where brackets and quotes are.
+//! Blanks before such a line have no meaning there, so a text that is refused for missing ones is
+//! read again with some inserted. The scanner decides which lines these are.
 
 use std::borrow::Cow;
 
 use saphyr_parser::ScanError;
 
-use super::YamlError;
+use crate::YamlError;
 
-/// What is put before a line at once.
+/// The blanks that a line gets at once.
 const PAD: &str = "                                ";
-/// So much text is read again at most: it bounds what a text with thousands of such lines costs.
-const MOST_READ: usize = 64 << 20;
+/// The most text that is read again, since each such line costs another pass.
+const MAX_READ: usize = 64 << 20;
 
 /// Reads a text with free indentation inside of brackets and quotes.
 ///
@@ -29,18 +29,18 @@ pub fn freely<T>(text: &str, read: impl Fn(&str) -> Result<T, YamlError>) -> Res
     let mut read_again = 0;
     loop {
         let error = match read(&text) {
-            Err(YamlError::Form(error)) => error,
+            Err(YamlError::Syntax(error)) => error,
             other => return other,
         };
         read_again += text.len();
-        match padded(&text, &error).filter(|_| read_again <= MOST_READ) {
+        match padded(&text, &error).filter(|_| read_again <= MAX_READ) {
             Some(padded) => text = Cow::Owned(padded),
             None => return Err(error.into()),
         }
     }
 }
 
-/// The text with blanks before the line that lacks them; none if another thing is wrong.
+/// The text with blanks before the line that lacks them; `None` for other errors.
 fn padded(text: &str, error: &ScanError) -> Option<String> {
     let mark = error.marker();
     let start = start_of_line(text, mark.line())?;
@@ -48,7 +48,7 @@ fn padded(text: &str, error: &ScanError) -> Option<String> {
         "invalid indentation" | "invalid indentation in flow construct" => {
             Some([&text[..start], PAD, &text[start..]].concat())
         }
-        // The place is where the quote begins.
+        // The marker is at the opening quote.
         "invalid indentation in quoted scalar" => {
             let quote = start + text[start..].char_indices().nth(mark.col())?.0;
             let end = quote + end_of_quoted(&text[quote..])?;
@@ -59,7 +59,7 @@ fn padded(text: &str, error: &ScanError) -> Option<String> {
     }
 }
 
-/// Where a line begins, counted from one.
+/// The offset of a line; lines count from one.
 fn start_of_line(text: &str, line: usize) -> Option<usize> {
     match line.checked_sub(2) {
         None => Some(0),
@@ -88,7 +88,7 @@ fn end_of_quoted(text: &str) -> Option<usize> {
 mod tests {
     use serde_json::json;
 
-    use super::super::{documents, parse};
+    use crate::{documents, parse};
 
     #[test]
     fn brackets_and_quotes_close_where_they_like() {

@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime, Time};
 use saphyr_parser::Tag;
 use serde_json::{Number, Value};
 
-use super::YamlError;
+use crate::YamlError;
 
 /// A scalar's value. Dates become the texts that Go prints them as.
 pub fn read(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Value, YamlError> {
@@ -102,7 +102,7 @@ fn number_or_time(text: &str) -> Result<Plain, YamlError> {
         return Ok(Plain::Integer(whole));
     }
     match is_float(&packed).then(|| packed.parse::<f64>().ok()).flatten() {
-        // What is too large for a number is a text, as Go's parser has it.
+        // Go's parser leaves a number that is too large a text.
         Some(value) if value.is_finite() => Ok(Plain::Float(float(value)?)),
         _ => Ok(Plain::Text(text.into())),
     }
@@ -130,7 +130,7 @@ fn integer(text: &str) -> Option<Number> {
     let value = if negative { -value } else { value };
     match (i64::try_from(value), u64::try_from(value)) {
         (Ok(value), _) => Some(value.into()),
-        // Go reads a sign only where it may be negative.
+        // Go accepts a plus sign only for numbers that fit into an i64.
         (_, Ok(value)) if !text.starts_with('+') => Some(value.into()),
         _ => None,
     }
