@@ -83,3 +83,27 @@ pub fn with_store(run: impl FnOnce(&Store)) {
         assert_eq!((names, outside.as_slice()), (2, &b"untouched"[..]), "something left the store");
     });
 }
+
+/// Files of one text, whatever their name.
+struct Same(String);
+
+impl bake::Files for Same {
+    fn read(&self, _: &std::path::Path) -> std::io::Result<Option<String>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+/// Loads bake and compose files, and resolves all of their targets.
+pub fn bake(files: Vec<bake::SourceFile>) {
+    let others = Same(files.first().map(|file| file.text.clone()).unwrap_or_default());
+    let inputs = bake::Inputs {
+        files,
+        environment: [("A".to_owned(), "a".to_owned())].into(),
+        ..bake::Inputs::default()
+    };
+    let Ok(definitions) = bake::Definitions::load(inputs, &others) else { return };
+    let flags = bake::OverrideFlags { push: true, ..bake::OverrideFlags::default() };
+    if let Ok(resolved) = definitions.resolve(&["*".to_owned()], &flags) {
+        let _ = resolved.printed();
+    }
+}

@@ -23,6 +23,7 @@ use crate::terminal;
 /// The crates whose spans and events are kiln's own.
 const CRATES: &[&str] = &[
     "attest",
+    "bake",
     "build",
     "cache",
     "dockerfile",

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bake::{Resolved, Target};
 use build::{DockerfileSource, Job};
 
-use super::Resolved;
-use super::target::Target;
+use super::words;
 use crate::args::Isolation;
 use crate::commands::{build as single, check};
 use crate::personalities::docker::{self, Context};
@@ -13,8 +13,8 @@ use crate::personalities::{build_args, word};
 use crate::render::Report;
 use crate::{machine, threads};
 
-/// What is built, and how it is shown.
-pub struct Plan {
+/// The targets to build, and the flags that are not overrides.
+pub struct BakePlan {
     /// The targets.
     pub resolved: Resolved,
     /// `--progress`.
@@ -30,7 +30,7 @@ fn is_of_files(entitlement: &str) -> bool {
     entitlement.starts_with("fs") || entitlement == "ssh"
 }
 
-impl Plan {
+impl BakePlan {
     fn words(&self, target: &Target) -> Vec<String> {
         let mut words: Vec<String> = self
             .allow
@@ -40,7 +40,7 @@ impl Plan {
             .map(|allow| word("allow", allow))
             .collect();
         words.extend(self.progress.as_deref().map(|mode| word("progress", mode)));
-        words.extend(target.words());
+        words.extend(words::words(target));
         words
     }
 }
@@ -48,8 +48,8 @@ impl Plan {
 /// Builds all targets side by side.
 ///
 /// # Errors
-/// The first that fails.
-pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
+/// If a target fails.
+pub fn build(plan: BakePlan, context: &Context) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     let wanted = Isolation::or_setting(None, settings)?;
     let standing = machine::rise_for(settings, wanted);
@@ -66,14 +66,14 @@ pub fn build(plan: Plan, context: &Context) -> Result<(), Report> {
         let mut args = build_args(plan.words(target), 1).map_err(of_target)?;
         let call = args.other.call()?;
         if call.is_some() {
-            // Nothing is built, so another target's image is only a name that is not asked for
-            // elsewhere: a folder that nobody reads.
+            // Nothing is built, so the name of another target's image only needs to exist: any
+            // folder does, since it is not read.
             let links = target.links().into_iter();
             args.build_context.extend(links.map(|(name, _)| format!("{name}=.")));
         }
         let flags = docker::read_build(args, context).map_err(of_target)?;
         let mut prepared = single::prepare(flags, environment, settings).map_err(of_target)?;
-        if let Some(text) = target.inline() {
+        if let Some(text) = target.inline_dockerfile() {
             prepared.request.dockerfile = DockerfileSource::Text(text.into());
         }
         if let Some(call) = call {

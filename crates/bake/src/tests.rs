@@ -1,31 +1,51 @@
-use super::*;
-use crate::args::FlagError;
-use crate::personalities::flags::testing::walk;
+use std::collections::BTreeMap;
 
-fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, String> {
-    let mut loaded = Loaded::default();
-    loaded.definition.environment = Environment::of(environment);
-    match text.trim_start().starts_with('{') {
-        true => loaded.definition.add_json(text)?,
-        false => loaded.definition.add_hcl(text)?,
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{Definitions, FileFormat, Inputs, NoFiles, OverrideFlags, SourceFile};
+
+fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Definitions, String> {
+    let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.hcl" };
+    let files = vec![SourceFile { name: name.into(), text: text.into() }];
+    let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let inputs = Inputs { files, variables: BTreeMap::new(), environment };
+    Definitions::load(inputs, &NoFiles).map_err(|error| error.to_string())
+}
+
+/// The flags of a line, as far as the tests need them.
+fn flags(line: &[&str]) -> OverrideFlags {
+    let mut flags = OverrideFlags::default();
+    for flag in line {
+        let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
+        let value = value.to_owned();
+        match name {
+            "--set" => flags.set.push(value),
+            "--no-cache" => flags.no_cache = Some(true),
+            "--push" => flags.push = true,
+            "--load" => flags.load = true,
+            "--provenance" => flags.provenance = Some(value),
+            "--sbom" => flags.sbom = Some(value),
+            "--policy" => {
+                flags.replaces_policies = value == "disabled=true";
+                flags.policies.push(value);
+            }
+            other => panic!("{other}"),
+        }
     }
-    loaded.evaluate()?;
-    Ok(loaded)
+    flags
 }
 
 fn print(
     text: &str,
     targets: &[&str],
-    flags: &[&str],
+    line: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<Value, String> {
     let loaded = loaded(text, environment)?;
-    let words: Vec<String> = flags.iter().map(|word| (*word).to_owned()).collect();
-    let given = flags::read(BAKE, &words, Operands::Anywhere).map_err(|error| error.to_string())?;
-    let overrides = overrides(&given, &Environment::of(environment))?;
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
-    let resolved = resolve(&loaded, &targets, &overrides)?;
-    Ok(serde_json::from_str(&printed(&resolved)).unwrap())
+    let resolved = loaded.resolve(&targets, &flags(line)).map_err(|error| error.to_string())?;
+    Ok(serde_json::from_str(&resolved.printed()).unwrap())
 }
 
 const FILE: &str = r#"
@@ -126,7 +146,7 @@ fn overrides_count_last() {
 }
 
 #[test]
-fn parents_say_only_what_they_say() {
+fn parents_hide_nothing_that_they_do_not_set() {
     let text = r#"
         target "base" {
           context = "src"
@@ -154,8 +174,11 @@ fn parents_say_only_what_they_say() {
             "entitlements": ["network.host"],
         })
     );
-    let notes = loaded(text, &[]).unwrap().notes;
-    assert_eq!(notes, ["target `app`: there is no attribute `colour`: it changes nothing"]);
+    let loaded = loaded(text, &[]).unwrap();
+    assert_eq!(
+        loaded.notes(),
+        ["target `app`: there is no attribute `colour`: it changes nothing"]
+    );
 }
 
 #[test]
@@ -241,19 +264,20 @@ fn targets_can_be_meant_by_a_pattern() {
 }
 
 #[test]
-fn files_say_what_they_are_written_in() {
+fn formats_are_detected() {
     for (file, text, kind) in [
-        ("a.yml", "", FileKind::Compose),
-        ("a.YAML", "", FileKind::Compose),
-        ("a.json", "{\"services\": {}}", FileKind::Json),
-        ("a.hcl", "services: {}", FileKind::Hcl),
-        ("-", "services:\n  a: {build: .}\n", FileKind::Compose),
-        ("-", "x: 1\n---\nservices: {}\n", FileKind::Compose),
-        ("file", "{\"target\": {}}", FileKind::Json),
-        ("file", "target \"a\" {}", FileKind::Hcl),
-        ("file", "services = 1", FileKind::Hcl),
+        ("a.yml", "", FileFormat::Compose),
+        ("a.YAML", "", FileFormat::Compose),
+        ("a.json", "{\"services\": {}}", FileFormat::Json),
+        ("a.hcl", "services: {}", FileFormat::Hcl),
+        ("-", "services:\n  a: {build: .}\n", FileFormat::Compose),
+        ("-", "x: 1\n---\nservices: {}\n", FileFormat::Compose),
+        ("file", "{\"target\": {}}", FileFormat::Json),
+        ("file", "target \"a\" {}", FileFormat::Hcl),
+        ("file", "services = 1", FileFormat::Hcl),
     ] {
-        assert_eq!(kind_of(file, text), kind, "{file}: {text}");
+        let file = SourceFile { name: file.into(), text: text.into() };
+        assert_eq!(FileFormat::detect(&file), kind, "{file:?}");
     }
 }
 
@@ -284,8 +308,6 @@ fn what_is_wrong_is_named() {
         ),
         ("target \"a\" { matrix = { x = [1] } }", &["a"], &[], "needs a `name`"),
         ("target \"a\" { contexts = { x = \"target:a\" } }", &["a"], &[], "is the target itself"),
-        ("target \"a\" {}", &["a"], &["--policy=filename=x"], "`filename=x` is for the `policy`"),
-        ("target \"a\" {}", &["a"], &["--policy=disabled=true,strict=true"], "no other option"),
         ("target \"a\" {", &["a"], &[], "1"),
         ("target \"a\" {}", &["a"], &["--set=a.args=1"], "it is TARGET.args.NAME=VALUE"),
         ("target \"a\" {}", &["a"], &["--set=b.tags=1"], "no target like `b`"),
@@ -301,24 +323,83 @@ fn what_is_wrong_is_named() {
 #[test]
 fn targets_and_variables_are_listed() {
     let loaded = loaded(FILE, &[]).unwrap();
-    let targets = listed("targets", &loaded).unwrap();
-    assert!(targets.starts_with("TARGET") && targets.contains("tools-1-2"), "{targets}");
-    let variables = listed("type=variables,format=json", &loaded).unwrap();
-    let variables: Value = serde_json::from_str(&variables).unwrap();
-    assert_eq!(variables[1], json!({"name": "TAG", "value": "latest", "description": ""}));
-    assert!(listed("x", &loaded).is_err());
+    let names: Vec<String> = loaded.list_targets().into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["default", "tools", "_common", "app", "tools-1-2", "tools-1-3"]);
+    let variables = loaded.list_variables().unwrap();
+    assert_eq!(
+        (variables[1].name.as_str(), variables[1].value.as_deref()),
+        ("TAG", Some("latest"))
+    );
 }
 
 #[test]
-fn every_flag_is_honoured_or_refused_by_name() {
-    walk(BAKE, |words| {
-        let given = flags::read(BAKE, words, Operands::Anywhere)?;
-        overrides(&given, &Environment::default()).map_err(FlagError::Usage)?;
-        // The others are read where files are.
-        for name in ["file", "var", "list", "progress", "metadata-file", "allow"] {
-            given.all(name);
-        }
-        given.is_on("print", false);
-        given.done().map(|()| given.notes)
-    });
+fn resolving_ends() {
+    let mut text = String::new();
+    for at in 0..60 {
+        let next = at + 1;
+        text.push_str(&format!("target \"t{at}\" {{ inherits = [\"t{next}\", \"t{next}\"] }}\n"));
+        text.push_str(&format!("group \"g{at}\" {{ targets = [\"g{next}\", \"g{next}\"] }}\n"));
+    }
+    text.push_str("target \"t60\" {}\ngroup \"g60\" { targets = [\"t0\"] }\n");
+    let all = print(&text, &["g0"], &[], &[]).unwrap();
+    assert_eq!(all["target"]["t0"]["context"], ".");
+    let mut chain = String::new();
+    for at in 0..2000 {
+        chain.push_str(&format!("target \"t{at}\" {{ inherits = [\"t{}\"] }}\n", at + 1));
+    }
+    assert!(print(&chain, &["t0"], &[], &[]).unwrap_err().contains("nested too deep"));
+    // A large parent of many targets.
+    let mut wide = "target \"base\" {\n args = {\n".to_owned();
+    wide.extend((0..5000).map(|at| format!("A{at} = 1\n")));
+    wide.push_str("}\n}\n");
+    wide.extend((0..2000).map(|at| format!("target \"w{at}\" {{ inherits = [\"base\"] }}\n")));
+    assert!(print(&wide, &["w1"], &[], &[]).is_ok());
+    assert!(print(&wide, &["w*"], &[], &[]).unwrap_err().contains("too many steps"));
+    let axis = "[for v in range(1000) : v]";
+    let matrix = |at: usize| {
+        format!("target \"m{at}\" {{\n name = \"m{at}-${{v}}\"\n matrix = {{ v = {axis} }}\n}}\n")
+    };
+    let many: String = (0..100).map(matrix).collect();
+    assert!(print(&many, &["m0"], &[], &[]).unwrap_err().contains("too many steps"));
+    let list = "target \"a\" {\n tags = [for v in range(5000) : \"t${v}\"]\n}\n";
+    assert!(print(list, &["a"], &[], &[]).unwrap_err().contains("`tags`: the list is too long"));
+}
+
+#[test]
+fn errors_show_no_secrets() {
+    for (text, flags, word) in [
+        ("target \"a\" {}", &["--set=a.args=hush"][..], "`--set a.args`: it is TARGET.args.NAME"),
+        ("target \"a\" {}", &["--set=a.cache-to=type=s3,x=\"hush"], "`--set a.cache-to`: "),
+        ("target \"a\" {}", &["--set=b.tags+=hush"], "`--set b.tags`: there is no target like"),
+        ("target \"a\" { cache-to = \"type=s3,x=hush\" }", &[], "`cache-to`: it is no list"),
+        ("target \"a\" { cache-to = { x = \"hush\" } }", &[], "`cache-to`: it is no list"),
+        ("target \"a\" { cache-to = [[\"hush\"]] }", &[], "a list is neither text nor map"),
+        ("target \"a\" { args = [\"A=hush\"] }", &[], "`args`: a list is no map"),
+        ("target \"a\" { tags = { A = \"hush\" } }", &[], "`tags`: a map is no list"),
+        ("target \"a\" { args = { A = { B = \"hush\" } } }", &[], "`args`: `A`: a map is no text"),
+    ] {
+        let error = print(text, &["a"], flags, &[]).unwrap_err();
+        assert!(error.contains(word) && !error.contains("hush"), "{text} {flags:?}: {error}");
+    }
+    let secret = BTreeMap::from([("TOKEN".to_owned(), "hush".to_owned())]);
+    let inputs = Inputs { environment: secret, ..Inputs::default() };
+    let definitions = Definitions::load(inputs, &NoFiles).unwrap();
+    assert!(!format!("{definitions:?}").contains("hush"));
+}
+
+proptest! {
+    #[test]
+    fn any_definition_is_resolved_or_refused(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "target", "group", "variable", "function", "\"a\"", "\"b\"", "{", "}", "\n", "=",
+                "args", "tags", "matrix", "name", "inherits", "targets", "default", "params", "result",
+                "[", "]", "target.a.tags", "a", "\"${a}\"", "1", "null", "contexts", "\"target:b\"",
+                "output", "\"type=image\"", ",",
+            ]),
+            0..40,
+        ),
+    ) {
+        let _ = print(&words.join(" "), &["a"], &["--push"], &[]);
+    }
 }

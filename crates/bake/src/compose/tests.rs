@@ -1,12 +1,38 @@
+use std::io;
+
 use super::*;
 
-fn project(files: &[&str], environment: &[(&str, &str)]) -> Result<Targets, String> {
-    let variables = Variables::new(&Environment::of(environment), &BTreeMap::new());
-    let mut project = Project { variables, files: Vec::new(), read: BTreeMap::new(), includes: 0 };
-    for (at, text) in files.iter().enumerate() {
-        project.add(&format!("{at}.yaml"), text)?;
+/// Files in memory, by their paths.
+type Memory = BTreeMap<PathBuf, String>;
+
+impl Files for Memory {
+    fn read(&self, path: &Path) -> io::Result<Option<String>> {
+        Ok(self.get(path).cloned())
     }
-    project.targets()
+}
+
+fn memory(files: &[(&str, &str)]) -> Memory {
+    files.iter().map(|(name, text)| (name.into(), (*text).to_owned())).collect()
+}
+
+fn project(files: &[&str], environment: &[(&str, &str)]) -> Result<Targets, String> {
+    project_with(files, environment, &Memory::new())
+}
+
+fn project_with(
+    files: &[&str],
+    environment: &[(&str, &str)],
+    others: &Memory,
+) -> Result<Targets, String> {
+    let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let read = || {
+        let mut project = Project::new(&environment, &BTreeMap::new(), others)?;
+        for (at, text) in files.iter().enumerate() {
+            project.add(&format!("{at}.yaml"), text)?;
+        }
+        project.targets()
+    };
+    read().map_err(|error: BakeError| error.to_string())
 }
 
 fn targets(text: &str, environment: &[(&str, &str)]) -> Result<Vec<(String, Target)>, String> {
@@ -15,15 +41,19 @@ fn targets(text: &str, environment: &[(&str, &str)]) -> Result<Vec<(String, Targ
 
 /// A target as it is printed.
 fn printed(files: &[&str], name: &str, environment: &[(&str, &str)]) -> Value {
-    let all = project(files, environment).unwrap_or_else(|error| panic!("{files:?}: {error}"));
-    let target = all.targets.iter().find(|(own, _)| own == name);
-    target.unwrap_or_else(|| panic!("no `{name}` of {files:?}")).1.printed()
+    printed_with(files, name, environment, &Memory::new())
 }
 
-fn put(folder: &Path, name: &str, text: &str) {
-    let file = folder.join(name);
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    std::fs::write(file, text).unwrap();
+fn printed_with(
+    files: &[&str],
+    name: &str,
+    environment: &[(&str, &str)],
+    others: &Memory,
+) -> Value {
+    let all = project_with(files, environment, others);
+    let all = all.unwrap_or_else(|error| panic!("{files:?}: {error}"));
+    let target = all.targets.iter().find(|(own, _)| own == name);
+    target.unwrap_or_else(|| panic!("no `{name}` of {files:?}")).1.printed()
 }
 
 #[test]
@@ -54,34 +84,28 @@ services:
 
 #[test]
 fn files_include_and_extend_others() {
-    let folder = tempfile::tempdir().unwrap();
-    put(
-        folder.path(),
-        "in/compose.yaml",
-        "services: {inner: {build: {args: {A: '${V}', B: '${W:-x}'}}}}",
-    );
-    put(folder.path(), "in/.env", "V=inner\nW=$V\n");
-    put(
-        folder.path(),
-        "base/b.yaml",
-        "services: {base: {build: {context: ./src, tags: [b]}, image: b}}",
-    );
-    put(folder.path(), "base/c.yaml", "services: {mid: {extends: {file: b.yaml, service: base}}}");
-    let main = folder.path().join("main.yaml");
-    let text = "include: [in/compose.yaml]\nservices:\n  app: {extends: {file: base/c.yaml, service: mid}, build: {tags: !override [own]}}\n  inner: {build: {args: {C: 1}}}\n";
-    put(folder.path(), "main.yaml", text);
-    let include = format!("include: [{}]\nservices: {{}}", main.display());
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut others = memory(&[
+        ("/f/in/compose.yaml", "services: {inner: {build: {args: {A: '${V}', B: '${W:-x}'}}}}"),
+        ("/f/in/.env", "V=inner\nW=$V\n"),
+        ("/f/base/b.yaml", "services: {base: {build: {context: ./src, tags: [b]}, image: b}}"),
+        ("/f/base/c.yaml", "services: {mid: {extends: {file: b.yaml, service: base}}}"),
+        (
+            "/f/main.yaml",
+            "include: [in/compose.yaml]\nservices:\n  app: {extends: {file: base/c.yaml, service: mid}, build: {tags: !override [own]}}\n  inner: {build: {args: {C: 1}}}\n",
+        ),
+    ]);
+    let include = "include: [/f/main.yaml]\nservices: {}";
     assert_eq!(
-        printed(&[&include], "app", &[]),
-        json!({"context": path("base/src"), "tags": ["own"]})
+        printed_with(&[include], "app", &[], &others),
+        json!({"context": "/f/base/src", "tags": ["own"]})
     );
     assert_eq!(
-        printed(&[&include], "inner", &[("W", "w")]),
-        json!({"context": path("in"), "args": {"A": "inner", "B": "w", "C": "1"}})
+        printed_with(&[include], "inner", &[("W", "w")], &others),
+        json!({"context": "/f/in", "args": {"A": "inner", "B": "w", "C": "1"}})
     );
-    put(folder.path(), "in/compose.yaml", &format!("include: [{}]", main.display()));
-    assert!(project(&[&include], &[]).unwrap_err().contains("includes itself"));
+    others.insert("/f/in/compose.yaml".into(), "include: [/f/main.yaml]".into());
+    let error = project_with(&[include], &[], &others).unwrap_err();
+    assert!(error.contains("includes itself"), "{error}");
 }
 
 #[test]
@@ -191,17 +215,10 @@ fn later_files_can_clear_what_earlier_ones_say() {
 
 #[test]
 fn arguments_without_a_value_have_that_of_files_with_variables() {
-    let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "a.env", "A=file\nB=$A-$P-$S\nC\n");
-    put(folder.path(), "b.env", "A=later\n");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let text = format!(
-        "services: {{a: {{build: {{context: ., args: [A, B, C, S, P]}}, environment: [S=s, P], env_file: [{}, {{path: {}}}, {{path: none.env, required: false}}]}}}}",
-        path("a.env"),
-        path("b.env")
-    );
+    let others = memory(&[("a.env", "A=file\nB=$A-$P-$S\nC\n"), ("b.env", "A=later\n")]);
+    let text = "services: {a: {build: {context: ., args: [A, B, C, S, P]}, environment: [S=s, P], env_file: [a.env, {path: b.env}, {path: none.env, required: false}]}}";
     assert_eq!(
-        printed(&[&text], "a", &[("P", "p"), ("C", "c")])["args"],
+        printed_with(&[text], "a", &[("P", "p"), ("C", "c")], &others)["args"],
         json!({"A": "later", "B": "file-p-s", "C": "c", "S": "s", "P": "p"})
     );
     let missing = "services: {a: {build: {context: ., args: [A]}, env_file: none.env}}";
@@ -251,4 +268,34 @@ fn what_is_wrong_is_named() {
         let error = project(&[text], &[]).unwrap_err();
         assert!(error.contains(word), "{text}: {error}");
     }
+}
+
+#[test]
+fn the_project_has_the_variables_of_its_folder() {
+    let text = "services: {a: {build: ., image: \"x:$A\"}}";
+    let others = memory(&[(".env", "A=1\n")]);
+    assert_eq!(printed_with(&[text], "a", &[], &others)["tags"][0], "x:1");
+    let off = [("COMPOSE_DISABLE_ENV_FILE", "1")];
+    assert_eq!(printed_with(&[text], "a", &off, &others)["tags"][0], "x:");
+    let wrong = memory(&[(".env", "A='hush\n")]);
+    let error = project_with(&[text], &[], &wrong).unwrap_err();
+    assert_eq!(error, "reading `.env`: line 1: a quote does not end");
+}
+
+#[test]
+fn merging_ends() {
+    let items: String = (0..20_000).map(|at| format!("x{at}, ")).collect();
+    let file = format!("services: {{a: {{build: {{context: ., tags: [{items}]}}}}}}");
+    assert!(project(&[&file], &[]).unwrap_err().contains("the list is too long"));
+    assert!(project(&[&file, &file], &[]).unwrap_err().contains("too many steps"));
+    // A file that is included often is read once, and merged each time.
+    let many = format!("include: [{}]\nservices: {{}}", "/f, ".repeat(900));
+    let others = memory(&[("/f", &file)]);
+    assert!(project_with(&[&many], &[], &others).unwrap_err().contains("too many steps"));
+    let services: String =
+        (0..5000).map(|at| format!("s{at}: {{build: ., env_file: /e}}, ")).collect();
+    let others = memory(&[("/e", &"# comment\n".repeat(5000))]);
+    let services = format!("services: {{{services}}}").replace("build: .", "build: {args: [A]}");
+    let error = project_with(&[&services], &[], &others).unwrap_err();
+    assert!(error.contains("too much text"), "{error}");
 }

@@ -2,56 +2,55 @@
 
 use std::collections::BTreeMap;
 
-use super::substitute::{Lookup, SubstituteError, Unset, substitute};
+use crate::substitute::{Lookup, SubstituteError, Tally, substitute};
 
-/// A larger text is no `.env` file.
-pub const LARGEST: u64 = 4 << 20;
-
-/// A file that cannot be read. What it holds is not shown: it can be secret.
+/// A file with an error. Its values are not shown, since they can be secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvError {
-    /// A name with something else in it.
+    /// A character that no name has.
     #[error("line {line}: `{found}` is in the name of a variable")]
     Name {
-        /// Where.
+        /// The line, from one.
         line: usize,
-        /// What is in it.
+        /// The character.
         found: char,
     },
     /// A name of several words.
     #[error("line {line}: the name of a variable has a blank in it")]
     Blank {
-        /// Where.
+        /// The line, from one.
         line: usize,
     },
     /// A quote without an end.
     #[error("line {line}: a quote does not end")]
     Quote {
-        /// Where.
+        /// The line, from one.
         line: usize,
     },
-    /// A value that other variables cannot be put in.
+    /// A value whose variables cannot be substituted.
     #[error("line {line}: {source}")]
     Variable {
-        /// Where.
+        /// The line, from one.
         line: usize,
-        /// Why.
+        /// The cause.
         source: SubstituteError,
     },
 }
 
-/// Reads a file into variables. Variables that are put into others are those of `outer` first, then
-/// those of the file so far; a name without `=` has the value that `outer` has for it.
+/// Reads a file into variables. Values can use variables of `outer` and, after those, earlier ones
+/// of the file; a name without `=` takes its value from `outer`.
 ///
 /// # Errors
-/// What is wrong with the file, with its line.
+/// If the file is malformed, with the line.
 pub fn read(
     text: &str,
     outer: &dyn Lookup,
     variables: &mut BTreeMap<String, String>,
-    unset: &Unset,
+    tally: &Tally,
 ) -> Result<(), DotenvError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Many services can name one file.
+    tally.charge(text.len()).map_err(|source| DotenvError::Variable { line: 1, source })?;
     let mut lines = Lines { text, counted: 0, line: 1 };
     let mut rest = text;
     loop {
@@ -73,21 +72,20 @@ pub fn read(
         }
         let value = value(name.rest).ok_or(DotenvError::Quote { line })?;
         let known = |name: &str| outer.value(name).or_else(|| variables.get(name).cloned());
-        let put = |text: &str| {
-            let put = substitute(text, &known, unset);
-            put.map_err(|source| DotenvError::Variable { line, source })
+        let substituted = |text: &str| {
+            substitute(text, &known, tally).map_err(|source| DotenvError::Variable { line, source })
         };
-        let text = match value.form {
-            Form::Bare => put(value.text.as_str())?,
-            Form::Double => put(&unescaped(&value.text))?,
-            Form::Single => value.text,
+        let text = match value.quotes {
+            Quotes::None => substituted(&value.text)?,
+            Quotes::Double => substituted(&unescaped(&value.text))?,
+            Quotes::Single => value.text,
         };
         variables.insert(name.key.to_owned(), text);
         rest = value.rest;
     }
 }
 
-/// Counts lines as far as a text is read.
+/// Counts the lines of a text while it is read.
 struct Lines<'t> {
     text: &'t str,
     counted: usize,
@@ -152,34 +150,34 @@ fn name(text: &str, line: usize) -> Result<Name<'_>, DotenvError> {
     Ok(Name { key: text.trim_end(), rest: "", is_inherited: true })
 }
 
-enum Form {
-    Bare,
+enum Quotes {
+    None,
     Single,
     Double,
 }
 
 struct Content<'t> {
     text: String,
-    form: Form,
+    quotes: Quotes,
     rest: &'t str,
 }
 
-/// The value behind a name; none if its quote does not end.
+/// The value behind a name; `None` if its quote does not end.
 fn value(text: &str) -> Option<Content<'_>> {
-    let (quote, form) = match text.chars().next() {
-        Some('"') => ('"', Form::Double),
-        Some('\'') => ('\'', Form::Single),
+    let (quote, quotes) = match text.chars().next() {
+        Some('"') => ('"', Quotes::Double),
+        Some('\'') => ('\'', Quotes::Single),
         _ => {
             let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
             let line = line.split_once(" #").map_or(line, |(before, _)| before);
-            return Some(Content { text: line.trim_end().to_owned(), form: Form::Bare, rest });
+            return Some(Content { text: line.trim_end().to_owned(), quotes: Quotes::None, rest });
         }
     };
     let (mut content, mut is_escaped) = (String::new(), false);
     for (at, c) in text.char_indices().skip(1) {
         match c {
             c if c == quote && !is_escaped => {
-                return Some(Content { text: content, form, rest: &text[at + 1..] });
+                return Some(Content { text: content, quotes, rest: &text[at + 1..] });
             }
             '\\' if !is_escaped => {
                 is_escaped = true;
@@ -187,7 +185,7 @@ fn value(text: &str) -> Option<Content<'_>> {
             }
             c if c == quote => content.push(c),
             c => {
-                // What is no quote keeps its backslash: it is read afterwards.
+                // Other escapes keep their backslash; `unescaped` reads them.
                 content.extend(is_escaped.then_some('\\'));
                 content.push(c);
             }
@@ -253,7 +251,7 @@ mod tests {
             _ => None,
         };
         let mut variables = BTreeMap::new();
-        read(text, &outer, &mut variables, &Unset::default()).map(|()| variables)
+        read(text, &outer, &mut variables, &Tally::default()).map(|()| variables)
     }
 
     #[test]
@@ -301,5 +299,15 @@ mod tests {
             let error = variables(text).unwrap_err().to_string();
             assert!(error.starts_with(word) && !error.contains("secret"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn variables_do_not_grow_without_end() {
+        let mut text = "A0=xxxxxxxxxxxxxxxx\n".to_owned();
+        for at in 1..64 {
+            text.push_str(&format!("A{at}=$A{0}$A{0}\n", at - 1));
+        }
+        let error = variables(&text).unwrap_err().to_string();
+        assert!(error.contains("too much text"), "{error}");
     }
 }

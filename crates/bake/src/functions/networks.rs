@@ -1,21 +1,22 @@
-//! Functions of bake that make networks, addresses and UUIDs.
+//! Functions of networks and addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::Value;
 
-use super::expression::{number, text};
+use crate::BakeError;
+use crate::error::invalid;
+use crate::value::{number, text};
 
-/// Calls a function of these; none if it is another one.
-pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
+/// Calls a function of this family; `None` if it is of another one.
+pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, BakeError>> {
     Some(match (name, arguments) {
         ("cidrhost", [prefix, host]) => {
             network(prefix).and_then(|network| Ok(network.host(whole(host)?)?.to_string().into()))
         }
         ("cidrnetmask", [prefix]) => network(prefix).and_then(|network| match network.bits {
             32 => Ok(network.address(network.mask()).to_string().into()),
-            _ => Err("only IPv4 networks have a netmask".into()),
+            _ => Err(invalid!("only IPv4 networks have a netmask")),
         }),
         ("cidrsubnet", [prefix, bits, number]) => network(prefix)
             .and_then(|network| Ok(network.subnet(small(bits)?, whole(number)?)?.text().into())),
@@ -24,10 +25,8 @@ pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
             let subnets = network.subnets(&bits)?;
             Ok(subnets.iter().map(|subnet| Value::from(subnet.text())).collect())
         }),
-        ("uuidv4", []) => random_uuid().map(Value::String),
-        ("uuidv5", [namespace, name]) => named_uuid(namespace, name).map(Value::String),
-        ("cidrhost" | "cidrnetmask" | "cidrsubnet" | "cidrsubnets" | "uuidv4" | "uuidv5", _) => {
-            Err(format!("it does not take {} arguments", arguments.len()))
+        ("cidrhost" | "cidrnetmask" | "cidrsubnet" | "cidrsubnets", _) => {
+            Err(invalid!("it does not take {} arguments", arguments.len()))
         }
         _ => return None,
     })
@@ -44,9 +43,9 @@ struct Network {
     bits: u32,
 }
 
-fn network(value: &Value) -> Result<Network, String> {
+fn network(value: &Value) -> Result<Network, BakeError> {
     let written = text(value)?;
-    let wrong = || format!("`{written}` is no network as 10.0.0.0/8");
+    let wrong = || BakeError::wrong_text(&written, "network as 10.0.0.0/8");
     let (address, length) = written.split_once('/').ok_or_else(wrong)?;
     let (address, bits) = match address.parse().map_err(|_| wrong())? {
         IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
@@ -84,45 +83,45 @@ impl Network {
     }
 
     /// A host by its number; negative ones count from the end.
-    fn host(self, number: i64) -> Result<IpAddr, String> {
+    fn host(self, number: i64) -> Result<IpAddr, BakeError> {
         let last = self.last_host();
         let wanted = match u128::try_from(number) {
             Ok(number) => Some(number).filter(|number| *number <= last),
             Err(_) => last.checked_sub(u128::from(number.unsigned_abs()) - 1),
         };
         let host =
-            wanted.ok_or_else(|| format!("a prefix of {} has no host {number}", self.length))?;
+            wanted.ok_or_else(|| invalid!("a prefix of {} has no host {number}", self.length))?;
         Ok(self.address(self.first | host))
     }
 
     /// The network of a longer prefix.
-    fn longer(self, bits: u32) -> Result<Self, String> {
+    fn longer(self, bits: u32) -> Result<Self, BakeError> {
         let length = self.length + bits;
-        match bits <= 32 && length <= self.bits {
-            true => Ok(Self { length, ..self }),
-            false => Err(format!("a prefix of {} cannot be {bits} bits longer", self.length)),
+        if bits > 32 || length > self.bits {
+            return Err(invalid!("a prefix of {} cannot be {bits} bits longer", self.length));
         }
+        Ok(Self { length, ..self })
     }
 
     /// One of the networks in it.
-    fn subnet(self, bits: u32, number: i64) -> Result<Self, String> {
+    fn subnet(self, bits: u32, number: i64) -> Result<Self, BakeError> {
         let subnet = self.longer(bits)?;
         let number = u128::try_from(number).ok().filter(|number| *number < 1_u128 << bits);
-        let number = number.ok_or_else(|| format!("{bits} bits have no such number"))?;
+        let number = number.ok_or_else(|| invalid!("{bits} bits have no such number"))?;
         let shift = subnet.bits - subnet.length;
         Ok(Self { first: self.first | number.checked_shl(shift).unwrap_or(0), ..subnet })
     }
 
     /// Networks in it, one behind the other.
-    fn subnets(self, bits: &[u32]) -> Result<Vec<Self>, String> {
+    fn subnets(self, bits: &[u32]) -> Result<Vec<Self>, BakeError> {
         let (mut subnets, mut next) = (Vec::new(), Some(self.first));
         for bits in bits {
             if *bits == 0 {
-                return Err("a prefix is at least one bit longer".into());
+                return Err(invalid!("a prefix is at least one bit longer"));
             }
             let longer = self.longer(*bits)?;
             let last = longer.last_host();
-            let full = || format!("there is no room for another prefix of {}", longer.length);
+            let full = || invalid!("there is no room for another prefix of {}", longer.length);
             // It begins where one of its size can.
             let first = next.and_then(|next| next.checked_add(last)).ok_or_else(full)? & !last;
             if first & self.mask() != self.first || first > self.all() {
@@ -136,70 +135,22 @@ impl Network {
 }
 
 /// A whole number.
-fn whole(value: &Value) -> Result<i64, String> {
+fn whole(value: &Value) -> Result<i64, BakeError> {
     let number = number(value)?;
-    #[expect(clippy::cast_possible_truncation, reason = "in range")]
-    match number.fract() == 0.0 && number.abs() < 9e15 {
-        true => Ok(number as i64),
-        false => Err(format!("`{number}` is no whole number")),
+    if number.fract() == 0.0 && number.abs() < 9e15 {
+        #[expect(clippy::cast_possible_truncation, reason = "in range")]
+        return Ok(number as i64);
     }
+    Err(BakeError::wrong_text(number, "whole number"))
 }
 
 /// A number of bits.
-fn small(value: &Value) -> Result<u32, String> {
+fn small(value: &Value) -> Result<u32, BakeError> {
     let bits = whole(value)?;
     u32::try_from(bits)
         .ok()
         .filter(|bits| *bits <= 128)
-        .ok_or_else(|| format!("{bits} is no number of bits"))
-}
-
-fn random_uuid() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "there are no random numbers".to_owned())?;
-    Ok(uuid(bytes, 4))
-}
-
-/// The namespaces of RFC 9562, which differ in one byte.
-const NAMESPACES: [(&str, u8); 4] = [("dns", 0x10), ("url", 0x11), ("oid", 0x12), ("x500", 0x14)];
-
-fn named_uuid(namespace: &Value, name: &Value) -> Result<String, String> {
-    let (namespace, name) = (text(namespace)?, text(name)?);
-    let known = NAMESPACES.iter().find(|(known, _)| *known == namespace);
-    let mut bytes = match known {
-        Some((_, byte)) => {
-            let mut bytes = 0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8_u128.to_be_bytes();
-            bytes[3] = *byte;
-            bytes
-        }
-        None => parse_uuid(&namespace)
-            .ok_or_else(|| format!("`{namespace}` is neither dns, url, oid, x500 nor a UUID"))?,
-    }
-    .to_vec();
-    bytes.extend(name.as_bytes());
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &bytes);
-    let mut short = [0; 16];
-    short.copy_from_slice(&hash.as_ref()[..16]);
-    Ok(uuid(short, 5))
-}
-
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let groups: Vec<usize> = text.split('-').map(str::len).collect();
-    if groups != [8, 4, 4, 4, 12] {
-        return None;
-    }
-    let digits = text.replace('-', "");
-    let fits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    fits.then(|| u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)).flatten()
-}
-
-/// Bytes as a UUID of a version.
-fn uuid(mut bytes: [u8; 16], version: u8) -> String {
-    bytes[6] = bytes[6] & 0x0f | version << 4;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
-    let group = |from: usize, to: usize| &digits[from..to];
-    [group(0, 8), group(8, 12), group(12, 16), group(16, 20), group(20, 32)].join("-")
+        .ok_or_else(|| invalid!("{bits} is no number of bits"))
 }
 
 #[cfg(test)]
@@ -208,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn called(name: &str, arguments: Value) -> Result<Value, String> {
+    fn called(name: &str, arguments: Value) -> Result<Value, BakeError> {
         super::call(name, arguments.as_array().unwrap()).unwrap()
     }
 
@@ -229,18 +180,8 @@ mod tests {
                 json!(["10.1.0.0/20", "10.1.16.0/20", "10.1.32.0/24", "10.1.48.0/20"]),
             ),
             ("cidrsubnets", json!(["10.1.0.0/16"]), json!([])),
-            (
-                "uuidv5",
-                json!(["dns", "www.example.com"]),
-                json!("2ed6657d-e927-568b-95e1-2665a8aea6a2"),
-            ),
-            (
-                "uuidv5",
-                json!(["6ba7b810-9dad-11d1-80b4-00c04fd430c8", "www.example.com"]),
-                json!("2ed6657d-e927-568b-95e1-2665a8aea6a2"),
-            ),
         ] {
-            assert_eq!(called(name, arguments.clone()), Ok(expected), "{name} {arguments}");
+            assert_eq!(called(name, arguments.clone()).unwrap(), expected, "{name} {arguments}");
         }
         for (name, arguments) in [
             ("cidrhost", json!(["10.0.0.0/30", 4])),
@@ -251,20 +192,8 @@ mod tests {
             ("cidrsubnet", json!(["10.0.0.0/8", 2, 4])),
             ("cidrsubnets", json!(["10.0.0.0/30", 1, 1, 1])),
             ("cidrsubnets", json!(["10.0.0.0/30", 0])),
-            ("uuidv5", json!(["nope", "x"])),
-            ("uuidv4", json!(["x"])),
         ] {
             assert!(called(name, arguments.clone()).is_err(), "{name} {arguments}");
         }
-    }
-
-    #[test]
-    fn random_ids_are_of_version_four() {
-        let (one, other) = (called("uuidv4", json!([])), called("uuidv4", json!([])));
-        assert_ne!(one, other);
-        let one = one.unwrap();
-        let one = one.as_str().unwrap();
-        assert!(one.len() == 36 && one.as_bytes()[14] == b'4', "{one}");
-        assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{one}");
     }
 }

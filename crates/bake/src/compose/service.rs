@@ -6,22 +6,23 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::merge::pairs;
-use super::variables::{Variables, read_file};
+use super::variables::Variables;
 use super::{list, placed};
-use crate::personalities::bake::dotenv;
-use crate::personalities::bake::substitute::Lookup as _;
-use crate::personalities::bake::target::{self, Target};
+use crate::error::{Location, Within as _, invalid, shown};
+use crate::substitute::Lookup as _;
+use crate::target::Target;
+use crate::{BakeError, Files, dotenv, quantity};
 
-/// Makes what can be written in several ways of one form, so that files can be put together.
+/// Brings attributes with several forms into one, so that files can be merged.
 ///
 /// # Errors
-/// What is of no form.
-pub fn long_form(service: &mut Value, folder: &Path) -> Result<(), String> {
+/// If an attribute has none of its forms.
+pub fn long_form(service: &mut Value, folder: &Path) -> Result<(), BakeError> {
     if !matches!(service, Value::Object(_) | Value::Null) {
-        return Err("it is no map".into());
+        return Err(invalid!("it is no map"));
     }
     if let Some(variables) = service.get_mut("environment") {
-        *variables = pairs(variables).map_err(|error| format!("`environment`: {error}"))?;
+        *variables = pairs(variables).within(|| Location::Key("environment".into()))?;
     }
     if let Some(files) = service.get_mut("env_file") {
         *files = list(Some(files)).into_iter().map(|file| env_file(file, folder)).collect();
@@ -33,11 +34,11 @@ pub fn long_form(service: &mut Value, folder: &Path) -> Result<(), String> {
         *build = json!({ "context": context });
     }
     let Value::Object(build) = build else {
-        return Err("`build` is neither text nor map".into());
+        return Err(invalid!("`build` is neither text nor map"));
     };
     for key in ["args", "labels", "additional_contexts"] {
         if let Some(value) = build.get_mut(key) {
-            *value = pairs(value).map_err(|error| format!("`build.{key}`: {error}"))?;
+            *value = pairs(value).within(|| Location::Key(format!("build.{key}")))?;
         }
     }
     if let Some(hosts) = build.get_mut("extra_hosts") {
@@ -59,7 +60,7 @@ pub fn long_form(service: &mut Value, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A file with variables as a map, its path from here.
+/// An `env_file` as a map, with its path from here.
 fn env_file(mut file: Value, folder: &Path) -> Value {
     if let Value::String(path) = file {
         file = json!({ "path": path });
@@ -70,8 +71,8 @@ fn env_file(mut file: Value, folder: &Path) -> Value {
     file
 }
 
-/// Hosts and their addresses, a line each: `db=10.0.0.1`.
-fn host_lines(value: &Value) -> Result<Value, String> {
+/// Hosts with their addresses, one a line: `db=10.0.0.1`.
+fn host_lines(value: &Value) -> Result<Value, BakeError> {
     match value {
         Value::Array(_) | Value::Null => Ok(value.clone()),
         Value::Object(map) => {
@@ -81,41 +82,45 @@ fn host_lines(value: &Value) -> Result<Value, String> {
             });
             Ok(lines.collect())
         }
-        other => Err(format!("`build.extra_hosts`: `{other}` is neither map nor list")),
+        other => Err(invalid!("`build.extra_hosts`: `{other}` is neither map nor list")),
     }
 }
 
 /// The targets of all services that are built, by name.
 ///
 /// # Errors
-/// A sentence that names the service, and what of it cannot be read or contradicts itself.
-pub fn targets(root: &Value, variables: &Variables) -> Result<Vec<(String, Target)>, String> {
+/// If a service cannot be read or contradicts itself.
+pub fn targets(
+    root: &Value,
+    variables: &Variables,
+    files: &dyn Files,
+) -> Result<Vec<(String, Target)>, BakeError> {
     if root.get("services").is_none() && root.get("secrets").is_none() {
-        return Err("there are no `services` in the compose file".into());
+        return Err(invalid!("there are no `services` in the compose file"));
     }
     let empty = Map::new();
     let services = root.get("services").and_then(Value::as_object).unwrap_or(&empty);
     let secrets = root.get("secrets").and_then(Value::as_object).unwrap_or(&empty);
     for (name, secret) in secrets {
-        let says = |key: &str| secret.get(key).is_some_and(|value| !value.is_null());
-        if !says("file") && !says("environment") && !is_external(secret) {
-            return Err(format!("the secret `{name}` has neither `file` nor `environment`"));
+        let has = |key: &str| secret.get(key).is_some_and(|value| !value.is_null());
+        if !has("file") && !has("environment") && !is_external(secret) {
+            return Err(invalid!("the secret `{name}` has neither `file` nor `environment`"));
         }
     }
     let mut targets = Vec::new();
     for (name, service) in services {
-        let failed = |error: String| format!("service `{name}`: {error}");
+        let location = || Location::Service(name.clone());
         let image = service.get("image").and_then(Value::as_str).unwrap_or_default();
         let build = service.get("build").filter(|build| !build.is_null());
         let Some(build) = build else {
             if image.is_empty() {
-                return Err(failed("it has neither `image` nor `build`".into()));
+                return Err(invalid!("it has neither `image` nor `build`").within(location()));
             }
             continue;
         };
-        let around = Around { service, services, secrets, variables };
-        // Targets have no dots in their names.
-        targets.push((name.replace('.', "_"), around.target(build).map_err(failed)?));
+        let around = Siblings { service, services, secrets, variables, files };
+        // Names of targets cannot have dots.
+        targets.push((name.replace('.', "_"), around.target(build).within(location)?));
     }
     targets.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(targets)
@@ -127,24 +132,25 @@ fn is_external(secret: &Value) -> bool {
         .is_some_and(|external| !matches!(external, Value::Null | Value::Bool(false)))
 }
 
-/// A service among the others.
-struct Around<'a> {
+/// A service among the others of its project.
+struct Siblings<'a> {
     service: &'a Value,
     services: &'a Map<String, Value>,
     secrets: &'a Map<String, Value>,
     variables: &'a Variables,
+    files: &'a dyn Files,
 }
 
-impl Around<'_> {
-    fn target(&self, build: &Value) -> Result<Target, String> {
+impl Siblings<'_> {
+    fn target(&self, build: &Value) -> Result<Target, BakeError> {
         let mut target = Target::default();
         let empty = Map::new();
         let build = build.as_object().unwrap_or(&empty);
-        let says = |key: &str| build.get(key).is_some_and(|value| !value.is_null() && value != "");
-        if says("dockerfile") && says("dockerfile_inline") {
-            return Err(
-                "`build.dockerfile` and `build.dockerfile_inline` exclude each other".into()
-            );
+        let has = |key: &str| build.get(key).is_some_and(|value| !value.is_null() && value != "");
+        if has("dockerfile") && has("dockerfile_inline") {
+            return Err(invalid!(
+                "`build.dockerfile` and `build.dockerfile_inline` exclude each other"
+            ));
         }
         let mut extension = None;
         for (key, value) in build.iter().filter(|(_, value)| !value.is_null()) {
@@ -153,10 +159,10 @@ impl Around<'_> {
                 "context" | "dockerfile" | "target" | "network" | "tags" | "platforms" => {
                     target.set(key, value.clone())?;
                 }
-                // Off is what is not said.
+                // False is the default, which buildx does not print.
                 "pull" | "no_cache" => {
                     let value = truth(value)
-                        .ok_or_else(|| format!("`build.{key}` is neither true nor false"))?;
+                        .ok_or_else(|| invalid!("`build.{key}` is neither true nor false"))?;
                     if value {
                         target.set(&key.replace('_', "-"), value.into())?;
                     }
@@ -175,47 +181,45 @@ impl Around<'_> {
                 "ssh" => target.set("ssh", ssh_list(value)?)?,
                 "ulimits" => target.set("ulimits", ulimits(value)?)?,
                 "attest" | "provenance" | "sbom" => {
-                    let mut all = target.get("attest").and_then(Value::as_array).cloned();
-                    all.get_or_insert_default().push(attest(key, value));
-                    target.set("attest", all.unwrap_or_default().into())?;
+                    let mut all = target.list_mut("attest").clone();
+                    all.push(attest(key, value));
+                    target.set("attest", all.into())?;
                 }
-                // They change nothing for BuildKit.
+                // BuildKit ignores these two.
                 "privileged" | "isolation" => {}
                 "x-bake" => extension = Some(value.clone()),
                 key if key.starts_with("x-") => {}
-                key => return Err(format!("`build.{key}` is not there yet; leave it out")),
+                key => return Err(invalid!("`build.{key}` is not supported; leave it out")),
             }
         }
         for (key, value) in extension.as_ref().and_then(Value::as_object).into_iter().flatten() {
-            extend(&mut target, key, value).map_err(|error| format!("`x-bake`: {error}"))?;
+            extend(&mut target, key, value).within(|| Location::Key("x-bake".into()))?;
         }
         let image = self.service.get("image").and_then(Value::as_str);
-        let has_tags =
-            target.get("tags").and_then(Value::as_array).is_some_and(|tags| !tags.is_empty());
-        if let Some(image) = image.filter(|image| !image.is_empty() && !has_tags) {
+        if let Some(image) = image.filter(|image| !image.is_empty() && target.tags().is_empty()) {
             target.set("tags", json!([image]))?;
         }
         Ok(target)
     }
 
-    /// Build arguments: one without a value has that of the service's variables, or of the
-    /// project's; where nothing says a value, there is no argument.
-    fn arguments(&self, value: &Value) -> Result<Value, String> {
+    /// Build arguments. One without a value has the value of the service's variables, then of the
+    /// project's; one without any value is left out.
+    fn arguments(&self, value: &Value) -> Result<Value, BakeError> {
         let Value::Object(map) = value else { return Ok(value.clone()) };
         let of_service = self.environment()?;
         let known = |name: &str| {
             let value = of_service.get(name).cloned();
             value.or_else(|| self.variables.value(name)).map(Value::from)
         };
-        let argument = |(name, value): (&String, &Value)| match value.is_null() {
-            true => (name.clone(), known(name).unwrap_or(Value::Null)),
-            false => (name.clone(), value.clone()),
+        let argument = |(name, value): (&String, &Value)| {
+            let given = Some(value).filter(|value| !value.is_null()).cloned();
+            (name.clone(), given.or_else(|| known(name)).unwrap_or(Value::Null))
         };
         Ok(Value::Object(map.iter().map(argument).collect()))
     }
 
-    /// The service's own variables: those of its `env_file`, with its `environment` on top.
-    fn environment(&self) -> Result<BTreeMap<String, String>, String> {
+    /// The service's variables: those of its `env_file`, with its `environment` on top.
+    fn environment(&self) -> Result<BTreeMap<String, String>, BakeError> {
         let own = self.service.get("environment").and_then(Value::as_object);
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in own.into_iter().flatten() {
@@ -225,22 +229,22 @@ impl Around<'_> {
         let own = variables.clone();
         let outer = |name: &str| self.variables.value(name).or_else(|| own.get(name).cloned());
         for file in list(self.service.get("env_file")) {
-            let path =
-                file.get("path").and_then(Value::as_str).ok_or("an `env_file` has no `path`")?;
-            let failed = |error: String| format!("reading `{path}`: {error}");
-            if let Some(format) =
-                file.get("format").and_then(Value::as_str).filter(|format| !format.is_empty())
-            {
-                return Err(failed(format!("`format: {format}` is not there")));
+            let path = file
+                .get("path")
+                .and_then(Value::as_str)
+                .ok_or_else(|| invalid!("an `env_file` has no `path`"))?;
+            let location = || Location::Reading(path.to_owned());
+            let format = file.get("format").and_then(Value::as_str);
+            if let Some(format) = format.filter(|format| !format.is_empty()) {
+                return Err(invalid!("`format: {format}` is not supported").within(location()));
             }
-            let is_needed = file.get("required").is_none_or(|value| truth(value) != Some(false));
-            match read_file(Path::new(path)).map_err(|error| failed(error.to_string()))? {
-                Some(text) => {
-                    let unset = self.variables.unset();
-                    dotenv::read(&text, &outer, &mut variables, unset)
-                        .map_err(|error| failed(error.to_string()))?;
+            let is_required = file.get("required").is_none_or(|value| truth(value) != Some(false));
+            match self.files.read(Path::new(path)).within(location)? {
+                Some(text) => dotenv::read(&text, &outer, &mut variables, self.variables.tally())
+                    .within(location)?,
+                None if is_required => {
+                    return Err(invalid!("there is no such file").within(location()));
                 }
-                None if is_needed => return Err(failed("there is no such file".into())),
                 None => {}
             }
         }
@@ -248,49 +252,49 @@ impl Around<'_> {
         Ok(variables)
     }
 
-    /// Named contexts: a service is the target of its name, and has to be built.
-    fn contexts(&self, value: &Value) -> Result<Value, String> {
+    /// Named contexts. A service is the target of its name, and must have a `build`.
+    fn contexts(&self, value: &Value) -> Result<Value, BakeError> {
         let mut contexts = value.clone();
-        for (name, place) in contexts.as_object_mut().into_iter().flatten() {
-            let Some(text) = place.as_str().map(str::to_owned) else {
-                return Err(format!("`build.additional_contexts.{name}` has no value"));
+        for (name, address) in contexts.as_object_mut().into_iter().flatten() {
+            let Some(text) = address.as_str().map(str::to_owned) else {
+                return Err(invalid!("`build.additional_contexts.{name}` has no value"));
             };
             if let Some(service) = text.strip_prefix("service:") {
                 let build = self.services.get(service).map(|service| service.get("build"));
                 match build {
                     None => {
-                        return Err(format!(
+                        return Err(invalid!(
                             "the context `{name}` is the service `{service}`, which is not there"
                         ));
                     }
                     Some(None | Some(Value::Null)) => {
-                        return Err(format!(
+                        return Err(invalid!(
                             "the context `{name}` is the service `{service}`, which is not built"
                         ));
                     }
                     Some(Some(_)) => {}
                 }
             }
-            *place = linked(&text).into();
+            *address = linked(&text).into();
         }
         Ok(contexts)
     }
 
-    fn secret_list(&self, value: &Value) -> Result<Value, String> {
+    fn secret_list(&self, value: &Value) -> Result<Value, BakeError> {
         let mut secrets = Vec::new();
         for item in list(Some(value)) {
             let name = item.as_str().or_else(|| item.get("source")?.as_str());
-            let name = name.ok_or("a secret has no name")?;
+            let name = name.ok_or_else(|| invalid!("a secret has no name"))?;
             let secret = self.secrets.get(name);
             let secret = secret
-                .ok_or_else(|| format!("the secret `{name}` is not among the file's `secrets`"))?;
+                .ok_or_else(|| invalid!("the secret `{name}` is not among the file's `secrets`"))?;
             if is_external(secret) {
-                return Err(format!(
+                return Err(invalid!(
                     "the secret `{name}` is external: name a `file` or a variable"
                 ));
             }
             let text = |key: &str| secret.get(key).and_then(Value::as_str);
-            // As buildx has it, `target` does not count.
+            // buildx ignores `target`.
             let mut fields = json!({ "id": name });
             for (key, field) in [("file", "src"), ("environment", "env")] {
                 if let Some(value) = text(key) {
@@ -304,13 +308,13 @@ impl Around<'_> {
 }
 
 /// `service:NAME` and `target:NAME` as the target of that name.
-fn linked(place: &str) -> String {
-    let target = place.strip_prefix("service:").or_else(|| place.strip_prefix("target:"));
-    target.map_or_else(|| place.to_owned(), |name| format!("target:{}", name.replace('.', "_")))
+fn linked(address: &str) -> String {
+    let target = address.strip_prefix("service:").or_else(|| address.strip_prefix("target:"));
+    target.map_or_else(|| address.to_owned(), |name| format!("target:{}", name.replace('.', "_")))
 }
 
-/// Adds what `x-bake` says to what is said already.
-fn extend(target: &mut Target, key: &str, value: &Value) -> Result<(), String> {
+/// Applies an attribute of `x-bake`.
+fn extend(target: &mut Target, key: &str, value: &Value) -> Result<(), BakeError> {
     let is_list = matches!(
         key,
         "tags"
@@ -325,13 +329,11 @@ fn extend(target: &mut Target, key: &str, value: &Value) -> Result<(), String> {
     match (key, value) {
         (_, Value::Null) => Ok(()),
         ("contexts", Value::Object(contexts)) => {
-            let known = target.entry("contexts", json!({}));
-            for (name, place) in contexts {
-                let place =
-                    place.as_str().ok_or_else(|| format!("`contexts.{name}` is no text"))?;
-                if let Value::Object(known) = known {
-                    known.entry(name.as_str()).or_insert_with(|| linked(place).into());
-                }
+            let known = target.map_mut("contexts");
+            for (name, address) in contexts {
+                let address =
+                    address.as_str().ok_or_else(|| invalid!("`contexts.{name}` is no text"))?;
+                known.entry(name.as_str()).or_insert_with(|| linked(address).into());
             }
             Ok(())
         }
@@ -341,21 +343,17 @@ fn extend(target: &mut Target, key: &str, value: &Value) -> Result<(), String> {
             let more: Vec<Value> = match value {
                 Value::String(words) => words.split_whitespace().map(Value::from).collect(),
                 Value::Array(items) => items.clone(),
-                other => return Err(format!("`{key}`: `{other}` is neither text nor list")),
+                other => {
+                    return Err(invalid!("`{key}`: {} is neither text nor list", shown(other)));
+                }
             };
-            let before = target.get(key).and_then(Value::as_array).cloned();
-            target.set(key, more.into())?;
-            let added = target.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-            let mut all = before.unwrap_or_default();
-            target::add(key, &mut all, added);
-            *target.entry(key, json!([])) = all.into();
-            Ok(())
+            target.append(key, more.into())
         }
-        _ => Err(format!("there is no attribute `{key}`")),
+        _ => Err(BakeError::Unknown { kind: "attribute", name: key.to_owned() }),
     }
 }
 
-/// A truth value, which can be a text when a variable was put in.
+/// A truth value, which is a text where a variable was substituted.
 fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
@@ -388,21 +386,21 @@ fn labels(value: &Value) -> Value {
 }
 
 /// A size as buildx prints it: `128m` is `128MiB`.
-fn shm_size(value: &Value) -> Result<String, String> {
-    let bytes = crate::args::compound::limits::size(&yaml::text(value))?;
+fn shm_size(value: &Value) -> Result<String, BakeError> {
+    let bytes = quantity::size(&yaml::text(value))?;
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units.iter().find(|(size, _)| bytes >= *size && bytes % size == 0);
     Ok(whole.map_or_else(|| format!("{bytes}B"), |(size, unit)| format!("{}{unit}", bytes / size)))
 }
 
-/// Lines of hosts as a map: several addresses of a host stand behind commas.
-fn hosts(value: &Value) -> Result<Value, String> {
+/// Lines of hosts as a map, with commas between several addresses of a host.
+fn hosts(value: &Value) -> Result<Value, BakeError> {
     let mut hosts: Map<String, Value> = Map::new();
     for line in list(Some(value)) {
         let line = yaml::text(&line);
         let pair = line.split_once('=').or_else(|| line.split_once(':'));
         let (host, address) =
-            pair.ok_or_else(|| format!("`build.extra_hosts`: `{line}` has no address"))?;
+            pair.ok_or_else(|| invalid!("`build.extra_hosts`: `{line}` has no address"))?;
         let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
         let address = bare.unwrap_or(address);
         let all = match hosts.get(host).and_then(Value::as_str) {
@@ -414,7 +412,7 @@ fn hosts(value: &Value) -> Result<Value, String> {
     Ok(Value::Object(hosts))
 }
 
-fn ssh_list(value: &Value) -> Result<Value, String> {
+fn ssh_list(value: &Value) -> Result<Value, BakeError> {
     let mut agents = match value {
         Value::Object(map) => map
             .iter()
@@ -427,13 +425,13 @@ fn ssh_list(value: &Value) -> Result<Value, String> {
     };
     agents.sort();
     if let Some(wrong) = agents.iter().find(|agent| !agent.contains('=') && *agent != "default") {
-        return Err(format!("`build.ssh`: `{wrong}` is neither `default` nor ID=PATH"));
+        return Err(invalid!("`build.ssh`: `{wrong}` is neither `default` nor ID=PATH"));
     }
     Ok(agents.into())
 }
 
-fn ulimits(value: &Value) -> Result<Value, String> {
-    let Value::Object(map) = value else { return Err("`ulimits` is no map".into()) };
+fn ulimits(value: &Value) -> Result<Value, BakeError> {
+    let Value::Object(map) = value else { return Err(invalid!("`ulimits` is no map")) };
     let whole = |value: &Value| yaml::text(value).parse::<i64>().ok();
     let mut limits = Vec::new();
     for (name, limit) in map {
@@ -441,7 +439,7 @@ fn ulimits(value: &Value) -> Result<Value, String> {
         limits.push(match (whole(limit), number("soft"), number("hard")) {
             (Some(limit), ..) => json!(format!("{name}={limit}:{limit}")),
             (None, Some(soft), Some(hard)) => json!(format!("{name}={soft}:{hard}")),
-            _ => return Err(format!("`ulimits.{name}` is neither number nor soft and hard")),
+            _ => return Err(invalid!("`ulimits.{name}` is neither number nor soft and hard")),
         });
     }
     Ok(Value::Array(limits))

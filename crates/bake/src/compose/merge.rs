@@ -1,37 +1,53 @@
-//! How services of several files are put together.
+//! The merging of services of several files.
 
 use serde_json::{Map, Value};
 
-/// Attributes of services that make their images what they are; the others belong to containers.
+use crate::BakeError;
+use crate::budget::{Budget, weight};
+use crate::error::invalid;
+
+/// Attributes of services that matter for their images; the others are for containers.
 const OF_IMAGES: [&str; 5] = ["image", "build", "environment", "env_file", "extends"];
 
-/// Leaves out what belongs to containers.
+/// Removes the attributes that are for containers.
 pub fn trim(service: &mut Value) {
     if let Value::Object(service) = service {
         service.retain(|key, _| OF_IMAGES.contains(&key.as_str()));
     }
 }
 
-/// Puts what a later file says on top: maps by their keys, lists one behind the other.
-pub fn merge(below: &mut Value, above: Value) {
-    put_on_top(below, above, false);
+/// Merges a later file on top: maps by their keys, lists one after the other.
+///
+/// # Errors
+/// If it is too much work.
+pub fn merge(below: &mut Value, above: Value, budget: &Budget) -> Result<(), BakeError> {
+    budget.charge(weight(&above))?;
+    put_on_top(below, above, false, budget)
 }
 
-fn put_on_top(below: &mut Value, above: Value, of_pairs: bool) {
+fn put_on_top(
+    below: &mut Value,
+    above: Value,
+    of_pairs: bool,
+    budget: &Budget,
+) -> Result<(), BakeError> {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
                 match below.get_mut(&key) {
-                    // A variable without a value has another's; anything else without one says
-                    // nothing.
+                    // In a list of variables, null means the value of the environment; elsewhere
+                    // it changes nothing.
                     Some(known) if value.is_null() && of_pairs => *known = value,
                     Some(_) if value.is_null() => {}
-                    Some(known) => put_on_top(known, value, is_of_pairs(&key)),
-                    None => drop(below.insert(key, value)),
+                    Some(known) => put_on_top(known, value, is_of_pairs(&key), budget)?,
+                    None => {
+                        below.insert(key, value);
+                    }
                 }
             }
         }
         (Value::Array(below), Value::Array(above)) => {
+            budget.charge_pairs(below.len() + above.len(), above.len())?;
             for item in above {
                 if !below.contains(&item) {
                     below.push(item);
@@ -40,21 +56,22 @@ fn put_on_top(below: &mut Value, above: Value, of_pairs: bool) {
         }
         (below, above) => *below = above,
     }
+    Ok(())
 }
 
 fn is_of_pairs(key: &str) -> bool {
     matches!(key, "args" | "environment" | "labels")
 }
 
-/// Removes what is tagged `!reset` or `!override` in a document from what was said before it.
+/// Removes the paths that a later document tags `!reset` or `!override`.
 pub fn clear(root: &mut Value, cleared: &[Vec<String>]) {
     for path in cleared {
         let Some((last, before)) = path.split_last() else { continue };
-        let mut place = Some(&mut *root);
+        let mut parent = Some(&mut *root);
         for part in before {
-            place = place.and_then(|value| value.as_object_mut()?.get_mut(part));
+            parent = parent.and_then(|value| value.as_object_mut()?.get_mut(part));
         }
-        if let Some(Value::Object(map)) = place {
+        if let Some(Value::Object(map)) = parent {
             map.remove(last);
         }
     }
@@ -64,7 +81,7 @@ pub fn clear(root: &mut Value, cleared: &[Vec<String>]) {
 ///
 /// # Errors
 /// If it is neither.
-pub fn pairs(value: &Value) -> Result<Value, String> {
+pub fn pairs(value: &Value) -> Result<Value, BakeError> {
     match value {
         Value::Null => Ok(Value::Null),
         Value::Object(map) => {
@@ -73,7 +90,7 @@ pub fn pairs(value: &Value) -> Result<Value, String> {
                 let value = match value {
                     Value::Null => Value::Null,
                     Value::Array(_) | Value::Object(_) => {
-                        return Err(format!("`{key}` is no text, number or truth value"));
+                        return Err(invalid!("`{key}` is no text, number or truth value"));
                     }
                     value => yaml::text(value).into(),
                 };
@@ -92,7 +109,7 @@ pub fn pairs(value: &Value) -> Result<Value, String> {
             }
             Ok(Value::Object(map))
         }
-        other => Err(format!("`{other}` is neither map nor list")),
+        _ => Err(invalid!("it is neither map nor list")),
     }
 }
 
@@ -110,7 +127,7 @@ mod tests {
         let above = json!({
             "image": null, "build": {"args": {"A": null, "C": "3"}, "tags": ["x", "y"], "target": null},
         });
-        merge(&mut below, above);
+        merge(&mut below, above, &Budget::default()).unwrap();
         assert_eq!(
             below,
             json!({

@@ -1,12 +1,15 @@
 //! `$NAME` and `${NAME:-word}` in compose files and `.env`, as docker compose has them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-/// Words of defaults are put in other words only so deep.
-const DEEPEST: usize = 32;
+/// The deepest nesting of defaults in defaults.
+const MAX_DEPTH: usize = 32;
+/// The most text that all substitutions of a project make: variables in variables could otherwise
+/// double it with each one.
+const MAX_TEXT: usize = 64 << 20;
 
-/// What names stand for.
+/// The values of variables.
 pub trait Lookup {
     /// The value of a variable.
     fn value(&self, name: &str) -> Option<String>;
@@ -18,13 +21,33 @@ impl<F: Fn(&str) -> Option<String>> Lookup for F {
     }
 }
 
-/// Names that had no value where one was put in.
-pub type Unset = RefCell<BTreeSet<String>>;
+/// The tally of substitutions, shared by all texts of a project.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Names that had no value.
+    unset: RefCell<BTreeSet<String>>,
+    /// The text that was made, in bytes.
+    made: Cell<usize>,
+}
 
-/// A text in which nothing can be put.
+impl Tally {
+    /// Names that had no value where one was needed.
+    pub fn unset(&self) -> Vec<String> {
+        self.unset.borrow().iter().cloned().collect()
+    }
+
+    /// Counts text.
+    pub(crate) fn charge(&self, length: usize) -> Result<(), SubstituteError> {
+        let made = self.made.get().saturating_add(length);
+        self.made.set(made);
+        if made > MAX_TEXT { Err(SubstituteError::TooLarge) } else { Ok(()) }
+    }
+}
+
+/// A text whose variables cannot be substituted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubstituteError {
-    /// `${` that does not go on as it should.
+    /// A `${` without a name, an operator or its brace.
     #[error(
         "a `${{` is not followed by a name, an operator and `}}`: write `$$` for a dollar sign"
     )]
@@ -34,32 +57,35 @@ pub enum SubstituteError {
     Missing {
         /// The variable.
         name: String,
-        /// What the file says about it.
+        /// The message in the file.
         message: String,
     },
-    /// Words in words in words.
+    /// Defaults that are nested too deep.
     #[error("variables are nested too deep")]
-    Deep,
+    TooDeep,
+    /// More text than a project has a reason for.
+    #[error("variables make too much text")]
+    TooLarge,
 }
 
-/// Puts variables in. A dollar sign before anything else stays.
+/// Substitutes variables. A dollar sign before anything else stays.
 ///
 /// # Errors
-/// If a `${` is not as it should be, or a variable is needed and has no value.
+/// If a `${` is malformed, a required variable has no value, or a limit is reached.
 pub fn substitute(
     text: &str,
     lookup: &dyn Lookup,
-    unset: &Unset,
+    tally: &Tally,
 ) -> Result<String, SubstituteError> {
-    Substitution { lookup, unset }.all(text, 0)
+    Substitution { lookup, tally }.all(text, 0)
 }
 
 struct Substitution<'a> {
     lookup: &'a dyn Lookup,
-    unset: &'a Unset,
+    tally: &'a Tally,
 }
 
-/// The end of a line, and the last `}` in it: as far as an operator's word can go.
+/// The end of a line, and the last `}` in it, beyond which no default goes.
 #[derive(Clone, Copy, Default)]
 struct Line {
     end: usize,
@@ -75,8 +101,8 @@ impl Line {
 
 impl Substitution<'_> {
     fn all(&self, text: &str, depth: usize) -> Result<String, SubstituteError> {
-        if depth > DEEPEST {
-            return Err(SubstituteError::Deep);
+        if depth > MAX_DEPTH {
+            return Err(SubstituteError::TooDeep);
         }
         let (mut out, mut at, mut line) = (String::new(), 0, Line::default());
         while let Some(dollar) = text[at..].find('$').map(|found| at + found) {
@@ -91,7 +117,11 @@ impl Substitution<'_> {
                     out.push('$');
                     at += 1;
                 }
-                Some(b'{') => at = self.braced(text, dollar, line, (&mut out, depth))?,
+                Some(b'{') => {
+                    let (value, end) = self.braced(text, dollar, line, depth)?;
+                    out.push_str(&value);
+                    at = end;
+                }
                 Some(first) if is_start(*first) => {
                     let name = name_of(after);
                     out.push_str(&self.plain(name));
@@ -99,19 +129,23 @@ impl Substitution<'_> {
                 }
                 _ => out.push('$'),
             }
+            if out.len() > MAX_TEXT {
+                return Err(SubstituteError::TooLarge);
+            }
         }
         out.push_str(&text[at..]);
+        self.tally.charge(out.len())?;
         Ok(out)
     }
 
-    /// Puts in what `${…}` stands for; hands back where the text goes on.
+    /// The value of a `${…}`, and the offset behind it.
     fn braced(
         &self,
         text: &str,
         dollar: usize,
         line: Line,
-        (out, depth): (&mut String, usize),
-    ) -> Result<usize, SubstituteError> {
+        depth: usize,
+    ) -> Result<(String, usize), SubstituteError> {
         let inside = dollar + 2;
         let name = name_of(&text[inside..]);
         if !name.bytes().next().is_some_and(is_start) {
@@ -119,15 +153,14 @@ impl Substitution<'_> {
         }
         let start = inside + name.len();
         if text[start..].starts_with('}') {
-            out.push_str(&self.plain(name));
-            return Ok(start + 1);
+            return Ok((self.plain(name), start + 1));
         }
         let counts_empty = !text[start..].starts_with(':');
         let sign_at = start + usize::from(!counts_empty);
         let sign = text.as_bytes().get(sign_at).copied();
         let word = sign_at + 1;
         let last = line.last.filter(|last| *last >= word).ok_or(SubstituteError::Form)?;
-        // Braces that do not pair off belong to the word.
+        // Braces without a partner belong to the word.
         let end = closing_brace(&text[dollar..=last]).map_or(last, |at| dollar + at);
         if end < word {
             return Err(SubstituteError::Form);
@@ -135,10 +168,10 @@ impl Substitution<'_> {
         let word = &text[word..end];
         let raw = self.lookup.value(name);
         let found = raw.filter(|value| counts_empty || !value.is_empty());
-        match (sign, found) {
-            (Some(b'-'), None) | (Some(b'+'), Some(_)) => out.push_str(&self.all(word, depth + 1)?),
-            (Some(b'-' | b'?'), Some(value)) => out.push_str(&value),
-            (Some(b'+'), None) => {}
+        let value = match (sign, found) {
+            (Some(b'-'), None) | (Some(b'+'), Some(_)) => self.all(word, depth + 1)?,
+            (Some(b'-' | b'?'), Some(value)) => value,
+            (Some(b'+'), None) => String::new(),
             (Some(b'?'), None) => {
                 let message = match self.all(word, depth + 1)? {
                     message if message.is_empty() => "it has no value".into(),
@@ -147,14 +180,14 @@ impl Substitution<'_> {
                 return Err(SubstituteError::Missing { name: name.into(), message });
             }
             _ => return Err(SubstituteError::Form),
-        }
-        Ok(end + 1)
+        };
+        Ok((value, end + 1))
     }
 
-    /// The value of a variable without an operator; nothing where there is none, which is noted.
+    /// The value of a variable without an operator; empty if there is none, which is noted.
     fn plain(&self, name: &str) -> String {
         self.lookup.value(name).unwrap_or_else(|| {
-            self.unset.borrow_mut().insert(name.to_owned());
+            self.tally.unset.borrow_mut().insert(name.to_owned());
             String::new()
         })
     }
@@ -169,8 +202,8 @@ fn name_of(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Where the first brace of a text is closed. As compose counts, what comes right behind an
-/// opening brace is no brace.
+/// The offset of the brace that closes the first one. As in compose, a brace directly behind an
+/// opening one does not count.
 fn closing_brace(text: &str) -> Option<usize> {
     let (bytes, mut open, mut at) = (text.as_bytes(), 0_usize, 0);
     while at < bytes.len() {
@@ -202,7 +235,7 @@ mod tests {
             "E" => Some(String::new()),
             _ => None,
         };
-        substitute(text, &lookup, &Unset::default())
+        substitute(text, &lookup, &Tally::default())
     }
 
     #[test]
@@ -233,15 +266,15 @@ mod tests {
         assert_eq!(error.to_string(), "variable `N`: is x needed");
         assert!(put("${E:?}").is_err() && put("${E?}").is_ok());
         let deep = "${N:-".repeat(100) + &"}".repeat(100);
-        assert_eq!(put(&deep), Err(SubstituteError::Deep));
+        assert_eq!(put(&deep), Err(SubstituteError::TooDeep));
         // A long line takes no longer than its length.
         assert!(put(&"${N:-}".repeat(200_000)).is_ok());
     }
 
     #[test]
     fn names_without_a_value_are_noted() {
-        let (unset, nothing) = (Unset::default(), |_: &str| None);
-        substitute("$A ${B} ${C:-$D} ${E-} $A", &nothing, &unset).unwrap();
-        assert_eq!(unset.into_inner().into_iter().collect::<Vec<_>>(), ["A", "B", "D"]);
+        let (tally, nothing) = (Tally::default(), |_: &str| None);
+        substitute("$A ${B} ${C:-$D} ${E-} $A", &nothing, &tally).unwrap();
+        assert_eq!(tally.unset(), ["A", "B", "D"]);
     }
 }

@@ -13,33 +13,37 @@ use serde_json::{Map, Value, json};
 use yaml::Document;
 
 use self::merge::{clear, merge, trim};
-use self::variables::{PROJECT_NAME, Variables, read_file};
-use super::substitute::{SubstituteError, substitute};
-use super::target::Target;
-use crate::settings::Environment;
+use self::variables::{PROJECT_NAME, Variables};
+use crate::budget::Budget;
+use crate::error::{Location, Within as _, invalid};
+use crate::substitute::{Lookup as _, SubstituteError, substitute};
+use crate::target::Target;
+use crate::{BakeError, Files, is_on};
 
-/// So many files include and extend each other at most.
-const MOST_FILES: usize = 256;
-/// So often files are included at most, however few they are.
-const MOST_INCLUDES: usize = 1000;
-/// Files include files, and services extend services, at most so deep.
-const DEEPEST: usize = 16;
+/// The most files that include and extend each other.
+const MAX_FILES: usize = 256;
+/// The most includes, which a few files can make of each other.
+const MAX_INCLUDES: usize = 1000;
+/// The deepest nesting of files that include files, and of services that extend services.
+const MAX_DEPTH: usize = 16;
 
-/// Compose files, put together: what a later one says is on top.
-pub struct Project {
+/// Compose files that are merged, later ones on top.
+pub struct Project<'f> {
+    others: &'f dyn Files,
     variables: Variables,
     files: Vec<Source>,
-    /// Files that others name, as they were read.
+    /// Files that others name and that were read.
     read: BTreeMap<PathBuf, Vec<Document>>,
     includes: usize,
+    budget: Budget,
 }
 
-/// What compose files say.
+/// The targets of compose files.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// The targets, by name.
     pub targets: Vec<(String, Target)>,
-    /// What changes nothing, or may not be what was meant.
+    /// Remarks for the user.
     pub notes: Vec<String>,
 }
 
@@ -49,39 +53,43 @@ struct Source {
     documents: Vec<Document>,
 }
 
-/// Where files are read.
+/// The surroundings of a file.
 struct Around {
-    /// Where their paths begin.
+    /// The folder that its paths are relative to.
     folder: PathBuf,
     variables: Variables,
-    /// The files that include them.
+    /// The files that include it.
     includers: Vec<PathBuf>,
 }
 
-impl Project {
-    /// A project without files; variables come from what is given, from the environment, then from
-    /// `.env` here.
+impl<'f> Project<'f> {
+    /// A project without files. Variables come from the given ones, then from the environment,
+    /// then from `.env`.
     ///
     /// # Errors
     /// If `.env` cannot be read.
     pub fn new(
-        environment: &Environment,
+        environment: &BTreeMap<String, String>,
         given: &BTreeMap<String, String>,
-    ) -> Result<Self, String> {
-        let mut variables = Variables::new(environment, given);
-        let is_off = environment.get("COMPOSE_DISABLE_ENV_FILE");
-        if !is_off.is_some_and(|value| !matches!(value, "0" | "false")) {
-            add_file(&mut variables, Path::new(".env"), false)?;
+        others: &'f dyn Files,
+    ) -> Result<Self, BakeError> {
+        let variables = Variables::new(environment, given);
+        let (files, read, budget) = (Vec::new(), BTreeMap::new(), Budget::default());
+        let mut project = Self { others, variables, files, read, includes: 0, budget };
+        if !is_on(environment, "COMPOSE_DISABLE_ENV_FILE") {
+            let mut variables = std::mem::take(&mut project.variables);
+            project.add_variables(&mut variables, Path::new(".env"), false)?;
+            project.variables = variables;
         }
-        Ok(Self { variables, files: Vec::new(), read: BTreeMap::new(), includes: 0 })
+        Ok(project)
     }
 
     /// Adds a file of this folder.
     ///
     /// # Errors
-    /// A sentence that says what cannot be read.
-    pub fn add(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let documents = yaml::documents(text).map_err(|error| error.to_string())?;
+    /// If it is not YAML.
+    pub fn add(&mut self, name: &str, text: &str) -> Result<(), BakeError> {
+        let documents = yaml::documents(text)?;
         self.files.push(Source { name: name.to_owned(), documents });
         Ok(())
     }
@@ -89,8 +97,8 @@ impl Project {
     /// The targets.
     ///
     /// # Errors
-    /// A sentence that names the file or service, and what of it cannot be read.
-    pub fn targets(mut self) -> Result<Targets, String> {
+    /// If a file, an include or a service cannot be read.
+    pub fn targets(mut self) -> Result<Targets, BakeError> {
         if self.files.is_empty() {
             return Ok(Targets::default());
         }
@@ -99,45 +107,58 @@ impl Project {
         let around = Around { folder: PathBuf::new(), variables, includers: Vec::new() };
         let files = std::mem::take(&mut self.files);
         let root = self.model(&files, &around)?;
-        let notes = || {
-            let unset = around.variables.unset().borrow();
-            let said =
-                |name| format!("The \"{name}\" variable is not set. Defaulting to a blank string.");
-            unset.iter().map(said).collect()
-        };
-        Ok(Targets { targets: service::targets(&root, &around.variables)?, notes: notes() })
+        let targets = service::targets(&root, &around.variables, self.others)?;
+        let unset = around.variables.tally().unset().into_iter();
+        // The words of docker compose.
+        let note =
+            |name| format!("The \"{name}\" variable is not set. Defaulting to a blank string.");
+        Ok(Targets { targets, notes: unset.map(note).collect() })
     }
 
-    /// Says `COMPOSE_PROJECT_NAME`: the last `name` of the files, else what the environment has,
-    /// else what buildx has.
-    fn name_project(&mut self) -> Result<(), String> {
+    /// Sets `COMPOSE_PROJECT_NAME`: the last `name` of the files, else the environment's, else
+    /// buildx's default.
+    fn name_project(&mut self) -> Result<(), BakeError> {
         let names = self.files.iter().flat_map(|file| &file.documents);
         let mut names = names.filter_map(|document| document.root.get("name")?.as_str());
         let mut name = String::new();
         if let Some(last) = names.rfind(|name| !name.is_empty()) {
-            name = substitute(last, &self.variables, self.variables.unset())
-                .map_err(|error| format!("`name`: {error}"))?;
+            name = substitute(last, &self.variables, self.variables.tally())
+                .within(|| Location::Key("name".into()))?;
         }
         if name.is_empty() {
-            name = super::substitute::Lookup::value(&self.variables, PROJECT_NAME)
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| "bake".into());
+            let known = self.variables.value(PROJECT_NAME);
+            name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| "bake".into());
         }
         self.variables.set(PROJECT_NAME, &name);
         Ok(())
     }
 
-    /// Puts files together, with all that they include and extend.
-    fn model(&mut self, files: &[Source], around: &Around) -> Result<Value, String> {
+    /// Adds the variables of a file.
+    fn add_variables(
+        &self,
+        variables: &mut Variables,
+        path: &Path,
+        is_required: bool,
+    ) -> Result<(), BakeError> {
+        let location = || Location::Reading(path.display().to_string());
+        match self.others.read(path).within(location)? {
+            Some(text) => variables.add(&text).within(location),
+            None if is_required => Err(invalid!("there is no such file").within(location())),
+            None => Ok(()),
+        }
+    }
+
+    /// Merges files with all that they include and extend.
+    fn model(&mut self, files: &[Source], around: &Around) -> Result<Value, BakeError> {
         let mut whole = json!({});
         for file in files {
-            let failed = |error: String| format!("`{}`: {error}", file.name);
+            let location = || Location::File(file.name.clone());
             for document in &file.documents {
-                let mut root = opened(document, around).map_err(failed)?;
-                self.include(&mut root, document, around).map_err(failed)?;
+                let mut root = opened(document, around).within(location)?;
+                self.include(&mut root, document, around).within(location)?;
                 clear(&mut whole, &document.cleared);
-                self.extend(&mut root, document, around).map_err(failed)?;
-                merge(&mut whole, root);
+                self.extend(&mut root, document, around).within(location)?;
+                merge(&mut whole, root, &self.budget).within(location)?;
             }
         }
         if !around.folder.as_os_str().is_empty() {
@@ -148,13 +169,13 @@ impl Project {
         Ok(whole)
     }
 
-    /// Puts what a document includes below it.
+    /// Merges a document on top of the files that it includes.
     fn include(
         &mut self,
         root: &mut Value,
         document: &Document,
         around: &Around,
-    ) -> Result<(), String> {
+    ) -> Result<(), BakeError> {
         let includes = root.as_object_mut().and_then(|root| root.remove("include"));
         for include in list(includes.as_ref()) {
             let imported = self.included(&include, around)?;
@@ -166,7 +187,7 @@ impl Project {
                         let mut wrapped = json!({ kind: { &name: below } });
                         clear(&mut wrapped, &document.cleared);
                         below = wrapped[kind][&name].take();
-                        merge(&mut below, own);
+                        merge(&mut below, own, &self.budget)?;
                     }
                     if !root[kind].is_object() {
                         root[kind] = json!({});
@@ -178,25 +199,25 @@ impl Project {
         Ok(())
     }
 
-    /// What an `include` brings.
-    fn included(&mut self, include: &Value, around: &Around) -> Result<Value, String> {
+    /// The files of an `include`, merged.
+    fn included(&mut self, include: &Value, around: &Around) -> Result<Value, BakeError> {
         self.includes += 1;
-        if self.includes > MOST_INCLUDES || around.includers.len() > DEEPEST {
-            return Err("too many files include each other".into());
+        if self.includes > MAX_INCLUDES || around.includers.len() > MAX_DEPTH {
+            return Err(BakeError::Limit("too many files include each other"));
         }
-        let texts = |key: &str| -> Result<Vec<String>, String> {
+        let texts = |key: &str| -> Result<Vec<String>, BakeError> {
             let texts = list(include.get(key)).into_iter();
             let texts = texts.map(|text| text.as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().ok_or_else(|| format!("`include.{key}` is no text"))
+            texts.collect::<Option<_>>().ok_or_else(|| invalid!("`include.{key}` is no text"))
         };
         let paths = match include.as_str() {
             Some(path) => vec![path.to_owned()],
             None => texts("path")?,
         };
         let paths: Vec<PathBuf> = paths.iter().map(|path| around.folder.join(path)).collect();
-        let Some(main) = paths.first() else { return Err("an `include` has no `path`".into()) };
+        let Some(main) = paths.first() else { return Err(invalid!("an `include` has no `path`")) };
         if around.includers.contains(main) {
-            return Err(format!("`{}` includes itself", main.display()));
+            return Err(invalid!("`{}` includes itself", main.display()));
         }
         let folder = match include.get("project_directory").and_then(Value::as_str) {
             Some(folder) => around.folder.join(folder),
@@ -204,10 +225,12 @@ impl Project {
         };
         let mut variables = around.variables.clone();
         match texts("env_file")? {
-            none if none.is_empty() => add_file(&mut variables, &folder.join(".env"), false)?,
+            none if none.is_empty() => {
+                self.add_variables(&mut variables, &folder.join(".env"), false)?
+            }
             files => {
                 for file in files.iter().filter(|file| *file != "/dev/null") {
-                    add_file(&mut variables, &around.folder.join(file), true)?;
+                    self.add_variables(&mut variables, &around.folder.join(file), true)?;
                 }
             }
         }
@@ -221,58 +244,58 @@ impl Project {
     }
 
     /// The documents of a file that another one names.
-    fn open(&mut self, path: &Path) -> Result<Vec<Document>, String> {
+    fn open(&mut self, path: &Path) -> Result<Vec<Document>, BakeError> {
         if let Some(known) = self.read.get(path) {
             return Ok(known.clone());
         }
-        if self.read.len() >= MOST_FILES {
-            return Err("too many files include each other".into());
+        if self.read.len() >= MAX_FILES {
+            return Err(BakeError::Limit("too many files include each other"));
         }
-        let failed = |error: String| format!("reading `{}`: {error}", path.display());
-        let text = read_file(path).map_err(|error| failed(error.to_string()))?;
-        let text = text.ok_or_else(|| failed("there is no such file".into()))?;
-        let documents = yaml::documents(&text).map_err(|error| failed(error.to_string()))?;
+        let location = || Location::Reading(path.display().to_string());
+        let text = self.others.read(path).within(location)?;
+        let missing = || invalid!("there is no such file");
+        let text = text.ok_or_else(missing).within(location)?;
+        let documents = yaml::documents(&text).within(location)?;
         self.read.insert(path.to_owned(), documents.clone());
         Ok(documents)
     }
 
-    /// Puts each service of a document on top of the one that it extends.
+    /// Merges each service of a document on top of the one that it extends.
     fn extend(
         &mut self,
         root: &mut Value,
         document: &Document,
         around: &Around,
-    ) -> Result<(), String> {
+    ) -> Result<(), BakeError> {
         let Some(Value::Object(services)) = root.get("services").cloned() else { return Ok(()) };
         let own =
             Services { services: &services, cleared: &document.cleared, folder: &around.folder };
         for name in services.keys() {
-            let whole = self
-                .extended(name, &own, around, 0)
-                .map_err(|error| format!("service `{name}`: {error}"))?;
+            let whole =
+                self.extended(name, &own, around, 0).within(|| Location::Service(name.clone()))?;
             root["services"][name] = whole;
         }
         Ok(())
     }
 
-    /// A service on top of the one that it extends.
+    /// A service merged on top of the one that it extends.
     fn extended(
         &mut self,
         name: &str,
         of: &Services<'_>,
         around: &Around,
         depth: usize,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, BakeError> {
         let service = of.services.get(name);
-        let service = service.ok_or_else(|| format!("it extends `{name}`, which is not there"))?;
+        let service = service.ok_or_else(|| invalid!("it extends `{name}`, which is not there"))?;
         let Some(extends) = service.get("extends").filter(|extends| !extends.is_null()) else {
             return Ok(service.clone());
         };
-        if depth > DEEPEST {
-            return Err("`extends` is nested too deep".into());
+        if depth > MAX_DEPTH {
+            return Err(BakeError::Limit("`extends` is nested too deep"));
         }
         let base = extends.as_str().or_else(|| extends.get("service")?.as_str());
-        let base = base.ok_or("`extends` has no `service`")?;
+        let base = base.ok_or_else(|| invalid!("`extends` has no `service`"))?;
         let mut below = match extends.get("file").and_then(Value::as_str) {
             None => self.extended(base, of, around, depth + 1)?,
             Some(file) => {
@@ -290,18 +313,18 @@ impl Project {
         if let Value::Object(service) = &mut service {
             service.remove("extends");
         }
-        merge(&mut below, service);
+        merge(&mut below, service, &self.budget)?;
         Ok(below)
     }
 
-    /// The services of another file, and what its last document clears.
+    /// The services of another file, and the paths that its last document clears.
     fn services_of(
         &mut self,
         file: &Path,
         folder: &Path,
         around: &Around,
-    ) -> Result<(Map<String, Value>, Cleared), String> {
-        let failed = |error: String| format!("`{}`: {error}", file.display());
+    ) -> Result<(Map<String, Value>, Cleared), BakeError> {
+        let location = || Location::File(file.display().to_string());
         let other = Around {
             folder: folder.to_owned(),
             variables: around.variables.clone(),
@@ -310,52 +333,45 @@ impl Project {
         let mut whole = json!({});
         let mut cleared = Vec::new();
         for document in self.open(file)? {
-            let root = opened(&document, &other).map_err(failed)?;
+            let root = opened(&document, &other).within(location)?;
             clear(&mut whole, &document.cleared);
-            merge(&mut whole, root);
+            merge(&mut whole, root, &self.budget).within(location)?;
             cleared = document.cleared;
         }
         match whole["services"].take() {
             Value::Object(services) => Ok((services, cleared)),
-            _ => Err(failed("it has no `services`".into())),
+            _ => Err(invalid!("it has no `services`").within(location())),
         }
     }
 }
 
-/// Places of which nothing that was said before counts.
+/// Paths at which earlier values do not count.
 type Cleared = Vec<Vec<String>>;
 
-/// Services among which one is looked for.
+/// The services of a file.
 struct Services<'s> {
     services: &'s Map<String, Value>,
     cleared: &'s [Vec<String>],
     folder: &'s Path,
 }
 
-/// Adds the variables of a file.
-fn add_file(variables: &mut Variables, path: &Path, is_needed: bool) -> Result<(), String> {
-    let failed = |error: String| format!("reading `{}`: {error}", path.display());
-    match read_file(path).map_err(|error| failed(error.to_string()))? {
-        Some(text) => variables.add(&text).map_err(|error| failed(error.to_string())),
-        None if is_needed => Err(failed("there is no such file".into())),
-        None => Ok(()),
-    }
-}
-
-/// A document with variables put in, paths from here, and everything in its long form.
-fn opened(document: &Document, around: &Around) -> Result<Value, String> {
+/// A document with variables substituted, paths relative to here, and services in their long
+/// form.
+fn opened(document: &Document, around: &Around) -> Result<Value, BakeError> {
     let mut root = document.root.clone();
-    let Value::Object(map) = &mut root else { return Err("it is no map of services".into()) };
+    let Value::Object(map) = &mut root else { return Err(invalid!("it is no map of services")) };
     map.retain(|key, _| matches!(key.as_str(), "services" | "secrets" | "include"));
     for (key, value) in map.iter_mut() {
-        interpolate(value, &around.variables)
-            .map_err(|wrong| format!("`{key}{}`: {}", wrong.path, wrong.source))?;
+        interpolate(value, &around.variables).map_err(|error| {
+            let location = Location::Key(format!("{key}{}", error.path));
+            BakeError::from(error.source).within(location)
+        })?;
     }
     for kind in ["services", "secrets"] {
         match root.get(kind) {
             Some(Value::Object(_)) | None => {}
             Some(Value::Null) => root[kind] = json!({}),
-            Some(_) => return Err(format!("`{kind}` is no map")),
+            Some(_) => return Err(invalid!("`{kind}` is no map")),
         }
     }
     for (_, secret) in root.get_mut("secrets").and_then(Value::as_object_mut).into_iter().flatten()
@@ -368,36 +384,37 @@ fn opened(document: &Document, around: &Around) -> Result<Value, String> {
         root.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten()
     {
         trim(service);
-        service::long_form(service, &around.folder)
-            .map_err(|error| format!("service `{name}`: {error}"))?;
+        service::long_form(service, &around.folder).within(|| Location::Service(name.clone()))?;
     }
     Ok(root)
 }
 
-/// A value that no variables could be put in.
-struct NotPut {
-    /// Where it is: `.a.image`.
+/// A text whose variables cannot be substituted.
+struct InterpolationError {
+    /// Its path: `.a.image`.
     path: String,
     source: SubstituteError,
 }
 
-/// Puts variables into all texts.
-fn interpolate(value: &mut Value, variables: &Variables) -> Result<(), NotPut> {
-    let under =
-        |part: &str, wrong: NotPut| NotPut { path: format!(".{part}{}", wrong.path), ..wrong };
+/// Substitutes variables in all texts.
+fn interpolate(value: &mut Value, variables: &Variables) -> Result<(), InterpolationError> {
+    let under = |part: &str, error: InterpolationError| InterpolationError {
+        path: format!(".{part}{}", error.path),
+        ..error
+    };
     match value {
         Value::String(text) if text.contains('$') => {
-            *text = substitute(text, variables, variables.unset())
-                .map_err(|source| NotPut { path: String::new(), source })?;
+            *text = substitute(text, variables, variables.tally())
+                .map_err(|source| InterpolationError { path: String::new(), source })?;
         }
         Value::Array(items) => {
             for (at, item) in items.iter_mut().enumerate() {
-                interpolate(item, variables).map_err(|wrong| under(&at.to_string(), wrong))?;
+                interpolate(item, variables).map_err(|error| under(&at.to_string(), error))?;
             }
         }
         Value::Object(map) => {
             for (key, item) in map.iter_mut() {
-                interpolate(item, variables).map_err(|wrong| under(key, wrong))?;
+                interpolate(item, variables).map_err(|error| under(key, error))?;
             }
         }
         _ => {}
@@ -405,7 +422,7 @@ fn interpolate(value: &mut Value, variables: &Variables) -> Result<(), NotPut> {
     Ok(())
 }
 
-/// Whether a text without a telling name is a compose file.
+/// True if a text is a compose file by its keys.
 pub fn is_compose(text: &str) -> bool {
     let documents = yaml::documents(text).unwrap_or_default();
     documents
@@ -430,7 +447,7 @@ fn list(value: Option<&Value>) -> Vec<Value> {
     }
 }
 
-/// A path of a file in a folder, as it is from here; addresses stay.
+/// A path in a folder as a path from here; addresses stay.
 fn placed(path: &str, folder: &Path) -> String {
     if path.contains("://") || path.starts_with("git@") || path.starts_with("github.com/") {
         return path.into();

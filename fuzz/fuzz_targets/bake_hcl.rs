@@ -1,0 +1,7 @@
+//! Bake files in HCL and JSON: read, evaluated, and every target resolved.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.hcl" };
+    kiln_fuzz::bake(vec![bake::SourceFile { name: name.into(), text: text.into() }]);
+});
