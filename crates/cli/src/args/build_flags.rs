@@ -20,7 +20,8 @@ use super::compound::attest::AskedAttestations;
 use super::compound::bucket::Surroundings;
 use super::compound::output::OutputContext;
 use super::compound::{
-    Fields, annotation, cache, context, limits, output, pairs, policy, secret, ssh,
+    Fields, OptionError, annotation, cache, context, fields, limits, output, pairs, policy, secret,
+    ssh,
 };
 use super::error::{FlagError, InFlag as _};
 use super::isolation::Isolation;
@@ -232,6 +233,23 @@ impl BuildFlags {
         Ok(())
     }
 
+    /// Gives a build argument a value.
+    ///
+    /// # Errors
+    /// If it has no name.
+    pub fn give_build_argument(
+        &mut self,
+        flag: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), FlagError> {
+        if name.is_empty() {
+            return Err(FlagError::bad(flag, "a build argument has no name"));
+        }
+        self.build_arguments.set(name, Some(value));
+        Ok(())
+    }
+
     /// Sets labels.
     ///
     /// # Errors
@@ -264,12 +282,41 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Sets the policy from all values of the flag.
+    /// Adds a named context by its name and its address.
+    ///
+    /// # Errors
+    /// As [`Self::add_build_context`].
+    pub fn add_named_context(
+        &mut self,
+        flag: &str,
+        name: &str,
+        address: &str,
+        directory: &Path,
+    ) -> Result<(), FlagError> {
+        let (name, named) = context::named_of(name, address, directory).in_flag(flag)?;
+        self.build_contexts.insert(name, named);
+        Ok(())
+    }
+
+    /// Sets the policy, of which the values are read together.
     ///
     /// # Errors
     /// If a policy would have to be evaluated.
     pub fn set_policy(&mut self, flag: &str, texts: &[String]) -> Result<(), FlagError> {
         self.policy = policy::policy(texts).in_flag(flag)?;
+        Ok(())
+    }
+
+    /// Sets the policy by values that are keys and texts.
+    ///
+    /// # Errors
+    /// As [`Self::set_policy`].
+    pub fn set_policy_fields(
+        &mut self,
+        flag: &str,
+        values: &[Vec<(String, String)>],
+    ) -> Result<(), FlagError> {
+        self.policy = policy::policy_of(values).in_flag(flag)?;
         Ok(())
     }
 
@@ -299,6 +346,20 @@ impl BuildFlags {
         context: FlagContext<'_>,
     ) -> Result<(), FlagError> {
         self.outputs.push(output::kept_output(text, context.output()).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds an output of a tool without an engine by its fields.
+    ///
+    /// # Errors
+    /// As [`Self::add_kept_output`].
+    pub fn add_kept_output_fields(
+        &mut self,
+        flag: &str,
+        fields: Fields,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        self.outputs.push(output::kept_output_of(fields, context.output()).in_flag(flag)?);
         Ok(())
     }
 
@@ -344,14 +405,14 @@ impl BuildFlags {
         text: &str,
         around: Surroundings<'_>,
     ) -> Result<(), FlagError> {
-        self.notes.extend(cache::notes(&[text.to_owned()]));
+        self.notes.extend(cache::inline_note(&fields(text).unwrap_or_default()));
         if !self.is_out_of_place(flag, text, around) {
             self.cache_to.extend(cache::cache_to(text, around).in_flag(flag)?);
         }
         Ok(())
     }
 
-    /// Adds a cache to import that is given by its type and attributes.
+    /// Adds a cache to read by its type and its other fields.
     ///
     /// # Errors
     /// If it is not a cache.
@@ -359,17 +420,44 @@ impl BuildFlags {
         &mut self,
         flag: &str,
         kind: &str,
-        attributes: &BTreeMap<String, String>,
+        fields: Fields,
         around: Surroundings<'_>,
     ) -> Result<(), FlagError> {
-        let parts: Vec<String> =
-            attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let fields = Fields::of(&parts).in_flag(flag)?;
-        if let Some(why) = cache::outside_github(kind, fields.clone(), around) {
-            self.notes.push(format!("`{flag}` is left out: {why}"));
-            return Ok(());
+        if !self.is_outside_github(flag, kind, &fields, around) {
+            self.cache_from.push(cache::typed_cache_from(kind, fields, around).in_flag(flag)?);
         }
-        self.cache_from.push(cache::typed_cache_from(kind, fields, around).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds a cache to read by its fields.
+    ///
+    /// # Errors
+    /// If it is not a cache.
+    pub fn add_cache_from_fields(
+        &mut self,
+        flag: &str,
+        mut fields: Fields,
+        around: Surroundings<'_>,
+    ) -> Result<(), FlagError> {
+        let kind = cache::take_type(&mut fields).in_flag(flag)?;
+        self.add_typed_cache_from(flag, &kind, fields, around)
+    }
+
+    /// Adds a cache to write by its fields.
+    ///
+    /// # Errors
+    /// If it is not a cache.
+    pub fn add_cache_to_fields(
+        &mut self,
+        flag: &str,
+        mut fields: Fields,
+        around: Surroundings<'_>,
+    ) -> Result<(), FlagError> {
+        self.notes.extend(cache::inline_note(&fields.parts()));
+        let kind = cache::take_type(&mut fields).in_flag(flag)?;
+        if !self.is_outside_github(flag, &kind, &fields, around) {
+            self.cache_to.push(cache::typed_cache_to(&kind, fields, around).in_flag(flag)?);
+        }
         Ok(())
     }
 
@@ -401,6 +489,22 @@ impl BuildFlags {
 
     fn is_out_of_place(&mut self, flag: &str, text: &str, around: Surroundings<'_>) -> bool {
         let reason = cache::out_of_place(text, around);
+        self.leave_out(flag, reason)
+    }
+
+    fn is_outside_github(
+        &mut self,
+        flag: &str,
+        kind: &str,
+        fields: &Fields,
+        around: Surroundings<'_>,
+    ) -> bool {
+        let reason = cache::outside_github(kind, fields.clone(), around);
+        self.leave_out(flag, reason)
+    }
+
+    /// Notes the reason to leave a cache out; true if there is one.
+    fn leave_out(&mut self, flag: &str, reason: Option<OptionError>) -> bool {
         self.notes.extend(reason.iter().map(|why| format!("`{flag}` is left out: {why}")));
         reason.is_some()
     }
@@ -440,6 +544,22 @@ impl BuildFlags {
         Ok(())
     }
 
+    /// Adds a secret by its fields, which is read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn add_secret_fields(
+        &mut self,
+        flag: &str,
+        fields: Fields,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        let read = secret::secret_of(fields, context.directory, context.environment);
+        let (id, value) = read.in_flag(flag)?;
+        self.secrets.insert(id, value);
+        Ok(())
+    }
+
     /// Sets the agents for ssh.
     ///
     /// # Errors
@@ -451,6 +571,21 @@ impl BuildFlags {
         context: FlagContext<'_>,
     ) -> Result<(), FlagError> {
         self.ssh = ssh::agents(texts, context.directory, context.environment).in_flag(flag)?;
+        Ok(())
+    }
+
+    /// Sets the agents for ssh by their ids, and sockets or files with commas between them.
+    ///
+    /// # Errors
+    /// As [`Self::set_ssh`].
+    pub fn set_ssh_agents<'a>(
+        &mut self,
+        flag: &str,
+        agents: impl IntoIterator<Item = (&'a str, &'a str)>,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
+        let read = ssh::agents_of(agents, context.directory, context.environment);
+        self.ssh = read.in_flag(flag)?;
         Ok(())
     }
 
@@ -477,6 +612,15 @@ impl BuildFlags {
     /// If one has no address.
     pub fn add_hosts(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
         self.extra_hosts.extend(pairs::extra_hosts(text).in_flag(flag)?);
+        Ok(())
+    }
+
+    /// Adds a host by its name and its address.
+    ///
+    /// # Errors
+    /// If one of them cannot be one.
+    pub fn add_host(&mut self, flag: &str, host: &str, address: &str) -> Result<(), FlagError> {
+        self.extra_hosts.push(pairs::extra_host_of(host, address).in_flag(flag)?);
         Ok(())
     }
 

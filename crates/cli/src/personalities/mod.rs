@@ -271,15 +271,6 @@ pub fn word(flag: &str, value: &str) -> String {
     format!("--{flag}={value}")
 }
 
-/// A field of a compound value, quoted where CSV requires it.
-pub fn field(key: &str, value: &str) -> String {
-    let text = format!("{key}={value}");
-    match text.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,13 +331,5 @@ mod tests {
         assert_eq!(executor.as_typed("`kiln login HOST` opens"), "`executor login HOST` opens");
         let docker = choose(&["docker".into()]).unwrap();
         assert_eq!(docker.as_typed("usage: kiln build [OPTIONS]"), "usage: docker build [OPTIONS]");
-    }
-
-    #[test]
-    fn fields_are_quoted_where_they_have_to_be() {
-        assert_eq!(field("name", "a"), "name=a");
-        assert_eq!(field("name", "a,\"b"), "\"name=a,\"\"b\"");
-        let fields = crate::args::compound::fields(&field("name", "a,\"b")).unwrap();
-        assert_eq!(fields, ["name=a,\"b"]);
     }
 }

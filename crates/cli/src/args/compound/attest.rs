@@ -96,7 +96,16 @@ impl AskedAttestations {
         self.add(kind.to_owned(), fields_of(options)?, Repeat::IfOff)
     }
 
-    /// Adds the attestations that build arguments such as `BUILDKIT_ATTEST_SBOM` ask for.
+    /// Asks for the kind that the field `type` names.
+    ///
+    /// # Errors
+    /// If there is no `type`, or as [`Self::ask`].
+    pub fn ask_typed(&mut self, mut fields: Fields) -> Result<(), OptionError> {
+        let kind = take_type(&mut fields)?;
+        self.add(kind, fields, Repeat::IfOff)
+    }
+
+    /// Adds those that build arguments as `BUILDKIT_ATTEST_SBOM` ask for.
     ///
     /// # Errors
     /// If a value is wrong, or a flag asks for the same; the error names the argument.
@@ -167,13 +176,17 @@ fn read(flag: &str, text: &str) -> Result<(String, Fields), OptionError> {
     };
     let mut fields = Fields::of(&parts)?;
     let kind = match flag {
-        // buildx's message.
-        "attest" => fields.take("type").ok_or_else(|| {
-            OptionError::Unusable("attestation type not specified, as in `type=sbom`".into())
-        })?,
+        "attest" => take_type(&mut fields)?,
         kind => kind.to_owned(),
     };
     Ok((kind, fields))
+}
+
+fn take_type(fields: &mut Fields) -> Result<String, OptionError> {
+    // The words of buildx.
+    let missing =
+        || OptionError::Unusable("attestation type not specified, as in `type=sbom`".into());
+    fields.take("type").ok_or_else(missing)
 }
 
 fn scanner(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {

@@ -199,9 +199,17 @@ fn value(text: &str) -> Result<Value, OptionError> {
         return Ok(Value::References(references.collect::<Result<_, _>>()?));
     }
     let mut fields = Fields::of(&parts)?;
-    let hint = ", as in `type=registry,ref=host/app:cache`";
-    let name = fields.take("type").ok_or_else(|| OptionError::missing("a cache", "type", hint))?;
+    let name = take_type(&mut fields)?;
     TypedValue::of(&name, fields).map(Value::Typed)
+}
+
+/// Takes the type of a cache out of its fields.
+///
+/// # Errors
+/// If there is none.
+pub fn take_type(fields: &mut Fields) -> Result<String, OptionError> {
+    let hint = ", as in `type=registry,ref=host/app:cache`";
+    fields.take("type").ok_or_else(|| OptionError::missing("a cache", "type", hint))
 }
 
 fn registry(reference: Reference, insecure: bool) -> BackendSettings {
@@ -355,6 +363,18 @@ pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, Op
     }
 }
 
+/// Reads a cache of a type to write.
+///
+/// # Errors
+/// If an option is wrong, or the type is unknown.
+pub fn typed_cache_to(
+    kind: &str,
+    fields: Fields,
+    around: Surroundings<'_>,
+) -> Result<CacheTo, OptionError> {
+    export(TypedValue::of(kind, fields)?, around)
+}
+
 fn export(value: TypedValue, around: Surroundings<'_>) -> Result<CacheTo, OptionError> {
     match value.kind {
         CacheKind::Registry => {
@@ -422,7 +442,7 @@ fn in_layout(
 }
 
 /// `type=inline`. Pipelines ask for `mode=max`, which BuildKit takes: an inline cache has the layers
-/// of its image and no others, and [`notes`] says so.
+/// of its image and no others, and [`inline_note`] says so.
 fn inline(export: ExportOptions) -> Result<CacheTo, OptionError> {
     let export = ExportOptions { mode: None, ..export };
     let failure = FailureOptions::default();
@@ -435,19 +455,16 @@ pub fn inline_cache() -> CacheTo {
     inline(ExportOptions::default()).expect("no option is wrong where there is none")
 }
 
-/// Notes on values of `--cache-to` that ask for more than they get.
-pub fn notes(texts: &[String]) -> Vec<String> {
-    let asks_for_more = |text: &&String| {
-        let parts = super::fields(text).unwrap_or_default();
-        ["type=inline", "mode=max"].iter().all(|wanted| parts.iter().any(|part| part == wanted))
-    };
-    let note = |text: &String| {
+/// The note on an inline cache of which more is asked than there is in one. `parts` are the fields.
+pub fn inline_note(parts: &[String]) -> Option<String> {
+    let asks = |wanted: &str| parts.iter().any(|part| part == wanted);
+    (asks("type=inline") && asks("mode=max")).then(|| {
         format!(
-            "`--cache-to {text}`: an inline cache has the layers of its image and no others, \
-             whatever the mode: add `type=registry,ref=…,mode=max` for more"
+            "`--cache-to {}`: an inline cache has the layers of its image and no others, \
+             whatever the mode: add `type=registry,ref=…,mode=max` for more",
+            parts.join(",")
         )
-    };
-    texts.iter().filter(asks_for_more).map(note).collect()
+    })
 }
 
 #[cfg(test)]
@@ -524,9 +541,10 @@ mod tests {
         assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
         assert!(to("type=inline,mounts=true").is_err());
         assert!(to("type=inline,mode=max").is_ok());
-        let texts = ["type=inline,mode=max", "type=inline", "type=local,dest=a,mode=max"];
-        let notes = notes(&texts.map(str::to_owned));
-        assert!(notes.len() == 1 && notes[0].contains("whatever the mode"), "{notes:?}");
+        let note = |text: &str| inline_note(&fields(text).unwrap());
+        let more = note("type=inline,mode=max").unwrap();
+        assert!(more.starts_with("`--cache-to type=inline,mode=max`: "), "{more}");
+        assert!(note("type=inline").is_none() && note("type=local,dest=a,mode=max").is_none());
         let brought = |text: &str| from(text).unwrap()[0].mounts;
         for text in
             ["type=registry,ref=a", "type=local,src=a", "a", "type=registry,ref=a,mounts=false"]

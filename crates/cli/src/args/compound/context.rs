@@ -135,10 +135,32 @@ fn is_web(text: &str) -> bool {
 /// # Errors
 /// If the name is not one of a stage or image, or the context cannot be read.
 pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), OptionError> {
-    let (name, value) = text
-        .split_once('=')
-        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
-        .ok_or_else(|| OptionError::malformed(text, "`name=path`"))?;
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    named_as(name, value, text, directory)
+}
+
+/// Reads a named context by its name and its address.
+///
+/// # Errors
+/// As [`named`].
+pub fn named_of(
+    name: &str,
+    value: &str,
+    directory: &Path,
+) -> Result<(String, NamedContext), OptionError> {
+    named_as(name, value, &format!("{name}={value}"), directory)
+}
+
+/// Reads a named context; errors name it by `text`.
+fn named_as(
+    name: &str,
+    value: &str,
+    text: &str,
+    directory: &Path,
+) -> Result<(String, NamedContext), OptionError> {
+    if name.is_empty() || value.is_empty() {
+        return Err(OptionError::malformed(text, "`name=path`"));
+    }
     let name = context_name(name)?;
     let wrong = |error: OptionError| error.within(text);
     if let Some(image) = value.strip_prefix("docker-image://") {

@@ -79,15 +79,27 @@ impl Fields {
     /// # Errors
     /// If a field has no `=`.
     pub fn of(parts: &[String]) -> Result<Self, OptionError> {
+        let pair = |part: &String| {
+            let pair = part.split_once('=').ok_or_else(|| OptionError::NotAPair(part.clone()))?;
+            Ok((pair.0.to_owned(), pair.1.to_owned()))
+        };
+        Ok(Self::of_pairs(parts.iter().map(pair).collect::<Result<Vec<_>, OptionError>>()?))
+    }
+
+    /// Fields that were never a text. Their keys are read as those of [`Self::of`].
+    pub fn of_pairs(given: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for part in parts {
-            let (key, value) =
-                part.split_once('=').ok_or_else(|| OptionError::NotAPair(part.clone()))?;
+        for (key, value) in given {
             let key = key.trim().to_lowercase();
             pairs.retain(|(known, _)| *known != key);
-            pairs.push((key, value.to_owned()));
+            pairs.push((key, value));
         }
-        Ok(Self(pairs))
+        Self(pairs)
+    }
+
+    /// The fields as a value has them: `key=value`.
+    pub fn parts(&self) -> Vec<String> {
+        self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
     /// Removes a key and returns its value.

@@ -202,7 +202,10 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
     {
         return short(only, context);
     }
-    let mut fields = Fields::of(&parts)?;
+    output_of(Fields::of(&parts)?, context)
+}
+
+fn output_of(mut fields: Fields, context: OutputContext<'_>) -> Result<Output, OptionError> {
     let hint = ", as in `type=local,dest=out`";
     let name =
         fields.take("type").ok_or_else(|| OptionError::missing("an output", "type", hint))?;
@@ -235,15 +238,34 @@ pub fn output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionEr
 /// # Errors
 /// The errors of [`output`].
 pub fn kept_output(text: &str, context: OutputContext<'_>) -> Result<Output, OptionError> {
-    if let Ok(mut fields) = Fields::of(&fields(text)?)
-        && fields.take("type").as_deref() == Some("docker")
-        && fields.take("dest").is_none()
-    {
-        // `context` names an engine, which this tool does not have.
-        fields.take("context");
-        return image(fields, "type=image", false);
+    match Fields::of(&fields(text)?) {
+        Ok(fields) if is_for_engine(&fields) => kept_output_of(fields, context),
+        _ => output(text, context),
     }
-    output(text, context)
+}
+
+/// Reads an output for a tool without an engine by its fields.
+///
+/// # Errors
+/// Those of [`output`].
+pub fn kept_output_of(
+    mut fields: Fields,
+    context: OutputContext<'_>,
+) -> Result<Output, OptionError> {
+    if !is_for_engine(&fields) {
+        return output_of(fields, context);
+    }
+    // `context` names an engine, and there is none.
+    for key in ["type", "context"] {
+        fields.take(key);
+    }
+    image(fields, "type=image", false)
+}
+
+/// True for `type=docker` without a destination, which an engine loads.
+fn is_for_engine(fields: &Fields) -> bool {
+    let mut fields = fields.clone();
+    fields.take("type").as_deref() == Some("docker") && fields.take("dest").is_none()
 }
 
 /// `--output DEST`.

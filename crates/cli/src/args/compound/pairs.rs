@@ -58,12 +58,24 @@ pub fn extra_hosts(text: &str) -> Result<Vec<(String, String)>, OptionError> {
 ///
 /// A RUN shares the host's network, so the host's gateway is loopback.
 fn extra_host(text: &str) -> Result<(String, String), OptionError> {
-    let (host, address) = text
-        .split_once('=')
-        .or_else(|| text.split_once(':'))
-        .filter(|(host, address)| !host.is_empty() && !address.is_empty())
-        .ok_or_else(|| OptionError::malformed(text, "`host:ip`"))?;
-    if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
+    let pair = text.split_once('=').or_else(|| text.split_once(':'));
+    let (host, address) = pair.unwrap_or((text, ""));
+    read_host(host, address, text)
+}
+
+/// Reads a host and its address.
+///
+/// # Errors
+/// If one of them cannot be one.
+pub fn extra_host_of(host: &str, address: &str) -> Result<(String, String), OptionError> {
+    read_host(host, address, &format!("{host}={address}"))
+}
+
+fn read_host(host: &str, address: &str, text: &str) -> Result<(String, String), OptionError> {
+    if host.is_empty() || address.is_empty() {
+        return Err(OptionError::malformed(text, "`host:ip`"));
+    }
+    if host.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '#' | '=')) {
         return Err(OptionError::malformed(host, "the name of a host"));
     }
     if address == "host-gateway" {

@@ -9,16 +9,29 @@ use super::{OptionError, boolean, fields};
 /// # Errors
 /// If a policy is to be evaluated, or the values contradict each other.
 pub fn policy(values: &[String]) -> Result<Policy, OptionError> {
+    let pair = |field: &String| {
+        let (key, text) = field.split_once('=').ok_or_else(|| unknown(field))?;
+        Ok((key.to_owned(), text.to_owned()))
+    };
+    let pairs = |value: &String| fields(value)?.iter().map(pair).collect();
+    policy_of(&values.iter().map(pairs).collect::<Result<Vec<_>, OptionError>>()?)
+}
+
+fn unknown(field: &str) -> OptionError {
+    OptionError::malformed(field, "disabled=, reset=, strict=, filename= or log-level=")
+}
+
+/// Reads all values, of which each is a list of keys and texts.
+///
+/// # Errors
+/// As [`policy`], or if a value is empty.
+pub fn policy_of(values: &[Vec<(String, String)>]) -> Result<Policy, OptionError> {
     let (mut is_disabled, mut is_reset, mut others) = (false, false, 0);
     for value in values {
-        for field in fields(value)? {
-            let wrong = || {
-                OptionError::malformed(
-                    field.as_str(),
-                    "disabled=, reset=, strict=, filename= or log-level=",
-                )
-            };
-            let (key, text) = field.split_once('=').ok_or_else(wrong)?;
+        if value.is_empty() {
+            return Err(unknown(""));
+        }
+        for (key, text) in value {
             let truth =
                 || boolean(text).ok_or_else(|| OptionError::invalid(key, text, "true or false"));
             match key.trim().to_lowercase().as_str() {
@@ -35,11 +48,11 @@ pub fn policy(values: &[String]) -> Result<Policy, OptionError> {
                 "log-level" => others += 1,
                 "filename" => {
                     return Err(OptionError::refused(
-                        field,
+                        format!("{key}={text}"),
                         "policies are not evaluated; leave it out, or build with buildx",
                     ));
                 }
-                _ => return Err(wrong()),
+                _ => return Err(unknown(&format!("{key}={text}"))),
             }
         }
     }

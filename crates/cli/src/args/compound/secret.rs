@@ -37,7 +37,18 @@ pub fn secret(
     directory: &Path,
     environment: &Environment,
 ) -> Result<(String, Secret), OptionError> {
-    let fields = Fields::of(&fields(text)?)?;
+    secret_of(Fields::of(&fields(text)?)?, directory, environment)
+}
+
+/// Reads a secret by its fields.
+///
+/// # Errors
+/// As [`secret`].
+pub fn secret_of(
+    fields: Fields,
+    directory: &Path,
+    environment: &Environment,
+) -> Result<(String, Secret), OptionError> {
     let SecretOptions { id, mut file, mut variable, kind } =
         options::read("--secret", fields, Direction::Export)?;
     let kind = kind.unwrap_or_default();

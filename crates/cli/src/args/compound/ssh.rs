@@ -18,9 +18,21 @@ pub fn agents(
     directory: &Path,
     environment: &Environment,
 ) -> Result<BTreeMap<String, SshAgent>, OptionError> {
+    let pairs = texts.iter().map(|text| text.split_once('=').unwrap_or((text, "")));
+    agents_of(pairs, directory, environment)
+}
+
+/// Reads agents by their ids, and sockets or files with commas between them, which may be empty.
+///
+/// # Errors
+/// As [`agents`].
+pub fn agents_of<'a>(
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    directory: &Path,
+    environment: &Environment,
+) -> Result<BTreeMap<String, SshAgent>, OptionError> {
     let mut agents = BTreeMap::new();
-    for text in texts {
-        let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    for (id, paths) in pairs {
         let id = if id.is_empty() { "default" } else { id };
         let agent =
             agent(paths, directory, environment).map_err(|error| error.within(id.to_owned()))?;

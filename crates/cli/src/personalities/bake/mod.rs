@@ -2,7 +2,7 @@
 
 mod rows;
 mod run;
-mod words;
+mod translate;
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bake::{Resolved, Target};
 use build::{DockerfileSource, Job};
 
-use super::words;
-use crate::args::Isolation;
+use super::translate::translate;
+use crate::args::{BuildFlags, FlagContext, FlagError, Isolation};
 use crate::commands::{build as single, check};
-use crate::personalities::docker::{self, Context};
-use crate::personalities::{build_args, word};
+use crate::personalities::docker::Context;
+use crate::progress::Mode;
 use crate::render::Report;
 use crate::{machine, threads};
 
@@ -31,18 +31,40 @@ fn is_of_files(entitlement: &str) -> bool {
 }
 
 impl BakePlan {
-    fn words(&self, target: &Target) -> Vec<String> {
-        let mut words: Vec<String> = self
-            .allow
-            .iter()
-            .flat_map(|allow| allow.split(','))
-            .filter(|allow| !is_of_files(allow))
-            .map(|allow| word("allow", allow))
-            .collect();
-        words.extend(self.progress.as_deref().map(|mode| word("progress", mode)));
-        words.extend(words::words(target));
-        words
+    /// The flags that all targets share.
+    fn flags(&self) -> Result<BuildFlags, FlagError> {
+        let mut flags = BuildFlags::default();
+        let allowed = self.allow.iter().flat_map(|text| text.split(','));
+        for text in allowed.filter(|text| !text.is_empty() && !is_of_files(text)) {
+            flags.allow("--allow", text)?;
+        }
+        flags.progress = self.progress.as_deref().map(progress).transpose()?;
+        Ok(flags)
     }
+}
+
+fn progress(text: &str) -> Result<Mode, FlagError> {
+    <Mode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+        let reason = "there are auto, plain, tty, rawjson, quiet and none";
+        FlagError::bad(format!("--progress={text}"), reason)
+    })
+}
+
+/// The flags of a target.
+fn flags_of(
+    target: &Target,
+    mut flags: BuildFlags,
+    context: FlagContext<'_>,
+) -> Result<BuildFlags, FlagError> {
+    translate(target, &mut flags, context)?;
+    if flags.call.is_some() {
+        // Nothing is built, so the name of another target's image only needs to exist: any folder
+        // does, since it is not read.
+        for (name, _) in target.links() {
+            flags.add_named_context("--build-context", &name, ".", context.directory)?;
+        }
+    }
+    Ok(flags)
 }
 
 /// Builds all targets side by side.
@@ -57,21 +79,18 @@ pub fn build(plan: BakePlan, context: &Context) -> Result<(), Report> {
     let names: Vec<&String> = plan.resolved.targets.keys().collect();
     let places: BTreeMap<&str, usize> =
         names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+    let directory = single::directory()?;
+    let around = single::context(environment, &directory);
+    let common = plan.flags()?;
     let (mut jobs, mut presentation) = (Vec::new(), None);
     for (name, target) in &plan.resolved.targets {
         let of_target = |mut report: Report| {
             report.message = format!("target `{name}`: {}", report.message);
             report
         };
-        let mut args = build_args(plan.words(target), 1).map_err(of_target)?;
-        let call = args.other.call()?;
-        if call.is_some() {
-            // Nothing is built, so the name of another target's image only needs to exist: any
-            // folder does, since it is not read.
-            let links = target.links().into_iter();
-            args.build_context.extend(links.map(|(name, _)| format!("{name}=.")));
-        }
-        let flags = docker::read_build(args, context).map_err(of_target)?;
+        let flags =
+            flags_of(target, common.clone(), around).map_err(|error| of_target(error.into()))?;
+        let call = flags.call;
         let mut prepared = single::prepare(flags, environment, settings).map_err(of_target)?;
         if let Some(text) = target.inline_dockerfile() {
             prepared.request.dockerfile = DockerfileSource::Text(text.into());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use build::{Destination, Output, Policy};
 use serde::Deserialize;
 
-use crate::args::compound::boolean;
+use crate::args::compound::{Fields, boolean};
 use crate::args::{BuildFlags, Call, ContextFlag, FlagContext, FlagError, InFlag as _, NO_LIMIT};
 use crate::personalities::flags::Given;
 use crate::progress::Mode;
@@ -206,8 +206,7 @@ impl Frontend<'_> {
             "label" => flags.set_label(key, value),
             "context" => {
                 let place = self.place(&flag, value)?;
-                let text = format!("{key}={place}");
-                flags.add_build_context(&flag, &text, self.context.directory)?;
+                flags.add_named_context(&flag, key, &place, self.context.directory)?;
             }
             "vcs" if value.is_empty() => {}
             "vcs" => flags.set_vcs(key, value),
@@ -285,8 +284,9 @@ impl Frontend<'_> {
                     FlagError::bad(&flag, format!("it is no JSON of caches: {error}"))
                 })?;
                 for import in imports {
-                    let (kind, attributes) = (import.kind.as_str(), &import.attributes);
-                    flags.add_typed_cache_from(&flag, kind, attributes, self.context.around())?;
+                    let fields = Fields::of_pairs(import.attributes);
+                    let around = self.context.around();
+                    flags.add_typed_cache_from(&flag, &import.kind, fields, around)?;
                 }
             }
             "requestid" => flags.call = Call::parse(value).in_flag(&flag)?,

@@ -31,7 +31,7 @@ pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), R
 ///
 /// # Errors
 /// If a value is wrong.
-pub fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, Report> {
+fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     args.drop_empty_values();
     let mut flags = commands::build::read(&args, Engine::Root, environment, settings)?;

@@ -18,7 +18,6 @@ use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::terminal;
-pub use build::read as read_build;
 use commands::{COMMANDS, Does};
 
 /// The version of docker whose command line this is, followed by kiln's own.
