@@ -107,3 +107,15 @@ fn results_have_the_names_that_were_asked_for() {
     assert!(all["base"].get("image.name").is_none(), "{all}");
     assert!(!all.to_string().contains("made.kiln.invalid"), "{all}");
 }
+
+/// As an ordinary user too, where kiln starts itself again in a user namespace.
+#[test]
+fn a_definition_on_standard_input_is_built() {
+    let kiln = kiln();
+    let folder = context_of(&[("a.txt", "a\n")]);
+    let definition = r#"{"target": {"default": {
+        "dockerfile-inline": "FROM scratch\nCOPY a.txt /\n", "output": ["type=local,dest=out"]
+    }}}"#;
+    bake(&kiln, folder.path(), &["-f", "-"], definition.as_bytes()).expect_ok();
+    assert_eq!(std::fs::read_to_string(folder.path().join("out/a.txt")).unwrap(), "a\n");
+}

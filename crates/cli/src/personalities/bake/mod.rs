@@ -48,6 +48,11 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
         let about = "Builds the targets of bake and compose files, side by side.";
         return helped(&flags::help("docker buildx bake [TARGET...]", about, BAKE));
     }
+    if !given.is_on("print", false) && given.last("list").is_none() {
+        // Before a definition is read from standard input, which a process that is started again
+        // in a user namespace would find empty.
+        run::rise(context)?;
+    }
     say_notes(&given.notes);
     let wrong = |error: FlagError| usage(error.to_string(), None, 1);
     let wrong_definition = |error: BakeError| usage(error.to_string(), None, 1);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bake::{Resolved, Target};
 use build::{DockerfileSource, Job};
+use runtime::Privilege;
 
 use super::translate::translate;
 use crate::args::{BuildFlags, FlagContext, FlagError, Isolation};
@@ -67,14 +68,22 @@ fn flags_of(
     Ok(flags)
 }
 
+/// Takes the rights that the isolation needs. May start this process again in a user namespace.
+///
+/// # Errors
+/// If the setting of the isolation is wrong.
+pub fn rise(context: &Context) -> Result<(Privilege, Isolation), Report> {
+    let wanted = Isolation::or_setting(None, &context.settings)?;
+    Ok((machine::rise_for(&context.settings, wanted), wanted))
+}
+
 /// Builds all targets side by side.
 ///
 /// # Errors
 /// If a target fails.
 pub fn build(plan: BakePlan, context: &Context) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
-    let wanted = Isolation::or_setting(None, settings)?;
-    let standing = machine::rise_for(settings, wanted);
+    let (standing, wanted) = rise(context)?;
     threads::watch_signals()?;
     let names: Vec<&String> = plan.resolved.targets.keys().collect();
     let places: BTreeMap<&str, usize> =
