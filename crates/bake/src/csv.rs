@@ -82,6 +82,8 @@ mod tests {
         assert_eq!(fields("a,b").unwrap(), ["a", "b"]);
         assert_eq!(fields("").unwrap(), [""]);
         assert_eq!(fields("\"a\"\"b\",").unwrap(), ["a\"b", ""]);
+        let line = "type=image,\"name=a,b\",push=true";
+        assert_eq!(fields(line).unwrap(), ["type=image", "name=a,b", "push=true"]);
         assert_eq!(fields("a\"b"), Err(CsvError::BareQuote));
         assert_eq!(fields("\"a"), Err(CsvError::Unterminated));
         assert_eq!(fields("\"a\"b"), Err(CsvError::AfterQuote));

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::csv::CsvError;
 use crate::dotenv::DotenvError;
+use crate::quantity::QuantityError;
 use crate::substitute::SubstituteError;
 
 /// A definition that cannot be read, evaluated or resolved.
@@ -38,6 +39,9 @@ pub enum BakeError {
     /// A compound value with a misplaced quote.
     #[error("{0}")]
     Csv(#[from] CsvError),
+    /// A text that is no size or duration.
+    #[error("{0}")]
+    Quantity(#[from] QuantityError),
     /// A file that cannot be read.
     #[error("{0}")]
     Read(#[from] io::Error),

@@ -16,7 +16,7 @@
 
 mod budget;
 mod compose;
-mod csv;
+pub mod csv;
 mod definition;
 mod definitions;
 pub mod dotenv;
@@ -27,7 +27,7 @@ mod matrix;
 mod overrides;
 mod pattern;
 mod print;
-mod quantity;
+pub mod quantity;
 mod resolve;
 pub mod substitute;
 mod target;

@@ -43,8 +43,8 @@ pub(crate) fn list(list: &[String]) -> String {
     format!("[{}]", list.join(" "))
 }
 
-/// `strconv.ParseBool`.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+/// Reads a truth value as Go's `strconv.ParseBool` does.
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

@@ -31,6 +31,7 @@ mod words;
 pub use check::{Argument, Checked, Checking, Finding, Outline, Outlining, RULES, Rule, Target};
 pub use directives::CheckOptions;
 pub use error::Error;
+pub use go::parse_bool;
 pub use heredoc::Heredoc;
 pub use ignore::ignore_patterns;
 pub use instruction::{

@@ -98,7 +98,7 @@ impl Transfer {
     /// The blob of a layer in a format, in this store.
     ///
     /// # Errors
-    /// As [`Transfer::describe`], and if the blob cannot be fetched.
+    /// The errors of [`Transfer::describe`], and one if the blob cannot be fetched.
     pub async fn blob(
         &self,
         chain: &[Layer],
@@ -115,7 +115,7 @@ impl Transfer {
     /// not sent, one of another repository of the registry is mounted.
     ///
     /// # Errors
-    /// As [`Transfer::blob`], and [`Error::Upload`] if the registry does not accept it.
+    /// The errors of [`Transfer::blob`], and [`Error::Upload`] if the registry does not accept it.
     pub async fn upload(
         &self,
         chain: &[Layer],
@@ -138,7 +138,7 @@ impl Transfer {
     /// sent.
     ///
     /// # Errors
-    /// As [`Transfer::blob`], and [`Error::Send`] if the remote does not accept it.
+    /// The errors of [`Transfer::blob`], and [`Error::Send`] if the remote does not accept it.
     pub async fn upload_to(
         &self,
         chain: &[Layer],

@@ -387,7 +387,8 @@ fn labels(value: &Value) -> Value {
 
 /// A size as buildx prints it: `128m` is `128MiB`.
 fn shm_size(value: &Value) -> Result<String, BakeError> {
-    let bytes = quantity::size(&yaml::text(value))?;
+    let text = yaml::text(value);
+    let bytes = quantity::size(&text).map_err(|error| invalid!("`{text}`: {error}"))?;
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units.iter().find(|(size, _)| bytes >= *size && bytes % size == 0);
     Ok(whole.map_or_else(|| format!("{bytes}B"), |(size, unit)| format!("{}{unit}", bytes / size)))

@@ -36,7 +36,7 @@ impl Variables {
     /// Adds the variables of a `.env` text that have no value yet.
     ///
     /// # Errors
-    /// As [`dotenv::read`].
+    /// The errors of [`dotenv::read`].
     pub fn add(&mut self, text: &str) -> Result<(), DotenvError> {
         let mut read = BTreeMap::new();
         dotenv::read(text, self, &mut read, &self.tally)?;

@@ -143,7 +143,7 @@ impl<'n> Scope<'n> {
             Operation::Binary(binary) => binary,
         };
         let left = self.evaluate(&binary.lhs_expr)?;
-        // As in HCL, `&&` and `||` evaluate both sides.
+        // HCL evaluates both sides of `&&` and `||`.
         let right = self.evaluate(&binary.rhs_expr)?;
         let numbers = || Ok::<_, BakeError>((number(&left)?, number(&right)?));
         Ok(match binary.operator {

@@ -117,7 +117,7 @@ impl Target {
     /// Sets an attribute of a list, and keeps the items that it had.
     ///
     /// # Errors
-    /// As [`Target::set`].
+    /// The errors of [`Target::set`].
     pub(crate) fn append(&mut self, name: &str, value: Value) -> Result<(), BakeError> {
         let before = self.get(name).and_then(Value::as_array).cloned();
         self.set(name, value)?;

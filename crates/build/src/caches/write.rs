@@ -174,7 +174,7 @@ pub(crate) fn inline(
             let cache = cache::inline_cache(&steps, &chain.layers(), &old);
             cache.ok_or("the image has no layer of a step, so it got no inline cache")
         }
-        false => Err("no output is an image, so the inline cache goes nowhere"),
+        false => Err("no output is an image, so there is nothing to put an inline cache into"),
     };
     if let Err(note) = &cache {
         build.events.send(task, TaskEvent::Warning((*note).into()));

@@ -219,7 +219,8 @@ fn repository(git: &GitContext, build_args: &[(String, String)]) -> graph::GitSo
         given.find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     };
     let mut source = git.source.clone();
-    source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(is_true);
+    source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
+        .is_some_and(|text| dockerfile::parse_bool(text) == Some(true));
     if !git.has_mtime && argument("SOURCE_DATE_EPOCH").is_some_and(|value| !value.is_empty()) {
         source.mtime = GitMtime::Commit;
     }
@@ -234,11 +235,6 @@ fn names(name: &str) -> Vec<String> {
     };
     let lower = (base == "Dockerfile").then(|| format!("{folder}dockerfile"));
     [name.to_owned()].into_iter().chain(lower).collect()
-}
-
-/// True for the texts that Go's `strconv.ParseBool` takes for true.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage};
+use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage, parse_bool};
 use execute::{BaseImage, ImageError, Images, Sources};
 use futures_util::future::join_all;
 use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
@@ -167,14 +167,16 @@ fn is_index(request: &Request) -> Result<bool, Error> {
     let given = request.build_args.iter().rev();
     let mut given = given.filter(|(name, value)| name == MULTI_PLATFORM && !value.is_empty());
     let Some((_, value)) = given.next() else { return Ok(false) };
-    match value.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" if distinct(&request.platforms).len() > 1 => {
+    match parse_bool(value) {
+        Some(true) => Ok(true),
+        Some(false) if distinct(&request.platforms).len() > 1 => {
             let message = "conflicting config: returning multiple target platforms is not allowed";
             Err(Error::Request(format!("{message}: `{MULTI_PLATFORM}={value}`")))
         }
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Error::Request(format!("invalid boolean value for {MULTI_PLATFORM}: `{value}`"))),
+        Some(false) => Ok(false),
+        None => {
+            Err(Error::Request(format!("invalid boolean value for {MULTI_PLATFORM}: `{value}`")))
+        }
     }
 }
 

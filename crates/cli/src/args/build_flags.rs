@@ -285,7 +285,7 @@ impl BuildFlags {
     /// Adds a named context by its name and its address.
     ///
     /// # Errors
-    /// As [`Self::add_build_context`].
+    /// The errors of [`Self::add_build_context`].
     pub fn add_named_context(
         &mut self,
         flag: &str,
@@ -310,7 +310,7 @@ impl BuildFlags {
     /// Sets the policy by values that are keys and texts.
     ///
     /// # Errors
-    /// As [`Self::set_policy`].
+    /// The errors of [`Self::set_policy`].
     pub fn set_policy_fields(
         &mut self,
         flag: &str,
@@ -352,7 +352,7 @@ impl BuildFlags {
     /// Adds an output of a tool without an engine by its fields.
     ///
     /// # Errors
-    /// As [`Self::add_kept_output`].
+    /// The errors of [`Self::add_kept_output`].
     pub fn add_kept_output_fields(
         &mut self,
         flag: &str,
@@ -577,7 +577,7 @@ impl BuildFlags {
     /// Sets the agents for ssh by their ids, and sockets or files with commas between them.
     ///
     /// # Errors
-    /// As [`Self::set_ssh`].
+    /// The errors of [`Self::set_ssh`].
     pub fn set_ssh_agents<'a>(
         &mut self,
         flag: &str,

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bake::quantity::duration;
 pub use build::{BuildArgs, Engine};
 pub use build_flags::{BuildFlags, ContextFlag, FlagContext};
 pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
@@ -33,7 +34,7 @@ pub use other::NO_LIMIT;
 pub use other::described;
 pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
-pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size, duration};
+pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -73,7 +73,7 @@ pub struct PushArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Accept plain HTTP and certificates that nobody vouches for
+    /// Accept plain HTTP and untrusted certificates
     #[arg(long)]
     pub insecure: bool,
 
@@ -102,7 +102,7 @@ pub struct PullArgs {
     #[arg(short, long, hide = true)]
     pub all_tags: bool,
 
-    /// Accept plain HTTP and certificates that nobody vouches for
+    /// Accept plain HTTP and untrusted certificates
     #[arg(long)]
     pub insecure: bool,
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use build::images::{DiskFilter, DiskKind};
 use clap::Args;
 
+use bake::quantity::duration;
+
 use super::compound::limits::size;
 
 /// `kiln du`.
@@ -86,34 +88,6 @@ pub fn disk_size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| "it is not a size, as 10gb".to_owned())
 }
 
-/// A duration in Go's form, and days: `24h`, `1h30m`, `7d`.
-///
-/// # Errors
-/// If it is not a duration.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "it is not a time, as 24h or 7d".to_owned();
-    let mut rest = text.trim();
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let factor = match &after[..unit] {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            _ => return Err(wrong()),
-        };
-        seconds += number.parse::<f64>().map_err(|_| wrong())? * factor;
-        rest = &after[unit..];
-    }
-    match text.trim().is_empty() {
-        true => Err(wrong()),
-        false => Duration::try_from_secs_f64(seconds).map_err(|_| wrong()),
-    }
-}
-
 /// Reads `--filter`.
 ///
 /// # Errors
@@ -127,7 +101,8 @@ pub fn disk_filter(filters: &[String]) -> Result<DiskFilter, String> {
         let value = value.trim_start_matches('=');
         match key {
             "until" | "unused-for" => {
-                filter.unused_for = Some(duration(value).map_err(|error| wrong(&error))?);
+                filter.unused_for =
+                    Some(duration(value).map_err(|error| wrong(&error.to_string()))?);
             }
             "type" => {
                 filter.kind = Some(match value {

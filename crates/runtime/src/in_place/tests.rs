@@ -254,7 +254,7 @@ fn a_folder_in_halves_goes_back_as_it_was() {
     std::thread::scope(|scope| scope.spawn(|| kill_between_halves(folder.path())).join().unwrap());
 }
 
-/// What a folder of the test below has: itself, two folders and four files.
+/// The entries of the folder in the test below: itself, two folders and four files.
 const MOVES: usize = 7;
 
 fn kill_between_halves(folder: &Path) {

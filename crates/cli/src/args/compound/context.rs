@@ -142,7 +142,7 @@ pub fn named(text: &str, directory: &Path) -> Result<(String, NamedContext), Opt
 /// Reads a named context by its name and its address.
 ///
 /// # Errors
-/// As [`named`].
+/// The errors of [`named`].
 pub fn named_of(
     name: &str,
     value: &str,

@@ -184,9 +184,3 @@ impl From<OptionError> for String {
         error.to_string()
     }
 }
-
-impl From<CsvError> for String {
-    fn from(error: CsvError) -> Self {
-        error.to_string()
-    }
-}

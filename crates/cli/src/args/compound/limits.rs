@@ -1,5 +1,6 @@
 //! `--ulimit`, `--shm-size`.
 
+use bake::quantity::QuantityError;
 use graph::Ulimit;
 
 use super::OptionError;
@@ -48,32 +49,15 @@ pub fn ulimit(text: &str) -> Result<Ulimit, OptionError> {
     Ok(Ulimit { name: name.into(), soft, hard })
 }
 
-/// Reads a size in bytes as docker does: `64m`, `1.5GiB`, `100`; units are binary.
+/// Reads a size in bytes: see [`bake::quantity::size`].
 ///
 /// # Errors
 /// If it is not a size, or larger than a number of bytes can be.
 pub fn size(text: &str) -> Result<i64, OptionError> {
-    let error = || OptionError::malformed(text, "a size, as 64m or 1g");
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |last| last + 1);
-    let (number, unit) = text.split_at(end);
-    let is_number = number.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let number: f64 = number.parse().ok().filter(|_| is_number).ok_or_else(error)?;
-    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();
-    let power = match unit.as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        "p" | "pb" | "pib" => 5,
-        _ => return Err(error()),
-    };
-    let bytes = number * 1024f64.powi(power);
-    if bytes < i64::MAX as f64 {
-        Ok(bytes as i64)
-    } else {
-        Err(OptionError::refused(text, "too large"))
-    }
+    bake::quantity::size(text).map_err(|error| match error {
+        QuantityError::TooLarge => OptionError::refused(text, "too large"),
+        _ => OptionError::malformed(text, "a size, as 64m or 1g"),
+    })
 }
 
 #[cfg(test)]
@@ -87,18 +71,6 @@ mod tests {
         assert_eq!(ulimit("nofile=1:-1").unwrap(), nofile(1, -1));
         for text in ["nofile", "speed=1", "nofile=a", "nofile=2:1", "nofile=-1:5", "nofile=1:2:3"] {
             assert!(ulimit(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_binary_units() {
-        for (text, bytes) in
-            [("100", 100), ("64m", 64 << 20), ("1.5GiB", 3 << 29), ("2 kb", 2048), ("1B", 1)]
-        {
-            assert_eq!(size(text).unwrap(), bytes, "{text}");
-        }
-        for text in ["", "m", "-1", "1x", "1kk", "1e9", "99999999p"] {
-            assert!(size(text).is_err(), "{text}");
         }
     }
 }

@@ -21,7 +21,8 @@ pub mod ssh;
 #[cfg(test)]
 mod options_tests;
 
-pub use csv::{Fields, boolean, fields};
+pub use csv::{Fields, fields};
+pub use dockerfile::parse_bool as boolean;
 pub use error::OptionError;
 
 use build::ImageFormat;

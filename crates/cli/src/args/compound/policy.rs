@@ -24,7 +24,7 @@ fn unknown(field: &str) -> OptionError {
 /// Reads all values, of which each is a list of keys and texts.
 ///
 /// # Errors
-/// As [`policy`], or if a value is empty.
+/// The errors of [`policy`], and one for a value that is empty.
 pub fn policy_of(values: &[Vec<(String, String)>]) -> Result<Policy, OptionError> {
     let (mut is_disabled, mut is_reset, mut others) = (false, false, 0);
     for value in values {

@@ -43,7 +43,7 @@ pub fn secret(
 /// Reads a secret by its fields.
 ///
 /// # Errors
-/// As [`secret`].
+/// The errors of [`secret`].
 pub fn secret_of(
     fields: Fields,
     directory: &Path,

@@ -25,7 +25,7 @@ pub fn agents(
 /// Reads agents by their ids, and sockets or files with commas between them, which may be empty.
 ///
 /// # Errors
-/// As [`agents`].
+/// The errors of [`agents`].
 pub fn agents_of<'a>(
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     directory: &Path,

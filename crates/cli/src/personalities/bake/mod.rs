@@ -48,18 +48,19 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
         let about = "Builds the targets of bake and compose files, side by side.";
         return helped(&flags::help("docker buildx bake [TARGET...]", about, BAKE));
     }
-    if !given.is_on("print", false) && given.last("list").is_none() {
-        // Before a definition is read from standard input, which a process that is started again
-        // in a user namespace would find empty.
-        run::rise(context)?;
-    }
+    let is_printed = given.is_on("print", false);
+    // Before a definition is read from standard input, which a process that is started again in a
+    // user namespace would find empty.
+    let rights = match is_printed || given.last("list").is_some() {
+        true => None,
+        false => Some(run::rise(context)?),
+    };
     say_notes(&given.notes);
     let wrong = |error: FlagError| usage(error.to_string(), None, 1);
     let wrong_definition = |error: BakeError| usage(error.to_string(), None, 1);
     let inputs = inputs(&given, &context.environment).map_err(wrong)?;
     let definitions = Definitions::load(inputs, &Disk).map_err(wrong_definition)?;
     say_notes(definitions.notes());
-    let is_printed = given.is_on("print", false);
     if is_printed && given.last("list").is_some() {
         let error = FlagError::Usage("`--print` and `--list` exclude each other".into());
         return Err(wrong(error));
@@ -76,7 +77,10 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
         allow: given.texts("allow"),
     };
     given.done()?;
-    if is_printed { terminal::print(&plan.resolved.printed()) } else { run::build(plan, context) }
+    match rights {
+        Some(rights) => run::build(plan, context, rights),
+        None => terminal::print(&plan.resolved.printed()),
+    }
 }
 
 /// The files and variables of a command line.

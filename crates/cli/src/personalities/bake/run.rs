@@ -77,13 +77,16 @@ pub fn rise(context: &Context) -> Result<(Privilege, Isolation), Report> {
     Ok((machine::rise_for(&context.settings, wanted), wanted))
 }
 
-/// Builds all targets side by side.
+/// Builds all targets side by side, with the rights from [`rise`].
 ///
 /// # Errors
 /// If a target fails.
-pub fn build(plan: BakePlan, context: &Context) -> Result<(), Report> {
+pub fn build(
+    plan: BakePlan,
+    context: &Context,
+    (privilege, wanted): (Privilege, Isolation),
+) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
-    let (standing, wanted) = rise(context)?;
     threads::watch_signals()?;
     let names: Vec<&String> = plan.resolved.targets.keys().collect();
     let places: BTreeMap<&str, usize> =
@@ -122,7 +125,7 @@ pub fn build(plan: BakePlan, context: &Context) -> Result<(), Report> {
     }
     let metadata_file = plan.metadata_file.as_deref().map(std::path::Path::new);
     let shown = single::Shown::begin(presentation, &settings.style)?;
-    let session = match single::session(environment, settings, (&standing, wanted), &shown) {
+    let session = match single::session(environment, settings, (&privilege, wanted), &shown) {
         Ok(session) => session,
         Err(message) => {
             shown.fail();

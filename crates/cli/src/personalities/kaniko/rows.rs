@@ -9,7 +9,7 @@ const INSECURE_PULL: Flag =
     Flag::switch("insecure-pull", Handling::Honoured("every registry may speak plain HTTP"));
 const VERIFY_PULL: Flag = Flag::switch(
     "skip-tls-verify-pull",
-    Handling::Honoured("every registry may have a certificate that nobody vouches for"),
+    Handling::Honoured("every registry may have an untrusted certificate"),
 );
 const INSECURE_REGISTRY: Flag = Flag::value(
     "insecure-registry",
@@ -19,12 +19,12 @@ const INSECURE_REGISTRY: Flag = Flag::value(
 const VERIFY_REGISTRY: Flag = Flag::value(
     "skip-tls-verify-registry",
     "r.example.com",
-    Handling::Honoured("this registry may have a certificate that nobody vouches for"),
+    Handling::Honoured("this registry may have an untrusted certificate"),
 );
 const CERTIFICATE: Flag = Flag::value(
     "registry-certificate",
     "r.example.com=/ca.pem",
-    Handling::Honoured("the authority that vouches for a registry"),
+    Handling::Honoured("the authority that signs a registry's certificate"),
 );
 const CLIENT_CERTIFICATE: Flag = Flag::value(
     "registry-client-cert",
@@ -200,7 +200,7 @@ pub const EXECUTOR: &[Flag] = &[
     Flag::switch("compressed-caching", Handling::NoEffect("layers are never held in memory")),
     Flag::switch("insecure", Handling::Honoured("the destinations' registries may speak plain HTTP")),
     INSECURE_PULL,
-    Flag::switch("skip-tls-verify", Handling::Honoured("the destinations' registries may have a certificate that nobody vouches for; plain HTTP too, which is no less safe then")),
+    Flag::switch("skip-tls-verify", Handling::Honoured("the destinations' registries may have an untrusted certificate; plain HTTP too, which is no less safe then")),
     VERIFY_PULL,
     INSECURE_REGISTRY,
     VERIFY_REGISTRY,
@@ -255,7 +255,7 @@ pub const WARMER: &[Flag] = &[
     INSECURE_PULL,
     Flag::switch(
         "skip-tls-verify",
-        Handling::Honoured("every registry may have a certificate that nobody vouches for"),
+        Handling::Honoured("every registry may have an untrusted certificate"),
     ),
     VERIFY_PULL,
     INSECURE_REGISTRY,
