@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use dockerfile::{Checking, Dockerfile, Images, Lowering, Outlining, Request, ResolvedImage};
+use dockerfile::{Checking, Dockerfile, Images, LowerRequest, Lowering, Outlining, ResolvedImage};
 use graph::{ImageSource, SourceFile};
 use oci::{Digest, ImageConfig, Platform};
 use store::{OpenOptions, Privileges, Store};
@@ -11,7 +11,7 @@ use store::{OpenOptions, Privileges, Store};
 pub fn lower(text: &str) {
     let source = SourceFile { name: "Dockerfile".into(), text: text.into() };
     let Ok(file) = Dockerfile::parse(source) else { return };
-    let mut request = Request::new(Platform::new("linux", "amd64", ""));
+    let mut request = LowerRequest::new(Platform::new("linux", "amd64", ""));
     request.build_args.push(("GIVEN".into(), "a b$c".into()));
     request.excludes = vec!["x*".into(), "!xy".into()];
     let mut images = Images::new();
@@ -34,7 +34,8 @@ fn image(need: &dockerfile::ImageRequest, number: usize) -> Result<ResolvedImage
     if number % 5 == 4 {
         return Err("not found".into());
     }
-    let mut config = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
+    let mut config =
+        ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
     config.config.env = vec!["PATH=/bin".into(), "EMPTY".into(), "A=a b".into()];
     if number % 3 == 1 {
         config.config.on_build = vec!["RUN x".into(), "COPY a* /b".into()];
@@ -72,8 +73,9 @@ pub fn with_store(run: impl FnOnce(&Store)) {
         let scratch = slot.get_or_insert_with(|| {
             let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
             std::fs::write(folder.path().join("outside"), "untouched").expect("a file");
-            let store = Store::open(&folder.path().join("root"), OpenOptions::new(Privileges::None))
-                .expect("a store");
+            let store =
+                Store::open(&folder.path().join("root"), OpenOptions::new(Privileges::None))
+                    .expect("a store");
             Scratch { folder, store, runs: 0 }
         });
         scratch.runs += 1;
