@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
+use layer::{CAPABILITY, Xattr, shown};
 use rustix::fs::{lgetxattr, llistxattr};
 use rustix::io::Errno;
 
-use crate::error::shown;
 use crate::folder::is_overlay_attribute;
-use crate::{Error, Result, Xattr};
-
-/// The only attribute that layers keep, as in those that BuildKit writes.
-pub const CAPABILITY: &[u8] = b"security.capability";
+use crate::{Error, Result};
 
 /// Extended attributes of a file in an upper directory.
 #[derive(Default)]

@@ -72,7 +72,7 @@ impl Store {
         let hashed = HashedFile { file, hasher: Hasher::new(), size: 0 };
         Ok(BlobWriter {
             out: BufWriter::with_capacity(128 << 10, hashed),
-            part: Part(path),
+            part: PartFile(path),
             store: self.clone(),
         })
     }
@@ -93,7 +93,7 @@ impl Store {
 /// Writes a blob. Dropped without [`commit`](Self::commit), it leaves nothing.
 pub struct BlobWriter {
     out: BufWriter<HashedFile>,
-    part: Part,
+    part: PartFile,
     store: Store,
 }
 
@@ -136,9 +136,9 @@ impl Write for BlobWriter {
 }
 
 /// A file that is removed on drop, unless it was renamed.
-struct Part(PathBuf);
+struct PartFile(PathBuf);
 
-impl Drop for Part {
+impl Drop for PartFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }

@@ -7,8 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tree::DigestMemo;
 
 use crate::{Error, Result};
+
+/// The kind of the content digests among the memos.
+const MEMO_KIND: &str = "content digest";
 
 /// The file's name. Another version of the tables is another file.
 const FILE: &str = "db.sqlite";
@@ -308,6 +312,21 @@ pub(crate) fn now() -> i64 {
 
 fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     Ok(Digest::from_bytes(row.get(column)?))
+}
+
+/// Content digests. If the table cannot be used, nothing is remembered.
+impl DigestMemo for Db {
+    fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
+        let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        self.memo_get(MEMO_KIND, &borrowed).unwrap_or_else(|_| vec![None; keys.len()])
+    }
+
+    fn put_many(&self, values: Vec<(Vec<u8>, Vec<u8>)>) {
+        let borrowed: Vec<(&[u8], &[u8])> =
+            values.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+        // A lost value is computed again.
+        let _ = self.memo_put(MEMO_KIND, &borrowed);
+    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use layer::IndexError;
 use oci::Digest;
-
-use crate::IndexError;
 
 /// An error of the store. Its cause is in [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An archive or a compressed blob could not be read or written.
+    #[error(transparent)]
+    Archive(#[from] layer::Error),
     /// An operation on a file or folder of this machine failed.
     #[error("{action} `{}`", path.display())]
     File {
@@ -34,28 +36,6 @@ pub enum Error {
         /// The privileges that it was opened with.
         asked: &'static str,
     },
-    /// The stream of an archive could not be read or decompressed.
-    #[error("read archive")]
-    ReadArchive {
-        /// The error of the stream or the decoder.
-        source: io::Error,
-    },
-    /// An archive violates its format, or contains something that cannot be unpacked.
-    #[error("archive entry `{path}`: {problem}")]
-    ArchiveEntry {
-        /// Path of the entry, if known.
-        path: String,
-        /// The problem.
-        problem: String,
-    },
-    /// An archive exceeds a limit of the reader.
-    #[error("archive has more than {limit} {unit}")]
-    ArchiveLimit {
-        /// The unit of the limit.
-        unit: &'static str,
-        /// The limit.
-        limit: u64,
-    },
     /// Unpacking would use space that is left free for others on the disk.
     #[error(
         "the disk of the root is nearly full ({left} {unit} left): nothing more is unpacked to it"
@@ -65,32 +45,6 @@ pub enum Error {
         left: u64,
         /// The unit of the amount.
         unit: &'static str,
-    },
-    /// An archive could not be written.
-    #[error("write archive entry `{path}`")]
-    WriteArchive {
-        /// Path of the entry.
-        path: String,
-        /// The error of the stream.
-        source: io::Error,
-    },
-    /// An entry cannot be written to an archive.
-    #[error("`{path}` cannot be in a layer: {problem}")]
-    Unwritable {
-        /// Path of the entry.
-        path: String,
-        /// The reason.
-        problem: &'static str,
-    },
-    /// The content's length differs from the entry's size.
-    #[error("content of `{path}` is {problem} than the {size} bytes that were announced")]
-    ContentSize {
-        /// Path of the entry.
-        path: String,
-        /// The entry's size, in bytes.
-        size: u64,
-        /// `shorter` or `longer`.
-        problem: &'static str,
     },
     /// A blob does not match its digest or size.
     #[error("blob has digest `{actual}` ({actual_size} bytes), not `{expected}` ({size} bytes)")]
@@ -104,9 +58,6 @@ pub enum Error {
         /// The actual size, in bytes.
         actual_size: u64,
     },
-    /// A part of a blob does not match the layer's index.
-    #[error("a part of blob `{0}` is not what the layer's index says")]
-    WrongBlock(Digest),
     /// A layer's archive does not match its diffID.
     #[error("layer has diffID `{actual}`, not `{expected}`")]
     LayerMismatch {
@@ -136,9 +87,6 @@ pub enum Error {
     /// the layer is in the store.
     #[error("layer `{0}` cannot be compressed from its folder: its archive was laid out otherwise")]
     NotReproducible(Digest),
-    /// Layers of this media type cannot be read.
-    #[error("layers of type `{0}` are not supported")]
-    MediaType(String),
     /// The kernel left a file in an upper directory that is no plain difference.
     #[error(
         "upper directory has `{path}` with `{attribute}`: mount with redirect_dir=off,metacopy=off"
@@ -173,20 +121,26 @@ impl Error {
 
     /// Returns the error for an archive's entry that is refused.
     pub(crate) fn entry(path: &[u8], problem: impl Into<String>) -> Self {
-        Self::ArchiveEntry { path: shown(path), problem: problem.into() }
+        layer::Error::entry(path, problem).into()
+    }
+
+    /// Returns the error for a stream of an archive that cannot be read.
+    pub fn read_archive(source: io::Error) -> Self {
+        layer::Error::ReadArchive { source }.into()
+    }
+
+    /// Returns the error for an archive that cannot be written, at no entry of it.
+    pub(crate) fn write_archive(source: io::Error) -> Self {
+        layer::Error::WriteArchive { path: String::new(), source }.into()
+    }
+
+    /// True if an archive is larger than allowed.
+    pub fn is_archive_limit(&self) -> bool {
+        matches!(self, Self::Archive(layer::Error::ArchiveLimit { .. }))
     }
 
     /// Returns a closure for `map_err` after a call on the database.
     pub(crate) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { action, source }
-    }
-}
-
-/// A path for messages, of bounded length: it may come from a hostile archive.
-pub(crate) fn shown(path: &[u8]) -> String {
-    let text = path[..path.len().min(512)].escape_ascii().to_string();
-    match std::str::from_utf8(path) {
-        Ok(whole) if path.len() <= 512 && !whole.chars().any(char::is_control) => whole.to_owned(),
-        _ => text,
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use layer::tar::content_failed;
+use layer::{Entry, EntryKind, LayerIndex, Time, shown};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
     XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat,
@@ -13,12 +15,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
+use tree::split_last;
 
-use crate::error::shown;
+use crate::options::{OpenOptions, Privileges, UnmappedOwners};
 use crate::room::Room;
-use crate::store::{OpenOptions, Privileges, UnmappedOwners};
-use crate::tar::content_failed;
-use crate::{Entry, EntryKind, Error, LayerIndex, Result, Time};
+use crate::{Error, Result};
 
 const FOLDER: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -83,7 +84,7 @@ pub(crate) fn matches_index(
         if entry.path.is_empty() {
             continue;
         }
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let stat =
             folders.open(parent).and_then(|folder| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW));
         let kind = stat.as_ref().ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -230,7 +231,7 @@ impl<'a> FolderWriter<'a> {
     }
 
     fn new_file(&mut self, entry: &Entry) -> Result<File> {
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let failed = failed("write", &entry.path);
         let create = if self.has_metadata() { 0o600 } else { entry.mode & 0o777 | 0o600 };
         let folder = self.folders.open(parent).map_err(&failed)?;
@@ -306,7 +307,7 @@ impl<'a> FolderWriter<'a> {
     }
 
     fn reopened(&mut self, entry: &Entry) -> Result<()> {
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let failed = failed("write", &entry.path);
         let folder = self.folders.open(parent).map_err(&failed)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -316,7 +317,7 @@ impl<'a> FolderWriter<'a> {
 
     /// Makes a directory with a temporary mode, if there is none.
     pub(crate) fn directory(&mut self, path: &[u8]) -> Result<()> {
-        let (parent, name) = split(path);
+        let (parent, name) = split_last(path);
         let failed = failed("make folder", path);
         let folder = self.folders.open(parent).map_err(&failed)?;
         self.room.take_file(folder)?;
@@ -329,7 +330,7 @@ impl<'a> FolderWriter<'a> {
     /// Sets a directory's metadata, after the last write into it.
     pub(crate) fn finish_directory(&mut self, entry: &Entry) -> Result<()> {
         let failed = failed("set mode of", &entry.path);
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let has_metadata = self.has_metadata();
         let folder = self.folders.open(parent).map_err(&failed)?;
         if !has_metadata {
@@ -351,7 +352,7 @@ impl<'a> FolderWriter<'a> {
 
     /// Makes a symbolic link.
     pub(crate) fn symlink(&mut self, entry: &Entry, target: &[u8]) -> Result<()> {
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let folder = self.folders.open(parent).map_err(failed("make link", &entry.path))?;
         symlinkat(target, folder, name).map_err(failed("make link", &entry.path))?;
         self.special_metadata(entry)
@@ -361,9 +362,9 @@ impl<'a> FolderWriter<'a> {
     /// way is an error.
     pub(crate) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
         let failed = failed("link", path);
-        let (target_parent, target_name) = split(target);
+        let (target_parent, target_name) = split_last(target);
         let from = open_beneath(self.root, target_parent, FOLDER).map_err(&failed)?;
-        let (parent, name) = split(path);
+        let (parent, name) = split_last(path);
         let folder = self.folders.open(parent).map_err(&failed)?;
         linkat(&from, target_name, folder, name, AtFlags::empty()).map_err(&failed)
     }
@@ -385,7 +386,7 @@ impl<'a> FolderWriter<'a> {
         if !self.has_metadata() || (kind != FileType::Fifo && (!makes_devices || device == 0)) {
             return Ok(());
         }
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let folder = self.folders.open(parent).map_err(failed("make", &entry.path))?;
         match mknodat(folder, name, kind, Mode::RUSR, device) {
             // Some containers may not make devices; the index keeps it.
@@ -404,7 +405,7 @@ impl<'a> FolderWriter<'a> {
         if self.options.privileged.overlay_prefix().is_none() {
             return Ok(());
         }
-        let (parent, name) = split(path);
+        let (parent, name) = split_last(path);
         let folder = self.folders.open(parent).map_err(failed("make whiteout of", path))?;
         mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(failed("make whiteout of", path))
@@ -422,7 +423,7 @@ impl<'a> FolderWriter<'a> {
     /// Removes a file, or a directory with its content.
     pub(crate) fn remove(&mut self, path: &[u8]) -> Result<()> {
         let failed = failed("replace", path);
-        let (parent, name) = split(path);
+        let (parent, name) = split_last(path);
         let result = self.folders.open(parent).and_then(|folder| {
             match unlinkat(folder, name, AtFlags::empty()) {
                 // Linux returns EISDIR, POSIX has EPERM.
@@ -459,7 +460,7 @@ impl<'a> FolderWriter<'a> {
         path: &[u8],
     ) -> Result<rustix::io::Result<()>> {
         let failed = failed("link", path);
-        let (parent, name) = split(path);
+        let (parent, name) = split_last(path);
         let from = open_beneath(other, parent, FOLDER).map_err(&failed)?;
         let folder = self.folders.open(parent).map_err(&failed)?;
         Ok(linkat(&from, name, folder, name, AtFlags::empty()))
@@ -471,7 +472,7 @@ impl<'a> FolderWriter<'a> {
             return Ok(());
         }
         let failed = failed("set owner of", &entry.path);
-        let (parent, name) = split(&entry.path);
+        let (parent, name) = split_last(&entry.path);
         let own = self.own;
         let folder = self.folders.open(parent).map_err(&failed)?;
         let mut owner = Ok(());
@@ -550,14 +551,6 @@ fn clear_folder(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A path's parent (empty for the root) and its last name.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
 }
 
 /// True if this is overlay's mark for a deleted file.

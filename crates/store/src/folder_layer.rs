@@ -12,10 +12,12 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use layer::{Compression, Entry, EntryKind, Layer, LayerIndex, Time};
 use oci::Digest;
+use tree::Tree;
 
 use crate::attributes::Attributes;
-use crate::{Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, Store, Time, Tree};
+use crate::{Error, Result, Store};
 
 /// The result of comparing a folder with a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum FolderLayer {
 }
 
 /// A file of the folder.
-struct Found {
+struct FolderFile {
     entry: Entry,
     /// Device and inode, for a file with several names.
     inode: Option<(u64, u64)>,
@@ -58,7 +60,8 @@ impl Store {
         tree.walk(|path, node| {
             known.insert(path.to_vec(), node.to_entry(path));
         });
-        let mut walk = Walk { root: folder, known: &known, found: Vec::new(), path: Vec::new() };
+        let mut walk =
+            FolderWalk { root: folder, known: &known, found: Vec::new(), path: Vec::new() };
         walk.directory()?;
         let mut found = walk.found;
         let bytes = size(&found);
@@ -70,10 +73,10 @@ impl Store {
             found.iter().map(|found| found.entry.path.to_vec()).collect();
         let gone = known.keys().filter(|path| !path.is_empty() && !present.contains(*path));
         let is_highest = |path: &&Vec<u8>| {
-            let parent = crate::tree::split_last(path).0;
+            let parent = tree::split_last(path).0;
             parent.is_empty() || present.contains(parent)
         };
-        let gone = gone.filter(is_highest).map(|path| mark(path, EntryKind::Whiteout));
+        let gone = gone.filter(is_highest).map(|path| Entry::whiteout(path.as_slice()));
         let changed = found.into_iter().filter(|found| found.changed).map(|found| found.entry);
         let entries = LayerIndex::from_entries(changed.chain(gone).collect()).into_entries();
         if entries.is_empty() {
@@ -95,7 +98,7 @@ impl Store {
 }
 
 /// Bytes of all files, each counted once.
-fn size(found: &[Found]) -> u64 {
+fn size(found: &[FolderFile]) -> u64 {
     let mut seen = HashSet::new();
     let counted = found.iter().filter(|found| found.inode.is_none_or(|inode| seen.insert(inode)));
     counted
@@ -107,7 +110,7 @@ fn size(found: &[Found]) -> u64 {
 }
 
 /// Turns further names of a file into links to the first, if any of them changed.
-fn link_names(found: &mut [Found]) {
+fn link_names(found: &mut [FolderFile]) {
     let changed: HashSet<(u64, u64)> =
         found.iter().filter(|found| found.changed).filter_map(|found| found.inode).collect();
     let mut first: HashMap<(u64, u64), Box<[u8]>> = HashMap::new();
@@ -116,24 +119,19 @@ fn link_names(found: &mut [Found]) {
         file.changed = true;
         match first.get(&inode) {
             Some(target) => file.entry.kind = EntryKind::HardLink { target: target.clone() },
-            None => drop(first.insert(inode, file.entry.path.clone())),
+            None => _ = first.insert(inode, file.entry.path.clone()),
         }
     }
 }
 
-fn mark(path: &[u8], kind: EntryKind) -> Entry {
-    let (mode, uid, gid) = (0, 0, 0);
-    Entry { path: path.into(), kind, mode, uid, gid, mtime: Time::default(), xattrs: Vec::new() }
-}
-
-struct Walk<'a> {
+struct FolderWalk<'a> {
     root: &'a Path,
     known: &'a BTreeMap<Vec<u8>, Entry>,
-    found: Vec<Found>,
+    found: Vec<FolderFile>,
     path: Vec<u8>,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     fn directory(&mut self) -> Result<()> {
         let folder = self.file();
         let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
@@ -175,7 +173,7 @@ impl Walk<'_> {
         let changed = self.known.get(&self.path).is_none_or(|known| !is_same(known, &entry));
         let is_linked = !is_directory && metadata.nlink() > 1;
         let inode = is_linked.then(|| (metadata.dev(), metadata.ino()));
-        self.found.push(Found { entry, inode, changed });
+        self.found.push(FolderFile { entry, inode, changed });
         if is_directory { self.directory() } else { Ok(()) }
     }
 

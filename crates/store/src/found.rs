@@ -1,11 +1,10 @@
 //! The results of a walk over a changed tree, and the layer's entries that are made of them.
 
+use layer::{Entry, EntryKind};
 use std::collections::{HashMap, HashSet};
 
-use crate::{Entry, EntryKind, Time};
-
 /// A file of a changed tree, or a removed name. A walk finds them in the order of [`Entry`].
-pub(crate) struct Found {
+pub(crate) struct FoundFile {
     /// The layer's entry, except that names of one file are not yet links.
     pub(crate) entry: Entry,
     /// The inode, for a file with several names.
@@ -15,19 +14,10 @@ pub(crate) struct Found {
     pub(crate) changed: bool,
 }
 
-impl Found {
+impl FoundFile {
     /// Returns a removed name of lower layers.
     pub(crate) fn gone(path: &[u8]) -> Self {
-        let entry = Entry {
-            path: path.into(),
-            kind: EntryKind::Whiteout,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        };
-        Self { entry, inode: None, changed: true }
+        Self { entry: Entry::whiteout(path), inode: None, changed: true }
     }
 }
 
@@ -38,7 +28,7 @@ pub(crate) struct Settled {
 }
 
 /// Selects the entries. Further names of a file become links to the first.
-pub(crate) fn settle(mut found: Vec<Found>) -> Settled {
+pub(crate) fn settle(mut found: Vec<FoundFile>) -> Settled {
     let changed: HashSet<u64> =
         found.iter().filter(|found| found.changed).filter_map(|found| found.inode).collect();
     for found in &mut found {
@@ -56,7 +46,7 @@ pub(crate) fn settle(mut found: Vec<Found>) -> Settled {
     }
     let mut settled = Settled { entries: Vec::with_capacity(found.len()), left_out: Vec::new() };
     let mut first: HashMap<u64, Box<[u8]>> = HashMap::new();
-    for (Found { mut entry, inode, .. }, kept) in found.into_iter().zip(kept) {
+    for (FoundFile { mut entry, inode, .. }, kept) in found.into_iter().zip(kept) {
         if !kept {
             settled.left_out.push(entry.path);
             continue;
@@ -64,7 +54,7 @@ pub(crate) fn settle(mut found: Vec<Found>) -> Settled {
         if let Some(inode) = inode {
             match first.get(&inode) {
                 Some(target) => entry.kind = EntryKind::HardLink { target: target.clone() },
-                None => drop(first.insert(inode, entry.path.clone())),
+                None => _ = first.insert(inode, entry.path.clone()),
             }
         }
         settled.entries.push(entry);
@@ -80,9 +70,9 @@ fn is_in(path: &[u8], folder: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn found(path: &str, kind: EntryKind, inode: Option<u64>, changed: bool) -> Found {
-        let entry = Entry { kind, ..Found::gone(path.as_bytes()).entry };
-        Found { entry, inode, changed }
+    fn found(path: &str, kind: EntryKind, inode: Option<u64>, changed: bool) -> FoundFile {
+        let entry = Entry { kind, ..FoundFile::gone(path.as_bytes()).entry };
+        FoundFile { entry, inode, changed }
     }
 
     #[test]
@@ -95,7 +85,7 @@ mod tests {
             found("a/c", EntryKind::Directory, None, false),
             found("a/c/other", file(), Some(8), false),
             found("a/d", EntryKind::Directory, None, true),
-            Found::gone(b"a/d.x"),
+            FoundFile::gone(b"a/d.x"),
             found("two", file(), Some(7), true),
         ]);
         let text = |entry: &Entry| match &entry.kind {

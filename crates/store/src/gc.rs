@@ -13,7 +13,8 @@ use oci::{Digest, Index, Manifest};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use crate::db::{Table, now};
-use crate::store::{oldest_start, remove_tree};
+use crate::disk::remove_tree;
+use crate::run::oldest_start;
 use crate::{Error, Result, Store};
 
 /// The content of the store.
@@ -34,7 +35,7 @@ pub struct UsedItem {
     pub bytes: u64,
     /// The time of its last use, in milliseconds since 1970.
     pub last_use: i64,
-    /// True if a running process may use it, or it belongs to an image with a name.
+    /// True if a running process may use it, or it belongs to an image with a name or is held.
     pub in_use: bool,
 }
 
@@ -135,11 +136,13 @@ impl Store {
     fn usage_since(&self, oldest: i64) -> Result<Usage> {
         let mut items = Vec::new();
         let named = self.named_blobs()?;
+        let held = self.held()?;
         let rows = self.rows(Table::Blobs)?;
         for (digest, path) in self.entries("blobs/sha256")? {
             let Ok(metadata) = fs::metadata(&path) else { continue };
             let last_use = rows.get(&digest).map_or_else(|| modified(&metadata), |row| row.1);
-            let in_use = last_use >= oldest || named.contains(&digest);
+            let is_kept = named.contains(&digest) || held.blobs.contains(&digest);
+            let in_use = last_use >= oldest || is_kept;
             let bytes = metadata.len();
             items.push(UsedItem { kind: ItemKind::Blob, digest, bytes, last_use, in_use });
         }
@@ -156,7 +159,7 @@ impl Store {
             } else {
                 (ItemKind::Index, written)
             };
-            let in_use = last_use >= oldest;
+            let in_use = last_use >= oldest || held.layers.contains(&digest);
             items.push(UsedItem { kind, digest, bytes, last_use, in_use });
         }
         items.sort_by_key(|item| (item.last_use, item.kind, item.digest));

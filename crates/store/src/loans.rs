@@ -2,14 +2,12 @@
 //! depend on them are recorded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::sync::{Arc, Mutex};
 
-use oci::{Digest, Hasher};
+use layer::{Assumption, Assumptions, Claim, Layer, LayerIndex};
+use oci::Digest;
 
-use crate::partial::Parts;
-use crate::store::lock;
-use crate::{Assumption, Assumptions, Claim, Layer, LayerIndex, Store};
+use crate::disk::lock;
 
 /// The indexes that caches lent to a build.
 #[derive(Default)]
@@ -19,8 +17,6 @@ pub(crate) struct Loans {
     contents: Mutex<HashMap<Digest, Assumptions>>,
     /// Assumptions that were found true or false.
     settled: Mutex<HashMap<Assumption, bool>>,
-    /// Files of layers that are not unpacked.
-    pub(crate) parts: Parts,
 }
 
 struct Loan {
@@ -44,19 +40,11 @@ impl Loan {
     }
 }
 
-impl Store {
-    /// Returns the same root for a build of its own, to which nothing was lent.
-    #[must_use]
-    pub fn apart(&self) -> Self {
-        Self { loans: Arc::default(), ..self.clone() }
-    }
-
-    /// Adds to this build an index that a cache has of the highest layer of `chain`: nothing proves
-    /// that it is the layer's. It is never written to the disk, serves to look at trees only, and
-    /// is replaced by the layer's own when the layer comes. The first one stays.
-    pub fn lend_index(&self, chain: &[Layer], index: LayerIndex, from: &Arc<str>) {
+impl Loans {
+    /// Adds the index that a cache has of the highest layer of `chain`. The first one stays.
+    pub(crate) fn add(&self, chain: &[Layer], index: LayerIndex, from: &Arc<str>) {
         let Some(layer) = chain.last() else { return };
-        lock(&self.loans.lent).entry(layer.diff_id).or_insert_with(|| Loan {
+        lock(&self.lent).entry(layer.diff_id).or_insert_with(|| Loan {
             digest: index.digest(),
             index: Arc::new(index),
             from: from.clone(),
@@ -65,124 +53,65 @@ impl Store {
         });
     }
 
-    pub(crate) fn lent_index(&self, diff_id: &Digest) -> Option<Arc<LayerIndex>> {
-        lock(&self.loans.lent).get(diff_id).map(|loan| loan.index.clone())
+    pub(crate) fn index(&self, diff_id: &Digest) -> Option<Arc<LayerIndex>> {
+        lock(&self.lent).get(diff_id).map(|loan| loan.index.clone())
     }
 
-    /// True if a cache lent the index of a layer. Results that were found meanwhile must not be
-    /// remembered for other builds.
-    pub fn was_lent(&self, diff_id: &Digest) -> bool {
-        lock(&self.loans.lent).contains_key(diff_id)
+    pub(crate) fn has(&self, diff_id: &Digest) -> bool {
+        lock(&self.lent).contains_key(diff_id)
     }
 
-    /// True if a layer's index came from a cache and its own is not in the store.
-    pub fn is_lent(&self, diff_id: &Digest) -> bool {
-        lock(&self.loans.lent).contains_key(diff_id) && !self.has_own_index(diff_id)
+    /// The layers, each on top of those below it.
+    pub(crate) fn chains(&self) -> Vec<Arc<[Layer]>> {
+        lock(&self.lent).values().map(|loan| loan.chain.clone()).collect()
     }
 
-    /// Returns the assumptions about some layers that are not proved yet.
-    pub fn assumptions<'a>(&self, layers: impl IntoIterator<Item = &'a Layer>) -> Assumptions {
-        let lent = lock(&self.loans.lent);
+    /// The assumptions about some layers, proved or not.
+    pub(crate) fn of_layers<'a>(
+        &self,
+        layers: impl IntoIterator<Item = &'a Layer>,
+    ) -> Vec<Assumption> {
+        let lent = lock(&self.lent);
         if lent.is_empty() {
-            return Assumptions::default();
+            return Vec::new();
         }
         let of = |layer: &'a Layer| Some((layer.diff_id, lent.get(&layer.diff_id)?));
-        let all: Vec<Assumption> = layers
-            .into_iter()
-            .filter_map(of)
-            .flat_map(|(diff_id, loan)| loan.assumptions(diff_id))
-            .collect();
-        drop(lent);
-        self.unproved(&all.into_iter().collect())
+        let found = layers.into_iter().filter_map(of);
+        found.flat_map(|(diff_id, loan)| loan.assumptions(diff_id)).collect()
     }
 
-    /// Returns the assumptions that no bytes of layers have proved.
-    #[must_use]
-    pub fn unproved(&self, assumptions: &Assumptions) -> Assumptions {
-        assumptions.filtered(|assumption| self.proof(assumption) != Some(true))
+    /// All assumptions, proved or not.
+    pub(crate) fn all(&self) -> Vec<Assumption> {
+        let lent = lock(&self.lent);
+        lent.iter().flat_map(|(diff_id, loan)| loan.assumptions(*diff_id)).collect()
     }
 
-    /// Returns true or false if the layer's bytes decide an assumption; `None` if the layer was not
-    /// read.
-    pub fn proof(&self, assumption: &Assumption) -> Option<bool> {
-        if let Some(known) = lock(&self.loans.settled).get(assumption) {
-            return Some(*known);
-        }
-        let found = self.look_for_proof(assumption)?;
-        lock(&self.loans.settled).insert(assumption.clone(), found);
-        Some(found)
+    /// True or false for an assumption that was settled before.
+    pub(crate) fn settled(&self, assumption: &Assumption) -> Option<bool> {
+        lock(&self.settled).get(assumption).copied()
     }
 
-    fn look_for_proof(&self, assumption: &Assumption) -> Option<bool> {
-        let Assumption { diff_id, claim, .. } = assumption;
-        match claim {
-            Claim::Index(digest) => Some(self.own_index(diff_id).ok()?.digest() == *digest),
-            Claim::File { path, digest } => {
-                if !self.is_unpacked(diff_id).ok()? {
-                    return None;
-                }
-                // A path that is really a link or a folder cannot be opened.
-                Some(self.file_digest(diff_id, path).is_ok_and(|actual| actual == *digest))
-            }
-        }
-    }
-
-    /// Returns the caches that lent something that turned out to be false.
-    pub fn false_lenders(&self) -> Vec<Arc<str>> {
-        let lent = lock(&self.loans.lent);
-        let all: Vec<Assumption> =
-            lent.iter().flat_map(|(diff_id, loan)| loan.assumptions(*diff_id)).collect();
-        drop(lent);
-        let mut caches: Vec<Arc<str>> = all
-            .into_iter()
-            .filter(|assumption| self.proof(assumption) == Some(false))
-            .map(|assumption| assumption.cache)
-            .collect();
-        caches.sort();
-        caches.dedup();
-        caches
-    }
-
-    /// Returns the layers of which an index was lent, each on top of those below it.
-    pub fn lent_chains(&self) -> Vec<Arc<[Layer]>> {
-        lock(&self.loans.lent).values().map(|loan| loan.chain.clone()).collect()
-    }
-
-    /// Notes the assumptions of a content, by the digest of its record: a step that is found by
-    /// that content or kept under it depends on them.
-    pub fn note_content(&self, record: Digest, assumptions: &Assumptions) {
-        if assumptions.is_empty() {
-            return;
-        }
-        let mut contents = lock(&self.loans.contents);
-        let known = contents.entry(record).or_default();
-        *known = known.and(assumptions);
-    }
-
-    /// Returns the assumptions of a content, by the digest of its record.
-    pub fn content_assumptions(&self, record: &Digest) -> Assumptions {
-        lock(&self.loans.contents).get(record).cloned().unwrap_or_default()
+    pub(crate) fn settle(&self, assumption: Assumption, is_true: bool) {
+        lock(&self.settled).insert(assumption, is_true);
     }
 
     /// Notes the digest of a file that was found by a seek table of a lent index.
-    pub(crate) fn note_part(&self, diff_id: &Digest, path: &Arc<[u8]>, digest: Digest) {
-        if let Some(loan) = lock(&self.loans.lent).get_mut(diff_id) {
+    pub(crate) fn note_file(&self, diff_id: &Digest, path: &Arc<[u8]>, digest: Digest) {
+        if let Some(loan) = lock(&self.lent).get_mut(diff_id) {
             loan.files.insert(path.clone(), digest);
         }
     }
 
-    fn file_digest(&self, diff_id: &Digest, path: &[u8]) -> io::Result<Digest> {
-        digest_of(self.open_file(diff_id, path)?)
-    }
-}
-
-/// Returns the digest of a reader's bytes.
-pub(crate) fn digest_of(mut reader: impl io::Read) -> io::Result<Digest> {
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 64 << 10]);
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
+    pub(crate) fn note_content(&self, record: Digest, assumptions: &Assumptions) {
+        if assumptions.is_empty() {
+            return;
         }
+        let mut contents = lock(&self.contents);
+        let known = contents.entry(record).or_default();
+        *known = known.and(assumptions);
+    }
+
+    pub(crate) fn content(&self, record: &Digest) -> Assumptions {
+        lock(&self.contents).get(record).cloned().unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct MountPoints {
     /// Paths that were made for mounts and are removed with them, if they are empty files or empty
-    /// directories (in the form of [`Entry::path`](crate::Entry::path)).
+    /// directories (in the form of [`Entry::path`](layer::Entry::path)).
     pub passing: Vec<Box<[u8]>>,
     /// Names in the root that a container leaves as empty directories, if nothing is there.
     pub lasting: Vec<&'static str>,
@@ -31,7 +31,7 @@ impl MountPoints {
             std::cmp::Reverse(path.iter().filter(|byte| **byte == b'/').count())
         });
         for path in paths {
-            if !crate::is_entry_path(path) || path.is_empty() || has_link_before(upper, path) {
+            if !layer::is_entry_path(path) || path.is_empty() || has_link_before(upper, path) {
                 continue;
             }
             let path = upper.join(OsStr::from_bytes(path));

@@ -3,27 +3,24 @@
 
 use std::io::{self, Read, Write};
 
-use oci::{Descriptor, Digest, Hasher};
+use layer::tar::TarWriter;
+use layer::{
+    Codec, Compression, Encoder, Entry, EntryKind, HashingWriter, Layer, LayerIndex, SeekTable,
+    compare_paths, shown,
+};
+use oci::{Descriptor, Digest};
 
 use crate::blob::BlobWriter;
-use crate::compress::Encoder;
-use crate::decompress::Codec;
-use crate::error::shown;
-use crate::tar::TarWriter;
-use crate::{
-    Compression, Entry, EntryKind, Error, Layer, LayerIndex, Result, SeekTable, Store,
-    compare_paths,
-};
+use crate::{Error, Result, Store};
 
 impl Store {
     /// Starts a layer whose entries are added one after the other.
     pub fn layer_writer(&self, compression: Compression) -> Result<LayerWriter> {
-        let blob = Encoder::new(self.blob_writer()?, compression)
-            .map_err(|source| Error::WriteArchive { path: String::new(), source })?;
+        let blob = Encoder::new(self.blob_writer()?, compression).map_err(Error::write_archive)?;
         Ok(LayerWriter {
             store: self.clone(),
             compression,
-            archive: TarWriter::new(Tee { hasher: Hasher::new(), out: blob }),
+            archive: TarWriter::new(HashingWriter::new(blob)),
             entries: Vec::new(),
         })
     }
@@ -81,13 +78,13 @@ impl Store {
         blob: &Descriptor,
         compression: Compression,
     ) -> Result<Descriptor> {
-        let failed = |source| Error::ReadArchive { source };
+        let failed = Error::read_archive;
         let file = self.open_blob(&blob.digest)?;
         let codec = Codec::of_media_type(&blob.media_type)?;
         let mut archive =
             codec.decode(io::BufReader::with_capacity(256 << 10, file)).map_err(failed)?;
         let out = Encoder::new(self.blob_writer()?, compression).map_err(failed)?;
-        let mut tee = Tee { hasher: Hasher::new(), out };
+        let mut tee = HashingWriter::new(out);
         let mut buffer = vec![0; 256 << 10];
         loop {
             let count = archive.read(&mut buffer).map_err(failed)?;
@@ -146,7 +143,7 @@ impl Store {
 pub struct LayerWriter {
     store: Store,
     compression: Compression,
-    archive: TarWriter<Tee<Encoder<BlobWriter>>>,
+    archive: TarWriter<HashingWriter<Encoder<BlobWriter>>>,
     entries: Vec<Entry>,
 }
 
@@ -165,7 +162,7 @@ impl LayerWriter {
             };
             if !follows {
                 let problem = "it comes out of order";
-                return Err(Error::Unwritable { path: shown(&entry.path), problem });
+                return Err(layer::Error::Unwritable { path: shown(&entry.path), problem }.into());
             }
         }
         match content {
@@ -198,35 +195,9 @@ fn finish_blob(
     out: Encoder<BlobWriter>,
     compression: Compression,
 ) -> Result<(Descriptor, Option<SeekTable>)> {
-    let (blob, written) = out
-        .finish_blocks()
-        .map_err(|source| Error::WriteArchive { path: String::new(), source })?;
+    let (blob, written) = out.finish_blocks().map_err(Error::write_archive)?;
     let (digest, size) = blob.commit(None)?;
     let blob = Descriptor::new(compression.media_type(), digest, size);
     let seek_table = SeekTable::of(&blob, written);
     Ok((blob, seek_table))
-}
-
-/// Hashes the bytes that are written through it.
-struct Tee<W> {
-    hasher: Hasher,
-    out: W,
-}
-
-impl<W> Tee<W> {
-    fn finish(self) -> (Digest, W) {
-        (self.hasher.finish(), self.out)
-    }
-}
-
-impl<W: Write> Write for Tee<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

@@ -1,19 +1,18 @@
 //! Single files of a layer that is not unpacked: the blocks of its blob that contain them are read,
 //! and the rest stays where it is. For this process only: nothing of it is kept.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use layer::tar::{header_bytes, padding};
+use layer::{BlockRange, EntryKind, LayerIndex, digest_of};
 use oci::{Descriptor, Digest};
+use tree::{FileSlice, LayerFiles};
 
-use crate::loans::digest_of;
-use crate::tar::{header_bytes, padding};
-use crate::tree::Slice;
-use crate::{BlockRange, EntryKind, Error, LayerIndex, Result, Store};
+use crate::{Error, Result, Store};
 
 /// The whole blob is read if more than its size divided by this is needed: a half.
 const MOST: u64 = 2;
@@ -57,18 +56,6 @@ impl FilePlace {
     }
 }
 
-/// The parts of layers that were read, by diffID.
-#[derive(Default)]
-pub(crate) struct Parts(Mutex<HashMap<Digest, Held>>);
-
-struct Held {
-    /// The layer's archive, with holes for the bytes that were not read.
-    archive: Arc<File>,
-    files: HashMap<Arc<[u8]>, Range<u64>>,
-    /// Bytes of the blob that were read.
-    read: u64,
-}
-
 impl Store {
     /// Returns the part of a layer's blob that has to be read for some of its files; `None` if only
     /// the whole layer will do, or is little more.
@@ -90,7 +77,7 @@ impl Store {
         let Some(files) = places(&index, paths) else { return Ok(None) };
         let wanted: Vec<Range<u64>> = files.iter().map(FilePlace::whole).collect();
         let Some(ranges) = table.locate(&wanted, GAP, AT_ONCE) else { return Ok(None) };
-        let before = self.loans.parts.lock().get(diff_id).map_or(0, |held| held.read);
+        let before = self.parts.bytes_read(diff_id);
         let bytes: u64 = ranges.iter().map(|range| range.bytes.end - range.bytes.start).sum();
         let most_ranges = MOST_PLACES + (bytes / AT_ONCE) as usize;
         let is_little = (before + bytes) * MOST <= blob.size && ranges.len() <= most_ranges;
@@ -100,8 +87,7 @@ impl Store {
 
     /// True if some files of a layer were read before.
     pub fn has_part(&self, diff_id: &Digest, paths: &BTreeSet<Arc<[u8]>>) -> bool {
-        let held = self.loans.parts.lock();
-        held.get(diff_id).is_some_and(|held| paths.iter().all(|path| held.files.contains_key(path)))
+        self.parts.has(diff_id, paths)
     }
 
     /// Stores the bytes of a range of a part.
@@ -109,21 +95,12 @@ impl Store {
     /// # Errors
     /// If they do not match the layer's index, or the disk refuses.
     pub fn put_range(&self, part: &Part, range: &BlockRange, bytes: &[u8]) -> Result<()> {
-        let failed = |source| Error::ReadArchive { source };
-        let table = part.index.seek_table(&part.blob).ok_or(Error::WrongBlock(part.blob.digest))?;
+        let failed = Error::read_archive;
+        let table =
+            part.index.seek_table(&part.blob).ok_or(layer::Error::WrongBlock(part.blob.digest))?;
         let (at, content) = table.decode(&part.blob, range, bytes)?;
-        let archive = match self.loans.parts.lock().entry(part.diff_id) {
-            Entry::Occupied(mut held) => {
-                held.get_mut().read += bytes.len() as u64;
-                held.get().archive.clone()
-            }
-            Entry::Vacant(place) => {
-                let archive = Arc::new(self.spool_file().map_err(failed)?);
-                let read = bytes.len() as u64;
-                place.insert(Held { archive: archive.clone(), files: HashMap::new(), read });
-                archive
-            }
-        };
+        let read = bytes.len() as u64;
+        let archive = self.parts.count(part.diff_id, read, || self.spool_file()).map_err(failed)?;
         archive.write_all_at(&content, at).map_err(failed)
     }
 
@@ -133,46 +110,43 @@ impl Store {
     /// # Errors
     /// If a header differs, or the archive cannot be read.
     pub fn keep_part(&self, part: &Part) -> Result<()> {
-        let failed = |source| Error::ReadArchive { source };
-        let archive = self.loans.parts.lock().get(&part.diff_id).map(|held| held.archive.clone());
+        let failed = Error::read_archive;
+        let archive = self.parts.archive(&part.diff_id);
         // Nothing is read for empty files.
         let Some(archive) = archive else { return Ok(()) };
-        let is_lent = self.lent_index(&part.diff_id).is_some_and(|l| Arc::ptr_eq(&l, &part.index));
+        let is_lent = self.loans.index(&part.diff_id).is_some_and(|l| Arc::ptr_eq(&l, &part.index));
         for place in part.files.iter().filter(|place| !place.content.is_empty()) {
             let mut header = vec![0; place.header.len()];
             archive.read_exact_at(&mut header, place.whole().start).map_err(failed)?;
             if header != place.header {
-                return Err(Error::WrongBlock(part.blob.digest));
+                return Err(layer::Error::WrongBlock(part.blob.digest).into());
             }
             if is_lent {
                 let Range { start, end } = place.content;
-                let content = Slice::new(archive.clone(), start, end - start);
-                self.note_part(&part.diff_id, &place.path, digest_of(content).map_err(failed)?);
+                let content = FileSlice::new(archive.clone(), start, end - start);
+                self.loans.note_file(
+                    &part.diff_id,
+                    &place.path,
+                    digest_of(content).map_err(failed)?,
+                );
             }
         }
-        if let Some(held) = self.loans.parts.lock().get_mut(&part.diff_id) {
-            let files = part.files.iter().map(|file| (file.path.clone(), file.content.clone()));
-            held.files.extend(files);
-        }
+        let files = part.files.iter().map(|file| (file.path.clone(), file.content.clone()));
+        self.parts.note_files(&part.diff_id, files);
         Ok(())
     }
+}
 
-    /// Returns a file that was read.
-    pub(crate) fn part_file(&self, diff_id: &Digest, path: &[u8]) -> Option<Slice> {
-        let held = self.loans.parts.lock();
-        let held = held.get(diff_id)?;
-        let place = held.files.get(path)?;
-        Some(Slice::new(held.archive.clone(), place.start, place.end - place.start))
+impl LayerFiles for Store {
+    fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
+        match self.parts.file(diff_id, path) {
+            Some(file) => Ok(Box::new(file)),
+            None => Ok(Box::new(Self::open_file(self, diff_id, path)?)),
+        }
     }
 }
 
-impl Parts {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The places of files in the archive that [`TarWriter`](crate::tar::TarWriter) makes of an index;
+/// The places of files in the archive that [`TarWriter`](layer::tar::TarWriter) makes of an index;
 /// `None` if one of them is not in it.
 fn places(index: &LayerIndex, paths: &BTreeSet<Arc<[u8]>>) -> Option<Places> {
     let mut found = Vec::with_capacity(paths.len());

@@ -5,15 +5,11 @@
 //! whiteouts, because the two look the same in an archive. This store therefore remembers the names
 //! that are files in the layers that it made.
 
-use std::collections::HashSet;
-
+use layer::tar::{PlainNames, is_whiteout_name};
+use layer::{Entry, EntryKind};
 use oci::Digest;
 
-use crate::tar::is_whiteout_name;
-use crate::{Entry, EntryKind, Result, Store};
-
-/// The paths of a layer's entries that look like whiteouts and are none.
-pub type PlainNames = HashSet<Box<[u8]>>;
+use crate::{Result, Store};
 
 /// The kind of memo: the value is the paths, separated by zero bytes.
 const MEMO: &str = "files named as whiteouts";

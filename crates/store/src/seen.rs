@@ -2,10 +2,9 @@
 
 use std::io::{self, BufReader, Read as _};
 
+use layer::{Codec, digest_of};
 use oci::{Descriptor, Digest};
 
-use crate::decompress::Codec;
-use crate::loans::digest_of;
 use crate::{Error, Result, Store};
 
 /// The kind of memo under which a blob's diffID is remembered.
@@ -40,7 +39,7 @@ impl Store {
             Some(known) => known,
             None => {
                 let read = self.read_diff_id(codec, &blob.digest);
-                let actual = read.map_err(|source| Error::ReadArchive { source })?;
+                let actual = read.map_err(Error::read_archive)?;
                 self.note_seen(&blob.digest, &actual)?;
                 actual
             }

@@ -9,18 +9,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind, Layer, LayerIndex, Time, shown};
 use oci::{Digest, Hasher};
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use rustix::io::Errno;
+use tree::split_last;
 
-use crate::error::shown;
-use crate::folder::{FolderWriter, open_regular, open_root, split};
-use crate::store::{TemporaryFolder, make_folder};
-use crate::tar::TarWriter;
+use crate::disk::{TemporaryFolder, make_folder};
+use crate::folder::{FolderWriter, open_regular, open_root};
 use crate::upper::Changes;
-use crate::{
-    Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, ScratchFolder, Store, Time,
-};
+use crate::{Error, MountPoints, Result, ScratchFolder, Store};
 
 /// overlayfs takes 500 lower directories; mount options and merged layers need some room.
 const MAX_LOWERS: usize = 450;
@@ -345,7 +344,7 @@ impl Merge<'_, '_> {
 }
 
 fn stat(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Stat> {
-    let (parent, name) = split(path);
+    let (parent, name) = split_last(path);
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
     let folder = crate::folder::open_beneath(root, parent, flags)?;
     statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)

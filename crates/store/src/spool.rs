@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::store::TemporaryFolder;
+use crate::disk::TemporaryFolder;
 use crate::{Result, Store};
 
 /// A folder that only its owner can access, removed with its content on drop.

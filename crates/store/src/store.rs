@@ -9,71 +9,34 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use layer::LayerIndex;
+use layer::tar::Limits;
 use oci::Digest;
-use rustix::fs::{FlockOperation, flock};
 
-use crate::db::{Db, Table, now};
-use crate::folder::open_root;
-use crate::folder_snapshot::IdleFolder;
+use crate::db::{Db, Table};
+use crate::disk::{TemporaryFolder, lock, make_folder, remove_tree};
+use crate::folder::{matches_index, open_regular, open_root};
+use crate::folder_snapshot::idle::IdleFolders;
 use crate::loans::Loans;
-use crate::tar::Limits;
-use crate::{Error, LayerIndex, Result};
-
-/// The rights of the process over files, and the attributes with which overlay marks are made. A
-/// store is made for one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Privileges {
-    /// Root with `CAP_SYS_ADMIN`: marks are `trusted.overlay.*`.
-    Root,
-    /// Root of a user namespace: marks are `user.overlay.*`; devices are in the index only.
-    UserNamespace,
-    /// Root that may change owners and make devices but not mount, as in containers. Deleted files
-    /// and opaque folders are in the index only.
-    Chroot,
-    /// A plain user: folders hold the contents, readable; everything else is in the index only.
-    None,
-}
-
-/// The treatment of files whose owner does not exist in the user namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnmappedOwners {
-    /// An error that names the file.
-    #[default]
-    Refuse,
-    /// They belong to the user that unpacks them; the index keeps the owner.
-    Ignore,
-}
-
-/// The options for opening a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// The rights of the process.
-    pub privileged: Privileges,
-    /// The treatment of owners that do not exist here.
-    pub unmapped_owners: UnmappedOwners,
-    /// The limits for archives from elsewhere: a layer, an archive that ADD unpacks, a context.
-    pub limits: Limits,
-}
-
-impl OpenOptions {
-    /// Options with [`UnmappedOwners::Refuse`] and [`Limits::DEFAULT`].
-    pub const fn new(privileged: Privileges) -> Self {
-        Self { privileged, unmapped_owners: UnmappedOwners::Refuse, limits: Limits::DEFAULT }
-    }
-}
+use crate::options::{OpenOptions, Privileges, UnmappedOwners};
+use crate::parts::Parts;
+use crate::root::prepare;
+use crate::run::Run;
+use crate::{Error, Result};
 
 /// The storage for bytes on this machine. Cheap to clone; several processes may use one root.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
     pub(crate) loans: Arc<Loans>,
+    /// Files of layers that are not unpacked. As the loans, they are of one build.
+    pub(crate) parts: Arc<Parts>,
     /// A limit on the bytes of an archive below the root's own, if there is one.
     pub(crate) most: Option<u64>,
 }
@@ -91,37 +54,7 @@ pub(crate) struct Inner {
     roots: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
     /// Chains that are unpacked into plain folders which no step uses now.
-    pub(crate) idle_folders: Mutex<Vec<IdleFolder>>,
-}
-
-/// The record of this process's use of the store: a locked file in `run/` with the time of its
-/// start, and a folder of the same name in `tmp/`.
-pub(crate) struct Run {
-    pub(crate) id: String,
-    pub(crate) started: i64,
-    pub(crate) tmp: PathBuf,
-    path: PathBuf,
-    _lock: File,
-}
-
-impl Privileges {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::UserNamespace => "user-namespace",
-            Self::Chroot => "chroot",
-            Self::None => "plain-user",
-        }
-    }
-
-    /// The prefix of overlay's attributes, if marks can be made.
-    pub(crate) const fn overlay_prefix(self) -> Option<&'static str> {
-        match self {
-            Self::Root => Some("trusted.overlay."),
-            Self::UserNamespace => Some("user.overlay."),
-            Self::Chroot | Self::None => None,
-        }
-    }
+    pub(crate) idle_folders: IdleFolders,
 }
 
 impl Store {
@@ -147,45 +80,14 @@ impl Store {
             seen: Mutex::default(),
             roots: Mutex::default(),
             indexes: Mutex::default(),
-            idle_folders: Mutex::default(),
+            idle_folders: IdleFolders::default(),
         };
-        Ok(Self { inner: Arc::new(inner), loans: Arc::default(), most: None })
-    }
-
-    /// The privileges that a root was made for, if it exists.
-    pub fn made_for(root: &Path) -> Option<Privileges> {
-        let name = fs::read_to_string(root.join("v1/kind")).ok()?;
-        let all =
-            [Privileges::Root, Privileges::UserNamespace, Privileges::Chroot, Privileges::None];
-        all.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// True if overlay's marks can be made in a folder, which is made if it is missing. They cannot
-    /// be made on an overlay itself, such as a container's own disk.
-    ///
-    /// # Errors
-    /// If the folder cannot be written.
-    pub fn can_mark(root: &Path, privileges: Privileges) -> Result<bool> {
-        let Some(prefix) = privileges.overlay_prefix() else { return Ok(false) };
-        fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
-        // One name for all processes, used in turn: the next one removes the files of a killed one.
-        let turn = File::open(root).map_err(Error::file("open", root))?;
-        flock(&turn, FlockOperation::LockExclusive).map_err(Error::file("lock", root))?;
-        let folder = root.join(".marks");
-        if folder.symlink_metadata().is_ok() {
-            remove_tree(&folder).map_err(Error::file("remove", &folder))?;
-        }
-        make_folder(&folder, 0o700)?;
-        let whiteout = folder.join("whiteout");
-        let kind = rustix::fs::FileType::CharacterDevice;
-        let made =
-            rustix::fs::mknodat(rustix::fs::CWD, &whiteout, kind, rustix::fs::Mode::empty(), 0)
-                .and_then(|()| {
-                    let name = format!("{prefix}opaque");
-                    rustix::fs::setxattr(&folder, name, b"y", rustix::fs::XattrFlags::empty())
-                });
-        remove_tree(&folder).map_err(Error::file("remove", &folder))?;
-        Ok(made.is_ok())
+        Ok(Self {
+            inner: Arc::new(inner),
+            loans: Arc::default(),
+            parts: Arc::default(),
+            most: None,
+        })
     }
 
     /// The database. Other crates may keep tables of their own in it.
@@ -241,7 +143,7 @@ impl Store {
     /// Returns a layer's index: its own if the store has it, else a lent one.
     pub fn index(&self, diff_id: &Digest) -> Result<Arc<LayerIndex>> {
         match self.own_index(diff_id) {
-            Err(Error::NoIndex(_)) => self.lent_index(diff_id).ok_or(Error::NoIndex(*diff_id)),
+            Err(Error::NoIndex(_)) => self.loans.index(diff_id).ok_or(Error::NoIndex(*diff_id)),
             result => result,
         }
     }
@@ -289,7 +191,7 @@ impl Store {
     /// path nor on the way.
     pub fn open_file(&self, diff_id: &Digest, path: &[u8]) -> io::Result<File> {
         let root = self.layer_root(diff_id).map_err(io::Error::other)?;
-        crate::folder::open_regular(&root, path)
+        open_regular(&root, path)
     }
 
     /// The limits for archives, which every reader of one with this store keeps to.
@@ -297,6 +199,12 @@ impl Store {
         let limits = self.inner.options.limits;
         let most = self.most.unwrap_or(limits.max_total_bytes);
         Limits { max_total_bytes: limits.max_total_bytes.min(most), ..limits }
+    }
+
+    /// Returns the same root for a build of its own, to which nothing was lent.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { loans: Arc::default(), parts: Arc::default(), ..self.clone() }
     }
 
     /// Returns the same root for archives of at most this many bytes.
@@ -327,6 +235,11 @@ impl Store {
         self.inner.base.join("mounts")
     }
 
+    /// The folder of containers. The store only names it.
+    pub fn containers_folder(&self) -> PathBuf {
+        self.inner.base.join("containers")
+    }
+
     /// Returns an unused name in this process's own temporary folder.
     pub(crate) fn temporary(&self, what: &str) -> PathBuf {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
@@ -335,9 +248,7 @@ impl Store {
 
     /// Makes a temporary folder that is removed on drop.
     pub(crate) fn temporary_folder(&self, what: &str) -> Result<TemporaryFolder> {
-        let path = self.temporary(what);
-        make_folder(&path, 0o700)?;
-        Ok(TemporaryFolder(path))
+        TemporaryFolder::new(self.temporary(what))
     }
 
     /// Moves something in the root out of the sight of others, then removes it. Does nothing if it
@@ -357,14 +268,7 @@ impl Store {
     /// Ends this process's work in the store, although threads of it may still be writing: their
     /// unfinished files are moved away and removed. None of them can get its final name later.
     pub fn end(&self) {
-        let run = &self.inner.run;
-        // Removal needs a name that no thread knows. Files that are being made may still come in
-        // between.
-        let ended = run.tmp.with_extension("ended");
-        if fs::rename(&run.tmp, &ended).is_ok() {
-            let _ = (0..100).find(|_| remove_tree(&ended).is_ok());
-        }
-        let _ = fs::remove_file(&run.path);
+        self.inner.run.end();
     }
 
     /// Gives an unpacked folder its final name. Returns false if another process was quicker; then
@@ -461,197 +365,6 @@ impl Store {
         let folder = self.layer_folder(diff_id);
         // The folder may be gone since it was seen.
         let Ok(root) = open_root(&folder) else { return Ok(None) };
-        Ok(crate::folder::matches_index(&root, &index, self.privileges()))
-    }
-}
-
-impl Run {
-    fn start(base: &Path) -> Result<Self> {
-        let gate_path = base.join("lock");
-        let gate = open_lock(&gate_path)?;
-        flock(&gate, FlockOperation::LockExclusive).map_err(Error::file("lock", &gate_path))?;
-        let started = now();
-        let nanos = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        // Two openings in one nanosecond are not possible under the lock.
-        let id = format!("{}-{nanos:x}", std::process::id());
-        let path = base.join("run").join(&id);
-        let mut file = open_lock(&path)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(Error::file("lock", &path))?;
-        file.write_all(started.to_string().as_bytes()).map_err(Error::file("write", &path))?;
-        let tmp = base.join("tmp").join(&id);
-        make_folder(&tmp, 0o700)?;
-        let run = Self { id, started, tmp, path, _lock: file };
-        let stale = run.claim_stale(base)?;
-        drop(gate);
-        if !stale.is_empty() {
-            let _ = std::thread::Builder::new().name("clean".into()).spawn(move || {
-                for path in stale {
-                    crate::strays::end(&path);
-                    // The next process finds again what cannot be removed now.
-                    let _ = remove_tree(&path);
-                }
-            });
-        }
-        Ok(run)
-    }
-
-    /// Moves files of dead processes into this one's temporary folder.
-    fn claim_stale(&self, base: &Path) -> Result<Vec<PathBuf>> {
-        let live = live_runs(base)?;
-        let mut stale = Vec::new();
-        for name in names(&base.join("tmp"))? {
-            if name != self.id && !live.iter().any(|(id, _)| *id == name) {
-                let target = self.tmp.join(format!("stale-{name}"));
-                if fs::rename(base.join("tmp").join(&name), &target).is_ok() {
-                    stale.push(target);
-                }
-            }
-        }
-        Ok(stale)
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = remove_tree(&self.tmp);
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Returns the processes that use the store, with the times of their starts. Files of dead ones are
-/// removed. The caller holds the lock, so that no file is seen between its creation and its
-/// locking.
-fn live_runs(base: &Path) -> Result<Vec<(String, i64)>> {
-    let mut live = Vec::new();
-    for name in names(&base.join("run"))? {
-        let path = base.join("run").join(&name);
-        let Ok(mut file) = File::open(&path) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-            let _ = fs::remove_file(&path);
-            continue;
-        }
-        let mut text = String::new();
-        let _ = file.read_to_string(&mut text);
-        // Without a readable time it counts as the oldest: nothing is pruned while it runs.
-        live.push((name, text.parse().unwrap_or(0)));
-    }
-    Ok(live)
-}
-
-/// The time when the oldest process that uses the store began.
-pub(crate) fn oldest_start(base: &Path) -> Result<i64> {
-    let path = base.join("lock");
-    let gate = open_lock(&path)?;
-    flock(&gate, FlockOperation::LockExclusive).map_err(Error::file("lock", &path))?;
-    let live = live_runs(base)?;
-    Ok(live.into_iter().map(|(_, started)| started).min().unwrap_or_else(now))
-}
-
-/// Makes the folders, and checks the privileges that the store was made for.
-fn prepare(root: &Path, base: &Path, privileges: Privileges) -> Result<()> {
-    let marker = base.join("kind");
-    let asked = privileges.name();
-    let check = |made_for: String| {
-        if made_for == asked {
-            return Ok(());
-        }
-        Err(Error::RootKind { root: root.into(), made_for, asked })
-    };
-    if let Ok(made_for) = fs::read_to_string(&marker) {
-        return check(made_for);
-    }
-    fs::create_dir_all(root).map_err(Error::file("make folder", root))?;
-    // Layers have setuid programs of all kinds of images, which other users of the machine must not
-    // reach.
-    make_folder(base, 0o700)?;
-    for folder in ["blobs", "blobs/sha256", "layers", "tmp", "run"] {
-        make_folder(&base.join(folder), 0o700)?;
-    }
-    // A link is made whole or not at all, and by one process only. The part is not in `tmp`, which
-    // another process that is a step ahead may be sweeping.
-    let thread = std::thread::current().id();
-    let part = base.join(format!(".kind-{}-{thread:?}", std::process::id()));
-    fs::write(&part, asked).map_err(Error::file("write", &part))?;
-    let linked = fs::hard_link(&part, &marker);
-    let _ = fs::remove_file(&part);
-    match linked {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            check(fs::read_to_string(&marker).map_err(Error::file("read", &marker))?)
-        }
-        Err(error) => Err(Error::file("write", &marker)(error)),
-    }
-}
-
-fn open_lock(path: &Path) -> Result<File> {
-    File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(Error::file("open", path))
-}
-
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).map_err(Error::file("list", folder))?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
-}
-
-/// Makes a folder unless it exists.
-pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::file("make folder", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes a file, or a folder with its content, even if modes forbid it (overlay's `work/work` has
-/// none at all).
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
-        other => other,
-    }
-}
-
-fn open_up(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Locks a mutex, poisoned or not: its holders never leave the data half changed.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A folder that is removed on drop.
-pub(crate) struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = remove_tree(&self.0);
+        Ok(matches_index(&root, &index, self.privileges()))
     }
 }

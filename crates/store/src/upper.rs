@@ -7,24 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use layer::{Entry, EntryKind, Time, shown};
 use rustix::fs::{
     FileType, OFlags, Stat, Timespec, Timestamps, fremovexattr, fstat, futimens, lstat, major,
     minor,
 };
 use rustix::io::Errno;
+use tree::{same_bytes, split_last};
 
 use crate::attributes::Attributes;
-use crate::error::shown;
-use crate::folder::{FolderWriter, is_whiteout, open_beneath, open_root, split};
-use crate::found::{Found, Settled, settle};
-use crate::store::OpenOptions;
-use crate::{Entry, EntryKind, Error, Result, Time};
+use crate::folder::{FolderWriter, is_whiteout, open_beneath, open_root};
+use crate::found::{FoundFile, Settled, settle};
+use crate::options::OpenOptions;
+use crate::{Error, Result};
 
 /// The changes in an upper directory.
 pub(crate) struct Changes {
@@ -44,7 +44,7 @@ impl Changes {
     /// # Errors
     /// If the upper directory has redirects or metadata-only copies.
     pub(crate) fn find(upper: &Path, lowers: &[PathBuf]) -> Result<Self> {
-        let mut walk = Walk {
+        let mut walk = UpperWalk {
             upper,
             found: Vec::new(),
             dead: Vec::new(),
@@ -75,10 +75,10 @@ impl Changes {
             }
         }
         for path in self.left_out.iter().rev() {
-            keeping_times(root.as_fd(), split(path).0, || writer.remove(path))?;
+            keeping_times(root.as_fd(), split_last(path).0, || writer.remove(path))?;
         }
         for path in &self.hidden {
-            keeping_times(root.as_fd(), split(path).0, || writer.whiteout(path))?;
+            keeping_times(root.as_fd(), split_last(path).0, || writer.whiteout(path))?;
         }
         Ok(())
     }
@@ -101,9 +101,9 @@ fn keeping_times(
     futimens(&fd, &times).map_err(failed())
 }
 
-struct Walk<'a> {
+struct UpperWalk<'a> {
     upper: &'a Path,
-    found: Vec<Found>,
+    found: Vec<FoundFile>,
     /// Files that change nothing, and whiteouts of names that do not exist below.
     dead: Vec<Box<[u8]>>,
     opaque: Vec<Box<[u8]>>,
@@ -128,7 +128,7 @@ struct Lower {
     folders: Vec<PathBuf>,
 }
 
-impl Walk<'_> {
+impl UpperWalk<'_> {
     /// Walks the directory `self.path`.
     fn directory(&mut self, below: Below<'_>) -> Result<()> {
         let folder = self.upper.join(OsStr::from_bytes(&self.path));
@@ -148,7 +148,7 @@ impl Walk<'_> {
             if is_upper {
                 self.visit(&name, below)?;
             } else {
-                self.found.push(Found::gone(&self.path));
+                self.found.push(FoundFile::gone(&self.path));
                 self.hidden.push(self.path.as_slice().into());
             }
             self.path.truncate(length);
@@ -163,7 +163,7 @@ impl Walk<'_> {
         if is_whiteout(&stat) {
             // There is nothing to delete below.
             match &lower.stat {
-                Some(_) => self.found.push(Found::gone(&self.path)),
+                Some(_) => self.found.push(FoundFile::gone(&self.path)),
                 None => self.dead.push(self.path.as_slice().into()),
             }
             return Ok(());
@@ -186,7 +186,7 @@ impl Walk<'_> {
         } else if let Some(kind) = self.kind(&path, &stat)? {
             let inode = has_names.then_some(stat.st_ino);
             let entry = self.entry(&stat, kind, attributes);
-            self.found.push(Found { entry, inode, changed });
+            self.found.push(FoundFile { entry, inode, changed });
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Walk<'_> {
             None => true,
         };
         let entry = self.entry(stat, EntryKind::Directory, attributes);
-        self.found.push(Found { entry, inode: None, changed });
+        self.found.push(FoundFile { entry, inode: None, changed });
         self.directory(Below { folders: &lower.folders, is_remade })
     }
 
@@ -344,29 +344,4 @@ fn same_content(left: &Path, right: &Path) -> Result<bool> {
     let (left_file, right_file) = (open(left)?, open(right)?);
     let size = left_file.metadata().map_err(Error::file("look at", left))?.size();
     same_bytes(size, &mut &left_file, &mut &right_file).map_err(Error::file("read", left))
-}
-
-/// True if two streams begin with the same `size` bytes.
-///
-/// # Errors
-/// If one of them has fewer bytes or cannot be read.
-pub fn same_bytes(
-    size: u64,
-    left: &mut dyn io::Read,
-    right: &mut dyn io::Read,
-) -> io::Result<bool> {
-    let most = usize::try_from(size).unwrap_or(usize::MAX).min(64 << 10);
-    let (mut left_bytes, mut right_bytes) = (vec![0; most], vec![0; most]);
-    let (mut left, mut right) = (left.take(size), right.take(size));
-    let mut position = 0;
-    while position < size {
-        let most = usize::try_from(size - position).unwrap_or(usize::MAX).min(most);
-        left.read_exact(&mut left_bytes[..most])?;
-        right.read_exact(&mut right_bytes[..most])?;
-        if left_bytes[..most] != right_bytes[..most] {
-            return Ok(false);
-        }
-        position += most as u64;
-    }
-    Ok(true)
 }

@@ -40,7 +40,7 @@ fn a_folders_layer_is_what_an_overlays_would_be() {
         let layer = snapshot.commit(&MountPoints::default(), None).unwrap();
         assert_eq!(listed(&store, &layer.diff_id), *expected, "{script}");
         // The layer is complete: it can be compressed.
-        let blob = store.compress(&layer.diff_id, store::Compression::Gzip(None)).unwrap();
+        let blob = store.compress(&layer.diff_id, layer::Compression::Gzip(None)).unwrap();
         assert!(blob.size > 0);
     }
 }

@@ -6,12 +6,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use layer::Error::{ArchiveEntry, ReadArchive};
+use layer::tar::TarWriter;
+use layer::{Compression, Entry, EntryKind, LayerIndex, Time};
 use oci::{Digest, media_type};
-use store::tar::TarWriter;
-use store::{
-    Compression, Entry, EntryKind, Error, LayerIndex, MountPoints, OpenOptions, PackedLayer,
-    Privileges, Store, Time, Tree,
-};
+use store::{Error, MountPoints, OpenOptions, PackedLayer, Privileges, Store};
+use tree::Tree;
 
 /// A valid capability of version 2 with newline bytes in it.
 const CAPABILITY: &[u8; 20] = b"\x01\0\0\x02\x0a\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -298,11 +298,13 @@ fn what_is_not_what_it_should_be_leaves_nothing() {
     assert!(is_blob_error(unpack(&[&gzip[..], b"more"].concat(), layer)));
     assert!(is_blob_error(unpack(b"garbage", layer)));
     let error = unpack(&gzip[..gzip.len() / 2], PackedLayer { blob: None, ..layer });
-    assert!(matches!(error, Error::ReadArchive { .. } | Error::ArchiveEntry { .. }), "{error}");
+    let Error::Archive(cause) = &error else { panic!("{error}") };
+    let is_of_stream = matches!(cause, ReadArchive { .. } | ArchiveEntry { .. });
+    assert!(is_of_stream, "{error}");
     let error = unpack(&gzip, PackedLayer { diff_id: Digest::of("x"), ..layer });
     assert!(matches!(error, Error::LayerMismatch { .. }));
     let error = unpack(&gzip, PackedLayer { media_type: "text/plain", ..layer });
-    assert!(matches!(error, Error::MediaType(_)));
+    assert!(matches!(error, Error::Archive(layer::Error::MediaType(_))));
     assert!(!fixture.store.is_unpacked(&diff_id).unwrap() && !fixture.store.has_index(&diff_id));
     assert!(fixture.no_rubbish());
     fixture.store.unpack(&gzip[..], &layer).unwrap();
@@ -429,7 +431,9 @@ fn directories_that_no_entry_is_for_count() {
     };
     unpack(49).unwrap();
     let error = unpack(50).unwrap_err();
-    assert!(matches!(error, Error::ArchiveLimit { unit: "entries", limit: 50 }), "{error}");
+    let wanted = layer::Error::ArchiveLimit { unit: "entries", limit: 50 };
+    assert_eq!(error.to_string(), wanted.to_string());
+    assert!(error.is_archive_limit());
 }
 
 #[test]

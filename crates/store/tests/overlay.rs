@@ -56,7 +56,7 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
         assert!(!is_opaque_anywhere(&store, &layer.diff_id), "{script}");
         if !script.contains(".wh.") {
             // From the outside: another store sees the same layer.
-            let blob = store.compress(&layer.diff_id, store::Compression::Gzip(None)).unwrap();
+            let blob = store.compress(&layer.diff_id, layer::Compression::Gzip(None)).unwrap();
             let packed = PackedLayer::new(&blob, layer.diff_id, &[]);
             let options = OpenOptions::new(Privileges::None);
             let other = Store::open(&folder.path().join("other"), options).unwrap();

@@ -7,12 +7,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use layer::tar::TarWriter;
+use layer::{Compression, Entry, EntryKind, Time};
 use oci::{Descriptor, Digest, Manifest, media_type};
-use store::tar::TarWriter;
-use store::{
-    Compression, Entry, EntryKind, Error, ItemKind, OpenOptions, Privileges, PruneFilter, Store,
-    Time,
-};
+use store::{Error, ItemKind, OpenOptions, Privileges, PruneFilter, Store};
 
 fn open(root: &Path) -> Store {
     Store::open(root, OpenOptions::new(Privileges::None)).unwrap()

@@ -18,11 +18,12 @@ use oci::Digest;
 use rustix::fs::FileType;
 
 use super::stats::{Child, FileStat, Folder};
+use layer::{Entry, EntryKind, Time};
+use tree::{Content, Node, NodeKind, Tree, same_bytes};
+
 use crate::attributes::Attributes;
-use crate::found::{Found, settle};
-use crate::tree::{Content, Node, NodeKind};
-use crate::upper::same_bytes;
-use crate::{Entry, EntryKind, Error, Result, Store, Time, Tree};
+use crate::found::{FoundFile, settle};
+use crate::{Error, Result, Store};
 
 /// The coarsest tick of the clock that stamps files: 10 ms at 100 ticks a second, with some room.
 const GRAIN_NANOS: i128 = 20_000_000;
@@ -60,7 +61,7 @@ struct Finder<'a> {
     given: &'a Changes<'a>,
     /// The merged layers, made when they are first needed.
     below: OnceCell<Tree>,
-    found: Vec<Found>,
+    found: Vec<FoundFile>,
     path: Vec<u8>,
 }
 
@@ -102,7 +103,7 @@ impl Finder<'_> {
     }
 
     fn gone(&mut self) -> Result<()> {
-        self.found.push(Found::gone(&self.path));
+        self.found.push(FoundFile::gone(&self.path));
         Ok(())
     }
 
@@ -127,7 +128,7 @@ impl Finder<'_> {
         let place = self.found.len();
         // The attributes are read later, only for directories that are entries.
         let entry = self.entry(&now.stat, EntryKind::Directory, Vec::new());
-        self.found.push(Found { entry, inode: None, changed });
+        self.found.push(FoundFile { entry, inode: None, changed });
         self.directory((old.and_then(|old| old.folder.as_ref()), is_remade), after)?;
         if !changed && self.found.len() == place + 1 {
             self.found.pop();
@@ -147,7 +148,7 @@ impl Finder<'_> {
             let xattrs = Attributes::read(&self.file())?.of_layer();
             let entry = self.entry(&now.stat, kind, xattrs);
             let inode = has_names.then_some(now.stat.inode);
-            self.found.push(Found { entry, inode, changed });
+            self.found.push(FoundFile { entry, inode, changed });
         }
         Ok(())
     }
@@ -166,7 +167,7 @@ impl Finder<'_> {
         }))
     }
 
-    fn entry(&self, stat: &FileStat, kind: EntryKind, xattrs: Vec<crate::Xattr>) -> Entry {
+    fn entry(&self, stat: &FileStat, kind: EntryKind, xattrs: Vec<layer::Xattr>) -> Entry {
         Entry {
             path: self.path.as_slice().into(),
             kind,

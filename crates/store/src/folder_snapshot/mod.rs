@@ -6,6 +6,7 @@
 //! that) into a layer of their own, and the folder is used again for the next step above it.
 
 mod changes;
+pub(crate) mod idle;
 mod stats;
 
 use std::ffi::OsStr;
@@ -19,15 +20,14 @@ use std::path::{Path, PathBuf};
 use oci::{Digest, Hasher};
 
 use self::changes::Changes;
+use self::idle::IdleFolder;
 use self::stats::Folder;
-use crate::folder::{FolderWriter, open_root};
-use crate::store::{TemporaryFolder, lock, make_folder, remove_tree};
-use crate::tar::TarWriter;
-use crate::{Entry, EntryKind, Error, Layer, LayerIndex, MountPoints, Result, Store, Time};
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind, Layer, LayerIndex, Time};
 
-/// The number of folders that wait for another step; beyond it, the one that has waited longest is
-/// removed.
-const MOST_IDLE: usize = 8;
+use crate::disk::{TemporaryFolder, make_folder, remove_tree};
+use crate::folder::{FolderWriter, open_root};
+use crate::{Error, MountPoints, Result, Store};
 
 /// A chain of layers in a plain folder. Dropped without [`commit`](Self::commit), it leaves
 /// nothing.
@@ -44,13 +44,6 @@ pub struct FolderSnapshot {
     folder: TemporaryFolder,
 }
 
-/// A folder that shows a chain, between two steps.
-pub(crate) struct IdleFolder {
-    layers: Vec<Digest>,
-    stats: Folder,
-    folder: TemporaryFolder,
-}
-
 impl Store {
     /// Shows a chain of layers, from the bottom up, all of them unpacked, in a plain folder. Reuses
     /// the folder of an earlier step if one shows the chain or its lower part.
@@ -58,7 +51,7 @@ impl Store {
     /// # Errors
     /// If a layer is not unpacked, or the disk refuses.
     pub fn folder_snapshot(&self, layers: &[Digest]) -> Result<FolderSnapshot> {
-        let (done, stats, folder) = match self.take_idle(layers) {
+        let (done, stats, folder) = match self.inner.idle_folders.take(layers) {
             Some(idle) => (idle.layers.len(), Some(idle.stats), idle.folder),
             None => (0, None, self.temporary_folder("folder")?),
         };
@@ -80,22 +73,6 @@ impl Store {
         };
         let (layers, store) = (layers.to_vec(), self.clone());
         Ok(FolderSnapshot { root, aside, layers, before, handed_out: stats::now(), store, folder })
-    }
-
-    /// Takes the idle folder that shows the longest lower part of a chain, and nothing else.
-    fn take_idle(&self, layers: &[Digest]) -> Option<IdleFolder> {
-        let mut idle = lock(&self.inner.idle_folders);
-        let fitting = idle.iter().enumerate().filter(|(_, idle)| layers.starts_with(&idle.layers));
-        let (best, _) = fitting.max_by_key(|(_, idle)| idle.layers.len())?;
-        Some(idle.remove(best))
-    }
-
-    fn put_idle(&self, folder: IdleFolder) {
-        let mut idle = lock(&self.inner.idle_folders);
-        let oldest = (idle.len() >= MOST_IDLE).then(|| idle.remove(0));
-        idle.push(folder);
-        drop(idle);
-        drop(oldest);
     }
 
     /// Copies changed files of `root` into a layer of their own.
@@ -174,7 +151,7 @@ impl FolderSnapshot {
         let diff_id = self.store.keep_changes(&self.root, entries)?;
         let mut layers = self.layers;
         layers.push(diff_id);
-        self.store.put_idle(IdleFolder { layers, stats: after, folder: self.folder });
+        self.store.inner.idle_folders.put(IdleFolder { layers, stats: after, folder: self.folder });
         Ok(Layer { diff_id, blob: None, created, places: Vec::new() })
     }
 }

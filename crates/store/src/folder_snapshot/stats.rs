@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use layer::{Time, shown};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
-use crate::error::shown;
 use crate::folder::open_root;
-use crate::{Error, Result, Time};
+use crate::{Error, Result};
 
 /// The longest path that other system calls take.
 const LONGEST_PATH: usize = 4095;

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind, Time};
 use oci::{Digest, media_type};
-use store::tar::TarWriter;
-use store::{Entry, EntryKind, PackedLayer, Store, Time};
+use store::{PackedLayer, Store};
 
 const BASE: &[(&str, &str)] = &[
     ("dir/a", "a"),

@@ -1,0 +1,245 @@
+//! The places of the blocks in a layer's blob, so that some of its files can be read without the
+//! rest: by ranges of the blob, wherever it is.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use oci::{Descriptor, Digest};
+
+use crate::compress::{Block, WrittenBlocks};
+use crate::decompress::Codec;
+use crate::encoding::{Reader, put_number};
+use crate::{Error, IndexError, Result};
+
+/// Bytes below which a blob is not worth several requests.
+const WORTH_A_TABLE: u64 = 4 << 20;
+/// Limits for tables from other machines.
+const MAX_BLOCKS: u64 = 1 << 18;
+const MAX_BLOCK: u64 = 16 << 20;
+
+/// The blocks of a blob that kiln wrote, each of which can be read on its own.
+///
+/// A table from another machine is checked as far as possible: blocks against the digests in it,
+/// and the header before each file against the index. Only the whole blob proves that the blocks
+/// are its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeekTable {
+    blob: Digest,
+    /// Bytes of content in each block but the last.
+    block_size: u64,
+    /// Bytes of the blob before the first block.
+    start: u64,
+    blocks: Vec<Block>,
+}
+
+/// Neighbouring blocks of a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockRange {
+    /// Their numbers.
+    blocks: Range<usize>,
+    /// The place of the blocks in the blob.
+    pub bytes: Range<u64>,
+}
+
+impl SeekTable {
+    /// Returns the table of a blob that was just written; `None` if it would be of no use.
+    pub fn of(blob: &Descriptor, written: WrittenBlocks) -> Option<Self> {
+        let WrittenBlocks { block_size, start, blocks } = written;
+        let is_worth_it = blob.size >= WORTH_A_TABLE && blocks.len() > 1;
+        is_worth_it.then_some(Self { blob: blob.digest, block_size, start, blocks })
+    }
+
+    /// True if the table is that of this blob.
+    pub fn is_of(&self, blob: &Descriptor) -> bool {
+        let size: u64 = self.blocks.iter().map(|block| block.size).sum();
+        // gzip's checksum may follow.
+        blob.digest == self.blob && self.start + size <= blob.size
+    }
+
+    /// Returns the end of the last block in the blob; and of the content, the size of all blocks
+    /// but the last, and of all if the last one is full.
+    pub(crate) fn extent(&self) -> (u64, u64, u64) {
+        let end = self.blocks.iter().fold(self.start, |end, block| end + block.size);
+        let full = (self.blocks.len() as u64).saturating_sub(1) * self.block_size;
+        (end, full, full + self.block_size)
+    }
+
+    /// Returns the blocks that contain some ranges of the content, in order; `None` if the content
+    /// is not that long. Blocks with at most `gap` bytes between them are one range, of at most
+    /// `most` bytes unless a single block is larger.
+    pub fn locate(&self, wanted: &[Range<u64>], gap: u64, most: u64) -> Option<Vec<BlockRange>> {
+        let mut numbers = BTreeSet::new();
+        for range in wanted.iter().filter(|range| !range.is_empty()) {
+            let last = usize::try_from((range.end - 1) / self.block_size).ok()?;
+            if last >= self.blocks.len() {
+                return None;
+            }
+            numbers.extend((range.start / self.block_size) as usize..=last);
+        }
+        let mut found: Vec<BlockRange> = Vec::new();
+        let mut at = self.start;
+        for (number, block) in self.blocks.iter().enumerate() {
+            let bytes = at..at + block.size;
+            at = bytes.end;
+            if !numbers.contains(&number) {
+                continue;
+            }
+            match found.last_mut() {
+                Some(before)
+                    if bytes.start <= before.bytes.end + gap
+                        && bytes.end - before.bytes.start <= most =>
+                {
+                    before.blocks.end = number + 1;
+                    before.bytes.end = bytes.end;
+                }
+                _ => found.push(BlockRange { blocks: number..number + 1, bytes }),
+            }
+        }
+        Some(found)
+    }
+
+    /// Decompresses the bytes of some blocks, and returns them with their place in the content.
+    ///
+    /// # Errors
+    /// If the bytes are not those of the blocks.
+    pub fn decode(
+        &self,
+        blob: &Descriptor,
+        range: &BlockRange,
+        bytes: &[u8],
+    ) -> Result<(u64, Vec<u8>)> {
+        let codec = Codec::of_media_type(&blob.media_type)?;
+        let wrong = || Error::WrongBlock(self.blob);
+        let mut content = Vec::new();
+        let mut rest = bytes;
+        for number in range.blocks.clone() {
+            let block = &self.blocks[number];
+            let size = usize::try_from(block.size).unwrap_or(usize::MAX);
+            let (compressed, after) = rest.split_at_checked(size).ok_or_else(wrong)?;
+            rest = after;
+            if Digest::of(compressed) != block.digest {
+                return Err(wrong());
+            }
+            let plain = codec
+                .decode_block(compressed, self.block_size as usize)
+                .map_err(|source| Error::ReadArchive { source })?;
+            let is_last = number + 1 == self.blocks.len();
+            if plain.len() as u64 != self.block_size && !is_last {
+                return Err(wrong());
+            }
+            content.extend_from_slice(&plain);
+        }
+        Ok((range.blocks.start as u64 * self.block_size, content))
+    }
+
+    /// Appends the table to an encoded index.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.blob.as_bytes());
+        for number in [self.block_size, self.start, self.blocks.len() as u64] {
+            put_number(out, number);
+        }
+        for block in &self.blocks {
+            put_number(out, block.size);
+            out.extend_from_slice(block.digest.as_bytes());
+        }
+    }
+
+    /// Decodes the result of [`Self::encode`].
+    pub(crate) fn read(reader: &mut Reader<'_>) -> std::result::Result<Self, IndexError> {
+        let blob = reader.digest()?;
+        let (block_size, start, count) = (reader.number()?, reader.number()?, reader.number()?);
+        if !(1..=MAX_BLOCK).contains(&block_size) || start > MAX_BLOCK || count > MAX_BLOCKS {
+            return Err(IndexError::Damaged("a number of its blocks is out of range"));
+        }
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            let block = Block { size: reader.number()?, digest: reader.digest()? };
+            // Content that does not compress takes a little more space.
+            if block.size > block_size + block_size / 8 + 1024 {
+                return Err(IndexError::Damaged("a block is larger than its content"));
+            }
+            blocks.push(block);
+        }
+        Ok(Self { blob, block_size, start, blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::{Compression, Encoder};
+
+    /// Bytes that depend on their position, and compress somewhat.
+    fn content(size: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut next = |at: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if at.is_multiple_of(3) { 0 } else { (state >> 24) as u8 }
+        };
+        (0..size).map(&mut next).collect()
+    }
+
+    fn written(compression: Compression, content: &[u8]) -> (Vec<u8>, Descriptor, SeekTable) {
+        let mut encoder = Encoder::with_threads(Vec::new(), compression, 2).unwrap();
+        encoder.write_all(content).unwrap();
+        let (bytes, written) = encoder.finish_blocks().unwrap();
+        let digest = Digest::of(&bytes);
+        let blob = Descriptor::new(compression.media_type(), digest, bytes.len() as u64);
+        let table = SeekTable::of(&blob, written).unwrap();
+        (bytes, blob, table)
+    }
+
+    #[test]
+    fn a_part_is_read_without_the_rest() {
+        let content = content(14 << 20);
+        for compression in [Compression::None, Compression::Gzip(None), Compression::Zstd(None)] {
+            let (bytes, blob, table) = written(compression, &content);
+            assert!(table.is_of(&blob));
+            for wanted in [0..1, 5_000_000..5_000_100, 1_048_575..9_000_000, 14_680_063..14_680_064]
+            {
+                let found = table.locate(std::slice::from_ref(&wanted), 0, u64::MAX).unwrap();
+                let [range] = &found[..] else { panic!("one range") };
+                let part = &bytes[range.bytes.start as usize..range.bytes.end as usize];
+                let (at, plain) = table.decode(&blob, range, part).unwrap();
+                let from = (wanted.start - at) as usize;
+                let length = (wanted.end - wanted.start) as usize;
+                let expected = &content[wanted.start as usize..wanted.end as usize];
+                assert!(&plain[from..from + length] == expected, "{compression:?} {wanted:?}");
+                let mut changed = part.to_vec();
+                changed[10] ^= 1;
+                assert!(table.decode(&blob, range, &changed).is_err());
+                assert!(table.decode(&blob, range, &part[1..]).is_err());
+            }
+            let beyond = [0..1, 0..20 << 20];
+            assert_eq!(table.locate(&beyond, 0, u64::MAX), None);
+        }
+    }
+
+    #[test]
+    fn ranges_that_are_near_become_one() {
+        let (_, _, table) = written(Compression::Gzip(None), &content(14 << 20));
+        let wanted = [9 << 20..(9 << 20) + 1, 0..10, 2 << 20..3 << 20, 20..30];
+        assert_eq!(table.locate(&wanted, 0, u64::MAX).unwrap().len(), 3);
+        assert_eq!(table.locate(&wanted, 3 << 20, 1 << 20).unwrap().len(), 3);
+        let joined = table.locate(&wanted, 3 << 20, u64::MAX).unwrap();
+        assert_eq!(joined.len(), 2);
+        assert_eq!((joined[0].blocks.clone(), joined[1].blocks.clone()), (0..3, 9..10));
+    }
+
+    #[test]
+    fn a_table_reads_as_it_writes_and_what_is_damaged_is_refused() {
+        let (_, _, table) = written(Compression::Zstd(None), &content(14 << 20));
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes);
+        assert_eq!(SeekTable::read(&mut Reader::new(&bytes)).unwrap(), table);
+        for end in 0..bytes.len() {
+            assert!(SeekTable::read(&mut Reader::new(&bytes[..end])).is_err());
+        }
+        let huge = SeekTable { block_size: 1 << 40, ..table };
+        let mut bytes = Vec::new();
+        huge.encode(&mut bytes);
+        assert!(SeekTable::read(&mut Reader::new(&bytes)).is_err());
+    }
+}
