@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::TemplateError;
 use crate::functions::{call, is_true, shown};
-use crate::parser::{Block, BlockKind, Expression, Node, Root};
+use crate::parser::{BlockKind, Expression, ExpressionRoot, TemplateBlock, TemplateNode};
 
 /// The most work of one rendering, in units of [`weight`].
 const MAX_WORK: usize = 4_000_000;
@@ -30,36 +30,36 @@ impl<'v> Evaluator<'v> {
         Self { top, variables, is_indented, work: Cell::new(0), out }
     }
 
-    pub fn render(mut self, nodes: &[Node]) -> Result<String, TemplateError> {
+    pub fn render(mut self, nodes: &[TemplateNode]) -> Result<String, TemplateError> {
         self.nodes(nodes, self.top)?;
         Ok(self.out)
     }
 
-    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), TemplateError> {
+    fn nodes(&mut self, nodes: &[TemplateNode], dot: &Value) -> Result<(), TemplateError> {
         for node in nodes {
             match node {
-                Node::Text(text) => self.push(text)?,
-                Node::Print(expression) => {
+                TemplateNode::Text(text) => self.push(text)?,
+                TemplateNode::Print(expression) => {
                     let text = shown(self.evaluate(expression, dot)?.as_ref());
                     self.push(&text)?;
                 }
-                Node::Declare(name, expression) => {
+                TemplateNode::Declare(name, expression) => {
                     let value = self.evaluate(expression, dot)?.into_owned();
                     self.variables.push((name.clone(), value));
                 }
-                Node::Assign(name, expression) => {
+                TemplateNode::Assign(name, expression) => {
                     let value = self.evaluate(expression, dot)?.into_owned();
                     let known = self.variables.iter_mut().rev().find(|(known, _)| known == name);
                     let no_variable = || TemplateError::NoVariable(name.clone());
                     known.ok_or_else(no_variable)?.1 = value;
                 }
-                Node::Block(block) => self.block(block, dot)?,
+                TemplateNode::Block(block) => self.block(block, dot)?,
             }
         }
         Ok(())
     }
 
-    fn block(&mut self, block: &Block, dot: &Value) -> Result<(), TemplateError> {
+    fn block(&mut self, block: &TemplateBlock, dot: &Value) -> Result<(), TemplateError> {
         let value = self.evaluate(&block.condition, dot)?.into_owned();
         let bound = |value: &Value| {
             block.variables.first().map(|name| (name.clone(), value.clone())).into_iter().collect()
@@ -96,7 +96,7 @@ impl<'v> Evaluator<'v> {
     fn scoped(
         &mut self,
         variables: Vec<(String, Value)>,
-        nodes: &[Node],
+        nodes: &[TemplateNode],
         dot: &Value,
     ) -> Result<(), TemplateError> {
         let before = self.variables.len();
@@ -115,9 +115,9 @@ impl<'v> Evaluator<'v> {
             Expression::Literal(value) => Cow::Borrowed(value),
             Expression::Path { root, fields } => {
                 let from = match root {
-                    Root::Dot => dot,
-                    Root::Top => self.top,
-                    Root::Variable(name) => self.variable(name)?,
+                    ExpressionRoot::Dot => dot,
+                    ExpressionRoot::Top => self.top,
+                    ExpressionRoot::Variable(name) => self.variable(name)?,
                 };
                 Cow::Borrowed(follow(from, fields)?)
             }

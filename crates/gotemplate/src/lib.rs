@@ -32,7 +32,7 @@ const MAX_DEPTH: usize = 32;
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
-    nodes: Vec<parser::Node>,
+    nodes: Vec<parser::TemplateNode>,
     is_indented: bool,
 }
 

@@ -7,25 +7,25 @@ use crate::{MAX_DEPTH, TemplateError};
 
 /// A node of a template.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub enum TemplateNode {
     Text(String),
     Print(Expression),
     /// `{{$x := …}}`.
     Declare(String, Expression),
     /// `{{$x = …}}`.
     Assign(String, Expression),
-    Block(Block),
+    Block(TemplateBlock),
 }
 
 /// A block with its `else`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Block {
+pub struct TemplateBlock {
     pub kind: BlockKind,
     /// Variables that the block declares: `range $key, $value := .Map`.
     pub variables: Vec<String>,
     pub condition: Expression,
-    pub body: Vec<Node>,
-    pub otherwise: Vec<Node>,
+    pub body: Vec<TemplateNode>,
+    pub otherwise: Vec<TemplateNode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum BlockKind {
 
 /// The value that a path begins at.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Root {
+pub enum ExpressionRoot {
     /// `.`, the current value.
     Dot,
     /// `$`, the whole value.
@@ -50,7 +50,7 @@ pub enum Root {
 pub enum Expression {
     /// `.A.B`.
     Path {
-        root: Root,
+        root: ExpressionRoot,
         fields: Vec<String>,
     },
     /// `(…).A`.
@@ -60,7 +60,7 @@ pub enum Expression {
 }
 
 /// Parses a whole template.
-pub fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
+pub fn parse(text: &str) -> Result<Vec<TemplateNode>, TemplateError> {
     let mut parser = Parser { pieces: pieces(text)?.into_iter() };
     match parser.nodes(0)? {
         (nodes, None) => Ok(nodes),
@@ -74,7 +74,10 @@ struct Parser {
 
 impl Parser {
     /// The nodes up to `else` or `end`, and the action that ends them.
-    fn nodes(&mut self, depth: usize) -> Result<(Vec<Node>, Option<String>), TemplateError> {
+    fn nodes(
+        &mut self,
+        depth: usize,
+    ) -> Result<(Vec<TemplateNode>, Option<String>), TemplateError> {
         if depth > MAX_DEPTH {
             return Err(TemplateError::TooDeep);
         }
@@ -83,7 +86,7 @@ impl Parser {
             let action = match piece {
                 Piece::Text(text) if text.is_empty() => continue,
                 Piece::Text(text) => {
-                    nodes.push(Node::Text(text));
+                    nodes.push(TemplateNode::Text(text));
                     continue;
                 }
                 Piece::Action(action) => action,
@@ -110,7 +113,7 @@ impl Parser {
         action: &str,
         header: &str,
         depth: usize,
-    ) -> Result<Node, TemplateError> {
+    ) -> Result<TemplateNode, TemplateError> {
         let (variables, condition) = match declaration(header) {
             Some(Declaration { names, value, declares: true }) => (names, expression(value)?),
             _ => (Vec::new(), expression(header)?),
@@ -127,11 +130,16 @@ impl Parser {
             },
             _ => Vec::new(),
         };
-        Ok(Node::Block(Block { kind, variables, condition, body, otherwise }))
+        Ok(TemplateNode::Block(TemplateBlock { kind, variables, condition, body, otherwise }))
     }
 
     /// `else if` and `else with`: a block that shares the outer one's `end`.
-    fn else_block(&mut self, end: &str, next: &str, depth: usize) -> Result<Node, TemplateError> {
+    fn else_block(
+        &mut self,
+        end: &str,
+        next: &str,
+        depth: usize,
+    ) -> Result<TemplateNode, TemplateError> {
         match next.split_once(char::is_whitespace) {
             Some(("if", rest)) => self.block(BlockKind::If, next, rest, depth + 1),
             Some(("with", rest)) => self.block(BlockKind::With, next, rest, depth + 1),
@@ -141,15 +149,19 @@ impl Parser {
 }
 
 /// An action that is not a block.
-fn simple(action: &str) -> Result<Node, TemplateError> {
+fn simple(action: &str) -> Result<TemplateNode, TemplateError> {
     match declaration(action) {
         Some(Declaration { names, value, declares }) => {
             let [name] = <[String; 1]>::try_from(names)
                 .map_err(|_| TemplateError::TwoVariables(action.into()))?;
             let value = expression(value)?;
-            Ok(if declares { Node::Declare(name, value) } else { Node::Assign(name, value) })
+            Ok(if declares {
+                TemplateNode::Declare(name, value)
+            } else {
+                TemplateNode::Assign(name, value)
+            })
         }
-        None => expression(action).map(Node::Print),
+        None => expression(action).map(TemplateNode::Print),
     }
 }
 
@@ -252,9 +264,13 @@ impl Tokens {
             // The caller stops at these two.
             Token::Close | Token::Pipe => return Err(TemplateError::Empty),
             Token::Literal(value) => Expression::Literal(value),
-            Token::Field(fields) => Expression::Path { root: Root::Dot, fields },
+            Token::Field(fields) => Expression::Path { root: ExpressionRoot::Dot, fields },
             Token::Variable(name, fields) => {
-                let root = if name.is_empty() { Root::Top } else { Root::Variable(name) };
+                let root = if name.is_empty() {
+                    ExpressionRoot::Top
+                } else {
+                    ExpressionRoot::Variable(name)
+                };
                 Expression::Path { root, fields }
             }
             Token::Word(name) => Expression::Call(name, Vec::new()),

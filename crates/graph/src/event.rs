@@ -40,7 +40,7 @@ pub enum TaskEvent {
     /// Its output was found, with the name of where (`local`, a cache's reference).
     Cached(Arc<str>),
     /// Bytes moved or something else advanced.
-    Transfer(Transfer),
+    Transfer(TransferProgress),
     /// The command printed something.
     Log(Stream, Arc<[u8]>),
     /// Something the user should know; the build goes on.
@@ -53,7 +53,7 @@ pub enum TaskEvent {
 
 /// Progress of a part of a task.
 #[derive(Clone, Debug)]
-pub struct Transfer {
+pub struct TransferProgress {
     /// Its name, as `sha256:…` or `transferring context:`; each has one line.
     pub name: Arc<str>,
     /// Bytes so far.
@@ -64,6 +64,14 @@ pub struct Transfer {
     pub started: SystemTime,
     /// When it ended, if it has.
     pub completed: Option<SystemTime>,
+}
+
+impl TransferProgress {
+    /// A part that is there at once, now.
+    pub fn at_once(name: impl Into<Arc<str>>, bytes: u64) -> Self {
+        let now = SystemTime::now();
+        Self { name: name.into(), current: bytes, total: 0, started: now, completed: Some(now) }
+    }
 }
 
 /// Why a task ended badly.

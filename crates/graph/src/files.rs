@@ -10,7 +10,7 @@ pub struct FilesOp {
 
 /// The tree that an action changes or copies from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Node {
+pub enum ActionInput {
     /// Nothing: an empty tree.
     #[default]
     Scratch,
@@ -24,7 +24,7 @@ pub enum Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// The tree that is changed.
-    pub base: Node,
+    pub base: ActionInput,
     /// The change.
     pub kind: ActionKind,
 }
@@ -62,7 +62,7 @@ pub enum ActionKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopyAction {
     /// The tree that is read.
-    pub from: Node,
+    pub from: ActionInput,
     /// Absolute path in it, perhaps with wildcards.
     pub source: String,
     /// Absolute path of the destination; a final `/` or `/.` says that it is a folder.
@@ -121,6 +121,6 @@ pub enum OwnerName {
         /// The name.
         name: String,
         /// The tree whose files are asked.
-        input: Node,
+        input: ActionInput,
     },
 }

@@ -13,10 +13,13 @@ mod operation;
 mod pattern;
 mod run;
 mod source;
+mod vertex;
 
 pub use content::{ContentPath, ContentQuery};
-pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, Transfer};
-pub use files::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName};
+pub use event::{Event, Events, Failure, Stream, Task, TaskEvent, TaskId, TransferProgress};
+pub use files::{
+    Action, ActionInput, ActionKind, ChmodMode, CopyAction, FilesOp, Owner, OwnerName,
+};
 pub use oci::chain_text;
 pub use operation::{GitMtime, GitSource, HttpSource, ImageSource, LocalSource, Operation};
 pub use pattern::{
@@ -25,6 +28,7 @@ pub use pattern::{
 };
 pub use run::{Mount, MountKind, Network, ProxyEnv, RunOp, SecretEnv, Security, Sharing, Ulimit};
 pub use source::{LineRange, LineTable, SourceFile, Span};
+pub use vertex::{Vertex, Vertexes};
 
 use std::collections::HashMap;
 

@@ -37,7 +37,7 @@ pub struct ImageSource {
 }
 
 /// A folder that the user gives; its key is the content that steps read of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LocalSource {
     /// `context`, or the name of a named context.
     pub name: String,

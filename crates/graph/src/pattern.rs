@@ -442,13 +442,13 @@ enum ExpressionItem {
 
 /// The characters on both sides of a position in a path.
 #[derive(Clone, Copy)]
-struct Surroundings {
+struct AdjacentChars {
     start: bool,
     before: Option<char>,
     after: Option<char>,
 }
 
-impl Surroundings {
+impl AdjacentChars {
     fn is_boundary(self) -> bool {
         let is_word = |char: Option<char>| char.is_some_and(|char| WORD.fits(char));
         is_word(self.before) != is_word(self.after)
@@ -590,12 +590,12 @@ impl Expression {
         let mut states = vec![false; self.items.len() + 1];
         let mut next = states.clone();
         let first = next_char(text).map(|(char, _)| char);
-        let start = Surroundings { start: self.prefix.is_empty(), before: None, after: first };
+        let start = AdjacentChars { start: self.prefix.is_empty(), before: None, after: first };
         self.enter(&mut states, 0, start);
         while let Some((char, length)) = next_char(text) {
             text = &text[length..];
             let after = next_char(text).map(|(char, _)| char);
-            let place = Surroundings { start: false, before: Some(char), after };
+            let place = AdjacentChars { start: false, before: Some(char), after };
             next.fill(false);
             let mut alive = false;
             for (state, item) in self.items.iter().enumerate() {
@@ -628,7 +628,7 @@ impl Expression {
     }
 
     /// Marks a state, and those that are reached from it without a character.
-    fn enter(&self, states: &mut [bool], mut state: usize, place: Surroundings) {
+    fn enter(&self, states: &mut [bool], mut state: usize, place: AdjacentChars) {
         loop {
             states[state] = true;
             match self.items.get(state) {

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::percent;
+
 /// An address of `http:` or `https:`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebAddress(Url);
@@ -73,9 +75,9 @@ impl WebAddress {
         if self.0.username().is_empty() && self.0.password().is_none() {
             return None;
         }
-        let mut pair = decode(self.0.username());
+        let mut pair = percent::decode(self.0.username());
         pair.push(b':');
-        pair.extend(decode(self.0.password().unwrap_or_default()));
+        pair.extend(percent::decode(self.0.password().unwrap_or_default()));
         // Addresses with a host can always lose their user.
         let _ = (self.0.set_username(""), self.0.set_password(None));
         Some(pair)
@@ -104,25 +106,6 @@ impl fmt::Debug for WebAddress {
     }
 }
 
-fn decode(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(code) if byte == b'%' => {
-                bytes.push(code);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    bytes
-}
-
 /// The replacement for a hidden value.
 const HIDDEN: &str = "xxxxx";
 
@@ -132,7 +115,7 @@ const HIDDEN: &str = "xxxxx";
 pub fn shown_text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut from = 0;
-    for Secret { range, kind } in secrets(text) {
+    for SecretSpan { range, kind } in secrets(text) {
         shown.push_str(&text[from..range.start]);
         if kind == SecretKind::Value {
             shown.push_str(HIDDEN);
@@ -147,7 +130,7 @@ pub fn shown_text(text: &str) -> String {
 pub fn masked_text(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut from = 0;
-    for Secret { range, .. } in secrets(text) {
+    for SecretSpan { range, .. } in secrets(text) {
         masked.push_str(&text[from..range.start]);
         masked.extend(std::iter::repeat_n('x', range.len()));
         from = range.end;
@@ -157,7 +140,7 @@ pub fn masked_text(text: &str) -> String {
 }
 
 /// A part of a text that is not shown.
-struct Secret {
+struct SecretSpan {
     range: Range<usize>,
     kind: SecretKind,
 }
@@ -170,7 +153,7 @@ enum SecretKind {
 }
 
 /// The hidden parts of a text, in order and without overlap.
-fn secrets(text: &str) -> Vec<Secret> {
+fn secrets(text: &str) -> Vec<SecretSpan> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(at) = text[from..].find("://").map(|at| from + at) {
@@ -180,7 +163,7 @@ fn secrets(text: &str) -> Vec<Secret> {
 }
 
 /// The hidden parts of the address whose `://` is at `colon`. Returns the position to continue at.
-fn secrets_of(text: &str, colon: usize, found: &mut Vec<Secret>) -> usize {
+fn secrets_of(text: &str, colon: usize, found: &mut Vec<SecretSpan>) -> usize {
     let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let scheme = text[..colon].trim_end_matches(in_scheme).len()..colon;
     let begin = colon + 3;
@@ -207,7 +190,7 @@ fn secrets_of(text: &str, colon: usize, found: &mut Vec<Secret>) -> usize {
         let user = if is_ssh { find(begin, at, &[':']) } else { begin };
         let (end, kind) = if is_ssh { (at, SecretKind::User) } else { (host, SecretKind::User) };
         if user < end {
-            found.push(Secret { range: user..end, kind });
+            found.push(SecretSpan { range: user..end, kind });
         }
     }
 
@@ -229,13 +212,13 @@ fn secrets_of(text: &str, colon: usize, found: &mut Vec<Secret>) -> usize {
 }
 
 /// The values of a query. What has no name is all value.
-fn values(text: &str, query: Range<usize>, found: &mut Vec<Secret>) {
+fn values(text: &str, query: Range<usize>, found: &mut Vec<SecretSpan>) {
     let mut start = query.start;
     for pair in text[query].split('&') {
         let value = pair.find('=').map_or(0, |at| at + 1);
         if value < pair.len() {
             let range = start + value..start + pair.len();
-            found.push(Secret { range, kind: SecretKind::Value });
+            found.push(SecretSpan { range, kind: SecretKind::Value });
         }
         start += pair.len() + 1;
     }

@@ -10,9 +10,11 @@ mod descriptor;
 mod digest;
 mod image_config;
 mod manifest;
+pub mod percent;
 mod platform;
 pub mod purl;
 mod reference;
+mod truth;
 
 pub use address::{NoWebAddress, WebAddress, masked_text, shown_text};
 pub use causes::chain_text;
@@ -22,3 +24,4 @@ pub use image_config::{Config, Healthcheck, History, ImageConfig, RootFs};
 pub use manifest::{Index, Manifest, media_type};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Repository};
+pub use truth::parse_bool;

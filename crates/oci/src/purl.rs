@@ -1,6 +1,6 @@
 //! Package URLs (purl-spec), those of images as BuildKit writes them.
 
-use crate::{Platform, Reference};
+use crate::{Platform, Reference, percent};
 
 /// The package URL of an image in a registry.
 pub fn image(name: &Reference, platform: Option<&Platform>) -> String {
@@ -30,16 +30,7 @@ pub fn image(name: &Reference, platform: Option<&Platform>) -> String {
 
 /// Percent-encodes all but what a purl's parts may have (purl-spec, character encoding).
 pub fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    percent::encode(text, b":")
 }
 
 #[cfg(test)]

@@ -8,67 +8,22 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
 mod indentation;
+mod limits;
 mod scalar;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
 
+use limits::{MAX_DEPTH, MAX_VALUES, TEXT_OF_VALUE};
+
+pub use error::YamlError;
+pub use limits::MAX_SIZE;
 pub use scalar::text;
-
-/// The largest text, in bytes.
-pub const MAX_SIZE: usize = 4 << 20;
-/// The deepest nesting.
-const MAX_DEPTH: usize = 64;
-/// The most values of a text, with aliases expanded; long texts count as several. It bounds the
-/// "billion laughs" of nested aliases.
-const MAX_VALUES: usize = 200_000;
-
-/// The bytes of text that count as another value.
-const TEXT_OF_VALUE: usize = 64;
-
-/// A text that cannot be read as YAML.
-#[derive(Debug, thiserror::Error)]
-pub enum YamlError {
-    /// A text beyond the largest size.
-    #[error("it is larger than {} MiB", MAX_SIZE >> 20)]
-    TooLarge,
-    /// A syntax error.
-    #[error("{0}")]
-    Syntax(#[from] ScanError),
-    /// Nesting beyond the limit.
-    #[error("it is nested too deep")]
-    TooDeep,
-    /// More values than the limit, for example by nested aliases.
-    #[error("it has more than {MAX_VALUES} values")]
-    TooManyValues,
-    /// A key that is a list or a map.
-    #[error("`{0}` is no key")]
-    Key(String),
-    /// A duplicate key.
-    #[error("the key `{0}` is there twice")]
-    DuplicateKey(String),
-    /// A merge key whose value is not a map or a list of maps.
-    #[error("`<<` merges maps, and this is none")]
-    Merge,
-    /// A scalar that does not have the type of its tag.
-    #[error("`{text}` is no `{tag}`")]
-    Tag {
-        /// The tag.
-        tag: String,
-        /// The scalar as it is written.
-        text: String,
-    },
-    /// A scalar without a counterpart in JSON: infinity or not a number.
-    #[error("`{0}` is no value")]
-    Value(String),
-    /// An alias without an anchor, or within its own anchor.
-    #[error("an alias has no value")]
-    Alias,
-}
 
 /// One document of a text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,19 +66,19 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
 
 /// A node as it is written, before tags and merges mean anything.
 #[derive(Debug)]
-struct Node {
+struct YamlNode {
     tag: Option<Tag>,
-    kind: NodeKind,
+    kind: YamlNodeKind,
     /// The levels of nesting in it, with aliases expanded: 0 for a scalar. It bounds recursion, and
     /// that of dropping a node too.
     height: usize,
 }
 
 #[derive(Debug)]
-enum NodeKind {
+enum YamlNodeKind {
     Scalar { text: String, is_plain: bool },
-    Sequence(Vec<Rc<Node>>),
-    Mapping(Vec<(Rc<Node>, Rc<Node>)>),
+    Sequence(Vec<Rc<YamlNode>>),
+    Mapping(Vec<(Rc<YamlNode>, Rc<YamlNode>)>),
 }
 
 /// A collection that has begun.
@@ -131,14 +86,14 @@ struct Open {
     anchor: usize,
     tag: Option<Tag>,
     is_mapping: bool,
-    items: Vec<Rc<Node>>,
+    items: Vec<Rc<YamlNode>>,
 }
 
 /// The roots of all documents.
-fn read(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
+fn read(text: &str) -> Result<Vec<Rc<YamlNode>>, YamlError> {
     let mut roots = Vec::new();
     let mut open: Vec<Open> = Vec::new();
-    let mut anchored: BTreeMap<usize, Rc<Node>> = BTreeMap::new();
+    let mut anchored: BTreeMap<usize, Rc<YamlNode>> = BTreeMap::new();
     for event in Parser::new_from_str(text) {
         let (anchor, node) = match event?.0 {
             Event::DocumentStart(_) => {
@@ -164,9 +119,9 @@ fn read(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
             },
             Event::Scalar(text, style, anchor, tag) => {
                 let is_plain = style == ScalarStyle::Plain;
-                let kind = NodeKind::Scalar { text: text.into_owned(), is_plain };
+                let kind = YamlNodeKind::Scalar { text: text.into_owned(), is_plain };
                 let tag = tag.map(|tag| tag.into_owned());
-                (anchor, Rc::new(Node { tag, kind, height: 0 }))
+                (anchor, Rc::new(YamlNode { tag, kind, height: 0 }))
             }
             Event::Alias(id) => (0, anchored.get(&id).ok_or(YamlError::Alias)?.clone()),
             _ => continue,
@@ -183,7 +138,7 @@ fn read(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
 }
 
 impl Open {
-    fn node(self) -> Result<Node, YamlError> {
+    fn node(self) -> Result<YamlNode, YamlError> {
         let height = 1 + self.items.iter().map(|item| item.height).max().unwrap_or(0);
         if height > MAX_DEPTH {
             return Err(YamlError::TooDeep);
@@ -194,11 +149,11 @@ impl Open {
             while let (Some(key), Some(value)) = (items.next(), items.next()) {
                 pairs.push((key, value));
             }
-            NodeKind::Mapping(pairs)
+            YamlNodeKind::Mapping(pairs)
         } else {
-            NodeKind::Sequence(self.items)
+            YamlNodeKind::Sequence(self.items)
         };
-        Ok(Node { tag: self.tag, kind, height })
+        Ok(YamlNode { tag: self.tag, kind, height })
     }
 }
 
@@ -221,7 +176,7 @@ impl Reading {
     }
 
     /// A node's value; none if it is tagged `!reset`.
-    fn value(&mut self, node: &Node) -> Result<Option<Value>, YamlError> {
+    fn value(&mut self, node: &YamlNode) -> Result<Option<Value>, YamlError> {
         self.count(length(node))?;
         match own_tag(node) {
             Some("reset") => {
@@ -232,10 +187,10 @@ impl Reading {
             _ => {}
         }
         Ok(Some(match &node.kind {
-            NodeKind::Scalar { text, is_plain } => {
+            YamlNodeKind::Scalar { text, is_plain } => {
                 scalar::read(text, *is_plain, node.tag.as_ref())?
             }
-            NodeKind::Sequence(items) => {
+            YamlNodeKind::Sequence(items) => {
                 let mut list = Vec::new();
                 for (at, item) in items.iter().enumerate() {
                     self.path.push(at.to_string());
@@ -245,7 +200,7 @@ impl Reading {
                 }
                 Value::Array(list)
             }
-            NodeKind::Mapping(pairs) => Value::Object(self.map(pairs)?),
+            YamlNodeKind::Mapping(pairs) => Value::Object(self.map(pairs)?),
         }))
     }
 
@@ -256,7 +211,10 @@ impl Reading {
         Ok(())
     }
 
-    fn map(&mut self, pairs: &[(Rc<Node>, Rc<Node>)]) -> Result<Map<String, Value>, YamlError> {
+    fn map(
+        &mut self,
+        pairs: &[(Rc<YamlNode>, Rc<YamlNode>)],
+    ) -> Result<Map<String, Value>, YamlError> {
         let mut map = Map::new();
         let mut known = BTreeSet::new();
         for (key, item) in pairs.iter().filter(|(key, _)| !is_merge(key)) {
@@ -274,11 +232,13 @@ impl Reading {
         }
         for (_, item) in pairs.iter().filter(|(key, _)| is_merge(key)) {
             let maps = match &item.kind {
-                NodeKind::Sequence(items) => items.clone(),
+                YamlNodeKind::Sequence(items) => items.clone(),
                 _ => vec![item.clone()],
             };
             for other in maps {
-                let NodeKind::Mapping(pairs) = &other.kind else { return Err(YamlError::Merge) };
+                let YamlNodeKind::Mapping(pairs) = &other.kind else {
+                    return Err(YamlError::Merge);
+                };
                 // An empty map has no value that would count.
                 self.count(0)?;
                 for (key, item) in self.map(pairs)? {
@@ -291,35 +251,35 @@ impl Reading {
 }
 
 /// The length of a scalar's text.
-fn length(node: &Node) -> usize {
+fn length(node: &YamlNode) -> usize {
     match &node.kind {
-        NodeKind::Scalar { text, .. } => text.len(),
-        NodeKind::Sequence(_) | NodeKind::Mapping(_) => 0,
+        YamlNodeKind::Scalar { text, .. } => text.len(),
+        YamlNodeKind::Sequence(_) | YamlNodeKind::Mapping(_) => 0,
     }
 }
 
 /// The name of a local tag: `reset` of `!reset`.
-fn own_tag(node: &Node) -> Option<&str> {
+fn own_tag(node: &YamlNode) -> Option<&str> {
     let tag = node.tag.as_ref().filter(|tag| tag.handle == "!")?;
     Some(tag.suffix.as_str())
 }
 
-fn is_merge(key: &Node) -> bool {
-    matches!(&key.kind, NodeKind::Scalar { text, is_plain: true } if text == "<<")
+fn is_merge(key: &YamlNode) -> bool {
+    matches!(&key.kind, YamlNodeKind::Scalar { text, is_plain: true } if text == "<<")
 }
 
 /// A key as a text.
-fn key_of(node: &Node) -> Result<String, YamlError> {
+fn key_of(node: &YamlNode) -> Result<String, YamlError> {
     match &node.kind {
-        NodeKind::Scalar { text, is_plain } => {
+        YamlNodeKind::Scalar { text, is_plain } => {
             match scalar::read(text, *is_plain, node.tag.as_ref())? {
                 Value::String(key) => Ok(key),
                 // Other scalars stay as written: `8080`, `true`, `~`.
                 _ => Ok(text.clone()),
             }
         }
-        NodeKind::Sequence(_) => Err(YamlError::Key("a list".into())),
-        NodeKind::Mapping(_) => Err(YamlError::Key("a map".into())),
+        YamlNodeKind::Sequence(_) => Err(YamlError::Key("a list".into())),
+        YamlNodeKind::Mapping(_) => Err(YamlError::Key("a map".into())),
     }
 }
 

@@ -21,7 +21,7 @@ pub fn read(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Value, Yaml
         }
         (Some(name @ ("int" | "float" | "bool" | "null" | "timestamp")), _) => {
             match (name, resolve(text)?) {
-                ("float", Plain::Integer(number)) => Ok(number.into()),
+                ("float", PlainScalar::Integer(number)) => Ok(number.into()),
                 (name, value) if value.name() == name => Ok(value.value()),
                 _ => Err(wrong(name)),
             }
@@ -35,7 +35,7 @@ pub fn read(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Value, Yaml
 
 /// A plain scalar.
 #[derive(Debug, PartialEq)]
-enum Plain {
+enum PlainScalar {
     Null,
     Boolean(bool),
     Integer(Number),
@@ -44,7 +44,7 @@ enum Plain {
     Text(String),
 }
 
-impl Plain {
+impl PlainScalar {
     /// The name of its tag.
     fn name(&self) -> &'static str {
         match self {
@@ -67,20 +67,20 @@ impl Plain {
     }
 }
 
-fn resolve(text: &str) -> Result<Plain, YamlError> {
+fn resolve(text: &str) -> Result<PlainScalar, YamlError> {
     Ok(match text {
-        "" | "~" | "null" | "Null" | "NULL" => Plain::Null,
-        "true" | "True" | "TRUE" => Plain::Boolean(true),
-        "false" | "False" | "FALSE" => Plain::Boolean(false),
-        "-0" | "-0.0" => Plain::Float(float(-0.0)?),
+        "" | "~" | "null" | "Null" | "NULL" => PlainScalar::Null,
+        "true" | "True" | "TRUE" => PlainScalar::Boolean(true),
+        "false" | "False" | "FALSE" => PlainScalar::Boolean(false),
+        "-0" | "-0.0" => PlainScalar::Float(float(-0.0)?),
         text if is_endless(text) => return Err(YamlError::Value(text.to_owned())),
         _ => match text.as_bytes()[0] {
             b'.' => match go_float(text) {
-                Some(value) => Plain::Float(float(value)?),
-                None => Plain::Text(text.into()),
+                Some(value) => PlainScalar::Float(float(value)?),
+                None => PlainScalar::Text(text.into()),
             },
             b'0'..=b'9' | b'+' | b'-' => number_or_time(text)?,
-            _ => Plain::Text(text.into()),
+            _ => PlainScalar::Text(text.into()),
         },
     })
 }
@@ -93,18 +93,18 @@ fn is_endless(text: &str) -> bool {
             && !text.starts_with("-+")
 }
 
-fn number_or_time(text: &str) -> Result<Plain, YamlError> {
+fn number_or_time(text: &str) -> Result<PlainScalar, YamlError> {
     if let Some(time) = timestamp(text) {
-        return Ok(Plain::Timestamp(time));
+        return Ok(PlainScalar::Timestamp(time));
     }
     let packed = text.replace('_', "");
     if let Some(whole) = integer(&packed) {
-        return Ok(Plain::Integer(whole));
+        return Ok(PlainScalar::Integer(whole));
     }
     match is_float(&packed).then(|| packed.parse::<f64>().ok()).flatten() {
         // Go's parser leaves a number that is too large a text.
-        Some(value) if value.is_finite() => Ok(Plain::Float(float(value)?)),
-        _ => Ok(Plain::Text(text.into())),
+        Some(value) if value.is_finite() => Ok(PlainScalar::Float(float(value)?)),
+        _ => Ok(PlainScalar::Text(text.into())),
     }
 }
 
