@@ -18,10 +18,9 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use crate::challenge::{Challenge, challenges};
-use crate::client::Client;
-use crate::exchange::{ApiRequest, BareRequest};
-use crate::hosts::Endpoint;
-use crate::response::Response;
+use crate::redirect::Downgrade;
+use crate::response::{Requester, Response};
+use crate::transport::{BareRequest, Transport};
 use crate::{Credentials, Error, Result, Secret};
 
 /// Token services answer less than this, in bytes.
@@ -66,6 +65,22 @@ impl fmt::Display for Scopes {
         }
         Ok(())
     }
+}
+
+/// The parts of a request to a registry that its authorization depends on.
+pub(crate) struct AuthRequest<'a> {
+    /// The registry's own address.
+    pub registry: Url,
+    /// The registry's host and port, for errors.
+    pub authority: &'a str,
+    /// The repository whose credentials are used, by its name at the registry.
+    pub repository: Repository,
+    /// True if certificates are not verified.
+    pub insecure: bool,
+    pub downgrade: Downgrade,
+    pub scopes: &'a Scopes,
+    /// The thing that is asked for, for errors.
+    pub what: &'a str,
 }
 
 /// A registry's authentication method and the tokens received so far.
@@ -127,14 +142,14 @@ impl Authenticator {
     /// If a credential helper or the token service fails, or the latter refuses the user.
     pub(crate) async fn authorization(
         &self,
-        client: &Client,
-        ask: &ApiRequest<'_>,
+        transport: &Transport,
+        request: &AuthRequest<'_>,
     ) -> Result<Option<Authorization>> {
         let method = self.method.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let service = match method {
             AuthMethod::Unknown => return Ok(None),
             AuthMethod::Basic => {
-                let header = match credentials(client, ask.endpoint, ask.repository).await? {
+                let header = match credentials(transport, &request.repository).await? {
                     Some(Credentials::Password { username, password }) => {
                         basic(&username, &password)?
                     }
@@ -146,15 +161,15 @@ impl Authenticator {
             }
             AuthMethod::Bearer(service) => service,
         };
-        if let Some(token) = self.covering(&ask.scopes) {
+        if let Some(token) = self.covering(request.scopes) {
             return Ok(Some(Authorization { header: bearer(&token)?, fresh: false }));
         }
-        let cell = self.cell(&ask.scopes);
+        let cell = self.cell(request.scopes);
         let mut tokens = cell.lock().await;
         if let Some(token) = tokens.token.as_ref().filter(|token| token.is_good()) {
             return Ok(Some(Authorization { header: bearer(&token.secret)?, fresh: false }));
         }
-        let token = service.fetch(client, ask, tokens.extra.as_deref()).await?;
+        let token = service.fetch(transport, request, tokens.extra.as_deref()).await?;
         let header = bearer(&token.secret)?;
         tokens.token = Some(token);
         Ok(Some(Authorization { header, fresh: true }))
@@ -177,8 +192,8 @@ impl Authenticator {
     /// If a credential helper fails, or the token service's address is not to be trusted.
     pub(crate) async fn learn(
         &self,
-        client: &Client,
-        ask: &ApiRequest<'_>,
+        transport: &Transport,
+        request: &AuthRequest<'_>,
         headers: &HeaderMap,
         used: Option<&Authorization>,
     ) -> Result<bool> {
@@ -187,12 +202,12 @@ impl Authenticator {
         let service = by_scheme("bearer").and_then(|found| Some((found, found.get("realm")?)));
         let method = match service {
             Some((challenge, realm)) => {
-                let service = Service::new(ask, realm, challenge)?;
-                self.note(&ask.scopes, challenge.get("scope"), used).await;
+                let service = Service::new(request, realm, challenge)?;
+                self.note(request.scopes, challenge.get("scope"), used).await;
                 AuthMethod::Bearer(Arc::new(service))
             }
             None if by_scheme("basic").is_some() => {
-                if credentials(client, ask.endpoint, ask.repository).await?.is_none() {
+                if credentials(transport, &request.repository).await?.is_none() {
                     return Ok(false);
                 }
                 AuthMethod::Basic
@@ -248,17 +263,16 @@ impl Authenticator {
 }
 
 /// The name of who asks, for errors.
-pub(crate) async fn user(client: &Client, ask: &ApiRequest<'_>) -> Option<String> {
-    let found = credentials(client, ask.endpoint, ask.repository).await.ok().flatten()?;
+pub(crate) async fn user(transport: &Transport, repository: &Repository) -> Option<String> {
+    let found = credentials(transport, repository).await.ok().flatten()?;
     Some(found.username().unwrap_or("with a token").to_owned())
 }
 
 async fn credentials(
-    client: &Client,
-    endpoint: &Endpoint,
+    transport: &Transport,
     repository: &Repository,
 ) -> Result<Option<Credentials>> {
-    client.settings().docker_config.credentials(&endpoint.repository(repository)).await
+    transport.settings().docker_config.credentials(repository).await
 }
 
 fn basic(username: &str, password: &Secret) -> Result<HeaderValue> {
@@ -290,17 +304,17 @@ impl Service {
     /// # Errors
     /// If the realm is not an address, or would get passwords over a worse connection than the
     /// registry's own.
-    fn new(ask: &ApiRequest<'_>, realm: &str, challenge: &Challenge) -> Result<Self> {
+    fn new(request: &AuthRequest<'_>, realm: &str, challenge: &Challenge) -> Result<Self> {
         let refused = |reason: &str| Error::Protocol {
-            host: ask.endpoint.authority.clone(),
-            what: ask.what.clone(),
+            host: request.authority.to_owned(),
+            what: request.what.to_owned(),
             reason: format!("its token service {reason}"),
         };
-        let own = ask.endpoint.url("")?;
+        let own = &request.registry;
         let realm = own.join(realm).map_err(|_| refused("has no address"))?;
         match realm.scheme() {
             "https" => {}
-            "http" if own.scheme() == "http" || ask.endpoint.insecure => {}
+            "http" if own.scheme() == "http" || request.insecure => {}
             _ => return Err(refused("is not reached over TLS, as the registry is")),
         }
         Ok(Self { realm, name: challenge.get("service").map(str::to_owned) })
@@ -308,16 +322,16 @@ impl Service {
 
     async fn fetch(
         &self,
-        client: &Client,
-        ask: &ApiRequest<'_>,
+        transport: &Transport,
+        request: &AuthRequest<'_>,
         extra: Option<&str>,
     ) -> Result<Token> {
-        let credentials = credentials(client, ask.endpoint, ask.repository).await?;
+        let credentials = credentials(transport, &request.repository).await?;
         let mut scopes: Vec<String> =
-            ask.scopes.to_string().split_whitespace().map(str::to_owned).collect();
+            request.scopes.to_string().split_whitespace().map(str::to_owned).collect();
         scopes.extend(extra.into_iter().flat_map(str::split_whitespace).map(str::to_owned));
         let user = credentials.as_ref().and_then(Credentials::username).map(str::to_owned);
-        let question = Question { service: self, client, ask, scopes, user };
+        let question = Question { service: self, transport, request, scopes, user };
         let token = match &credentials {
             Some(Credentials::Registry(token)) => return Ok(Token::for_ever(token.clone())),
             Some(Credentials::Identity { token, .. }) => question.exchange_identity(token).await,
@@ -326,10 +340,13 @@ impl Service {
             }
             None => question.ask(None).await,
         };
-        token.map_err(|error| match error.is_unauthorized() {
+        token.map_err(|error| {
             // Wrong credentials stay `Unauthorized`, also when the token service reports them.
-            true => error,
-            false => Error::Token { host: ask.endpoint.authority.clone(), source: Box::new(error) },
+            if error.is_unauthorized() {
+                error
+            } else {
+                Error::Token { host: request.authority.to_owned(), source: Box::new(error) }
+            }
         })
     }
 }
@@ -337,8 +354,8 @@ impl Service {
 /// A request to a token service.
 struct Question<'a> {
     service: &'a Service,
-    client: &'a Client,
-    ask: &'a ApiRequest<'a>,
+    transport: &'a Transport,
+    request: &'a AuthRequest<'a>,
     scopes: Vec<String>,
     /// The user's name, for errors.
     user: Option<String>,
@@ -390,8 +407,8 @@ impl Question<'_> {
             headers: HeaderMap::new(),
             authorization: None,
             body: Bytes::new(),
-            insecure: self.ask.endpoint.insecure,
-            downgrade: self.ask.endpoint.downgrade(),
+            insecure: self.request.insecure,
+            downgrade: self.request.downgrade,
             what: "a token".into(),
         }
     }
@@ -401,19 +418,30 @@ impl Question<'_> {
             let status = answer.status();
             if !status.is_success() {
                 let about_user = matches!(status.as_u16(), 401 | 403);
-                let what = if about_user { &self.ask.what } else { &send.what };
-                return Err(answer.refusal(what, self.ask.asked(self.user.clone())).await);
+                let what = if about_user { self.request.what } else { &send.what };
+                let registry = self.request.repository.host().to_owned();
+                let requester = Requester { registry, user: self.user.clone() };
+                return Err(answer.refusal(what, requester).await);
             }
             let host = answer.host.clone();
             let body = answer.bytes(MOST_TOKEN, "the answer of a token service").await?;
-            Token::read(&body).map_err(|reason| Error::Protocol {
+            Token::read(&body).map_err(|error| Error::Protocol {
                 host,
                 what: send.what.clone(),
-                reason: reason.into(),
+                reason: error.to_string(),
             })
         };
-        self.client.bare(send, read).await
+        self.transport.bare(send, read).await
     }
+}
+
+/// An answer of a token service without a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum TokenError {
+    #[error("it is not JSON with `token`")]
+    NotJson,
+    #[error("it has no token")]
+    Missing,
 }
 
 impl Token {
@@ -421,11 +449,10 @@ impl Token {
         Self { secret, good_until: Instant::now() + Duration::from_secs(365 * 24 * 3600) }
     }
 
-    fn read(body: &[u8]) -> Result<Self, &'static str> {
-        let text: TokenText =
-            serde_json::from_slice(body).map_err(|_| "it is not JSON with `token`")?;
+    fn read(body: &[u8]) -> Result<Self, TokenError> {
+        let text: TokenText = serde_json::from_slice(body).map_err(|_| TokenError::NotJson)?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let secret = given(text.token).or(given(text.access_token)).ok_or("it has no token")?;
+        let secret = given(text.token).or(given(text.access_token)).ok_or(TokenError::Missing)?;
         let life = text.expires_in.map_or(DEFAULT_LIFE, |seconds| seconds.clamp(0.0, 1e9) as u64);
         let life = Duration::from_secs(life);
         let good_until = Instant::now() + life - MARGIN.min(life / 5);

@@ -8,16 +8,13 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
-use oci::{Descriptor, Digest, Repository};
-use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Method, StatusCode};
+use oci::{Descriptor, Repository};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderValue, RANGE};
 
-use crate::auth::Scopes;
 use crate::client::Client;
-use crate::download::Download;
-use crate::exchange::{ApiRequest, Target};
-use crate::hosts::Endpoint;
-use crate::response::Response;
+use crate::download::{Download, blob_request, starts_at};
+use crate::endpoint::Endpoint;
 use crate::retry::Retry;
 use crate::{Error, Result};
 
@@ -98,7 +95,7 @@ impl Client {
         let asked = format!("bytes={}-{}", part.start, part.end.saturating_sub(1));
         let (what, length) = (format!("part of blob {}", descriptor.digest), part.end - part.start);
         self.first(repository.host(), async |endpoint: Arc<Endpoint>| {
-            let mut ask = blob_ask(&endpoint, repository, descriptor.digest);
+            let mut ask = blob_request(&endpoint, repository, descriptor.digest);
             ask.headers.extend(HeaderValue::from_str(&asked).ok().map(|range| (RANGE, range)));
             self.read(&ask, async |answer| {
                 let is_part = answer.status() == StatusCode::PARTIAL_CONTENT;
@@ -115,30 +112,6 @@ impl Client {
         })
         .await
     }
-}
-
-/// Asks for a blob.
-pub(crate) fn blob_ask<'a>(
-    endpoint: &'a Endpoint,
-    repository: &'a Repository,
-    digest: Digest,
-) -> ApiRequest<'a> {
-    let path = endpoint.path(repository);
-    ApiRequest {
-        endpoint,
-        repository,
-        method: Method::GET,
-        target: Target::Path(format!("{path}/blobs/{digest}")),
-        scopes: Scopes::pull(path),
-        headers: HeaderMap::new(),
-        what: format!("blob {digest} of `{repository}`"),
-    }
-}
-
-/// The first byte of a partial response: 5 in `bytes 5-9/10` (RFC 9110, 14.4).
-pub(crate) fn starts_at(answer: &Response) -> Option<u64> {
-    let range = answer.header(CONTENT_RANGE)?.trim().strip_prefix("bytes")?.trim_start();
-    range.split_once('-')?.0.parse().ok()
 }
 
 /// A blob's bytes on their way, checked. Dropping it ends the transfer.

@@ -1,20 +1,19 @@
 //! The client: what is shared by all its requests.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use oci::{Digest, Repository};
-use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::HeaderValue;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
-use crate::auth::Scopes;
-use crate::exchange::{ApiRequest, Payload, Target};
-use crate::hosts::Endpoint;
-use crate::http::Pool;
-use crate::permission::Begun;
-use crate::{Error, Result, Settings};
+use crate::endpoint::Endpoint;
+use crate::traffic::Stats;
+use crate::transport::Transport;
+use crate::upload_session::BegunUploads;
+use crate::{DockerConfig, Error, Result, Settings};
 
 /// Talks to registries. Clones share connections, tokens and what was learned.
 #[derive(Clone)]
@@ -25,15 +24,11 @@ pub struct Client {
 }
 
 struct Shared {
-    settings: Arc<Settings>,
-    pool: Pool,
-    counters: Arc<Counters>,
+    transport: Transport,
     /// Mirrors of a host and, last, the host itself; apart for insecure use.
     endpoints: Mutex<HashMap<(String, bool), Endpoints>>,
     presence: Mutex<HashMap<(Repository, Digest), PresenceCell>>,
-    begun: Begun,
-    /// Hosts that said nothing when they were asked last.
-    silent: Mutex<BTreeSet<String>>,
+    begun: BegunUploads,
 }
 
 /// A host's endpoints in the order in which they are tried.
@@ -51,25 +46,6 @@ pub(crate) enum Presence {
     Present(Option<u64>),
 }
 
-/// Traffic so far.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub requests: AtomicU64,
-    pub bytes_down: AtomicU64,
-    pub bytes_up: AtomicU64,
-}
-
-/// Requests and bytes of a client and its clones so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Requests sent, those for tokens and repeated ones included.
-    pub requests: u64,
-    /// Bytes of bodies received.
-    pub bytes_down: u64,
-    /// Bytes of bodies sent.
-    pub bytes_up: u64,
-}
-
 impl Client {
     /// A client. Nothing is read or connected before the first request.
     ///
@@ -82,17 +58,25 @@ impl Client {
                 reason: "it has characters that HTTP does not allow".into(),
             });
         }
-        let settings = Arc::new(settings);
+        Ok(Self::over(Transport::new(settings)))
+    }
+
+    /// A client over the same connections with other logins: nothing that this one's logins have
+    /// opened is open to it.
+    #[must_use]
+    pub fn with_logins(&self, docker_config: DockerConfig) -> Self {
+        let settings = Settings { docker_config, ..Settings::clone(self.settings()) };
+        Self::over(self.transport().with_settings(settings))
+    }
+
+    fn over(transport: Transport) -> Self {
         let shared = Shared {
-            pool: Pool::new(settings.clone()),
-            settings,
-            counters: Arc::default(),
+            transport,
             endpoints: Mutex::default(),
             presence: Mutex::default(),
-            begun: Begun::default(),
-            silent: Mutex::default(),
+            begun: BegunUploads::default(),
         };
-        Ok(Self { shared: Arc::new(shared), insecure: Arc::default() })
+        Self { shared: Arc::new(shared), insecure: Arc::default() }
     }
 
     /// This client, taking a host for insecure if asked to: certificates go unchecked, and plain
@@ -110,31 +94,9 @@ impl Client {
         Self { shared: self.shared.clone(), insecure: Arc::new(insecure) }
     }
 
-    /// The time that a host may take to begin a response. It is shorter after a timeout: a build
-    /// that can continue without the host would otherwise wait the full time for each request.
-    pub(crate) fn patience(&self, host: &str) -> Duration {
-        let timeouts = self.settings().timeouts;
-        let silent = self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent.contains(host) { timeouts.idle_again.min(timeouts.idle) } else { timeouts.idle }
-    }
-
-    pub(crate) fn note_silence(&self, host: &str, is_silent: bool) {
-        let mut silent = self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_silent {
-            silent.insert(host.to_owned());
-        } else {
-            silent.remove(host);
-        }
-    }
-
     /// Requests and bytes of this client and its clones so far.
     pub fn stats(&self) -> Stats {
-        let counters = &self.shared.counters;
-        Stats {
-            requests: counters.requests.load(Ordering::Relaxed),
-            bytes_down: counters.bytes_down.load(Ordering::Relaxed),
-            bytes_up: counters.bytes_up.load(Ordering::Relaxed),
-        }
+        self.transport().counters().stats()
     }
 
     /// The HTTP client that this one would ask a URL with: its certificates and its proxy, no
@@ -143,46 +105,35 @@ impl Client {
     /// # Errors
     /// If the URL has no host, or the host's certificates or proxy cannot be used.
     pub async fn wire(&self, url: &reqwest::Url) -> Result<reqwest::Client> {
-        self.pool().client(url, false).await
+        self.transport().pool().client(url, false).await
+    }
+
+    /// Begins TLS with a host, given as `host:port`, on an open connection: with the certificates
+    /// that this client trusts and shows there. For protocols other
+    /// than HTTP. The caller limits the time.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] if the host's certificate is not trusted; others if the certificates
+    /// here cannot be used, or the host does not know TLS.
+    pub async fn connect_tls(
+        &self,
+        authority: &str,
+        connection: TcpStream,
+    ) -> Result<TlsStream<TcpStream>> {
+        self.transport().pool().connect_tls(authority, connection).await
     }
 
     /// Counts what went over a [`Client::wire`].
     pub fn count(&self, traffic: Stats) {
-        let counters = self.counters();
-        counters.requests.fetch_add(traffic.requests, Ordering::Relaxed);
-        counters.bytes_down.fetch_add(traffic.bytes_down, Ordering::Relaxed);
-        counters.bytes_up.fetch_add(traffic.bytes_up, Ordering::Relaxed);
+        self.transport().counters().add(traffic);
     }
 
-    /// Checks that a host is a registry that accepts the user, as `docker login` does.
-    ///
-    /// # Errors
-    /// [`Error::Unauthorized`] if the credentials are wrong or missing.
-    pub async fn ping(&self, host: &str) -> Result<()> {
-        let endpoint = self.origin(host)?;
-        let ask = ApiRequest {
-            endpoint: &endpoint,
-            repository: &Repository::new(host, ""),
-            scopes: Scopes::default(),
-            method: Method::GET,
-            target: Target::Path(String::new()),
-            headers: HeaderMap::new(),
-            what: "its API".into(),
-        };
-        self.call_well(&ask, &Payload::EMPTY).await?.drain().await;
-        Ok(())
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.shared.transport
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        &self.shared.settings
-    }
-
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.shared.pool
-    }
-
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.shared.counters
+        self.transport().settings()
     }
 
     /// The registry itself.
@@ -229,30 +180,12 @@ impl Client {
         ask(self.origin(host)?).await
     }
 
-    pub(crate) fn begun(&self) -> &Begun {
+    pub(crate) fn begun(&self) -> &BegunUploads {
         &self.shared.begun
     }
 
     pub(crate) fn presence(&self, repository: &Repository, digest: Digest) -> PresenceCell {
         let mut presence = self.shared.presence.lock().unwrap_or_else(PoisonError::into_inner);
         presence.entry((repository.clone(), digest)).or_default().clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_with_a_silent_host_is_shorter_until_it_answers() {
-        let client = Client::new(Settings::default()).unwrap();
-        let timeouts = Settings::default().timeouts;
-        client.note_silence("a", true);
-        assert_eq!(
-            (client.patience("a"), client.patience("b")),
-            (timeouts.idle_again, timeouts.idle)
-        );
-        client.note_silence("a", false);
-        assert_eq!(client.patience("a"), timeouts.idle);
     }
 }

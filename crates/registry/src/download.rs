@@ -6,12 +6,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
 use oci::{Descriptor, Digest, Hasher, Repository};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, StatusCode};
 
-use crate::blobs::{blob_ask, starts_at};
+use crate::auth::Scopes;
 use crate::client::{Client, Presence};
-use crate::hosts::Endpoint;
+use crate::endpoint::Endpoint;
+use crate::exchange::{ApiRequest, Target};
 use crate::response::Response;
 use crate::retry::Retry;
 use crate::{Error, Result};
@@ -84,7 +85,7 @@ impl Download {
     }
 
     async fn ask(&self, endpoint: &Endpoint) -> Result<Response> {
-        let mut ask = blob_ask(endpoint, &self.repository, self.descriptor.digest);
+        let mut ask = blob_request(endpoint, &self.repository, self.descriptor.digest);
         let offset = self.offset;
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
@@ -200,4 +201,28 @@ impl Download {
         let mirror = self.senders.iter().find(|sender| sender.mirror_of.is_some());
         mirror.map_or(last, |mirror| mirror.authority.clone())
     }
+}
+
+/// The request for a blob.
+pub(crate) fn blob_request<'a>(
+    endpoint: &'a Endpoint,
+    repository: &'a Repository,
+    digest: Digest,
+) -> ApiRequest<'a> {
+    let path = endpoint.path(repository);
+    ApiRequest {
+        endpoint,
+        repository,
+        method: Method::GET,
+        target: Target::Path(format!("{path}/blobs/{digest}")),
+        scopes: Scopes::pull(path),
+        headers: HeaderMap::new(),
+        what: format!("blob {digest} of `{repository}`"),
+    }
+}
+
+/// The first byte of a partial response: 5 in `bytes 5-9/10` (RFC 9110, 14.4).
+pub(crate) fn starts_at(answer: &Response) -> Option<u64> {
+    let range = answer.header(CONTENT_RANGE)?.trim().strip_prefix("bytes")?.trim_start();
+    range.split_once('-')?.0.parse().ok()
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use oci::Digest;
 
-use crate::tls;
+use crate::certificate;
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a registry did not give or take something.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +24,16 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// A server of another protocol than HTTP does not begin TLS.
+    #[error("cannot begin TLS with `{host}`")]
+    Tls {
+        /// The server, as `host:port`.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The host's certificate is not one that is trusted here.
-    #[error("`{host}` shows a certificate that {reason}")]
+    #[error("the certificate of `{host}` {reason}")]
     Untrusted {
         /// The host with the untrusted certificate.
         host: String,
@@ -200,7 +211,13 @@ impl Error {
 
     /// True if the host could not be reached over a trusted connection.
     pub fn is_about_the_way(&self) -> bool {
-        matches!(self, Error::Reach { .. } | Error::Untrusted { .. } | Error::Silent { .. })
+        matches!(
+            self,
+            Error::Reach { .. }
+                | Error::Tls { .. }
+                | Error::Untrusted { .. }
+                | Error::Silent { .. }
+        )
     }
 
     /// True if another attempt may succeed.
@@ -214,9 +231,18 @@ impl Error {
 
     /// Addresses of reqwest's errors can hold signatures: they are taken out.
     pub(crate) fn reach(host: &str, source: reqwest::Error) -> Self {
-        match tls_fault(&source).and_then(|fault| tls::refusal(fault, host)) {
+        match tls_fault(&source).and_then(|fault| certificate::refusal(fault, host)) {
             Some(reason) => Self::Untrusted { host: host.into(), reason },
             None => Self::Reach { host: host.into(), source: source.without_url() },
+        }
+    }
+
+    /// The error of a TLS handshake, without HTTP.
+    pub(crate) fn handshake(host: &str, source: io::Error) -> Self {
+        let fault = source.get_ref().and_then(|inner| inner.downcast_ref());
+        match fault.and_then(|fault| certificate::refusal(fault, host)) {
+            Some(reason) => Self::Untrusted { host: host.into(), reason },
+            None => Self::Tls { host: host.into(), source },
         }
     }
 

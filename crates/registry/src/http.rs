@@ -4,20 +4,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::{Url, redirect, retry};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::hosts::authority;
+use crate::hosts::{authority, split_port};
 use crate::tls::Tls;
 use crate::{Error, Result, Settings};
 
 /// Scheme, authority and whether certificates go unchecked.
-type Key = (bool, String, bool);
+type PoolKey = (bool, String, bool);
 
 /// The HTTP clients, made when a host is first talked to.
 pub(crate) struct Pool {
     settings: Arc<Settings>,
     tls: Arc<Tls>,
-    clients: Mutex<HashMap<Key, Arc<OnceCell<reqwest::Client>>>>,
+    clients: Mutex<HashMap<PoolKey, Arc<OnceCell<reqwest::Client>>>>,
 }
 
 impl Pool {
@@ -46,15 +51,7 @@ impl Pool {
 
     async fn make(&self, url: Url, authority: String, insecure: bool) -> Result<reqwest::Client> {
         let tls = match url.scheme() {
-            "https" => {
-                let (tls, settings) = (self.tls.clone(), self.settings.clone());
-                let host = authority.clone();
-                let read = move || tls.for_host(&settings.hosts.host(&host)?, insecure);
-                tokio::task::spawn_blocking(read).await.map_err(|error| Error::Setting {
-                    setting: "TLS".into(),
-                    reason: error.to_string(),
-                })??
-            }
+            "https" => self.tls_config(authority.clone(), insecure).await?,
             _ => self.tls.nobody()?,
         };
         let mut builder = reqwest::Client::builder()
@@ -71,5 +68,32 @@ impl Pool {
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|source| Error::Reach { host: authority, source })
+    }
+
+    /// Begins TLS with a host on an open connection. The certificate must be a trusted one.
+    ///
+    /// # Errors
+    /// If the host's certificates cannot be used, or the handshake fails.
+    pub(crate) async fn connect_tls(
+        &self,
+        authority: &str,
+        connection: TcpStream,
+    ) -> Result<TlsStream<TcpStream>> {
+        let host = split_port(authority).0.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Setting {
+            setting: format!("host `{authority}`"),
+            reason: "it is neither a name nor an address".into(),
+        })?;
+        let config = self.tls_config(authority.to_owned(), false).await?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, connection);
+        connecting.await.map_err(|source| Error::handshake(authority, source))
+    }
+
+    async fn tls_config(&self, authority: String, insecure: bool) -> Result<ClientConfig> {
+        let (tls, settings) = (self.tls.clone(), self.settings.clone());
+        let read = move || tls.for_host(&settings.hosts.host(&authority)?, insecure);
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| Error::Setting { setting: "TLS".into(), reason: error.to_string() })?
     }
 }

@@ -24,21 +24,27 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod blob_source;
 mod blobs;
+mod certificate;
 mod challenge;
 mod client;
-mod config_file;
 mod credentials;
+mod docker_config;
 mod download;
+mod endpoint;
 mod error;
 mod exchange;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub mod fuzzing;
 mod helper;
 mod hosts;
 mod http;
+mod login;
 mod manifests;
 mod missing;
+mod payload;
 mod permission;
 mod proxy;
 mod push;
@@ -48,21 +54,24 @@ mod retry;
 mod secret;
 mod settings;
 mod tls;
+mod traffic;
+mod transport;
 mod upload;
+mod upload_session;
 mod web;
 
+pub use blob_source::BlobSource;
 pub use blobs::BlobStream;
-pub use client::{Client, Stats};
-pub use credentials::{Credentials, DockerConfig};
-pub use error::Error;
+pub use client::Client;
+pub use credentials::Credentials;
+pub use docker_config::{DockerConfig, LoginSource};
+pub use error::{Error, Result};
 pub use hosts::{ClientCertificate, HostConfig, HostsConfig};
 pub use proxy::Proxies;
-pub use push::{BlobSource, Expect, Pushed};
+pub use push::{Expect, Pushed};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use settings::{Settings, Timeouts};
 pub use tls::TrustRoots;
+pub use traffic::Stats;
 pub use web::{WebRequest, WebResponse};
-
-/// The result of this crate's calls.
-pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::auth::Scopes;
 use crate::client::Client;
-use crate::exchange::{ApiRequest, Payload, Target};
-use crate::hosts::Endpoint;
+use crate::endpoint::Endpoint;
+use crate::exchange::{ApiRequest, Target};
+use crate::payload::Payload;
 use crate::response::Response;
 use crate::{Error, Result};
 
@@ -119,7 +120,7 @@ impl Client {
             if let Some(expected) = expected.filter(|expected| *expected != actual) {
                 return Err(Error::Corrupt { host, expected, actual });
             }
-            let kind = kind_of(kind, &bytes).map_err(|reason| ask.protocol(reason))?;
+            let kind = kind_of(kind, &bytes).map_err(|error| ask.protocol(error.to_string()))?;
             Ok((Descriptor::new(kind, actual, bytes.len() as u64), bytes))
         })
         .await
@@ -176,27 +177,35 @@ struct Shape {
     layers: Option<serde::de::IgnoredAny>,
 }
 
+/// A document that is no manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum DocumentError {
+    #[error("the image is in Docker's format of before 2016, which nothing reads any more")]
+    OldFormat,
+    #[error("it is not JSON")]
+    NotJson,
+    #[error("it is neither a manifest nor an index")]
+    OtherShape,
+}
+
 /// The type by the header, else by the document itself.
-fn kind_of(header: Option<String>, bytes: &[u8]) -> Result<String, &'static str> {
-    const OLD: &str =
-        "the image is in Docker's format of before 2016, which nothing reads any more";
+fn kind_of(header: Option<String>, bytes: &[u8]) -> Result<String, DocumentError> {
     if header.as_ref().is_some_and(|kind| kind.starts_with(OLD_MANIFEST)) {
-        return Err(OLD);
+        return Err(DocumentError::OldFormat);
     }
-    const NO_JSON: &str = "it is not JSON";
     if let Some(kind) = header {
         return match serde_json::from_slice(bytes) {
             Ok(serde::de::IgnoredAny) => Ok(kind),
-            Err(_) => Err(NO_JSON),
+            Err(_) => Err(DocumentError::NotJson),
         };
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| NO_JSON)?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| DocumentError::NotJson)?;
     match (shape.media_type, shape.manifests, shape.layers) {
         (Some(kind), ..) => Ok(kind),
         (None, Some(_), _) => Ok(media_type::OCI_INDEX.into()),
         (None, None, Some(_)) => Ok(media_type::OCI_MANIFEST.into()),
-        _ if shape.schema_version == Some(1) => Err(OLD),
-        _ => Err("it is neither a manifest nor an index"),
+        _ if shape.schema_version == Some(1) => Err(DocumentError::OldFormat),
+        _ => Err(DocumentError::OtherShape),
     }
 }
 
@@ -213,7 +222,8 @@ mod tests {
         assert_eq!(of(None, r#"{"mediaType": "m"}"#).unwrap(), "m");
         assert_eq!(of(None, r#"{"manifests": []}"#).unwrap(), media_type::OCI_INDEX);
         assert_eq!(of(None, r#"{"layers": []}"#).unwrap(), media_type::OCI_MANIFEST);
-        assert!(of(None, r#"{"schemaVersion": 1, "fsLayers": []}"#).unwrap_err().contains("2016"));
+        let old = of(None, r#"{"schemaVersion": 1, "fsLayers": []}"#);
+        assert_eq!(old, Err(DocumentError::OldFormat));
         assert!(of(None, "<html>").is_err());
         assert!(of(Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), "").is_err());
     }

@@ -1,7 +1,4 @@
-//! The permission to push, checked before there is anything to push.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+//! The permission to log in or to push, checked before there is anything to push.
 
 use bytes::Bytes;
 use oci::{Descriptor, Repository};
@@ -9,29 +6,32 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 
 use crate::Result;
+use crate::auth::Scopes;
 use crate::client::Client;
-use crate::exchange::{ApiRequest, Payload, Target};
-use crate::hosts::Endpoint;
-use crate::upload::{Session, Upload};
-
-/// Uploads that were begun to see whether they may be, by repository; none where one was taken.
-#[derive(Default)]
-pub(crate) struct Begun(Mutex<Uploads>);
-
-type Uploads = HashMap<Repository, Option<(Arc<Endpoint>, Session)>>;
-
-impl Begun {
-    fn with<T>(&self, work: impl FnOnce(&mut Uploads) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The upload that was begun to a repository, for the first blob that goes there.
-    pub(crate) fn take(&self, repository: &Repository) -> Option<Session> {
-        self.with(|begun| begun.get_mut(repository)?.take()).map(|(_, session)| session)
-    }
-}
+use crate::exchange::{ApiRequest, Target};
+use crate::payload::Payload;
+use crate::upload::Upload;
 
 impl Client {
+    /// Checks that a host is a registry that accepts the user, as `docker login` does.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`](crate::Error::Unauthorized) if the credentials are wrong or missing.
+    pub async fn ping(&self, host: &str) -> Result<()> {
+        let endpoint = self.origin(host)?;
+        let ask = ApiRequest {
+            endpoint: &endpoint,
+            repository: &Repository::new(host, ""),
+            scopes: Scopes::default(),
+            method: Method::GET,
+            target: Target::Path(String::new()),
+            headers: HeaderMap::new(),
+            what: "its API".into(),
+        };
+        self.call_well(&ask, &Payload::EMPTY).await?.drain().await;
+        Ok(())
+    }
+
     /// Asks once whether this user may push to a repository, by beginning an upload. The first blob
     /// that is sent there goes on with it, so that the question costs nothing where there is one.
     ///
@@ -70,9 +70,9 @@ impl Client {
             let ask = ApiRequest {
                 endpoint: &endpoint,
                 repository: &repository,
-                scopes: crate::auth::Scopes::push(endpoint.path(&repository)),
+                scopes: Scopes::push(endpoint.path(&repository)),
                 method: Method::DELETE,
-                target: Target::Url(session.into_url()),
+                target: Target::Url(session.url),
                 headers: HeaderMap::new(),
                 what: format!("the end of an upload to `{repository}`"),
             };

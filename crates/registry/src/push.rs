@@ -6,7 +6,6 @@
 //! | nothing | HEAD, POST, PUT (3) | HEAD (1) |
 //! | that it is new | POST, PUT (2) | POST, PUT (2) |
 
-use std::future::{Future, ready};
 use std::io;
 use std::pin::Pin;
 
@@ -19,34 +18,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::io::StreamReader;
 
 use crate::auth::Scopes;
+use crate::blob_source::BlobSource;
 use crate::client::{Client, Presence};
-use crate::exchange::{ApiRequest, Payload, Target};
-use crate::hosts::Endpoint;
-use crate::upload::{Session, Upload};
+use crate::endpoint::Endpoint;
+use crate::exchange::{ApiRequest, Target};
+use crate::payload::Payload;
+use crate::upload::Upload;
+use crate::upload_session::UploadSession;
 use crate::{Error, Result};
-
-/// A blob's bytes, to be read as often as a registry needs them. Progress can be counted in the
-/// readers: what they hand out goes on the wire.
-pub trait BlobSource: Send + Sync {
-    /// Reads the bytes.
-    type Reader: AsyncRead + Send + 'static;
-
-    /// The bytes from `offset` on.
-    ///
-    /// # Errors
-    /// If they cannot be had; the push ends with [`Error::Source`].
-    fn open(&self, offset: u64) -> impl Future<Output = io::Result<Self::Reader>> + Send;
-}
-
-impl BlobSource for Bytes {
-    type Reader = io::Cursor<Bytes>;
-
-    fn open(&self, offset: u64) -> impl Future<Output = io::Result<Self::Reader>> + Send {
-        let mut reader = io::Cursor::new(self.clone());
-        reader.set_position(offset);
-        ready(Ok(reader))
-    }
-}
 
 /// A blob that another repository has.
 struct Elsewhere<'a> {
@@ -153,7 +132,7 @@ impl Client {
                 return Ok(Pushed::Existed);
             }
         }
-        let session: Session = match session.or_else(|| self.begun().take(repository)) {
+        let session: UploadSession = match session.or_else(|| self.begun().take(repository)) {
             Some(session) => session,
             None => upload.open().await?,
         };

@@ -15,6 +15,25 @@ pub(crate) enum Downgrade {
     Allowed,
 }
 
+/// The fault of a redirect, to follow "the registry answered against the protocol".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RedirectError {
+    #[error(
+        "it redirects what is sent with another status than 307 and 308, which says to send nothing"
+    )]
+    SendsNothing,
+    #[error("it redirects to no address")]
+    NoAddress,
+    #[error("it redirects to what is neither http: nor https:")]
+    OtherScheme,
+    #[error("it redirects from TLS to plain HTTP")]
+    Downgrade,
+    #[error("it redirects for ever")]
+    Endless,
+    #[error("it redirects credentials to another host")]
+    Credentials,
+}
+
 /// The way of a request from redirect to redirect.
 pub(crate) struct Way {
     url: Url,
@@ -43,12 +62,12 @@ impl Way {
     /// Goes where an answer leads. False if it is no redirect.
     ///
     /// # Errors
-    /// What is wrong with the redirect, to follow "the registry answered against the protocol".
+    /// If the redirect is not to be followed.
     pub(crate) fn follow(
         &mut self,
         answer: &Response,
         method: &Method,
-    ) -> Result<bool, &'static str> {
+    ) -> Result<bool, RedirectError> {
         let status = answer.status().as_u16();
         let Some(location) =
             answer.header(LOCATION).filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308))
@@ -57,20 +76,19 @@ impl Way {
         };
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         if !is_read && !matches!(status, 307 | 308) {
-            return Err("it redirects what is sent with another status than 307 and 308, \
-                        which says to send nothing");
+            return Err(RedirectError::SendsNothing);
         }
-        let mut next = self.url.join(location).map_err(|_| "it redirects to no address")?;
+        let mut next = self.url.join(location).map_err(|_| RedirectError::NoAddress)?;
         if !matches!(next.scheme(), "http" | "https") {
-            return Err("it redirects to what is neither http: nor https:");
+            return Err(RedirectError::OtherScheme);
         }
         let worse = self.url.scheme() == "https" && next.scheme() != "https";
         if worse && self.downgrade == Downgrade::Refused {
-            return Err("it redirects from TLS to plain HTTP");
+            return Err(RedirectError::Downgrade);
         }
         self.steps += 1;
         if self.steps > MOST {
-            return Err("it redirects for ever");
+            return Err(RedirectError::Endless);
         }
         // User and password in a redirect's address are the server's choice, and dropped.
         let _ = (next.set_username(""), next.set_password(None));

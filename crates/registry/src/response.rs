@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::{AsHeaderName, HeaderMap};
 use serde::Deserialize;
 
-use crate::client::Counters;
+use crate::traffic::Counters;
 use crate::{Error, Result};
 
 /// Most of an error's text that is read, in bytes.
@@ -108,7 +108,7 @@ impl Response {
 /// The error document of registries (distribution-spec, error codes) and of token services.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct ErrorDocument {
     errors: Vec<SaidError>,
     error: Option<serde_json::Value>,
     error_description: Option<String>,
@@ -124,7 +124,7 @@ struct SaidError {
 }
 
 fn message(body: &[u8]) -> String {
-    let Ok(said) = serde_json::from_slice::<Said>(body) else {
+    let Ok(said) = serde_json::from_slice::<ErrorDocument>(body) else {
         // Pages of proxies say little and are long.
         let is_page = body.trim_ascii_start().first() == Some(&b'<');
         return if is_page { String::new() } else { tidy(body, MOST_SHOWN) };

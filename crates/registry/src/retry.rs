@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::Error;
+use crate::response::Response;
+use crate::{Error, Result};
 
 /// The limits of retries after passing faults: a broken connection, 408, 429, or a server error.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +105,39 @@ pub(crate) fn asked_delay(headers: &HeaderMap) -> Option<Duration> {
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let wait = date.duration_since(jiff::Timestamp::now());
     Some(wait.try_into().unwrap_or(Duration::ZERO))
+}
+
+/// Asks and reads, again and again while faults pass. The last answer is read, whatever it is.
+pub(crate) async fn insist<T, A, R>(
+    policy: RetryPolicy,
+    ask: impl Fn() -> A,
+    read: impl Fn(Response) -> R,
+) -> Result<T>
+where
+    A: Future<Output = Result<Response>>,
+    R: Future<Output = Result<T>>,
+{
+    let mut retry = Retry::new(policy);
+    loop {
+        let error = match ask().await {
+            Ok(answer) if is_passing(answer.status()) => {
+                if !retry.pause(asked_delay(answer.headers())).await {
+                    return read(answer).await;
+                }
+                answer.drain().await;
+                continue;
+            }
+            Ok(answer) => match read(answer).await {
+                Err(error) if error.is_passing() || error.is_garbled() => error,
+                done => return done,
+            },
+            Err(error) if error.is_passing() => error,
+            Err(error) => return Err(error),
+        };
+        if !retry.pause_after(&error).await {
+            return Err(error);
+        }
+    }
 }
 
 #[cfg(test)]

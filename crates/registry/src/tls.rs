@@ -9,11 +9,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::{Error, HostConfig, Result};
+use crate::certificate::is_authority;
+use crate::hosts::HostConfig;
+use crate::{Error, Result};
 
 /// The certificates that are trusted for hosts that have none of their own. Both unset, the
 /// system's bundle is used, and Mozilla's list where there is none.
@@ -122,12 +122,14 @@ impl Tls {
         for path in &host.ca {
             roots.add_file(path)?;
         }
-        let verifier: Arc<dyn ServerCertVerifier> = match insecure {
-            true => Arc::new(Anyone(self.provider.clone())),
-            false => Arc::new(Trusted::new(roots, self.provider.clone())?),
+        let trust = if insecure {
+            HostTrust::Anyone
+        } else {
+            HostTrust::roots(roots, self.provider.clone())?
         };
+        let verifier = HostVerifier { trust, provider: self.provider.clone() };
         let mut config = self.config(RootCertStore::empty(), host)?;
-        config.dangerous().set_certificate_verifier(verifier);
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
         Ok(config)
     }
 
@@ -152,31 +154,36 @@ impl Tls {
     }
 }
 
-/// Believes what chains to a root, and a certificate that is itself one of the roots: that of a
-/// registry which was made with `openssl req -x509` is an authority by its extensions, and servers
-/// are not to show such. OpenSSL and Go take it too if it is trusted as it is.
+/// A host's certificates that are believed.
 #[derive(Debug)]
-struct Trusted {
-    chained: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+enum HostTrust {
+    /// Certificates that chain to a root, and one that is itself a root: that of a registry which was made
+    /// with `openssl req -x509` is an authority by its extensions, and servers are not to show such. OpenSSL and Go
+    /// take it too if it is trusted as it is.
+    Roots { chained: Arc<WebPkiServerVerifier>, given: Vec<CertificateDer<'static>> },
+    /// Any, for hosts that the caller calls insecure.
+    Anyone,
 }
 
-impl Trusted {
-    fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self> {
+impl HostTrust {
+    fn roots(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self> {
         let Roots { authorities, given } = roots;
         let chained =
             WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build();
         let chained = chained
             .map_err(|error| Error::Setting { setting: "TLS".into(), reason: error.to_string() })?;
-        Ok(Self { chained, given })
-    }
-
-    fn is_given(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.given.iter().any(|given| given == certificate)
+        Ok(Self::Roots { chained, given })
     }
 }
 
-impl ServerCertVerifier for Trusted {
+/// Verifies the certificate of a host.
+#[derive(Debug)]
+struct HostVerifier {
+    trust: HostTrust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for HostVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -185,11 +192,14 @@ impl ServerCertVerifier for Trusted {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let HostTrust::Roots { chained, given } = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let verified =
-            self.chained.verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
+            chained.verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
         match verified {
             // Dates are looked at before this is found (webpki, `verify_cert`), names after it.
-            Err(error) if is_authority(&error) && self.is_given(end_entity) => {
+            Err(error) if is_authority(&error) && given.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -203,79 +213,7 @@ impl ServerCertVerifier for Trusted {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chained.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chained.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chained.supported_verify_schemes()
-    }
-}
-
-/// True if the only fault of a server's certificate is that it is a CA certificate.
-fn is_authority(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
-        return false;
-    };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-/// The fault of a host's certificate and its remedy; none for other TLS errors.
-pub(crate) fn refusal(error: &rustls::Error, host: &str) -> Option<String> {
-    let rustls::Error::InvalidCertificate(fault) = error else { return None };
-    let trust = format!(
-        "put it, or that of who signed it, into `certs.d/{host}/ca.crt` beside docker's \
-         `config.json` or in /etc/docker, or into the file that SSL_CERT_FILE names"
-    );
-    Some(match fault {
-        CertificateError::UnknownIssuer => format!("nobody signed who is trusted here: {trust}"),
-        _ if is_authority(error) => {
-            format!("it signed itself and that is not trusted here: {trust}")
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is for another name: its subjectAltName has to name this host".into()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "is no longer valid: its date has passed, or this machine's clock is wrong".into()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid before a later date: or this machine's clock is wrong".into()
-        }
-        other => format!("cannot be used: {other}"),
-    })
-}
-
-/// Believes any certificate: for hosts that the caller calls insecure.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -285,11 +223,11 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

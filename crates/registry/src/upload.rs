@@ -14,17 +14,20 @@ use oci::{Descriptor, Digest, Repository};
 use reqwest::header::{
     CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE,
 };
-use reqwest::{Body, Method, StatusCode, Url};
+use reqwest::{Body, Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, Take};
 use tokio_util::io::ReaderStream;
 
 use crate::auth::Scopes;
-use crate::client::{Client, Counters, Presence};
-use crate::exchange::{ApiRequest, Part, Payload, Target};
-use crate::hosts::Endpoint;
-use crate::push::BlobSource;
+use crate::blob_source::BlobSource;
+use crate::client::{Client, Presence};
+use crate::endpoint::Endpoint;
+use crate::exchange::{ApiRequest, Target};
+use crate::payload::{BlobPart, Payload};
 use crate::response::Response;
 use crate::retry::{Retry, asked_delay, is_passing};
+use crate::traffic::Counters;
+use crate::upload_session::UploadSession;
 use crate::{Error, Result};
 
 /// Sizes of pieces, in bytes, for registries that do not take a whole blob at once.
@@ -33,20 +36,6 @@ const PIECES: [u64; 2] = [16 << 20, 1 << 20];
 const MOST_LOST: u32 = 3;
 /// Bytes read from a source at once.
 const READ: usize = 128 << 10;
-
-/// An upload that a registry has opened.
-pub(crate) struct Session {
-    url: Url,
-    /// The smallest piece that the registry takes, in bytes.
-    least: u64,
-}
-
-impl Session {
-    /// The address to continue or cancel the upload at.
-    pub(crate) fn into_url(self) -> Url {
-        self.url
-    }
-}
 
 /// A blob to be sent.
 pub(crate) struct Upload<'a, S> {
@@ -99,7 +88,7 @@ impl<S: BlobSource> Upload<'_, S> {
     ///
     /// # Errors
     /// If the registry does not.
-    pub(crate) async fn open(&self) -> Result<Session> {
+    pub(crate) async fn open(&self) -> Result<UploadSession> {
         self.open_by(&self.opening()).await
     }
 
@@ -112,7 +101,7 @@ impl<S: BlobSource> Upload<'_, S> {
     ///
     /// # Errors
     /// If the registry does not.
-    pub(crate) async fn open_by(&self, ask: &ApiRequest<'_>) -> Result<Session> {
+    pub(crate) async fn open_by(&self, ask: &ApiRequest<'_>) -> Result<UploadSession> {
         let answer = self.client.call_well(ask, &Payload::EMPTY).await?;
         let session = self.session(ask, &answer)?;
         answer.drain().await;
@@ -124,7 +113,7 @@ impl<S: BlobSource> Upload<'_, S> {
     ///
     /// # Errors
     /// If it did neither.
-    pub(crate) async fn mount(&self, from: &Repository) -> Result<Option<Session>> {
+    pub(crate) async fn mount(&self, from: &Repository) -> Result<Option<UploadSession>> {
         let query = format!("?mount={}&from={}", self.descriptor.digest, from.path());
         let mut ask = self.ask(Method::POST, self.uploads(&query));
         ask.scopes = self.scopes().and_pull(&self.endpoint.path(from));
@@ -137,7 +126,7 @@ impl<S: BlobSource> Upload<'_, S> {
         Ok(session)
     }
 
-    fn session(&self, ask: &ApiRequest<'_>, answer: &Response) -> Result<Session> {
+    fn session(&self, ask: &ApiRequest<'_>, answer: &Response) -> Result<UploadSession> {
         let location =
             answer.header(LOCATION).ok_or_else(|| ask.protocol("it has no `Location`"))?;
         let base = answer.inner.url();
@@ -153,14 +142,14 @@ impl<S: BlobSource> Upload<'_, S> {
         }
         let least = HeaderName::from_static("oci-chunk-min-length");
         let least = answer.header(least).and_then(|length| length.parse().ok()).unwrap_or(0);
-        Ok(Session { url, least })
+        Ok(UploadSession { url, least })
     }
 
     /// Sends the blob.
     ///
     /// # Errors
     /// [`Error::Source`] if it cannot be read, others if the registry does not take it.
-    pub(crate) async fn run(&self, session: Session) -> Result<()> {
+    pub(crate) async fn run(&self, session: UploadSession) -> Result<()> {
         let mut session = Some(session);
         let mut offset = 0;
         let mut piece = u64::MAX;
@@ -219,7 +208,7 @@ impl<S: BlobSource> Upload<'_, S> {
     }
 
     /// The upload's progress, if the registry still knows it.
-    async fn position(&self, session: Session) -> Option<(Session, u64)> {
+    async fn position(&self, session: UploadSession) -> Option<(UploadSession, u64)> {
         let ask = self.ask(Method::GET, Target::Url(session.url.clone()));
         let answer = self.client.call_well(&ask, &Payload::EMPTY).await.ok()?;
         let at = reached(&answer).unwrap_or(0);
@@ -230,10 +219,10 @@ impl<S: BlobSource> Upload<'_, S> {
     /// Sends what is missing from `offset` on: all with the closing PUT, or in pieces before it.
     async fn send(
         &self,
-        mut session: Session,
+        mut session: UploadSession,
         mut offset: u64,
         piece: u64,
-    ) -> Result<(), (Session, Fault)> {
+    ) -> Result<(), (UploadSession, Fault)> {
         let size = self.descriptor.size;
         let whole = offset == 0 && piece == u64::MAX;
         while !whole && offset < size {
@@ -249,10 +238,10 @@ impl<S: BlobSource> Upload<'_, S> {
 
     async fn send_piece(
         &self,
-        session: &Session,
+        session: &UploadSession,
         offset: u64,
         length: u64,
-    ) -> Result<(Session, u64), Fault> {
+    ) -> Result<(UploadSession, u64), Fault> {
         let mut ask = self.ask(Method::PATCH, Target::Url(session.url.clone()));
         let range = format!("{offset}-{}", offset + length - 1);
         ask.headers.extend(HeaderValue::from_str(&range).ok().map(|range| (CONTENT_RANGE, range)));
@@ -262,13 +251,13 @@ impl<S: BlobSource> Upload<'_, S> {
         let reached = reached(&answer).unwrap_or(offset + length);
         answer.drain().await;
         match reached > offset && reached <= offset + length {
-            true => Ok((Session { least: session.least, ..next }, reached)),
+            true => Ok((UploadSession { least: session.least, ..next }, reached)),
             false => Err(Fault::Broken(ask.protocol("it lost bytes of the upload"), None)),
         }
     }
 
     /// The PUT that ends an upload, with the first `length` bytes of the blob.
-    async fn close(&self, session: &Session, length: u64) -> Result<(), Fault> {
+    async fn close(&self, session: &UploadSession, length: u64) -> Result<(), Fault> {
         let mut url = session.url.clone();
         url.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
         let answer = self.put(self.ask(Method::PUT, Target::Url(url)), 0, length).await?;
@@ -290,7 +279,7 @@ impl<S: BlobSource> Upload<'_, S> {
             offset,
             length,
             progress: Arc::default(),
-            counters: self.client.counters().clone(),
+            counters: self.client.transport().counters().clone(),
         };
         let payload = if length == 0 { Payload::EMPTY } else { Payload::Part(&slice) };
         let answered = self.client.exchange(&ask, &payload).await;
@@ -368,7 +357,7 @@ impl Progress {
     }
 }
 
-impl<S: BlobSource> Part for Slice<'_, S> {
+impl<S: BlobSource> BlobPart for Slice<'_, S> {
     fn body(&self) -> BoxFuture<'_, Result<Body>> {
         async {
             self.progress.sent.store(0, Ordering::Relaxed);

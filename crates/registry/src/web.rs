@@ -8,9 +8,9 @@ use reqwest::header::{
 };
 use reqwest::{Method, Url};
 
-use crate::exchange::BareRequest;
 use crate::redirect::Downgrade;
 use crate::response::Response;
+use crate::transport::BareRequest;
 use crate::{Client, Error, Result, Secret};
 
 /// A request to a web server.
@@ -73,7 +73,7 @@ impl Client {
             downgrade: Downgrade::Allowed,
             what: "a download".into(),
         };
-        self.bare(&request, async |answer| Ok(WebResponse { answer })).await
+        self.transport().bare(&request, async |answer| Ok(WebResponse { answer })).await
     }
 }
 

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::credentials::server_name;
+use crate::docker_config::server_name;
 use crate::{Credentials, DockerConfig, Error, Result, helper};
 
 impl DockerConfig {
