@@ -1,7 +1,6 @@
 //! The end of a container: waiting for its init process and removing its mount points, however it ends.
 
 use std::fs;
-use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -10,12 +9,11 @@ use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timestamps, open, openat, statat, unlinkat, utimensat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, openat, statat, unlinkat, utimensat};
 
 use crate::init::strays::{self, Sign};
-use crate::wire::{Report, take_frame};
+use crate::init::walk::times_of;
+use crate::reports::Reports;
 
 /// Longest time for a killed container to be gone: only a process stuck in the kernel takes longer.
 const REAPING: Duration = Duration::from_secs(20);
@@ -25,7 +23,7 @@ pub struct ChildGuard {
     /// Until it has been waited for.
     pub child: Option<Child>,
     pub line: StdUnixStream,
-    pub inbox: Vec<u8>,
+    pub reports: Reports,
     /// The folder of the container's changes to its root.
     pub changes: Option<PathBuf>,
     pub work: Option<PathBuf>,
@@ -35,31 +33,15 @@ pub struct ChildGuard {
     pub has_namespace: bool,
 }
 
-/// The reports of the init process.
-#[derive(Default)]
-pub struct Told {
-    /// Mount points that were made.
-    pub stubs: Vec<String>,
-    pub refused_root: bool,
-    /// The last report.
-    pub end: Option<Report>,
-}
-
 impl ChildGuard {
     /// True if the init process has ended without a report, and its children may go on.
     pub fn is_unattended(&self) -> bool {
-        let mut inbox = self.inbox.clone();
-        let mut said = false;
-        while let Ok(Some(report)) = take_frame(&mut inbox) {
-            said |= matches!(report, Report::Exited(_) | Report::Failed(_));
-        }
-        !self.has_namespace && !said
+        !self.has_namespace && self.reports.end.is_none()
     }
 
     /// Waits for the init process, and removes what is left of the container.
-    pub fn reap(&mut self) -> Told {
-        let mut told = Told::default();
-        let Some(mut child) = self.child.take() else { return told };
+    pub fn reap(&mut self) -> Reports {
+        let Some(mut child) = self.child.take() else { return Reports::default() };
         let _ = self.line.shutdown(Shutdown::Write);
         // The init process may be putting this container's files back, and must not be killed over it.
         if self.place.is_none() && !ends_within(&child, REAPING) {
@@ -67,7 +49,7 @@ impl ChildGuard {
         }
         let _ = child.wait();
         // Reports that were sent and not read yet; the descriptor does not block.
-        let _ = self.line.read_to_end(&mut self.inbox);
+        self.reports.hear_rest(&mut self.line);
         if let (true, Some(root)) = (self.is_unattended(), &self.changes) {
             strays::end(Sign::Root, root);
         }
@@ -76,15 +58,7 @@ impl ChildGuard {
             let _ = crate::in_place::recover(place);
         }
 
-        while let Ok(Some(report)) = take_frame(&mut self.inbox) {
-            match report {
-                Report::Stubs(made) => told.stubs = made,
-                Report::RefusedRoot => told.refused_root = true,
-                // A failure before the command comes ahead of the exit of the process that met it.
-                Report::Exited(_) if matches!(told.end, Some(Report::Failed(_))) => {}
-                report => told.end = Some(report),
-            }
-        }
+        let told = std::mem::take(&mut self.reports);
         if let Some(changes) = &self.changes {
             remove_stubs(changes, &told.stubs);
         }
@@ -141,15 +115,5 @@ fn remove_stub(top: &OwnedFd, stub: &str) -> rustix::io::Result<()> {
         FileType::RegularFile if found.st_size == 0 => unlinkat(&folder, name, AtFlags::empty())?,
         _ => return Ok(()),
     }
-    let times = Timestamps {
-        last_access: rustix::fs::Timespec {
-            tv_sec: around.st_atime as _,
-            tv_nsec: around.st_atime_nsec as _,
-        },
-        last_modification: rustix::fs::Timespec {
-            tv_sec: around.st_mtime as _,
-            tv_nsec: around.st_mtime_nsec as _,
-        },
-    };
-    utimensat(&folder, ".", &times, AtFlags::empty())
+    utimensat(&folder, ".", &times_of(&around), AtFlags::empty())
 }

@@ -1,4 +1,4 @@
-//! The description of a container: root, command, user, mounts.
+//! The description of a container: root, command, user, mounts; and of the commands in it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -41,6 +41,11 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Resource limits; the others are the caller's.
     pub ulimits: Vec<Ulimit>,
+    /// True if nothing may be written to the root itself, as with `docker run --read-only`. Mounts are as they say.
+    pub readonly_root: bool,
+    /// True if the command is not to be the first process but a child of one that reaps what ends and passes signals on,
+    /// as with `docker run --init`.
+    pub init: bool,
 }
 
 impl Container {
@@ -59,8 +64,57 @@ impl Container {
             security: Security::Sandbox,
             mounts: Vec::new(),
             ulimits: Vec::new(),
+            readonly_root: false,
+            init: false,
         }
     }
+
+    /// The container without the contents of its files: what may be kept while it runs.
+    pub(crate) fn without_contents(mut self) -> Container {
+        for mount in &mut self.mounts {
+            if let MountKind::File { content, .. } = &mut mount.kind {
+                *content = FileContent::default();
+            }
+        }
+        self
+    }
+}
+
+/// Another command in a container that runs. Its rights and limits are those of the container's own.
+#[derive(Clone, Debug)]
+pub struct ExecCommand {
+    /// The program and its arguments, as [`Container::args`].
+    pub args: Vec<String>,
+    /// The whole environment, as [`Container::env`].
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute. It must be there.
+    pub cwd: String,
+    /// Its user, as [`Container::user`].
+    pub user: Option<String>,
+}
+
+/// The streams of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Standard output and standard error apart.
+    Piped {
+        /// True if there is an input; otherwise it is `/dev/null`.
+        stdin: bool,
+    },
+    /// A terminal for all three.
+    Terminal {
+        /// Its size at first.
+        size: TerminalSize,
+    },
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a row.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 /// The source of the container's `/`.

@@ -73,6 +73,15 @@ pub enum Error {
     /// The container's init process ended without a word: killed from outside, or a fault in kiln.
     #[error("the container's init process ended unexpectedly")]
     InitDied,
+    /// Something was asked of a container that has ended.
+    #[error("the container has ended")]
+    ContainerEnded,
+    /// The streams of a command could not be made.
+    #[error("make the streams of a command")]
+    Streams {
+        /// Why.
+        source: io::Error,
+    },
     /// The directory for the runtime's state is not usable.
     #[error("prepare the runtime's directory `{}`", path.display())]
     StateDir {

@@ -1,6 +1,7 @@
 //! Doors for the fuzzer to readers that are private otherwise.
 
-use crate::identity::{IdRange, Identity, home};
+use crate::id_mapping::IdRange;
+use crate::identity::{Identity, home};
 
 /// Resolves a `USER` in the tables of a container.
 pub fn identity(user: &str, passwd: &str, group: &str) {

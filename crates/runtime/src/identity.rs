@@ -1,55 +1,6 @@
-//! Users and groups: a `USER` in the container's own tables, and the ids of a user namespace.
+//! Users and groups: a `USER` in the container's own tables.
 
-use serde::{Deserialize, Serialize};
-
-use crate::wire::{Failure, FailureKind};
-
-/// The relation between the ids of a user namespace and its parent's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMapping {
-    /// User ids.
-    pub uids: Vec<IdRange>,
-    /// Group ids.
-    pub gids: Vec<IdRange>,
-}
-
-impl IdMapping {
-    /// True if there is one user or one group: every file belongs to root, and no other `USER` can be.
-    pub fn is_single(&self) -> bool {
-        let one = |ranges: &[IdRange]| {
-            ranges.iter().map(|range| u64::from(range.count)).sum::<u64>() <= 1
-        };
-        one(&self.uids) || one(&self.gids)
-    }
-}
-
-/// A run of ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdRange {
-    /// First id in the namespace.
-    pub inside: u32,
-    /// First id in the parent namespace.
-    pub outside: u32,
-    /// The length of the range.
-    pub count: u32,
-}
-
-impl IdRange {
-    /// The lines of `/proc/PID/uid_map`.
-    pub fn parse_map(text: &str) -> Vec<IdRange> {
-        text.lines()
-            .filter_map(|line| {
-                let mut numbers = line.split_ascii_whitespace().map(str::parse);
-                match (numbers.next()?, numbers.next()?, numbers.next()?) {
-                    (Ok(inside), Ok(outside), Ok(count)) => {
-                        Some(IdRange { inside, outside, count })
-                    }
-                    _ => None,
-                }
-            })
-            .collect()
-    }
-}
+use crate::wire::{FailureKind, SetupFailure};
 
 /// A user resolved to numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +24,7 @@ impl Identity {
 
     /// Resolves a `USER` as BuildKit does: two ids are taken as they are; else the first entry that matches counts;
     /// a number is an id even where a user has it as a name; supplementary groups only without an explicit group.
-    pub fn resolve(user: &str, passwd: &str, group: &str) -> Result<Identity, Failure> {
+    pub fn resolve(user: &str, passwd: &str, group: &str) -> Result<Identity, SetupFailure> {
         let (user_part, group_part) = user.split_once(':').unwrap_or((user, ""));
         if let (Some(uid), Some(gid)) = (plain_id(user_part), plain_id(group_part)) {
             return Ok(Identity::new(uid, gid, Vec::new()));
@@ -92,7 +43,7 @@ impl Identity {
             (Some(entry), _) => (id(entry.get(2))?, id(entry.get(3))?, Some(entry[0])),
             (None, Some(uid)) => (uid, 0, None),
             (None, None) if user_part.is_empty() => (0, 0, None),
-            (None, None) => return Err(Failure::plain(FailureKind::NoSuchUser, user_part)),
+            (None, None) => return Err(SetupFailure::plain(FailureKind::NoSuchUser, user_part)),
         };
 
         let mut others = Vec::new();
@@ -104,7 +55,9 @@ impl Identity {
             gid = match (entry, gid_wanted) {
                 (Some(entry), _) => id(entry.get(2))?,
                 (None, Some(gid)) => gid,
-                (None, None) => return Err(Failure::plain(FailureKind::NoSuchGroup, group_part)),
+                (None, None) => {
+                    return Err(SetupFailure::plain(FailureKind::NoSuchGroup, group_part));
+                }
             };
         } else if let Some(name) = name.filter(|name| !name.is_empty()) {
             for entry in entries(group) {
@@ -148,7 +101,7 @@ fn plain_id(text: &str) -> Option<u32> {
 }
 
 /// An id of any other form: 31 bits. A name gives none.
-fn number(text: &str) -> Result<Option<u32>, Failure> {
+fn number(text: &str) -> Result<Option<u32>, SetupFailure> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
@@ -164,13 +117,13 @@ fn lenient(field: Option<&&str>) -> i64 {
     field.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn id(field: Option<&&str>) -> Result<u32, Failure> {
+fn id(field: Option<&&str>) -> Result<u32, SetupFailure> {
     let value = lenient(field);
     u32::try_from(value).map_err(|_| out_of_range(&value.to_string()))
 }
 
-fn out_of_range(text: &str) -> Failure {
-    Failure::plain(
+fn out_of_range(text: &str) -> SetupFailure {
+    SetupFailure::plain(
         FailureKind::Refused,
         format!("user and group ids must be in the range 0 to 2147483647, not `{text}`"),
     )
@@ -221,13 +174,5 @@ mod tests {
     fn homes() {
         assert_eq!(home(500, PASSWD), "/home/ann");
         assert_eq!(home(4242, PASSWD), "/");
-    }
-
-    #[test]
-    fn a_map_of_one_id_is_single() {
-        let map =
-            |text| IdMapping { uids: IdRange::parse_map(text), gids: IdRange::parse_map(text) };
-        assert!(map("         0       1000          1\n").is_single());
-        assert!(!map("0 1000 1\n1 100000 65536\n").is_single());
     }
 }

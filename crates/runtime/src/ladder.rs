@@ -1,7 +1,7 @@
 //! The ladder of isolations: which rung a `RUN` gets, decided in one place.
 //!
 //! [`decide`] is a pure function of three things: the [`Privilege`] of this process, a [`Probe`] of the machine and the
-//! rung that is [`Wanted`]. A rung is probed only when the decision depends on it, because a probe starts a process: so
+//! [`WantedIsolation`]. A rung is probed only when the decision depends on it, because a probe starts a process: so
 //! `decide` names the next thing to do, and is asked again with the result. [`Runtime::start`](crate::Runtime::start)
 //! is that loop.
 
@@ -13,7 +13,7 @@ use crate::privilege::Privilege;
 
 /// The isolation that the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedIsolation {
     /// The strongest one that works here.
     #[default]
     Auto,
@@ -156,14 +156,14 @@ pub enum Note {
     /// Roots are plain folders.
     NoOverlays(Unavailable),
     /// A stronger rung cannot be used.
-    Missing(Missing),
+    Missing(MissingRung),
     /// Commands see no `/proc` and `/sys`.
     Unsupervised(Unavailable),
 }
 
 /// A rung that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Missing {
+pub enum MissingRung {
     /// Namespaces.
     #[error("no namespaces: {0}")]
     Namespaces(Unavailable),
@@ -189,8 +189,8 @@ pub enum LadderError {
     #[error("{0}")]
     Unprivileged(Unavailable),
     /// Each rung that was wanted lacks something.
-    #[error("{}", .0.iter().map(Missing::to_string).collect::<Vec<_>>().join("; "))]
-    NoRung(Vec<Missing>),
+    #[error("{}", .0.iter().map(MissingRung::to_string).collect::<Vec<_>>().join("; "))]
+    NoRung(Vec<MissingRung>),
     /// The process was not started again in a user namespace, which is the first thing to do.
     #[error("this process has not tried to become root of a user namespace")]
     NotReexecuted,
@@ -203,37 +203,39 @@ pub enum LadderError {
 pub fn decide(
     privilege: &Privilege,
     probe: &Probe,
-    wanted: Wanted,
+    wanted: WantedIsolation,
 ) -> Result<Decision, LadderError> {
     if gains_from_userns(privilege, wanted) {
         return Ok(Decision::ReexecInUserns);
     }
-    if wanted == Wanted::None {
+    if wanted == WantedIsolation::None {
         return Err(LadderError::NotWanted);
     }
     let mut missing = Vec::new();
     match privilege {
         Privilege::User { .. } => return Err(LadderError::Unprivileged(lack(privilege))),
-        Privilege::Confined { .. } => missing.push(Missing::Namespaces(lack(privilege))),
+        Privilege::Confined { .. } => missing.push(MissingRung::Namespaces(lack(privilege))),
         Privilege::Root | Privilege::NamespaceRoot { .. } => {
-            if matches!(wanted, Wanted::Auto | Wanted::Namespaces) {
+            if matches!(wanted, WantedIsolation::Auto | WantedIsolation::Namespaces) {
                 match &probe.namespaces {
                     None => return Ok(Decision::ProbeNamespaces),
                     Some(Ok(found)) => return Ok(run_in_namespaces(found, probe)),
-                    Some(Err(reason)) => missing.push(Missing::Namespaces(reason.clone())),
+                    Some(Err(reason)) => missing.push(MissingRung::Namespaces(reason.clone())),
                 }
             }
         }
     }
-    if matches!(wanted, Wanted::Auto | Wanted::Chroot) {
+    if matches!(wanted, WantedIsolation::Auto | WantedIsolation::Chroot) {
         match &probe.chroot {
             None => return Ok(Decision::ProbeChroot),
             Some(Ok(found)) => return Ok(run_in_folder(found, missing)),
-            Some(Err(reason)) => missing.push(Missing::Chroot(reason.clone())),
+            Some(Err(reason)) => missing.push(MissingRung::Chroot(reason.clone())),
         }
     }
     // Never by default: it moves all files of the machine, which may be a person's own.
-    if wanted == Wanted::InPlace || wanted == Wanted::Auto && probe.container_is_ours {
+    if wanted == WantedIsolation::InPlace
+        || wanted == WantedIsolation::Auto && probe.container_is_ours
+    {
         if !probe.is_container && !probe.container_is_ours {
             return Err(LadderError::NotAContainer);
         }
@@ -243,7 +245,7 @@ pub fn decide(
                 let notes = missing.into_iter().map(Note::Missing).collect();
                 return Ok(Decision::Run { isolation: Isolation::InPlace, notes });
             }
-            Some(Err(reason)) => missing.push(Missing::InPlace(reason.clone())),
+            Some(Err(reason)) => missing.push(MissingRung::InPlace(reason.clone())),
         }
     }
     Err(LadderError::NoRung(missing))
@@ -251,11 +253,11 @@ pub fn decide(
 
 /// True if a user namespace has not been tried and would give this process rights. A container's root user that wants
 /// a rung without mounts has all the rights for it, and more users than in a namespace.
-fn gains_from_userns(privilege: &Privilege, wanted: Wanted) -> bool {
+fn gains_from_userns(privilege: &Privilege, wanted: WantedIsolation) -> bool {
     match privilege {
         Privilege::User { refused: None } => true,
         Privilege::Confined { refused: None } => {
-            !matches!(wanted, Wanted::Chroot | Wanted::InPlace)
+            !matches!(wanted, WantedIsolation::Chroot | WantedIsolation::InPlace)
         }
         _ => false,
     }
@@ -281,7 +283,7 @@ fn run_in_namespaces(found: &NamespaceCapabilities, probe: &Probe) -> Decision {
     Decision::Run { isolation: Isolation::Namespaces { overlays }, notes }
 }
 
-fn run_in_folder(found: &ChrootCapabilities, missing: Vec<Missing>) -> Decision {
+fn run_in_folder(found: &ChrootCapabilities, missing: Vec<MissingRung>) -> Decision {
     let mut notes: Vec<Note> = missing.into_iter().map(Note::Missing).collect();
     notes.extend(found.supervised.as_ref().err().cloned().map(Note::Unsupervised));
     Decision::Run { isolation: Isolation::Chroot(found.clone()), notes }
@@ -290,11 +292,16 @@ fn run_in_folder(found: &ChrootCapabilities, missing: Vec<Missing>) -> Decision 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::IdMapping;
+    use crate::id_mapping::IdMapping;
     use crate::privilege::UsernsError;
 
-    const ALL: [Wanted; 5] =
-        [Wanted::Auto, Wanted::Namespaces, Wanted::Chroot, Wanted::InPlace, Wanted::None];
+    const ALL: [WantedIsolation; 5] = [
+        WantedIsolation::Auto,
+        WantedIsolation::Namespaces,
+        WantedIsolation::Chroot,
+        WantedIsolation::InPlace,
+        WantedIsolation::None,
+    ];
 
     fn privileges() -> [(&'static str, Privilege); 6] {
         let ids = IdMapping { uids: Vec::new(), gids: Vec::new() };
@@ -331,7 +338,7 @@ mod tests {
         }
     }
 
-    fn outcome(privilege: &Privilege, probe: &Probe, wanted: Wanted) -> &'static str {
+    fn outcome(privilege: &Privilege, probe: &Probe, wanted: WantedIsolation) -> &'static str {
         match decide(privilege, probe, wanted) {
             Ok(Decision::ReexecInUserns) => "again",
             Ok(Decision::Run { isolation, .. }) => match isolation {
@@ -397,7 +404,7 @@ mod tests {
     #[test]
     fn a_rung_is_probed_only_when_the_one_above_does_not_work() {
         let mut probe = Probe { container_is_ours: true, ..Probe::default() };
-        let next = |probe: &Probe| decide(&Privilege::Root, probe, Wanted::Auto).unwrap();
+        let next = |probe: &Probe| decide(&Privilege::Root, probe, WantedIsolation::Auto).unwrap();
         assert_eq!(next(&probe), Decision::ProbeNamespaces);
         probe.namespaces = machine("").namespaces;
         assert_eq!(next(&probe), Decision::ProbeChroot);
@@ -411,7 +418,7 @@ mod tests {
     #[test]
     fn a_store_without_overlays_is_used_without_them() {
         let probe = Probe { store_without_overlays: true, ..machine("n") };
-        let decision = decide(&Privilege::Root, &probe, Wanted::Auto).unwrap();
+        let decision = decide(&Privilege::Root, &probe, WantedIsolation::Auto).unwrap();
         let Decision::Run { isolation, notes } = decision else { panic!() };
         assert!(isolation.has_mounts() && !isolation.has_overlays());
         assert!(matches!(notes[..], [Note::NoOverlays(_)]));
@@ -420,7 +427,7 @@ mod tests {
     #[test]
     fn errors_name_each_rung() {
         let confined = Privilege::Confined { refused: Some(UsernsError::Threads) };
-        let error = decide(&confined, &machine(""), Wanted::Auto).unwrap_err();
+        let error = decide(&confined, &machine(""), WantedIsolation::Auto).unwrap_err();
         assert_eq!(
             error.to_string(),
             "no namespaces: a user namespace can only be entered before there are threads; no chroot: no"

@@ -6,7 +6,7 @@ use std::io;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{IdMapping, IdRange};
+use crate::id_mapping::{IdMapping, IdRange};
 
 /// The rights of a process, from the most to the fewest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
-use crate::identity::IdRange;
+use crate::id_mapping::IdRange;
 use crate::privilege::{Privilege, UsernsError, own_mapping};
 use crate::sys::{self, Forked, SignalFd};
 
@@ -109,11 +109,11 @@ fn enter(args: impl IntoIterator<Item = OsString>) -> Result<i32, UsernsError> {
 }
 
 /// Adds the failed step to a system call's error.
-trait Step<T> {
+trait UsernsContext<T> {
     fn step(self, step: &str) -> Result<T, UsernsError>;
 }
 
-impl<T> Step<T> for rustix::io::Result<T> {
+impl<T> UsernsContext<T> for rustix::io::Result<T> {
     fn step(self, step: &str) -> Result<T, UsernsError> {
         self.map_err(|errno| failed(step, &errno.into()))
     }

@@ -1,7 +1,7 @@
 //! The messages between kiln and the container's init process, over their socket.
 //!
 //! A frame is a length (u32, little endian) and that many bytes: JSON, or the raw content of a file mount. Down go one
-//! frame of orders and a frame per file; up come reports. The socket's end is a message too: kiln is gone, kill all.
+//! frame of orders and a frame per file; up come reports. What else is said is in `line`.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::container::{Container, FileContent, MountKind};
+use crate::container::{Container, FileContent, MountKind, TerminalSize};
 use crate::error::Error;
 use crate::ladder::{ChrootCapabilities, Isolation, NamespaceCapabilities, Unavailable};
 
@@ -21,6 +21,10 @@ const LARGEST: usize = 64 << 20;
 pub enum Orders {
     /// Run a container.
     Run(Box<RunOrders>),
+    /// Run another command in the container whose init process this is.
+    Exec(Box<ExecOrders>),
+    /// Open that container's root and hand it over.
+    OpenRoot,
     /// Try what this machine allows.
     Probe {
         /// Existing directories for the attempt, on the file system where the layers are.
@@ -55,25 +59,40 @@ pub struct RunOrders {
     pub hosts: String,
     /// The cgroup that limits the container's devices; without one its file systems are mounted `nodev`.
     pub cgroup: Option<PathBuf>,
+    /// The size of the command's terminal, if it is to have one.
+    pub terminal: Option<TerminalSize>,
+    /// True for a container that others are to join: its start is told.
+    pub is_joinable: bool,
+}
+
+/// Another command in a container that runs.
+#[derive(Serialize, Deserialize)]
+pub struct ExecOrders {
+    /// The container with this command in place of its own. Its files have no content.
+    pub container: Container,
+    /// The size of the command's terminal, if it is to have one.
+    pub terminal: Option<TerminalSize>,
 }
 
 impl RunOrders {
     /// The folder for what is put aside where nothing can be mounted.
-    pub fn aside(&self) -> Result<&Path, Failure> {
+    pub fn aside(&self) -> Result<&Path, SetupFailure> {
         self.container.aside.as_deref().ok_or_else(|| {
             let reason = "a container without mounts needs a folder for what is put aside";
-            Failure::plain(FailureKind::Refused, reason)
+            SetupFailure::plain(FailureKind::Refused, reason)
         })
     }
 }
 
 /// A message of the init process.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Report {
+pub enum InitReport {
     /// Mount points that were made in the root, as paths from it, parents first. Comes before anything runs.
     Stubs(Vec<String>),
     /// The process could not be started.
-    Failed(Failure),
+    Failed(SetupFailure),
+    /// The command runs, in the process of this number. It comes after a failure, too.
+    Started(i32),
     /// A process wanted another root and did not get it. Comes before the end.
     RefusedRoot,
     /// The process ended with this wait status.
@@ -86,7 +105,7 @@ pub enum Report {
 
 /// A failure in the container's process before it became the command: text and errno.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Failure {
+pub struct SetupFailure {
     kind: FailureKind,
     subject: String,
     errno: i32,
@@ -113,15 +132,19 @@ pub enum FailureKind {
     Refused,
 }
 
-impl Failure {
+impl SetupFailure {
     /// A failure with the kernel's answer.
-    pub fn new(kind: FailureKind, subject: impl Into<String>, errno: rustix::io::Errno) -> Failure {
-        Failure { kind, subject: subject.into(), errno: errno.raw_os_error() }
+    pub fn new(
+        kind: FailureKind,
+        subject: impl Into<String>,
+        errno: rustix::io::Errno,
+    ) -> SetupFailure {
+        SetupFailure { kind, subject: subject.into(), errno: errno.raw_os_error() }
     }
 
     /// A failure that needs no errno.
-    pub fn plain(kind: FailureKind, subject: impl Into<String>) -> Failure {
-        Failure { kind, subject: subject.into(), errno: 0 }
+    pub fn plain(kind: FailureKind, subject: impl Into<String>) -> SetupFailure {
+        SetupFailure { kind, subject: subject.into(), errno: 0 }
     }
 
     /// The failure as a reason, with the kernel's answer in it.
@@ -136,9 +159,9 @@ impl Failure {
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Error {
-        let Failure { kind, subject, errno } = failure;
+impl From<SetupFailure> for Error {
+    fn from(failure: SetupFailure) -> Error {
+        let SetupFailure { kind, subject, errno } = failure;
         let source = io::Error::from_raw_os_error(errno);
         match kind {
             FailureKind::Step => Error::Setup { step: subject, source },
@@ -154,14 +177,14 @@ impl From<Failure> for Error {
 }
 
 /// Adds what was being done to a system call's error.
-pub trait Step<T> {
+pub trait StepContext<T> {
     /// The error as a failed step.
-    fn step(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, SetupFailure>;
 }
 
-impl<T> Step<T> for rustix::io::Result<T> {
-    fn step(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
-        self.map_err(|errno| Failure::new(FailureKind::Step, what(), errno))
+impl<T> StepContext<T> for rustix::io::Result<T> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, SetupFailure> {
+        self.map_err(|errno| SetupFailure::new(FailureKind::Step, what(), errno))
     }
 }
 
@@ -220,7 +243,7 @@ fn read_frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Sends a report. kiln may be gone, and then nothing is left to do about it.
-pub fn tell(stream: &mut impl Write, report: &Report) {
+pub fn tell(stream: &mut impl Write, report: &InitReport) {
     let mut bytes = vec![0; 4];
     if serde_json::to_writer(&mut bytes, report).is_ok() {
         let length = (bytes.len() - 4) as u32;
@@ -268,6 +291,8 @@ mod tests {
             resolv_conf: String::new(),
             hosts: String::new(),
             cgroup: None,
+            terminal: None,
+            is_joinable: false,
         }));
         let bytes = encode(&orders).unwrap();
         let Orders::Run(back) = read_orders(&mut bytes.as_slice()).unwrap() else {
@@ -283,11 +308,11 @@ mod tests {
     #[test]
     fn a_report_in_two_pieces_waits_for_its_end() {
         let mut bytes = Vec::new();
-        tell(&mut bytes, &Report::Exited(256));
+        tell(&mut bytes, &InitReport::Exited(256));
         let tail = bytes.split_off(6);
-        assert!(take_frame::<Report>(&mut bytes).unwrap().is_none());
+        assert!(take_frame::<InitReport>(&mut bytes).unwrap().is_none());
         bytes.extend(tail);
-        assert!(matches!(take_frame(&mut bytes).unwrap(), Some(Report::Exited(256))));
+        assert!(matches!(take_frame(&mut bytes).unwrap(), Some(InitReport::Exited(256))));
         assert!(bytes.is_empty());
     }
 }

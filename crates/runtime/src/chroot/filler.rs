@@ -9,11 +9,15 @@ use super::kernel_folders;
 use super::place::Placer;
 use super::supervisor::Kernels;
 use crate::container::{Mount, MountKind};
-use crate::init::walk::{Missing, Place, Root, clean, open_folder, open_source, refuse_link};
-use crate::wire::{Failure, FailureKind, RunOrders, Step};
+use crate::init::walk::{LocatedFile, Missing, Root, clean, open_folder, open_source, refuse_link};
+use crate::wire::{FailureKind, RunOrders, SetupFailure, StepContext};
 
 /// Puts what is to be mounted into a root where the machine's own `/proc`, `/sys` and `/dev` will be.
-pub fn fill_wanted(orders: &RunOrders, aside: &Path, root: &mut Root) -> Result<Placer, Failure> {
+pub fn fill_wanted(
+    orders: &RunOrders,
+    aside: &Path,
+    root: &mut Root,
+) -> Result<Placer, SetupFailure> {
     let mut placer = Placer::new(aside)?;
     let mut filler = Filler { placer: &mut placer, root, orders, supervised: false };
     let wanted = filler.wanted();
@@ -36,7 +40,7 @@ impl<'a> Filler<'a> {
     }
 
     /// Fills the root; what stands at the kernel's folders, where it is ours.
-    pub fn fill(mut self) -> Result<Kernels, Failure> {
+    pub fn fill(mut self) -> Result<Kernels, SetupFailure> {
         let wanted = self.wanted();
         let is_wanted = |target: &str| wanted.iter().any(|(wanted, _)| wanted == target);
         let mut kernels = Kernels::default();
@@ -72,7 +76,7 @@ impl<'a> Filler<'a> {
         Ok(kernels)
     }
 
-    fn fill_wanted(&mut self, wanted: &[(String, &Mount)]) -> Result<(), Failure> {
+    fn fill_wanted(&mut self, wanted: &[(String, &Mount)]) -> Result<(), SetupFailure> {
         for (place, (target, mount)) in wanted.iter().enumerate() {
             // The last of several counts.
             if !wanted[place + 1..].iter().any(|(later, _)| later == target) {
@@ -82,7 +86,7 @@ impl<'a> Filler<'a> {
         Ok(())
     }
 
-    fn place_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), Failure> {
+    fn place_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), SetupFailure> {
         match kind {
             MountKind::Bind { source, subpath, readonly: _ } => {
                 let place = find_source(source, subpath)?;
@@ -96,7 +100,7 @@ impl<'a> Filler<'a> {
                 let name = self.file(content.bytes(), (*mode, *uid, *gid))?;
                 self.placer.place_own(self.root, target, &name)
             }
-            MountKind::Overlay { .. } => Err(Failure::plain(
+            MountKind::Overlay { .. } => Err(SetupFailure::plain(
                 FailureKind::Refused,
                 format!("`{target}`: layers cannot be mounted here, only folders be moved"),
             )),
@@ -107,7 +111,7 @@ impl<'a> Filler<'a> {
         &mut self,
         content: &[u8],
         (mode, uid, gid): (u32, u32, u32),
-    ) -> Result<String, Failure> {
+    ) -> Result<String, SetupFailure> {
         let (fd, name) = self.placer.file().step(|| "make a file to be mounted".into())?;
         fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .and_then(|()| fchmod(&fd, Mode::from_raw_mode(mode & 0o777)))
@@ -120,15 +124,15 @@ impl<'a> Filler<'a> {
 }
 
 /// The source of a mount that is moved into the root, with its folder.
-fn find_source(source: &Path, subpath: &str) -> Result<Place, Failure> {
-    let missing = |path: &str| Failure::plain(FailureKind::MountSource, path);
+fn find_source(source: &Path, subpath: &str) -> Result<LocatedFile, SetupFailure> {
+    let missing = |path: &str| SetupFailure::plain(FailureKind::MountSource, path);
     let shown = source.to_string_lossy();
     let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
     if let (true, Some(parent), Some(name)) = (at_top, source.parent(), source.file_name()) {
         let around = open_folder(parent).map_err(|_| missing(&shown))?;
         // Never through a link: a source that became one since is not what was meant.
         let file = open_source(source).map_err(|_| missing(&shown))?;
-        return Ok(Place { file, within: Some((around, name.to_owned())) });
+        return Ok(LocatedFile { file, within: Some((around, name.to_owned())) });
     }
     let mut tree = open_source(source).and_then(Root::new).map_err(|_| missing(&shown))?;
     match tree.find(subpath, Missing::Fail) {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::place::Placer;
 use super::supervisor::Links;
 use crate::init::kernel_files::{DEVICES, LINKS, is_masked};
-use crate::wire::{Failure, Step};
+use crate::wire::{SetupFailure, StepContext};
 
 /// Kernel files worth having without a supervisor.
 const COPIED: [&str; 9] = [
@@ -34,7 +34,7 @@ const COPIED: [&str; 9] = [
 ];
 
 /// Makes `/dev`: the name of the folder, for [`Placer::place_own`].
-pub fn make_dev(placer: &mut Placer) -> Result<String, Failure> {
+pub fn make_dev(placer: &mut Placer) -> Result<String, SetupFailure> {
     let (dev, name) = placer.folder(0o755).step(|| "make `/dev`".into())?;
     for (name, major, minor) in DEVICES {
         let mode = Mode::from_raw_mode(0o666);
@@ -56,13 +56,13 @@ pub fn make_dev(placer: &mut Placer) -> Result<String, Failure> {
 }
 
 /// Makes `/sys`.
-pub fn make_sys(placer: &mut Placer) -> Result<String, Failure> {
+pub fn make_sys(placer: &mut Placer) -> Result<String, SetupFailure> {
     let (_, name) = placer.folder(0o555).step(|| "make `/sys`".into())?;
     Ok(name)
 }
 
 /// Makes `/proc`; with contents where no supervisor serves it.
-pub fn make_proc(placer: &mut Placer, supervised: bool) -> Result<String, Failure> {
+pub fn make_proc(placer: &mut Placer, supervised: bool) -> Result<String, SetupFailure> {
     let (proc, name) = placer.folder(0o555).step(|| "make `/proc`".into())?;
     let fill = || -> rustix::io::Result<()> {
         let real = openat(

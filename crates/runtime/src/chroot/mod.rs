@@ -13,10 +13,10 @@ mod place;
 mod probe;
 mod supervisor;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
@@ -25,20 +25,32 @@ pub use self::filler::fill_wanted;
 use self::notify::Rules;
 use self::place::Placer;
 pub use self::probe::probe;
-use self::supervisor::{Links, Mounted, Shown, Supervisor};
-use crate::container::{Container, Mount, MountKind, Network, RootSource};
+use self::supervisor::{ContainerView, Links, Mounted, Supervisor};
+use crate::container::{Container, Mount, MountKind, Network, RootSource, TerminalSize};
+use crate::init::command::{
+    Never, ResolvedCommand, WorkingFolder, become_and_execute, die_with_parent, prepare,
+};
 use crate::init::filter::{self, Apart};
-use crate::init::outside::{Outside, let_go_of_output};
-use crate::init::prepare::{Never, Prepared, become_and_execute, die_with_parent, prepare};
+use crate::init::outside::Outside;
 use crate::init::processes::Children;
+use crate::init::streams::CommandStreams;
 use crate::init::walk::{Root, clean, file_type, open_folder};
+use crate::init::watch::{CommandProcess, CommandWatch, NoReturn, Rung, birth_line};
 use crate::init::{kernel_files, privileges};
-use crate::sys::{self, Forked, SignalFd};
-use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
+use crate::passing;
+use crate::sys::{self, Forked};
+use crate::wire::{
+    ExecOrders, FailureKind, InitReport, Orders, RunOrders, SetupFailure, StepContext, read_orders,
+    tell,
+};
 
 /// Runs a container to its end.
-pub fn run(orders: &RunOrders, supervised: bool, outside: Outside<'_>) -> Result<Report, Failure> {
-    let Outside { control, signals, null } = outside;
+pub fn run(
+    orders: &RunOrders,
+    supervised: bool,
+    outside: Outside<'_>,
+) -> Result<InitReport, SetupFailure> {
+    let Outside { control, signals, streams } = outside;
     let container = &orders.container;
     refuse(container)?;
     let aside = orders.aside()?;
@@ -46,11 +58,11 @@ pub fn run(orders: &RunOrders, supervised: bool, outside: Outside<'_>) -> Result
     rustix::process::umask(Mode::empty());
     let mut children = Children::adopt()?;
     let (directory, mut root) = open_directory(container)?;
-    let prepared = prepare(container, &mut root)?;
+    let prepared = prepare(container, &mut root, WorkingFolder::Made)?;
 
     let mut placer = Placer::new(aside)?;
     let filled = Filler { placer: &mut placer, root: &mut root, orders, supervised }.fill();
-    tell(control, &Report::Stubs(root.take_stubs()));
+    tell(control, &InitReport::Stubs(root.take_stubs()));
     let kernels = filled?;
     let mut links = Links::default();
     if supervised {
@@ -62,46 +74,101 @@ pub fn run(orders: &RunOrders, supervised: bool, outside: Outside<'_>) -> Result
         kernel_folders::find_links(root.top(), &mut links);
     }
 
-    let (ours, its) = UnixStream::pair()
-        .map_err(|_| Failure::new(FailureKind::Step, "make a socket", Errno::MFILE))?;
+    let (ours, its) = birth_line()?;
     match sys::fork(None).step(|| "fork the container's first process".into())? {
         Forked::Child => {
+            // Nothing of the parent's is to be taken out twice.
+            let _no_return = NoReturn;
             drop(ours);
             signals.restore();
-            let Err(failure) =
-                become_command(&root, container, prepared, supervised.then_some(its));
-            tell(control, &Report::Failed(failure));
-            // Nothing of the parent's is to be taken out twice.
-            std::process::exit(127);
+            let command = FolderCommand {
+                container,
+                prepared,
+                streams,
+                terminal: orders.terminal,
+                is_supervised: supervised,
+            };
+            let Err(failure) = become_command(&root, command, &its);
+            tell(control, &InitReport::Failed(failure));
+            Ok(InitReport::Exited(127))
         }
         Forked::Parent(pid) => {
-            drop(its);
-            let_go_of_output(null)?;
-            let mut supervisor = None;
-            if supervised && let Ok(Some((_, Some(listener)))) = supervisor::receive_file(&ours) {
-                let top = root.top().try_clone();
-                let top = top
-                    .map_err(|_| Failure::new(FailureKind::Step, "open the root", Errno::MFILE))?;
-                let shown = shown(container, pid);
-                let made = Supervisor::new(listener, (directory, top), kernels, links, shown);
-                supervisor = Some(made.step(|| "begin to answer system calls".into())?);
-            }
-            let status = watch(pid, control, signals, supervisor.as_mut(), &mut children);
+            drop((its, streams));
+            let supervisor = supervised.then(|| {
+                let top = root.top().try_clone().map_err(|_| Errno::MFILE)?;
+                Supervisor::new((directory, top), kernels, links, shown(container, pid))
+            });
+            let supervisor =
+                supervisor.transpose().step(|| "begin to answer system calls".into())?;
+            let first = CommandProcess::first(pid, control, Some(ours))?;
+            let mut watch = CommandWatch::new(signals, SharedFolder { root, supervisor }, first);
+            let status = watch.run();
             // Before anything is taken out.
             children.end_all();
+            let supervisor = watch.into_rung().supervisor;
             if supervisor.is_some_and(|supervisor| supervisor.has_refused_a_root()) {
-                tell(control, &Report::RefusedRoot);
+                tell(control, &InitReport::RefusedRoot);
             }
             drop(placer);
-            status.map(Report::Exited)
+            status.map(InitReport::Exited)
+        }
+    }
+}
+
+/// A folder in which commands run.
+struct SharedFolder {
+    root: Root,
+    supervisor: Option<Supervisor>,
+}
+
+impl Rung for SharedFolder {
+    fn take_over(&mut self, message: &[u8], files: Vec<OwnedFd>) -> Option<OwnedFd> {
+        if let (Some(supervisor), Ok(terminal)) = (&mut self.supervisor, message.try_into()) {
+            supervisor.add_terminal(u32::from_le_bytes(terminal));
+        }
+        files.into_iter().next()
+    }
+
+    fn fork(&mut self) -> rustix::io::Result<Forked> {
+        let forked = sys::fork(None)?;
+        if let (Some(supervisor), Forked::Parent(pid)) = (&mut self.supervisor, &forked) {
+            supervisor.hide(*pid);
+        }
+        Ok(forked)
+    }
+
+    fn begun(&mut self, pid: i32) {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.show(pid);
+        }
+    }
+
+    fn join(&mut self, line: &mut UnixStream, birth: &UnixStream) -> Result<Never, SetupFailure> {
+        die_with_parent()?;
+        let streams = CommandStreams::receive(line)?;
+        let Ok(Orders::Exec(orders)) = read_orders(line) else {
+            return Err(SetupFailure::new(FailureKind::Step, "read the orders", Errno::IO));
+        };
+        let ExecOrders { container, terminal } = *orders;
+        let prepared = prepare(&container, &mut self.root, WorkingFolder::Found)?;
+        let is_supervised = self.supervisor.is_some();
+        let container = &container;
+        let command = FolderCommand { container, prepared, streams, terminal, is_supervised };
+        become_command(&self.root, command, birth)
+    }
+
+    fn serve(&mut self, listener: &OwnedFd) -> rustix::io::Result<()> {
+        match &mut self.supervisor {
+            Some(supervisor) => supervisor.serve_one(listener),
+            None => Err(Errno::NOSYS),
         }
     }
 }
 
 /// The folder that is a container's root.
-pub fn open_directory(container: &Container) -> Result<(&Path, Root), Failure> {
+pub fn open_directory(container: &Container) -> Result<(&Path, Root), SetupFailure> {
     let RootSource::Directory(directory) = &container.root else {
-        return Err(Failure::plain(
+        return Err(SetupFailure::plain(
             FailureKind::Refused,
             "a container without mounts needs a plain folder as its root",
         ));
@@ -113,41 +180,60 @@ pub fn open_directory(container: &Container) -> Result<(&Path, Root), Failure> {
 }
 
 /// Refuses what needs namespaces.
-pub fn refuse(container: &Container) -> Result<(), Failure> {
-    let no = |text: &str| Err(Failure::plain(FailureKind::Refused, text));
+pub fn refuse(container: &Container) -> Result<(), SetupFailure> {
+    let no = |text: &str| Err(SetupFailure::plain(FailureKind::Refused, text));
     if container.network == Network::None {
         return no(
             "`--network=none` needs a network namespace, which this machine does not let kiln make",
         );
     }
+    if container.readonly_root {
+        return no("a read-only root needs a mount, which this machine does not let kiln make");
+    }
     Ok(())
+}
+
+/// A command that is to run in a folder.
+struct FolderCommand<'a> {
+    container: &'a Container,
+    prepared: ResolvedCommand,
+    streams: CommandStreams,
+    terminal: Option<TerminalSize>,
+    is_supervised: bool,
 }
 
 /// The child: enters the root and becomes the command.
 fn become_command(
     root: &Root,
-    container: &Container,
-    prepared: Prepared,
-    listener_to: Option<UnixStream>,
-) -> Result<Never, Failure> {
+    command: FolderCommand<'_>,
+    birth: &UnixStream,
+) -> Result<Never, SetupFailure> {
+    let FolderCommand { container, prepared, streams, terminal, is_supervised } = command;
     die_with_parent()?;
     rustix::process::setsid().step(|| "start a session".into())?;
     sys::leave_keyring();
+    // The machine's: there are no others.
+    let number = streams.take_on("/dev/ptmx", terminal)?;
     rustix::process::fchdir(root.top()).step(|| "enter the root".into())?;
     rustix::process::chroot(".").step(|| "make the folder the root".into())?;
     rustix::process::chdir("/").step(|| "enter the root".into())?;
     become_and_execute(container, prepared, || {
+        // A change of user has made it visible.
+        sys::hide_from_others();
         rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
         privileges::give_up_chroot()?;
         // A second wall: nothing outside can be reached by now, and could not be opened either.
         landlock::confine_to(root.top()).step(|| "keep the command in its root".into())?;
-        let apart = if listener_to.is_some() { Apart::Supervised } else { Apart::Folder };
+        let apart = if is_supervised { Apart::Supervised } else { Apart::Folder };
         filter::take_calls(apart).step(|| "take system calls from the command".into())?;
-        let Some(socket) = listener_to else { return Ok(()) };
+        if !is_supervised {
+            return Ok(());
+        }
         let listener = notify::listen(&rules(container))
             .step(|| "have the command's system calls told".into())?;
-        supervisor::send_file(&socket, b"+", Some(&listener))
-            .step(|| "hand the listener over".into())
+        let message = number.map(u32::to_le_bytes);
+        let message = message.as_ref().map_or(&b"+"[..], |number| &number[..]);
+        passing::send(birth, message, &[listener.as_fd()]).step(|| "hand the listener over".into())
     })
 }
 
@@ -170,7 +256,7 @@ fn is_readonly(mount: &Mount) -> bool {
 }
 
 /// The mounts that the command sees in `/proc`, with the rest of its view of the machine.
-fn shown(container: &Container, first: i32) -> Shown {
+fn shown(container: &Container, first: i32) -> ContainerView {
     let usual = [
         ("/", "overlay", false),
         ("/proc", "proc", false),
@@ -187,7 +273,7 @@ fn shown(container: &Container, first: i32) -> Shown {
         kind: if let MountKind::Tmpfs { .. } = mount.kind { "tmpfs" } else { "overlay" },
         readonly: is_readonly(mount),
     });
-    Shown {
+    ContainerView {
         first,
         hostname: container.hostname.clone(),
         mounted: usual.into_iter().chain(wanted).collect(),
@@ -203,47 +289,4 @@ fn has_devices(root: &Root) -> bool {
         Mode::empty(),
     );
     null.is_ok_and(|null| file_type(&null) == Ok(rustix::fs::FileType::CharacterDevice))
-}
-
-/// Waits for the end of the command, serving it meanwhile, and brings it about when kiln is gone.
-pub fn watch(
-    pid: i32,
-    control: &UnixStream,
-    signals: &SignalFd,
-    mut supervisor: Option<&mut Supervisor>,
-    children: &mut Children,
-) -> Result<i32, Failure> {
-    loop {
-        let mut ready = vec![
-            PollFd::new(control, PollFlags::IN | PollFlags::HUP),
-            PollFd::new(signals, PollFlags::IN),
-        ];
-        if let Some(supervisor) = &supervisor {
-            ready.push(PollFd::from_borrowed_fd(supervisor.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut ready, None) {
-            Err(Errno::INTR) => continue,
-            result => result.step(|| "wait for the container".into())?,
-        };
-        let ready: Vec<PollFlags> = ready.iter().map(PollFd::revents).collect();
-        if !ready[0].is_empty() {
-            sys::kill(pid, libc::SIGKILL);
-        }
-        if let (Some(serving), Some(calls)) = (&mut supervisor, ready.get(2)) {
-            let gone = calls.contains(PollFlags::IN) && serving.serve_one().is_err();
-            if gone || calls.intersects(PollFlags::HUP | PollFlags::ERR) {
-                supervisor = None;
-            }
-        }
-        if !ready[0].is_empty() || !ready[1].is_empty() {
-            if !ready[1].is_empty() {
-                signals.next().step(|| "wait for the container's end".into())?;
-            }
-            let ended =
-                if ready[0].is_empty() { children.ended(pid) } else { children.wait_for(pid) };
-            if let Some(status) = ended.step(|| "wait for the container's end".into())? {
-                return Ok(status);
-            }
-        }
-    }
 }

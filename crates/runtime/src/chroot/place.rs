@@ -4,7 +4,7 @@
 //! renames on one file system. The folders around keep their times, so that the layer has no trace of it.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::init::walk::{Missing, Place, Root, fd_path, file_type, open_folder};
-use crate::wire::{Failure, FailureKind, Step};
+use crate::init::walk::{
+    LocatedFile, Missing, Root, fd_path, file_type, open_folder, open_path, times_of,
+};
+use crate::wire::{FailureKind, SetupFailure, StepContext};
 
 /// Puts things into a root, and takes them out when it is dropped.
 pub struct Placer {
@@ -47,7 +49,7 @@ struct Placed {
 }
 
 impl Placer {
-    pub fn new(aside: &Path) -> Result<Placer, Failure> {
+    pub fn new(aside: &Path) -> Result<Placer, SetupFailure> {
         let aside = open_folder(aside).step(|| format!("open the folder `{}`", aside.display()))?;
         Ok(Placer { aside, placed: Vec::new(), count: 0 })
     }
@@ -74,7 +76,12 @@ impl Placer {
     }
 
     /// Places what was made here.
-    pub fn place_own(&mut self, root: &mut Root, target: &str, name: &str) -> Result<(), Failure> {
+    pub fn place_own(
+        &mut self,
+        root: &mut Root,
+        target: &str,
+        name: &str,
+    ) -> Result<(), SetupFailure> {
         let aside = self.aside.try_clone().map_err(|_| too_many_files())?;
         let thing = open_path(&aside, name).step(|| format!("open what belongs at `{target}`"))?;
         self.place(root, target, Arrival { thing, from: (aside, name.into()), returns: false })
@@ -85,11 +92,11 @@ impl Placer {
         &mut self,
         root: &mut Root,
         target: &str,
-        source: Place,
-    ) -> Result<(), Failure> {
-        let Place { file, within } = source;
+        source: LocatedFile,
+    ) -> Result<(), SetupFailure> {
+        let LocatedFile { file, within } = source;
         let (folder, name) = within.ok_or_else(|| {
-            Failure::plain(
+            SetupFailure::plain(
                 FailureKind::Refused,
                 format!("the mount source of `{target}` is a root"),
             )
@@ -104,7 +111,12 @@ impl Placer {
         self.place(root, target, Arrival { thing: file, from: (folder, name), returns: true })
     }
 
-    fn place(&mut self, root: &mut Root, target: &str, arrival: Arrival) -> Result<(), Failure> {
+    fn place(
+        &mut self,
+        root: &mut Root,
+        target: &str,
+        arrival: Arrival,
+    ) -> Result<(), SetupFailure> {
         let Arrival { thing, from: (from, from_name), returns } = arrival;
         let folder = file_type(&thing) == Ok(FileType::Directory);
         let missing = if folder { Missing::Directory } else { Missing::File };
@@ -114,7 +126,7 @@ impl Placer {
             return Err(Errno::NOTDIR).step(|| format!("mount at `{target}`"));
         }
         let Some((around, name)) = place.within else {
-            return Err(Failure::plain(
+            return Err(SetupFailure::plain(
                 FailureKind::Refused,
                 format!("the mount target `{target}` is the root"),
             ));
@@ -220,12 +232,8 @@ fn same_file(thing: &OwnedFd, folder: &OwnedFd, name: &OsString) -> bool {
     }
 }
 
-fn open_path(folder: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn too_many_files() -> Failure {
-    Failure::new(FailureKind::Step, "keep a folder open", Errno::MFILE)
+fn too_many_files() -> SetupFailure {
+    SetupFailure::new(FailureKind::Step, "keep a folder open", Errno::MFILE)
 }
 
 /// The times of a folder.
@@ -233,16 +241,7 @@ struct Times(Option<Timestamps>);
 
 impl Times {
     fn of(folder: &OwnedFd) -> Times {
-        Times(fstat(folder).ok().map(|found| Timestamps {
-            last_access: rustix::fs::Timespec {
-                tv_sec: found.st_atime as _,
-                tv_nsec: found.st_atime_nsec as _,
-            },
-            last_modification: rustix::fs::Timespec {
-                tv_sec: found.st_mtime as _,
-                tv_nsec: found.st_mtime_nsec as _,
-            },
-        }))
+        Times(fstat(folder).ok().map(|found| times_of(&found)))
     }
 
     fn restore(&self, folder: &OwnedFd) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::notify::{self, Answer, Rules};
-use super::supervisor::{receive_file, send_file};
 use crate::ladder::{ChrootCapabilities, Unavailable};
+use crate::passing;
 use crate::sys::{self, Forked};
-use crate::wire::{Failure, FailureKind, Step};
+use crate::wire::{FailureKind, SetupFailure, StepContext};
 
 /// A path that only the probe's child opens.
 const QUESTION: &str = "/question";
 
 /// Tries what is needed in `directory`, which is empty.
-pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
+pub fn probe(directory: &Path) -> Result<ChrootCapabilities, SetupFailure> {
     let held =
         rustix::thread::capabilities(None).step(|| "read the capabilities".into())?.effective;
     for (capability, name) in [
@@ -33,14 +33,15 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
         (CapabilitySet::SYS_CHROOT, "SYS_CHROOT"),
     ] {
         if !held.contains(capability) {
-            return Err(Failure::plain(
+            return Err(SetupFailure::plain(
                 FailureKind::Refused,
                 format!("the capability {name} is missing"),
             ));
         }
     }
     let file = directory.join("file");
-    fs::write(&file, "").map_err(|_| Failure::new(FailureKind::Step, "write a file", Errno::IO))?;
+    fs::write(&file, "")
+        .map_err(|_| SetupFailure::new(FailureKind::Step, "write a file", Errno::IO))?;
     chown(&file, Some(Uid::from_raw(1)), Some(Gid::from_raw(1)))
         .step(|| "give a file to another user".into())?;
     let null = directory.join("null");
@@ -49,7 +50,7 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
         && open(&null, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).is_ok();
     try_in_child(directory)?;
     let supervised = if notify::is_known_machine() {
-        try_supervising(directory).map_err(Failure::reason)
+        try_supervising(directory).map_err(SetupFailure::reason)
     } else {
         Err(Unavailable::new("this type of machine is not known"))
     };
@@ -57,7 +58,7 @@ pub fn probe(directory: &Path) -> Result<ChrootCapabilities, Failure> {
 }
 
 /// Changes the root and the user, in a process that is lost for anything else.
-fn try_in_child(directory: &Path) -> Result<(), Failure> {
+fn try_in_child(directory: &Path) -> Result<(), SetupFailure> {
     let steps = || -> rustix::io::Result<()> {
         // The child holds the line to kiln, which waits for the line's end.
         sys::die_with_parent()?;
@@ -69,34 +70,41 @@ fn try_in_child(directory: &Path) -> Result<(), Failure> {
         rustix::thread::set_thread_res_uid(uid, uid, uid)
     };
     match sys::fork(None).step(|| "fork".into())? {
-        Forked::Child => std::process::exit(match steps() {
-            Ok(()) => 0,
-            Err(errno) => errno.raw_os_error().clamp(1, 255),
-        }),
-        Forked::Parent(pid) => {
-            let status = sys::wait_for(pid).step(|| "wait for a child".into())?;
-            match libc::WEXITSTATUS(status) {
-                0 if libc::WIFEXITED(status) => Ok(()),
-                code => Err(Failure::new(
-                    FailureKind::Step,
-                    "change the root and the user",
-                    Errno::from_raw_os_error(code.max(1)),
-                )),
-            }
+        Forked::Child => exit_with(steps()),
+        Forked::Parent(pid) => result_of(pid, "change the root and the user"),
+    }
+}
+
+/// Ends a child with its result as the exit code, for [`result_of`].
+fn exit_with(result: rustix::io::Result<()>) -> ! {
+    std::process::exit(match result {
+        Ok(()) => 0,
+        Err(errno) => errno.raw_os_error().clamp(1, 255),
+    })
+}
+
+/// Waits for a child, and returns its result.
+fn result_of(child: i32, step: &'static str) -> Result<(), SetupFailure> {
+    let status = sys::wait_for(child).step(|| "wait for a child".into())?;
+    match libc::WEXITSTATUS(status) {
+        0 if libc::WIFEXITED(status) => Ok(()),
+        code => {
+            let errno = Errno::from_raw_os_error(code.max(1));
+            Err(SetupFailure::new(FailureKind::Step, step, errno))
         }
     }
 }
 
 /// Has a child's question answered with a file of this process's.
-fn try_supervising(directory: &Path) -> Result<(), Failure> {
-    let failed = |what: &'static str| Failure::new(FailureKind::Step, what, Errno::IO);
+fn try_supervising(directory: &Path) -> Result<(), SetupFailure> {
+    let failed = |what: &'static str| SetupFailure::new(FailureKind::Step, what, Errno::IO);
     let (ours, its) = UnixStream::pair().map_err(|_| failed("make a socket"))?;
     let child = || -> rustix::io::Result<()> {
         sys::die_with_parent()?;
         rustix::process::chroot(directory)?;
         let listener =
             notify::listen(&Rules { told: super::supervisor::calls(), ..Rules::default() })?;
-        send_file(&its, b"+", Some(&listener))?;
+        passing::send(&its, b"+", &[listener.as_fd()])?;
         drop(listener);
         let mut text = String::new();
         let file = open(QUESTION, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -108,27 +116,17 @@ fn try_supervising(directory: &Path) -> Result<(), Failure> {
             // A listener that is on its way would be kept alive by the socket that it is on its way to, and the question
             // would wait for an answer for good.
             drop(ours);
-            std::process::exit(match child() {
-                Ok(()) => 0,
-                Err(errno) => errno.raw_os_error().clamp(1, 255),
-            })
+            exit_with(child())
         }
         Forked::Parent(pid) => {
             drop(its);
-            if let Ok(Some((_, Some(listener)))) = receive_file(&ours) {
+            let received = passing::receive(&ours, &mut [0]);
+            if let Some(listener) = received.ok().and_then(|(_, files)| files.into_iter().next()) {
                 answer_question(&listener);
                 // A call that is still waiting gets an error now.
                 drop(listener);
             }
-            let status = sys::wait_for(pid).step(|| "wait for a child".into())?;
-            match libc::WEXITSTATUS(status) {
-                0 if libc::WIFEXITED(status) => Ok(()),
-                code => Err(Failure::new(
-                    FailureKind::Step,
-                    "answer system calls (kernel 5.14)",
-                    Errno::from_raw_os_error(code.max(1)),
-                )),
-            }
+            result_of(pid, "answer system calls (kernel 5.14)")
         }
     }
 }

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -25,20 +26,21 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::chroot::{fill_wanted, open_directory, refuse, watch};
+use crate::chroot::{fill_wanted, open_directory, refuse};
 use crate::error::Error;
-use crate::init::outside::{Outside, let_go_of_output};
-use crate::init::prepare::{Never, become_and_execute, die_with_parent, prepare};
+use crate::init::command::{Never, WorkingFolder, become_and_execute, die_with_parent, prepare};
+use crate::init::outside::Outside;
 use crate::init::processes::Children;
 use crate::init::strays::{self, Sign};
+use crate::init::watch::{CommandProcess, CommandWatch, NoReturn, Rung};
 use crate::sys::{self, Forked};
-use crate::wire::{Failure, FailureKind, Report, RunOrders, Step, tell};
+use crate::wire::{FailureKind, InitReport, RunOrders, SetupFailure, StepContext, tell};
 
-use self::moving::{Header, Mover, NEVER, Stop, is_folder, make_folder, need};
+use self::moving::{FolderMetadata, Mover, NEVER, Stop, is_folder, make_folder, need};
 
 /// Runs a container to its end.
-pub fn run(orders: &RunOrders, outside: Outside<'_>) -> Result<Report, Failure> {
-    let Outside { control, signals, null } = outside;
+pub fn run(orders: &RunOrders, outside: Outside<'_>) -> Result<InitReport, SetupFailure> {
+    let Outside { control, signals, streams } = outside;
     let container = &orders.container;
     refuse(container)?;
     let aside = orders.aside()?;
@@ -46,37 +48,63 @@ pub fn run(orders: &RunOrders, outside: Outside<'_>) -> Result<Report, Failure> 
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut children = Children::adopt()?;
     let (directory, mut root) = open_directory(container)?;
-    let prepared = prepare(container, &mut root)?;
+    let prepared = prepare(container, &mut root, WorkingFolder::Made)?;
     let placer = fill_wanted(orders, aside, &mut root);
-    tell(control, &Report::Stubs(root.take_stubs()));
+    tell(control, &InitReport::Stubs(root.take_stubs()));
     let placer = placer?;
     // A signal that ends this process would leave the container without its files.
     sys::block_signals().step(|| "keep signals off".into())?;
     let exchange = Exchange::begin(directory, orders, &|| has_hung_up(control))?;
     match sys::fork(None).step(|| "fork the container's first process".into())? {
         Forked::Child => {
+            // Nothing of the parent's is to be put back twice.
+            let _no_return = NoReturn;
             signals.restore();
-            let become_command = || -> Result<Never, Failure> {
+            let become_command = || -> Result<Never, SetupFailure> {
                 die_with_parent()?;
                 rustix::process::setsid().step(|| "start a session".into())?;
                 sys::leave_keyring();
+                streams.take_on("/dev/ptmx", orders.terminal)?;
                 rustix::process::chdir("/").step(|| "enter the root".into())?;
                 become_and_execute(container, prepared, || Ok(()))
             };
             let Err(failure) = become_command();
-            tell(control, &Report::Failed(failure));
-            // Nothing of the parent's is to be put back twice.
-            std::process::exit(127);
+            tell(control, &InitReport::Failed(failure));
+            Ok(InitReport::Exited(127))
         }
         Forked::Parent(pid) => {
-            let_go_of_output(null)?;
-            let status = watch(pid, control, signals, None, &mut children);
+            drop(streams);
+            let first = CommandProcess::first(pid, control, None)?;
+            let status = CommandWatch::new(signals, OnlyCommand, first).run();
             children.end_all();
             let ended = exchange.end();
             drop(placer);
             ended?;
-            status.map(Report::Exited)
+            status.map(InitReport::Exited)
         }
+    }
+}
+
+/// A command that no other joins: there is one root for all.
+struct OnlyCommand;
+
+impl Rung for OnlyCommand {
+    fn take_over(&mut self, _: &[u8], _: Vec<OwnedFd>) -> Option<OwnedFd> {
+        None
+    }
+
+    fn fork(&mut self) -> rustix::io::Result<Forked> {
+        Err(Errno::NOSYS)
+    }
+
+    fn join(&mut self, _: &mut UnixStream, _: &UnixStream) -> Result<Never, SetupFailure> {
+        Err(Errno::NOSYS).step(|| "run another command in place".into())
+    }
+
+    fn begun(&mut self, _: i32) {}
+
+    fn serve(&mut self, _: &OwnedFd) -> rustix::io::Result<()> {
+        Err(Errno::NOSYS)
     }
 }
 
@@ -106,7 +134,7 @@ struct Journal {
     /// Folders that stay because something in them does, the upper ones first, below the top.
     shared: Vec<PathBuf>,
     /// Their owners, modes and times in the container, in the same order.
-    headers: Vec<Header>,
+    headers: Vec<FolderMetadata>,
     /// The paths that are never moved, below the top.
     fixed: BTreeSet<PathBuf>,
 }
@@ -123,10 +151,10 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin(root: &Path, orders: &RunOrders, stop: Stop<'_>) -> Result<Exchange, Failure> {
+    fn begin(root: &Path, orders: &RunOrders, stop: Stop<'_>) -> Result<Exchange, SetupFailure> {
         let state: &Path = &orders.in_place;
         let failed = |what: &str, error: &io::Error| {
-            Failure::new(
+            SetupFailure::new(
                 FailureKind::Step,
                 what.to_owned(),
                 Errno::from_io_error(error).unwrap_or(Errno::IO),
@@ -152,7 +180,7 @@ impl Exchange {
         make_folder(&state.join(OWN))?;
         let shared = shared(&fixed);
         let headers: io::Result<_> =
-            shared.iter().map(|folder| Header::of(&top.join(folder))).collect();
+            shared.iter().map(|folder| FolderMetadata::of(&top.join(folder))).collect();
         let journal = Journal { phase: Phase::Leaving, shared, headers: headers?, fixed };
         let (top, root, state) = (top.to_owned(), root.to_owned(), state.to_owned());
         let mut exchange = Exchange { top, root, state, journal, _lock: lock };
@@ -193,7 +221,7 @@ impl Exchange {
             if !is_folder(&there) {
                 continue;
             }
-            let header = Header::of(&there)?;
+            let header = FolderMetadata::of(&there)?;
             for entry in fs::read_dir(&there)? {
                 let name = entry?.file_name();
                 // A fixed path hides the root's file of that name.
@@ -207,9 +235,9 @@ impl Exchange {
     }
 
     /// Puts everything back.
-    fn end(self) -> Result<(), Failure> {
+    fn end(self) -> Result<(), SetupFailure> {
         put_back(&self.journal, &self.top, &self.state, &self.root).map_err(|error| {
-            Failure::new(
+            SetupFailure::new(
                 FailureKind::Step,
                 "put the container's own files back",
                 Errno::from_io_error(&error).unwrap_or(Errno::IO),
@@ -274,7 +302,7 @@ fn send_out(journal: &Journal, (top, state): (&Path, &Path), root: &Path) -> io:
     for folder in &journal.shared {
         let (here, there) = (top.join(folder), root.join(folder));
         let sent = || -> io::Result<()> {
-            let header = Header::of(&here)?;
+            let header = FolderMetadata::of(&here)?;
             let names = journal.movable(top, folder)?;
             if names.is_empty() && !is_folder(&there) {
                 return Ok(());

@@ -56,7 +56,7 @@ impl Mover<'_> {
                     && is_folder(from) => {}
             result => return result,
         }
-        let header = Header::of(from)?;
+        let header = FolderMetadata::of(from)?;
         self.make_half(&header, to)?;
         let moved = || -> io::Result<()> {
             for entry in fs::read_dir(from)? {
@@ -76,7 +76,7 @@ impl Mover<'_> {
 
     /// Makes the other half of a folder, unless it is there. It is made aside: a kill before it has its owner and mode
     /// would leave two halves of which nobody knows which is true.
-    fn make_half(&self, header: &Header, path: &Path) -> io::Result<()> {
+    fn make_half(&self, header: &FolderMetadata, path: &Path) -> io::Result<()> {
         if is_folder(path) {
             return Ok(());
         }
@@ -103,20 +103,20 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 
 /// A folder's owner, mode and times, which change while it is emptied.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Header {
+pub struct FolderMetadata {
     owner: (u32, u32),
     pub mode: u32,
     accessed: SystemTime,
     pub modified: SystemTime,
 }
 
-impl Header {
-    pub fn of(folder: &Path) -> io::Result<Header> {
+impl FolderMetadata {
+    pub fn of(folder: &Path) -> io::Result<FolderMetadata> {
         let found = folder.symlink_metadata()?;
         if !found.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        Ok(Header {
+        Ok(FolderMetadata {
             owner: (found.uid(), found.gid()),
             mode: found.mode() & 0o7777,
             accessed: found.accessed()?,

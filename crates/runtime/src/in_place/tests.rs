@@ -178,7 +178,7 @@ fn an_exchange_that_is_stopped_goes_back() {
     let whole = |world: &World| {
         let mut found = Vec::new();
         for folder in ["", "bin", "bin/deep", "etc", "var", "var/lib"] {
-            let header = Header::of(&world.top().join(folder)).unwrap();
+            let header = FolderMetadata::of(&world.top().join(folder)).unwrap();
             found.push((folder, header.mode, header.modified));
         }
         found

@@ -1,19 +1,16 @@
 //! A second process beside the init process, where no process namespace ends with it: it ends what the command has left
 //! and puts the container's files back if the init process is killed, and with kiln, too.
 
-use std::os::fd::OwnedFd;
-
-use super::outside::let_go_of_output;
 use super::processes::Children;
 use crate::in_place;
 use crate::ladder::Isolation;
 use crate::sys::{self, Forked};
-use crate::wire::{Failure, RunOrders, Step};
+use crate::wire::{RunOrders, SetupFailure, StepContext};
 
 /// Leaves the caller's process behind as the guardian; its child goes on as the init process.
 ///
 /// Everything is given up here but the waiting: the output and the line to kiln end with the child.
-pub fn stand_behind(run: &RunOrders, null: &OwnedFd) -> Result<(), Failure> {
+pub fn stand_behind(run: &RunOrders) -> Result<(), SetupFailure> {
     sys::hide_from_others();
     // Before the fork: whatever the child leaves comes here.
     let mut children = Children::adopt()?;
@@ -21,7 +18,6 @@ pub fn stand_behind(run: &RunOrders, null: &OwnedFd) -> Result<(), Failure> {
         Forked::Child => Ok(()),
         Forked::Parent(pid) => {
             // All of it stays open in the child.
-            let _ = let_go_of_output(null);
             sys::close_inherited();
             let code = guard(run, pid, &mut children);
             std::process::exit(code);

@@ -2,19 +2,22 @@
 //!
 //! It reads its orders from the socket on its standard input, forks the container's pid 1 and waits for one of two
 //! things: pid 1 ends, and that is reported; or the socket ends, because kiln cancelled or is gone, and pid 1 is
-//! killed, which takes the whole process namespace with it.
+//! killed, which takes the whole process namespace with it. Meanwhile it passes signals on and starts further commands
+//! ([`watch`]).
 
 pub(crate) mod bpf;
 pub(crate) mod command;
 pub(crate) mod filter;
+pub(crate) mod first_process;
 mod guardian;
 pub(crate) mod kernel_files;
 pub(crate) mod outside;
-pub(crate) mod prepare;
 pub(crate) mod privileges;
 pub(crate) mod processes;
 pub(crate) mod strays;
+pub(crate) mod streams;
 pub(crate) mod walk;
+pub(crate) mod watch;
 
 use std::os::unix::net::UnixStream;
 
@@ -22,9 +25,10 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use self::outside::Outside;
+use self::streams::CommandStreams;
 use crate::ladder::Isolation;
 use crate::sys::{self, SignalFd};
-use crate::wire::{Failure, FailureKind, Orders, Report, Step, read_orders, tell};
+use crate::wire::{FailureKind, InitReport, Orders, SetupFailure, StepContext, read_orders, tell};
 use crate::{chroot, in_place, namespaces};
 
 /// The name under which kiln's binary is a container's init process.
@@ -51,44 +55,43 @@ fn supervise() -> Result<(), ()> {
             Ok(())
         }
         Err(failure) => {
-            tell(&mut control, &Report::Failed(failure));
+            tell(&mut control, &InitReport::Failed(failure));
             Err(())
         }
     }
 }
 
-fn follow_orders(control: &mut UnixStream) -> Result<Report, Failure> {
+fn follow_orders(control: &mut UnixStream) -> Result<InitReport, SetupFailure> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .step(|| "open `/dev/null`".into())?;
-    rustix::stdio::dup2_stdin(&null).step(|| "close the standard input".into())?;
+    rustix::stdio::dup2_stdin(null).step(|| "close the standard input".into())?;
+    let streams = CommandStreams::receive(control)?;
     let orders = read_orders(control)
-        .map_err(|_| Failure::new(FailureKind::Step, "read the orders", Errno::IO))?;
+        .map_err(|_| SetupFailure::new(FailureKind::Step, "read the orders", Errno::IO))?;
     // Out of the terminal's reach: its Ctrl-C goes to kiln, which decides.
     rustix::process::setsid().step(|| "start a session".into())?;
     sys::reset_signals();
     if let Orders::Run(run) = &orders
         && !run.isolation.has_mounts()
     {
-        guardian::stand_behind(run, &null)?;
+        guardian::stand_behind(run)?;
     }
     let signals =
         SignalFd::new(&[libc::SIGCHLD]).step(|| "watch for the container's end".into())?;
+    let outside = Outside { control, signals: &signals, streams };
     match &orders {
-        Orders::Run(run) => {
-            let outside = Outside { control, signals: &signals, null: &null };
-            match &run.isolation {
-                Isolation::Chroot(found) => {
-                    return chroot::run(run, found.supervised.is_ok(), outside);
-                }
-                Isolation::InPlace => return in_place::run(run, outside),
-                Isolation::Namespaces { .. } => {}
-            }
-        }
+        Orders::Run(run) => match &run.isolation {
+            Isolation::Chroot(found) => chroot::run(run, found.supervised.is_ok(), outside),
+            Isolation::InPlace => in_place::run(run, outside),
+            Isolation::Namespaces { .. } => namespaces::run(orders, outside),
+        },
         Orders::ProbeChroot(directory) => {
             signals.restore();
-            return chroot::probe(directory).map(Report::ProbedChroot);
+            chroot::probe(directory).map(InitReport::ProbedChroot)
         }
-        Orders::Probe { .. } => {}
+        Orders::Probe { .. } => namespaces::run(orders, outside),
+        Orders::Exec(_) | Orders::OpenRoot => {
+            Err(SetupFailure::plain(FailureKind::Refused, "no container runs here"))
+        }
     }
-    namespaces::run(orders, control, &signals, &null)
 }

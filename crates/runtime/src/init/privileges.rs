@@ -7,7 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::container::{Security, Ulimit};
 use crate::identity::Identity;
 use crate::sys;
-use crate::wire::{Failure, FailureKind, Step};
+use crate::wire::{FailureKind, SetupFailure, StepContext};
 
 /// The capabilities that Docker and BuildKit give a container's root user.
 const SANDBOX: CapabilitySet = CapabilitySet::CHOWN
@@ -49,10 +49,10 @@ pub fn limit_number(name: &str) -> Option<u32> {
 }
 
 /// Sets the limits, while this process may still raise them.
-pub fn set_limits(limits: &[Ulimit]) -> Result<(), Failure> {
+pub fn set_limits(limits: &[Ulimit]) -> Result<(), SetupFailure> {
     for Ulimit { name, soft, hard } in limits {
         let number = limit_number(name).ok_or_else(|| {
-            Failure::plain(FailureKind::Refused, format!("unknown ulimit `{name}`"))
+            SetupFailure::plain(FailureKind::Refused, format!("unknown ulimit `{name}`"))
         })?;
         sys::set_limit(number, *soft, *hard)
             .step(|| format!("set the limit `{name}` to {soft}:{hard}"))?;
@@ -66,7 +66,7 @@ const UNMAPPED: &str = " (a user namespace has other ids than root's where /etc/
 
 /// Becomes the user, with no more rights than `security` gives. What a user other than root keeps is for execve to
 /// say: nothing, except under [`Security::Insecure`].
-pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failure> {
+pub fn become_user(identity: &Identity, security: Security) -> Result<(), SetupFailure> {
     let present =
         rustix::thread::capabilities(None).step(|| "read the capabilities".into())?.permitted;
     let (wanted, inheritable) = match security {
@@ -97,7 +97,7 @@ pub fn become_user(identity: &Identity, security: Security) -> Result<(), Failur
 }
 
 /// Takes from this process, and all that come after it, the capabilities that no container has.
-fn drop_bounds(present: CapabilitySet) -> Result<(), Failure> {
+fn drop_bounds(present: CapabilitySet) -> Result<(), SetupFailure> {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if SANDBOX.contains(capability) {
@@ -116,7 +116,7 @@ fn drop_bounds(present: CapabilitySet) -> Result<(), Failure> {
 
 /// Takes the right to change its root from this process, and from all that come after it: where a plain folder is the
 /// root, the way out of a second one leads past the first.
-pub fn give_up_chroot() -> Result<(), Failure> {
+pub fn give_up_chroot() -> Result<(), SetupFailure> {
     let held = rustix::thread::capabilities(None).step(|| "read the capabilities".into())?;
     let without = |set: CapabilitySet| set.difference(CapabilitySet::SYS_CHROOT);
     if held.effective.contains(CapabilitySet::SETPCAP) {
@@ -131,7 +131,7 @@ pub fn give_up_chroot() -> Result<(), Failure> {
     rustix::thread::set_capabilities(None, sets).step(|| "drop capabilities".into())
 }
 
-fn set_groups(identity: &Identity) -> Result<(), Failure> {
+fn set_groups(identity: &Identity) -> Result<(), SetupFailure> {
     let groups: Vec<_> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match rustix::thread::set_thread_groups(&groups) {
         // A namespace of a single id may not set groups at all, and root's own is all it can have.

@@ -3,31 +3,18 @@
 use rustix::io::Errno;
 
 use crate::sys;
-use crate::wire::{Failure, Step};
+use crate::wire::{SetupFailure, StepContext};
 
 /// All processes that this one has started and that are left of those; an orphan among them becomes a child of this
 /// process.
 pub struct Children(());
 
 impl Children {
-    pub fn adopt() -> Result<Children, Failure> {
+    pub fn adopt() -> Result<Children, SetupFailure> {
         let own = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(own))
             .step(|| "adopt what the command leaves".into())?;
         Ok(Children(()))
-    }
-
-    /// Reaps those that have ended. Returns the wait status of `pid`, if it was among them.
-    pub fn ended(&mut self, pid: i32) -> rustix::io::Result<Option<i32>> {
-        let mut found = None;
-        loop {
-            match sys::wait_for_any(false) {
-                Ok(Some((ended, status))) if ended == pid => found = Some(status),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(Errno::CHILD) => return Ok(found),
-                Err(errno) => return Err(errno),
-            }
-        }
     }
 
     /// Waits for the end of `pid`.

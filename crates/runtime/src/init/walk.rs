@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, Timestamps, mkdirat, open, openat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, Timestamps, mkdirat, open, openat,
     readlinkat, statx, utimensat,
 };
 use rustix::io::Errno;
 
-use crate::wire::{Failure, FailureKind};
+use crate::wire::{FailureKind, SetupFailure};
 
 /// Links followed before a path counts as a loop, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -46,14 +46,14 @@ pub enum Missing {
 }
 
 /// A file found in a tree.
-pub struct Place {
+pub struct LocatedFile {
     /// The file itself, opened as a path.
     pub file: OwnedFd,
     /// The folder it is in and its name there; none for the root.
     pub within: Option<(OwnedFd, OsString)>,
 }
 
-impl Place {
+impl LocatedFile {
     /// The file at the same name now: what has been mounted there since.
     pub fn again(&self) -> rustix::io::Result<OwnedFd> {
         match &self.within {
@@ -107,9 +107,9 @@ pub fn clean(target: &str) -> String {
 }
 
 /// A `/proc` elsewhere would show the image's files as the kernel's.
-pub fn refuse_link(root: &Root, target: &str) -> Result<(), Failure> {
+pub fn refuse_link(root: &Root, target: &str) -> Result<(), SetupFailure> {
     match readlinkat(root.top(), target.trim_start_matches('/'), Vec::new()) {
-        Ok(_) => Err(Failure::plain(
+        Ok(_) => Err(SetupFailure::plain(
             FailureKind::Refused,
             format!("the image's `{target}` is a symbolic link: it must be a directory"),
         )),
@@ -117,7 +117,8 @@ pub fn refuse_link(root: &Root, target: &str) -> Result<(), Failure> {
     }
 }
 
-fn open_path(folder: impl AsFd, name: &OsString) -> rustix::io::Result<OwnedFd> {
+/// Opens a file without following it, and not for reading.
+pub fn open_path(folder: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -144,7 +145,7 @@ impl Root {
     }
 
     /// Finds `path`.
-    pub fn find(&mut self, path: &str, missing: Missing) -> rustix::io::Result<Place> {
+    pub fn find(&mut self, path: &str, missing: Missing) -> rustix::io::Result<LocatedFile> {
         let mut ahead: VecDeque<OsString> = components(path.as_bytes()).collect();
         let mut behind: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut links = 0;
@@ -190,13 +191,13 @@ impl Root {
         }
         let Some((file, name)) = behind.pop() else {
             let file = openat(&self.fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            return Ok(Place { file, within: None });
+            return Ok(LocatedFile { file, within: None });
         };
         let folder = match behind.pop() {
             Some((fd, _)) => fd,
             None => self.fd.try_clone().map_err(|_| Errno::MFILE)?,
         };
-        Ok(Place { file, within: Some((folder, name)) })
+        Ok(LocatedFile { file, within: Some((folder, name)) })
     }
 }
 
@@ -212,6 +213,20 @@ pub fn make_folders(top: &Path, path: &str) -> io::Result<()> {
     let missing = Missing::Owned(uid.as_raw(), gid.as_raw());
     // It may be a file: a mount of one is none of ours.
     Root::new(top)?.find(path, missing).map(drop).map_err(io::Error::from)
+}
+
+/// The times of a file, to be set again.
+pub fn times_of(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: stat.st_atime as _,
+            tv_nsec: stat.st_atime_nsec as _,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: stat.st_mtime as _,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
+    }
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = OsString> {
@@ -245,18 +260,8 @@ fn make(
         }
         return Ok(made);
     }
-    let times = Timestamps {
-        last_access: rustix::fs::Timespec {
-            tv_sec: before.st_atime as _,
-            tv_nsec: before.st_atime_nsec as _,
-        },
-        last_modification: rustix::fs::Timespec {
-            tv_sec: before.st_mtime as _,
-            tv_nsec: before.st_mtime_nsec as _,
-        },
-    };
     // Fails on mounts without times, where none are lost.
-    let _ = utimensat(folder, ".", &times, AtFlags::empty());
+    let _ = utimensat(folder, ".", &times_of(&before), AtFlags::empty());
     open_path(folder, name)
 }
 

@@ -4,11 +4,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, makedev, mkdirat, mknodat, statat
 use rustix::io::Errno;
 use rustix::mount::mount_bind;
 
-use super::mounts::Surroundings;
+use super::mount_facts::MountFacts;
 use crate::init::kernel_files::{DEVICES, LINKS};
 use crate::init::walk::{Missing, Root, fd_path};
 use crate::sys;
-use crate::wire::{Failure, Step};
+use crate::wire::{SetupFailure, StepContext};
 
 /// The character devices that an insecure container has on top, with their folder where there is one.
 const INSECURE: [(&str, u32, u32); 6] = [
@@ -21,7 +21,7 @@ const INSECURE: [(&str, u32, u32); 6] = [
 ];
 
 /// Fills the container's `/dev`.
-pub fn fill_dev(root: &mut Root, surroundings: &Surroundings) -> Result<(), Failure> {
+pub fn fill_dev(root: &mut Root, surroundings: &MountFacts) -> Result<(), SetupFailure> {
     let dev =
         root.find("/dev", Missing::Directory).step(|| "open the container's `/dev`".into())?;
     for (name, major, minor) in DEVICES {
@@ -71,7 +71,7 @@ fn bind_device(root: &mut Root, name: &str) -> rustix::io::Result<()> {
 }
 
 /// The host's devices that BuildKit gives an insecure container; the loop devices up to the eighth free one.
-fn fill_insecure(dev: &rustix::fd::OwnedFd) -> Result<(), Failure> {
+fn fill_insecure(dev: &rustix::fd::OwnedFd) -> Result<(), SetupFailure> {
     match mkdirat(dev, "net", Mode::from_raw_mode(0o755)) {
         Err(Errno::EXIST) => {}
         result => result.step(|| "make `/dev/net`".into())?,

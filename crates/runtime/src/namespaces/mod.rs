@@ -2,39 +2,48 @@
 
 mod devices;
 mod first;
+mod join;
+mod mount_facts;
 mod mounts;
 mod overlay;
 mod probe;
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
-use crate::init::outside::let_go_of_output;
-use crate::sys::{self, Forked, SignalFd};
-use crate::wire::{Failure, Orders, Report, Step, tell};
+use self::first::Birth;
+use self::join::{Namespaces, open_cgroup};
+use crate::init::outside::Outside;
+use crate::init::watch::{CommandProcess, CommandWatch, NoReturn, birth_line};
+use crate::sys::{self, Forked};
+use crate::wire::{InitReport, Orders, SetupFailure, StepContext, tell};
 
 /// Runs a container, or tries what one needs, to its end.
-pub fn run(
-    mut orders: Orders,
-    control: &mut UnixStream,
-    signals: &SignalFd,
-    null: &OwnedFd,
-) -> Result<Report, Failure> {
+pub fn run(mut orders: Orders, outside: Outside<'_>) -> Result<InitReport, SetupFailure> {
+    let Outside { control, signals, streams } = outside;
     sys::unshare(UnshareFlags::NEWPID).step(|| "make a process namespace".into())?;
+    let is_joinable = matches!(&orders, Orders::Run(run) if run.is_joinable);
+    let birth = is_joinable.then(birth_line).transpose()?;
     match fork_into_cgroup(&mut orders).step(|| "fork the container's first process".into())? {
         Forked::Child => {
+            let _no_return = NoReturn;
             signals.restore();
-            be_first(&orders, control)
+            let line = birth.map(|(ours, its)| {
+                drop(ours);
+                its
+            });
+            be_first(&orders, control, Birth { streams, line: line.as_ref() });
+            Ok(InitReport::Exited(127))
         }
         Forked::Parent(pid) => {
-            let_go_of_output(null)?;
-            drop(orders);
-            watch(pid, control, signals)
+            drop(streams);
+            let cgroup = match orders {
+                Orders::Run(run) => run.cgroup,
+                _ => None,
+            };
+            let first = CommandProcess::first(pid, control, birth.map(|(ours, _)| ours))?;
+            CommandWatch::new(signals, Namespaces::new(cgroup), first).run().map(InitReport::Exited)
         }
     }
 }
@@ -44,8 +53,7 @@ fn fork_into_cgroup(orders: &mut Orders) -> rustix::io::Result<Forked> {
     if let Orders::Run(run) = orders
         && let Some(path) = &run.cgroup
     {
-        let forked = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|cgroup| sys::fork(Some(&cgroup)));
+        let forked = open_cgroup(path).and_then(|cgroup| sys::fork(Some(&cgroup)));
         if forked.is_ok() {
             return forked;
         }
@@ -54,43 +62,19 @@ fn fork_into_cgroup(orders: &mut Orders) -> rustix::io::Result<Forked> {
     sys::fork(None)
 }
 
-/// The container's pid 1, until it is the command.
-fn be_first(orders: &Orders, control: &mut UnixStream) -> ! {
+/// The container's pid 1, until it is the command. Returns if it could not be that.
+fn be_first(orders: &Orders, control: &mut UnixStream, birth: Birth<'_>) {
     let report = match orders {
-        Orders::Run(run) => match first::become_command(run, control) {
+        Orders::Run(run) => match first::become_command(run, control, birth) {
             Ok(never) => match never {},
-            Err(failure) => Report::Failed(failure),
+            Err(failure) => InitReport::Failed(failure),
         },
         Orders::Probe { directory, scratch } => match probe::probe(directory, scratch) {
-            Ok(capabilities) => Report::Probed(capabilities),
-            Err(failure) => Report::Failed(failure),
+            Ok(capabilities) => InitReport::Probed(capabilities),
+            Err(failure) => InitReport::Failed(failure),
         },
-        // Needs no child.
-        Orders::ProbeChroot(_) => std::process::exit(127),
+        // They need no child.
+        Orders::ProbeChroot(_) | Orders::Exec(_) | Orders::OpenRoot => return,
     };
     tell(control, &report);
-    std::process::exit(127);
-}
-
-/// Waits for the end of pid 1, and brings it about when the other side of the socket is gone.
-fn watch(pid: i32, control: &UnixStream, signals: &SignalFd) -> Result<Report, Failure> {
-    loop {
-        let mut ready = [
-            PollFd::new(control, PollFlags::IN | PollFlags::HUP),
-            PollFd::new(signals, PollFlags::IN),
-        ];
-        match poll(&mut ready, None) {
-            Err(Errno::INTR) => continue,
-            result => result.step(|| "wait for the container".into())?,
-        };
-        let [control_ready, signal_ready] = ready.map(|ready| !ready.revents().is_empty());
-        if control_ready {
-            sys::kill(pid, libc::SIGKILL);
-        }
-        if control_ready || signal_ready {
-            // SIGCHLD also comes when pid 1 stops, but waitpid without WUNTRACED waits for its end.
-            let status = sys::wait_for(pid).step(|| "wait for the container's end".into())?;
-            return Ok(Report::Exited(status));
-        }
-    }
 }

@@ -9,47 +9,19 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
 use super::devices;
+use super::mount_facts::MountFacts;
 use super::overlay::{Under, mount_overlay};
 use crate::container::{Mount, MountKind};
 use crate::init::kernel_files::MASKED;
 use crate::init::walk::{
-    Missing, Place, Root, clean, fd_path, file_type, open_folder, open_source, refuse_link,
+    LocatedFile, Missing, Root, clean, fd_path, file_type, open_folder, open_source, refuse_link,
 };
 use crate::sys::{self, MountAttributes};
-use crate::wire::{Failure, FailureKind, RunOrders, Step};
+use crate::wire::{FailureKind, RunOrders, SetupFailure, StepContext};
 
 /// Kernel files that change the host.
 const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// The facts that mounting depends on.
-pub struct Surroundings {
-    /// A folder in memory, gone with the mount namespace.
-    pub scratch: String,
-    /// True if the container is confined.
-    pub sandbox: bool,
-    /// True if a cgroup keeps the container from the host's devices.
-    pub guarded: bool,
-    /// True if `/sys/fs/cgroup` is cgroup v2 and the container has its own view of it.
-    pub unified_cgroups: bool,
-}
-
-impl Surroundings {
-    /// True if device files must not work in folders that the container can write to: its root user can make any.
-    pub fn without_devices(&self) -> bool {
-        self.sandbox && !self.guarded
-    }
-
-    fn nodev(&self) -> MountAttributes {
-        if self.without_devices() { MountAttributes::NODEV } else { MountAttributes::NONE }
-    }
-}
-
-/// True if the host's `/sys/fs/cgroup` is cgroup v2 alone.
-pub fn unified_cgroups() -> bool {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC)
-}
 
 /// One entry of the list of mounts.
 enum What<'a> {
@@ -68,9 +40,9 @@ enum What<'a> {
 pub fn mount_all(
     orders: &RunOrders,
     root: &mut Root,
-    surroundings: &Surroundings,
+    surroundings: &MountFacts,
     made: impl FnOnce(Vec<String>),
-) -> Result<(), Failure> {
+) -> Result<(), SetupFailure> {
     let mut list: Vec<(String, What)> = [
         ("/proc", What::Proc),
         ("/dev", What::Dev),
@@ -110,14 +82,14 @@ pub fn mount_all(
 struct Mounter<'a> {
     orders: &'a RunOrders,
     root: &'a mut Root,
-    surroundings: &'a Surroundings,
+    surroundings: &'a MountFacts,
     files: usize,
     bound_proc: bool,
     bound_sys: bool,
 }
 
 impl Mounter<'_> {
-    fn mount_one(&mut self, target: &str, what: &What<'_>) -> Result<(), Failure> {
+    fn mount_one(&mut self, target: &str, what: &What<'_>) -> Result<(), SetupFailure> {
         let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         match what {
             What::Proc => self.mount_proc(target, quiet),
@@ -152,7 +124,7 @@ impl Mounter<'_> {
         }
     }
 
-    fn place(&mut self, target: &str, missing: Missing) -> Result<Place, Failure> {
+    fn place(&mut self, target: &str, missing: Missing) -> Result<LocatedFile, SetupFailure> {
         self.root.find(target, missing).step(|| format!("make the mount point `{target}`"))
     }
 
@@ -162,7 +134,7 @@ impl Mounter<'_> {
         kind: &str,
         flags: MountFlags,
         options: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SetupFailure> {
         let place = self.place(target, Missing::Directory)?;
         let options = std::ffi::CString::new(options).unwrap_or_default();
         mount(kind, fd_path(&place.file), kind, flags, options.as_c_str())
@@ -176,7 +148,7 @@ impl Mounter<'_> {
         source: &str,
         attributes: &MountAttributes,
         folder: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SetupFailure> {
         let place = self.place(target, if folder { Missing::Directory } else { Missing::File })?;
         let to = fd_path(&place.file);
         // A user namespace may only bind a folder together with the mounts below it.
@@ -188,7 +160,7 @@ impl Mounter<'_> {
 
     /// A fresh `/proc`, or the host's where the kernel refuses one because the host's is partly hidden itself. That one
     /// has the job's processes in it, some of whose files any user of the same id may write to: it is read-only.
-    fn mount_proc(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
+    fn mount_proc(&mut self, target: &str, flags: MountFlags) -> Result<(), SetupFailure> {
         refuse_link(self.root, target)?;
         if let Err(failure) = self.mount_fresh(target, "proc", flags, "") {
             let sandbox = self.surroundings.sandbox;
@@ -201,7 +173,7 @@ impl Mounter<'_> {
     }
 
     /// A fresh `/sys`, or the host's where the network namespace is not ours.
-    fn mount_sys(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
+    fn mount_sys(&mut self, target: &str, flags: MountFlags) -> Result<(), SetupFailure> {
         refuse_link(self.root, target)?;
         let sandbox = self.surroundings.sandbox;
         let readonly = if sandbox { MountFlags::RDONLY } else { MountFlags::empty() };
@@ -215,7 +187,7 @@ impl Mounter<'_> {
     }
 
     /// The control groups to look at: what language runtimes size themselves by. Not worth failing for.
-    fn mount_cgroup(&mut self, target: &str, flags: MountFlags) -> Result<(), Failure> {
+    fn mount_cgroup(&mut self, target: &str, flags: MountFlags) -> Result<(), SetupFailure> {
         if self.bound_sys {
             return Ok(());
         }
@@ -232,14 +204,15 @@ impl Mounter<'_> {
         Ok(())
     }
 
-    fn mount_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), Failure> {
+    fn mount_wanted(&mut self, target: &str, kind: &MountKind) -> Result<(), SetupFailure> {
         let attributes = |readonly: &bool, nodev: MountAttributes| {
             if *readonly { nodev.and(MountAttributes::READONLY) } else { nodev }
         };
         let nodev = self.surroundings.nodev();
         match kind {
             MountKind::Bind { source, subpath, readonly } => {
-                let missing = || Failure::plain(FailureKind::MountSource, source.to_string_lossy());
+                let missing =
+                    || SetupFailure::plain(FailureKind::MountSource, source.to_string_lossy());
                 let fd = open_source(source).map_err(|_| missing())?;
                 self.bind_below(target, fd, subpath, &attributes(readonly, nodev))
             }
@@ -288,7 +261,7 @@ impl Mounter<'_> {
         source: rustix::fd::OwnedFd,
         subpath: &str,
         attributes: &MountAttributes,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SetupFailure> {
         let mut tree = Root::new(source).step(|| format!("open the source for `{target}`"))?;
         let at_top = subpath.split('/').all(|name| name.is_empty() || name == ".");
         if at_top {
@@ -297,7 +270,7 @@ impl Mounter<'_> {
         }
         let found = match tree.find(subpath, Missing::Fail) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                Err(Failure::plain(FailureKind::MountSource, clean(subpath)))
+                Err(SetupFailure::plain(FailureKind::MountSource, clean(subpath)))
             }
             result => result.step(|| format!("find the mount source `{subpath}`")),
         }?;
@@ -307,7 +280,13 @@ impl Mounter<'_> {
     }
 
     /// Writes a file in memory and names it.
-    fn file(&mut self, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<String, Failure> {
+    fn file(
+        &mut self,
+        content: &[u8],
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    ) -> Result<String, SetupFailure> {
         let path = format!("{}/file-{}", self.surroundings.scratch, self.files);
         self.files += 1;
         let write = || -> std::io::Result<File> {
@@ -325,7 +304,7 @@ impl Mounter<'_> {
     }
 
     /// Covers kernel files, and makes others read-only.
-    fn hide(&mut self) -> Result<(), Failure> {
+    fn hide(&mut self) -> Result<(), SetupFailure> {
         let visible = |bound: bool, path: &&str| !(bound && path.starts_with("/proc/"));
         for path in MASKED.iter().filter(|path| visible(self.bound_proc, path)) {
             let Ok(place) = self.root.find(path, Missing::Fail) else { continue };

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use crate::container::{MOST_LOWERS, Overlay};
-use crate::wire::{Failure, FailureKind, Step};
+use crate::wire::{FailureKind, SetupFailure, StepContext};
 
 /// The folders under the layers.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ pub fn mount_overlay(
     folder: &str,
     under: Under<'_>,
     nodev: bool,
-) -> Result<(), Failure> {
+) -> Result<(), SetupFailure> {
     mkdirat(CWD, folder, Mode::from_raw_mode(0o700)).step(|| format!("make `{folder}`"))?;
     rustix::process::chdir(folder).step(|| format!("enter `{folder}`"))?;
     mkdirat(CWD, "tree", Mode::from_raw_mode(0o755))
@@ -85,9 +85,9 @@ pub fn mount_overlay(
     result.step(|| format!("mount an overlay of {} layers", overlay.lowers.len()))
 }
 
-fn link(directory: &Path, name: &str) -> Result<(), Failure> {
+fn link(directory: &Path, name: &str) -> Result<(), SetupFailure> {
     if !directory.is_dir() {
-        return Err(Failure::plain(FailureKind::MountSource, directory.to_string_lossy()));
+        return Err(SetupFailure::plain(FailureKind::MountSource, directory.to_string_lossy()));
     }
     symlinkat(directory, CWD, name).step(|| format!("name the layer `{}`", directory.display()))
 }

@@ -9,13 +9,13 @@ use rustix::thread::UnshareFlags;
 use super::first::private_scratch;
 use super::overlay::{Under, mount_overlay};
 use crate::container::{Overlay, Writable};
-use crate::init::prepare::die_with_parent;
+use crate::init::command::die_with_parent;
 use crate::ladder::NamespaceCapabilities;
 use crate::sys;
-use crate::wire::{Failure, Step};
+use crate::wire::{SetupFailure, StepContext};
 
 /// Tries what a container needs. `directory` holds `lower`, `upper` and `work`.
-pub fn probe(directory: &Path, scratch: &Path) -> Result<NamespaceCapabilities, Failure> {
+pub fn probe(directory: &Path, scratch: &Path) -> Result<NamespaceCapabilities, SetupFailure> {
     die_with_parent()?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)
         .step(|| "make mount, host name and ipc namespaces".into())?;
@@ -47,7 +47,7 @@ pub fn probe(directory: &Path, scratch: &Path) -> Result<NamespaceCapabilities, 
             .step(|| "replace a folder in an overlay".into())
     };
     let user_namespace = !crate::privilege::in_initial_user_namespace();
-    let overlay = attempt("overlay", user_namespace).map_err(Failure::reason);
+    let overlay = attempt("overlay", user_namespace).map_err(SetupFailure::reason);
 
     let fresh = |kind: &str| {
         let place = format!("{scratch}/{kind}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime::{
@@ -15,7 +16,7 @@ pub const BUSYBOX: &str = "/bin/busybox";
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub struct Fixture {
-    pub runtime: Runtime,
+    pub runtime: Arc<Runtime>,
     pub userxattr: bool,
     /// True if root is the only possible user.
     pub single: bool,
@@ -65,8 +66,8 @@ impl Fixture {
         }
         let state_dir = folder.path().join("state");
         let init_exe = "/proc/self/exe".into();
-        let runtime =
-            Runtime::new(RuntimeOptions { init_exe, state_dir, kept: Vec::new() }).unwrap();
+        let options = RuntimeOptions { init_exe, state_dir, kept: Vec::new() };
+        let runtime = Arc::new(Runtime::new(options).unwrap());
         Fixture { runtime, userxattr, single, base, folder, count: AtomicU32::new(0) }
     }
 

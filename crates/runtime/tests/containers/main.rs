@@ -25,6 +25,9 @@ const CONFINED: &str = "--confined";
 /// Makes this process run one endless container, with the folder in the next argument.
 const HOLD: &str = "--hold";
 
+/// Makes this process start an endless container that another command joins, with the folder in the next argument.
+const HOLD_STARTED: &str = "--hold-started";
+
 /// Runs this process as the hostile command.
 pub const ATTACK: &str = "--attack";
 
@@ -46,10 +49,16 @@ fn main() -> ExitCode {
         cases::descriptors::receive();
         return ExitCode::SUCCESS;
     }
-    if let [HOLD, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    if let [how @ (HOLD | HOLD_STARTED), folder] =
+        args.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
         let namespace = matches!(Privilege::of_process(), Privilege::NamespaceRoot { .. });
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        executor.block_on(cases::lifetime::hold(&Fixture::new(namespace, true), folder.into()));
+        let fixture = Fixture::new(namespace, true);
+        match how {
+            HOLD => executor.block_on(cases::lifetime::hold(&fixture, folder.into())),
+            _ => executor.block_on(cases::joined::hold(&fixture, folder.into())),
+        }
         return ExitCode::SUCCESS;
     }
     if args.iter().any(|arg| arg == AS_USER) {

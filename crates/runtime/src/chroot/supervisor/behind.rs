@@ -9,7 +9,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Supervisor;
-use super::lead::Link;
+use super::lead::MagicLink;
 use crate::init::kernel_files::DEVICES;
 use crate::init::walk::fd_path;
 
@@ -45,13 +45,13 @@ const DEEPEST: usize = 1 << 16;
 
 impl Supervisor {
     /// Opens, as a path, what a link of a process leads to; none that is neither the root's nor the kernel's.
-    pub(super) fn behind(&self, link: &Link) -> rustix::io::Result<(OwnedFd, Owner)> {
+    pub(super) fn behind(&self, link: &MagicLink) -> rustix::io::Result<(OwnedFd, Owner)> {
         let file = openat(CWD, &link.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let owner = self.owner(&file, link)?;
         Ok((file, owner))
     }
 
-    fn owner(&self, file: &OwnedFd, link: &Link) -> rustix::io::Result<Owner> {
+    fn owner(&self, file: &OwnedFd, link: &MagicLink) -> rustix::io::Result<Owner> {
         let found = fstat(file)?;
         let system = fstatfs(file)?.f_type as u32;
         if NOBODYS.contains(&system) || found.st_dev == self.memory {
@@ -117,7 +117,7 @@ pub(super) fn is_same(one: &OwnedFd, other: &OwnedFd) -> rustix::io::Result<bool
 
 /// True if a file without a name in the root was opened by its holder: no process here can open a file outside, and a
 /// path descriptor is not an opened file.
-fn was_opened(link: &Link) -> bool {
+fn was_opened(link: &MagicLink) -> bool {
     link.is_program || link.how.as_deref().is_some_and(|how| is_open(how) == Some(true))
 }
 

@@ -6,18 +6,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 
 use crate::init::processes::parent_of;
 use crate::init::walk::fd_path;
@@ -244,44 +238,8 @@ impl Rights {
     }
 }
 
-/// Sends a message, and a descriptor with it.
-pub fn send(socket: impl AsFd, message: &[u8], file: Option<&OwnedFd>) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let files = file.map(|file| [file.as_fd()]);
-    if let Some(files) = &files {
-        ancillary.push(SendAncillaryMessage::ScmRights(files));
-    }
-    let message = [std::io::IoSlice::new(message)];
-    sendmsg(socket, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
-}
-
-/// Receives a message; none when the other side is gone.
-pub fn receive(socket: impl AsFd) -> rustix::io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
-    let mut bytes = vec![0; LONGEST_PATH + 16];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        match recvmsg(&socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            result => break result?,
-        }
-    };
-    let mut file = None;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(files) = message {
-            file = files.last();
-        }
-    }
-    bytes.truncate(received.bytes);
-    Ok((received.bytes > 0).then_some((bytes, file)))
-}
-
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
     use super::*;
 
     #[test]
@@ -290,18 +248,5 @@ mod tests {
         let rights = Rights { uid: 2, gid: 6, groups: vec![9, 10] };
         assert_eq!(Caller::parse(status), Some(Caller { process: 12, umask: 0o22, rights }));
         assert_eq!(Caller::parse("Tgid:\t12\n"), None);
-    }
-
-    #[test]
-    fn messages_carry_descriptors() {
-        let (left, right) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .unwrap();
-        let null = OwnedFd::from(File::open("/dev/null").unwrap());
-        send(&left, b"hello", Some(&null)).unwrap();
-        let (message, file) = receive(&right).unwrap().unwrap();
-        assert_eq!((&message[..], file.is_some()), (&b"hello"[..], true));
-        drop(left);
-        assert!(receive(&right).unwrap().is_none());
     }
 }

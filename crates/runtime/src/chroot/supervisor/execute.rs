@@ -16,7 +16,7 @@ use super::behind::Owner;
 use super::callers::Rights;
 use super::lead::Lead;
 use super::stand_in::make_folders;
-use super::{Given, Supervisor, go_on};
+use super::{CallReply, Supervisor, go_on};
 use crate::init::walk::{fd_path, file_type};
 
 /// The longest time between a program's call and the kernel's reading of the link. Only waited for if another program
@@ -53,7 +53,7 @@ impl Supervisor {
         path: &[u8],
         lead: &Lead,
         rights: &Rights,
-    ) -> rustix::io::Result<Given> {
+    ) -> rustix::io::Result<CallReply> {
         let (Lead::Behind(machines), Some(link)) = (lead, path.strip_prefix(b"/proc/")) else {
             // The kernel finds an empty file at most.
             return go_on();

@@ -10,7 +10,6 @@ use super::made::Made;
 use super::paths::{clean, is_at_or_below};
 use super::{Caller, Supervisor};
 use crate::init::kernel_files::is_masked;
-use crate::init::processes::descends_from;
 
 /// A path in the kernel's folders, understood.
 pub(super) enum Lead {
@@ -21,13 +20,13 @@ pub(super) enum Lead {
     /// A path of this machine.
     Machine(PathBuf),
     /// The file that such a link of a process leads to, which its text need not name.
-    Behind(Link),
+    Behind(MagicLink),
     /// A path of the root, behind a link of a process.
     Root(Vec<u8>),
 }
 
 /// A link in a process's folder that the kernel follows without a path.
-pub(super) struct Link {
+pub(super) struct MagicLink {
     /// Its path.
     pub(super) path: PathBuf,
     /// The file in `fdinfo` with the flags that it was opened with, for a descriptor.
@@ -75,7 +74,7 @@ impl Supervisor {
                 else {
                     return Ok(machine(path));
                 };
-                if !descends_from(std::process::id() as i32, pid) {
+                if !self.is_ours(pid) {
                     return Err(Errno::NOENT);
                 }
                 format!("/proc/{pid}")
@@ -100,7 +99,7 @@ impl Supervisor {
                 let names = [&names[..taken], &[b"fdinfo", number]].concat();
                 [folder.as_bytes(), b"/", &names.join(&b'/')].concat()
             });
-            Ok(Lead::Behind(Link {
+            Ok(Lead::Behind(MagicLink {
                 path: as_path(&all),
                 how: how.as_deref().map(as_path),
                 is_program,

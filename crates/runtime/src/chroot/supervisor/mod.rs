@@ -21,7 +21,7 @@ mod serve;
 mod stand_in;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -29,7 +29,6 @@ use rustix::fs::{MemfdFlags, OFlags, fstat, memfd_create};
 use rustix::io::Errno;
 
 use self::callers::{Caller, Callers};
-pub use self::callers::{receive as receive_file, send as send_file};
 use self::calls::{Call, Wish};
 pub use self::calls::{calls, changing_calls, syncing_calls, tracing_calls};
 use self::execute::Executed;
@@ -41,7 +40,6 @@ use crate::sys::{self, KernelStructure};
 
 /// Answers calls.
 pub struct Supervisor {
-    listener: OwnedFd,
     /// The root of the calls' paths, as this process names it, and opened: the way there is closed to others than root.
     root: Vec<u8>,
     top: OwnedFd,
@@ -50,12 +48,14 @@ pub struct Supervisor {
     memory: u64,
     /// The terminals that were made by who is supervised, by number.
     terminals: BTreeSet<u32>,
+    /// Processes that are no commands yet, but this program with its rights and files.
+    hidden: BTreeSet<i32>,
     refused_root: bool,
     links: Links,
     callers: Callers,
     /// The last program that was executed by a link in `/proc`.
     executed: Option<Executed>,
-    shown: Shown,
+    shown: ContainerView,
 }
 
 /// The folders of the root that stand for the kernel's; none where a mount was wanted there.
@@ -67,7 +67,7 @@ pub struct Kernels {
 }
 
 /// The rest of the machine as the calls see it.
-pub struct Shown {
+pub struct ContainerView {
     /// The command's first process, which is number 1 in a container.
     pub first: i32,
     /// The machine's name.
@@ -86,21 +86,20 @@ pub struct Mounted {
 
 impl Supervisor {
     pub fn new(
-        listener: OwnedFd,
         (root, top): (&Path, OwnedFd),
         kernels: Kernels,
         links: Links,
-        shown: Shown,
+        shown: ContainerView,
     ) -> rustix::io::Result<Supervisor> {
         let root = root.as_os_str().as_bytes().to_vec();
         let memory = fstat(memfd_create("memory", MemfdFlags::CLOEXEC)?)?.st_dev;
         Ok(Supervisor {
-            listener,
             root,
             top,
             kernels,
             memory,
             terminals: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             refused_root: false,
             links,
             callers: Callers::default(),
@@ -114,23 +113,39 @@ impl Supervisor {
         self.refused_root
     }
 
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+    /// Lets the supervised processes use a terminal that was made for one of them.
+    pub fn add_terminal(&mut self, number: u32) {
+        self.terminals.insert(number);
     }
 
-    /// Answers the next call.
+    /// Keeps a process from all others.
+    pub fn hide(&mut self, pid: i32) {
+        self.hidden.insert(pid);
+    }
+
+    /// Ends [`Supervisor::hide`].
+    pub fn show(&mut self, pid: i32) {
+        self.hidden.remove(&pid);
+    }
+
+    /// True for a process, or a thread of one, that supervised processes may see.
+    fn is_ours(&self, pid: i32) -> bool {
+        !self.hidden.contains(&pid) && descends_from(std::process::id() as i32, pid)
+    }
+
+    /// Answers the next call that a listener tells. Each command has one.
     ///
     /// # Errors
-    /// If no supervised process is left.
-    pub fn serve_one(&mut self) -> rustix::io::Result<()> {
-        let Some(told) = notify::receive(&self.listener)? else { return Ok(()) };
-        let given = self.decide(&told).unwrap_or(Given::Answer(Answer::GoOn));
+    /// If none of its processes is left.
+    pub fn serve_one(&mut self, listener: &OwnedFd) -> rustix::io::Result<()> {
+        let Some(told) = notify::receive(listener)? else { return Ok(()) };
+        let given = self.decide(listener, &told).unwrap_or(CallReply::Answer(Answer::GoOn));
         match given {
-            Given::Answer(answer) => notify::answer(&self.listener, told.id, answer),
-            Given::File(file, close_on_exec) => {
-                match notify::answer_with_file(&self.listener, told.id, file, close_on_exec) {
+            CallReply::Answer(answer) => notify::answer(listener, told.id, answer),
+            CallReply::File(file, close_on_exec) => {
+                match notify::answer_with_file(listener, told.id, file, close_on_exec) {
                     Ok(()) | Err(Errno::NOENT | Errno::INPROGRESS) => {}
-                    Err(errno) => notify::answer(&self.listener, told.id, Answer::Fail(errno)),
+                    Err(errno) => notify::answer(listener, told.id, Answer::Fail(errno)),
                 }
             }
         }
@@ -138,18 +153,17 @@ impl Supervisor {
     }
 
     /// The answer to a call. A call that cannot be looked at goes on.
-    fn decide(&mut self, told: &Notification) -> rustix::io::Result<Given> {
+    fn decide(&mut self, listener: &OwnedFd, told: &Notification) -> rustix::io::Result<CallReply> {
         if told.call == libc::SYS_uname {
             let names = sys::uname_as(&self.shown.hostname)?;
             self.callers.write(told.tid, told.args[0], &names)?;
-            return Ok(Given::Answer(Answer::Value(0)));
+            return Ok(CallReply::Answer(Answer::Value(0)));
         }
         if told.call == libc::SYS_chroot {
-            return Ok(Given::Answer(self.change_root(told)));
+            return Ok(CallReply::Answer(self.change_root(told)));
         }
         if let Some(pid) = calls::reached(told.call, &told.args) {
-            let is_ours = descends_from(std::process::id() as i32, pid);
-            return Ok(Given::Answer(if is_ours {
+            return Ok(CallReply::Answer(if self.is_ours(pid) {
                 Answer::GoOn
             } else {
                 Answer::Fail(Errno::PERM)
@@ -166,7 +180,7 @@ impl Supervisor {
         }
         let base = if path[0] == b'/' { Base::Root } else { self.base(told.tid, call.folder)? };
         if self.must_not_write(told.tid, &call, &base, &path)? {
-            return Ok(Given::Answer(Answer::Fail(Errno::ROFS)));
+            return Ok(CallReply::Answer(Answer::Fail(Errno::ROFS)));
         }
         if let Wish::Change { .. } = call.wish {
             return go_on();
@@ -197,12 +211,12 @@ impl Supervisor {
         let Some(leads) = self.links.resolve(folder, &path, wish.follows(), is_link) else {
             return go_on();
         };
-        if !notify::waits(&self.listener, told.id) {
+        if !notify::waits(listener, told.id) {
             return go_on();
         }
         Ok(match self.serve(told.tid, &wish, &leads) {
             Ok(given) => given,
-            Err(errno) => Given::Answer(Answer::Fail(errno)),
+            Err(errno) => CallReply::Answer(Answer::Fail(errno)),
         })
     }
 
@@ -323,15 +337,15 @@ enum Base {
 }
 
 /// The answer to a call.
-enum Given {
+enum CallReply {
     Answer(Answer),
     /// An open file; whether it is closed when the caller executes another program.
     File(OwnedFd, bool),
 }
 
 /// The kernel does it.
-fn go_on() -> rustix::io::Result<Given> {
-    Ok(Given::Answer(Answer::GoOn))
+fn go_on() -> rustix::io::Result<CallReply> {
+    Ok(CallReply::Answer(Answer::GoOn))
 }
 
 /// The bytes that the kernel would write for a structure.

@@ -15,7 +15,7 @@ use super::callers::LARGEST_ATTRIBUTE;
 use super::lead::Lead;
 use super::paths::clean;
 use super::stand_in::list_processes;
-use super::{Answer, Base, Caller, Given, Supervisor, Wish, bytes_of, go_on};
+use super::{Answer, Base, CallReply, Caller, Supervisor, Wish, bytes_of, go_on};
 use crate::init::processes::descendants;
 use crate::init::walk::{fd_path, file_type};
 
@@ -26,7 +26,7 @@ impl Supervisor {
         tid: i32,
         wish: &Wish,
         path: &[u8],
-    ) -> rustix::io::Result<Given> {
+    ) -> rustix::io::Result<CallReply> {
         let caller = Caller::find(tid)?;
         let as_caller = caller.rights.take()?;
         let lead = self.lead(tid, &caller, path, wish.follows())?;
@@ -34,7 +34,9 @@ impl Supervisor {
             (Wish::Open { .. }, Lead::Processes) => {
                 drop(as_caller);
                 if let Some(proc) = &self.kernels.proc {
-                    list_processes(proc, &descendants(std::process::id() as i32));
+                    let mut processes = descendants(std::process::id() as i32);
+                    processes.retain(|pid| !self.hidden.contains(pid));
+                    list_processes(proc, &processes);
                 }
                 return go_on();
             }
@@ -44,11 +46,11 @@ impl Supervisor {
                 let close_on_exec = flags.contains(OFlags::CLOEXEC);
                 if owner == Owner::Root || !is_folder {
                     self.terminals.extend(crate::sys::terminal_number(&file));
-                    return Ok(Given::File(file, close_on_exec));
+                    return Ok(CallReply::File(file, close_on_exec));
                 }
                 let seen = self.look_into(&file, *flags)?;
                 drop(as_caller);
-                return Ok(Given::File(self.stand_in(&seen, *flags)?, close_on_exec));
+                return Ok(CallReply::File(self.stand_in(&seen, *flags)?, close_on_exec));
             }
             (Wish::StatFs { .. }, Lead::Processes) => {}
             // It is as the root shows it.
@@ -107,7 +109,7 @@ impl Supervisor {
     }
 
     /// Answers access(2).
-    fn may(&self, lead: &Lead, mode: u32) -> rustix::io::Result<Given> {
+    fn may(&self, lead: &Lead, mode: u32) -> rustix::io::Result<CallReply> {
         let wanted = Access::from_bits_truncate(mode);
         match lead {
             Lead::Machine(path) if wanted.contains(Access::WRITE_OK) && !is_writable(path) => {
@@ -131,7 +133,7 @@ impl Supervisor {
         wish: &Wish,
         file: &OwnedFd,
         owner: Owner,
-    ) -> rustix::io::Result<Given> {
+    ) -> rustix::io::Result<CallReply> {
         let found = fstat(file)?;
         let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
         let shown = (is_folder && owner == Owner::Kernel)
@@ -163,7 +165,7 @@ impl Supervisor {
     }
 
     /// Changes or reads what a file has besides its content.
-    fn change(&mut self, tid: i32, wish: &Wish, lead: &Lead) -> rustix::io::Result<Given> {
+    fn change(&mut self, tid: i32, wish: &Wish, lead: &Lead) -> rustix::io::Result<CallReply> {
         let (file, owner) = self.find(lead, wish.follows())?;
         let changes = matches!(
             wish,
@@ -211,7 +213,7 @@ impl Supervisor {
         tid: i32,
         bytes: &[u8],
         (buffer, size): (u64, u64),
-    ) -> rustix::io::Result<Given> {
+    ) -> rustix::io::Result<CallReply> {
         if size != 0 {
             if (bytes.len() as u64) > size {
                 return Err(Errno::RANGE);
@@ -228,7 +230,7 @@ impl Supervisor {
         file: &OwnedFd,
         folder: Option<i32>,
         address: u64,
-    ) -> rustix::io::Result<Given> {
+    ) -> rustix::io::Result<CallReply> {
         let path = self.callers.read_path(tid, address)?;
         let base = if path.first() == Some(&b'/') { Base::Root } else { self.base(tid, folder)? };
         let whole = match base {
@@ -403,6 +405,6 @@ fn open_again(file: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     Ok(opened)
 }
 
-fn value(value: usize) -> Given {
-    Given::Answer(Answer::Value(value as i64))
+fn value(value: usize) -> CallReply {
+    CallReply::Answer(Answer::Value(value as i64))
 }

@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use runtime::{
     Container, Error, FileContent, Isolation, Mount, MountKind, RootSource, Runtime,
@@ -17,7 +18,7 @@ use crate::fixture::{Fixture, PATH, tree};
 
 /// A runtime without namespaces, and a folder for it.
 pub struct Plain {
-    pub runtime: Runtime,
+    pub runtime: Arc<Runtime>,
     pub root: PathBuf,
     aside: PathBuf,
 }
@@ -39,7 +40,8 @@ impl Plain {
         let copied = Command::new("cp").arg("-a").args([&fixture.base, &root]).status().unwrap();
         assert!(copied.success());
         fs::create_dir(&aside).unwrap();
-        Ok(Plain { runtime: runtime.with_isolation(Isolation::Chroot(found)), root, aside })
+        let runtime = Arc::new(runtime.with_isolation(Isolation::Chroot(found)));
+        Ok(Plain { runtime, root, aside })
     }
 
     fn shell(&self, script: &str) -> Container {

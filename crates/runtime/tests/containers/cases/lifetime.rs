@@ -33,6 +33,13 @@ impl Alive {
         Mount { target: "/m".into(), kind: MountKind::Bind { source, subpath, readonly: false } }
     }
 
+    /// Waits for the end of the last writer.
+    pub async fn ended(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Returns true at the end of the pipe, which comes when there is no writer left.
     pub fn is_over(&self) -> bool {
         let mut bytes = [0; 1024];
@@ -103,20 +110,31 @@ pub async fn hold(fixture: &Fixture, folder: PathBuf) {
 }
 
 pub async fn a_killed_kiln_takes_the_tree_along(fixture: &Fixture) -> Outcome {
+    kill_a_holder(fixture, crate::HOLD, &["up"])
+}
+
+/// Kills a kiln that holds a container, once the container's processes have written these words.
+pub fn kill_a_holder(fixture: &Fixture, how: &str, words: &[&str]) -> Outcome {
     use std::io::BufRead;
     let folder = fixture.folder();
     let line = folder.join("line");
     mknodat(CWD, &line, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let mut kiln = std::process::Command::new("/proc/self/exe")
-        .arg(crate::HOLD)
+        .arg(how)
         .arg(&folder)
         .env("TMPDIR", fixture.folder())
         .spawn()
         .unwrap();
     let mut line = std::io::BufReader::new(fs::File::open(line).unwrap());
+    let mut said: Vec<String> = Vec::new();
+    for _ in words {
+        let mut word = String::new();
+        line.read_line(&mut word).unwrap();
+        said.push(word.trim().to_owned());
+    }
+    said.sort();
+    assert_eq!(said, words);
     let mut word = String::new();
-    line.read_line(&mut word).unwrap();
-    assert_eq!(word, "up\n");
     kiln.kill().unwrap();
     // Ends when the last process of the container has ended.
     line.read_to_string(&mut word).unwrap();
