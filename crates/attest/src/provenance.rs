@@ -10,7 +10,7 @@ use crate::steps;
 
 /// The level of detail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum ProvenanceMode {
     /// Without arguments, secrets' names and steps.
     Min,
     /// All. BuildKit's choice where a user asks for provenance and says no more.
@@ -20,7 +20,7 @@ pub enum Mode {
 
 /// The predicate's version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
+pub enum ProvenanceVersion {
     /// SLSA v0.2.
     V02,
     /// SLSA v1.
@@ -28,7 +28,7 @@ pub enum Version {
     V1,
 }
 
-impl Version {
+impl ProvenanceVersion {
     /// The predicate type of statements.
     pub fn predicate_type(self) -> &'static str {
         match self {
@@ -42,9 +42,9 @@ impl Version {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
     /// The level of detail.
-    pub mode: Mode,
+    pub mode: ProvenanceMode,
     /// In which version.
-    pub version: Version,
+    pub version: ProvenanceVersion,
     /// The builder's identity; a URL.
     pub builder_id: String,
     /// True if the caller states that the build is reproducible.
@@ -126,7 +126,7 @@ impl Facts<'_> {
 
     /// Writes the predicate.
     pub fn predicate(&self, wanted: &Provenance) -> Value {
-        let is_max = wanted.mode == Mode::Max;
+        let is_max = wanted.mode == ProvenanceMode::Max;
         let hidden = |name: &str| name.starts_with("build-arg:") || name.starts_with("label:");
         let all_said = is_max || !self.args.keys().any(|name| hidden(name));
         let args: BTreeMap<&str, &str> = self
@@ -155,10 +155,10 @@ impl Facts<'_> {
             put(&mut buildkit, "layers", steps.layers(&self.layers));
         }
         put(&mut buildkit, "vcs", json!(self.vcs));
-        let said = Said { all: all_said, request, definition, buildkit };
+        let said = SharedContent { all: all_said, request, definition, buildkit };
         match wanted.version {
-            Version::V1 => self.v1(wanted, said),
-            Version::V02 => self.v02(wanted, said),
+            ProvenanceVersion::V1 => self.v1(wanted, said),
+            ProvenanceVersion::V02 => self.v02(wanted, said),
         }
     }
 
@@ -184,7 +184,7 @@ impl Facts<'_> {
         self.is_complete() && !self.network_access
     }
 
-    fn v1(&self, wanted: &Provenance, said: Said) -> Value {
+    fn v1(&self, wanted: &Provenance, said: SharedContent) -> Value {
         let mut internal = Map::new();
         if let Some(definition) = said.definition {
             internal.insert("buildConfig".into(), definition);
@@ -225,7 +225,7 @@ impl Facts<'_> {
         })
     }
 
-    fn v02(&self, wanted: &Provenance, said: Said) -> Value {
+    fn v02(&self, wanted: &Provenance, said: SharedContent) -> Value {
         let mut predicate = Map::new();
         predicate.insert("builder".into(), json!({ "id": wanted.builder_id }));
         predicate.insert("buildType".into(), json!("https://mobyproject.org/buildkit@v1"));
@@ -263,7 +263,7 @@ impl Facts<'_> {
 }
 
 /// The content that both versions share.
-struct Said {
+struct SharedContent {
     /// True if no argument is left out.
     all: bool,
     request: Map<String, Value>,
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn min_hides_arguments_and_says_so() {
         with_facts(|facts| {
-            let wanted = Provenance { mode: Mode::Min, ..Provenance::default() };
+            let wanted = Provenance { mode: ProvenanceMode::Min, ..Provenance::default() };
             let value = facts.predicate(&wanted);
             let text = value.to_string();
             assert!(!text.contains("TOKEN") && !text.contains("\"key\""), "{text}");
@@ -382,7 +382,7 @@ mod tests {
     fn the_older_version_says_the_same_in_other_places() {
         with_facts(|facts| {
             let wanted = Provenance {
-                version: Version::V02,
+                version: ProvenanceVersion::V02,
                 builder_id: "https://ci.example.com/1".into(),
                 reproducible: true,
                 ..Provenance::default()

@@ -10,7 +10,7 @@ pub const PREDICATE: &str = "https://spdx.dev/Document";
 
 /// A document's subject.
 #[derive(Clone, Copy, Debug)]
-pub struct Document<'a> {
+pub struct SpdxSubject<'a> {
     /// Name of the image, or of the target that was built.
     pub name: &'a str,
     /// The image's identity, for instance the digest of its layers.
@@ -22,7 +22,7 @@ pub struct Document<'a> {
 }
 
 /// Writes a document. The same packages of the same image at the same time are the same document.
-pub fn document(found: &ScanResult, about: &Document<'_>) -> Value {
+pub fn document(found: &ScanResult, about: &SpdxSubject<'_>) -> Value {
     let root = "SPDXRef-DocumentRoot-Image";
     let mut packages = vec![json!({
         "name": about.name,
@@ -133,7 +133,7 @@ mod tests {
             notes: vec!["`/x` could not be read".into()],
             system: String::new(),
         };
-        let about = Document {
+        let about = SpdxSubject {
             name: "shop:1",
             identity: &Digest::of("i"),
             created: "2026-01-01T00:00:00Z",

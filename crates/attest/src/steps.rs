@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use graph::{
-    Action, ActionKind, ChmodMode, CopyAction, FilesOp, Graph, Mount, MountKind, Network, Node,
-    Operation, RunOp, Security, Sharing, SourceFile, Step, StepId,
+    Action, ActionInput, ActionKind, ChmodMode, CopyAction, FilesOp, Graph, Mount, MountKind,
+    Network, Operation, RunOp, Security, Sharing, SourceFile, Step, StepId,
 };
 use oci::{Descriptor, masked_text, shown_text};
 use serde_json::{Map, Value, json};
@@ -220,11 +220,11 @@ fn file(files: &FilesOp) -> Value {
 }
 
 /// Inputs by their places, results of earlier actions behind them.
-fn node(node: &Node) -> Value {
+fn node(node: &ActionInput) -> Value {
     match node {
-        Node::Scratch => json!(-1),
-        Node::Input(input) => json!(input),
-        Node::Action(action) => json!(format!("action{action}")),
+        ActionInput::Scratch => json!(-1),
+        ActionInput::Input(input) => json!(input),
+        ActionInput::Action(action) => json!(format!("action{action}")),
     }
 }
 

@@ -144,7 +144,7 @@ impl CheckOptions {
                 ("experimental", "all") => options.experimental_all = true,
                 ("experimental", _) => options.experimental = rules(),
                 ("error", _) => {
-                    options.error = go::parse_bool(value).ok_or_else(|| {
+                    options.error = oci::parse_bool(value).ok_or_else(|| {
                         Error::new(format!("failed to parse check option {}", go::quote(part)))
                             .word(part)
                             .hint("error= is true or false")

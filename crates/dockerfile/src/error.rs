@@ -15,11 +15,11 @@ pub struct Error {
     /// A hint, as `did you mean RUN?`.
     pub hint: Option<String>,
     /// The words as they are written, until they are found in the text.
-    pub(crate) word: Option<Word>,
+    pub(crate) word: Option<FaultyWord>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct FaultyWord {
     text: String,
     /// True if the last occurrence of the word is meant.
     last: bool,
@@ -42,13 +42,13 @@ impl Error {
 
     /// The same, about this word of the instruction unless a narrower one is known.
     pub(crate) fn word(mut self, text: impl Into<String>) -> Self {
-        self.word.get_or_insert(Word { text: text.into(), last: false });
+        self.word.get_or_insert(FaultyWord { text: text.into(), last: false });
         self
     }
 
     /// The same, about the last place where the word stands.
     pub(crate) fn last_word(mut self, text: impl Into<String>) -> Self {
-        self.word.get_or_insert(Word { text: text.into(), last: true });
+        self.word.get_or_insert(FaultyWord { text: text.into(), last: true });
         self
     }
 

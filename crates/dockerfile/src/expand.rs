@@ -3,8 +3,11 @@
 //! The rules are BuildKit's (`frontend/dockerfile/shell`), which are near a shell's but not the
 //! same: unknown variables are empty, values are not split, patterns have no bracket classes.
 
+mod error;
+
 use std::sync::Arc;
 
+use self::error::WordError;
 use crate::error::Error;
 use crate::glob::Pattern;
 use crate::go;
@@ -179,9 +182,9 @@ impl<'a> Scan<'a> {
     }
 
     /// The error of a text, about the variable that is to blame where one is.
-    fn failed(&self, text: &str, problem: &str) -> Error {
+    fn failed(&self, text: &str, problem: &WordError) -> Error {
         let error = Error::new(format!("failed to process {}: {problem}", go::quote(text)));
-        let error = match form(problem) {
+        let error = match problem.hint() {
             Some(hint) => error.hint(hint),
             None => error,
         };
@@ -206,14 +209,14 @@ impl<'a> Scan<'a> {
         &mut self,
         stop: Option<char>,
         raw_escapes: bool,
-    ) -> Result<(String, Vec<String>), String> {
+    ) -> Result<(String, Vec<String>), WordError> {
         let outer = std::mem::replace(&mut self.raw_escapes, raw_escapes);
         let result = self.until_stop(stop);
         self.raw_escapes = outer;
         result
     }
 
-    fn until_stop(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), String> {
+    fn until_stop(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), WordError> {
         let mut result = String::new();
         let mut words = Words::default();
         while let Some(c) = self.peek() {
@@ -255,26 +258,19 @@ impl<'a> Scan<'a> {
             }
         }
         match stop {
-            Some(stop) => {
-                Err(format!("unexpected end of statement while looking for matching {stop}"))
-            }
+            Some(stop) => Err(WordError::Unfinished { stop }),
             None => Ok((result, words.finish())),
         }
     }
 
-    fn single_quoted(&mut self) -> Result<String, String> {
+    fn single_quoted(&mut self) -> Result<String, WordError> {
         let mut result = String::new();
         if let (Some(c), true) = (self.next(), self.lex.raw_quotes) {
             result.push(c);
         }
         loop {
             match self.next() {
-                None => {
-                    return Err(
-                        "unexpected end of statement while looking for matching single-quote"
-                            .into(),
-                    );
-                }
+                None => return Err(WordError::OpenSingleQuote),
                 Some('\'') => {
                     if self.lex.raw_quotes {
                         result.push('\'');
@@ -286,19 +282,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn double_quoted(&mut self) -> Result<String, String> {
+    fn double_quoted(&mut self) -> Result<String, WordError> {
         let mut result = String::new();
         if let (Some(c), true) = (self.next(), self.lex.raw_quotes) {
             result.push(c);
         }
         loop {
             match self.peek() {
-                None => {
-                    return Err(
-                        "unexpected end of statement while looking for matching double-quote"
-                            .into(),
-                    );
-                }
+                None => return Err(WordError::OpenDoubleQuote),
                 Some('"') => {
                     self.position += 1;
                     if self.lex.raw_quotes {
@@ -346,14 +337,14 @@ impl<'a> Scan<'a> {
         text
     }
 
-    fn dollar(&mut self) -> Result<String, String> {
+    fn dollar(&mut self) -> Result<String, WordError> {
         let outer = self.dollar.replace(self.position);
         let value = self.variable()?;
         self.dollar = outer;
         Ok(value)
     }
 
-    fn variable(&mut self) -> Result<String, String> {
+    fn variable(&mut self) -> Result<String, WordError> {
         self.position += 1;
         if self.peek() != Some('{') {
             let name = self.name();
@@ -368,8 +359,8 @@ impl<'a> Scan<'a> {
         }
         self.position += 1;
         match self.peek() {
-            None => return Err("syntax error: missing '}'".into()),
-            Some('{' | '}' | ':') => return Err("syntax error: bad substitution".into()),
+            None => return Err(WordError::MissingBrace),
+            Some('{' | '}' | ':') => return Err(WordError::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
@@ -385,7 +376,7 @@ impl<'a> Scan<'a> {
             }
             modifier @ Some('+' | '-' | '?' | '#' | '%') => self.modified(&name, false, modifier),
             Some('/') => self.replaced(&name),
-            other => Err(unsupported("", other)),
+            other => Err(WordError::unsupported("", other)),
         }
     }
 
@@ -395,13 +386,13 @@ impl<'a> Scan<'a> {
         name: &str,
         null_is_unset: bool,
         modifier: Option<char>,
-    ) -> Result<String, String> {
+    ) -> Result<String, WordError> {
         let colon = if null_is_unset { ":" } else { "" };
         let strip = matches!(modifier, Some('#' | '%'));
         if null_is_unset && strip {
-            return Err(unsupported(colon, modifier));
+            return Err(WordError::unsupported(colon, modifier));
         }
-        let word = self.inner('}', strip, "syntax error: missing '}'")?;
+        let word = self.inner('}', strip, WordError::MissingBrace)?;
         let value = self.get(name)?.map(str::to_owned);
         if self.lex.keep_unset && value.is_none() {
             let modifier = modifier.map(String::from).unwrap_or_default();
@@ -413,9 +404,9 @@ impl<'a> Scan<'a> {
             Some('+') => Ok(if usable { word } else { String::new() }),
             Some('?') if usable => Ok(value.unwrap_or_default()),
             Some('?') => Err(match (word.as_str(), value) {
-                ("", None) => format!("{name}: is not allowed to be unset"),
-                ("", Some(_)) => format!("{name}: is not allowed to be empty"),
-                (message, _) => format!("{name}: {message}"),
+                ("", None) => WordError::Unset { name: name.into() },
+                ("", Some(_)) => WordError::Empty { name: name.into() },
+                _ => WordError::Required { name: name.into(), message: word },
             }),
             Some(side @ ('#' | '%')) => {
                 let (longest, pattern) = match word.strip_prefix(side) {
@@ -429,33 +420,39 @@ impl<'a> Scan<'a> {
                     _ => pattern.strip_suffix(&value, longest),
                 })
             }
-            other => Err(unsupported(colon, other)),
+            other => Err(WordError::unsupported(colon, other)),
         }
     }
 
     /// `${name/pattern/replacement}`.
-    fn replaced(&mut self, name: &str) -> Result<String, String> {
+    fn replaced(&mut self, name: &str) -> Result<String, WordError> {
         let all = self.peek() == Some('/');
         self.position += usize::from(all);
-        let pattern = self.inner('/', true, "syntax error: missing '/' in ${}")?;
-        let replacement = self.inner('}', true, "syntax error: missing '}'")?;
+        let pattern = self.inner('/', true, WordError::MissingSlash)?;
+        let replacement = self.inner('}', true, WordError::MissingBrace)?;
         let value = self.get(name)?.map(str::to_owned);
         if self.lex.keep_unset && value.is_none() {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let value = value.unwrap_or_default();
         let pattern = read_pattern(&pattern)?;
-        Ok(match all {
-            true => pattern.replace_all(&value, &replacement, MOST).ok_or_else(too_long)?,
-            false => pattern.replace_first(&value, &replacement),
-        })
+        if all {
+            pattern.replace_all(&value, &replacement, MOST).ok_or(WordError::TooLong)
+        } else {
+            Ok(pattern.replace_first(&value, &replacement))
+        }
     }
 
-    /// A part of `${}`; where the text ends too early, `missing` says so.
-    fn inner(&mut self, stop: char, raw_escapes: bool, missing: &str) -> Result<String, String> {
+    /// A part of `${}`; where the text ends too early, `missing` is the error.
+    fn inner(
+        &mut self,
+        stop: char,
+        raw_escapes: bool,
+        missing: WordError,
+    ) -> Result<String, WordError> {
         match self.until(Some(stop), raw_escapes) {
             Ok((word, _)) => Ok(word),
-            Err(_) if self.peek().is_none() => Err(missing.into()),
+            Err(_) if self.peek().is_none() => Err(missing),
             Err(error) => Err(error),
         }
     }
@@ -479,11 +476,11 @@ impl<'a> Scan<'a> {
         self.chars[start..self.position].iter().collect()
     }
 
-    fn get(&mut self, name: &str) -> Result<Option<&'a str>, String> {
+    fn get(&mut self, name: &str) -> Result<Option<&'a str>, WordError> {
         let value = self.variables.get(name);
         self.grown += value.map_or(0, str::len);
         if self.grown > MOST {
-            return Err(too_long());
+            return Err(WordError::TooLong);
         }
         let names = if value.is_some() { &mut self.set } else { &mut self.unset };
         if !names.iter().any(|known| known == name) {
@@ -493,35 +490,9 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The valid form to suggest for a problem.
-fn form(problem: &str) -> Option<&'static str> {
-    Some(match problem {
-        _ if problem.contains("-quote") => {
-            "close the quote, or put the escape character in front of it"
-        }
-        _ if problem.starts_with("unsupported modifier") || problem.starts_with("syntax error") => {
-            "the forms are ${V}, ${V:-word}, ${V:+word}, ${V:?message}, ${V#pattern}, ${V%pattern} \
-             and ${V/pattern/word}"
-        }
-        _ if problem.starts_with("invalid pattern") => {
-            "patterns have `*`, `?`, and `\\` in front of these"
-        }
-        _ => return None,
-    })
-}
-
-fn too_long() -> String {
-    format!("the text grows to more than {} MiB", MOST >> 20)
-}
-
-fn unsupported(colon: &str, modifier: Option<char>) -> String {
-    let modifier = modifier.unwrap_or('\u{fffd}');
-    format!("unsupported modifier ({colon}{modifier}) in substitution")
-}
-
-fn read_pattern(text: &str) -> Result<Pattern, String> {
+fn read_pattern(text: &str) -> Result<Pattern, WordError> {
     Pattern::parse(text)
-        .map_err(|error| format!("invalid pattern ({text}) in substitution: {error}"))
+        .map_err(|source| WordError::InvalidPattern { pattern: text.into(), source })
 }
 
 #[cfg(test)]

@@ -8,12 +8,17 @@ enum GlobToken {
     Star,
 }
 
+/// A backslash in front of a character that needs none.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid escape '\\{0}'")]
+pub(crate) struct InvalidEscape(char);
+
 /// A pattern that was read.
 #[derive(Debug)]
 pub(crate) struct Pattern(Vec<GlobToken>);
 
 impl Pattern {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidEscape> {
         let mut tokens = Vec::new();
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
@@ -24,10 +29,7 @@ impl Pattern {
                 '\\' if matches!(chars.peek(), Some('}' | '/')) => continue,
                 '\\' => match chars.next() {
                     Some(c @ ('*' | '?' | '\\')) => GlobToken::Character(c),
-                    other => {
-                        let c = other.unwrap_or('\u{fffd}');
-                        return Err(format!("invalid escape '\\{c}'"));
-                    }
+                    other => return Err(InvalidEscape(other.unwrap_or('\u{fffd}'))),
                 },
                 c => GlobToken::Character(c),
             });

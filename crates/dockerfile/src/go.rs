@@ -43,15 +43,6 @@ pub(crate) fn list(list: &[String]) -> String {
     format!("[{}]", list.join(" "))
 }
 
-/// Reads a truth value as Go's `strconv.ParseBool` does.
-pub fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// Nanoseconds in Go's units, longest names first where one begins another.
 const UNITS: [(&str, i128); 8] = [
     ("ns", 1),

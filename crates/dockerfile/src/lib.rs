@@ -14,6 +14,7 @@ mod check;
 mod directives;
 mod error;
 mod expand;
+mod finding;
 mod flags;
 mod glob;
 mod go;
@@ -28,10 +29,10 @@ mod stage;
 mod suggest;
 mod words;
 
-pub use check::{Argument, Checked, Checking, Finding, Outline, Outlining, RULES, Rule, Target};
+pub use check::{Argument, Checked, Checking, Outline, Outlining, RULES, Rule, TargetStage};
 pub use directives::CheckOptions;
 pub use error::Error;
-pub use go::parse_bool;
+pub use finding::Finding;
 pub use heredoc::Heredoc;
 pub use ignore::ignore_patterns;
 pub use instruction::{
@@ -39,8 +40,8 @@ pub use instruction::{
     RunInstruction,
 };
 pub use lower::{
-    AgentUse, Context, ContextUse, GitAddress, HistoryLayer, ImageRequest, Images, LowerRequest,
-    Lowered, Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
+    AgentUse, Context, ContextUse, GitAddress, HistoryLayer, ImageLookupError, ImageRequest,
+    Images, LowerRequest, Lowered, Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
 };
 pub use stage::{Dockerfile, Stage};
 pub use suggest::nearest;

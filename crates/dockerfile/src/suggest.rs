@@ -24,15 +24,15 @@ pub(crate) fn search<'a>(
         if folded.chars().count().abs_diff(length) >= distance {
             continue;
         }
-        let found = levenshtein(&wanted, &folded);
+        let found = strsim::levenshtein(&wanted, &folded);
         if found < distance {
             distance = found;
             best = Some(option);
         }
     }
-    best.map(|option| match case_sensitive {
-        false if value == value.to_lowercase() => option.to_lowercase(),
-        _ => option.to_owned(),
+    best.map(|option| {
+        let is_lower = !case_sensitive && value == value.to_lowercase();
+        if is_lower { option.to_lowercase() } else { option.to_owned() }
     })
 }
 
@@ -44,25 +44,7 @@ pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> O
 }
 
 fn fold(text: &str, case_sensitive: bool) -> Cow<'_, str> {
-    match case_sensitive {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(text.to_lowercase()),
-    }
-}
-
-fn levenshtein(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
+    if case_sensitive { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) }
 }
 
 #[cfg(test)]
@@ -76,5 +58,9 @@ mod tests {
         assert_eq!(search("bnd", ["bind", "cache"], true), Some("bind".into()));
         assert_eq!(search("nothing", ["bind"], true), None);
         assert_eq!(search("bind", ["bind", "binx"], true), None);
+        // A swap is two edits, and a character is one however many bytes it has, as in BuildKit.
+        assert_eq!(search("FORM", ["FROM"], true), Some("FROM".into()));
+        assert_eq!(search("FORMÉ", ["FROM"], true), None);
+        assert_eq!(search("éé", ["ab"], true), Some("ab".into()));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dockerfile::{
-    Dockerfile, Error, ImageRequest, Images, LowerRequest, Lowered, Lowering, ResolvedImage,
-    ignore_patterns,
+    Dockerfile, Error, ImageLookupError, ImageRequest, Images, LowerRequest, Lowered, Lowering,
+    ResolvedImage, ignore_patterns,
 };
 use graph::{ImageSource, SourceFile};
 use oci::{Digest, History, ImageConfig, Platform};
@@ -90,9 +90,9 @@ fn base() -> ImageConfig {
     config
 }
 
-fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
+fn look_up(request: &ImageRequest) -> Result<ResolvedImage, ImageLookupError> {
     if request.reference.repository().path() != "library/busybox" {
-        return Err("not found".into());
+        return Err(ImageLookupError::new("not found"));
     }
     let config = base();
     Ok(ResolvedImage {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use dockerfile::{
-    Context, Dockerfile, Error, HistoryLayer, ImageRequest, Images, LowerRequest, Lowered,
-    Lowering, NoCache, ResolvedImage,
+    Context, Dockerfile, Error, HistoryLayer, ImageLookupError, ImageRequest, Images, LowerRequest,
+    Lowered, Lowering, NoCache, ResolvedImage,
 };
 use graph::{
-    ActionKind, ImageSource, LineRange, LocalSource, MountKind, Node, Operation, SourceFile,
+    ActionInput, ActionKind, ImageSource, LineRange, LocalSource, MountKind, Operation, SourceFile,
 };
 use oci::{Digest, ImageConfig, Platform};
 
@@ -19,7 +19,7 @@ fn request() -> LowerRequest {
     LowerRequest::new(Platform::new("linux", "amd64", ""))
 }
 
-fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
+fn look_up(request: &ImageRequest) -> Result<ResolvedImage, ImageLookupError> {
     let name = request.reference.repository().path().trim_start_matches("library/");
     let mut config = ImageConfig {
         os: request.platform.os.clone(),
@@ -28,7 +28,7 @@ fn look_up(request: &ImageRequest) -> Result<ResolvedImage, String> {
     };
     config.rootfs.diff_ids = vec![Digest::of(name)];
     match name {
-        "missing" | "alpin" => return Err("not found".into()),
+        "missing" | "alpin" => return Err(ImageLookupError::new("not found")),
         "trigger" => {
             config.config.on_build = vec!["COPY --from=tool /x /x".into(), "ENV T=1".into()];
         }
@@ -310,7 +310,7 @@ fn nothing_but_config_has_no_result() {
     let lowered = lower("FROM scratch\nWORKDIR /a\nCOPY --from=x / /\n");
     let (step, workdir) = lowered.graph.steps().nth(1).expect("the folder");
     let Operation::Files(files) = &workdir.operation else { panic!("{workdir:?}") };
-    assert_eq!(files.actions[0].base, Node::Scratch);
+    assert_eq!(files.actions[0].base, ActionInput::Scratch);
     assert_eq!(lowered.history_layers[0], HistoryLayer { entry: 0, step });
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use dockerfile::{Dockerfile, Images, LowerRequest, Lowered, Lowering, ResolvedImage};
 use graph::{
-    ActionKind, ChmodMode, Mount, MountKind, Network, Node, Operation, Owner, OwnerName, RunOp,
-    Sharing, SourceFile, Step,
+    ActionInput, ActionKind, ChmodMode, Mount, MountKind, Network, Operation, Owner, OwnerName,
+    RunOp, Sharing, SourceFile, Step,
 };
 use oci::{Digest, ImageConfig, Platform};
 use serde::Deserialize;
@@ -198,10 +198,10 @@ fn value(step: &Step) -> Option<Value> {
             "Arch": step.platform.architecture,
         })),
         Operation::Files(files) => {
-            let index = |node: Node| match node {
-                Node::Scratch => -1,
-                Node::Input(input) => input as i64,
-                Node::Action(action) => (step.inputs.len() + action) as i64,
+            let index = |node: ActionInput| match node {
+                ActionInput::Scratch => -1,
+                ActionInput::Input(input) => input as i64,
+                ActionInput::Action(action) => (step.inputs.len() + action) as i64,
             };
             let count = files.actions.len() as i64;
             let mut default = true;

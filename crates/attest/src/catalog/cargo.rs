@@ -5,18 +5,19 @@ use std::io::Read as _;
 
 use serde::Deserialize;
 
+use super::error::CatalogError;
 use crate::Package;
 
 /// The largest list, without compression.
 const LIST_LIMIT: u64 = 16 << 20;
 
 #[derive(Deserialize)]
-struct List {
-    packages: Vec<Listed>,
+struct AuditedCrates {
+    packages: Vec<AuditedCrate>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct AuditedCrate {
     name: String,
     version: String,
     /// Absent for those that are part of the program; others helped to build it.
@@ -26,16 +27,14 @@ struct Listed {
 /// The packages of a section.
 ///
 /// # Errors
-/// In words, if it is damaged.
-pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, String> {
+/// If it is damaged.
+pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, CatalogError> {
     let mut text = Vec::new();
-    flate2::read::ZlibDecoder::new(section)
-        .take(LIST_LIMIT)
-        .read_to_end(&mut text)
-        .map_err(|error| error.to_string())?;
-    let list: List = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    let runtime = |listed: &Listed| listed.kind.as_deref().is_none_or(|kind| kind == "runtime");
-    let package = |listed: Listed| Package {
+    flate2::read::ZlibDecoder::new(section).take(LIST_LIMIT).read_to_end(&mut text)?;
+    let list: AuditedCrates = serde_json::from_slice(&text)?;
+    let runtime =
+        |listed: &AuditedCrate| listed.kind.as_deref().is_none_or(|kind| kind == "runtime");
+    let package = |listed: AuditedCrate| Package {
         kind: "cargo",
         name: listed.name,
         version: listed.version,

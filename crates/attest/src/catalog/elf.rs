@@ -1,6 +1,7 @@
 //! Sections of ELF programs (elf(5)), as far as they are needed.
 
-use crate::{File, Files};
+use super::error::CatalogError;
+use crate::{File, ImageFiles};
 
 /// The largest section that is read.
 const SECTION_LIMIT: u64 = 64 << 20;
@@ -9,9 +10,12 @@ const SECTIONS: u64 = 4096;
 /// The largest table of section names.
 const NAMES_LIMIT: u64 = 1 << 20;
 
+/// A reader of a section's content; the second parameter is the program's path.
+pub(super) type ReadSection<T> = fn(&[u8], &str) -> Result<T, CatalogError>;
+
 /// A program, open.
 pub(super) struct Program<'a> {
-    files: &'a dyn Files,
+    files: &'a dyn ImageFiles,
     path: &'a str,
     /// Name, place and size of each section.
     sections: Vec<(String, u64, u64)>,
@@ -43,7 +47,7 @@ impl Layout {
 
 impl<'a> Program<'a> {
     /// Opens a program; nothing, if it is none or damaged.
-    pub(super) fn open(files: &'a dyn Files, file: &'a File) -> Option<Self> {
+    pub(super) fn open(files: &'a dyn ImageFiles, file: &'a File) -> Option<Self> {
         let path = file.path.as_str();
         let read = |offset, length| files.read_at(path, offset, usize::try_from(length).ok()?).ok();
         let header = read(0, 64)?;
@@ -84,14 +88,14 @@ impl<'a> Program<'a> {
         &self,
         name: &str,
         path: &str,
-        read: fn(&[u8], &str) -> Result<T, String>,
-    ) -> Option<Result<T, String>> {
+        read: ReadSection<T>,
+    ) -> Option<Result<T, CatalogError>> {
         let (_, offset, size) = self.sections.iter().find(|(known, _, _)| known == name)?;
         if *size > SECTION_LIMIT {
-            return Some(Err(format!("{size} bytes are more than {SECTION_LIMIT}")));
+            return Some(Err(CatalogError::SectionTooLarge { size: *size, limit: SECTION_LIMIT }));
         }
         let bytes = self.files.read_at(self.path, *offset, usize::try_from(*size).ok()?);
-        Some(bytes.map_err(|error| error.to_string()).and_then(|bytes| read(&bytes, path)))
+        Some(bytes.map_err(CatalogError::from).and_then(|bytes| read(&bytes, path)))
     }
 }
 
@@ -130,10 +134,10 @@ pub(super) mod tests {
         let bytes = program(".here", b"content");
         let files = Memory::of(&[("bin/a", &bytes)]);
         let file = files.list().pop().unwrap();
-        let read = |bytes: &[u8], _: &str| Ok::<_, String>(bytes.to_vec());
+        let read = |bytes: &[u8], _: &str| Ok(bytes.to_vec());
         let opened = Program::open(&files, &file).unwrap();
-        assert_eq!(opened.section(".here", "", read), Some(Ok(b"content".to_vec())));
-        assert_eq!(opened.section(".gone", "", read), None);
+        assert_eq!(opened.section(".here", "", read).unwrap().unwrap(), b"content");
+        assert!(opened.section(".gone", "", read).is_none());
         for length in 0..bytes.len() {
             let files = Memory::of(&[("bin/a", &bytes[..length])]);
             // Cut off anywhere, it says less or nothing.

@@ -1,18 +1,19 @@
 //! Go's modules: the build information in a program (section `.go.buildinfo`, as Go 1.18 and later
 //! write it; `debug/buildinfo` has the format).
 
+use super::error::{CatalogError, GoError};
 use crate::Package;
 
 /// The modules of a section.
 ///
 /// # Errors
-/// In words, if it is damaged or of an older Go.
-pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, String> {
+/// If it is damaged or of an older Go.
+pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, CatalogError> {
     if !section.starts_with(b"\xff Go buildinf:") || section.len() < 32 {
-        return Err("it is no build information".into());
+        return Err(GoError::NoBuildInfo.into());
     }
     if section[15] & 2 == 0 {
-        return Err("it was written by Go before 1.18, which is not read".into());
+        return Err(GoError::OldGo.into());
     }
     let (version, rest) = text(&section[32..])?;
     let (modules, _) = text(rest)?;
@@ -47,17 +48,17 @@ pub(super) fn packages(section: &[u8], path: &str) -> Result<Vec<Package>, Strin
 }
 
 /// A text with its length before it, and what follows.
-fn text(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
+fn text(bytes: &[u8]) -> Result<(&[u8], &[u8]), GoError> {
     let mut length: u64 = 0;
     for (index, byte) in bytes.iter().take(10).enumerate() {
         length |= u64::from(byte & 0x7f).checked_shl(7 * index as u32).unwrap_or(0);
         if byte & 0x80 == 0 {
             let rest = &bytes[index + 1..];
-            let length = usize::try_from(length).map_err(|_| "a text is too long")?;
-            return rest.split_at_checked(length).ok_or_else(|| "a text is cut off".into());
+            let length = usize::try_from(length).map_err(|_| GoError::TextTooLong)?;
+            return rest.split_at_checked(length).ok_or(GoError::TextCutOff);
         }
     }
-    Err("a length is cut off".into())
+    Err(GoError::LengthCutOff)
 }
 
 fn module(name: &str, version: &str, path: &str) -> Package {
@@ -113,6 +114,6 @@ mod tests {
         }
         let mut old = bytes;
         old[15] = 0;
-        assert!(packages(&old, "").unwrap_err().contains("before 1.18"));
+        assert!(packages(&old, "").unwrap_err().to_string().contains("before 1.18"));
     }
 }

@@ -4,6 +4,7 @@ mod apk;
 mod cargo;
 mod dpkg;
 mod elf;
+mod error;
 mod go;
 mod npm;
 mod python;
@@ -12,7 +13,7 @@ mod sqlite;
 
 use std::collections::BTreeSet;
 
-use crate::{File, Files, Package, ScanResult};
+use crate::{File, ImageFiles, Package, ScanResult};
 
 /// The largest text that is read whole. Debian's status file of a full desktop has 5 MiB.
 const TEXT_LIMIT: u64 = 64 << 20;
@@ -47,7 +48,7 @@ impl System {
 }
 
 /// Looks for packages in the files of an image.
-pub fn scan(files: &dyn Files) -> ScanResult {
+pub fn scan(files: &dyn ImageFiles) -> ScanResult {
     let listed = files.list();
     let mut scan = Scan { files, packages: BTreeSet::new(), notes: Vec::new() };
     let system = scan.system(&listed);
@@ -64,7 +65,7 @@ pub fn scan(files: &dyn Files) -> ScanResult {
 }
 
 struct Scan<'a> {
-    files: &'a dyn Files,
+    files: &'a dyn ImageFiles,
     packages: BTreeSet<Package>,
     notes: Vec<String>,
 }
@@ -116,8 +117,8 @@ impl Scan<'_> {
         }
         match rpm::packages(self.files, file, system) {
             Ok(packages) => Some(packages),
-            Err(what) => {
-                self.notes.push(format!("`/{}` could not be read: {what}", file.path));
+            Err(error) => {
+                self.notes.push(format!("`/{}` could not be read: {error}", file.path));
                 None
             }
         }
@@ -129,13 +130,13 @@ impl Scan<'_> {
         // A file that is no ELF program, or a damaged one, lists nothing.
         let Some(program) = elf::Program::open(self.files, file) else { return packages };
         for (section, read) in [
-            (".dep-v0", cargo::packages as fn(&[u8], &str) -> Result<Vec<Package>, String>),
+            (".dep-v0", cargo::packages as elf::ReadSection<Vec<Package>>),
             (".go.buildinfo", go::packages),
         ] {
             match program.section(section, &file.path, read) {
                 Some(Ok(found)) => packages.extend(found),
-                Some(Err(what)) => {
-                    self.notes.push(format!("`/{}`, section {section}: {what}", file.path));
+                Some(Err(error)) => {
+                    self.notes.push(format!("`/{}`, section {section}: {error}", file.path));
                 }
                 None => {}
             }
@@ -189,7 +190,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl Files for Memory {
+    impl ImageFiles for Memory {
         fn list(&self) -> Vec<File> {
             let file = |(path, bytes): (&String, &Vec<u8>)| File {
                 path: path.clone(),
@@ -237,7 +238,7 @@ pub(crate) mod tests {
     #[test]
     fn a_file_that_is_too_large_is_named() {
         struct Large;
-        impl Files for Large {
+        impl ImageFiles for Large {
             fn list(&self) -> Vec<File> {
                 let path = "lib/apk/db/installed".into();
                 vec![File { path, size: TEXT_LIMIT + 1, is_executable: false }]

@@ -2,8 +2,9 @@
 //! and ndb, are named and not read.
 
 use super::System;
+use super::error::CatalogError;
 use super::sqlite::{Database, Value};
-use crate::{File, Files, Package};
+use crate::{File, ImageFiles, Package};
 
 const FOLDERS: [&str; 3] = ["var/lib/rpm/", "usr/lib/sysimage/rpm/", "usr/share/rpm/"];
 
@@ -16,23 +17,23 @@ pub(super) fn is_database(path: &str) -> bool {
 /// The packages of a database.
 ///
 /// # Errors
-/// In words, if it is damaged.
+/// If it is damaged, or has changes in a log beside it.
 pub(super) fn packages(
-    files: &dyn Files,
+    files: &dyn ImageFiles,
     file: &File,
     system: &System,
-) -> Result<Vec<Package>, String> {
-    let journal = format!("{}-wal", file.path);
-    if files.read_at(&journal, 0, 1).is_ok_and(|bytes| !bytes.is_empty()) {
-        return Err(format!("`/{journal}` has changes that are not in it yet"));
+) -> Result<Vec<Package>, CatalogError> {
+    let log = format!("{}-wal", file.path);
+    if files.read_at(&log, 0, 1).is_ok_and(|bytes| !bytes.is_empty()) {
+        return Err(CatalogError::Unmerged { path: log });
     }
     let mut packages = Vec::new();
     let mut damaged = None;
     Database::open(files, file)?.rows("Packages", &mut |row| {
         if let [_, Value::Bytes(header), ..] = row {
-            match Header::parse(header) {
+            match RpmHeader::parse(header) {
                 Some(header) => packages.extend(header.package(&file.path, system)),
-                None => damaged = Some("a header in it is damaged".to_owned()),
+                None => damaged = Some(CatalogError::RpmHeader),
             }
         }
     })?;
@@ -40,7 +41,7 @@ pub(super) fn packages(
 }
 
 /// The header of a package (rpm.org, "RPM V4 package format"): an index of tags, and their data.
-struct Header<'a> {
+struct RpmHeader<'a> {
     index: &'a [u8],
     data: &'a [u8],
 }
@@ -53,7 +54,7 @@ const LICENSE: u32 = 1014;
 const ARCH: u32 = 1022;
 const SOURCE_RPM: u32 = 1044;
 
-impl<'a> Header<'a> {
+impl<'a> RpmHeader<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (count, rest) = bytes.split_first_chunk::<4>()?;
         let (size, rest) = rest.split_first_chunk::<4>()?;
@@ -208,8 +209,8 @@ mod tests {
         endless.truncate(1536);
         endless[1024..1028].copy_from_slice(&3_u32.to_be_bytes());
         let files = Memory::of(&[(path, &endless)]);
-        assert!(packages(&files, &file, &system).unwrap_err().contains("used twice"));
+        assert!(packages(&files, &file, &system).unwrap_err().to_string().contains("used twice"));
         let waiting = Memory::of(&[(path, &bytes), (&format!("{path}-wal"), b"x")]);
-        assert!(packages(&waiting, &file, &system).unwrap_err().contains("-wal"));
+        assert!(packages(&waiting, &file, &system).unwrap_err().to_string().contains("-wal"));
     }
 }

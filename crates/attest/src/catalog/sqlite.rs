@@ -4,8 +4,9 @@
 //! page is visited once, so a database costs no more than its size, whatever its pages point to.
 
 use std::collections::HashSet;
+use std::io;
 
-use crate::{File, Files};
+use crate::{File, ImageFiles};
 
 /// The largest row that is read.
 const ROW_LIMIT: u64 = 64 << 20;
@@ -20,7 +21,7 @@ pub(super) enum Value {
 
 /// An open database.
 pub(super) struct Database<'a> {
-    files: &'a dyn Files,
+    files: &'a dyn ImageFiles,
     path: &'a str,
     page_size: usize,
     /// Bytes of a page that are not reserved for extensions.
@@ -28,15 +29,42 @@ pub(super) struct Database<'a> {
     seen: HashSet<u32>,
 }
 
-type Result<T> = std::result::Result<T, String>;
+/// The reason why a database is not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SqliteError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is no SQLite database")]
+    NoDatabase,
+    #[error("a page size of {0} makes no sense")]
+    PageSize(usize),
+    #[error("it has no table `{0}`")]
+    NoTable(String),
+    #[error("page {0} is none of a table")]
+    NotOfTable(u32),
+    #[error("page {0} is used twice, or is none")]
+    UsedTwice(u32),
+    #[error("page {0} is not there")]
+    NoPage(u32),
+    #[error("a row of {0} bytes is larger than {ROW_LIMIT}")]
+    RowLimit(u64),
+    #[error("{0} is too large")]
+    TooLarge(&'static str),
+    #[error("a value has a reserved type")]
+    ReservedType,
+    #[error("something in it points past its end")]
+    PastEnd,
+}
+
+type Result<T> = std::result::Result<T, SqliteError>;
 
 impl<'a> Database<'a> {
     /// Opens a file.
-    pub(super) fn open(files: &'a dyn Files, file: &'a File) -> Result<Self> {
+    pub(super) fn open(files: &'a dyn ImageFiles, file: &'a File) -> Result<Self> {
         let path = file.path.as_str();
-        let header = files.read_at(path, 0, 100).map_err(|error| error.to_string())?;
+        let header = files.read_at(path, 0, 100)?;
         if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
-            return Err("it is no SQLite database".into());
+            return Err(SqliteError::NoDatabase);
         }
         let page_size = match u16::from_be_bytes([header[16], header[17]]) {
             1 => 65536,
@@ -44,7 +72,7 @@ impl<'a> Database<'a> {
         };
         let usable = page_size.saturating_sub(usize::from(header[20]));
         if !page_size.is_power_of_two() || page_size < 512 || usable < 480 {
-            return Err(format!("a page size of {page_size} makes no sense"));
+            return Err(SqliteError::PageSize(page_size));
         }
         Ok(Self { files, path, page_size, usable, seen: HashSet::new() })
     }
@@ -61,7 +89,7 @@ impl<'a> Database<'a> {
                 root = u32::try_from(*page).ok();
             }
         })?;
-        let root = root.ok_or_else(|| format!("it has no table `{table}`"))?;
+        let root = root.ok_or_else(|| SqliteError::NoTable(table.into()))?;
         self.walk(root, visit)
     }
 
@@ -75,7 +103,7 @@ impl<'a> Database<'a> {
             let is_leaf = match page.get(header) {
                 Some(13) => true,
                 Some(5) => false,
-                _ => return Err(format!("page {number} is none of a table")),
+                _ => return Err(SqliteError::NotOfTable(number)),
             };
             let cells = header + if is_leaf { 8 } else { 12 };
             let mut children = Vec::new();
@@ -99,15 +127,11 @@ impl<'a> Database<'a> {
     /// A page, which nothing pointed to before.
     fn page(&mut self, number: u32) -> Result<Vec<u8>> {
         if number == 0 || !self.seen.insert(number) {
-            return Err(format!("page {number} is used twice, or is none"));
+            return Err(SqliteError::UsedTwice(number));
         }
         let offset = u64::from(number - 1) * self.page_size as u64;
-        let page = self.files.read_at(self.path, offset, self.page_size);
-        let page = page.map_err(|error| error.to_string())?;
-        match page.len() == self.page_size {
-            true => Ok(page),
-            false => Err(format!("page {number} is not there")),
-        }
+        let page = self.files.read_at(self.path, offset, self.page_size)?;
+        if page.len() == self.page_size { Ok(page) } else { Err(SqliteError::NoPage(number)) }
     }
 
     /// The record of a leaf's cell, with what of it is on other pages (1.6, "payload").
@@ -115,9 +139,9 @@ impl<'a> Database<'a> {
         let (size, at) = varint(page, at)?;
         let (_row, at) = varint(page, at)?;
         if size > ROW_LIMIT {
-            return Err(format!("a row of {size} bytes is larger than {ROW_LIMIT}"));
+            return Err(SqliteError::RowLimit(size));
         }
-        let size = usize::try_from(size).map_err(|_| "a row is too large")?;
+        let size = usize::try_from(size).map_err(|_| SqliteError::TooLarge("a row"))?;
         let most = self.usable - 35;
         let least = (self.usable - 12) * 32 / 255 - 23;
         let local = match size <= most {
@@ -144,7 +168,7 @@ impl<'a> Database<'a> {
 /// The values of a record (2.1).
 fn record(payload: &[u8]) -> Result<Vec<Value>> {
     let (header, mut at) = varint(payload, 0)?;
-    let header = usize::try_from(header).map_err(|_| "a record's header is too large")?;
+    let header = usize::try_from(header).map_err(|_| SqliteError::TooLarge("a record's header"))?;
     let mut value_at = header;
     let mut values = Vec::new();
     while at < header {
@@ -155,8 +179,8 @@ fn record(payload: &[u8]) -> Result<Vec<Value>> {
             1..=4 => kind as usize,
             5 => 6,
             6 | 7 => 8,
-            10 | 11 => return Err("a value has a reserved type".into()),
-            _ => usize::try_from((kind - 12) / 2).map_err(|_| "a value is too large")?,
+            10 | 11 => return Err(SqliteError::ReservedType),
+            _ => usize::try_from((kind - 12) / 2).map_err(|_| SqliteError::TooLarge("a value"))?,
         };
         let bytes = slice(payload, value_at, width)?;
         value_at += width;
@@ -182,7 +206,7 @@ fn integer(bytes: &[u8]) -> i64 {
 fn varint(bytes: &[u8], at: usize) -> Result<(u64, usize)> {
     let mut number: u64 = 0;
     for index in 0..9 {
-        let byte = *bytes.get(at + index).ok_or(ENDS)?;
+        let byte = *bytes.get(at + index).ok_or(SqliteError::PastEnd)?;
         if index == 8 {
             return Ok(((number << 8) | u64::from(byte), at + 9));
         }
@@ -191,14 +215,12 @@ fn varint(bytes: &[u8], at: usize) -> Result<(u64, usize)> {
             return Ok((number, at + index + 1));
         }
     }
-    Err(ENDS.into())
+    Err(SqliteError::PastEnd)
 }
 
-const ENDS: &str = "something in it points past its end";
-
 fn slice(bytes: &[u8], at: usize, length: usize) -> Result<&[u8]> {
-    let end = at.checked_add(length).ok_or(ENDS)?;
-    Ok(bytes.get(at..end).ok_or(ENDS)?)
+    let end = at.checked_add(length).ok_or(SqliteError::PastEnd)?;
+    bytes.get(at..end).ok_or(SqliteError::PastEnd)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {
@@ -217,8 +239,8 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!(varint(&[0x81, 0x00], 0), Ok((128, 2)));
-        assert_eq!(varint(&[0xff; 9], 0), Ok((u64::MAX, 9)));
+        assert_eq!(varint(&[0x81, 0x00], 0).unwrap(), (128, 2));
+        assert_eq!(varint(&[0xff; 9], 0).unwrap(), (u64::MAX, 9));
         assert!(varint(&[0x80], 0).is_err());
         assert_eq!(integer(&[0xff, 0xfe]), -2);
         assert_eq!(integer(&[0x01, 0x00]), 256);
@@ -228,8 +250,8 @@ mod tests {
     fn records() {
         // NULL, 1 byte, text of two bytes.
         assert_eq!(
-            record(&[4, 0, 1, 17, 7, b'h', b'i']),
-            Ok(vec![Value::Null, Value::Integer(7), Value::Bytes(b"hi".to_vec())])
+            record(&[4, 0, 1, 17, 7, b'h', b'i']).unwrap(),
+            [Value::Null, Value::Integer(7), Value::Bytes(b"hi".to_vec())]
         );
         assert!(record(&[3, 17, 17, b'h']).is_err());
     }

@@ -6,42 +6,19 @@
 mod instructions;
 mod outline;
 mod reporter;
-mod rules;
+pub(crate) mod rules;
 mod stages;
 mod statements;
 
-use std::fmt;
-
-use graph::{LineRange, Span};
-
 use crate::error::Error;
-use crate::lower::ImageRequest;
+use crate::finding::Finding;
+use crate::lower::request::ImageRequest;
 
 pub(crate) use outline::Notes;
-pub use outline::{Argument, Outline, Target};
+pub use outline::{Argument, Outline, TargetStage};
 pub(crate) use reporter::Reporter;
 pub use rules::{RULES, Rule};
 pub(crate) use stages::check_defaults;
-
-/// A place where a Dockerfile breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The rule.
-    pub rule: &'static Rule,
-    /// The fault, in BuildKit's words.
-    pub message: String,
-    /// The lines.
-    pub lines: LineRange,
-    /// The words that it is about, where they can be pointed at.
-    pub span: Option<Span>,
-}
-
-impl fmt::Display for Finding {
-    /// `Rule: message (line 3)`, as builds print it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (line {})", self.rule.name, self.message, self.lines.first)
-    }
-}
 
 /// The state of a check.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use graph::LineRange;
 
-use crate::lower::{AgentUse, SecretUse};
+use crate::lower::request::{AgentUse, SecretUse};
 use crate::stage::Dockerfile;
 
 /// The arguments and secrets that a target accepts.
@@ -37,7 +37,7 @@ pub struct Argument {
 
 /// A stage that can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct TargetStage {
     /// Its name; empty where it has none.
     pub name: String,
     /// True if it is built by default.
@@ -54,9 +54,9 @@ pub struct Target {
 
 impl Dockerfile {
     /// The stages that can be built, in order.
-    pub fn targets(&self) -> Vec<Target> {
+    pub fn targets(&self) -> Vec<TargetStage> {
         let last = self.stages.len().saturating_sub(1);
-        let target = |(index, stage): (usize, &crate::Stage)| Target {
+        let target = |(index, stage): (usize, &crate::Stage)| TargetStage {
             name: stage.name.clone().unwrap_or_default(),
             is_default: index == last,
             description: stage.description.clone().unwrap_or_default(),

@@ -5,36 +5,40 @@ use std::collections::BTreeSet;
 
 use graph::{LineRange, SourceFile};
 
-use super::{Finding, Rule};
+use super::Rule;
 use crate::directives::{CheckOptions, Reader};
 use crate::error::Error;
+use crate::finding::Finding;
 
 /// Collects findings while a Dockerfile is lowered. Expansion goes by shared references, so the
 /// list is behind a cell.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     options: CheckOptions,
-    scope: RefCell<Scope>,
+    scope: RefCell<CheckedInstruction>,
     /// With the words that they are about, as they are written.
     findings: RefCell<Vec<(Finding, String)>>,
 }
 
 /// The instruction under check: its lines, and the options of comments above it.
 #[derive(Debug)]
-struct Scope {
+struct CheckedInstruction {
     own: CheckOptions,
     lines: LineRange,
 }
 
 impl Reporter {
     pub(crate) fn new(options: CheckOptions) -> Self {
-        let scope = Scope { own: CheckOptions::default(), lines: LineRange { first: 1, last: 1 } };
+        let scope = CheckedInstruction {
+            own: CheckOptions::default(),
+            lines: LineRange { first: 1, last: 1 },
+        };
         Self { options, scope: RefCell::new(scope), findings: RefCell::default() }
     }
 
     /// Sets the lines of the findings that follow, and the comments above them.
     pub(crate) fn enter(&self, comments: &[String], lines: LineRange) {
-        *self.scope.borrow_mut() = Scope { own: options_of(comments), lines };
+        *self.scope.borrow_mut() = CheckedInstruction { own: options_of(comments), lines };
     }
 
     /// `word` is what is wrong as it is written; empty where it is the whole.

@@ -276,7 +276,7 @@ impl MountOptions {
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, Error> {
-    go::parse_bool(value).ok_or_else(|| format!("invalid value for {key}: {value}").into())
+    oci::parse_bool(value).ok_or_else(|| format!("invalid value for {key}: {value}").into())
 }
 
 fn number(key: &str, value: &str, radix: u32) -> Result<u32, Error> {

@@ -8,7 +8,7 @@ use super::Lowerer;
 use super::stages::State;
 use crate::check::{Argument, check_defaults};
 use crate::error::Error;
-use crate::expand::{Env, Variables};
+use crate::expand::{Env, Lex, Variables};
 use crate::instruction::{Instruction, InstructionKind};
 
 /// Arguments that never become environment.
@@ -28,6 +28,23 @@ const BEHAVIOURAL: [&str; 9] = [
 ];
 
 impl Lowerer<'_> {
+    /// A text with the stage's variables resolved.
+    pub(super) fn expand(&self, stage: usize, text: &str) -> Result<String, Error> {
+        self.expand_with(&self.lex, stage, text)
+    }
+
+    pub(super) fn expand_with(&self, lex: &Lex, stage: usize, text: &str) -> Result<String, Error> {
+        let state = &self.states[stage];
+        let mut word = lex.resolve(text, &state.env)?;
+        // A variable that ARG declares without a value is not a mistake.
+        let declared = |name: &String| {
+            NO_ENV.contains(&name.as_str()) || state.args.iter().any(|(known, _)| known == name)
+        };
+        word.unset.retain(|name| !declared(name));
+        self.checks.check_unset(&word.unset, state.env.iter().map(|(name, _)| name));
+        Ok(word.text)
+    }
+
     /// Platform arguments and those in front of the first FROM.
     pub(super) fn define_global_args(&mut self) -> Result<(), Error> {
         let mut global = self.automatic_args();

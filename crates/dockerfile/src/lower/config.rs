@@ -1,42 +1,13 @@
 //! The image config and the instructions that change nothing else.
 
-use oci::{Config, ImageConfig, Platform, RootFs};
+use oci::ImageConfig;
 use serde_json::{Map, Value};
 
+use super::Lowerer;
 use super::stages::State;
-use super::{DEFAULT_PATH, Lowerer};
 use crate::error::Error;
 use crate::go;
 use crate::instruction::{CommandLine, Instruction};
-
-/// The config of nothing.
-pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
-    let mut image = ImageConfig {
-        architecture: platform.architecture.clone(),
-        variant: platform.variant.clone(),
-        os: platform.os.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-        ..ImageConfig::default()
-    };
-    image.config.working_dir = "/".into();
-    if platform.os != "windows" {
-        image.config.env = vec![format!("PATH={DEFAULT_PATH}")];
-    }
-    image
-}
-
-/// The initial config of an image built on one with `config`. Like BuildKit's, it has only the
-/// fields of the specifications, and layers are filled in when they are known.
-pub(super) fn inherited(config: ImageConfig) -> ImageConfig {
-    ImageConfig {
-        created: None,
-        rootfs: RootFs::default(),
-        other: Map::new(),
-        config: Config { other: Map::new(), ..config.config },
-        ..config
-    }
-}
 
 pub(super) fn key_value(text: &str) -> (&str, &str) {
     text.split_once('=').unwrap_or((text, ""))

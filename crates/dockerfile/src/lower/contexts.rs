@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use graph::{
-    Action, ActionKind, CopyAction, FilesOp, Graph, HttpSource, LineRange, LocalSource, Node,
-    Operation, Step, StepId,
+    Action, ActionInput, ActionKind, CopyAction, FilesOp, Graph, HttpSource, LineRange,
+    LocalSource, Operation, Step, StepId,
 };
 use oci::{ImageConfig, Platform, Reference, shown_text};
 
-use super::{Context, ContextUse, ImageRequest, Lowerer, ResolvedImage, StepRequest, config};
+use super::steps::StepRequest;
+use super::{
+    Context, ContextUse, ImageLookupError, ImageRequest, Lowerer, ResolvedImage, initial_config,
+};
 use crate::error::Error;
 use crate::path;
 
@@ -61,11 +64,11 @@ impl<'a> Lowerer<'a> {
         state.output = loaded.output;
         state.local = loaded.local;
         if let Some(image) = loaded.config {
-            let image = config::inherited(image);
+            let image = initial_config::inherited(image);
             if !image.os.is_empty() && !image.architecture.is_empty() {
                 state.platform = Some(image.platform());
             }
-            for (key, value) in image.config.env.iter().map(|text| config::key_value(text)) {
+            for (key, value) in image.config.env.iter().map(|text| super::config::key_value(text)) {
                 state.env.set(key, value);
             }
             if !image.config.working_dir.is_empty() {
@@ -92,9 +95,9 @@ impl<'a> Lowerer<'a> {
         let state = &mut self.states[stage];
         state.output = loaded.output;
         state.local = loaded.local;
-        let image = loaded.config.unwrap_or_else(|| config::empty_image(&platform));
+        let image = loaded.config.unwrap_or_else(|| initial_config::empty_image(&platform));
         state.base_config = Some(image.clone());
-        state.set_config(config::inherited(image));
+        state.set_config(initial_config::inherited(image));
         state.platform = Some(platform);
         state.resolved = true;
         state.dispatched = state.unregistered;
@@ -141,7 +144,7 @@ impl<'a> Lowerer<'a> {
         reference: Reference,
         platform: &Platform,
         context: Option<&str>,
-    ) -> Option<Result<ResolvedImage, String>> {
+    ) -> Option<Result<ResolvedImage, ImageLookupError>> {
         let state = &self.states[stage];
         let request = ImageRequest {
             reference,
@@ -275,13 +278,14 @@ fn remote_operations(context: &Context, prefix: &str) -> Vec<(Operation, String)
             let path = path::join("/", &source.filename);
             let name = format!("copy {path} /");
             let copy = CopyAction {
-                from: Node::Input(0),
+                from: ActionInput::Input(0),
                 source: path,
                 destination: "/".into(),
                 unpack: true,
                 ..CopyAction::default()
             };
-            let action = Action { base: Node::Scratch, kind: ActionKind::Copy(Box::new(copy)) };
+            let action =
+                Action { base: ActionInput::Scratch, kind: ActionKind::Copy(Box::new(copy)) };
             let unpack = Operation::Files(FilesOp { actions: vec![action] });
             vec![download(source), (unpack, name)]
         }

@@ -1,15 +1,16 @@
 //! COPY and ADD.
 
 use graph::{
-    Action, ActionKind, ChmodMode, CopyAction, FilesOp, GitSource, HttpSource, LineRange, Node,
-    Operation, Owner, OwnerName, StepId,
+    Action, ActionInput, ActionKind, ChmodMode, CopyAction, FilesOp, GitSource, HttpSource,
+    LineRange, Operation, Owner, OwnerName, StepId,
 };
 use oci::{Digest, Platform};
 
 use super::files::{FilesBuilder, chmod, owner};
 use super::names::instruction_text;
-use super::stages::Command;
-use super::{Lowerer, StepRequest, git};
+use super::stages::StageInstruction;
+use super::steps::StepRequest;
+use super::{Lowerer, git};
 use crate::error::Error;
 use crate::expand::Lex;
 use crate::instruction::CopyInstruction;
@@ -42,7 +43,7 @@ impl Lowerer<'_> {
     pub(super) fn dispatch_copy(
         &mut self,
         stage: usize,
-        command: &Command<'_>,
+        command: &StageInstruction<'_>,
         instruction: &CopyInstruction,
         add: bool,
     ) -> Result<(), Error> {
@@ -151,7 +152,7 @@ impl Lowerer<'_> {
     fn copy_from(
         &mut self,
         stage: usize,
-        command: &Command<'_>,
+        command: &StageInstruction<'_>,
         instruction: &CopyInstruction,
     ) -> Result<Option<usize>, Error> {
         let Some(&source) = command.sources.first() else { return Ok(None) };
@@ -226,7 +227,7 @@ impl Lowerer<'_> {
             mode,
             data: content.as_bytes().to_vec(),
         };
-        let actions = vec![Action { base: Node::Scratch, kind }];
+        let actions = vec![Action { base: ActionInput::Scratch, kind }];
         let name = "[internal] preparing inline document";
         self.share(
             Operation::Files(FilesOp { actions }),
@@ -242,7 +243,7 @@ impl Common<'_> {
     }
 
     /// A copy of something that was made for it.
-    fn plain(&self, from: Node, source: String) -> CopyAction {
+    fn plain(&self, from: ActionInput, source: String) -> CopyAction {
         CopyAction {
             from,
             source,
@@ -256,7 +257,7 @@ impl Common<'_> {
     }
 
     /// A copy out of a context or a stage.
-    fn local(&self, from: Node, source: &str) -> CopyAction {
+    fn local(&self, from: ActionInput, source: &str) -> CopyAction {
         let mut include = Vec::new();
         let mut required = Vec::new();
         let mut source = source;
@@ -285,7 +286,7 @@ impl Common<'_> {
     }
 }
 
-fn copy_owner(chown: &str, base: Node, link: bool) -> Result<Option<Owner>, Error> {
+fn copy_owner(chown: &str, base: ActionInput, link: bool) -> Result<Option<Owner>, Error> {
     if chown.is_empty() {
         return Ok(None);
     }

@@ -1,12 +1,14 @@
 //! Parts of operations on files.
 
-use graph::{Action, ActionKind, ChmodMode, CopyAction, FilesOp, Node, Owner, OwnerName, StepId};
+use graph::{
+    Action, ActionInput, ActionKind, ChmodMode, CopyAction, FilesOp, Owner, OwnerName, StepId,
+};
 
 use crate::error::Error;
 
 /// An operation while its actions are collected.
 pub(super) struct FilesBuilder {
-    base: Node,
+    base: ActionInput,
     inputs: Vec<StepId>,
     actions: Vec<Action>,
 }
@@ -14,25 +16,25 @@ pub(super) struct FilesBuilder {
 impl FilesBuilder {
     pub(super) fn new(base: Option<StepId>) -> Self {
         Self {
-            base: if base.is_some() { Node::Input(0) } else { Node::Scratch },
+            base: if base.is_some() { ActionInput::Input(0) } else { ActionInput::Scratch },
             inputs: base.into_iter().collect(),
             actions: Vec::new(),
         }
     }
 
     /// The tree that all actions change, as owners' names are looked up in it.
-    pub(super) fn base(&self) -> Node {
+    pub(super) fn base(&self) -> ActionInput {
         self.base
     }
 
     /// The place of an input; inputs that are the same share one.
-    pub(super) fn input(&mut self, step: Option<StepId>) -> Node {
-        let Some(step) = step else { return Node::Scratch };
+    pub(super) fn input(&mut self, step: Option<StepId>) -> ActionInput {
+        let Some(step) = step else { return ActionInput::Scratch };
         match self.inputs.iter().position(|known| *known == step) {
-            Some(index) => Node::Input(index),
+            Some(index) => ActionInput::Input(index),
             None => {
                 self.inputs.push(step);
-                Node::Input(self.inputs.len() - 1)
+                ActionInput::Input(self.inputs.len() - 1)
             }
         }
     }
@@ -40,7 +42,7 @@ impl FilesBuilder {
     pub(super) fn copy(&mut self, copy: CopyAction) {
         let base = match self.actions.len() {
             0 => self.base,
-            count => Node::Action(count - 1),
+            count => ActionInput::Action(count - 1),
         };
         self.actions.push(Action { base, kind: ActionKind::Copy(Box::new(copy)) });
     }
@@ -51,7 +53,7 @@ impl FilesBuilder {
 }
 
 /// `user[:group]`; names are looked up in `input`.
-pub(super) fn owner(text: &str, input: Node) -> Owner {
+pub(super) fn owner(text: &str, input: ActionInput) -> Owner {
     let name = |text: &str| match text {
         // BuildKit takes an empty name for 0.
         "root" | "" => OwnerName::Id(0),
@@ -110,9 +112,10 @@ mod tests {
 
     #[test]
     fn owners_are_numbers_or_names() {
-        let name = |name: &str| Some(OwnerName::Name { name: name.into(), input: Node::Input(0) });
+        let name =
+            |name: &str| Some(OwnerName::Name { name: name.into(), input: ActionInput::Input(0) });
         let read = |text| {
-            let owner = owner(text, Node::Input(0));
+            let owner = owner(text, ActionInput::Input(0));
             (owner.user, owner.group)
         };
         assert_eq!(read("1000"), (Some(OwnerName::Id(1000)), None));

@@ -145,8 +145,9 @@ fn set(what: &str, place: &mut String, value: String) -> Result<(), Error> {
 fn boolean(key: &str, value: &str) -> Result<bool, Error> {
     match value {
         "" => Ok(true),
-        value => crate::go::parse_bool(value)
-            .ok_or_else(|| format!("invalid {key} value: \"{value}\"").into()),
+        value => {
+            oci::parse_bool(value).ok_or_else(|| format!("invalid {key} value: \"{value}\"").into())
+        }
     }
 }
 
@@ -184,23 +185,7 @@ fn is_scp_style(text: &str) -> bool {
 
 /// Resolves `%41` and the like.
 pub(super) fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                bytes.push(code);
-                rest = &after[2..];
-            }
-            (byte, _) => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&oci::percent::decode(text)).into_owned()
 }
 
 #[cfg(test)]

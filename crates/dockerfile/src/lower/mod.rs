@@ -4,34 +4,38 @@ mod args;
 mod config;
 mod contexts;
 mod copy;
-mod dispatch;
 mod expose;
 mod files;
 mod git;
 mod history;
+mod initial_config;
 mod mounts;
 mod names;
 mod onbuild;
-mod request;
+mod outline;
+pub(crate) mod request;
 mod run;
 mod stages;
+mod steps;
+mod workdir;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use graph::{Graph, ImageSource, LineRange, Operation, Step, StepId};
-use oci::Platform;
+use graph::{Graph, Operation, StepId};
 
-use crate::check::{self, Checked, Checking, Notes, Outlining, Reporter};
+use crate::check::{Checked, Checking, Notes, Outlining, Reporter};
 use crate::directives::{self, CheckOptions};
 use crate::error::Error;
 use crate::expand::{Env, Lex};
+use crate::instruction::InstructionKind;
+use crate::path;
 use crate::stage::Dockerfile;
-use stages::State;
+use stages::{StageInstruction, State};
 
 pub use git::GitAddress;
 pub use request::{
-    AgentUse, Context, ContextUse, HistoryLayer, ImageRequest, Images, LowerRequest, Lowered,
-    Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
+    AgentUse, Context, ContextUse, HistoryLayer, ImageLookupError, ImageRequest, Images,
+    LowerRequest, Lowered, Lowering, NoCache, ResolvedImage, SecretUse, StageSummary,
 };
 
 /// Search path where an image has none.
@@ -121,22 +125,6 @@ struct Lowerer<'a> {
     agents: Vec<AgentUse>,
 }
 
-/// The facts about a step that do not come from its operation.
-#[derive(Clone)]
-struct StepRequest {
-    platform: Platform,
-    name: String,
-    lines: Option<LineRange>,
-    ignore_cache: bool,
-}
-
-impl StepRequest {
-    /// By no line and with the cache.
-    fn by_itself(platform: Platform, name: impl Into<String>) -> Self {
-        Self { platform, name: name.into(), lines: None, ignore_cache: false }
-    }
-}
-
 impl<'a> Lowerer<'a> {
     fn new(
         file: &'a Dockerfile,
@@ -190,6 +178,102 @@ impl<'a> Lowerer<'a> {
         Ok(Progress::Done(target))
     }
 
+    /// Lowers the stages that the target needs, instruction by instruction.
+    fn dispatch_stages(&mut self, target: usize) -> Result<(), Error> {
+        for stage in 0..self.states.len() {
+            if !self.reachable.contains(&stage) || self.states[stage].dispatched {
+                continue;
+            }
+            self.begin_stage(stage);
+            let commands = std::mem::take(&mut self.states[stage].commands);
+            for command in &commands {
+                self.checks.enter(&command.instruction.comments, command.instruction.lines);
+                self.dispatch(stage, command)
+                    .map_err(|error| error.at(command.instruction.lines))?;
+            }
+            self.states[stage].commands = commands;
+        }
+        debug_assert!(self.states[target].dispatched, "the target needs itself");
+        Ok(())
+    }
+
+    /// Begins a stage with the base's state, then the base config's environment.
+    fn begin_stage(&mut self, stage: usize) {
+        if let Some(base) = self.states[stage].base {
+            // A stage's base comes before it.
+            let (before, after) = self.states.split_at_mut(stage);
+            let (base, state) = (&before[base], &mut after[0]);
+            state.output = base.output;
+            state.env = base.env.clone();
+            state.cwd.clone_from(&base.cwd);
+            state.user.clone_from(&base.user);
+            state.platform.clone_from(&base.platform);
+            state.config = base.config.clone();
+            state.config.config.on_build.clear();
+            state.base_config.clone_from(&base.base_config);
+            state.layers.clone_from(&base.layers);
+            state.args.clone_from(&base.args);
+            state.workdir_set = base.workdir_set;
+        }
+        let default_platform = &self.request.platform;
+        let state = &mut self.states[stage];
+        state.dispatched = true;
+        let platform = state.platform.get_or_insert_with(|| default_platform.clone());
+        let windows = platform.os == "windows";
+        let image = &mut state.config.config;
+        let has_path = image.env.iter().any(|entry| config::key_value(entry).0 == "PATH");
+        if !has_path && !windows {
+            image.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        for entry in &image.env {
+            let (name, value) = config::key_value(entry);
+            state.env.set(name, value);
+        }
+        if !image.working_dir.is_empty() {
+            image.working_dir = path::workdir(&image.working_dir, &image.working_dir);
+            state.cwd.clone_from(&image.working_dir);
+        }
+        if !image.user.is_empty() {
+            state.user.clone_from(&image.user);
+        }
+    }
+
+    fn dispatch(&mut self, stage: usize, command: &StageInstruction<'_>) -> Result<(), Error> {
+        match &command.instruction.kind {
+            InstructionKind::Add(copy) => self.dispatch_copy(stage, command, copy, true)?,
+            InstructionKind::Arg(arguments) => {
+                self.dispatch_arg(stage, &command.instruction, arguments)?;
+            }
+            InstructionKind::Cmd(line) => self.dispatch_cmd(stage, &command.instruction, line),
+            InstructionKind::Copy(copy) => self.dispatch_copy(stage, command, copy, false)?,
+            InstructionKind::Entrypoint(line) => {
+                self.dispatch_entrypoint(stage, &command.instruction, line)
+            }
+            InstructionKind::Env(pairs) => {
+                self.dispatch_env(stage, &command.instruction, pairs)?;
+            }
+            InstructionKind::Expose(ports) => self.dispatch_expose(stage, ports)?,
+            InstructionKind::From(_) => return Err("FROM begins a stage".into()),
+            InstructionKind::Healthcheck(check) => {
+                self.dispatch_healthcheck(stage, &command.instruction, check);
+            }
+            InstructionKind::Label(pairs) => {
+                self.dispatch_label(stage, &command.instruction, pairs)?;
+            }
+            InstructionKind::Maintainer(name) => self.dispatch_maintainer(stage, name),
+            InstructionKind::Onbuild(text) => {
+                self.states[stage].config.config.on_build.push(text.clone());
+            }
+            InstructionKind::Run(run) => self.dispatch_run(stage, command, run)?,
+            InstructionKind::Shell(shell) => self.dispatch_shell(stage, shell),
+            InstructionKind::StopSignal(signal) => self.dispatch_stop_signal(stage, signal)?,
+            InstructionKind::User(user) => self.dispatch_user(stage, user)?,
+            InstructionKind::Volume(volumes) => self.dispatch_volume(stage, volumes)?,
+            InstructionKind::Workdir(path) => self.dispatch_workdir(stage, command, path)?,
+        }
+        Ok(())
+    }
+
     /// The language that was asked for must be this one.
     fn check_frontend(&mut self) -> Result<(), Error> {
         let argument = self.behavioural("BUILDKIT_SYNTAX").filter(|value| !value.is_empty());
@@ -217,89 +301,6 @@ impl<'a> Lowerer<'a> {
         let value = self.build_args.get(name)?;
         self.used_args.insert(name.into());
         Some(value.clone())
-    }
-
-    /// Adds a step that is the same wherever its operation is asked for.
-    fn share(&mut self, operation: Operation, asked: StepRequest) -> StepId {
-        self.share_on(operation, Vec::new(), asked)
-    }
-
-    fn share_on(
-        &mut self,
-        operation: Operation,
-        inputs: Vec<StepId>,
-        asked: StepRequest,
-    ) -> StepId {
-        let is_same = |(known, step): &&(Operation, StepId)| {
-            *known == operation && self.graph.step(*step).inputs == inputs
-        };
-        if let Some((_, step)) = self.shared.iter().find(is_same) {
-            return *step;
-        }
-        let step = self.add(operation.clone(), inputs, asked);
-        self.shared.push((operation, step));
-        step
-    }
-
-    fn share_image(
-        &mut self,
-        source: ImageSource,
-        name: String,
-        lines: Option<LineRange>,
-    ) -> StepId {
-        let asked =
-            StepRequest { platform: source.platform.clone(), name, lines, ignore_cache: false };
-        self.share(Operation::Image(source), asked)
-    }
-
-    fn add(&mut self, operation: Operation, inputs: Vec<StepId>, asked: StepRequest) -> StepId {
-        self.graph.add(Step {
-            operation,
-            inputs,
-            platform: asked.platform,
-            name: asked.name,
-            lines: asked.lines,
-            ignore_cache: asked.ignore_cache,
-            shown_as: None,
-        })
-    }
-
-    /// The arguments and secrets of a stage and of those that it needs.
-    fn outline(self, target: usize) -> check::Outline {
-        let mut taken = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut todo = vec![target];
-        let mut arguments = Vec::new();
-        while let Some(index) = todo.pop() {
-            if seen.insert(index) {
-                let state = &self.states[index];
-                arguments.extend(state.notes.take(&mut taken));
-                todo.extend(state.dependencies.keys());
-                // The base is looked at first: what it declares is where it declares it.
-                todo.extend(state.base);
-            }
-        }
-        arguments.sort_by_key(|argument| argument.lines.first);
-        let stage = self.file.stages.get(target);
-        // Of one ID, what the stage nearest to the target says counts.
-        let (mut secrets, mut agents) = (self.secrets, self.agents);
-        let mut ids = BTreeSet::new();
-        secrets.reverse();
-        secrets.retain(|secret| ids.insert(secret.id.clone()));
-        secrets.reverse();
-        secrets.sort_by_key(|secret| secret.lines.first);
-        ids.clear();
-        agents.reverse();
-        agents.retain(|agent| ids.insert(agent.id.clone()));
-        agents.reverse();
-        agents.sort_by_key(|agent| agent.lines.first);
-        check::Outline {
-            name: stage.and_then(|stage| stage.name.clone()).unwrap_or_default(),
-            description: stage.and_then(|stage| stage.description.clone()).unwrap_or_default(),
-            arguments,
-            secrets,
-            agents,
-        }
     }
 
     fn finish(mut self, target: usize) -> Lowered {

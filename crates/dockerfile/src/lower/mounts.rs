@@ -1,12 +1,13 @@
 //! The mounts of a RUN, in the order that BuildKit gives them.
 
 use graph::{
-    Action, ActionKind, FilesOp, Mount, MountKind, Node, Operation, Owner, OwnerName, SecretEnv,
-    StepId,
+    Action, ActionInput, ActionKind, FilesOp, Mount, MountKind, Operation, Owner, OwnerName,
+    SecretEnv, StepId,
 };
 
-use super::stages::Command;
-use super::{AgentUse, Lowerer, SecretUse, StepRequest};
+use super::stages::StageInstruction;
+use super::steps::StepRequest;
+use super::{AgentUse, Lowerer, SecretUse};
 use crate::error::Error;
 use crate::instruction::RunInstruction;
 use crate::instructions::mount::{self, MountOptions, Type};
@@ -80,7 +81,7 @@ impl Lowerer<'_> {
     pub(super) fn add_mounts(
         &mut self,
         stage: usize,
-        command: &Command<'_>,
+        command: &StageInstruction<'_>,
         run: &RunInstruction,
         mounts: &mut Mounts,
     ) -> Result<Vec<SecretEnv>, Error> {
@@ -194,7 +195,7 @@ impl Lowerer<'_> {
             owner: Some(Owner { user: id(options.uid), group: id(options.gid) }),
             timestamp: None,
         };
-        let base = if below.is_some() { Node::Input(0) } else { Node::Scratch };
+        let base = if below.is_some() { ActionInput::Input(0) } else { ActionInput::Scratch };
         let operation = Operation::Files(FilesOp { actions: vec![Action { base, kind }] });
         let name = "[internal] setting cache mount permissions";
         let asked = StepRequest::by_itself(self.platform_of(stage), name);
@@ -206,7 +207,7 @@ impl Lowerer<'_> {
 
     fn add_secret(
         &mut self,
-        command: &Command<'_>,
+        command: &StageInstruction<'_>,
         options: MountOptions,
         mounts: &mut Mounts,
     ) -> Result<Option<SecretEnv>, Error> {
@@ -239,7 +240,12 @@ impl Lowerer<'_> {
         Ok(options.env.map(|name| SecretEnv { id, name, optional }))
     }
 
-    fn add_agent(&mut self, command: &Command<'_>, options: MountOptions, mounts: &mut Mounts) {
+    fn add_agent(
+        &mut self,
+        command: &StageInstruction<'_>,
+        options: MountOptions,
+        mounts: &mut Mounts,
+    ) {
         let target = match options.target.as_str() {
             "" => format!("/run/buildkit/ssh_agent.{}", mounts.agents.len()),
             target => target.to_owned(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Lowerer;
-use super::stages::Command;
+use super::stages::StageInstruction;
 use crate::error::Error;
 use crate::instruction::{Instruction, InstructionKind};
 use crate::lexer;
@@ -35,7 +35,7 @@ impl Lowerer<'_> {
         Ok(reads)
     }
 
-    fn trigger(&self, stage: usize, text: &str) -> Result<Command<'static>, Error> {
+    fn trigger(&self, stage: usize, text: &str) -> Result<StageInstruction<'static>, Error> {
         let lexed = lexer::lex(text)?;
         let Ok([statement]) = <[_; 1]>::try_from(lexed.statements) else {
             return Err("onbuild trigger should be a single expression".into());
@@ -49,7 +49,11 @@ impl Lowerer<'_> {
         if let Some(lines) = self.states[stage].lines {
             instruction.lines = lines;
         }
-        Ok(Command { instruction: Cow::Owned(instruction), sources: Vec::new(), onbuild: true })
+        Ok(StageInstruction {
+            instruction: Cow::Owned(instruction),
+            sources: Vec::new(),
+            onbuild: true,
+        })
     }
 }
 

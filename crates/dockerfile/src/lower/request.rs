@@ -1,11 +1,15 @@
 //! The inputs and results of lowering.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::sync::Arc;
 
-use graph::{GitSource, Graph, HttpSource, ImageSource, LineRange, Network, StepId, Ulimit};
+use graph::{
+    GitSource, Graph, HttpSource, ImageSource, LineRange, Network, StepId, Ulimit, chain_text,
+};
 use oci::{ImageConfig, Platform, Reference};
 
-use crate::check::Finding;
+use crate::finding::Finding;
 
 /// The parts of a build request that the graph depends on.
 #[derive(Clone, Debug)]
@@ -135,7 +139,19 @@ type ImageKey = (Reference, Platform, Option<String>);
 
 /// The images that are known so far.
 #[derive(Clone, Debug, Default)]
-pub struct Images(HashMap<ImageKey, Result<ResolvedImage, String>>);
+pub struct Images(HashMap<ImageKey, Result<ResolvedImage, ImageLookupError>>);
+
+/// An image that could not be looked up. The message is the reason with its causes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", chain_text(&**.0))]
+pub struct ImageLookupError(#[source] Arc<dyn StdError + Send + Sync>);
+
+impl ImageLookupError {
+    /// An image that was not found for `reason`.
+    pub fn new(reason: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(reason.into().into())
+    }
+}
 
 /// An image that was looked up.
 #[derive(Clone, Debug)]
@@ -152,13 +168,17 @@ impl Images {
         Self::default()
     }
 
-    /// Keeps what a request found, or in words why it found nothing.
-    pub fn insert(&mut self, request: &ImageRequest, image: Result<ResolvedImage, String>) {
+    /// Keeps the result for a request.
+    pub fn insert(
+        &mut self,
+        request: &ImageRequest,
+        image: Result<ResolvedImage, ImageLookupError>,
+    ) {
         self.0.insert(key(request), image);
     }
 
     /// The result for a request, if it is known.
-    pub fn get(&self, request: &ImageRequest) -> Option<&Result<ResolvedImage, String>> {
+    pub fn get(&self, request: &ImageRequest) -> Option<&Result<ResolvedImage, ImageLookupError>> {
         self.0.get(&key(request))
     }
 }

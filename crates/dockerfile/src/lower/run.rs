@@ -2,12 +2,13 @@
 
 use graph::{Network, Operation, RunOp, Security, StepId};
 
+use super::Lowerer;
 use super::args::run_text;
 use super::config::with_shell;
 use super::mounts::Mounts;
 use super::names::{heredoc_summary, instruction_text};
-use super::stages::{Command, display_lex};
-use super::{Lowerer, StepRequest};
+use super::stages::{StageInstruction, display_lex};
+use super::steps::StepRequest;
 use crate::error::Error;
 use crate::expand::{Env, Variables};
 use crate::heredoc;
@@ -15,7 +16,7 @@ use crate::instruction::RunInstruction;
 use crate::path;
 
 /// The command of a RUN after its here-documents.
-struct Prepared {
+struct LoweredCommand {
     words: Vec<String>,
     /// A here-document with its own interpreter, mounted as a file.
     script: Option<StepId>,
@@ -27,7 +28,7 @@ impl Lowerer<'_> {
     pub(super) fn dispatch_run(
         &mut self,
         stage: usize,
-        command: &Command<'_>,
+        command: &StageInstruction<'_>,
         run: &RunInstruction,
     ) -> Result<(), Error> {
         let prepared = self.prepare(stage, run)?;
@@ -95,9 +96,9 @@ impl Lowerer<'_> {
     }
 
     /// Here-documents: one alone is the script, others are the shell's to read.
-    fn prepare(&mut self, stage: usize, run: &RunInstruction) -> Result<Prepared, Error> {
+    fn prepare(&mut self, stage: usize, run: &RunInstruction) -> Result<LoweredCommand, Error> {
         let words = run.command.words.clone();
-        let plain = |words| Prepared { words, script: None, summary: String::new() };
+        let plain = |words| LoweredCommand { words, script: None, summary: String::new() };
         let (Some(first), [line]) = (run.heredocs.first(), &words[..]) else {
             return Ok(plain(words));
         };
@@ -113,12 +114,12 @@ impl Lowerer<'_> {
         let content = first.text();
         let summary = format!(" ({})", heredoc_summary(&first.content));
         if self.states[stage].config.os == "windows" || !content.starts_with("#!") {
-            return Ok(Prepared { words: vec![content], script: None, summary });
+            return Ok(LoweredCommand { words: vec![content], script: None, summary });
         }
         let platform = self.platform_of(stage);
         let script = self.inline_file(&first.name, &content, 0o755, &platform);
         let words = vec![path::join(super::mounts::SCRIPTS, &first.name)];
-        Ok(Prepared { words, script: Some(script), summary })
+        Ok(LoweredCommand { words, script: Some(script), summary })
     }
 
     fn network(&self, asked: Network) -> Result<Network, Error> {

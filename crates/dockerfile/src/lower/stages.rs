@@ -36,7 +36,7 @@ pub(super) struct State<'a> {
     pub dispatched: bool,
     pub triggers_added: bool,
     pub ignore_cache: bool,
-    pub commands: Vec<Command<'a>>,
+    pub commands: Vec<StageInstruction<'a>>,
     /// The stages that its commands read, with the lines that name them.
     pub dependencies: BTreeMap<usize, LineRange>,
     pub platform: Option<Platform>,
@@ -64,7 +64,7 @@ pub(super) struct State<'a> {
 
 /// An instruction of a stage.
 #[derive(Clone, Debug)]
-pub(super) struct Command<'a> {
+pub(super) struct StageInstruction<'a> {
     pub instruction: Cow<'a, Instruction>,
     /// The stages that it reads: one for COPY, one for each mount of RUN.
     pub sources: Vec<usize>,
@@ -120,7 +120,7 @@ impl<'a> Lowerer<'a> {
         };
         let steps = stage.instructions.iter().filter(counted).count();
         let from_image = base.is_none() && base_name != SCRATCH;
-        let command = |instruction: &'a Instruction| Command {
+        let command = |instruction: &'a Instruction| StageInstruction {
             instruction: Cow::Borrowed(instruction),
             sources: Vec::new(),
             onbuild: false,
@@ -240,7 +240,11 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Finds what a command reads from; images become states of their own.
-    pub(super) fn link(&mut self, stage: usize, command: &mut Command<'a>) -> Result<(), Error> {
+    pub(super) fn link(
+        &mut self,
+        stage: usize,
+        command: &mut StageInstruction<'a>,
+    ) -> Result<(), Error> {
         let lines = command.instruction.lines;
         let sources = match &command.instruction.kind {
             InstructionKind::Copy(copy) => match &copy.from {
@@ -389,7 +393,7 @@ impl<'a> Lowerer<'a> {
             let state = &mut self.states[stage];
             state.resolved = true;
             state.dispatched = state.unregistered;
-            state.config = super::config::empty_image(&platform);
+            state.config = super::initial_config::empty_image(&platform);
             state.platform = Some(platform);
             return Ok(());
         }
@@ -465,7 +469,7 @@ impl<'a> Lowerer<'a> {
         let state = &mut self.states[stage];
         state.output = output;
         state.base_config = Some(image.config.clone());
-        state.set_config(super::config::inherited(image.config));
+        state.set_config(super::initial_config::inherited(image.config));
         state.resolved = true;
         state.dispatched = state.unregistered;
         Ok(())
