@@ -31,6 +31,19 @@ pub trait Executor: Send + Sync {
         None
     }
 
+    /// Waits while another build on this machine runs the step of this name, which says all that
+    /// the step depends on; `waits` is called if there is one. While the caller has the turn,
+    /// others wait for it. None is given where the other build ended its own, and where builds
+    /// share nothing.
+    fn turn(
+        &self,
+        _id: StepId,
+        _name: Digest,
+        _waits: impl FnOnce() + Send,
+    ) -> impl Future<Output = Option<Box<dyn StepTurn>>> + Send {
+        std::future::ready(None)
+    }
+
     /// Brings here what a step needs of its input's output.
     fn fetch(
         &self,
@@ -80,6 +93,12 @@ pub trait Executor: Send + Sync {
     fn renewed(&self, chain: Self::Chain, _donors: &BTreeMap<Digest, Self::Chain>) -> Self::Chain {
         chain
     }
+}
+
+/// A step's turn. Dropped without an end, another build has it next.
+pub trait StepTurn: Send + Sync {
+    /// Ends it: those who wait find what was made, or try themselves.
+    fn end(self: Box<Self>, has_made: bool);
 }
 
 /// The fault of an output whose bytes could not be read. A new run of its step helps.

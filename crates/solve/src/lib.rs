@@ -17,11 +17,11 @@ mod report;
 mod solver;
 
 pub use cache::{Cache, FoundOutput, Link, NewRecord, RecordId};
-pub use executor::{Blame, Executor, Fetch};
+pub use executor::{Blame, Executor, Fetch, StepTurn};
 pub use facts::{InputFacts, Solved, StepFacts};
 pub use keys::{
     InputKey, StepKey, chain_id, content_record, git_record, http_record, is_commit, record_digest,
     safe_file_name, step_key,
 };
 pub use report::Tasks;
-pub use solver::{Shared, SolveError, Solver};
+pub use solver::{SharedOutputs, SolveError, Solver};

@@ -45,6 +45,11 @@ impl Running<'_> {
         self.end(TaskEvent::Done);
     }
 
+    /// It need not run: its output was found.
+    pub(crate) fn found(self, source: &Arc<str>) {
+        self.end(TaskEvent::Cached(source.clone()));
+    }
+
     pub(crate) fn failed(self, message: &str) {
         self.end(TaskEvent::Failed(Failure::Error(Arc::from(message))));
     }

@@ -16,6 +16,7 @@ mod run;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -54,7 +55,7 @@ pub struct Solver<'a, E: Executor, C> {
     cells: Vec<Cells<E>>,
     /// Shares one run between steps that turn out to have the same key. The holder of a cell waits
     /// for no other cell, because a step can have the key of its own input.
-    made: Shared<E::Output>,
+    made: SharedOutputs<E::Output>,
     runs: Semaphore,
     /// Jobs that were asked for and not begun.
     asked: Mutex<Vec<Job>>,
@@ -70,15 +71,15 @@ pub struct Solver<'a, E: Executor, C> {
 }
 
 /// Outputs by the signatures of their steps, for one solver or for several side by side.
-pub struct Shared<O>(Arc<Mutex<HashMap<Digest, Arc<OnceCell<O>>>>>);
+pub struct SharedOutputs<O>(Arc<Mutex<HashMap<Digest, Arc<OnceCell<O>>>>>);
 
-impl<O> Default for Shared<O> {
+impl<O> Default for SharedOutputs<O> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<O> Clone for Shared<O> {
+impl<O> Clone for SharedOutputs<O> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
@@ -123,7 +124,7 @@ where
             cache,
             tasks,
             cells,
-            made: Shared::default(),
+            made: SharedOutputs::default(),
             runs: Semaphore::new(parallelism.max(1)),
             asked: Mutex::default(),
             was_asked: Notify::new(),
@@ -138,7 +139,7 @@ where
     /// Shares outputs with other solvers: a solver with the same step waits for the first one. The
     /// outputs of one executor must serve all.
     #[must_use]
-    pub fn sharing(mut self, made: Shared<E::Output>) -> Self {
+    pub fn sharing(mut self, made: SharedOutputs<E::Output>) -> Self {
         self.made = made;
         self
     }
@@ -386,10 +387,8 @@ where
                 Ok(())
             }
             Err(source) => {
-                match running {
-                    Some(running) => running.failed(&chain_text(&source)),
-                    None => self.tasks.start(id).failed(&chain_text(&source)),
-                }
+                let running = running.unwrap_or_else(|| self.tasks.start(id));
+                running.failed(&chain_text(&source));
                 Err(SolveError { step: id, source })
             }
         }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use futures_util::FutureExt as _;
 use graph::{
-    Action, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource, Mount,
-    MountKind, Node, Operation, RunOp, Step, StepId,
+    Action, ActionInput, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource,
+    Mount, MountKind, Operation, RunOp, Step, StepId,
 };
 use oci::{Digest, Platform};
 use solve::{Blame, Cache, Executor, Fetch, FoundOutput, NewRecord, RecordId, Solver, Tasks};
@@ -111,13 +111,13 @@ fn run(command: &str) -> Operation {
 
 fn copy_from_stage() -> Operation {
     let copy = CopyAction {
-        from: Node::Input(1),
+        from: ActionInput::Input(1),
         source: "/out".into(),
         destination: "/".into(),
         ..CopyAction::default()
     };
     let kind = ActionKind::Copy(Box::new(copy));
-    Operation::Files(FilesOp { actions: vec![Action { base: Node::Input(0), kind }] })
+    Operation::Files(FilesOp { actions: vec![Action { base: ActionInput::Input(0), kind }] })
 }
 
 /// `COPY --from=a` and then `COPY --from=b`: the key of the second depends on the first's, and both

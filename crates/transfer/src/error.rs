@@ -1,6 +1,7 @@
 //! Errors of moving layers.
 
 use std::io;
+use std::path::PathBuf;
 
 use oci::Digest;
 
@@ -45,6 +46,25 @@ pub enum Error {
     },
 }
 
+/// The reason why one source does not deliver a layer's bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error("its blob is not known")]
+    NoBlob,
+    #[error("this build was not told of it")]
+    UnknownRemote,
+    #[error("open `{}`: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Remote(#[from] crate::RemoteError),
+}
+
 impl Error {
     /// True if a registry sent bytes that do not match the requested digest.
     pub fn is_garbled(&self) -> bool {
@@ -66,7 +86,7 @@ impl Error {
     pub fn is_of_this_machine(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
-            if let Some(store::Error::ArchiveLimit { .. }) = error.downcast_ref() {
+            if error.downcast_ref::<store::Error>().is_some_and(store::Error::is_archive_limit) {
                 return true;
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -152,7 +172,7 @@ mod tests {
         assert_eq!(chain_text(&error), "copy `a`: disk full");
         let lost = Error::Store {
             diff_id: Digest::of(b""),
-            source: store::Error::ReadArchive { source: std::io::Error::other("cut short") },
+            source: store::Error::read_archive(std::io::Error::other("cut short")),
         };
         assert!(chain_text(&lost).ends_with(": cut short"), "{}", chain_text(&lost));
     }
@@ -166,7 +186,7 @@ mod tests {
         let upload = Error::Upload { digest: diff_id, repository: "r".into(), source };
         assert_eq!(lost_layers(&upload), [diff_id]);
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let full = Error::Store { diff_id, source: store::Error::ReadArchive { source: full } };
+        let full = Error::Store { diff_id, source: store::Error::read_archive(full) };
         assert_eq!((lost_layers(&full), full.is_of_this_machine()), (Vec::new(), true));
     }
 
@@ -178,7 +198,7 @@ mod tests {
         assert_eq!(lost_layers(&both), [one, other]);
         assert_eq!(both.to_string(), format!("layers `{one}`, `{other}` cannot be had: gone"));
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let source = store::Error::ReadArchive { source: full };
+        let source = store::Error::read_archive(full);
         let full = Err(Error::Store { diff_id: one, source });
         assert!(all([lost(one), full]).unwrap_err().is_of_this_machine());
         assert_eq!(all([Ok(1), Ok(2)]).unwrap(), [1, 2]);

@@ -1,34 +1,44 @@
 //! Fetching of layers into the store, as blobs or unpacked.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream, StreamExt, future};
 use graph::{TaskId, chain_text};
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest};
-use store::{BlobWriter, Layer, PackedLayer, Place, Store};
-use tokio::io::AsyncRead;
+use store::PackedLayer;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tracing::Instrument as _;
 
+use crate::error::SourceError;
+use crate::readers::{Remembering, TeeReader, file_stream};
+use crate::turn::HeldTurn;
 use crate::{Destination, Error, Meter, Transfer, all, blocking};
 
 /// Maximum number of attempts at a place that sends wrong bytes for a layer.
 const MOST_GARBLED: u32 = 3;
 
 /// A blob whose transfer has begun.
-struct Opened {
+struct OpenBlob {
     stream: ByteStream,
     blob: Descriptor,
     /// The permit that limits concurrent downloads.
     lane: Option<OwnedSemaphorePermit>,
+}
+
+/// A layer of a chain that is wanted.
+#[derive(Clone, Copy)]
+struct ChainPlace<'a> {
+    chain: &'a [Layer],
+    index: usize,
+    /// The task that shows its bytes.
+    task: Option<TaskId>,
 }
 
 /// The bytes of a blob, as a place delivers them.
@@ -82,12 +92,20 @@ impl Transfer {
             // A concurrent request for the blob waits for this one, and finds the blob in the
             // store.
             Some(blob) if self.is_wanted(layer) => {
-                let unpack = || self.unpack_from_places(chain, index, task);
-                self.shared.blobs.get((blob.digest, diff_id), unpack).await?;
-                // The blob may have been fetched by an earlier request that did not unpack it.
+                let unpack = || async {
+                    self.unpack_from_places(chain, index, task).await?;
+                    // Another build may have unpacked the layer without keeping the blob.
+                    self.fetch_blob_now(layer, blob, task).await
+                };
+                let fetched = self.shared.blobs.get((blob.digest, diff_id), unpack).await;
                 match self.store().is_unpacked(&diff_id) {
+                    // A blob that is missing is fetched again when it is needed.
                     Ok(true) => Ok(()),
-                    _ => self.unpack_from_places(chain, index, task).await,
+                    // It may have been fetched by an earlier request that did not unpack it.
+                    _ => {
+                        fetched?;
+                        self.unpack_from_places(chain, index, task).await
+                    }
                 }
             }
             _ => self.unpack_from_places(chain, index, task).await,
@@ -101,8 +119,22 @@ impl Transfer {
         index: usize,
         task: Option<TaskId>,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        let work = move |opened| self.unpack_stream(opened, chain, index, task);
-        self.with_any_source(&chain[index], task, work).boxed()
+        let layer = &chain[index];
+        let is_here = || self.store().is_unpacked(&layer.diff_id).unwrap_or(false);
+        async move {
+            let turn = self.layer_turn(layer, task, is_here).await;
+            let unpacked = match is_here() {
+                true => Ok(()),
+                false => {
+                    let place = ChainPlace { chain, index, task };
+                    let work = |opened| self.unpack_stream(opened, place, turn.clone());
+                    self.with_any_source(layer, task, work).await
+                }
+            };
+            turn.end(&unpacked);
+            unpacked
+        }
+        .boxed()
     }
 
     /// Keeps the blobs of fetched layers that will go to a destination, to fetch them only once.
@@ -128,7 +160,7 @@ impl Transfer {
         &self,
         layer: &Layer,
         task: Option<TaskId>,
-        work: impl Fn(Opened) -> F,
+        work: impl Fn(OpenBlob) -> F,
     ) -> Result<(), Error> {
         let layer = &self.with_stored_blob(layer);
         let size = layer.blob.as_ref().map(|blob| blob.size);
@@ -140,7 +172,7 @@ impl Transfer {
         &self,
         layer: &Layer,
         task: Option<TaskId>,
-        work: impl Fn(Opened) -> F,
+        work: impl Fn(OpenBlob) -> F,
     ) -> Result<(), Error> {
         let mut tried = String::new();
         for source in self.sources(layer) {
@@ -150,9 +182,9 @@ impl Transfer {
                 let lane = self.shared.lanes.clone().acquire_owned().await.ok();
                 let (stream, blob) = match self.open(&source, layer, task).await {
                     Ok(opened) => opened,
-                    Err(message) => break message,
+                    Err(error) => break chain_text(&error),
                 };
-                match work(Opened { stream, blob, lane }).await {
+                match work(OpenBlob { stream, blob, lane }).await {
                     Ok(()) => {
                         tracing::debug!(%source, attempt, "layer fetched");
                         return Ok(());
@@ -183,28 +215,30 @@ impl Transfer {
 
     async fn unpack_stream(
         &self,
-        opened: Opened,
-        chain: &[Layer],
-        index: usize,
-        task: Option<TaskId>,
+        opened: OpenBlob,
+        ChainPlace { chain, index, task }: ChainPlace<'_>,
+        turn: HeldTurn,
     ) -> Result<(), Error> {
         let (store, diff_id) = (self.store().clone(), chain[index].diff_id);
         let parents: Vec<Digest> = chain[..index].iter().map(|layer| layer.diff_id).collect();
-        let Opened { stream, blob, lane } = opened;
+        let OpenBlob { stream, blob, lane } = opened;
         let keeps =
             self.is_wanted(&chain[index]) && !self.store().has_blob(&blob.digest).unwrap_or(true);
         let mut heard = Remembering::new(SyncIoBridge::new(StreamReader::new(stream)));
         let (transfer, below, runtime) =
             (self.clone(), chain[..index].to_vec(), tokio::runtime::Handle::current());
         blocking(move || {
-            let mut reader = Kept::new(&mut heard, keeps.then_some(&store));
+            let mut reader = TeeReader::new(&mut heard, keeps.then_some(&store));
             let lost_below = Mutex::new(None);
             let lane = Mutex::new(lane);
             // A layer with hard links to files of a lower layer waits for that one. Lower layers
             // never wait for upper ones, so there is no deadlock. The permit is released during the
-            // wait.
+            // wait, and the turn: in another image, the two layers can be in the other order.
             let wait_for = |wanted: &Digest| {
                 drop(lane.lock().unwrap_or_else(PoisonError::into_inner).take());
+                if !store.is_unpacked(wanted)? {
+                    turn.give_up();
+                }
                 let at = below.iter().rposition(|layer| layer.diff_id == *wanted);
                 let result = at.map(|at| runtime.block_on(transfer.unpack_one(&below, at, task)));
                 match result {
@@ -252,20 +286,31 @@ impl Transfer {
         Ok(blob)
     }
 
-    async fn fetch_blob_now(
-        &self,
-        layer: &Layer,
-        blob: &Descriptor,
+    /// Boxed as [`Self::unpack_from_places`].
+    fn fetch_blob_now<'a>(
+        &'a self,
+        layer: &'a Layer,
+        blob: &'a Descriptor,
         task: Option<TaskId>,
-    ) -> Result<(), Error> {
-        if self
-            .store()
-            .has_blob(&blob.digest)
-            .map_err(|source| Error::Store { diff_id: layer.diff_id, source })?
-        {
-            return self.check_layer(layer, blob.clone()).await;
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let has_blob = || self.store().has_blob(&blob.digest);
+        let failed = |source| Error::Store { diff_id: layer.diff_id, source };
+        async move {
+            if has_blob().map_err(failed)? {
+                return self.check_layer(layer, blob.clone()).await;
+            }
+            let turn = self.layer_turn(layer, task, || has_blob().unwrap_or(false)).await;
+            let fetched = match has_blob().map_err(failed)? {
+                true => self.check_layer(layer, blob.clone()).await,
+                false => {
+                    let keep = |opened| self.keep_blob(opened, layer.diff_id, turn.clone());
+                    self.with_any_source(layer, task, keep).await
+                }
+            };
+            turn.end(&fetched);
+            fetched
         }
-        self.with_any_source(layer, task, |opened| self.keep_blob(opened, layer.diff_id)).await
+        .boxed()
     }
 
     /// Checks once that a stored blob is the layer that the caller takes it for. A layer with the
@@ -276,15 +321,21 @@ impl Transfer {
         checked.map_err(|error| lost(layer, format!("{}: {}", Source::Here, chain_text(&error))))
     }
 
-    async fn keep_blob(&self, opened: Opened, diff_id: Digest) -> Result<(), Error> {
+    async fn keep_blob(
+        &self,
+        opened: OpenBlob,
+        diff_id: Digest,
+        turn: HeldTurn,
+    ) -> Result<(), Error> {
         let store = self.store().clone();
-        let Opened { stream, blob, lane } = opened;
+        let OpenBlob { stream, blob, lane } = opened;
         // One more byte reveals a blob that is too long.
         let mut reader = SyncIoBridge::new(StreamReader::new(stream)).take(blob.size + 1);
         let kept = blocking(move || {
+            // Also after the caller has been dropped.
+            let _held = turn;
             let mut writer = store.blob_writer()?;
-            io::copy(&mut reader, &mut writer)
-                .map_err(|source| store::Error::ReadArchive { source })?;
+            io::copy(&mut reader, &mut writer).map_err(store::Error::read_archive)?;
             writer.commit(Some((blob.digest, blob.size)))?;
             store.check_layer_blob(&blob, &diff_id)
         });
@@ -308,59 +359,29 @@ impl Transfer {
         source: &Source,
         layer: &Layer,
         task: Option<TaskId>,
-    ) -> Result<(ByteStream, Descriptor), String> {
-        let blob = layer.blob.clone().ok_or("its blob is not known")?;
+    ) -> Result<(ByteStream, Descriptor), SourceError> {
+        let blob = layer.blob.clone().ok_or(SourceError::NoBlob)?;
         let stream: ByteStream = match source {
-            Source::Here => file_stream(&self.store().blob_path(&blob.digest)).await?,
+            Source::Here => Box::pin(file_stream(&self.store().blob_path(&blob.digest)).await?),
             Source::Place(Place::Layout(folder)) => {
-                file_stream(&folder.join("blobs/sha256").join(blob.digest.hex())).await?
+                Box::pin(file_stream(&folder.join("blobs/sha256").join(blob.digest.hex())).await?)
             }
             Source::Place(Place::Registry { repository, insecure }) => {
                 let client = self.client().for_host(repository.host(), *insecure);
-                let stream =
-                    client.blob(repository, &blob).await.map_err(|error| chain_text(&error))?;
+                let stream = client.blob(repository, &blob).await?;
                 let meter =
                     Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
                 Box::pin(metered(stream.map(|chunk| chunk.map_err(io::Error::other)), meter))
             }
             Source::Place(Place::Remote(name)) => {
-                let remote = self.remote(name).ok_or("this build was not told of it")?;
-                let stream = remote.open(&blob).await.map_err(|error| chain_text(&*error))?;
+                let remote = self.remote(name).ok_or(SourceError::UnknownRemote)?;
+                let stream = remote.open(&blob).await?;
                 let meter =
                     Meter::start(&self.shared.events, task, blob.digest.to_string(), blob.size);
                 Box::pin(metered(stream, meter))
             }
         };
         Ok((stream, blob))
-    }
-}
-
-/// A reader that optionally writes a copy of the blob into the store. If writing fails, the blob is
-/// fetched again when it is needed.
-struct Kept<R> {
-    reader: R,
-    writer: Option<BlobWriter>,
-}
-
-impl<R> Kept<R> {
-    fn new(reader: R, store: Option<&Store>) -> Self {
-        Self { reader, writer: store.and_then(|store| store.blob_writer().ok()) }
-    }
-
-    fn keep(self, blob: &Descriptor) {
-        drop(self.writer.map(|writer| writer.commit(Some((blob.digest, blob.size)))));
-    }
-}
-
-impl<R: io::Read> io::Read for Kept<R> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(bytes)?;
-        if let Some(writer) = &mut self.writer
-            && writer.write_all(&bytes[..count]).is_err()
-        {
-            self.writer = None;
-        }
-        Ok(count)
     }
 }
 
@@ -378,70 +399,6 @@ fn metered(
         }
         future::ready(item)
     })
-}
-
-/// A reader that keeps its first error, because a decompressor reports any read error as a broken
-/// archive.
-struct Remembering<R> {
-    inner: R,
-    error: Option<io::Error>,
-}
-
-impl<R> Remembering<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, error: None }
-    }
-
-    /// Replaces the cause of a store error by the read error, unless the cause is this machine's.
-    fn cause_of(&mut self, error: Error) -> Error {
-        match (error, self.error.take()) {
-            (Error::Store { diff_id, source }, Some(own)) => {
-                let said = Error::Store { diff_id, source };
-                let source = store::Error::ReadArchive { source: own };
-                if said.is_of_this_machine() { said } else { Error::Store { diff_id, source } }
-            }
-            (error, _) => error,
-        }
-    }
-}
-
-impl<R: io::Read> io::Read for Remembering<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let kind = error.kind();
-            self.error.get_or_insert(error);
-            kind.into()
-        })
-    }
-}
-
-async fn file_stream(path: &Path) -> Result<ByteStream, String> {
-    let opened = path.to_owned();
-    let file = crate::blocking(move || store::open_regular(&opened))
-        .await
-        .map_err(|error| format!("open `{}`: {error}", path.display()))?;
-    Ok(Box::pin(ReadStream(tokio::fs::File::from_std(file))))
-}
-
-/// A file as a stream of large pieces.
-struct ReadStream(tokio::fs::File);
-
-impl Stream for ReadStream {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut space = vec![0; 1 << 18];
-        let mut buffer = tokio::io::ReadBuf::new(&mut space);
-        match Pin::new(&mut self.0).poll_read(context, &mut buffer) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-            Poll::Ready(Ok(())) => {
-                let filled = buffer.filled().len();
-                space.truncate(filled);
-                Poll::Ready((filled > 0).then(|| Ok(space.into())))
-            }
-        }
-    }
 }
 
 /// A source of a layer's bytes.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::{self, BoxFuture};
 use graph::{TaskEvent, TaskId};
+use layer::{Layer, LayerIndex};
 use oci::Digest;
-use store::{Layer, LayerIndex};
 
 use crate::{Error, Transfer, all};
 

@@ -3,7 +3,7 @@
 //! Receives layers, which are plain data, and moves their bytes: into the store as blobs or
 //! unpacked, out of it into registries. Invariant: each layer moves at most once in a build,
 //! however many steps and exports request it, and all received bytes are checked against its
-//! digest.
+//! digest. Of several builds on one root, one moves it and the others wait ([`Transfer::turn`]).
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,9 @@ mod layout;
 mod memo;
 mod parts;
 mod progress;
+mod readers;
 mod remote;
+mod turn;
 mod upload;
 
 pub use error::{Error, all, lost_layers};
@@ -26,7 +28,8 @@ pub use layout::{
 };
 pub use progress::Meter;
 pub use remote::{Remote, RemoteError, RemoteStream};
-pub use upload::{Destination, LayerFormat, RemoteUpload, Target, Upload};
+pub use turn::{SharedWork, Waited};
+pub use upload::{Destination, LayerFormat, PushTarget, RegistryUpload, RemoteUpload};
 
 use std::sync::{Arc, OnceLock};
 
@@ -41,10 +44,10 @@ use upload::SentTo;
 /// Moves layers. Cheap to clone.
 #[derive(Clone)]
 pub struct Transfer {
-    shared: Arc<Shared>,
+    shared: Arc<TransferInner>,
 }
 
-struct Shared {
+struct TransferInner {
     store: Store,
     client: registry::Client,
     events: Events,
@@ -56,7 +59,7 @@ struct Shared {
     /// expected to be.
     blobs: Memo<(Digest, Digest), ()>,
     /// Blobs that were made of unpacked layers, or are being made.
-    made: Memo<(Digest, store::Compression), Descriptor>,
+    made: Memo<(Digest, layer::Compression), Descriptor>,
     /// The destinations of layers that will be sent unchanged. Their blobs are kept when fetched.
     wanted_by: std::sync::Mutex<Vec<Destination>>,
     /// Blobs that were sent or are being sent.
@@ -90,7 +93,7 @@ impl Transfer {
         remotes: Vec<Arc<dyn Remote>>,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(TransferInner {
                 store,
                 client,
                 events,
@@ -111,7 +114,7 @@ impl Transfer {
     /// A mover with the same places, and no memory of earlier transfers.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        let Shared { store, client, events, remotes, .. } = &*self.shared;
+        let TransferInner { store, client, events, remotes, .. } = &*self.shared;
         Self::with_remotes(store.clone(), client.clone(), events.clone(), remotes.clone())
     }
 
@@ -134,7 +137,7 @@ impl Transfer {
         &self.shared.events
     }
 
-    /// The place with the name of a [`store::Place::Remote`], if this build knows it.
+    /// The place with the name of a [`layer::Place::Remote`], if this build knows it.
     pub(crate) fn remote(&self, name: &str) -> Option<&Arc<dyn Remote>> {
         self.shared.remotes.iter().find(|remote| remote.name() == name)
     }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use graph::{TaskId, chain_text};
+use graph::TaskId;
+use layer::{Layer, Place};
 use oci::Descriptor;
-use store::{Layer, LayerPaths, Part, Place};
+use store::Part;
+use tree::LayerPaths;
 
+use crate::error::SourceError;
 use crate::{Error, Meter, Transfer, all, blocking};
 
 /// Number of concurrent requests for ranges of a blob.
@@ -93,7 +96,7 @@ impl Transfer {
         blob: &Descriptor,
         part: &Arc<Part>,
         task: Option<TaskId>,
-    ) -> Result<(), String> {
+    ) -> Result<(), SourceError> {
         let total = part.ranges.iter().map(|range| range.bytes.end - range.bytes.start).sum();
         let meter = Meter::start(&self.shared.events, task, blob.digest.to_string(), total);
         let meter = &meter;
@@ -102,8 +105,7 @@ impl Transfer {
             let bytes = self.read_range(place, blob, range.bytes.clone()).await?;
             meter.add(bytes.len() as u64);
             let (store, part) = (self.store().clone(), part.clone());
-            let put = blocking(move || store.put_range(&part, &range, &bytes));
-            put.await.map_err(|error| chain_text(&error))
+            Ok(blocking(move || store.put_range(&part, &range, &bytes)).await?)
         });
         let result = stream::iter(read).buffer_unordered(AT_ONCE).try_collect::<()>().await;
         meter.finish();
@@ -115,25 +117,24 @@ impl Transfer {
         place: &Place,
         blob: &Descriptor,
         range: Range<u64>,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Bytes, SourceError> {
         match place {
             Place::Registry { repository, insecure } => {
                 let client = self.client().for_host(repository.host(), *insecure);
-                let read = client.blob_part(repository, blob, range).await;
-                read.map_err(|error| chain_text(&error))
+                Ok(client.blob_part(repository, blob, range).await?)
             }
             Place::Layout(folder) => {
                 let path = folder.join("blobs/sha256").join(blob.digest.hex());
-                let read = blocking(move || {
+                blocking(move || {
                     let mut bytes = vec![0; (range.end - range.start) as usize];
                     store::open_regular(&path)?.read_exact_at(&mut bytes, range.start)?;
-                    Ok::<_, std::io::Error>(Bytes::from(bytes))
-                });
-                read.await.map_err(|error| error.to_string())
+                    Ok(Bytes::from(bytes))
+                })
+                .await
             }
             Place::Remote(name) => {
-                let remote = self.remote(name).ok_or("this build was not told of it")?;
-                remote.part(blob, range).await.map_err(|error| chain_text(&*error))
+                let remote = self.remote(name).ok_or(SourceError::UnknownRemote)?;
+                Ok(remote.part(blob, range).await?)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use graph::{Events, TaskEvent, TaskId, Transfer};
+use graph::{Events, TaskEvent, TaskId, TransferProgress};
 
 /// Counts the bytes of a transfer and reports them as events.
 pub struct Meter {
@@ -58,7 +58,7 @@ impl Meter {
     fn say(&self, completed: Option<SystemTime>) {
         let Some(task) = self.task else { return };
         let current = self.current.load(Ordering::Relaxed);
-        let transfer = Transfer {
+        let transfer = TransferProgress {
             name: self.name.clone(),
             current,
             total: self.total,

@@ -20,7 +20,7 @@ pub type RemoteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// A place that finds blobs by digest: an object store, GitHub's cache. Its errors and its name
 /// must contain no secret.
 pub trait Remote: Send + Sync {
-    /// Its name in a [`store::Place::Remote`].
+    /// Its name in a [`layer::Place::Remote`].
     fn name(&self) -> &str;
 
     /// Begins to read a blob. The bytes are checked by the caller.

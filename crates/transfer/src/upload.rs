@@ -3,16 +3,16 @@
 use std::io;
 
 use graph::TaskId;
+use layer::{Compression, Layer, Place};
 use oci::{Descriptor, Repository, media_type};
 use registry::{BlobSource, Expect};
-use store::{Compression, Layer, Place};
 use tokio::io::AsyncSeekExt;
 
 use crate::{Error, Meter, Remote, Transfer, blocking};
 
 /// A repository that layers are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
+pub struct PushTarget {
     /// The repository.
     pub repository: Repository,
     /// True if plain HTTP and untrusted certificates are accepted.
@@ -31,7 +31,7 @@ pub enum Destination {
 /// A place that a blob was sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SentTo {
-    Repository(Target),
+    Repository(PushTarget),
     Remote(String),
 }
 
@@ -78,7 +78,12 @@ impl Transfer {
                 Some(blob) => store.remember_blob(&diff_id, &blob).map_err(failed)?,
                 None => self.unpack_at(chain, index, task).await?,
             }
-            blocking(move || store.compress(&diff_id, format.compression)).await.map_err(failed)
+            let kind = format.compression.kind();
+            let turn = self.compression_turn(&diff_id, &kind, task).await;
+            let compress = move || store.compress(&diff_id, format.compression);
+            let made = blocking(compress).await.map_err(failed);
+            turn.end(&made);
+            made
         };
         self.shared.made.get(key, make).await
     }
@@ -121,7 +126,7 @@ impl Transfer {
         chain: &[Layer],
         index: usize,
         format: LayerFormat,
-        to: Upload<'_>,
+        to: RegistryUpload<'_>,
     ) -> Result<Descriptor, Error> {
         let descriptor = self.describe(chain, index, format, to.task).await?;
         let layer = as_blob(&chain[index], &descriptor);
@@ -182,7 +187,7 @@ impl Transfer {
         &self,
         layer: &Layer,
         descriptor: &Descriptor,
-        to: Upload<'_>,
+        to: RegistryUpload<'_>,
     ) -> Result<(), Error> {
         let wanted = &to.target.repository;
         let elsewhere: Vec<&Repository> = layer
@@ -218,9 +223,9 @@ fn as_blob(layer: &Layer, blob: &Descriptor) -> Layer {
 
 /// The target of an upload.
 #[derive(Clone, Copy)]
-pub struct Upload<'a> {
+pub struct RegistryUpload<'a> {
     /// The repository.
-    pub target: &'a Target,
+    pub target: &'a PushTarget,
     /// The task that shows the progress.
     pub task: Option<TaskId>,
 }

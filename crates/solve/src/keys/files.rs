@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use graph::{
-    Action, ActionKind, ChmodMode, ContentPath, ContentQuery, CopyAction, FilesOp, Node, Owner,
-    OwnerName,
+    Action, ActionInput, ActionKind, ChmodMode, ContentPath, ContentQuery, CopyAction, FilesOp,
+    Owner, OwnerName,
 };
 use serde::Serialize;
 
@@ -141,10 +141,10 @@ pub(super) fn key(files: &FilesOp, inputs: usize) -> StepKey {
 }
 
 fn record(files: &FilesOp, inputs: usize, dialect: Dialect) -> FilesRecord {
-    let node = |node: Node| match node {
-        Node::Scratch => -1,
-        Node::Input(index) => index as i64,
-        Node::Action(index) => (inputs + index) as i64,
+    let node = |node: ActionInput| match node {
+        ActionInput::Scratch => -1,
+        ActionInput::Input(index) => index as i64,
+        ActionInput::Action(index) => (inputs + index) as i64,
     };
     let last = files.actions.len().saturating_sub(1);
     let actions = files
@@ -182,7 +182,7 @@ fn is_default(indexes: &[[i64; 3]]) -> bool {
     })
 }
 
-fn action_json(action: &Action, node: &impl Fn(Node) -> i64, dialect: Dialect) -> Vec<u8> {
+fn action_json(action: &Action, node: &impl Fn(ActionInput) -> i64, dialect: Dialect) -> Vec<u8> {
     match &action.kind {
         ActionKind::Copy(copy) => go_json::to_vec(&copy_record(copy, node, dialect)),
         ActionKind::MakeFile { path, mode, data } => go_json::to_vec(&MakeFileRecord {
@@ -205,7 +205,7 @@ fn action_json(action: &Action, node: &impl Fn(Node) -> i64, dialect: Dialect) -
 
 fn copy_record<'a>(
     copy: &'a CopyAction,
-    node: &impl Fn(Node) -> i64,
+    node: &impl Fn(ActionInput) -> i64,
     dialect: Dialect,
 ) -> CopyRecord<'a> {
     let (mode, mode_str) = match &copy.mode {
@@ -215,7 +215,7 @@ fn copy_record<'a>(
     };
     CopyRecord {
         // The whole path is in the selector, where the source is an input.
-        src: if matches!(copy.from, Node::Input(_)) {
+        src: if matches!(copy.from, ActionInput::Input(_)) {
             base_name(&copy.source)
         } else {
             &copy.source
@@ -240,7 +240,7 @@ fn copy_record<'a>(
 
 fn owner_record<'a>(
     owner: &'a Owner,
-    node: &impl Fn(Node) -> i64,
+    node: &impl Fn(ActionInput) -> i64,
     dialect: Dialect,
 ) -> OwnerRecord<'a> {
     let user = |name: &'a OwnerName| UserRecord {
@@ -275,7 +275,7 @@ fn input_keys(files: &FilesOp, inputs: usize) -> Vec<InputKey> {
     let mut changed = BTreeSet::new();
     let mut read: BTreeMap<usize, Vec<ContentPath>> = BTreeMap::new();
     for action in &files.actions {
-        if let Node::Input(input) = action.base {
+        if let ActionInput::Input(input) = action.base {
             changed.insert(input);
         }
         let owner = match &action.kind {
@@ -287,7 +287,7 @@ fn input_keys(files: &FilesOp, inputs: usize) -> Vec<InputKey> {
             [(owner.user.as_ref(), "/etc/passwd"), (owner.group.as_ref(), "/etc/group")]
         });
         for (name, path) in names {
-            if let Some(OwnerName::Name { input: Node::Input(input), .. }) = name {
+            if let Some(OwnerName::Name { input: ActionInput::Input(input), .. }) = name {
                 read.entry(*input).or_default().push(ContentPath {
                     path: path.into(),
                     follow_links: true,
@@ -296,7 +296,7 @@ fn input_keys(files: &FilesOp, inputs: usize) -> Vec<InputKey> {
             }
         }
         if let ActionKind::Copy(copy) = &action.kind
-            && let Node::Input(input) = copy.from
+            && let ActionInput::Input(input) = copy.from
         {
             read.entry(input).or_default().push(ContentPath {
                 path: copy.source.clone(),

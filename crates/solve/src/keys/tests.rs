@@ -1,8 +1,8 @@
 //! Keys that BuildKit's own code computed.
 
 use graph::{
-    Action, ActionKind, CopyAction, FilesOp, ImageSource, Mount, MountKind, Node, Operation, Owner,
-    OwnerName, RunOp, Sharing, Step,
+    Action, ActionInput, ActionKind, CopyAction, FilesOp, ImageSource, Mount, MountKind, Operation,
+    Owner, OwnerName, RunOp, Sharing, Step,
 };
 use oci::{Digest, Platform};
 
@@ -52,9 +52,9 @@ fn run(command: &str, mounts: Vec<Mount>) -> Operation {
 /// COPY as the Dockerfile frontend makes it.
 fn copy(sources: &[&str], destination: &str, owner: Option<Owner>) -> Operation {
     let actions = sources.iter().enumerate().map(|(index, source)| Action {
-        base: if index == 0 { Node::Input(0) } else { Node::Action(index - 1) },
+        base: if index == 0 { ActionInput::Input(0) } else { ActionInput::Action(index - 1) },
         kind: ActionKind::Copy(Box::new(CopyAction {
-            from: Node::Input(1),
+            from: ActionInput::Input(1),
             source: (*source).into(),
             destination: destination.into(),
             owner: owner.clone(),
@@ -153,7 +153,7 @@ fn copies_of_files() {
 
 #[test]
 fn copies_with_an_owner() {
-    let name = OwnerName::Name { name: "grp".into(), input: Node::Input(0) };
+    let name = OwnerName::Name { name: "grp".into(), input: ActionInput::Input(0) };
     let owner = Owner { user: Some(OwnerName::Id(1000)), group: Some(name) };
     assert_key(
         copy(&["/foo.txt"], "/dst/", Some(owner)),
@@ -167,9 +167,9 @@ fn copies_onto_nothing_and_merges() {
     let Operation::Files(mut files) = copy(&["/foo.txt"], "/dst/", None) else {
         unreachable!("it is a copy")
     };
-    files.actions[0].base = Node::Scratch;
+    files.actions[0].base = ActionInput::Scratch;
     let ActionKind::Copy(copy) = &mut files.actions[0].kind else { unreachable!("it is a copy") };
-    copy.from = Node::Input(0);
+    copy.from = ActionInput::Input(0);
     assert_key(
         Operation::Files(files),
         1,
@@ -191,7 +191,7 @@ fn folders_and_inline_files() {
         owner: None,
         timestamp: None,
     };
-    let files = FilesOp { actions: vec![Action { base: Node::Input(0), kind: make_dir }] };
+    let files = FilesOp { actions: vec![Action { base: ActionInput::Input(0), kind: make_dir }] };
     assert_key(
         Operation::Files(files),
         1,
@@ -199,7 +199,7 @@ fn folders_and_inline_files() {
     );
     let make_file =
         ActionKind::MakeFile { path: "/x.txt".into(), mode: 0o644, data: b"hello <&> \n".to_vec() };
-    let files = FilesOp { actions: vec![Action { base: Node::Scratch, kind: make_file }] };
+    let files = FilesOp { actions: vec![Action { base: ActionInput::Scratch, kind: make_file }] };
     assert_key(
         Operation::Files(files),
         0,

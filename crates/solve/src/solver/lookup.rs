@@ -163,7 +163,7 @@ where
 
     /// A step above one that runs again may not use old records: its key depends on the new output
     /// (BuildKit, `solver/edge.go`: an edge that ignores the cache offers no keys).
-    fn offers_keys(&self, id: StepId) -> bool {
+    pub(super) fn offers_keys(&self, id: StepId) -> bool {
         !self.graph.step(id).ignore_cache
     }
 
@@ -173,13 +173,13 @@ where
     }
 
     /// Records that an input's content leads to, if that is known.
-    fn linked_by_content(&self, id: StepId, index: usize) -> BTreeSet<RecordId> {
+    pub(super) fn linked_by_content(&self, id: StepId, index: usize) -> BTreeSet<RecordId> {
         let cells = self.cells(id);
         let roots = cells.content(index).map(|content| self.cache.roots(content));
         self.links(&cells.key, index, roots.into_iter().flatten(), None)
     }
 
-    fn links(
+    pub(super) fn links(
         &self,
         key: &StepKey,
         input: usize,
@@ -206,7 +206,10 @@ where
         today.chain(old).collect()
     }
 
-    fn found(&self, records: &BTreeSet<RecordId>) -> Vec<(RecordId, FoundOutput<E::Chain>)> {
+    pub(super) fn found(
+        &self,
+        records: &BTreeSet<RecordId>,
+    ) -> Vec<(RecordId, FoundOutput<E::Chain>)> {
         // This machine's records come first in the set, so they win a tie.
         let outputs = |record: &RecordId| {
             let record = *record;
@@ -328,7 +331,7 @@ where
     }
 
     /// Records of a step that this machine has, found or made.
-    fn local_records(&self, id: StepId) -> BTreeSet<RecordId> {
+    pub(super) fn local_records(&self, id: StepId) -> BTreeSet<RecordId> {
         let cells = self.cells(id);
         let known = cells.best_known().into_iter().flat_map(|known| known.records.iter().copied());
         let saved = cells.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -366,7 +369,7 @@ where
 }
 
 /// Records that are in all sets.
-fn intersection(sets: &[BTreeSet<RecordId>]) -> BTreeSet<RecordId> {
+pub(super) fn intersection(sets: &[BTreeSet<RecordId>]) -> BTreeSet<RecordId> {
     let Some((first, rest)) = sets.split_first() else { return BTreeSet::new() };
     first.iter().filter(|record| rest.iter().all(|set| set.contains(record))).copied().collect()
 }

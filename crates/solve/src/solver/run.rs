@@ -1,14 +1,15 @@
 //! Steps that run.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::try_join_all;
-use graph::{Operation, Step, StepId, chain_text};
+use graph::{Operation, StepId, chain_text};
 use tracing::Instrument as _;
 
 use super::{Result, SolveError, Solver};
+use crate::report::Running;
 use crate::{Cache, Executor};
 
 impl<E, C> Solver<'_, E, C>
@@ -25,7 +26,7 @@ where
         let inputs = self.inputs(id).await?;
         self.cells(id).runs_with();
         if step.inputs.is_empty() {
-            return self.execute(id, step, inputs).await;
+            return self.execute(id, inputs, None).await;
         }
         let cell = self
             .made
@@ -35,17 +36,70 @@ where
             .entry(self.signature(id))
             .or_default()
             .clone();
-        let make = || async {
-            let output = self.execute(id, step, inputs).await?;
-            if let (Some(made), Some(chain)) = (&self.on_made, self.executor.chain_of(&output)) {
-                made(id, &chain);
-            }
-            Ok(output)
-        };
-        let output = cell.get_or_try_init(make).await?.clone();
-        let records = self.cells(id).best_known().map(|known| &known.records);
-        self.save(id, self.executor.chain_of(&output), records);
+        let has_saved = AtomicBool::new(false);
+        let output = cell.get_or_try_init(|| self.make(id, inputs, &has_saved)).await?.clone();
+        if !has_saved.load(Ordering::Relaxed) {
+            self.save_output(id, &output);
+        }
         Ok(output)
+    }
+
+    /// Makes a step's output, unless another build makes the same one meanwhile.
+    async fn make(
+        &self,
+        id: StepId,
+        inputs: Vec<E::Output>,
+        has_saved: &AtomicBool,
+    ) -> Result<E::Output, E> {
+        let Some(name) = self.turn_name(id, &inputs) else {
+            return self.make_now(id, inputs, None).await;
+        };
+        let mut waiting = None;
+        let turn = self.executor.turn(id, name, || waiting = Some(self.tasks.start(id))).await;
+        let made = match self.made_meanwhile(id, &inputs) {
+            Some(found) => {
+                self.tell_found(id, waiting, &found.source);
+                Ok(self.executor.restore(found.chain))
+            }
+            None => self.make_now(id, inputs, waiting).await,
+        };
+        if let Some(turn) = turn {
+            // Those who wait look for the record.
+            if let Ok(output) = &made {
+                self.save_output(id, output);
+                has_saved.store(true, Ordering::Relaxed);
+            }
+            turn.end(made.is_ok());
+        }
+        made
+    }
+
+    async fn make_now(
+        &self,
+        id: StepId,
+        inputs: Vec<E::Output>,
+        waiting: Option<Running<'_>>,
+    ) -> Result<E::Output, E> {
+        let output = self.execute(id, inputs, waiting).await?;
+        if let (Some(made), Some(chain)) = (&self.on_made, self.executor.chain_of(&output)) {
+            made(id, &chain);
+        }
+        Ok(output)
+    }
+
+    fn tell_found(&self, id: StepId, waiting: Option<Running<'_>>, source: &Arc<str>) {
+        match waiting {
+            Some(waiting) => {
+                self.cells(id).told.store(true, Ordering::Relaxed);
+                waiting.found(source);
+            }
+            None => self.tell_cached(id, source),
+        }
+    }
+
+    fn save_output(&self, id: StepId, output: &E::Output) {
+        let records = self.cells(id).best_known().map(|known| &known.records);
+        self.save(id, self.executor.chain_of(output), records);
     }
 
     /// A step's inputs, with what is needed of their bytes, and the contents of just those.
@@ -77,19 +131,21 @@ where
         missing.into_iter().find_map(|id| Some((id, self.executor.refuses(id)?)))
     }
 
+    /// Runs a step. `waiting` is what progress shows of it already.
     async fn execute(
         &self,
         id: StepId,
-        step: &Step,
         inputs: Vec<E::Output>,
+        waiting: Option<Running<'_>>,
     ) -> Result<E::Output, E> {
+        let step = self.graph.step(id);
         let _permit = match step.operation {
             Operation::Run(_) | Operation::Files(_) => self.runs.acquire().await.ok(),
             _ => None,
         };
         // An image's bytes stay where they are: it is told of when they move.
         let quiet = self.is_image(id) || matches!(step.operation, Operation::Http(_));
-        let running = (!quiet).then(|| self.tasks.start(id));
+        let running = waiting.or_else(|| (!quiet).then(|| self.tasks.start(id)));
         self.cells(id).executed.store(true, Ordering::Relaxed);
         self.cells(id).told.fetch_or(!quiet, Ordering::Relaxed);
         if let Some(start) = &self.on_start {
@@ -104,10 +160,8 @@ where
                 Ok(output)
             }
             Err(source) => {
-                match running {
-                    Some(running) => running.failed(&chain_text(&source)),
-                    None => self.tasks.start(id).failed(&chain_text(&source)),
-                }
+                let running = running.unwrap_or_else(|| self.tasks.start(id));
+                running.failed(&chain_text(&source));
                 Err(SolveError { step: id, source })
             }
         }

@@ -3,6 +3,7 @@
 mod losses;
 mod properties;
 mod toys;
+mod turns;
 
 use graph::{Graph, StepId};
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use graph::{
-    Action, ActionKind, ContentQuery, CopyAction, Event, Events, FilesOp, Graph, ImageSource,
-    LocalSource, Mount, MountKind, Node, Operation, RunOp, Step, StepId, TaskEvent,
+    Action, ActionInput, ActionKind, ContentQuery, CopyAction, Event, Events, FilesOp, Graph,
+    ImageSource, LocalSource, Mount, MountKind, Operation, RunOp, Step, StepId, TaskEvent,
 };
 use oci::{Digest, Platform};
 
@@ -63,12 +63,12 @@ pub(super) fn run(graph: &mut Graph, command: &str, root: StepId) -> StepId {
 pub(super) fn copy(graph: &mut Graph, path: &str, base: Option<StepId>, from: StepId) -> StepId {
     let inputs: Vec<StepId> = base.into_iter().chain([from]).collect();
     let copy = CopyAction {
-        from: Node::Input(inputs.len() - 1),
+        from: ActionInput::Input(inputs.len() - 1),
         source: path.into(),
         destination: "/".into(),
         ..CopyAction::default()
     };
-    let base = if base.is_some() { Node::Input(0) } else { Node::Scratch };
+    let base = if base.is_some() { ActionInput::Input(0) } else { ActionInput::Scratch };
     let actions = vec![Action { base, kind: ActionKind::Copy(Box::new(copy)) }];
     graph.add(step(&format!("copy {path}"), Operation::Files(FilesOp { actions }), &inputs))
 }

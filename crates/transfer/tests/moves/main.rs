@@ -2,22 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod at_once;
+
 use std::fs;
 use std::io::Read as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use graph::{Event, Events, TaskEvent};
+use layer::tar::TarWriter;
+use layer::{Compression, Entry, EntryKind, Layer, LayerIndex, Place, Time};
 use oci::{Descriptor, Repository, media_type};
 use registry::{Client, RetryPolicy, Settings};
-use store::tar::TarWriter;
-use store::tree::LayerFiles;
-use store::{
-    Compression, Entry, EntryKind, Layer, LayerIndex, LayerPaths, OpenOptions, Place, Privileges,
-    Store, Time,
-};
+use store::{OpenOptions, Privileges, Store};
 use testing::FakeRegistry;
-use transfer::{Destination, Error, LayerFormat, Target, Transfer, Upload};
+use transfer::{Destination, Error, LayerFormat, PushTarget, RegistryUpload, Transfer};
+use tree::LayerFiles;
+use tree::LayerPaths;
 
 const AS_IT_IS: LayerFormat = LayerFormat { compression: Compression::Gzip(None), force: false };
 
@@ -54,8 +55,8 @@ impl World {
         Place::Registry { repository: Repository::new(self.registry.host(), path), insecure: false }
     }
 
-    fn target(&self, path: &str) -> Target {
-        Target { repository: Repository::new(self.registry.host(), path), insecure: false }
+    fn target(&self, path: &str) -> PushTarget {
+        PushTarget { repository: Repository::new(self.registry.host(), path), insecure: false }
     }
 
     /// Puts a layer into a repository.
@@ -75,7 +76,7 @@ impl World {
 
     async fn upload(&self, layer: &Layer, format: LayerFormat, to: &str) -> Descriptor {
         let target = self.target(to);
-        let to = Upload { target: &target, task: None };
+        let to = RegistryUpload { target: &target, task: None };
         self.transfer.upload(std::slice::from_ref(layer), 0, format, to).await.unwrap()
     }
 }
@@ -179,11 +180,11 @@ async fn the_next_place_serves_where_one_lacks_or_spoils_a_layer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unpacked_and_sent_on_comes_once() {
     let (world, other) = (World::new(), FakeRegistry::start());
-    let target = Target { repository: Repository::new(other.host(), "app"), insecure: false };
+    let target = PushTarget { repository: Repository::new(other.host(), "app"), insecure: false };
     let layer = world.put("base", &file("a", "content"));
     world.transfer.keep_for(Destination::Registry(other.host().to_owned()));
     world.transfer.unpack(std::slice::from_ref(&layer), None).await.unwrap();
-    let to = Upload { target: &target, task: None };
+    let to = RegistryUpload { target: &target, task: None };
     world.transfer.upload(std::slice::from_ref(&layer), 0, AS_IT_IS, to).await.unwrap();
     assert!(other.has_blob("app", layer.diff_id));
     assert_eq!(world.asked(&format!("GET /v2/base/blobs/{}", layer.diff_id)), 1);
