@@ -3,10 +3,10 @@
 //! Tables: `cache_assumed` (each set of assumptions, once), `cache_assuming` (the records that stand
 //! on one). A record that is in neither stands on nothing but what was seen here.
 
+use layer::{Assumption, Assumptions, Claim};
 use oci::Digest;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
-use store::{Assumption, Assumptions, Claim};
 
 pub(crate) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS cache_assumed(number INTEGER PRIMARY KEY, assumptions TEXT NOT NULL UNIQUE);

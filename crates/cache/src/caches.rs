@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use layer::Chain;
 use oci::Digest;
 use solve::{Cache, FoundOutput, NewRecord, RecordId};
-use store::Chain;
 
 use crate::{LocalRecords, RecordSet};
 

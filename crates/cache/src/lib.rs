@@ -11,32 +11,36 @@
 
 #![forbid(unsafe_code)]
 
+mod additions;
 mod assumed;
 mod backend;
 mod caches;
 mod error;
 pub mod explain;
 mod format;
-mod import;
 mod layout;
 mod local;
 pub mod sidecar;
 pub mod upkeep;
 mod write;
 
-#[cfg(fuzzing)]
+pub use additions::BuildAdditions;
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub use backend::read_hostile_map;
 pub use backend::{
-    Backend, BackendSettings, BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings,
-    GithubVersion, HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD,
-    RegistrySettings, Service, fetch_object,
+    Backend, BackendCredentials, BackendSettings, BucketSettings, GITHUB_TOKEN, GithubSettings,
+    GithubVersion, HTTP_HEADER, ImportedCache, LayoutSettings, MapSettings, MapStore,
+    REDIS_PASSWORD, RedisScheme, RedisServer, RegistrySettings, Service, fetch_object,
 };
 pub use caches::Caches;
 pub use error::{Error, FileFault, SettingsFault};
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub use format::read_hostile;
-pub use format::{Export, Form, INLINE_FIELD, Mode, Pruned, RecordSet, SidecarRef, inline_cache};
-pub use import::ImportedCache;
+pub use format::{
+    CacheMode, Export, Form, INLINE_FIELD, Pruned, RecordSet, SidecarRef, inline_cache,
+};
 pub use local::LocalRecords;
 pub use sidecar::Sidecar;
 pub use write::{Exported, SidecarUpdate, WriteRequest, write};

@@ -10,10 +10,11 @@ mod text;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layer::{Assumptions, Chain, Layer};
 use oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use solve::{FoundOutput, Link, NewRecord};
-use store::{Assumptions, Chain, Layer, Store};
+use store::Store;
 
 use crate::assumed::{self, Number};
 use text::LayerText;
@@ -88,7 +89,7 @@ impl LocalRecords {
                 read
             }
         };
-        let may_be = |assumption: &store::Assumption| match self.store.proof(assumption) {
+        let may_be = |assumption: &layer::Assumption| match self.store.proof(assumption) {
             Some(is_true) => is_true,
             None => self.named.contains(&assumption.cache),
         };

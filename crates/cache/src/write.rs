@@ -11,16 +11,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use graph::TaskId;
+use layer::{Chain, Layer};
 use oci::{Descriptor, Digest};
-use store::{Chain, Layer};
 use transfer::{LayerFormat, Transfer};
 
-use crate::backend::{Backend, LayerUpload};
+use crate::backend::{Backend, ImportedCache, LayerUpload};
 use crate::format::manifest::StoredForm;
 use crate::format::order::contents;
 use crate::format::prune::{self, BUILDKIT_LIMIT};
-use crate::format::{CacheContents, CachePlan, Documents, Form, Pruned};
-use crate::import::ImportedCache;
+use crate::format::{CacheContents, CacheDocuments, CachePlan, Form, Pruned};
 use crate::sidecar::{Additions, Sidecar};
 use crate::{Error, Export};
 
@@ -110,7 +109,7 @@ impl From<Arc<ImportedCache>> for Present {
 struct Merged {
     plan: CachePlan,
     contents: CacheContents,
-    documents: Documents,
+    documents: CacheDocuments,
     pruned: Option<Pruned>,
 }
 

@@ -9,9 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use graph::Sharing;
+use layer::Layer;
 use oci::Digest;
 use rustix::fs::{FlockOperation, flock};
-use store::Layer;
 
 /// More copies of one private cache mount than this are refused: something does not end.
 const COPIES: usize = 256;

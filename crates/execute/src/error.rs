@@ -1,7 +1,8 @@
 //! Why a step cannot run.
 
 use oci::Digest;
-use store::tree::TreeError;
+use runtime::ladder::Unavailable;
+use tree::TreeError;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +46,14 @@ pub enum Error {
         host: oci::Platform,
     },
     /// A command would need what this process may not do.
-    #[error("RUN is not possible here: {reason}")]
+    #[error("RUN is not possible here: {source}")]
     NoIsolation {
         /// The missing capability.
-        reason: String,
+        source: Unavailable,
     },
+    /// The client does not give what the step needs.
+    #[error(transparent)]
+    Client(#[from] crate::ClientError),
     /// A layer could not be brought here.
     #[error(transparent)]
     Layer(#[from] transfer::Error),
@@ -58,10 +62,10 @@ pub enum Error {
     Store(#[from] store::Error),
     /// The context cannot be read.
     #[error("failed to load build context: {0}")]
-    Context(#[from] store::WalkError),
+    Context(#[from] tree::WalkError),
     /// A file that a step reads is missing, or cannot be read.
     #[error("failed to compute cache key: {0}")]
-    Content(#[from] store::DigestError),
+    Content(#[from] tree::DigestError),
     /// Layers do not fit together.
     #[error("damaged layers: {0}")]
     Tree(#[from] TreeError),

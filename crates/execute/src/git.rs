@@ -9,18 +9,21 @@ mod command;
 mod remote;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use graph::{GitMtime, GitSource, Sharing};
+use layer::Time;
 use oci::Digest;
-use store::tree::{Node, NodeKind};
-use store::{ScratchFolder, Time, Tree, walk_context};
+use store::ScratchFolder;
+use transfer::blocking;
+use tree::{Node, NodeKind};
+use tree::{Tree, walk_context};
 
-use crate::executor::{Executor, blocking};
+use crate::Error;
 use crate::http::tree_of_own;
-use crate::{Error, Output};
+use crate::source_fetcher::SourceFetcher;
 use command::Git;
 pub(crate) use remote::GitRemote;
+use remote::failed;
 
 /// The local name of a fetched reference.
 const FETCHED: &str = "refs/kiln/fetched";
@@ -36,130 +39,130 @@ pub(crate) struct Resolved {
     reference: String,
 }
 
-impl Executor {
-    /// The record digests of a checkout. One of a whole commit is known without asking.
-    pub(crate) async fn git_digests(&self, source: &GitSource) -> Result<Vec<Digest>, Error> {
-        let found = self.resolved(source).await?;
-        Ok(vec![solve::git_record(source, &found.commit, &found.reference)])
+impl Resolved {
+    /// The digest of its record.
+    pub(crate) fn record(&self, source: &GitSource) -> Digest {
+        solve::git_record(source, &self.commit, &self.reference)
     }
 
-    async fn resolved(&self, source: &GitSource) -> Result<Resolved, Error> {
-        let cell = self.sources().commits.of(source);
-        cell.get_or_try_init(|| self.resolve(source)).await.cloned()
-    }
-
-    async fn resolve(&self, source: &GitSource) -> Result<Resolved, Error> {
-        let failed = |reason: String| command::failed(source, reason);
+    /// The object of a source that names a whole commit, for which no server is asked.
+    pub(crate) fn of_commit(source: &GitSource) -> Result<Option<Self>, Error> {
         let wanted = source.checksum.as_deref().unwrap_or_default();
         if !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(failed(format!(
-                "invalid checksum {wanted} for Git URL, expected hex commit hash"
-            )));
+            let reason = format!("invalid checksum {wanted} for Git URL, expected hex commit hash");
+            return Err(failed(source, reason));
         }
-        let mismatch =
-            |found: &str| failed(format!("expected checksum to match {wanted}, got {found}"));
         if source.reference.starts_with('-') {
-            return Err(failed(format!("invalid git ref {:?}", source.reference)));
+            return Err(failed(source, format!("invalid git ref {:?}", source.reference)));
         }
         if solve::is_commit(&source.reference) {
             let commit = source.reference.clone();
-            return match commit.starts_with(wanted) {
-                true => Ok(Resolved {
-                    object: commit.clone(),
-                    commit: commit.clone(),
-                    reference: commit,
-                }),
-                false => Err(mismatch(&commit)),
-            };
+            if !commit.starts_with(wanted) {
+                return Err(mismatch(source, &commit));
+            }
+            return Ok(Some(Self {
+                object: commit.clone(),
+                commit: commit.clone(),
+                reference: commit,
+            }));
         }
-        if source.fetch_by_commit {
-            return by_commit(source).map_err(failed);
-        }
+        if source.fetch_by_commit { by_commit(source).map(Some) } else { Ok(None) }
+    }
+}
+
+/// A checkout.
+pub(crate) struct Checkout {
+    pub(crate) tree: Tree,
+    /// The folder that the tree reads.
+    pub(crate) folder: ScratchFolder,
+}
+
+impl SourceFetcher<'_> {
+    /// Asks the server for the object that a source's reference names.
+    pub(crate) async fn resolve(
+        &self,
+        source: &GitSource,
+        remote: &GitRemote,
+    ) -> Result<Resolved, Error> {
+        let wanted = source.checksum.as_deref().unwrap_or_default();
         let scratch = self.scratch_folder().await?;
-        let remote = self.remote(source).await?;
-        let git = Git::new(self, source, &remote, scratch.path())?;
+        let git = Git::new(self, source, remote, scratch.path()).await?;
         let reference = match source.reference.as_str() {
             "" => git.default_branch().await?,
             text => text.to_owned(),
         };
         let found = git.list(&reference).await?;
         let Some((name, object, peeled)) = choose(&found, &reference) else {
-            return Err(failed(format!("repository does not contain ref {reference}")));
+            return Err(git.failed(format!("repository does not contain ref {reference}")));
         };
         if !solve::is_commit(object) {
-            return Err(failed(format!("invalid commit sha {object:?}")));
+            return Err(git.failed(format!("invalid commit sha {object:?}")));
         }
         if !object.starts_with(wanted) && !peeled.is_some_and(|peeled| peeled.starts_with(wanted)) {
             return Err(mismatch(
+                source,
                 &peeled.map_or(object.into(), |peeled| format!("{object} or {peeled}")),
             ));
         }
         // Without `.git`, a tag is as good as its commit.
         let commit = peeled.filter(|_| !source.keep_git_dir).unwrap_or(object);
         if !solve::is_commit(commit) {
-            return Err(failed(format!("invalid commit sha {commit:?}")));
+            return Err(git.failed(format!("invalid commit sha {commit:?}")));
         }
         Ok(Resolved { object: object.into(), commit: commit.into(), reference: name })
     }
 
-    /// The checkout as a tree: of root, with the modes that a usual umask gives.
-    pub(crate) async fn git_tree(&self, source: &GitSource) -> Result<Output, Error> {
-        let cell = self.sources().checkouts.of(source);
-        cell.get_or_try_init(|| self.check_out_now(source)).await.cloned().map(Output::Context)
-    }
-
-    async fn check_out_now(&self, source: &GitSource) -> Result<Arc<Tree>, Error> {
-        let found = self.resolved(source).await?;
+    /// Checks a source out as a tree: of root, with the modes that a usual umask gives.
+    pub(crate) async fn check_out(
+        &self,
+        source: &GitSource,
+        remote: &GitRemote,
+        found: &Resolved,
+    ) -> Result<Checkout, Error> {
         let scratch = self.scratch_folder().await?;
         let work = scratch.path().join("tree");
         let name = format!("git {} {}", found.object.len(), source.remote);
-        let mounts = self.cache_mounts().clone();
+        let mounts = self.cache_mounts.clone();
         let held = blocking(move || mounts.hold(&name, Sharing::Locked));
-        let repository = held.await.map_err(|error| command::failed(source, error.to_string()))?;
-        let remote = self.remote(source).await?;
-        let bare = Git::new(self, source, &remote, &repository.path)?;
-        fetch(&bare, &found, !source.fetch_by_commit).await?;
+        let repository = held.await.map_err(|error| failed(source, error.to_string()))?;
+        let bare = Git::new(self, source, remote, &repository.path).await?;
+        fetch(&bare, found, !source.fetch_by_commit).await?;
         let time = match source.mtime {
-            GitMtime::Checkout => self.now(),
+            GitMtime::Checkout => self.now,
             GitMtime::Commit => Time { seconds: bare.commit_time(&found.object).await?, nanos: 0 },
         };
         let keep = source.keep_git_dir && source.subdir.is_empty();
         if keep {
-            let git = Git::new(self, source, &remote, &work.join(".git"))?;
-            check_out_with_repository(git, source, &found, &bare, &work).await?;
+            let git = Git::new(self, source, remote, &work.join(".git")).await?;
+            check_out_with_repository(git, source, found, &bare, &work).await?;
         } else {
-            let git = Git::new(self, source, &remote, &work.with_file_name("git"))?;
-            check_out(git, source, &found, &repository.path, &work).await?;
+            let git = Git::new(self, source, remote, &work.with_file_name("git")).await?;
+            check_out(git, source, found, &repository.path, &work).await?;
         }
         drop(repository);
-        let remote = source.clone();
-        let tree = blocking(move || tree_of(&work, keep, time, &remote)).await?;
-        self.sources().keep(scratch);
-        Ok(Arc::new(tree))
+        let source = source.clone();
+        let tree = blocking(move || tree_of(&work, keep, time, &source)).await?;
+        Ok(Checkout { tree, folder: scratch })
     }
+}
 
-    async fn remote(&self, source: &GitSource) -> Result<GitRemote, Error> {
-        let cell = self.sources().remotes.of(source);
-        cell.get_or_try_init(|| GitRemote::of(self, source)).await.cloned()
-    }
-
-    async fn scratch_folder(&self) -> Result<ScratchFolder, Error> {
-        let store = self.store().clone();
-        Ok(blocking(move || store.scratch_folder()).await?)
-    }
+fn mismatch(source: &GitSource, found: &str) -> Error {
+    let wanted = source.checksum.as_deref().unwrap_or_default();
+    failed(source, format!("expected checksum to match {wanted}, got {found}"))
 }
 
 /// The commit that `checksum` names, under the reference's name, without asking what that stands
 /// for (BuildKit, `source/git`): a name that is not whole is a branch's.
-fn by_commit(source: &GitSource) -> Result<Resolved, String> {
+fn by_commit(source: &GitSource) -> Result<Resolved, Error> {
+    let failed = |reason: String| Err(failed(source, reason));
     let commit = match source.checksum.as_deref() {
         Some(commit) if solve::is_commit(commit) => commit,
         Some(part) => {
-            return Err(format!(
+            return failed(format!(
                 "fetch-by-commit requires a full commit SHA checksum, got {part:?}"
             ));
         }
-        None => return Err("fetch-by-commit requires a checksum or a commit SHA ref".into()),
+        None => return failed("fetch-by-commit requires a checksum or a commit SHA ref".into()),
     };
     let reference = match source.reference.as_str() {
         "" => commit.to_owned(),
@@ -299,11 +302,11 @@ async fn submodules(git: &Git, source: &GitSource, work: &Path) -> Result<(), Er
 /// A checkout's files as a tree. Blocks.
 fn tree_of(work: &Path, keep: bool, time: Time, source: &GitSource) -> Result<Tree, Error> {
     let subdir = source.subdir.as_str();
-    let walked = walk_context(work, &[], &[])
-        .map_err(|error| command::failed(source, graph::chain_text(&error)))?;
+    let walked =
+        walk_context(work, &[], &[]).map_err(|error| failed(source, graph::chain_text(&error)))?;
     let Some(root) = walked.get(subdir.as_bytes()).filter(|node| node.is_directory()) else {
         let reason = format!("git subpath {subdir:?} is no folder of the repository");
-        return Err(command::failed(source, reason));
+        return Err(failed(source, reason));
     };
     let mut root = root.clone();
     root.mode = 0o755;

@@ -10,16 +10,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use graph::{HttpSource, StepId, TaskEvent, Transfer, chain_text};
+use graph::{HttpSource, StepId, TaskEvent, TransferProgress, chain_text};
 use jiff::fmt::strtime;
+use layer::{LayerIndex, Time};
 use oci::{Digest, WebAddress, shown_text};
 use registry::{Secret, WebRequest, WebResponse};
 use serde::{Deserialize, Serialize};
-use store::tree::{Content, Node, NodeKind};
-use store::{BlobWriter, LayerIndex, Store, Time, Tree};
+use solve::Tasks;
+use store::{BlobWriter, Store, Turn, TurnEnd};
+use transfer::{SharedWork, Waited, blocking};
+use tree::Tree;
+use tree::{Content, Node, NodeKind};
 
-use crate::executor::{Executor, blocking};
-use crate::{Error, Output};
+use crate::Error;
+use crate::source_fetcher::SourceFetcher;
 
 /// Kind of the store's memo.
 const MEMO: &str = "http";
@@ -52,46 +56,90 @@ struct KnownResponse {
     modified: Option<i64>,
 }
 
-impl Executor {
-    /// The record digests of a download. One that is pinned is not downloaded for it.
-    pub(crate) async fn http_digests(
-        &self,
-        id: StepId,
-        source: &HttpSource,
-    ) -> Result<Vec<Digest>, Error> {
-        if let Some(checksum) = source.checksum {
-            return Ok(vec![solve::http_record(source, checksum, None)]);
-        }
-        let download = self.download(id, source).await?;
-        let modified = download.modified.and_then(|seconds| {
+impl Download {
+    /// The digest of its record.
+    pub(crate) fn record(&self, source: &HttpSource) -> Digest {
+        let modified = self.modified.and_then(|seconds| {
             let time = jiff::Timestamp::from_second(seconds).ok()?;
             Some(time.strftime(TIME_FORMAT).to_string())
         });
-        Ok(vec![solve::http_record(source, download.digest, modified.as_deref())])
+        solve::http_record(source, self.digest, modified.as_deref())
     }
 
     /// The file as a tree, as BuildKit makes it: of root, for root only.
-    pub(crate) async fn http_tree(&self, id: StepId, source: &HttpSource) -> Result<Output, Error> {
-        let download = self.download(id, source).await?;
-        let mtime = Time { seconds: download.modified.unwrap_or_default(), nanos: 0 };
+    pub(crate) fn into_tree(self, source: &HttpSource) -> Result<Tree, Error> {
+        let mtime = Time { seconds: self.modified.unwrap_or_default(), nanos: 0 };
         let mut node = Node::directory(0o600, mtime);
-        let content = Content::Slice { file: download.file, offset: 0 };
-        node.kind = NodeKind::File { size: download.size, content, linked: false };
+        let content = Content::Slice { file: self.file, offset: 0 };
+        node.kind = NodeKind::File { size: self.size, content, linked: false };
         let mut tree = tree_of_own()?;
         tree.insert(solve::safe_file_name(&source.filename).as_bytes(), node)?;
-        Ok(Output::Context(Arc::new(tree)))
+        Ok(tree)
     }
 
-    /// The file, downloaded once in a build.
-    async fn download(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
-        let cell = self.sources().downloads.of(source);
-        cell.get_or_try_init(|| self.download_now(id, source)).await.cloned()
+    fn of(known: &KnownResponse, file: Arc<File>) -> Result<Self, Error> {
+        let metadata = file.metadata().map_err(|error| Error::Download {
+            url: known.digest.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { digest: known.digest, size: metadata.len(), file, modified: known.modified })
+    }
+}
+
+impl SourceFetcher<'_> {
+    /// Downloads a file, or finds it unchanged in the store.
+    pub(crate) async fn download(
+        &self,
+        id: StepId,
+        source: &HttpSource,
+    ) -> Result<Download, Error> {
+        if let Some(known) = self.pinned_download(source).await? {
+            return Ok(known);
+        }
+        let authorization = self.authorization(&source.url).await?;
+        // A caller's secret can give another file than the address alone.
+        let turn = match &authorization {
+            Some(_) => None,
+            None => self.download_turn(id, source).await,
+        };
+        let downloaded = self.download_as(id, source, authorization.as_ref()).await;
+        if let Some(turn) = turn {
+            turn.end(if downloaded.is_ok() { TurnEnd::Made } else { TurnEnd::Failed });
+        }
+        downloaded
     }
 
-    async fn download_now(&self, id: StepId, source: &HttpSource) -> Result<Download, Error> {
+    /// A file that is known by its digest, if it is here.
+    async fn pinned_download(&self, source: &HttpSource) -> Result<Option<Download>, Error> {
+        let Some(wanted) = source.checksum else { return Ok(None) };
+        let known = self.known_download(Digest::of(&source.url)).await?;
+        let known = known.filter(|(known, _)| known.digest == wanted);
+        known.map(|(known, file)| Download::of(&known, file)).transpose()
+    }
+
+    /// Waits while another build downloads the file. Afterwards the server is asked whether it has
+    /// changed.
+    async fn download_turn(&self, id: StepId, source: &HttpSource) -> Option<Turn> {
+        let work = SharedWork {
+            name: format!("download {}", source.url),
+            shown: "that downloads this file".into(),
+            task: self.tasks.task(id),
+        };
+        match self.transfer.turn(&work, || ()).await {
+            Waited::Own(turn) => Some(turn),
+            Waited::Over(_) | Waited::Alone => None,
+        }
+    }
+
+    async fn download_as(
+        &self,
+        id: StepId,
+        source: &HttpSource,
+        authorization: Option<&Secret>,
+    ) -> Result<Download, Error> {
         let mut attempt = 1;
         loop {
-            match self.download_once(id, source).await {
+            match self.download_once(id, source, authorization).await {
                 Err(Attempt::Again(_)) if attempt < MOST_ATTEMPTS => attempt += 1,
                 Err(Attempt::Again(error) | Attempt::Failed(error)) => return Err(error),
                 Ok(download) => return Ok(download),
@@ -99,25 +147,31 @@ impl Executor {
         }
     }
 
-    async fn download_once(&self, id: StepId, source: &HttpSource) -> Result<Download, Attempt> {
-        let key = Digest::of(&source.url);
-        let known = self.known_download(key).await?;
-        // Of a file that is pinned to another digest, the server is not asked whether it changed.
-        let pinned =
-            |found: &KnownResponse| source.checksum.is_none_or(|digest| digest == found.digest);
-        let known = known.filter(|(found, _)| pinned(found));
-        if let (Some((known, file)), Some(_)) = (&known, source.checksum) {
-            return Ok(Download::of(known, file.clone())?);
+    async fn download_once(
+        &self,
+        id: StepId,
+        source: &HttpSource,
+        authorization: Option<&Secret>,
+    ) -> Result<Download, Attempt> {
+        if let Some(known) = self.pinned_download(source).await? {
+            return Ok(known);
         }
+        let key = Digest::of(&source.url);
+        // Of a file that is pinned to another digest, the server is not asked whether it changed.
+        let known = match source.checksum {
+            Some(_) => None,
+            None => self.known_download(key).await?,
+        };
         let failed = |reason: String| failed(source, reason);
         let etag = known.as_ref().and_then(|(known, _)| known.etag.as_deref());
-        let request = WebRequest {
-            url: &source.url,
-            authorization: self.authorization(&source.url),
-            known: etag,
-        };
-        let client = self.client();
-        let answer = client.web(&request).await.map_err(|error| failed(chain_text(&error)))?;
+        let request =
+            WebRequest { url: &source.url, authorization: authorization.cloned(), known: etag };
+        let answer = self
+            .transfer
+            .client()
+            .web(&request)
+            .await
+            .map_err(|error| failed(chain_text(&error)))?;
         let same = answer.etag().is_none_or(|tag| Some(tag) == etag);
         match (answer.status(), known) {
             (304, Some((known, file))) if same => return Ok(Download::of(&known, file)?),
@@ -134,7 +188,7 @@ impl Executor {
             let reason = format!("digest mismatch: {digest} (expected: {expected})");
             return Err(Attempt::Again(failed(reason)));
         }
-        let store = self.store().clone();
+        let store = self.transfer.store().clone();
         let download = blocking(move || {
             let known = KnownResponse { digest, etag, modified };
             let file = Arc::new(store.open_blob(&digest)?);
@@ -151,7 +205,7 @@ impl Executor {
         &self,
         key: Digest,
     ) -> Result<Option<(KnownResponse, Arc<File>)>, Error> {
-        let store = self.store().clone();
+        let store = self.transfer.store().clone();
         let look = move || {
             let value = store.db().memo_get(MEMO, &[key.as_bytes()])?.pop().flatten();
             let known: Option<KnownResponse> =
@@ -174,8 +228,9 @@ impl Executor {
         mut answer: WebResponse,
     ) -> Result<(Digest, u64), Attempt> {
         let failed = |reason: String| failed(source, reason);
-        let mut sink = Sink::new(self.store(), self.download_limit(), answer.is_gzip())
-            .map_err(Error::from)?;
+        let store = self.transfer.store();
+        let mut sink =
+            Sink::new(store, self.download_limit, answer.is_gzip()).map_err(Error::from)?;
         let (sender, mut chunks) = tokio::sync::mpsc::channel::<Option<Bytes>>(CHUNKS);
         let write = blocking(move || {
             while let Some(chunk) = chunks.blocking_recv() {
@@ -188,7 +243,7 @@ impl Executor {
             Ok(None)
         });
         let read = async move {
-            let mut told = Told::new(self, id, source, answer.length());
+            let mut told = Told::new(self.tasks, id, source, answer.length());
             loop {
                 let chunk = answer.chunk().await;
                 let chunk = chunk.map_err(|error| Attempt::Again(failed(chain_text(&error))))?;
@@ -215,28 +270,21 @@ impl Executor {
     }
 
     /// The caller's `Authorization` header for a host.
-    fn authorization(&self, url: &str) -> Option<Secret> {
-        let host = url.parse::<WebAddress>().ok()?.host().to_owned();
-        let secret = |name: String| {
-            let value = self.credentials().secrets.get(&name)?;
-            let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
-            Some(text.to_owned())
-        };
+    async fn authorization(&self, url: &str) -> Result<Option<Secret>, Error> {
+        let Ok(address) = url.parse::<WebAddress>() else { return Ok(None) };
+        let host = address.host();
         // A token takes precedence over a whole header, as in BuildKit.
-        secret(format!("HTTP_AUTH_TOKEN_{host}"))
-            .map(|token| format!("Bearer {token}"))
-            .or_else(|| secret(format!("HTTP_AUTH_HEADER_{host}")))
-            .map(Secret::new)
-    }
-}
-
-impl Download {
-    fn of(known: &KnownResponse, file: Arc<File>) -> Result<Self, Error> {
-        let metadata = file.metadata().map_err(|error| Error::Download {
-            url: known.digest.to_string(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { digest: known.digest, size: metadata.len(), file, modified: known.modified })
+        for (name, scheme) in [
+            (format!("HTTP_AUTH_TOKEN_{host}"), "Bearer "),
+            (format!("HTTP_AUTH_HEADER_{host}"), ""),
+        ] {
+            let value = self.credentials.secret(&name).await?;
+            if let Some(text) = value.as_deref().and_then(|value| std::str::from_utf8(value).ok()) {
+                let text = text.trim_end_matches(['\r', '\n']);
+                return Ok(Some(Secret::new(format!("{scheme}{text}"))));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -336,22 +384,22 @@ impl Write for Limited {
 
 /// Tells how far a download is.
 struct Told<'a> {
-    executor: &'a Executor,
+    tasks: &'a Tasks,
     id: StepId,
-    transfer: Transfer,
+    transfer: TransferProgress,
     last: Instant,
 }
 
 impl<'a> Told<'a> {
-    fn new(executor: &'a Executor, id: StepId, source: &HttpSource, total: Option<u64>) -> Self {
-        let transfer = Transfer {
+    fn new(tasks: &'a Tasks, id: StepId, source: &HttpSource, total: Option<u64>) -> Self {
+        let transfer = TransferProgress {
             name: format!("downloading {}", source.filename).into(),
             current: 0,
             total: total.unwrap_or(0),
             started: SystemTime::now(),
             completed: None,
         };
-        Self { executor, id, transfer, last: Instant::now() }
+        Self { tasks, id, transfer, last: Instant::now() }
     }
 
     fn more(&mut self, bytes: usize) {
@@ -368,8 +416,8 @@ impl<'a> Told<'a> {
     }
 
     fn tell(&self) {
-        if let Some(task) = self.executor.task(self.id) {
-            self.executor.events().send(task, TaskEvent::Transfer(self.transfer.clone()));
+        if let Some(task) = self.tasks.task(self.id) {
+            self.tasks.events.send(task, TaskEvent::Transfer(self.transfer.clone()));
         }
     }
 }

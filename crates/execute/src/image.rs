@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use graph::ImageSource;
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type};
-use store::{Layer, Place};
+use serde::de::DeserializeOwned;
+
+use crate::layout::error::LayoutError;
 
 /// Configs of real images are a few KiB; labels can make them larger.
 const CONFIG_LIMIT: u64 = 8 << 20;
@@ -68,13 +71,47 @@ pub enum ImageError {
         there: String,
     },
     /// A document of it makes no sense.
-    #[error("{reference}: {what}")]
+    #[error("{reference}: its {name} cannot be read: {source}")]
     Document {
         /// The image.
         reference: Reference,
-        /// The fault.
-        what: String,
+        /// The document.
+        name: &'static str,
+        /// The reason.
+        source: serde_json::Error,
     },
+    /// Its documents do not agree.
+    #[error("{reference}: {source}")]
+    Layers {
+        /// The image.
+        reference: Reference,
+        /// The reason.
+        source: LayerCountError,
+    },
+    /// The layout that it is in is damaged.
+    #[error("{reference}: {source}")]
+    Layout {
+        /// The image.
+        reference: Reference,
+        /// The reason.
+        source: LayoutError,
+    },
+    /// An image of a layout was asked for by name alone.
+    #[error("{reference}: it has no digest")]
+    NoDigest {
+        /// The image.
+        reference: Reference,
+    },
+}
+
+/// A manifest and a config with different numbers of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its manifest has {manifest} layers and its config {config}")]
+pub struct LayerCountError {
+    /// The layers in the manifest.
+    pub manifest: usize,
+    /// The layers in the config.
+    pub config: usize,
 }
 
 /// Finds images, each once.
@@ -130,18 +167,16 @@ impl Images {
                     .map_err(|source| registry_error(reference, source))?
             }
         };
-        let document = |what: String| ImageError::Document { reference: reference.clone(), what };
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| document(format!("its manifest cannot be read: {error}")))?;
+        let manifest: Manifest = document(reference, "manifest", &bytes)?;
         let config_bytes = self
             .client
             .blob_bytes(reference.repository(), &manifest.config, CONFIG_LIMIT)
             .await
             .map_err(|source| registry_error(reference, source))?;
-        let config: ImageConfig = serde_json::from_slice(&config_bytes)
-            .map_err(|error| document(format!("its config cannot be read: {error}")))?;
+        let config: ImageConfig = document(reference, "config", &config_bytes)?;
         let place = Place::Registry { repository: reference.repository().clone(), insecure };
-        let layers = layers(&manifest, &config, Some(&place)).map_err(document)?;
+        let layers = layers(&manifest, &config, Some(&place))
+            .map_err(|source| ImageError::Layers { reference: reference.clone(), source })?;
         let image = BaseImage {
             source: ImageSource {
                 reference: reference.with_digest(root.digest),
@@ -186,19 +221,16 @@ impl Images {
 /// The layers that a manifest and a config describe.
 ///
 /// # Errors
-/// In words, if they do not agree.
+/// If they do not agree on the number.
 pub fn layers(
     manifest: &Manifest,
     config: &ImageConfig,
     place: Option<&Place>,
-) -> Result<Vec<Layer>, String> {
+) -> Result<Vec<Layer>, LayerCountError> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
-        return Err(format!(
-            "its manifest has {} layers and its config {}",
-            manifest.layers.len(),
-            diff_ids.len()
-        ));
+        let (manifest, config) = (manifest.layers.len(), diff_ids.len());
+        return Err(LayerCountError { manifest, config });
     }
     let mut times =
         config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
@@ -215,6 +247,17 @@ pub fn layers(
     Ok(manifest.layers.iter().zip(diff_ids).map(layer).collect())
 }
 
+fn document<T: DeserializeOwned>(
+    reference: &Reference,
+    name: &'static str,
+    bytes: &[u8],
+) -> Result<T, ImageError> {
+    serde_json::from_slice(bytes).map_err(|source| {
+        let reference = reference.clone();
+        ImageError::Document { reference, name, source }
+    })
+}
+
 /// The type that the registry names, or, where it names another, the shape.
 pub(crate) fn is_index(root: &Descriptor, bytes: &[u8]) -> bool {
     media_type::is_index(&root.media_type)
@@ -228,10 +271,7 @@ pub(crate) fn choose(
     bytes: &[u8],
     platform: &Platform,
 ) -> Result<Descriptor, ImageError> {
-    let index: Index = serde_json::from_slice(bytes).map_err(|error| ImageError::Document {
-        reference: reference.clone(),
-        what: format!("its index cannot be read: {error}"),
-    })?;
+    let index: Index = document(reference, "index", bytes)?;
     let wanted = platform.normalize();
     let serves = |candidate: &Descriptor| {
         candidate.platform.as_ref().is_some_and(|platform| platform.serves(&wanted))

@@ -1,18 +1,19 @@
 //! Images in folders of the OCI layout: bases that no registry is asked for.
 
+pub(crate) mod error;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use graph::ImageSource;
+use layer::Place;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use serde::de::DeserializeOwned;
-use store::Place;
+use transfer::blocking;
 
-use crate::executor::blocking;
 use crate::image::{BaseImage, ImageError, Images, choose, is_index, layers};
-
-/// Documents of real images are a few KiB; an index of many images or labels make them larger.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
+use error::DOCUMENT_LIMIT;
+pub use error::LayoutError;
 
 /// Annotations for an image's name in `index.json`; the second is containerd's.
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
@@ -20,24 +21,23 @@ const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.im
 /// The digest that a layout's `index.json` has for a tag. A layout's only image answers to any.
 ///
 /// # Errors
-/// In words, if the folder is no layout, or has several images and none of that name.
-pub fn tagged_in_layout(folder: &Path, tag: &str) -> Result<Digest, String> {
+/// If the folder is no layout, or has several images and none of that name.
+pub fn tagged_in_layout(folder: &Path, tag: &str) -> Result<Digest, LayoutError> {
     let index: Index = document(&read(&folder.join("index.json"))?, "index.json")?;
     let is_named = |manifest: &&Descriptor| {
         NAMES.iter().any(|name| manifest.annotations.get(*name).is_some_and(|name| name == tag))
     };
     match (index.manifests.iter().find(is_named), index.manifests.as_slice()) {
         (Some(found), _) | (None, [found]) => Ok(found.digest),
-        (None, []) => Err("there is no image in its index.json".into()),
+        (None, []) => Err(LayoutError::NoImage),
         (None, several) => {
             let names = several.iter().filter_map(|manifest| manifest.annotations.get(NAMES[0]));
             let names: Vec<&str> = names.map(String::as_str).collect();
-            Err(format!(
-                "no image is tagged `{tag}`; there are {} ({}); name one as \
-                 oci-layout://folder:tag or oci-layout://folder@sha256:…",
-                several.len(),
-                names.join(", ")
-            ))
+            Err(LayoutError::UnknownTag {
+                tag: tag.into(),
+                count: several.len(),
+                tags: names.join(", "),
+            })
         }
     }
 }
@@ -70,9 +70,10 @@ struct Layout {
 impl Layout {
     /// Reads the documents of the image. Blocks.
     fn image(&self, platform: &Platform) -> Result<BaseImage, ImageError> {
-        let wrong = |what: String| ImageError::Document { reference: self.reference.clone(), what };
+        let reference = || self.reference.clone();
+        let damaged = |source| ImageError::Layout { reference: reference(), source };
         let root = self.reference.digest();
-        let root = root.ok_or_else(|| wrong("it has no digest".into()))?;
+        let root = root.ok_or_else(|| ImageError::NoDigest { reference: reference() })?;
         let bytes = self.blob(root)?;
         // No media type comes with it: the shape tells.
         let untyped = Descriptor::new("", root, bytes.len() as u64);
@@ -83,11 +84,12 @@ impl Layout {
                 (chosen, self.blob(chosen)?)
             }
         };
-        let manifest: Manifest = document(&bytes, "its manifest").map_err(wrong)?;
+        let manifest: Manifest = document(&bytes, "its manifest").map_err(damaged)?;
         let config_bytes = self.blob(manifest.config.digest)?;
-        let config: ImageConfig = document(&config_bytes, "its config").map_err(wrong)?;
+        let config: ImageConfig = document(&config_bytes, "its config").map_err(damaged)?;
         let place = Place::Layout(self.folder.clone());
-        let layers = layers(&manifest, &config, Some(&place)).map_err(wrong)?;
+        let layers = layers(&manifest, &config, Some(&place))
+            .map_err(|source| ImageError::Layers { reference: reference(), source })?;
         Ok(BaseImage {
             source: ImageSource {
                 reference: self.reference.clone(),
@@ -101,33 +103,29 @@ impl Layout {
     }
 
     fn blob(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
-        let wrong = |what: String| ImageError::Document { reference: self.reference.clone(), what };
+        let damaged = |source| ImageError::Layout { reference: self.reference.clone(), source };
         let path = self.folder.join("blobs/sha256").join(digest.hex());
-        let bytes = read(&path).map_err(wrong)?;
-        match Digest::of(&bytes) == digest {
-            true => Ok(bytes),
-            false => Err(wrong(format!(
-                "`{}` does not have the digest that its name says",
-                path.display()
-            ))),
+        let bytes = read(&path).map_err(damaged)?;
+        if Digest::of(&bytes) != digest {
+            return Err(damaged(LayoutError::WrongDigest { path }));
         }
+        Ok(bytes)
     }
 }
 
-fn document<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("{name} cannot be read: {error}"))
+fn document<T: DeserializeOwned>(bytes: &[u8], name: &'static str) -> Result<T, LayoutError> {
+    serde_json::from_slice(bytes).map_err(|source| LayoutError::Document { name, source })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |what: String| format!("`{}`: {what}", path.display());
+fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
     let mut bytes = Vec::new();
     store::open_regular(path)
         .and_then(|file| file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| failed(error.to_string()))?;
-    match bytes.len() as u64 > DOCUMENT_LIMIT {
-        true => Err(failed(format!("it is larger than {} MiB", DOCUMENT_LIMIT >> 20))),
-        false => Ok(bytes),
+        .map_err(|source| LayoutError::File { path: path.into(), source })?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(LayoutError::TooLarge { path: path.into() });
     }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -138,7 +136,8 @@ mod tests {
     fn tags_of_layouts() {
         let folder = tempfile::tempdir().unwrap();
         let tagged = |tag: &str| tagged_in_layout(folder.path(), tag);
-        assert!(tagged("latest").unwrap_err().contains("index.json"));
+        let refused = |tag: &str| tagged(tag).unwrap_err().to_string();
+        assert!(refused("latest").contains("index.json"));
         let entry = |text: &str, name: &str| {
             format!(
                 r#"{{"mediaType":"x","digest":"{}","size":1,"annotations":{{"{}":"{name}"}}}}"#,
@@ -151,18 +150,17 @@ mod tests {
             std::fs::write(folder.path().join("index.json"), text).unwrap();
         };
         write(&[entry("a", "1.0")]);
-        assert_eq!(tagged("latest"), Ok(Digest::of("a")), "the only one");
+        assert_eq!(tagged("latest").unwrap(), Digest::of("a"), "the only one");
         write(&[entry("a", "1.0"), entry("b", "latest")]);
-        assert_eq!(tagged("latest"), Ok(Digest::of("b")));
-        assert_eq!(tagged("1.0"), Ok(Digest::of("a")));
-        let refused = tagged("2").unwrap_err();
-        assert!(refused.contains("1.0, latest"), "{refused}");
+        assert_eq!(tagged("latest").unwrap(), Digest::of("b"));
+        assert_eq!(tagged("1.0").unwrap(), Digest::of("a"));
+        assert!(refused("2").contains("1.0, latest"), "{}", refused("2"));
         write(&[]);
-        assert!(tagged("latest").unwrap_err().contains("no image"));
+        assert!(refused("latest").contains("no image"));
         let path = folder.path().join("index.json");
         std::fs::remove_file(&path).unwrap();
         let mode = rustix::fs::Mode::from_raw_mode(0o644);
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
-        assert!(tagged("latest").unwrap_err().contains("it is a pipe"));
+        assert!(refused("latest").contains("it is a pipe"));
     }
 }

@@ -7,10 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod cache_mount;
+mod chains;
+mod client;
+mod credentials;
 mod error;
 mod executor;
 pub mod files;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub mod fuzzing;
 mod git;
 mod http;
@@ -21,18 +25,25 @@ mod mounts;
 mod output;
 mod read;
 mod run;
+mod source_fetcher;
 mod sources;
 mod ssh;
 mod trees;
+mod turn;
 
 pub use cache_mount::{
     CacheMounts, FoundMount, MountSource, ReservedMount, StoredMount, UsedMount,
 };
+pub use client::{
+    AgentStream, BroughtFolder, ClientCredentials, ClientError, ClientFolder, ClientPolicy,
+    ContextFolder, CredentialSource, FolderQuery, FolderSource, PolicySource, SourcePolicy,
+};
+pub use credentials::BuildCredentials;
 pub use error::Error;
-pub use executor::{Credentials, Executor, ExecutorSettings};
-pub use image::{BaseImage, FetchedImage, ImageError, Images, layers};
-pub use layout::tagged_in_layout;
+pub use executor::{Executor, ExecutorSettings};
+pub use image::{BaseImage, FetchedImage, ImageError, Images, LayerCountError, layers};
+pub use layout::{LayoutError, tagged_in_layout};
 pub use local::Modes;
-pub use output::Output;
+pub use output::StepOutput;
 pub use sources::Sources;
-pub use ssh::{SshAgent, SshKeys};
+pub use ssh::{ClientAgent, KeyError, SshAgent, SshAgentError, SshKeys};

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use graph::{Mount, MountKind, Sharing, TaskEvent, TaskId};
+use layer::Chain;
 use runtime::{FileContent, Overlay, Runtime, Writable};
-use store::{Chain, Privileges, ScratchFolder, WritableSnapshot};
+use store::{Privileges, ScratchFolder, WritableSnapshot};
+use transfer::blocking;
 
 use crate::cache_mount::{CacheMount, FoundMount, UsedMount};
-use crate::executor::{Executor, blocking};
+use crate::executor::Executor;
 use crate::ssh::{Forward, SocketOwner};
-use crate::{Error, Output};
+use crate::{Error, StepOutput};
 
 /// The mounts of one command. Holds what must live as long as the command runs.
 pub(crate) struct Mounts<'a> {
     executor: &'a Executor,
-    inputs: &'a [Output],
+    inputs: &'a [StepOutput],
     cache_mounts: Vec<CacheMount>,
     /// Those that are held before any is placed, by name; each can be placed once.
     held: HashMap<String, Option<CacheMount>>,
@@ -27,7 +29,7 @@ pub(crate) struct Mounts<'a> {
 
 impl<'a> Mounts<'a> {
     /// Mounts of a command on its inputs.
-    pub(crate) fn new(executor: &'a Executor, inputs: &'a [Output], runtime: &Runtime) -> Self {
+    pub(crate) fn new(executor: &'a Executor, inputs: &'a [StepOutput], runtime: &Runtime) -> Self {
         Self {
             executor,
             inputs,
@@ -90,7 +92,7 @@ impl<'a> Mounts<'a> {
                 readonly: mount.readonly,
             },
             MountKind::Secret { id, uid, gid, mode, optional } => {
-                match self.executor.credentials().secrets.get(id) {
+                match self.executor.credentials().secret(id).await? {
                     Some(value) => runtime::MountKind::File {
                         content: FileContent::new(value.to_vec()),
                         mode: *mode,
@@ -101,7 +103,7 @@ impl<'a> Mounts<'a> {
                     None => return Err(Error::NoSecret { id: id.clone() }),
                 }
             }
-            MountKind::Ssh { .. } => match self.agent(&mount.kind)? {
+            MountKind::Ssh { .. } => match self.agent(&mount.kind).await? {
                 Some(kind) => kind,
                 None => return Ok(None),
             },
@@ -110,14 +112,14 @@ impl<'a> Mounts<'a> {
     }
 
     /// A socket that asks an agent, with the owner and mode that are wanted.
-    fn agent(&mut self, kind: &MountKind) -> Result<Option<runtime::MountKind>, Error> {
+    async fn agent(&mut self, kind: &MountKind) -> Result<Option<runtime::MountKind>, Error> {
         let MountKind::Ssh { id, uid, gid, mode, optional } = kind else { return Ok(None) };
         let id = if id.is_empty() { "default" } else { id };
-        let Some(agent) = self.executor.credentials().ssh.get(id) else {
+        let Some(agent) = self.executor.credentials().agent(id).await? else {
             return if *optional { Ok(None) } else { Err(Error::NoAgent { id: id.to_owned() }) };
         };
         let owner = SocketOwner { uid: *uid, gid: *gid, mode: *mode };
-        let forward = Forward::start(agent, self.executor.store(), owner)
+        let forward = Forward::start(&agent, self.executor.store(), owner)
             .map_err(|source| Error::Agent { id: id.to_owned(), source })?;
         let source = forward.path();
         self.agents.push(forward);

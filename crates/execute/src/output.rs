@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use store::{Chain, Tree};
+use layer::Chain;
+use tree::Tree;
 
 /// A step's output. Cheap to clone.
 #[derive(Clone, Debug)]
-pub enum Output {
+pub enum StepOutput {
     /// Layers; their bytes may be elsewhere.
     Chain(Chain),
     /// Files that the user gives, where they are.
     Context(Arc<Tree>),
 }
 
-impl Output {
+impl StepOutput {
     /// The layers, if it is layers.
     pub(crate) fn chain(&self) -> Option<&Chain> {
         match self {

@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 
-use store::LayerPaths;
-use store::tree::NodeKind;
+use transfer::blocking;
+use tree::LayerPaths;
+use tree::NodeKind;
 
-use crate::executor::{Executor, blocking};
-use crate::{Error, Output};
+use crate::executor::Executor;
+use crate::{Error, StepOutput};
 
 impl Executor {
     /// The first `limit` bytes of a file, links followed inside the output; none where there is no
@@ -16,7 +17,7 @@ impl Executor {
     /// If the output's layers cannot be brought here, or the file cannot be read.
     pub async fn read_file(
         &self,
-        output: &Output,
+        output: &StepOutput,
         path: &str,
         limit: u64,
     ) -> Result<Option<Vec<u8>>, Error> {
@@ -28,7 +29,7 @@ impl Executor {
         let NodeKind::File { size, content, .. } = &node.kind else {
             return Err(unreadable("it is not a file".into()));
         };
-        if let (store::tree::Content::Layer { diff_id, path }, Output::Chain(chain)) =
+        if let (tree::Content::Layer { diff_id, path }, StepOutput::Chain(chain)) =
             (content, output)
         {
             let wanted = LayerPaths::from([(**diff_id, [path.clone()].into())]);

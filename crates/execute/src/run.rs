@@ -5,23 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
+use layer::{Chain, Layer};
 use oci::Platform;
 use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
-use store::{Chain, FolderSnapshot, Layer, MountPoints, Privileges, WritableSnapshot};
+use store::{FolderSnapshot, MountPoints, Privileges, WritableSnapshot};
 use tracing::Instrument as _;
+use transfer::blocking;
 
-use crate::executor::{Executor, blocking};
+use crate::executor::Executor;
 use crate::mounts::Mounts;
-use crate::{Error, Output};
+use crate::{Error, StepOutput};
 
 impl Executor {
     /// Runs a command on its inputs, which are unpacked, and commits what it changed.
     pub(crate) async fn run_command(
         &self,
         id: StepId,
-        (run, platform): (&RunOp, &Platform),
-        inputs: &[Output],
-    ) -> Result<Output, Error> {
+        run: &RunOp,
+        platform: &Platform,
+        inputs: &[StepOutput],
+    ) -> Result<StepOutput, Error> {
         let root = run.mounts.iter().find(|mount| mount.target == "/");
         let base = match root.and_then(|mount| mount.input) {
             Some(input) => self.chain(&inputs[input]).await?,
@@ -36,7 +39,7 @@ impl Executor {
         let userxattr = self.store().privileges() == Privileges::UserNamespace;
         let mut container = Container::new(snapshot.root(userxattr), run.args.clone());
         container.aside = snapshot.aside();
-        container.env = self.environment(run)?;
+        container.env = self.environment(run).await?;
         container.cwd.clone_from(&run.cwd);
         container.user = Some(run.user.clone()).filter(|user| !user.is_empty());
         if !run.hostname.is_empty() {
@@ -77,12 +80,12 @@ impl Executor {
         let created = Some(self.now_text());
         let points = MountPoints { passing: finished, lasting: lasting(&container.mounts) };
         let layer: Layer = blocking(move || snapshot.commit(&points, created)).await?;
-        Ok(Output::Chain(base.with(layer)))
+        Ok(StepOutput::Chain(base.with(layer)))
     }
 
     fn runtime_or_reason(&self) -> Result<&Arc<Runtime>, Error> {
         let runtime = self.runtime().as_ref();
-        runtime.map_err(|reason| Error::NoIsolation { reason: reason.clone() })
+        runtime.map_err(|source| Error::NoIsolation { source: source.clone() })
     }
 
     /// A chain to write to: layers to be mounted, or a folder.
@@ -141,7 +144,7 @@ impl Executor {
     }
 
     /// The environment of the process: the step's, proxies of the caller, secrets.
-    fn environment(&self, run: &RunOp) -> Result<Vec<(String, String)>, Error> {
+    async fn environment(&self, run: &RunOp) -> Result<Vec<(String, String)>, Error> {
         let mut env = run.env.clone();
         for (name, value) in proxies(&run.proxy) {
             if !env.iter().any(|(known, _)| known == name) {
@@ -149,7 +152,7 @@ impl Executor {
             }
         }
         for secret in &run.secret_env {
-            let value = match self.credentials().secrets.get(&secret.id) {
+            let value = match self.credentials().secret(&secret.id).await? {
                 Some(value) => String::from_utf8(value.to_vec())
                     .ok()
                     .filter(|text| !text.contains('\0'))
@@ -164,10 +167,10 @@ impl Executor {
     }
 
     /// The output as layers: files of a context become one.
-    pub(crate) async fn chain(&self, output: &Output) -> Result<Chain, Error> {
+    pub(crate) async fn chain(&self, output: &StepOutput) -> Result<Chain, Error> {
         match output {
-            Output::Chain(chain) => Ok(chain.clone()),
-            Output::Context(tree) => self.context_chain(tree).await,
+            StepOutput::Chain(chain) => Ok(chain.clone()),
+            StepOutput::Context(tree) => self.context_chain(tree).await,
         }
     }
 }

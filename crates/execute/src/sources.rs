@@ -5,23 +5,29 @@ use std::fs::File;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use graph::{GitSource, HttpSource};
+use graph::{GitSource, HttpSource, LocalSource, StepId};
 use oci::Digest;
-use store::{ScratchFolder, Tree};
+use store::ScratchFolder;
 use tokio::sync::OnceCell;
+use tree::Tree;
 
+use crate::client::BroughtFolder;
 use crate::git::{GitRemote, Resolved};
 use crate::http::Download;
+use crate::source_fetcher::SourceFetcher;
+use crate::{Error, StepOutput};
 
 /// Sources from servers. A build uses one graph to find its Dockerfile and another one to build,
 /// and both must see the same content.
 #[derive(Default)]
 pub struct Sources {
-    pub(crate) downloads: Once<HttpSource, Download>,
-    pub(crate) remotes: Once<GitSource, GitRemote>,
-    pub(crate) commits: Once<GitSource, Resolved>,
-    pub(crate) checkouts: Once<GitSource, Arc<Tree>>,
-    /// Checkouts' folders, which trees read.
+    downloads: Once<HttpSource, Download>,
+    remotes: Once<GitSource, GitRemote>,
+    commits: Once<GitSource, Resolved>,
+    checkouts: Once<GitSource, Arc<Tree>>,
+    /// Folders of clients, which stay as they are.
+    pub(crate) brought: Once<LocalSource, BroughtFolder>,
+    /// Checkouts' folders, which trees read until the build ends.
     folders: Mutex<Vec<ScratchFolder>>,
 }
 
@@ -49,9 +55,93 @@ impl Sources {
         self.commits.of(source).get().map(|resolved| resolved.commit.clone())
     }
 
-    /// Keeps a folder that a tree reads until the build ends.
-    pub(crate) fn keep(&self, folder: ScratchFolder) {
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+    /// The record digests of a download. One that is pinned is not downloaded for it.
+    pub(crate) async fn http_digests(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        id: StepId,
+        source: &HttpSource,
+    ) -> Result<Vec<Digest>, Error> {
+        if let Some(checksum) = source.checksum {
+            return Ok(vec![solve::http_record(source, checksum, None)]);
+        }
+        Ok(vec![self.download(fetcher, id, source).await?.record(source)])
+    }
+
+    /// The tree of a download.
+    pub(crate) async fn http_tree(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        id: StepId,
+        source: &HttpSource,
+    ) -> Result<StepOutput, Error> {
+        let tree = self.download(fetcher, id, source).await?.into_tree(source)?;
+        Ok(StepOutput::Context(Arc::new(tree)))
+    }
+
+    async fn download(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        id: StepId,
+        source: &HttpSource,
+    ) -> Result<Download, Error> {
+        let cell = self.downloads.of(source);
+        cell.get_or_try_init(|| fetcher.download(id, source)).await.cloned()
+    }
+
+    /// The record digests of a checkout.
+    pub(crate) async fn git_digests(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        source: &GitSource,
+    ) -> Result<Vec<Digest>, Error> {
+        Ok(vec![self.resolved(fetcher, source).await?.record(source)])
+    }
+
+    /// The tree of a checkout.
+    pub(crate) async fn git_tree(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        source: &GitSource,
+    ) -> Result<StepOutput, Error> {
+        let cell = self.checkouts.of(source);
+        let tree = cell.get_or_try_init(|| self.check_out(fetcher, source)).await?;
+        Ok(StepOutput::Context(tree.clone()))
+    }
+
+    async fn check_out(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        source: &GitSource,
+    ) -> Result<Arc<Tree>, Error> {
+        let found = self.resolved(fetcher, source).await?;
+        let remote = self.remote(fetcher, source).await?;
+        let checkout = fetcher.check_out(source, &remote, &found).await?;
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(checkout.folder);
+        Ok(Arc::new(checkout.tree))
+    }
+
+    async fn resolved(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        source: &GitSource,
+    ) -> Result<Resolved, Error> {
+        let resolve = || async {
+            match Resolved::of_commit(source)? {
+                Some(known) => Ok(known),
+                None => fetcher.resolve(source, &self.remote(fetcher, source).await?).await,
+            }
+        };
+        self.commits.of(source).get_or_try_init(resolve).await.cloned()
+    }
+
+    async fn remote(
+        &self,
+        fetcher: &SourceFetcher<'_>,
+        source: &GitSource,
+    ) -> Result<GitRemote, Error> {
+        let cell = self.remotes.of(source);
+        cell.get_or_try_init(|| GitRemote::of(fetcher, source)).await.cloned()
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layer::{Chain, LayerIndex};
 use oci::Digest;
-use store::{Chain, LayerIndex, Store, Tree};
+use store::Store;
+use tree::Tree;
 
 use crate::Error;
 

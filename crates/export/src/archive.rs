@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind};
 use oci::{Annotations, Descriptor, Digest, Index, Reference, media_type};
 use serde_json::json;
-use store::tar::TarWriter;
-use store::{Entry, EntryKind, Time};
 use transfer::{LayoutContent, LayoutFile, Transfer, blocking};
 
 use crate::{Documents, Error, ImageDocuments, Product, Writing};
@@ -222,15 +222,7 @@ fn write_files(files: Vec<LayoutFile>, out: impl Write) -> Result<(), Error> {
     tar.finish()?.flush().map_err(Error::WriteArchive)
 }
 
-/// All times are 0: the same image gives the same archive.
+/// A member of an archive. All times are 0: the same image gives the same archive.
 fn header(path: &str, kind: EntryKind, mode: u32) -> Entry {
-    Entry {
-        path: path.as_bytes().into(),
-        kind,
-        mode,
-        uid: 0,
-        gid: 0,
-        mtime: Time::default(),
-        xattrs: Vec::new(),
-    }
+    Entry::new(path.as_bytes(), kind, mode)
 }

@@ -43,6 +43,9 @@ pub enum Error {
     /// The store could not read a layer, or the file that is written from it failed.
     #[error("export the result's files")]
     Files(#[from] store::Error),
+    /// A file of the result could not be put into the archive.
+    #[error("export the result's files")]
+    Member(#[from] layer::Error),
     /// The Docker engine could not be reached or did not take the image.
     #[error("load the image into the Docker engine at `{address}`: {message}")]
     Engine {

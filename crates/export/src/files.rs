@@ -6,11 +6,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use graph::TaskId;
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind, Layer, Time};
 use oci::{Digest, Hasher, Platform};
-use store::tar::TarWriter;
-use store::tree::{ContentId, NodeKind};
-use store::{Entry, EntryKind, Layer, Store, Time, Tree};
+use store::Store;
 use transfer::{Transfer, blocking};
+use tree::Tree;
+use tree::{ContentId, NodeKind};
 
 use crate::folder::Placing;
 use crate::{Attestation, EpochChoice, Error, PlatformImage, Product, Subject};
@@ -228,7 +230,7 @@ impl PlatformFiles {
             tar.append(&entry, content)
         };
         if !self.folder.is_empty() {
-            member(header(b"", EntryKind::Directory, 0o755), &mut io::empty())?;
+            member(Entry::new(*b"", EntryKind::Directory, 0o755), &mut io::empty())?;
         }
         let mut result = Ok(());
         let mut first_names: HashMap<ContentId, Box<[u8]>> = HashMap::new();
@@ -260,22 +262,9 @@ impl PlatformFiles {
         result?;
         for (name, bytes) in self.statements(tree, store)? {
             let kind = EntryKind::File { size: bytes.len() as u64 };
-            member(header(name.as_bytes(), kind, 0o600), &mut bytes.as_slice())?;
+            member(Entry::new(name.as_bytes(), kind, 0o600), &mut bytes.as_slice())?;
         }
         Ok(())
-    }
-}
-
-/// An entry of root. Its time is 0: the same result gives the same archive.
-fn header(path: &[u8], kind: EntryKind, mode: u32) -> Entry {
-    Entry {
-        path: path.into(),
-        kind,
-        mode,
-        uid: 0,
-        gid: 0,
-        mtime: Time::default(),
-        xattrs: Vec::new(),
     }
 }
 

@@ -12,8 +12,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use layer::Time;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use store::Time;
 
 use crate::Error;
 

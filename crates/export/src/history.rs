@@ -1,7 +1,7 @@
 //! The history of an image, with times that come from its layers.
 
+use layer::Layer;
 use oci::History;
-use store::Layer;
 
 /// One entry of a history that is not complete: entries of layers get the layer's time.
 pub type HistoryEntry = History;

@@ -1,9 +1,9 @@
 //! An image as documents: config and manifest.
 
 use graph::TaskId;
+use layer::Layer;
 use oci::{Annotations, Descriptor, Digest, ImageConfig, Manifest, RootFs, media_type};
 use serde_json::Value;
-use store::Layer;
 use transfer::{LayerFormat, Transfer};
 
 use crate::{Error, history};

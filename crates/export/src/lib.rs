@@ -18,6 +18,7 @@ mod image;
 mod product;
 mod push;
 mod rewrite;
+mod writing;
 
 pub use annotations::{Annotation, AnnotationLevel};
 pub use archive::{ArchiveKind, ArchiveRequest, write_archive, write_images, write_layout};
@@ -27,7 +28,7 @@ pub use files::{FilesRequest, FolderTarget, write_folder, write_tar};
 pub use history::HistoryEntry;
 pub use image::{Format, Image, Manifested};
 pub use product::{
-    Attestation, Document, Documents, EpochChoice, ImageDocuments, PlatformImage, Product, Subject,
-    Writing,
+    Attestation, Document, Documents, ImageDocuments, PlatformImage, Product, Subject,
 };
 pub use push::{PushRequest, push};
+pub use writing::{EpochChoice, Writing};

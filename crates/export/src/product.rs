@@ -1,14 +1,14 @@
 //! A build's product: an image for each platform, with its attestations.
 
-use graph::TaskId;
+use layer::Layer;
 use oci::{Annotations, Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
 use serde::Serialize;
 use serde_json::Value;
-use store::Layer;
 use transfer::Transfer;
 
-use crate::annotations::{self, Annotation, AnnotationLevel};
-use crate::{Error, Format, Image, Manifested};
+use crate::annotations::{self, AnnotationLevel};
+use crate::writing::Writing;
+use crate::{Error, Image, Manifested};
 
 /// The images of a build.
 #[derive(Clone, Debug)]
@@ -92,51 +92,6 @@ impl Attestation {
     /// The statement about some subjects, for people.
     pub fn pretty(&self, subjects: &[Subject]) -> Vec<u8> {
         serde_json::to_vec_pretty(&self.statement(subjects)).expect("keys are texts")
-    }
-}
-
-/// The form of a product's documents.
-#[derive(Clone, Copy, Debug)]
-pub struct Writing<'a> {
-    /// Layers and media types.
-    pub format: Format,
-    /// Names that statements call the images by.
-    pub names: &'a [Reference],
-    /// Annotations.
-    pub annotations: &'a [Annotation],
-    /// Writes attestation manifests as artifacts (`artifactType`, `subject`); otherwise in the form
-    /// of images.
-    pub oci_artifact: bool,
-    /// Includes statements that are for images alone.
-    pub inline: bool,
-    /// Limits the times of files in layers of this build to the epoch.
-    pub rewrite_timestamp: bool,
-    /// The epoch, where it is another one than the build's.
-    pub epoch: EpochChoice,
-    /// The task that shows it.
-    pub task: Option<TaskId>,
-}
-
-/// An output's epoch (`source-date-epoch`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EpochChoice {
-    /// The build's, if it has one.
-    #[default]
-    OfBuild,
-    /// None, whatever the build has.
-    None,
-    /// This one, in seconds since 1970.
-    At(i64),
-}
-
-impl EpochChoice {
-    /// The epoch of an output of a build.
-    pub fn over(self, of_build: Option<i64>) -> Option<i64> {
-        match self {
-            Self::OfBuild => of_build,
-            Self::None => None,
-            Self::At(seconds) => Some(seconds),
-        }
     }
 }
 

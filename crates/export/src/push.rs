@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future;
 use graph::{Events, TaskId};
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, Reference, Repository};
-use store::{Layer, Place};
-use transfer::{LayerFormat, Meter, Target, Transfer, Upload};
+use transfer::{LayerFormat, Meter, PushTarget, RegistryUpload, Transfer};
 
 use crate::{Document, Documents, Error};
 
@@ -209,13 +209,13 @@ impl Sending<'_> {
         missing: impl AsyncFnOnce() -> Result<BTreeSet<Digest>, Error>,
     ) -> Result<(), Error> {
         let (request, documents) = (self.request, self.request.documents);
-        let target = Target { repository: self.repository.clone(), insecure: request.insecure };
+        let target = PushTarget { repository: self.repository.clone(), insecure: request.insecure };
         let uploads = async {
             let chains = without(chains, self.repository, &missing().await?);
             let layers =
                 chains.iter().flat_map(|chain| (0..chain.len()).map(move |at| (chain, at)));
             let uploads = layers.map(|(chain, at)| {
-                let to = Upload { target: &target, task: request.task };
+                let to = RegistryUpload { target: &target, task: request.task };
                 transfer.upload(chain, at, request.layers, to)
             });
             let sent = future::join_all(uploads).await;

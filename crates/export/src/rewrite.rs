@@ -1,7 +1,8 @@
 //! Layers whose files are no younger than an epoch (`rewrite-timestamp`).
 
+use layer::{Compression, EntryKind, Layer, Time};
 use oci::Digest;
-use store::{Compression, EntryKind, Layer, Store, Time};
+use store::Store;
 use transfer::{Meter, Transfer, blocking};
 
 use crate::{Error, Image, Writing};

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use layer::Place;
 use oci::Digest;
-use store::{Place, Store};
+use store::Store;
 use transfer::Remote;
 
 use super::{Backend, LayerUpload, StoredCache};
 use crate::Error;
-use crate::format::{CacheContents, Documents, Form};
+use crate::format::{CacheContents, CacheDocuments, Form};
 
 /// A service that keeps blobs and configs.
 #[async_trait]
@@ -75,8 +76,8 @@ impl<S: ConfigService + 'static> Backend for ConfigBackend<S> {
         Ok(StoredCache { contents, digest: Digest::of(first), bytes: first.to_vec() })
     }
 
-    fn documents(&self, contents: &CacheContents, _form: Form) -> Result<Documents, Error> {
-        Ok(Documents::config(contents.annotated_config()?))
+    fn documents(&self, contents: &CacheContents, _form: Form) -> Result<CacheDocuments, Error> {
+        Ok(CacheDocuments::config(contents.annotated_config()?))
     }
 
     async fn send_layer(&self, upload: LayerUpload<'_>) -> Result<(), transfer::Error> {
@@ -87,7 +88,7 @@ impl<S: ConfigService + 'static> Backend for ConfigBackend<S> {
         &self,
         _store: &Store,
         _contents: &CacheContents,
-        documents: &Documents,
+        documents: &CacheDocuments,
     ) -> Result<(), Error> {
         self.0.put_config(documents.config.clone().into()).await
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 /// Secrets of a back end, by name. `Debug` shows the names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials(BTreeMap<String, String>);
+pub struct BackendCredentials(BTreeMap<String, String>);
 
-impl Credentials {
+impl BackendCredentials {
     /// Takes names and values; empty values are ignored.
     pub fn new(values: impl IntoIterator<Item = (String, String)>) -> Self {
         Self(values.into_iter().filter(|(_, value)| !value.is_empty()).collect())
@@ -44,7 +44,7 @@ impl Credentials {
     }
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for BackendCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn values_are_hidden() {
-        let credentials = Credentials::new([
+        let credentials = BackendCredentials::new([
             ("key".to_owned(), "se/cr+et".to_owned()),
             ("none".to_owned(), String::new()),
         ]);

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use layer::Place;
 use oci::{Descriptor, Digest, Manifest, media_type};
 use registry::Client;
-use store::{Place, Store};
+use store::Store;
 use transfer::{LayoutContent, LayoutFile, REF_NAME};
 
 use super::{Backend, BackendLock, LayerUpload, OpenBackend, StoredCache};
 use crate::Error;
 use crate::format::inline::read_inline;
 use crate::format::manifest::{ManifestKind, parse_manifest};
-use crate::format::{CacheContents, DOCUMENT_LIMIT, Documents, Form, SidecarRef, parse};
+use crate::format::{CacheContents, CacheDocuments, DOCUMENT_LIMIT, Form, SidecarRef, parse};
 use crate::layout::{blobs_folder, read_blob, read_index, tagged};
 use crate::sidecar::Sidecar;
 
@@ -85,7 +86,7 @@ impl LayoutBackend {
         &self,
         store: &Store,
         contents: &CacheContents,
-        documents: &Documents,
+        documents: &CacheDocuments,
     ) -> Vec<LayoutFile> {
         let document =
             |digest, bytes: &[u8]| LayoutFile::blob(digest, LayoutContent::Bytes(bytes.into()));
@@ -132,8 +133,8 @@ impl Backend for LayoutBackend {
         transfer::blocking(move || backend.read_now()).await
     }
 
-    fn documents(&self, contents: &CacheContents, form: Form) -> Result<Documents, Error> {
-        Documents::with_manifest(contents, form)
+    fn documents(&self, contents: &CacheContents, form: Form) -> Result<CacheDocuments, Error> {
+        CacheDocuments::with_manifest(contents, form)
     }
 
     /// Brings the layer into the store, from where `put` copies it.
@@ -157,7 +158,7 @@ impl Backend for LayoutBackend {
         &self,
         store: &Store,
         contents: &CacheContents,
-        documents: &Documents,
+        documents: &CacheDocuments,
     ) -> Result<(), Error> {
         let files = self.new_files(store, contents, documents);
         let entry = |descriptor: &Descriptor| {

@@ -20,12 +20,13 @@ mod registry;
 mod wire;
 
 pub use bucket::{BucketSettings, Service, fetch_object};
-pub use credentials::Credentials;
+pub use credentials::BackendCredentials;
 pub use github::{GITHUB_TOKEN, GithubSettings, GithubVersion};
 pub use layout::LayoutSettings;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub use map::read_hostile_map;
-pub use map::{HTTP_HEADER, MapSettings, MapStore, REDIS_PASSWORD};
+pub use map::{HTTP_HEADER, MapSettings, MapStore, REDIS_PASSWORD, RedisScheme, RedisServer};
 pub use registry::RegistrySettings;
 
 use std::collections::BTreeSet;
@@ -35,12 +36,13 @@ use std::sync::Arc;
 use ::registry::Client;
 use async_trait::async_trait;
 use graph::TaskId;
+use layer::{Layer, Place};
 use oci::Digest;
-use store::{Layer, Place, Store};
-use transfer::{LayerFormat, Remote, RemoteUpload, Target, Transfer, Upload};
+use store::Store;
+use transfer::{LayerFormat, PushTarget, RegistryUpload, Remote, RemoteUpload, Transfer};
 
-use crate::format::{CacheContents, Documents, Form, SidecarRef};
-use crate::{Error, Sidecar};
+use crate::format::{CacheContents, CacheDocuments, Form, SidecarRef};
+use crate::{Error, RecordSet, Sidecar};
 
 /// The settings of a cache's back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,14 @@ impl BackendSettings {
     /// If the settings contradict themselves.
     pub fn open(&self, client: &Client) -> Result<Arc<dyn Backend>, Error> {
         self.kind().open(client)
+    }
+
+    /// Opens the back end, and reads the records of its cache. No layer is read.
+    ///
+    /// # Errors
+    /// If there is no cache ([`Error::is_absent`]), or it is damaged.
+    pub async fn import(&self, client: &Client) -> Result<ImportedCache, Error> {
+        self.open(client)?.import().await
     }
 }
 
@@ -161,7 +171,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the config names a layer without a description.
-    fn documents(&self, contents: &CacheContents, form: Form) -> Result<Documents, Error>;
+    fn documents(&self, contents: &CacheContents, form: Form) -> Result<CacheDocuments, Error>;
 
     /// Sends the top layer of a chain for [`Backend::put`], unless the back end has it.
     ///
@@ -187,7 +197,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the back end refuses them.
-    async fn prepare(&self, _documents: &Documents) -> Result<(), Error> {
+    async fn prepare(&self, _documents: &CacheDocuments) -> Result<(), Error> {
         Ok(())
     }
 
@@ -199,7 +209,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         &self,
         store: &Store,
         contents: &CacheContents,
-        documents: &Documents,
+        documents: &CacheDocuments,
     ) -> Result<(), Error>;
 
     /// Removes unreferenced blobs, where the back end leaves that to its writers. Only with a
@@ -213,6 +223,18 @@ pub trait Backend: fmt::Debug + Send + Sync {
 }
 
 impl dyn Backend + '_ {
+    /// Reads the records of the cache that the back end holds now. No layer is read.
+    ///
+    /// # Errors
+    /// If there is no cache ([`Error::is_absent`]), or it is damaged.
+    pub async fn import(&self) -> Result<ImportedCache, Error> {
+        let StoredCache { contents, digest, bytes } = self.read().await?;
+        let records = RecordSet::new(&self.name(), &contents.config, &contents.layers)?;
+        let sidecar = self.sidecar(records.sidecar());
+        let identity = self.identity().into();
+        Ok(ImportedCache { identity, records: records.into(), manifest: digest, bytes, sidecar })
+    }
+
     /// Like [`Backend::digest`], with `None` if there is no cache.
     pub(crate) async fn current_digest(&self) -> Result<Option<Digest>, Error> {
         match self.digest().await {
@@ -251,6 +273,21 @@ pub struct StoredCache {
     pub bytes: Vec<u8>,
 }
 
+/// A cache that was read.
+#[derive(Clone, Debug)]
+pub struct ImportedCache {
+    /// The cache's [`BackendSettings::identity`].
+    pub identity: Arc<str>,
+    /// The cache's records.
+    pub records: Arc<RecordSet>,
+    /// Digest of the cache's manifest, or of the config where there is no manifest.
+    pub manifest: Digest,
+    /// The bytes of that document, to compare it with a new one.
+    pub bytes: Vec<u8>,
+    /// The cache's sidecar, where the back end keeps one. Nothing of it is read yet.
+    pub sidecar: Option<Sidecar>,
+}
+
 /// A layer to send: the top of a chain. The layers below serve to unpack it where it has to be
 /// compressed anew.
 #[derive(Clone, Copy)]
@@ -266,9 +303,9 @@ pub struct LayerUpload<'a> {
 }
 
 impl LayerUpload<'_> {
-    async fn to_registry(self, target: &Target) -> Result<(), transfer::Error> {
+    async fn to_registry(self, target: &PushTarget) -> Result<(), transfer::Error> {
         let Some(top) = self.layers.len().checked_sub(1) else { return Ok(()) };
-        let to = Upload { target, task: self.task };
+        let to = RegistryUpload { target, task: self.task };
         self.transfer.upload(self.layers, top, self.format, to).await.map(drop)
     }
 

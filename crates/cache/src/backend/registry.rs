@@ -5,16 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use layer::Place;
 use oci::{Descriptor, Digest, Manifest, Reference};
 use registry::Client;
-use store::{Place, Store};
-use transfer::Target;
+use store::Store;
+use transfer::PushTarget;
 
 use super::{Backend, LayerUpload, OpenBackend, StoredCache};
 use crate::Error;
 use crate::format::inline::read_inline;
 use crate::format::manifest::{ManifestKind, parse_manifest};
-use crate::format::{CacheContents, DOCUMENT_LIMIT, Documents, Form, SidecarRef, parse};
+use crate::format::{CacheContents, CacheDocuments, DOCUMENT_LIMIT, Form, SidecarRef, parse};
 use crate::sidecar::Sidecar;
 
 /// The images of an index whose inline caches are read. No image has more platforms.
@@ -54,13 +55,13 @@ impl fmt::Debug for RegistryBackend {
 }
 
 impl RegistryBackend {
-    fn target(&self) -> Target {
+    fn target(&self) -> PushTarget {
         let repository = self.settings.reference.repository().clone();
-        Target { repository, insecure: self.settings.insecure }
+        PushTarget { repository, insecure: self.settings.insecure }
     }
 
     fn place(&self) -> Place {
-        let Target { repository, insecure } = self.target();
+        let PushTarget { repository, insecure } = self.target();
         Place::Registry { repository, insecure }
     }
 
@@ -126,8 +127,8 @@ impl Backend for RegistryBackend {
         Ok(self.host.resolve(&self.settings.reference).await?.digest)
     }
 
-    fn documents(&self, contents: &CacheContents, form: Form) -> Result<Documents, Error> {
-        Documents::with_manifest(contents, form)
+    fn documents(&self, contents: &CacheContents, form: Form) -> Result<CacheDocuments, Error> {
+        CacheDocuments::with_manifest(contents, form)
     }
 
     async fn send_layer(&self, upload: LayerUpload<'_>) -> Result<(), transfer::Error> {
@@ -140,7 +141,7 @@ impl Backend for RegistryBackend {
     }
 
     /// Sends the config, unless this process has sent it before.
-    async fn prepare(&self, documents: &Documents) -> Result<(), Error> {
+    async fn prepare(&self, documents: &CacheDocuments) -> Result<(), Error> {
         let repository = self.settings.reference.repository();
         let config = documents.config_descriptor();
         Ok(self.host.push_bytes(repository, &config, documents.config.clone().into()).await?)
@@ -150,7 +151,7 @@ impl Backend for RegistryBackend {
         &self,
         _store: &Store,
         _contents: &CacheContents,
-        documents: &Documents,
+        documents: &CacheDocuments,
     ) -> Result<(), Error> {
         self.prepare(documents).await?;
         if let Some((descriptor, bytes)) = &documents.manifest {

@@ -69,7 +69,7 @@ impl Fact {
     /// that a step read of an input.
     pub fn of_steps(
         graph: &Graph,
-        steps: &[StepFacts<store::Chain>],
+        steps: &[StepFacts<layer::Chain>],
         time: i64,
         files: impl Fn(&InputFacts) -> Vec<FileFact>,
     ) -> Vec<(StepId, Self)> {
@@ -81,7 +81,7 @@ impl Fact {
             for input in &known.inputs {
                 let (name, id) = ids.get(&input.step).cloned().unwrap_or_default();
                 let content = match &input.contents[..] {
-                    [content] => Some(short(*content)),
+                    [content] => Some(parts::short(*content)),
                     _ => None,
                 };
                 let files = match &content {
@@ -96,7 +96,7 @@ impl Fact {
                 let part = known.selector.filter(|_| input.content.is_none());
                 text.push_str(&format!(" {part:?} {by}"));
             }
-            let id = short(Digest::of(text));
+            let id = parts::short(Digest::of(text));
             let name = match &step.operation {
                 Operation::Image(source) => source.reference.to_string(),
                 _ => step.name.clone(),
@@ -105,7 +105,8 @@ impl Fact {
             if !step.inputs.is_empty() {
                 let (kind, parts) = parts::of(step);
                 let step = step.name.clone();
-                let record = known.digests.first().map(|digest| short(*digest)).unwrap_or_default();
+                let record =
+                    known.digests.first().map(|digest| parts::short(*digest)).unwrap_or_default();
                 facts.push((
                     known.id,
                     Self { id, record, step, kind: kind.into(), parts, inputs, time },
@@ -119,11 +120,6 @@ impl Fact {
     pub(super) fn text(&self) -> &str {
         self.step.split_once("] ").map_or(&self.step, |(_, text)| text)
     }
-}
-
-/// Enough of a digest to tell things apart.
-pub(super) fn short(digest: Digest) -> String {
-    digest.hex()[..16].to_owned()
 }
 
 /// Files, or where there are too many the folders that have them, as deep as will do.
@@ -155,7 +151,7 @@ fn at_depth(files: &[FileFact], depth: usize) -> Vec<FileFact> {
         text.push_str(&format!("{}\0{}\0{}\0{}\n", file.path, file.mode, file.size, file.digest));
     }
     let folders = folders.into_values();
-    folders.map(|(sum, text)| FileFact { digest: short(Digest::of(text)), ..sum }).collect()
+    folders.map(|(sum, text)| FileFact { digest: parts::short(Digest::of(text)), ..sum }).collect()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub struct FactBook {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct FactsFile {
     facts: Vec<Fact>,
 }
 
@@ -87,7 +87,7 @@ impl FactBook {
         if text.len() as u64 > most {
             return Err(failed(format!("is larger than {most} bytes")));
         }
-        let document: Document = serde_json::from_slice(&text)
+        let document: FactsFile = serde_json::from_slice(&text)
             .map_err(|error| failed(format!("cannot be read: {error}")))?;
         let mut book = Self::default();
         book.add(document.facts);

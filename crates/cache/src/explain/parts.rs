@@ -8,17 +8,15 @@ use graph::{
 };
 use oci::Digest;
 
-use super::fact::short;
-
-type Parts = BTreeMap<String, String>;
+type KeyParts = BTreeMap<String, String>;
 
 /// Longer values are cut, and secrets of addresses left out: what differs shows in the digest
 /// behind them.
 const LONGEST: usize = 600;
 
 /// The kind of a step's operation, and the parts of its key.
-pub(super) fn of(step: &Step) -> (&'static str, Parts) {
-    let mut parts = Parts::new();
+pub(super) fn of(step: &Step) -> (&'static str, KeyParts) {
+    let mut parts = KeyParts::new();
     let kind = match &step.operation {
         Operation::Run(run) => {
             of_run(run, &mut parts);
@@ -38,7 +36,7 @@ pub(super) fn of(step: &Step) -> (&'static str, Parts) {
     (kind, parts)
 }
 
-fn of_run(run: &RunOp, parts: &mut Parts) {
+fn of_run(run: &RunOp, parts: &mut KeyParts) {
     match &run.args[..] {
         [shell @ .., command]
             if !shell.is_empty() && shell.last().is_some_and(|arg| arg == "-c") =>
@@ -103,7 +101,7 @@ fn of_mount(mount: &Mount) -> (String, String) {
     (format!("mount {}", mount.target), format!("{kind}{readonly}"))
 }
 
-fn of_files(files: &FilesOp, parts: &mut Parts) {
+fn of_files(files: &FilesOp, parts: &mut KeyParts) {
     let several = files.actions.len() > 1;
     for (number, Action { kind, .. }) in (1..).zip(&files.actions) {
         let numbered = |label: &str| match several {
@@ -127,7 +125,7 @@ fn of_files(files: &FilesOp, parts: &mut Parts) {
     }
 }
 
-fn of_copy(copy: &CopyAction, parts: &mut Parts, numbered: &dyn Fn(&str) -> String) {
+fn of_copy(copy: &CopyAction, parts: &mut KeyParts, numbered: &dyn Fn(&str) -> String) {
     add(parts, &numbered("source"), &copy.source);
     add(parts, &numbered("destination"), &copy.destination);
     add(parts, &numbered("chown"), &copy.owner.as_ref().map(owner).unwrap_or_default());
@@ -162,7 +160,7 @@ fn owner(owner: &Owner) -> String {
 }
 
 /// Adds what there is. Nothing is the same as not there.
-fn add(parts: &mut Parts, label: &str, value: &str) {
+fn add(parts: &mut KeyParts, label: &str, value: &str) {
     if value.is_empty() {
         return;
     }
@@ -193,6 +191,11 @@ pub fn looks_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word)) || name.ends_with("_PASS") || name == "PASS"
 }
 
+/// Enough of a digest to tell things apart.
+pub(super) fn short(digest: Digest) -> String {
+    digest.hex()[..16].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +209,7 @@ mod tests {
                 .to_vec(),
             ..RunOp::default()
         };
-        let mut parts = Parts::new();
+        let mut parts = KeyParts::new();
         of_run(&run, &mut parts);
         assert_eq!(parts["command"], "make");
         assert_eq!(parts["shell"], "/bin/sh -c");
@@ -219,7 +222,7 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_and_differ_all_the_same() {
-        let mut parts = Parts::new();
+        let mut parts = KeyParts::new();
         let long = "é".repeat(5000);
         add(&mut parts, "a", &long);
         add(&mut parts, "b", &format!("{long}x"));

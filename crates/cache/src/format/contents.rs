@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, media_type};
-use store::{Layer, Place};
 
 use super::config::{CacheConfig, LayerAnnotations};
-use super::parse;
+use super::json::parse;
 use crate::Error;
 
 /// The time that Go writes for an unset one.

@@ -3,17 +3,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use graph::StepId;
+use layer::Chain;
 use oci::{Descriptor, Digest};
 use solve::StepFacts;
-use store::Chain;
 
-use super::plan::{CachePlan, Day, Inputs, NewRecord};
+use super::plan::{CachePlan, Day, RecordDraft, RecordInputs};
 use super::{CacheContents, order};
 
 /// The outputs that a cache keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
     /// The layers of the result; records of all steps.
+    #[default]
     Min,
     /// The layers of all steps.
     Max,
@@ -34,14 +35,14 @@ pub struct Export {
 impl Export {
     /// Makes a record of each step whose inputs are all known: its inputs by each of their keys, and
     /// its output if the mode keeps it. A build has a result for each platform.
-    pub fn new(steps: &[StepFacts<Chain>], results: &[Chain], mode: Mode) -> Self {
+    pub fn new(steps: &[StepFacts<Chain>], results: &[Chain], mode: CacheMode) -> Self {
         let kept = KeptOutputs::new(results, mode);
         let mut plan = CachePlan::default();
         let mut of_step: HashMap<StepId, Vec<usize>> = HashMap::new();
         let nothing_known =
-            |digest| NewRecord { digest, inputs: Vec::new(), output: None, used: None };
+            |digest| RecordDraft { digest, inputs: Vec::new(), output: None, used: None };
         for step in steps {
-            let inputs: Inputs = step
+            let inputs: RecordInputs = step
                 .inputs
                 .iter()
                 .map(|input| {
@@ -67,7 +68,8 @@ impl Export {
             });
             for digest in &step.digests {
                 let (inputs, output) = (inputs.clone(), output.clone());
-                let record = plan.insert(NewRecord { digest: *digest, inputs, output, used: None });
+                let record =
+                    plan.insert(RecordDraft { digest: *digest, inputs, output, used: None });
                 of_step.entry(step.id).or_default().push(record);
             }
         }
@@ -137,7 +139,7 @@ impl Export {
                 .iter()
                 .map(|links| links.iter().map(|(selector, to)| (*selector, at[*to])).collect());
             let output = record.output.as_ref();
-            at[index] = there.insert(NewRecord {
+            at[index] = there.insert(RecordDraft {
                 digest: record.digest,
                 inputs: inputs.collect(),
                 output: output.and_then(|(id, created)| Some((chains.get(id)?, created.clone()))),
@@ -176,8 +178,8 @@ enum KeptOutputs {
 }
 
 impl KeptOutputs {
-    fn new(results: &[Chain], mode: Mode) -> Self {
-        if mode == Mode::Max {
+    fn new(results: &[Chain], mode: CacheMode) -> Self {
+        if mode == CacheMode::Max {
             return Self::All;
         }
         let mut ids = BTreeSet::new();

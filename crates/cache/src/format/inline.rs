@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use layer::{Chain, Layer, Place};
 use oci::{Descriptor, Digest, ImageConfig, Manifest, media_type};
 use solve::StepFacts;
-use store::{Chain, Layer, Place};
 
 use super::config::{CacheConfig, ChainEntry, LayerEntry, LinkEntry, RecordEntry, ResultEntry};
-use super::{CacheContents, Export, Mode, parse};
+use super::json::parse;
+use super::{CacheContents, CacheMode, Export};
 use crate::Error;
 
 /// The field of an image's config that holds its cache.
@@ -29,7 +30,7 @@ pub fn inline_cache(
     old: &HashMap<Digest, Digest>,
 ) -> Option<String> {
     // The image's blobs are not known yet, so layers are named by their content.
-    let export = Export::new(steps, &[], Mode::Max);
+    let export = Export::new(steps, &[], CacheMode::Max);
     let named = |chain: &Chain| {
         let diff_id = chain.top().map_or(Digest::of(""), |layer| layer.diff_id);
         Descriptor::new(media_type::OCI_LAYER, diff_id, 0)

@@ -1,11 +1,12 @@
 //! The document that holds a cache together: an image manifest, or a list of blobs.
 
+use layer::Layer;
 use oci::{Annotations, Descriptor, Index, Manifest, media_type};
 use serde::Deserialize;
-use store::Layer;
 
+use super::CacheContents;
 use super::contents::{CREATED, UNCOMPRESSED};
-use super::{CacheContents, parse};
+use super::json::parse;
 use crate::Error;
 
 /// The kind of document that holds a cache together.
@@ -67,7 +68,7 @@ pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<ManifestKind, Error> {
 /// The fields that tell documents apart.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Outline {
+struct DocumentOutline {
     media_type: Option<String>,
     config: Option<Descriptor>,
     manifests: Option<serde::de::IgnoredAny>,
@@ -86,7 +87,7 @@ pub(crate) enum StoredForm {
 
 impl StoredForm {
     pub fn of(bytes: &[u8]) -> Self {
-        let Ok(outline) = serde_json::from_slice::<Outline>(bytes) else {
+        let Ok(outline) = serde_json::from_slice::<DocumentOutline>(bytes) else {
             return Self::ConfigAlone;
         };
         let is_list = outline.media_type.as_deref() == Some(media_type::DOCKER_MANIFEST_LIST);
@@ -104,7 +105,7 @@ impl StoredForm {
 
 /// The documents of a cache, byte for byte.
 #[derive(Clone, Debug)]
-pub struct Documents {
+pub struct CacheDocuments {
     /// The config.
     pub config: Vec<u8>,
     /// The manifest; none where a back end keeps the config alone.
@@ -113,7 +114,7 @@ pub struct Documents {
     pub descriptor: Descriptor,
 }
 
-impl Documents {
+impl CacheDocuments {
     /// The config alone.
     pub fn config(config: Vec<u8>) -> Self {
         let descriptor = Descriptor::of(media_type::BUILDKIT_CACHE_CONFIG, &config);

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use layer::{Chain, Layer};
 use oci::{Descriptor, Digest};
-use store::{Chain, Layer};
 
 use super::CacheContents;
 use super::config::{
     CacheConfig, DIGITS, KilnFields, LayerEntry, LinkEntry, RecordEntry, ResultEntry,
 };
-use super::plan::{CachePlan, Link};
+use super::plan::{CacheInput, CachePlan};
 
 /// The value of [`KilnFields::writer`].
 const WRITER: &str = concat!("kiln ", env!("CARGO_PKG_VERSION"));
@@ -67,9 +67,11 @@ impl<'a> Order<'a> {
             parent: planned.below.and_then(|below| layer_at.get(&below).copied()).unwrap_or(-1),
             annotations: None,
         };
-        let links = |links: &BTreeSet<Link>| {
-            let entry =
-                |(selector, to): &Link| LinkEntry { selector: *selector, link: record_at[to] };
+        let links = |links: &BTreeSet<CacheInput>| {
+            let entry = |(selector, to): &CacheInput| LinkEntry {
+                selector: *selector,
+                link: record_at[to],
+            };
             let mut links: Vec<LinkEntry> = links.iter().map(entry).collect();
             links.sort();
             links

@@ -9,14 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
+use layer::{Chain, Layer};
 use oci::Digest;
-use store::{Chain, Layer};
 
 /// For each input, the records by which it is known, with the part that is read.
-pub(crate) type Inputs = Vec<BTreeSet<Link>>;
+pub(crate) type RecordInputs = Vec<BTreeSet<CacheInput>>;
 
 /// The part of an input that is read, and the record that the input is known by.
-pub(crate) type Link = (Option<Digest>, usize);
+pub(crate) type CacheInput = (Option<Digest>, usize);
 
 /// Days since 1970.
 pub(crate) type Day = u32;
@@ -34,7 +34,7 @@ pub(crate) struct CachePlan {
     chain_at: HashMap<Digest, usize>,
     roots: HashMap<Digest, usize>,
     /// Records by digest and a link of their first input.
-    by_link: HashMap<(Digest, Link), Vec<usize>>,
+    by_link: HashMap<(Digest, CacheInput), Vec<usize>>,
     /// The manifest of the sidecar.
     pub(crate) sidecar: Option<Digest>,
     /// True if anything was added since [`CachePlan::settle`].
@@ -45,7 +45,7 @@ pub(crate) struct CachePlan {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedRecord {
     pub(crate) digest: Digest,
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: RecordInputs,
     /// Chain ID of the output, and its creation time in RFC 3339.
     pub(crate) output: Option<(Digest, String)>,
     /// The day it was last found or made, if known.
@@ -54,16 +54,16 @@ pub(crate) struct PlannedRecord {
 
 /// A record to insert, with its output.
 #[derive(Clone, Debug)]
-pub(crate) struct NewRecord<'a> {
+pub(crate) struct RecordDraft<'a> {
     pub(crate) digest: Digest,
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: RecordInputs,
     pub(crate) output: Option<(&'a Chain, String)>,
     pub(crate) used: Option<Day>,
 }
 
 impl CachePlan {
     /// Adds a record, or merges it into the same one. Returns its index.
-    pub(crate) fn insert(&mut self, new: NewRecord<'_>) -> usize {
+    pub(crate) fn insert(&mut self, new: RecordDraft<'_>) -> usize {
         match self.same(&new) {
             Some(at) => {
                 self.join(at, new);
@@ -173,10 +173,10 @@ impl CachePlan {
         };
         for old in self.order() {
             let record = &self.records[old];
-            let moved = |links: &BTreeSet<Link>| -> BTreeSet<Link> {
+            let moved = |links: &BTreeSet<CacheInput>| -> BTreeSet<CacheInput> {
                 links.iter().filter_map(|(part, to)| Some((*part, *at.get(to)?))).collect()
             };
-            let inputs: Inputs = record.inputs.iter().map(moved).collect();
+            let inputs: RecordInputs = record.inputs.iter().map(moved).collect();
             if keep.contains(&old) && !inputs.iter().any(BTreeSet::is_empty) {
                 at.insert(old, kept.records.len());
                 kept.add(PlannedRecord { inputs, ..record.clone() });
@@ -185,7 +185,7 @@ impl CachePlan {
         *self = kept;
     }
 
-    fn push(&mut self, new: NewRecord<'_>) -> usize {
+    fn push(&mut self, new: RecordDraft<'_>) -> usize {
         let output = new.output.and_then(|(chain, created)| {
             self.keep_chain(chain, &HashSet::new());
             Some((chain.id()?, created))
@@ -211,7 +211,7 @@ impl CachePlan {
     }
 
     /// The record that is the same as a new one.
-    fn same(&self, new: &NewRecord<'_>) -> Option<usize> {
+    fn same(&self, new: &RecordDraft<'_>) -> Option<usize> {
         let Some(first) = new.inputs.first() else {
             return self.roots.get(&new.digest).copied();
         };
@@ -241,12 +241,13 @@ impl CachePlan {
     }
 
     /// Links to contents that were read and to images: whole inputs whose records have no inputs.
-    fn contents(&self, links: &BTreeSet<Link>) -> BTreeSet<usize> {
-        let is_root = |(part, to): &&Link| part.is_none() && self.records[*to].inputs.is_empty();
+    fn contents(&self, links: &BTreeSet<CacheInput>) -> BTreeSet<usize> {
+        let is_root =
+            |(part, to): &&CacheInput| part.is_none() && self.records[*to].inputs.is_empty();
         links.iter().filter(is_root).map(|(_, to)| *to).collect()
     }
 
-    fn join(&mut self, at: usize, new: NewRecord<'_>) {
+    fn join(&mut self, at: usize, new: RecordDraft<'_>) {
         for (input, links) in new.inputs.iter().enumerate() {
             for link in links {
                 // Readers refuse a cache with a loop.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use layer::{Chain, Layer};
 use oci::Digest;
 use solve::FoundOutput;
-use store::{Chain, Layer};
 
 use super::config::{CacheConfig, DIGITS, RecordEntry};
-use super::plan::{CachePlan, Day, Inputs, NewRecord, parents_first, time};
+use super::plan::{CachePlan, Day, RecordDraft, RecordInputs, parents_first, time};
 use crate::Error;
 
 /// Layers of a result. No image that runs has more (overlayfs takes fewer).
@@ -164,13 +164,13 @@ impl RecordSet {
         };
         for at in parents_first(self.records.len(), parents) {
             let record = &self.records[at];
-            let inputs: Inputs = record
+            let inputs: RecordInputs = record
                 .inputs
                 .iter()
                 .map(|links| links.iter().map(|(part, to)| (*part, planned[*to])).collect())
                 .collect();
             let newest = record.results.iter().max_by_key(|(_, created)| time(created));
-            planned[at] = plan.insert(NewRecord {
+            planned[at] = plan.insert(RecordDraft {
                 digest: record.digest,
                 inputs,
                 output: newest.map(|(chain, created)| (chain, created.clone())),

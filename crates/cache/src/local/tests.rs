@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use layer::Place;
 use oci::{Repository, media_type};
 use solve::RecordId;
-use store::{OpenOptions, Place, Privileges};
+use store::{OpenOptions, Privileges};
 
 use super::*;
 
@@ -233,8 +234,8 @@ fn a_result_that_is_nowhere_any_more_is_none() {
 }
 
 fn says(cache: &str, of: &str) -> Assumptions {
-    let claim = store::Claim::Index(digest(format!("index of {of}")));
-    [store::Assumption { cache: cache.into(), diff_id: digest(of), claim }].into_iter().collect()
+    let claim = layer::Claim::Index(digest(format!("index of {of}")));
+    [layer::Assumption { cache: cache.into(), diff_id: digest(of), claim }].into_iter().collect()
 }
 
 /// A machine's records, for a build that names some caches.
@@ -307,22 +308,22 @@ fn what_the_layer_shows_settles_what_a_cache_said_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let records = naming(folder.path(), &["x"]);
     let image = records.save(&root_record("image")).unwrap();
-    let mut writer = records.store.layer_writer(store::Compression::None).unwrap();
-    let entry = store::Entry {
+    let mut writer = records.store.layer_writer(layer::Compression::None).unwrap();
+    let entry = layer::Entry {
         path: Box::from(*b"file"),
-        kind: store::EntryKind::Fifo,
+        kind: layer::EntryKind::Fifo,
         mode: 0o644,
         uid: 0,
         gid: 0,
-        mtime: store::Time::default(),
+        mtime: layer::Time::default(),
         xattrs: Vec::new(),
     };
     writer.append(&entry, None).unwrap();
     let layer = writer.finish().unwrap();
     let own = records.store.own_index(&layer.diff_id).unwrap().digest();
     for (name, index, serves) in [("true", own, true), ("false", digest("other"), false)] {
-        let claim = store::Claim::Index(index);
-        let said = store::Assumption { cache: "x".into(), diff_id: layer.diff_id, claim };
+        let claim = layer::Claim::Index(index);
+        let said = layer::Assumption { cache: "x".into(), diff_id: layer.diff_id, claim };
         let output = chain(&[name]).assuming(&[said].into_iter().collect());
         let inputs = vec![vec![link(image, None)]];
         let record = NewRecord { digest: digest(name), inputs, output: Some(output) };

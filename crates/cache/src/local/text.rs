@@ -1,8 +1,8 @@
 //! Layers as the tables keep them.
 
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, Repository};
 use serde::{Deserialize, Serialize};
-use store::{Layer, Place};
 
 /// A layer as the table keeps it.
 #[derive(Serialize, Deserialize)]

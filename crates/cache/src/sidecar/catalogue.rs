@@ -133,7 +133,7 @@ impl Catalogue {
     }
 
     /// True if it has all entries of another one, with their blobs.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, debug_assertions))]
     pub(super) fn has_all_of(&self, other: &Self) -> bool {
         let has = |(name, entry): (&String, &CatalogueEntry)| {
             self.entries.get(name).is_some_and(|own| own.blob == entry.blob)

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use layer::{IndexError, Layer, LayerIndex};
 use oci::{Annotations, Descriptor, Digest};
-use store::{IndexError, Layer, LayerIndex, Store};
+use store::Store;
 use transfer::{Lent, LentIndex};
 
 use super::{BlobContent, Catalogue, CatalogueChange, NewEntry, Sidecar, now};
@@ -56,17 +57,17 @@ struct State {
     missed: HashSet<Digest>,
     /// Caches with a false index, by their position in the list. No index of theirs is used.
     left_aside: BTreeSet<usize>,
-    memory: Memory,
+    memory: IndexBudget,
 }
 
 /// The memory of indexes, and the fetched bytes that entitle to it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Memory {
+struct IndexBudget {
     fetched: u64,
     taken: u64,
 }
 
-impl Memory {
+impl IndexBudget {
     /// The memory that one more index of a number of bytes may take.
     fn left(self, bytes: u64) -> u64 {
         let paid = MEMORY_OF_A_BYTE * (self.fetched + bytes);
@@ -152,19 +153,19 @@ impl transfer::IndexSource for SidecarIndexes {
 
 /// The indexes to add to a sidecar, if this machine made them from the layers' bytes. An index from a
 /// cache is unproved and is not passed on.
-pub(super) struct LeftIndexes {
-    pub(super) store: Store,
-    pub(super) layers: Vec<Digest>,
+pub(crate) struct LeftIndexes {
+    pub(crate) store: Store,
+    pub(crate) layers: Vec<Digest>,
     /// Layers whose indexes this build missed: they are written even if a pack lists them.
-    pub(super) missed: HashSet<Digest>,
+    pub(crate) missed: HashSet<Digest>,
     /// Encoded indexes, made once they are needed.
-    pub(super) encoded: Mutex<BTreeMap<Digest, Option<Vec<u8>>>>,
+    pub(crate) encoded: Mutex<BTreeMap<Digest, Option<Vec<u8>>>>,
     /// Names of packs that were written, so that a missed index is written again only once.
-    pub(super) written: Mutex<HashSet<String>>,
+    pub(crate) written: Mutex<HashSet<String>>,
 }
 
 impl LeftIndexes {
-    pub(super) fn change(&self, there: &Catalogue) -> CatalogueChange {
+    pub(crate) fn change(&self, there: &Catalogue) -> CatalogueChange {
         let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
         let is_wanted =
             |diff_id: &&Digest| self.missed.contains(*diff_id) || !holds(there, diff_id);
@@ -262,8 +263,8 @@ fn packs<'a>(indexes: impl Iterator<Item = (Digest, &'a [u8])>) -> Vec<NewEntry>
 fn unpack(
     pack: &[u8],
     wanted: &BTreeMap<Digest, Option<Descriptor>>,
-    mut memory: Memory,
-) -> Result<(Vec<(Digest, LayerIndex)>, Memory), IndexError> {
+    mut memory: IndexBudget,
+) -> Result<(Vec<(Digest, LayerIndex)>, IndexBudget), IndexError> {
     let mut found: BTreeMap<Digest, LayerIndex> = BTreeMap::new();
     // A pack of another version is skipped; it is not a fault.
     let mut rest = pack.strip_prefix(MAGIC).unwrap_or_default();
@@ -290,18 +291,18 @@ fn unpack(
 }
 
 /// Reads a pack, of which every index is wanted.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
 pub(super) fn read_hostile(pack: &[u8]) {
     let wanted = pack.windows(32).take(64).filter_map(|bytes| bytes.try_into().ok());
     let wanted = wanted.map(|bytes| (Digest::from_bytes(bytes), None)).collect();
-    if let Ok((found, memory)) = unpack(pack, &wanted, Memory::default()) {
+    if let Ok((found, memory)) = unpack(pack, &wanted, IndexBudget::default()) {
         assert!(memory.taken <= MOST_MEMORY && found.len() <= wanted.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use store::{Entry, EntryKind, Time};
+    use layer::{Entry, EntryKind, Time};
 
     use super::*;
 
@@ -329,7 +330,7 @@ mod tests {
         assert!(!note_has(&notes[LAYERS], &c));
         let wanted = |layers: &[Digest]| layers.iter().map(|layer| (*layer, None)).collect();
         let read = |pack: &[u8], layers: &[Digest]| {
-            unpack(pack, &wanted(layers), Memory::default()).map(|(found, _)| found)
+            unpack(pack, &wanted(layers), IndexBudget::default()).map(|(found, _)| found)
         };
         assert_eq!(read(pack, &[b, c]).unwrap(), [(b, index("b"))]);
         for end in 0..pack.len() {
@@ -364,11 +365,11 @@ mod tests {
         let a = Digest::of("a");
         let put = packs([(a, bytes.as_slice())].into_iter());
         let BlobContent::Bytes(pack) = &put[0].content else { panic!("bytes") };
-        let refused = unpack(pack, &[(a, None)].into(), Memory::default());
+        let refused = unpack(pack, &[(a, None)].into(), IndexBudget::default());
         assert!(matches!(refused, Err(IndexError::TooLarge)), "{refused:?}");
 
         // Many small indexes entitle to no more memory than one.
-        let mut memory = Memory::default();
+        let mut memory = IndexBudget::default();
         let small = LayerIndex::from_entries(vec![]).encode().len() as u64;
         while memory.left(small) > 1 << 20 {
             memory.fetched += small;
@@ -386,8 +387,8 @@ mod tests {
         let put = packs([(a, lie.as_slice())].into_iter());
         let BlobContent::Bytes(pack) = &put[0].content else { panic!("bytes") };
         let blob = |size| Some(Descriptor::new(oci::media_type::OCI_LAYER, a, size));
-        assert!(unpack(pack, &[(a, blob(8192))].into(), Memory::default()).is_ok());
-        let refused = unpack(pack, &[(a, blob(2048))].into(), Memory::default());
+        assert!(unpack(pack, &[(a, blob(8192))].into(), IndexBudget::default()).is_ok());
+        let refused = unpack(pack, &[(a, blob(2048))].into(), IndexBudget::default());
         assert!(matches!(refused, Err(IndexError::Impossible(_))), "{refused:?}");
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use layer::Place;
 use oci::{Descriptor, Digest, media_type};
-use store::Place;
 use transfer::{LayoutContent, LayoutFile, blocking, write_locked_layout};
 
 use super::catalogue::{EMPTY, empty_config};

@@ -5,7 +5,6 @@
 //! tag only keeps it from garbage collection. It is read once, when an entry is first wanted. A
 //! sidecar that is missing or unreadable counts as empty.
 
-mod additions;
 mod catalogue;
 mod indexes;
 mod layout;
@@ -19,12 +18,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use layer::Place;
 use oci::{Descriptor, Digest, Reference};
-use store::Place;
 use tokio::sync::OnceCell;
 
-pub use additions::BuildAdditions;
 pub use catalogue::{Catalogue, CatalogueEntry};
+pub(crate) use indexes::LeftIndexes;
 pub use indexes::SidecarIndexes;
 pub use layout::LayoutSidecar;
 pub use mounts::{MountFolder, MountLeft, ReadyMount, mount_layers, ready_mount};
@@ -39,7 +38,8 @@ use crate::Error;
 const REFUSALS: usize = 3;
 
 /// Reads a manifest as a sidecar, for the fuzzer.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub fn read_hostile_catalogue(bytes: &[u8]) {
     if let Ok(catalogue) = Catalogue::parse(bytes, 1 << 40) {
         let again = Catalogue::parse(&catalogue.document(), 1 << 40).expect("it was written so");
@@ -51,7 +51,8 @@ pub fn read_hostile_catalogue(bytes: &[u8]) {
 }
 
 /// Reads a pack of layer indexes, for the fuzzer.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub fn read_hostile_pack(bytes: &[u8]) {
     indexes::read_hostile(bytes);
 }
@@ -68,7 +69,7 @@ enum SidecarFault {
 /// The sidecar of one cache. Cheap to clone.
 #[derive(Clone)]
 pub struct Sidecar {
-    shared: Arc<Shared>,
+    shared: Arc<SidecarState>,
 }
 
 impl std::fmt::Debug for Sidecar {
@@ -77,7 +78,7 @@ impl std::fmt::Debug for Sidecar {
     }
 }
 
-struct Shared {
+struct SidecarState {
     store: Box<dyn SidecarStore>,
     named: SidecarRef,
     read: OnceCell<Arc<Catalogue>>,
@@ -140,7 +141,7 @@ pub trait Additions: Send + Sync {
 impl Sidecar {
     /// The sidecar in a store, given the cache's reference to it.
     pub fn new(store: Box<dyn SidecarStore>, named: SidecarRef) -> Self {
-        let shared = Shared {
+        let shared = SidecarState {
             store,
             named,
             read: OnceCell::new(),

@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use layer::{Compression, Layer, Place};
 use oci::{Annotations, Descriptor, Digest};
-use store::{Compression, FolderLayer, Layer, Place, Store};
+use store::{FolderLayer, Store};
 
 use super::{BlobContent, Catalogue, CatalogueChange, CatalogueEntry, NewEntry, Sidecar, now};
 use crate::Error;
@@ -105,7 +106,7 @@ pub async fn ready_mount(
 }
 
 impl ReadyMount {
-    pub(super) fn change(&self, there: &Catalogue) -> CatalogueChange {
+    pub(crate) fn change(&self, there: &Catalogue) -> CatalogueChange {
         let Self { hash, below, .. } = self;
         let forget = unused(there, hash);
         let links = chain_of(there, hash);
@@ -204,7 +205,7 @@ fn hash(name: &str) -> String {
 }
 
 /// Looks up the mount of every entry.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
 pub(super) fn read_hostile(catalogue: &Catalogue) {
     for (name, _) in catalogue.starting_with(KIND) {
         let hash = name[KIND.len()..].split('/').next().unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use layer::Place;
 use oci::{Descriptor, Digest, Reference, media_type};
 use registry::{Client, Expect};
-use store::Place;
 
 use super::catalogue::{EMPTY, empty_config};
 use super::{BlobContent, SidecarStore};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use layer::Place;
 use oci::{Descriptor, Digest};
-use store::Place;
 
 use crate::Error;
 

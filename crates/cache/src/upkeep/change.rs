@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
+use layer::Compression;
 use oci::{Descriptor, Digest};
-use store::Compression;
 use transfer::{LayerFormat, Transfer};
 
 use crate::backend::Backend;
@@ -78,7 +78,7 @@ pub async fn prune(
 
 fn blobs(plan: &CachePlan) -> HashMap<Digest, Descriptor> {
     let chains = plan.chains();
-    let blob = |chain: &store::Chain| Some((chain.id()?, chain.top()?.blob.clone()?));
+    let blob = |chain: &layer::Chain| Some((chain.id()?, chain.top()?.blob.clone()?));
     chains.iter().filter_map(blob).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use layer::Chain;
 use oci::Digest;
-use store::Chain;
 
 use crate::backend::Backend;
 use crate::explain::{FactBook, read_sidecar_facts};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, Hasher};
-use store::{Layer, Place};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -136,7 +136,8 @@ async fn check(
 
 /// Compares a file with a blob, and returns the digest that it unpacks to.
 fn check_file(path: &Path, blob: &Descriptor) -> Result<Digest, BlobFault> {
-    let mut file = Hashed { file: std::fs::File::open(path)?, hasher: Hasher::new(), size: 0 };
+    let mut file =
+        HashingReader { file: std::fs::File::open(path)?, hasher: Hasher::new(), size: 0 };
     let digest = unpacked_digest(&mut file);
     // Bytes after the end of the compressed stream belong to the blob too.
     io::copy(&mut file, &mut io::sink())?;
@@ -154,7 +155,7 @@ async fn check_stream(
 ) -> Result<Digest, BlobFault> {
     let mut stream = std::pin::pin!(stream);
     let (sender, receiver) = mpsc::channel(WAITING);
-    let reader = Parts { receiver, part: Bytes::new() };
+    let reader = ChunkReader { receiver, part: Bytes::new() };
     let digest = tokio::task::spawn_blocking(move || unpacked_digest(reader));
     let (mut hasher, mut size) = (Hasher::new(), 0);
     while let Some(part) = stream.next().await {
@@ -178,7 +179,7 @@ async fn check_stream(
 }
 
 fn unpacked_digest(reader: impl Read + Send) -> Result<Digest, BlobFault> {
-    let mut decoder = store::open_decoder(reader)?.take(UNPACKED_LIMIT);
+    let mut decoder = layer::open_decoder(reader)?.take(UNPACKED_LIMIT);
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
@@ -195,12 +196,12 @@ fn unpacked_digest(reader: impl Read + Send) -> Result<Digest, BlobFault> {
 }
 
 /// A reader, on another thread, of the parts of a stream.
-struct Parts {
+struct ChunkReader {
     receiver: mpsc::Receiver<Bytes>,
     part: Bytes,
 }
 
-impl Read for Parts {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.part.is_empty() {
             match self.receiver.blocking_recv() {
@@ -215,13 +216,13 @@ impl Read for Parts {
 }
 
 /// A file with the digest of the bytes that were read.
-struct Hashed {
+struct HashingReader {
     file: std::fs::File,
     hasher: Hasher,
     size: u64,
 }
 
-impl Read for Hashed {
+impl Read for HashingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.hasher.update(&buffer[..read]);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cache::{BackendSettings, BucketSettings, Credentials, Export, Mode, Service};
+use cache::{BackendCredentials, BackendSettings, BucketSettings, CacheMode, Export, Service};
 use testing::{Answer, FakeRegistry, FakeServer};
 use transfer::Transfer;
 
@@ -26,7 +26,7 @@ fn settings(service: Service, credentials: &[(&str, &str)]) -> BucketSettings {
         touch_refresh: Duration::from_secs(24 * 3600),
         parallelism: 4,
         attempts: 1,
-        credentials: Credentials::new(credentials),
+        credentials: BackendCredentials::new(credentials),
     }
 }
 
@@ -55,7 +55,7 @@ async fn there_and_back(server: &FakeServer, settings: BucketSettings) {
     let settings = BackendSettings::Bucket(settings);
     let place = settings.open(machine.transfer.client()).unwrap();
     assert!(place.import().await.unwrap_err().is_absent());
-    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Max);
     let request = request(cache::Form::ImageManifest);
     cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();
 
@@ -105,7 +105,7 @@ async fn s3_keeps_a_cache() {
     let solved = machine.build(Vec::new()).await;
     let settings = BucketSettings { touch_refresh: Duration::ZERO, ..s3(&server.url()) };
     let place = BackendSettings::Bucket(settings).open(machine.transfer.client()).unwrap();
-    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Min);
+    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Min);
     let request = request(cache::Form::ImageManifest);
     cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();
     let asked = server.asked();
@@ -150,7 +150,8 @@ async fn azures_container_is_made_only_where_it_is_missing_played() {
         let solved = machine.build(Vec::new()).await;
         let settings = BackendSettings::Bucket(azure(&server.url()));
         let place = settings.open(machine.transfer.client()).unwrap();
-        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+        let export =
+            Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Max);
         let request = request(cache::Form::ImageManifest);
         let written = cache::write(&export, &machine.transfer, &*place, &request).await;
         let text = written.err().map(|error| graph::chain_text(&error)).unwrap_or_default();

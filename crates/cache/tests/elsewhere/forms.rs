@@ -1,10 +1,10 @@
 //! The forms of a cache.
 
 use base64::Engine as _;
-use cache::{BackendSettings, Error, Export, Form, LayoutSettings, Mode};
+use cache::{BackendSettings, CacheMode, Error, Export, Form, LayoutSettings};
+use layer::Chain;
 use oci::media_type;
 use solve::{InputFacts, StepFacts};
-use store::Chain;
 use testing::FakeRegistry;
 
 use crate::world::{Machine, in_registry, reference, request};
@@ -24,7 +24,7 @@ async fn every_form_says_the_same() {
         ),
     ] {
         let to = reference(&registry, "app:cache");
-        let written = machine.push(&solved, &to, Mode::Max, &request(form)).await;
+        let written = machine.push(&solved, &to, CacheMode::Max, &request(form)).await;
         let (media_type, bytes) = registry.manifest("app", "cache").unwrap();
         assert_eq!((media_type.as_str(), written.descriptor.media_type.as_str()), (kind, kind));
         assert!(String::from_utf8_lossy(&bytes).contains(layer), "{form:?}");
@@ -48,7 +48,7 @@ async fn a_folder_holds_caches_side_by_side() {
     };
     let read = async |tag: &str, digest| machine.open(&place(tag, digest)).import().await;
     let mut digests = Vec::new();
-    for (tag, mode) in [("max", Mode::Max), ("min", Mode::Min), ("max", Mode::Max)] {
+    for (tag, mode) in [("max", CacheMode::Max), ("min", CacheMode::Min), ("max", CacheMode::Max)] {
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);
         let request = request(Form::ImageManifest);
         let written =
@@ -85,7 +85,7 @@ async fn an_image_can_hold_the_records_of_its_layers() {
     let solved = machine.build(Vec::new()).await;
     // BuildKit's form: the records of a cache, whose layers are those of the image.
     let to = reference(&registry, "app:cache");
-    machine.push(&solved, &to, Mode::Min, &request(Form::ImageManifest)).await;
+    machine.push(&solved, &to, CacheMode::Min, &request(Form::ImageManifest)).await;
     let layers = solved.output.layers();
     let (_, bytes) = registry.manifest("app", "cache").unwrap();
     let manifest: oci::Manifest = serde_json::from_slice(&bytes).unwrap();
@@ -169,7 +169,7 @@ async fn a_cache_that_buildkit_cannot_read_says_so() {
             cached: None,
         })
         .collect();
-    let export = Export::new(&steps, &[], Mode::Max);
+    let export = Export::new(&steps, &[], CacheMode::Max);
     let to = reference(&registry, "app:cache");
     let request = request(Form::ImageManifest);
     let written =

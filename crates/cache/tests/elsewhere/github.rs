@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cache::{
-    BackendSettings, Credentials, Export, GITHUB_TOKEN, GithubSettings, GithubVersion, Mode,
+    BackendCredentials, BackendSettings, CacheMode, Export, GITHUB_TOKEN, GithubSettings,
+    GithubVersion,
 };
 use serde_json::{Value, json};
 use testing::{Answer, Asked, FakeRegistry, FakeServer};
@@ -133,7 +134,7 @@ fn settings(server: &FakeServer, version: GithubVersion) -> BackendSettings {
         version,
         scope: "team".into(),
         timeout: Duration::from_secs(20),
-        credentials: Credentials::new([(GITHUB_TOKEN.to_owned(), token)]),
+        credentials: BackendCredentials::new([(GITHUB_TOKEN.to_owned(), token)]),
     })
 }
 
@@ -146,7 +147,8 @@ async fn both_versions_of_github_keep_a_cache_played() {
         let place = settings(&server, version).open(client).unwrap();
         assert!(place.import().await.unwrap_err().is_absent());
         let solved = machine.build(Vec::new()).await;
-        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+        let export =
+            Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Max);
         let request = request(cache::Form::ImageManifest);
         for _ in 0..2 {
             cache::write(&export, &machine.transfer, &*place, &request).await.unwrap();

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache::{
-    Backend, BackendSettings, Credentials, Export, HTTP_HEADER, MapSettings, MapStore, Mode,
-    REDIS_PASSWORD,
+    Backend, BackendCredentials, BackendSettings, CacheMode, Export, HTTP_HEADER, MapSettings,
+    MapStore, REDIS_PASSWORD, RedisScheme, RedisServer,
 };
 use oci::Repository;
+use registry::{Client, ClientCertificate, Settings};
 use testing::{Answer, FakeRegistry, FakeServer};
 
 use crate::world::{Machine, graph_with, request};
@@ -25,13 +27,13 @@ fn settings(registry: &FakeRegistry, store: MapStore, credential: &str) -> MapSe
         ttl: Duration::from_secs(3600),
         repository: Repository::new(registry.host(), "layers"),
         insecure: false,
-        credentials: Credentials::new([(credential.to_owned(), SECRET.to_owned())]),
+        credentials: BackendCredentials::new([(credential.to_owned(), SECRET.to_owned())]),
     }
 }
 
 async fn write(machine: &Machine, backend: &dyn Backend, name: &str) {
     let solved = machine.build_graph(graph_with(name), Vec::new()).await;
-    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max);
+    let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Max);
     let request = request(cache::Form::ImageManifest);
     cache::write(&export, &machine.transfer, backend, &request).await.unwrap();
 }
@@ -127,10 +129,23 @@ struct Redis {
 }
 
 impl Redis {
-    fn start() -> Option<Self> {
+    fn start(scheme: RedisScheme) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        let port = port.to_string();
+        let mut command = Command::new("redis-server");
+        match scheme {
+            RedisScheme::Tcp => command.args(["--port", &port]),
+            RedisScheme::Tls => command
+                .args(["--port", "0", "--tls-port", &port])
+                .arg("--tls-cert-file")
+                .arg(tls_file("server.crt"))
+                .arg("--tls-key-file")
+                .arg(tls_file("server.key"))
+                .arg("--tls-ca-cert-file")
+                .arg(tls_file("ca.crt")),
+        };
+        let child = command
+            .args(["--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--requirepass", SECRET])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -150,6 +165,16 @@ impl Redis {
     }
 }
 
+/// A certificate or key of `crates/registry/tests/tls`.
+fn tls_file(name: &str) -> PathBuf {
+    fixtures::source_tree().join("crates/registry/tests/tls").join(name)
+}
+
+/// A server on this machine, with its third database.
+fn server(scheme: RedisScheme, address: &str) -> MapStore {
+    MapStore::Redis(RedisServer { scheme, address: address.into(), database: 3, user: None })
+}
+
 impl Drop for Redis {
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -159,17 +184,60 @@ impl Drop for Redis {
 
 #[tokio::test]
 async fn redis_keeps_a_map() {
-    let Some(redis) = Redis::start() else { return };
+    let Some(redis) = Redis::start(RedisScheme::Tcp) else { return };
     let registry = FakeRegistry::start();
-    let store = MapStore::Redis { address: redis.address.clone(), database: 3, user: None };
+    let store = server(RedisScheme::Tcp, &redis.address);
     there_and_back(&registry, settings(&registry, store.clone(), REDIS_PASSWORD)).await;
     let client = Machine::new(&registry).transfer.client().clone();
     let no_password = settings(&registry, store.clone(), "none");
     let place = BackendSettings::Map(no_password).open(&client).unwrap();
     let error = place.import().await.unwrap_err().to_string();
     assert!(error.contains("NOAUTH"), "{error}");
+    let mut wrong = settings(&registry, store.clone(), "none");
+    wrong.credentials = BackendCredentials::new([(REDIS_PASSWORD.to_owned(), "hush".to_owned())]);
+    let place = BackendSettings::Map(wrong).open(&client).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
+    assert!(error.contains("WRONGPASS") && !error.contains("hush"), "{error}");
     drop(redis);
     let place = BackendSettings::Map(settings(&registry, store, REDIS_PASSWORD)).open(&client);
     let error = place.unwrap().import().await.unwrap_err().to_string();
     assert!(error.contains("refused") && !error.contains(SECRET), "{error}");
+}
+
+#[tokio::test]
+async fn redis_keeps_a_map_over_tls() {
+    let Some(redis) = Redis::start(RedisScheme::Tls) else { return };
+    let registry = FakeRegistry::start();
+    let settings = |scheme| settings(&registry, server(scheme, &redis.address), REDIS_PASSWORD);
+    let mut trusting = Settings::default();
+    let host = trusting.hosts.host_mut(&redis.address);
+    host.ca = vec![tls_file("ca.crt")];
+    host.client_certificates = vec![ClientCertificate {
+        certificate: tls_file("client.cert"),
+        key: tls_file("client.key"),
+    }];
+    let trusting = Client::new(trusting).unwrap();
+    let place = BackendSettings::Map(settings(RedisScheme::Tls)).open(&trusting).unwrap();
+    assert!(place.import().await.unwrap_err().is_absent());
+    write(&Machine::new(&registry), &*place, "finish").await;
+    place.import().await.unwrap();
+
+    let untrusting = Client::new(Settings::default()).unwrap();
+    let place = BackendSettings::Map(settings(RedisScheme::Tls)).open(&untrusting).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
+    let file = format!("certs.d/{}/ca.crt", redis.address);
+    assert!(error.contains(&file) && !error.contains(SECRET), "{error}");
+    let place = BackendSettings::Map(settings(RedisScheme::Tcp)).open(&trusting).unwrap();
+    assert!(!place.import().await.unwrap_err().is_absent());
+}
+
+#[tokio::test]
+async fn a_redis_server_without_tls_is_refused_where_tls_is_asked_for() {
+    let Some(redis) = Redis::start(RedisScheme::Tcp) else { return };
+    let registry = FakeRegistry::start();
+    let settings = settings(&registry, server(RedisScheme::Tls, &redis.address), REDIS_PASSWORD);
+    let client = Client::new(Settings::default()).unwrap();
+    let place = BackendSettings::Map(settings).open(&client).unwrap();
+    let error = place.import().await.unwrap_err().to_string();
+    assert!(error.contains("begin TLS") && !error.contains(SECRET), "{error}");
 }

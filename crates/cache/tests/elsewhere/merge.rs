@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use cache::{BackendSettings, Export, Form, LayoutSettings, Mode, WriteRequest};
+use cache::{BackendSettings, CacheMode, Export, Form, LayoutSettings, WriteRequest};
 use futures_util::future::join_all;
+use layer::Chain;
 use oci::Digest;
 use solve::Solved;
-use store::Chain;
 use testing::FakeRegistry;
 
 use crate::world::{Machine, graph_with, in_registry, reference, request};
@@ -41,8 +41,9 @@ async fn eight_builds(
     let solved = join_all(builds).await;
     let writes = machines.iter().zip(&solved).map(|(machine, solved)| {
         let (transfer, backend) = (machine.transfer.clone(), machine.open(&settings));
-        let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), Mode::Max)
-            .used_on(20_000);
+        let export =
+            Export::new(&solved.steps, std::slice::from_ref(&solved.output), CacheMode::Max)
+                .used_on(20_000);
         tokio::spawn(async move {
             let request = request(Form::ImageManifest);
             cache::write(&export, &transfer, &*backend, &request).await.unwrap();
@@ -95,7 +96,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     let to = reference(&registry, "app:cache");
     let first = Machine::new(&registry);
     let one = first.build_graph(graph_with("one"), Vec::new()).await;
-    first.push(&one, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    first.push(&one, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
 
     let second = Machine::new(&registry);
     let imported = second.import(&to).await.unwrap();
@@ -104,7 +105,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     registry.forget_requests();
     let known = Some(imported.clone().into());
     let with_known = WriteRequest { known, ..request(Form::ImageManifest) };
-    second.push(&two, &to, Mode::Max, &with_known).await;
+    second.push(&two, &to, CacheMode::Max, &with_known).await;
     let uploads = registry.requests().iter().filter(|line| line.contains("POST")).count();
     // One layer and the config.
     assert_eq!(uploads, 2, "{:#?}", registry.requests());
@@ -114,7 +115,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     // A third build read the cache before the second one wrote.
     let third = Machine::new(&registry);
     let three = third.build_graph(graph_with("three"), vec![imported]).await;
-    third.push(&three, &to, Mode::Max, &with_known).await;
+    third.push(&three, &to, CacheMode::Max, &with_known).await;
     let there = written_to(&registry);
     assert!(both.is_subset(&there) && digests(&three).is_subset(&there));
 
@@ -126,7 +127,7 @@ async fn what_others_wrote_stays_and_is_not_sent_again() {
     registry.forget_requests();
     let known = Some(imported.into());
     let request = WriteRequest { known, ..request(Form::ImageManifest) };
-    last.push(&again, &to, Mode::Max, &request).await;
+    last.push(&again, &to, CacheMode::Max, &request).await;
     assert_eq!(registry.requests(), [""; 0]);
 }
 
@@ -137,7 +138,7 @@ async fn what_is_no_cache_is_replaced_and_said() {
     let machine = Machine::new(&registry);
     let solved = machine.build(Vec::new()).await;
     registry.put_manifest("app", Some("cache"), oci::media_type::OCI_MANIFEST, b"{}".to_vec());
-    let written = machine.push(&solved, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    let written = machine.push(&solved, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     assert!(written.notes[0].contains("held no cache to add to"), "{:?}", written.notes);
     assert!(digests(&solved).is_subset(&written_to(&registry)));
 }
@@ -148,11 +149,11 @@ async fn a_registry_that_does_not_answer_loses_nothing() {
     let to = reference(&registry, "app:cache");
     let machine = Machine::new(&registry);
     let solved = machine.build(Vec::new()).await;
-    machine.push(&solved, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    machine.push(&solved, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     let before = registry.manifest("app", "cache").unwrap();
     let other = machine.build_graph(graph_with("other"), Vec::new()).await;
     registry.fail_next(2, 503, &[]);
-    let export = Export::new(&other.steps, std::slice::from_ref(&other.output), Mode::Max);
+    let export = Export::new(&other.steps, std::slice::from_ref(&other.output), CacheMode::Max);
     let request = request(Form::ImageManifest);
     let error =
         cache::write(&export, &machine.transfer, &*machine.open(&in_registry(&to)), &request).await;

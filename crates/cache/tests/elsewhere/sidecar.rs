@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cache::sidecar::{
     Additions, BlobContent, Catalogue, CatalogueChange, NewEntry, Sidecar, SidecarRef,
 };
-use cache::{Form, Mode, SidecarUpdate, WriteRequest};
+use cache::{CacheMode, Form, SidecarUpdate, WriteRequest};
 use futures_util::future::BoxFuture;
 use oci::{Annotations, Descriptor, Digest, media_type};
 use testing::FakeRegistry;
@@ -219,7 +219,7 @@ async fn writers_that_come_at_once_lose_nothing_beside_the_cache() {
         let additions = Arc::new(puts(name, name));
         let sidecar = Some(SidecarUpdate { sidecar, additions });
         let with = WriteRequest { sidecar, ..request(Form::ImageManifest) };
-        machine.push(&solved, &cache, Mode::Max, &with).await
+        machine.push(&solved, &cache, CacheMode::Max, &with).await
     };
     let writers = machines.iter().zip(names).map(|(machine, name)| write(machine, name));
     let written = futures_util::future::join_all(writers).await;
@@ -259,7 +259,7 @@ async fn a_cache_that_cannot_have_anything_beside_it_is_written() {
     }));
     let sidecar = Some(SidecarUpdate { sidecar, additions });
     let with = WriteRequest { sidecar, ..request(Form::ImageManifest) };
-    let exported = machine.push(&solved, &cache, Mode::Max, &with).await;
+    let exported = machine.push(&solved, &cache, CacheMode::Max, &with).await;
     assert!(exported.notes.iter().any(|note| note.contains("nothing was left beside")));
     assert_eq!(*asked.lock().unwrap(), 1);
     let imported = machine.import(&cache).await.unwrap();

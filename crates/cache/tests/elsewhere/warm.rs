@@ -1,8 +1,8 @@
 //! A warm cache on a machine without state.
 
-use cache::{Form, Mode, WriteRequest};
+use cache::{CacheMode, Form, WriteRequest};
+use layer::Place;
 use oci::Digest;
-use store::Place;
 use testing::FakeRegistry;
 
 use crate::world::{Machine, reference, request};
@@ -14,7 +14,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     let first = Machine::new(&registry);
     let cold = first.build(Vec::new()).await;
     assert_eq!(first.ran(), ["copy", "finish", "install", "make"]);
-    let written = first.push(&cold, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    let written = first.push(&cold, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     assert_eq!(written.notes, [""; 0]);
 
     let second = Machine::new(&registry);
@@ -27,7 +27,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     assert_eq!(second.ran(), [""; 0]);
     assert_eq!(warm.output.id(), cold.output.id());
     let again = WriteRequest { known, ..request(Form::ImageManifest) };
-    let again = second.push(&warm, &to, Mode::Max, &again).await;
+    let again = second.push(&warm, &to, CacheMode::Max, &again).await;
     assert_eq!(again.descriptor, written.descriptor);
     // No layer was downloaded, and nothing was uploaded.
     assert_eq!(registry.requests(), [""; 0]);
@@ -35,7 +35,7 @@ async fn a_cold_machine_runs_nothing_and_writes_the_same_cache() {
     // The second machine's own records give the same result.
     let local = second.build(Vec::new()).await;
     assert_eq!(second.ran(), [""; 0]);
-    let local = second.push(&local, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    let local = second.push(&local, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     assert_eq!(local.descriptor, written.descriptor);
 }
 
@@ -47,7 +47,8 @@ async fn the_same_build_writes_the_same_bytes() {
     for _ in 0..3 {
         let machine = Machine::new(&registry);
         let solved = machine.build(Vec::new()).await;
-        let written = machine.push(&solved, &to, Mode::Max, &request(Form::ImageManifest)).await;
+        let written =
+            machine.push(&solved, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
         digests.push(written.descriptor.digest);
     }
     assert_eq!(digests, [digests[0]; 3]);
@@ -59,8 +60,8 @@ async fn a_smaller_cache_has_all_records_and_the_layers_of_the_result() {
     let machine = Machine::new(&registry);
     let solved = machine.build(Vec::new()).await;
     let (min, max) = (reference(&registry, "min:cache"), reference(&registry, "max:cache"));
-    let written = machine.push(&solved, &min, Mode::Min, &request(Form::ImageManifest)).await;
-    let all = machine.push(&solved, &max, Mode::Max, &request(Form::ImageManifest)).await;
+    let written = machine.push(&solved, &min, CacheMode::Min, &request(Form::ImageManifest)).await;
+    let all = machine.push(&solved, &max, CacheMode::Max, &request(Form::ImageManifest)).await;
     assert_eq!(written.records, all.records);
     let layers = |name: &str| {
         let (_, bytes) = registry.manifest(name, "cache").unwrap();
@@ -80,7 +81,7 @@ async fn layers_are_where_the_cache_is() {
     let to = reference(&registry, "app:cache");
     let machine = Machine::new(&registry);
     let cold = machine.build(Vec::new()).await;
-    machine.push(&cold, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    machine.push(&cold, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     let other = Machine::new(&registry);
     let warm = other.build(vec![other.import(&to).await.unwrap()]).await;
     let here = Place::Registry { repository: to.repository().clone(), insecure: false };
@@ -98,7 +99,7 @@ async fn a_layer_that_the_registry_lost_is_made_again() {
     let to = reference(&registry, "app:cache");
     let machine = Machine::new(&registry);
     let cold = machine.build(Vec::new()).await;
-    machine.push(&cold, &to, Mode::Max, &request(Form::ImageManifest)).await;
+    machine.push(&cold, &to, CacheMode::Max, &request(Form::ImageManifest)).await;
     let lost = cold.output.below().unwrap().top().unwrap().blob.clone().unwrap();
     registry.remove_blob(lost.digest);
     // The record of the last step is removed from the cache, so the step needs the layer.

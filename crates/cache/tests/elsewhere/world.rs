@@ -4,19 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::{
-    Backend, BackendSettings, Caches, Export, Exported, Form, ImportedCache, LocalRecords, Mode,
-    RegistrySettings, WriteRequest,
+    Backend, BackendSettings, CacheMode, Caches, Export, Exported, Form, ImportedCache,
+    LocalRecords, RegistrySettings, WriteRequest,
 };
 use graph::{
-    Action, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource, Mount,
-    MountKind, Node, Operation, RunOp, Step, StepId,
+    Action, ActionInput, ActionKind, ContentQuery, CopyAction, Events, FilesOp, Graph, ImageSource,
+    Mount, MountKind, Operation, RunOp, Step, StepId,
 };
+use layer::{Chain, Compression, Entry, EntryKind, Layer, Place, Time};
 use oci::{Descriptor, Digest, Platform, Reference, Repository, media_type};
 use registry::{Client, RetryPolicy, Settings};
 use solve::{Executor, Fetch, Solved, Solver, Tasks};
-use store::{
-    Chain, Compression, Entry, EntryKind, Layer, OpenOptions, Place, Privileges, Store, Time,
-};
+use store::{OpenOptions, Privileges, Store};
 use testing::FakeRegistry;
 use transfer::{LayerFormat, Transfer};
 
@@ -80,13 +79,13 @@ pub fn graph_with(last: &str) -> (Graph, StepId) {
     let tools = run(&mut graph, "make", base);
     let install = run(&mut graph, "install", base);
     let copy = CopyAction {
-        from: Node::Input(1),
+        from: ActionInput::Input(1),
         source: "/out".into(),
         destination: "/".into(),
         ..CopyAction::default()
     };
     let kind = ActionKind::Copy(Box::new(copy));
-    let copy = FilesOp { actions: vec![Action { base: Node::Input(0), kind }] };
+    let copy = FilesOp { actions: vec![Action { base: ActionInput::Input(0), kind }] };
     let copy = graph.add(step("copy", Operation::Files(copy), &[install, tools]));
     let last = run(&mut graph, last, copy);
     (graph, last)
@@ -148,7 +147,7 @@ impl Machine {
         &self,
         solved: &Solved<Chain, Chain>,
         to: &Reference,
-        mode: Mode,
+        mode: CacheMode,
         request: &WriteRequest,
     ) -> Exported {
         let export = Export::new(&solved.steps, std::slice::from_ref(&solved.output), mode);

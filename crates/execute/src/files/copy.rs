@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use graph::{ChmodMode, CopyAction, Glob, MatchInfo, PatternMatcher, clean_path, split_wildcards};
-use store::Time;
-use store::tree::{ContentId, Node, NodeKind, RootHeader, Tree, Xattrs, join, split_last};
+use layer::Time;
+use tree::{ContentId, Node, NodeKind, RootHeader, Tree, Xattrs, join, split_last};
 
+use super::error::{FilesError, display};
 use super::mode::Symbolic;
 use super::mutable_tree::{Ids, MutableTree};
-use super::{ActionScope, FilesError, display, owner, unpack};
+use super::{ActionScope, owner, unpack};
 
 /// Runs a copy.
 pub(super) fn copy(scope: &mut ActionScope<'_>, action: &CopyAction) -> Result<(), FilesError> {
@@ -31,11 +32,12 @@ pub(super) fn copy(scope: &mut ActionScope<'_>, action: &CopyAction) -> Result<(
     if paths.is_empty() && !action.empty_wildcard {
         return Err(FilesError::NotFound(action.source.clone()));
     }
+    let copied = CopiedTree { source: &source, action, owner };
     for path in paths {
         if action.unpack && unpack::unpack(scope, &source, &path, &destination, owner)? {
             continue;
         }
-        copy_one(&mut scope.rootfs, &source, &path, &destination, (action, owner))?;
+        copy_one(&mut scope.rootfs, &copied, &path, &destination)?;
     }
     Ok(())
 }
@@ -87,12 +89,18 @@ fn find_matches(glob: &Glob, node: &Node, path: &mut Vec<u8>, found: &mut dyn Fn
     }
 }
 
+/// The source of a copy, and the rules for it.
+struct CopiedTree<'a> {
+    source: &'a Tree,
+    action: &'a CopyAction,
+    owner: Option<Ids>,
+}
+
 fn copy_one(
     rootfs: &mut MutableTree,
-    source: &Tree,
+    &CopiedTree { source, action, owner }: &CopiedTree<'_>,
     path: &[u8],
     destination: &str,
-    (action, owner): (&CopyAction, Option<Ids>),
 ) -> Result<(), FilesError> {
     let mut mode = None;
     let mut symbolic = None;

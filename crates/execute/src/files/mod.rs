@@ -5,95 +5,23 @@
 //! written as a layer, straight from the sources. Nothing needs a privilege, and of the base
 //! only `/etc/passwd` and `/etc/group` are ever read.
 
+mod changes;
 mod copy;
-mod difference;
+mod error;
 mod mode;
 mod mutable_tree;
 mod owner;
 mod unpack;
-mod write;
 
-use std::io;
+use graph::{Action, ActionInput, ActionKind, FilesOp, OwnerName};
+use layer::{Compression, Layer, Time};
+use store::Store;
+use tree::LayerPaths;
+use tree::{Content, Node, NodeKind, RootHeader, Tree};
 
-use graph::{Action, ActionKind, FilesOp, Node as Input, OwnerName, PatternError};
-use store::tree::{Content, Node, NodeKind, RootHeader, Tree, TreeError};
-use store::{Compression, Layer, LayerPaths, Store, Time};
-
-use difference::TreeChange;
+use changes::TreeChange;
+pub use error::FilesError;
 use mutable_tree::MutableTree;
-
-/// Why a file operation failed. Where BuildKit has words for it, they are the same.
-#[derive(Debug, thiserror::Error)]
-pub enum FilesError {
-    /// A source that is not there.
-    #[error("lstat {0}: no such file or directory")]
-    NotFound(String),
-    /// Something had to be made in or instead of a file.
-    #[error("mkdir {0}: not a directory")]
-    NotDirectory(String),
-    /// An archive's member, or an inline file, would be in a folder that is not there.
-    #[error("open {0}: no such file or directory")]
-    NoParent(String),
-    /// A folder of the source meets a file of the destination.
-    #[error("cannot copy to non-directory: {0}")]
-    DirectoryOverFile(String),
-    /// A file of the source meets a folder of the destination.
-    #[error("cannot replace to directory {0} with file")]
-    FileOverDirectory(String),
-    /// `--chmod` says nothing that chmod(1) knows.
-    #[error("invalid mode: `{0}`")]
-    Mode(String),
-    /// `--link` copies into nothing, where no names are known.
-    #[error(
-        "invalid user index: -1: `{0}` is a name, and a copy with `--link` has no base to look it up in"
-    )]
-    OwnerWithoutBase(String),
-    /// `/etc/passwd` or `/etc/group` is no small regular file.
-    #[error("`{0}` cannot be read as a list of names: {1}")]
-    NameFile(String, &'static str),
-    /// An action refers to an input or an earlier action that does not exist.
-    #[error("the operation refers to tree {0:?}, which it does not have")]
-    NoTree(Input),
-    /// A pattern of a source or filter.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
-    /// Links of a tree.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// The content of a file.
-    #[error("read `{path}`: {source}")]
-    Read {
-        /// The file.
-        path: String,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The content of an archive's members.
-    #[error("unpack `{path}`: {source}")]
-    Spool {
-        /// The archive.
-        path: String,
-        /// The reason.
-        source: io::Error,
-    },
-    /// No disk takes such a name.
-    #[error("{0}: file name too long")]
-    NameTooLong(String),
-    /// An archive that began well.
-    #[error("unpack `{path}`: {source}")]
-    Unpack {
-        /// The archive.
-        path: String,
-        /// The reason.
-        source: store::Error,
-    },
-    /// Files below could be the same as new ones, and are not here.
-    #[error("files to compare with are not here")]
-    Unread(LayerPaths),
-    /// The layer.
-    #[error("write layer: {0}")]
-    Write(#[source] store::Error),
-}
 
 /// Runs file operations.
 pub struct FilesRunner<'a> {
@@ -173,10 +101,10 @@ impl FilesRunner<'_> {
             };
             // An unreadable file is reported when it is written.
             new.open(size, self.store)
-                .and_then(|mut new| store::same_bytes(size, &mut below, &mut new))
+                .and_then(|mut new| tree::same_bytes(size, &mut below, &mut new))
                 .unwrap_or(false)
         };
-        let changes = difference::difference(base, rootfs, &mut same);
+        let changes = changes::difference(base, rootfs, &mut same);
         match self.unread == Unread::Ask && !unread.is_empty() {
             true => Err(FilesError::Unread(unread)),
             false => Ok(changes),
@@ -185,7 +113,7 @@ impl FilesRunner<'_> {
 
     fn write(&self, changes: &[TreeChange<'_>]) -> Result<Layer, FilesError> {
         let mut writer = self.store.layer_writer(self.compression).map_err(FilesError::Write)?;
-        write::write(changes, self.store, &mut |mut entry, content| {
+        changes::write(changes, self.store, &mut |mut entry, content| {
             if self.times == Times::Seconds {
                 entry.mtime.nanos = 0;
             }
@@ -234,7 +162,7 @@ fn reads_no_layer(action: &Action, inputs: &[Tree]) -> bool {
     }
     match from {
         None => true,
-        Some(Input::Input(number)) => {
+        Some(ActionInput::Input(number)) => {
             inputs.get(number).is_some_and(|tree| tree.root_header() == RootHeader::Unsent)
         }
         Some(_) => false,
@@ -279,7 +207,7 @@ impl NeededContents {
 
     /// Notes files that may be unchanged like changed ones.
     fn note_difference(&mut self, base: Option<&Tree>, rootfs: &MutableTree) {
-        for change in difference::difference(base, rootfs, &mut |_, _, _| false) {
+        for change in changes::difference(base, rootfs, &mut |_, _, _| false) {
             self.note(change.node());
         }
     }
@@ -320,12 +248,12 @@ fn play(
     for action in &op.actions {
         let base = action.base;
         let (base, rootfs) = match base {
-            Input::Scratch => (None, MutableTree::new(Tree::new(), now)),
-            Input::Input(number) => {
+            ActionInput::Scratch => (None, MutableTree::new(Tree::new(), now)),
+            ActionInput::Input(number) => {
                 let tree = inputs.get(number).ok_or(FilesError::NoTree(base))?;
                 (Some(number), MutableTree::new(tree.clone(), now))
             }
-            Input::Action(number) => {
+            ActionInput::Action(number) => {
                 // A tree without other users is modified in place; a shared one would be copied
                 // first.
                 let last = uses.get_mut(number).map(|uses| std::mem::replace(uses, *uses - 1));
@@ -341,21 +269,21 @@ fn play(
         scope.action(action)?;
         let rootfs = scope.rootfs;
         if let ActionKind::Copy(copy) = &action.kind
-            && let Input::Action(number) = copy.from
+            && let ActionInput::Action(number) = copy.from
             && let Some(uses) = uses.get_mut(number)
         {
             *uses -= 1;
         }
         done.push(Some(Played { base, rootfs }));
     }
-    done.pop().flatten().ok_or(FilesError::NoTree(Input::Action(0)))
+    done.pop().flatten().ok_or(FilesError::NoTree(ActionInput::Action(0)))
 }
 
 /// The number of later actions that use each action's result.
 fn uses(op: &FilesOp) -> Vec<usize> {
     let mut uses = vec![0; op.actions.len()];
     let mut count = |input| {
-        if let Input::Action(number) = input
+        if let ActionInput::Action(number) = input
             && let Some(uses) = uses.get_mut(number)
         {
             *uses += 1;
@@ -380,12 +308,12 @@ struct ActionScope<'a> {
 
 impl ActionScope<'_> {
     /// A tree that the action reads.
-    fn tree(&self, input: Input) -> Result<Tree, FilesError> {
+    fn tree(&self, input: ActionInput) -> Result<Tree, FilesError> {
         let missing = FilesError::NoTree(input);
         match input {
-            Input::Scratch => Ok(Tree::new()),
-            Input::Input(number) => self.inputs.get(number).cloned().ok_or(missing),
-            Input::Action(number) => {
+            ActionInput::Scratch => Ok(Tree::new()),
+            ActionInput::Input(number) => self.inputs.get(number).cloned().ok_or(missing),
+            ActionInput::Action(number) => {
                 let played = self.done.get(number).and_then(Option::as_ref);
                 played.map(|played| played.rootfs.tree.clone()).ok_or(missing)
             }
@@ -417,11 +345,6 @@ impl ActionScope<'_> {
 fn from_nanoseconds(nanoseconds: i64) -> Time {
     const SECOND: i64 = 1_000_000_000;
     Time { seconds: nanoseconds.div_euclid(SECOND), nanos: nanoseconds.rem_euclid(SECOND) as u32 }
-}
-
-/// A path for messages.
-fn display(path: &[u8]) -> String {
-    format!("/{}", String::from_utf8_lossy(path))
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use store::Time;
-use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
+use layer::Time;
+use tree::{Content, Node, NodeKind, Tree, join, split_last};
 
-use super::{FilesError, display};
+use super::error::{FilesError, display};
 
 /// User and group.
 pub(super) type Ids = (u32, u32);
@@ -143,7 +143,7 @@ impl MutableTree {
     ) -> Result<(), FilesError> {
         fits(path)?;
         let mut made = Vec::new();
-        for name in store::tree::components(path) {
+        for name in tree::components(path) {
             made = join(&made, name);
             match self.tree.get(&made) {
                 Some(node) if node.is_directory() => {}

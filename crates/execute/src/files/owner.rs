@@ -2,11 +2,12 @@
 
 use std::io::{self, Read as _};
 
-use graph::{Node as Input, Owner, OwnerName};
-use store::tree::{LayerFiles, Node, NodeKind};
+use graph::{ActionInput, Owner, OwnerName};
+use tree::{LayerFiles, Node, NodeKind};
 
+use super::ActionScope;
+use super::error::FilesError;
 use super::mutable_tree::Ids;
-use super::{ActionScope, FilesError};
 
 /// BuildKit's limit for files of names.
 const MAX_NAME_FILE: u64 = 10 << 20;
@@ -50,11 +51,11 @@ fn made(id: u32) -> u32 {
 /// The line of a name.
 fn find(
     scope: &mut ActionScope<'_>,
-    input: Input,
+    input: ActionInput,
     path: &str,
     name: &str,
 ) -> Result<Option<Vec<u8>>, FilesError> {
-    if input == Input::Scratch {
+    if input == ActionInput::Scratch {
         return Err(FilesError::OwnerWithoutBase(name.into()));
     }
     let tree = scope.tree(input)?;

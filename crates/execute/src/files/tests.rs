@@ -5,8 +5,10 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use graph::{ActionKind, ChmodMode, CopyAction, Owner, OwnerName};
+use layer::{Entry, EntryKind, LayerIndex};
 use oci::Digest;
-use store::{Entry, EntryKind, LayerIndex, OpenOptions, Privileges, walk_context};
+use store::{OpenOptions, Privileges};
+use tree::walk_context;
 
 use super::*;
 
@@ -86,7 +88,7 @@ impl Fixture {
 }
 
 fn one(kind: ActionKind) -> FilesOp {
-    FilesOp { actions: vec![Action { base: Input::Input(0), kind }] }
+    FilesOp { actions: vec![Action { base: ActionInput::Input(0), kind }] }
 }
 
 fn line(entry: &Entry) -> String {
@@ -110,7 +112,7 @@ fn line(entry: &Entry) -> String {
 /// The form that the Dockerfile frontend uses.
 fn from_to(source: &str, destination: &str) -> CopyAction {
     CopyAction {
-        from: Input::Input(1),
+        from: ActionInput::Input(1),
         source: source.into(),
         destination: destination.into(),
         follow_symlinks: true,
@@ -288,11 +290,11 @@ fn names_are_looked_up_in_the_base() {
         let owner = Some(Owner { user: Some(user), group });
         place.copy(CopyAction { owner, ..from_to("/a", "/a") }, &named)
     };
-    let there = Input::Input(0);
+    let there = ActionInput::Input(0);
     assert_eq!(copy(name("ann", there), None).unwrap(), ["a 644 500:600 old"]);
     assert_eq!(copy(name("ann", there), Some(name("crew", there))).unwrap(), ["a 644 500:700 old"]);
     assert_eq!(copy(name("nobody", there), None).unwrap(), ["a 644 0:0 old"]);
-    assert!(copy(name("ann", Input::Scratch), None).is_err());
+    assert!(copy(name("ann", ActionInput::Scratch), None).is_err());
 }
 
 #[test]
@@ -306,11 +308,11 @@ fn names_of_one_file_stay_together_within_a_copy() {
     let two = FilesOp {
         actions: vec![
             Action {
-                base: Input::Input(0),
+                base: ActionInput::Input(0),
                 kind: ActionKind::Copy(Box::new(from_to("/d/a", "/e/"))),
             },
             Action {
-                base: Input::Action(0),
+                base: ActionInput::Action(0),
                 kind: ActionKind::Copy(Box::new(from_to("/d/b", "/e/"))),
             },
         ],
@@ -361,13 +363,13 @@ fn folders_and_inline_files_are_made() {
     );
     assert_eq!(run(make("/f")).unwrap_err().to_string(), "mkdir /f: not a directory");
     let file = ActionKind::MakeFile { path: "/n".into(), mode: 0o644, data: b"text".into() };
-    let op = FilesOp { actions: vec![Action { base: Input::Scratch, kind: file }] };
+    let op = FilesOp { actions: vec![Action { base: ActionInput::Scratch, kind: file }] };
     assert_eq!(place.run(op, &[]).unwrap(), ["n 644 0:0 now"]);
 }
 
 /// An archive of the members, written as a layer is.
 fn archive(place: &Fixture, members: &[(&str, EntryKind)]) -> Vec<u8> {
-    let mut writer = store::tar::TarWriter::new(Vec::new());
+    let mut writer = layer::tar::TarWriter::new(Vec::new());
     for (path, kind) in members {
         let entry = Entry {
             path: path.as_bytes().into(),
@@ -430,7 +432,7 @@ fn archives_are_unpacked() {
 /// The bytes compressed, by the store's own encoder.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
-    let mut encoder = store::Encoder::new(Vec::new(), Compression::Gzip(None)).unwrap();
+    let mut encoder = layer::Encoder::new(Vec::new(), Compression::Gzip(None)).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -495,7 +497,7 @@ fn only_the_layers_of_what_is_copied_are_needed() {
     };
     let file = |layer: &str, path: &str| (Digest::of(layer), [path.as_bytes().into()].into());
     assert_eq!(needed(copy.clone()), LayerPaths::from([file("one", "out/app")]));
-    let user = Some(OwnerName::Name { name: "ann".into(), input: Input::Input(0) });
+    let user = Some(OwnerName::Name { name: "ann".into(), input: ActionInput::Input(0) });
     let both = LayerPaths::from([file("one", "out/app"), file("names", "etc/passwd")]);
     assert_eq!(needed(CopyAction { owner: Some(Owner { user, group: None }), ..copy }), both);
 }

@@ -7,12 +7,14 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use store::tar::{Mode, TarReader};
-use store::tree::{Content, Node, NodeKind, Tree, join, split_last};
-use store::{Entry, EntryKind, Room, Store, Time, open_decoder};
+use layer::tar::{Mode, TarReader};
+use layer::{Entry, EntryKind, Time, open_decoder};
+use store::{Room, Store};
+use tree::{Content, Node, NodeKind, Tree, join, split_last};
 
+use super::ActionScope;
+use super::error::{FilesError, display};
 use super::mutable_tree::{Ids, MutableTree};
-use super::{ActionScope, FilesError, display};
 
 /// Unpacks a source if it is an archive: by content, not by name. Whether it was one.
 pub(super) fn unpack(
@@ -41,7 +43,7 @@ pub(super) fn unpack(
     match &next {
         Ok(Some(_)) => {}
         // It is an archive, and one that is too large from the beginning.
-        Err(store::Error::ArchiveLimit { .. }) => {}
+        Err(layer::Error::ArchiveLimit { .. }) => {}
         Ok(None) | Err(_) => return Ok(false),
     }
 
@@ -56,7 +58,8 @@ pub(super) fn unpack(
         shared: HashMap::new(),
         spool: Spool { store, file: None, end: 0, room: Room::default() },
     };
-    let broken = |source| FilesError::Unpack { path: name.clone(), source };
+    let broken =
+        |error: layer::Error| FilesError::Unpack { path: name.clone(), source: error.into() };
     while let Some((entry, mut content)) = next.map_err(broken)? {
         let kept = match entry.kind {
             EntryKind::File { size } => Some(
@@ -78,7 +81,7 @@ pub(super) fn unpack(
         // Directories that no member is for count too.
         let limit = limits.max_entries;
         if unpacking.rootfs.made > limit {
-            return Err(broken(store::Error::ArchiveLimit { unit: "entries", limit }));
+            return Err(broken(layer::Error::ArchiveLimit { unit: "entries", limit }));
         }
         next = reader.next_entry();
     }
@@ -87,8 +90,12 @@ pub(super) fn unpack(
 }
 
 fn spool_error(path: &str, error: io::Error) -> FilesError {
-    // The archive's own errors come through its content.
     let path = path.to_owned();
+    // The archive's own errors come through its content.
+    let error = match error.downcast::<layer::Error>() {
+        Ok(archive) => return FilesError::Unpack { path, source: archive.into() },
+        Err(error) => error,
+    };
     match error.downcast::<store::Error>() {
         Ok(source) => FilesError::Unpack { path, source },
         Err(source) => FilesError::Spool { path, source },

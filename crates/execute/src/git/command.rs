@@ -10,9 +10,9 @@ use oci::shown_text;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-use super::remote::GitRemote;
+use super::remote::{GitRemote, failed};
 use crate::Error;
-use crate::executor::Executor;
+use crate::source_fetcher::SourceFetcher;
 use crate::ssh::{Forward, SocketOwner, SshAgent, own_ids};
 
 /// Attempts after passing faults of a server.
@@ -97,15 +97,15 @@ enum Agent {
 }
 
 impl Agent {
-    fn of(executor: &Executor) -> Result<Self, Error> {
+    async fn of(fetcher: &SourceFetcher<'_>) -> Result<Self, Error> {
         let id = || "default".to_owned();
-        match executor.credentials().ssh.get("default") {
+        match fetcher.credentials.agent("default").await? {
             None => Err(Error::NoAgent { id: id() }),
-            Some(SshAgent::Socket(path)) => Ok(Self::Socket(path.clone())),
-            Some(agent @ SshAgent::Keys(_)) => {
+            Some(SshAgent::Socket(path)) => Ok(Self::Socket(path)),
+            Some(agent @ (SshAgent::Keys(_) | SshAgent::Client(_))) => {
                 let (uid, gid) = own_ids();
                 let owner = SocketOwner { uid, gid, mode: 0o600 };
-                Forward::start(agent, executor.store(), owner)
+                Forward::start(&agent, fetcher.transfer.store(), owner)
                     .map(Self::Keys)
                     .map_err(|source| Error::Agent { id: id(), source })
             }
@@ -131,15 +131,10 @@ pub(super) struct Git {
     known_hosts: Option<PathBuf>,
 }
 
-/// An error about a repository.
-pub(super) fn failed(source: &GitSource, reason: String) -> Error {
-    Error::Git { remote: shown_text(&source.remote), reason }
-}
-
 impl Git {
     /// A repository in `folder`, with the caller's credentials.
-    pub(super) fn new(
-        executor: &Executor,
+    pub(super) async fn new(
+        fetcher: &SourceFetcher<'_>,
         source: &GitSource,
         remote: &GitRemote,
         folder: &Path,
@@ -147,7 +142,7 @@ impl Git {
         let is_web = source.remote.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"));
         let agent = match is_web || source.remote.starts_with("git://") {
             true => None,
-            false => Some(Agent::of(executor)?),
+            false => Some(Agent::of(fetcher).await?),
         };
         Ok(Self {
             folder: folder.into(),
@@ -155,7 +150,7 @@ impl Git {
             source: source.clone(),
             remote: remote.clone(),
             agent,
-            known_hosts: executor.credentials().known_hosts.clone(),
+            known_hosts: fetcher.credentials.known_hosts.clone(),
         })
     }
 

@@ -9,9 +9,9 @@ use graph::GitSource;
 use oci::{WebAddress, shown_text};
 use registry::{Secret, WebRequest};
 
-use super::command::failed;
 use crate::Error;
-use crate::executor::Executor;
+use crate::credentials::BuildCredentials;
+use crate::source_fetcher::SourceFetcher;
 
 /// git's first request, and the one by which it accepts a redirect (gitprotocol-http, "smart
 /// server").
@@ -44,7 +44,7 @@ impl GitRemote {
     ///
     /// # Errors
     /// If the address is invalid, or its credentials are not text.
-    pub(crate) async fn of(executor: &Executor, source: &GitSource) -> Result<Self, Error> {
+    pub(crate) async fn of(fetcher: &SourceFetcher<'_>, source: &GitSource) -> Result<Self, Error> {
         let is_web = ["http://", "https://"].into_iter().any(|scheme| {
             source.remote.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme))
         });
@@ -55,24 +55,28 @@ impl GitRemote {
         let address = source.remote.parse::<WebAddress>();
         let mut address = address.map_err(|error| failed(source, error.to_string()))?;
         let user = address.take_user();
-        let login = match credentials(executor, &address)? {
+        let login = match login(fetcher.credentials, &address).await? {
             Some(login) => Some(login),
             None => user.map(|pair| of_user(&address, &pair)),
         };
         let remote = Self { address: address.as_str().to_owned(), login, moved_to: None };
         match &remote.login {
-            Some(_) => remote.at_its_end(executor, &address).await,
+            Some(_) => remote.at_its_end(fetcher, &address).await,
             // git follows redirects itself: it has nothing to tell.
             None => Ok(remote),
         }
     }
 
     /// Follows redirects. If the server does not answer, git reports it.
-    async fn at_its_end(mut self, executor: &Executor, from: &WebAddress) -> Result<Self, Error> {
+    async fn at_its_end(
+        mut self,
+        fetcher: &SourceFetcher<'_>,
+        from: &WebAddress,
+    ) -> Result<Self, Error> {
         let url = format!("{}/{FIRST}?{SERVICE}", self.address.trim_end_matches('/'));
         let authorization = self.login.as_ref().map(|login| login.header.clone());
         let request = WebRequest { url: &url, authorization, known: None };
-        let Ok(answer) = executor.client().web(&request).await else { return Ok(self) };
+        let Ok(answer) = fetcher.transfer.client().web(&request).await else { return Ok(self) };
         let mut end = answer.url().clone();
         if end.as_str() == url {
             return Ok(self);
@@ -106,8 +110,10 @@ impl GitRemote {
 }
 
 /// The first of the secrets that are for this server, as BuildKit takes them.
-fn credentials(executor: &Executor, address: &WebAddress) -> Result<Option<GitLogin>, Error> {
-    let secrets = &executor.credentials().secrets;
+async fn login(
+    credentials: &BuildCredentials,
+    address: &WebAddress,
+) -> Result<Option<GitLogin>, Error> {
     let (host, with_port) = (address.authority(), address.authority_with_port());
     for (name, is_token) in [
         (format!("GIT_AUTH_HEADER.{host}"), false),
@@ -117,8 +123,8 @@ fn credentials(executor: &Executor, address: &WebAddress) -> Result<Option<GitLo
         ("GIT_AUTH_HEADER".to_owned(), false),
         ("GIT_AUTH_TOKEN".to_owned(), true),
     ] {
-        let Some(value) = secrets.get(&name) else { continue };
-        let text = std::str::from_utf8(value).ok().map(str::trim_end);
+        let Some(value) = credentials.secret(&name).await? else { continue };
+        let text = std::str::from_utf8(&value).ok().map(str::trim_end);
         let text = text.filter(|text| !text.contains(['\0', '\n', '\r']));
         let text = text.ok_or_else(|| Error::SecretNotText { id: name.clone() })?;
         let mut shown = vec![Secret::new(text)];
@@ -158,6 +164,11 @@ fn scope(address: &WebAddress) -> String {
         }
         _ => address.as_str().to_owned(),
     }
+}
+
+/// An error about a repository.
+pub(super) fn failed(source: &GitSource, reason: String) -> Error {
+    Error::Git { remote: shown_text(&source.remote), reason }
 }
 
 #[cfg(test)]

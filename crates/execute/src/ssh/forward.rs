@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::SshAgent;
+use super::agent::SshAgent;
 use super::wire::{FAILURE, LARGEST_MESSAGE, REQUEST_IDENTITIES, SIGN_REQUEST};
+use crate::client::AgentStream;
 
 /// Simultaneous clients of an agent; others wait.
 const MOST_CLIENTS: usize = 64;
@@ -123,9 +124,10 @@ async fn talk(mut client: UnixStream, agent: Arc<SshAgent>) -> io::Result<()> {
                 let keys = keys.0.clone();
                 transfer::blocking(move || keys.answer(&message)).await
             }
-            (Some(&REQUEST_IDENTITIES | &SIGN_REQUEST), SshAgent::Socket(path)) => {
-                pass_on(&mut upstream, path, &message).await.unwrap_or_else(|_| vec![FAILURE])
-            }
+            (
+                Some(&REQUEST_IDENTITIES | &SIGN_REQUEST),
+                SshAgent::Socket(_) | SshAgent::Client(_),
+            ) => pass_on(&mut upstream, &agent, &message).await.unwrap_or_else(|_| vec![FAILURE]),
             // Adding, removing, locking and extensions are not a step's to ask for.
             _ => vec![FAILURE],
         };
@@ -136,13 +138,15 @@ async fn talk(mut client: UnixStream, agent: Arc<SshAgent>) -> io::Result<()> {
 
 /// Asks the caller's agent.
 async fn pass_on(
-    upstream: &mut Option<UnixStream>,
-    path: &Path,
+    upstream: &mut Option<Box<dyn AgentStream>>,
+    agent: &SshAgent,
     message: &[u8],
 ) -> io::Result<Vec<u8>> {
-    let mut agent = match upstream.take() {
-        Some(agent) => agent,
-        None => UnixStream::connect(path).await?,
+    let mut agent = match (upstream.take(), agent) {
+        (Some(agent), _) => agent,
+        (None, SshAgent::Socket(path)) => Box::new(UnixStream::connect(path).await?),
+        (None, SshAgent::Client(agent)) => agent.connect().await?,
+        (None, SshAgent::Keys(_)) => return Err(io::ErrorKind::Unsupported.into()),
     };
     write(&mut agent, message).await?;
     let answer = read(&mut agent).await?;
@@ -151,7 +155,7 @@ async fn pass_on(
 }
 
 /// A message without its length; none where there is no other.
-async fn read(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
+async fn read(stream: &mut (impl AgentStream + ?Sized)) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match stream.read_exact(&mut length).await {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -166,7 +170,7 @@ async fn read(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(message))
 }
 
-async fn write(stream: &mut UnixStream, message: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut (impl AgentStream + ?Sized), message: &[u8]) -> io::Result<()> {
     let length = u32::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes()).await?;
     stream.write_all(message).await

@@ -1,6 +1,6 @@
 //! Doors for the fuzzer: key files, and requests to kiln's own agent.
 
-use super::key::Key;
+use super::key::PrivateKey;
 use super::keyring::Keyring;
 use super::wire::Fields;
 use super::{der, pem};
@@ -13,7 +13,7 @@ pub fn private_key(bytes: &[u8]) {
     der::rsa_public(bytes);
     let mut fields = Fields(bytes);
     while fields.string().is_some() {}
-    if let Ok(key) = Key::parse(bytes) {
+    if let Ok(key) = PrivateKey::parse(bytes) {
         let keyring = Keyring::new(vec![key]);
         assert!(!keyring.answer(&[11]).is_empty());
     }
@@ -21,6 +21,6 @@ pub fn private_key(bytes: &[u8]) {
 
 /// Answers a request that asks for one of the keys of a file.
 pub fn agent_request(key: &[u8], message: &[u8]) {
-    let keys = Key::parse(key).into_iter().collect();
+    let keys = PrivateKey::parse(key).into_iter().collect();
     assert!(!Keyring::new(keys).answer(message).is_empty());
 }

@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::der::{self, RsaNumbers};
+use super::error::KeyError;
 use super::pem;
 use super::wire::{Fields, push_number, push_string, without_zeros};
 
@@ -17,7 +18,7 @@ const RSA_SHA2_256: u32 = 2;
 const RSA_SHA2_512: u32 = 4;
 
 /// A private key, and its public half as SSH writes it.
-pub(super) struct Key {
+pub(super) struct PrivateKey {
     pub(super) public: Vec<u8>,
     pub(super) comment: Vec<u8>,
     pair: Pair,
@@ -43,12 +44,12 @@ static CURVES: [Curve; 3] = [
     Curve { name: "nistp521", size: 66, algorithm: &ECDSA_P521_SHA512_FIXED_SIGNING },
 ];
 
-impl Key {
+impl PrivateKey {
     /// Reads a key file.
     ///
     /// # Errors
-    /// A sentence, if it is none, has a passphrase, is damaged or of a kind that is not known.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+    /// If it is none, has a passphrase, is damaged or of a kind that is not known.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, KeyError> {
         let armoured = pem::read(text)?;
         let bytes = armoured.bytes.as_slice();
         let pair = match armoured.kind.as_str() {
@@ -60,10 +61,10 @@ impl Key {
                 .ok()
                 .or_else(|| RsaKeyPair::from_pkcs8(bytes).map(Pair::Rsa).ok())
                 .or_else(|| ecdsa(bytes)),
-            other => return Err(unknown(other)),
+            other => return Err(KeyError::UnknownKind(other.into())),
         };
-        let pair = pair.ok_or("the private key is damaged, or of a kind that is not known")?;
-        let public = pair.public().ok_or("the private key's public half makes no sense")?;
+        let pair = pair.ok_or(KeyError::DamagedOrUnknown)?;
+        let public = pair.public().ok_or(KeyError::PublicHalf)?;
         Ok(Self { public, comment: Vec::new(), pair })
     }
 
@@ -132,32 +133,31 @@ fn ecdsa(der: &[u8]) -> Option<Pair> {
 }
 
 /// OpenSSH's own format (`PROTOCOL.key`).
-fn openssh(bytes: &[u8]) -> Result<Key, String> {
-    let damaged = || "the private key is damaged".to_owned();
-    let mut fields = Fields(bytes.strip_prefix(b"openssh-key-v1\0").ok_or_else(damaged)?);
-    let mut next = || fields.string().ok_or_else(damaged);
+fn openssh(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    let mut fields = Fields(bytes.strip_prefix(b"openssh-key-v1\0").ok_or(KeyError::Damaged)?);
+    let mut next = || fields.string().ok_or(KeyError::Damaged);
     let (cipher, _kdf, _options) = (next()?, next()?, next()?);
     if cipher != b"none" {
-        return Err(pem::encrypted());
+        return Err(KeyError::Encrypted);
     }
     if fields.number() != Some(1) {
-        return Err("there is not exactly one key in it".into());
+        return Err(KeyError::NotOneKey);
     }
-    fields.string().ok_or_else(damaged)?;
-    let mut fields = Fields(fields.string().ok_or_else(damaged)?);
-    if fields.number().ok_or_else(damaged)? != fields.number().ok_or_else(damaged)? {
-        return Err(damaged());
+    fields.string().ok_or(KeyError::Damaged)?;
+    let mut fields = Fields(fields.string().ok_or(KeyError::Damaged)?);
+    if fields.number().ok_or(KeyError::Damaged)? != fields.number().ok_or(KeyError::Damaged)? {
+        return Err(KeyError::Damaged);
     }
-    let kind = fields.string().ok_or_else(damaged)?;
+    let kind = fields.string().ok_or(KeyError::Damaged)?;
     let pair = match kind {
         b"ssh-ed25519" => openssh_ed25519(&mut fields),
         b"ssh-rsa" => openssh_rsa(&mut fields),
         _ if kind.starts_with(b"ecdsa-sha2-") => openssh_ecdsa(&mut fields),
-        _ => return Err(unknown(&String::from_utf8_lossy(kind))),
+        _ => return Err(KeyError::UnknownKind(String::from_utf8_lossy(kind).into_owned())),
     };
-    let pair = pair.ok_or_else(damaged)?;
+    let pair = pair.ok_or(KeyError::Damaged)?;
     let comment = fields.string().unwrap_or_default().to_vec();
-    Ok(Key { public: pair.public().ok_or_else(damaged)?, comment, pair })
+    Ok(PrivateKey { public: pair.public().ok_or(KeyError::Damaged)?, comment, pair })
 }
 
 fn openssh_ed25519(fields: &mut Fields<'_>) -> Option<Pair> {
@@ -183,8 +183,4 @@ fn openssh_rsa(fields: &mut Fields<'_>) -> Option<Pair> {
     let (modulus, public, private, inverse) = (next()?, next()?, next()?, next()?);
     let numbers = RsaNumbers { modulus, public, private, inverse, primes: [next()?, next()?] };
     RsaKeyPair::from_der(&numbers.to_der()?).map(Pair::Rsa).ok()
-}
-
-fn unknown(kind: &str) -> String {
-    format!("keys of kind `{kind}` are not known; RSA, ECDSA and Ed25519 are")
 }

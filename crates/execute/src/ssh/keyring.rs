@@ -1,16 +1,16 @@
 //! kiln as an agent: the answers that it gives for keys of its own.
 
-use super::key::Key;
+use super::key::PrivateKey;
 use super::wire::{
     FAILURE, Fields, IDENTITIES_ANSWER, REQUEST_IDENTITIES, SIGN_REQUEST, SIGN_RESPONSE,
     push_string,
 };
 
 /// Keys.
-pub(super) struct Keyring(Vec<Key>);
+pub(super) struct Keyring(Vec<PrivateKey>);
 
 impl Keyring {
-    pub(super) fn new(keys: Vec<Key>) -> Self {
+    pub(super) fn new(keys: Vec<PrivateKey>) -> Self {
         Self(keys)
     }
 
@@ -53,6 +53,7 @@ mod tests {
     use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
     use base64::Engine as _;
 
+    use super::super::error::KeyError;
     use super::*;
 
     /// An Ed25519 key in OpenSSH's format, as bytes and as a file.
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn it_lists_and_signs_and_no_more() {
-        let key = Key::parse(openssh().1.as_bytes()).unwrap();
+        let key = PrivateKey::parse(openssh().1.as_bytes()).unwrap();
         let public = key.public.clone();
         let keyring = Keyring::new(vec![key]);
         let list = keyring.answer(&[REQUEST_IDENTITIES]);
@@ -120,7 +121,10 @@ mod tests {
         let (bytes, whole) = openssh();
         // The cut removes a part of the final comment, which may be missing.
         for length in 0..bytes.len() - 11 {
-            assert!(Key::parse(file(&bytes[..length]).as_bytes()).is_err(), "{length} bytes");
+            assert!(
+                PrivateKey::parse(file(&bytes[..length]).as_bytes()).is_err(),
+                "{length} bytes"
+            );
         }
         for (text, word) in [
             (whole[..whole.len() - 10].to_owned(), "damaged"),
@@ -128,14 +132,15 @@ mod tests {
             (whole.replace("OPENSSH", "ENCRYPTED"), "passphrase"),
             ("ssh-ed25519 AAAA".to_owned(), "neither"),
         ] {
-            let error = Key::parse(text.as_bytes()).err().unwrap();
-            assert!(error.contains(word), "{error}");
+            let error = PrivateKey::parse(text.as_bytes()).err().unwrap();
+            assert!(error.to_string().contains(word), "{error}");
         }
         let locked = whole.replacen("OPENSSH", "RSA", 2).replacen(
             "-----\n",
             "-----\nProc-Type: 4,ENCRYPTED\n\n",
             1,
         );
-        assert!(Key::parse(locked.as_bytes()).err().unwrap().contains("passphrase"));
+        let error = PrivateKey::parse(locked.as_bytes()).err().unwrap();
+        assert!(matches!(error, KeyError::Encrypted), "{error}");
     }
 }

@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 
+use super::error::KeyError;
+
 /// A key file's kind, as `OPENSSH PRIVATE KEY`, and its bytes.
 pub(super) struct Armoured {
     pub(super) kind: String,
@@ -11,13 +13,13 @@ pub(super) struct Armoured {
 /// Reads the first armoured part of a text.
 ///
 /// # Errors
-/// A sentence, if there is none or a passphrase is needed for it.
-pub(super) fn read(text: &[u8]) -> Result<Armoured, String> {
+/// If there is none, it is damaged, or a passphrase is needed for it.
+pub(super) fn read(text: &[u8]) -> Result<Armoured, KeyError> {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines().map(str::trim);
     let kind = lines
         .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
-        .ok_or("it is neither an agent's socket nor a private key")?;
+        .ok_or(KeyError::NotArmoured)?;
     let end = format!("-----END {kind}-----");
     let mut digits = String::new();
     let mut ended = false;
@@ -27,24 +29,19 @@ pub(super) fn read(text: &[u8]) -> Result<Armoured, String> {
             break;
         }
         match line.split_once(':') {
-            Some(("Proc-Type", value)) if value.contains("ENCRYPTED") => return Err(encrypted()),
+            Some(("Proc-Type", value)) if value.contains("ENCRYPTED") => {
+                return Err(KeyError::Encrypted);
+            }
             Some(_) => (),
             None => digits.push_str(line),
         }
     }
     if kind == "ENCRYPTED PRIVATE KEY" {
-        return Err(encrypted());
+        return Err(KeyError::Encrypted);
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(digits);
     match (ended, bytes) {
         (true, Ok(bytes)) => Ok(Armoured { kind: kind.to_owned(), bytes }),
-        _ => Err("the private key is damaged".into()),
+        _ => Err(KeyError::Damaged),
     }
-}
-
-/// The message for a key with a passphrase.
-pub(super) fn encrypted() -> String {
-    "the private key has a passphrase, and kiln asks for none; add it to an agent (ssh-add) and \
-     give the agent's socket"
-        .into()
 }

@@ -1,9 +1,9 @@
 //! Config and manifest.
 
 use export::{Format, Image};
+use layer::Compression;
 use oci::{Annotations, media_type};
 use serde_json::Value;
-use store::Compression;
 use transfer::LayerFormat;
 
 use crate::{GZIP, OutputFixture};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use export::{ArchiveKind, Engine, Error, load};
-use store::Layer;
+use layer::Layer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 

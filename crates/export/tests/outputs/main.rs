@@ -14,9 +14,10 @@ use export::{
     ArchiveKind, ArchiveRequest, EpochChoice, Format, Image, PlatformImage, Product, Writing,
 };
 use graph::Events;
+use layer::{Compression, Entry, EntryKind, Layer, Time};
 use oci::{History, ImageConfig, Reference};
 use registry::{Client, Settings};
-use store::{Compression, Entry, EntryKind, Layer, OpenOptions, Privileges, Store, Time};
+use store::{OpenOptions, Privileges, Store};
 use transfer::{LayerFormat, Transfer};
 
 const GZIP: Format = Format {

@@ -4,9 +4,9 @@ use export::{
     Annotation, AnnotationLevel, ArchiveKind, Attestation, Document, Documents, EpochChoice,
     FilesRequest, FolderTarget, Product, Writing, write_archive, write_folder, write_tar,
 };
+use layer::{Entry, EntryKind, Time};
 use oci::{Digest, Index, media_type};
 use serde_json::{Value, json};
-use store::{Entry, EntryKind, Time};
 
 use crate::{Kept, OutputFixture, names, product, product_for, request, untar, writing};
 
@@ -177,7 +177,7 @@ async fn an_archive_has_every_document_of_an_index() {
 /// An image with a file from 2001.
 fn dated(world: &OutputFixture) -> export::Image {
     let mut image = world.image();
-    let format = store::Compression::Gzip(None);
+    let format = layer::Compression::Gzip(None);
     let mut writer = world.transfer.store().layer_writer(format).unwrap();
     for (path, seconds) in [("old", 10), ("young", 1_000_000_000)] {
         let entry = Entry {
@@ -268,7 +268,7 @@ async fn files_of_platforms_have_folders_of_their_own() {
 async fn names_of_one_file_stay_that_in_an_archive() {
     let world = OutputFixture::new();
     let mut image = world.image();
-    let mut writer = world.transfer.store().layer_writer(store::Compression::None).unwrap();
+    let mut writer = world.transfer.store().layer_writer(layer::Compression::None).unwrap();
     let kinds = [
         ("one", EntryKind::File { size: 4 }),
         ("two", EntryKind::HardLink { target: b"one".as_slice().into() }),

@@ -8,7 +8,7 @@ use oci::Digest;
 use registry::Client;
 use reqwest::Url;
 
-use super::super::credentials::Credentials;
+use super::super::credentials::BackendCredentials;
 use super::ObjectService;
 use super::azblob::Azure;
 use super::gcs::Google;
@@ -64,7 +64,7 @@ pub struct BucketSettings {
     /// Attempts for a request.
     pub attempts: usize,
     /// Keys, tokens and their sources, by the names of the services' environment variables.
-    pub credentials: Credentials,
+    pub credentials: BackendCredentials,
 }
 
 impl BucketSettings {

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use transfer::{Remote, RemoteError, RemoteStream};
 
 use super::config_service::{ConfigBackend, ConfigService};
-use super::credentials::Credentials;
+use super::credentials::BackendCredentials;
 use super::wire::watched;
 use super::{Backend, OpenBackend};
 use crate::Error;
@@ -39,10 +39,10 @@ const RESERVED_PAUSE: Duration = Duration::from_secs(2);
 const MAX_SKIPPED: u64 = 100;
 /// Branches that are read. A token opens the caches of a few.
 const MAX_SCOPES: usize = 16;
-/// The bit of [`Scope::permission`] that allows writing.
+/// The bit of [`GithubScope::permission`] that allows writing.
 const WRITE: u32 = 2;
 
-/// The token's name in [`Credentials`].
+/// The token's name in [`BackendCredentials`].
 pub const GITHUB_TOKEN: &str = "ACTIONS_RUNTIME_TOKEN";
 
 /// The version of the service's interface.
@@ -66,7 +66,7 @@ pub struct GithubSettings {
     /// The timeout of a request with all its retries.
     pub timeout: Duration,
     /// The token, as [`GITHUB_TOKEN`].
-    pub credentials: Credentials,
+    pub credentials: BackendCredentials,
 }
 
 impl OpenBackend for GithubSettings {
@@ -95,13 +95,13 @@ struct Github {
     name: String,
     settings: GithubSettings,
     protocol: Protocol,
-    scopes: Vec<Scope>,
+    scopes: Vec<GithubScope>,
 }
 
 /// A branch whose entries a token gives access to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Scope {
+struct GithubScope {
     scope: String,
     permission: u32,
 }
@@ -112,7 +112,7 @@ struct Claims {
 }
 
 /// The scopes in a token's claim `ac`. The service checks the signature.
-fn scopes(token: &str) -> Option<Vec<Scope>> {
+fn scopes(token: &str) -> Option<Vec<GithubScope>> {
     let claims = token.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;

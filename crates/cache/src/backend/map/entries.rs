@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
-use store::{Layer, Place};
 
 use super::RawEntries;
 use crate::format::CacheContents;
@@ -32,13 +32,13 @@ struct MapEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EntryBody {
-    Layer(LayerText),
+    Layer(MapLayer),
     Record(RecordText),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LayerText {
+struct MapLayer {
     blob: Digest,
     media_type: String,
     size: u64,
@@ -158,7 +158,7 @@ impl MapEntries {
     pub fn contents(&self, place: &Place) -> CacheContents {
         let mut contents = CacheContents::default();
         let mut layer_at: HashMap<&str, i64> = HashMap::new();
-        let mut waiting: Vec<(&str, &LayerText)> = Vec::new();
+        let mut waiting: Vec<(&str, &MapLayer)> = Vec::new();
         let mut records: Vec<(&str, &RecordText)> = Vec::new();
         let mut used: Vec<u32> = Vec::new();
         for (key, entry) in &self.0 {
@@ -235,7 +235,7 @@ impl MapEntries {
     }
 }
 
-impl LayerText {
+impl MapLayer {
     fn layer(&self, place: &Place) -> Layer {
         Layer {
             diff_id: self.diff_id,
@@ -300,7 +300,7 @@ fn add_layer(
                 None => continue,
             },
         };
-        let text = LayerText {
+        let text = MapLayer {
             blob: blob.digest,
             media_type: oci::media_type::layer_to_oci(&blob.media_type).into(),
             size: blob.size,

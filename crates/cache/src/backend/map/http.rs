@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use registry::{Client, Stats};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::super::credentials::Credentials;
+use super::super::credentials::BackendCredentials;
 use super::entries::MapEntries;
 use super::{HTTP_HEADER, KeyValueStore, LIMIT, MapError, RawEntries, TIMEOUT};
 
@@ -29,7 +29,7 @@ pub(super) struct HttpStore {
     /// The name of the map.
     pub name: String,
     /// Headers.
-    pub credentials: Credentials,
+    pub credentials: BackendCredentials,
 }
 
 #[async_trait]

@@ -19,37 +19,32 @@ use std::time::{Duration, SystemTime};
 
 use ::registry::Client;
 use async_trait::async_trait;
+use layer::Place;
 use oci::{Digest, Repository};
 use reqwest::{Method, StatusCode};
-use store::{Place, Store};
-use transfer::Target;
+use store::Store;
+use transfer::PushTarget;
 
-use super::credentials::Credentials;
+use super::credentials::BackendCredentials;
 use super::{Backend, BackendLock, LayerUpload, OpenBackend, StoredCache};
 use crate::Error;
-use crate::format::{CacheContents, DOCUMENT_LIMIT, Documents, Form};
+use crate::format::{CacheContents, CacheDocuments, DOCUMENT_LIMIT, Form};
 use entries::MapEntries;
 use folder::FolderStore;
 use http::HttpStore;
 use redis::RedisStore;
+pub use redis::{RedisScheme, RedisServer};
 
-/// The name of the password in [`Credentials`].
+/// The name of the password in [`BackendCredentials`].
 pub const REDIS_PASSWORD: &str = "REDIS_PASSWORD";
-/// The prefix of a header's name in [`Credentials`].
+/// The prefix of a header's name in [`BackendCredentials`].
 pub const HTTP_HEADER: &str = "header ";
 
 /// The store of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapStore {
     /// A Redis server: one hash.
-    Redis {
-        /// Host and port.
-        address: String,
-        /// The number of the database.
-        database: u32,
-        /// The user; none for the default one.
-        user: Option<String>,
-    },
+    Redis(RedisServer),
     /// An HTTP server that keeps what is put: sixteen documents under Makisu's addresses.
     Http {
         /// The address, without the key.
@@ -73,14 +68,20 @@ pub struct MapSettings {
     /// True if plain HTTP or an untrusted certificate is accepted there.
     pub insecure: bool,
     /// Password and headers.
-    pub credentials: Credentials,
+    pub credentials: BackendCredentials,
 }
 
 impl MapSettings {
     /// The table of stores.
     fn store(&self, client: &Client) -> Box<dyn KeyValueStore> {
         match &self.store {
-            MapStore::Redis { .. } => Box::new(RedisStore { settings: self.clone() }),
+            MapStore::Redis(server) => Box::new(RedisStore {
+                client: client.clone(),
+                server: server.clone(),
+                name: self.name.clone(),
+                ttl: self.ttl,
+                credentials: self.credentials.clone(),
+            }),
             MapStore::Http { url } => Box::new(HttpStore {
                 client: client.clone(),
                 url: url.clone(),
@@ -91,8 +92,8 @@ impl MapSettings {
         }
     }
 
-    fn target(&self) -> Target {
-        Target { repository: self.repository.clone(), insecure: self.insecure }
+    fn target(&self) -> PushTarget {
+        PushTarget { repository: self.repository.clone(), insecure: self.insecure }
     }
 
     fn place(&self) -> Place {
@@ -104,7 +105,7 @@ impl OpenBackend for MapSettings {
     fn name(&self) -> String {
         let name = &self.name;
         match &self.store {
-            MapStore::Redis { address, .. } => format!("redis://{address}/{name}"),
+            MapStore::Redis(server) => format!("{}://{}/{name}", server.scheme, server.address),
             MapStore::Http { url } => format!("{url} ({name})"),
             MapStore::Folder(folder) => format!("{} ({name})", folder.display()),
         }
@@ -112,7 +113,7 @@ impl OpenBackend for MapSettings {
 
     fn identity(&self) -> String {
         let database = match &self.store {
-            MapStore::Redis { database, .. } => format!(" (database {database})"),
+            MapStore::Redis(server) => format!(" (database {})", server.database),
             MapStore::Http { .. } | MapStore::Folder(_) => String::new(),
         };
         format!("{}{database} with {}", self.name(), self.repository)
@@ -235,8 +236,8 @@ impl Backend for MapBackend {
         Ok(StoredCache { contents, digest: Digest::of(&bytes), bytes })
     }
 
-    fn documents(&self, contents: &CacheContents, _form: Form) -> Result<Documents, Error> {
-        Ok(Documents::config(MapEntries::of(contents, 0).bytes()))
+    fn documents(&self, contents: &CacheContents, _form: Form) -> Result<CacheDocuments, Error> {
+        Ok(CacheDocuments::config(MapEntries::of(contents, 0).bytes()))
     }
 
     async fn send_layer(&self, upload: LayerUpload<'_>) -> Result<(), transfer::Error> {
@@ -253,7 +254,7 @@ impl Backend for MapBackend {
         &self,
         _store: &Store,
         contents: &CacheContents,
-        _documents: &Documents,
+        _documents: &CacheDocuments,
     ) -> Result<(), Error> {
         let (now, ttl) = (now(), self.settings.ttl);
         let there = self.entries().await?;
@@ -266,7 +267,8 @@ impl Backend for MapBackend {
 }
 
 /// Reads a map as a Redis server's reply, and the cache of its entries, for the fuzzer.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
+#[doc(hidden)]
 pub fn read_hostile_map(reply: &[u8]) {
     redis::read_hostile(reply);
     let (key, value) = reply.split_at(reply.len().min(8));

@@ -12,14 +12,20 @@ fn chain(names: &[&str]) -> Chain {
 }
 
 fn root(plan: &mut CachePlan, name: &str) -> usize {
-    plan.insert(NewRecord { digest: digest(name), inputs: Vec::new(), output: None, used: None })
+    plan.insert(RecordDraft { digest: digest(name), inputs: Vec::new(), output: None, used: None })
 }
 
 /// A record of `name` with one input that is known by all of `links`; its output was made at
 /// `second`.
-fn record(plan: &mut CachePlan, name: &str, links: &[Link], output: &str, second: u32) -> usize {
+fn record(
+    plan: &mut CachePlan,
+    name: &str,
+    links: &[CacheInput],
+    output: &str,
+    second: u32,
+) -> usize {
     let chain = chain(&[output]);
-    plan.insert(NewRecord {
+    plan.insert(RecordDraft {
         digest: digest(name),
         inputs: vec![links.iter().copied().collect()],
         output: Some((&chain, format!("2026-01-01T00:00:{second:02}Z"))),
@@ -100,7 +106,7 @@ fn nothing_stands_on_itself() {
     let base = root(&mut plan, "base");
     let once = record(&mut plan, "format", &[(None, base)], "formatted", 1);
     let above = record(&mut plan, "above", &[(Some(digest("/")), once)], "top", 1);
-    let again = plan.insert(NewRecord {
+    let again = plan.insert(RecordDraft {
         digest: digest("format"),
         inputs: vec![[(None, base), (None, once), (None, above)].into()],
         output: None,
@@ -115,7 +121,7 @@ fn nothing_stands_on_itself() {
 fn a_use_is_written_again_when_it_is_old() {
     let mut plan = CachePlan::default();
     let used = |plan: &mut CachePlan, used| {
-        plan.insert(NewRecord { digest: digest("x"), inputs: Vec::new(), output: None, used })
+        plan.insert(RecordDraft { digest: digest("x"), inputs: Vec::new(), output: None, used })
     };
     used(&mut plan, None);
     plan.settle();
@@ -155,7 +161,7 @@ fn outputs_with_a_lost_layer_are_forgotten_and_their_records_stay() {
     };
     let mut add = |name: &str, layers: &[&str]| {
         let chain: Chain = layers.iter().map(|name| layer(name)).collect();
-        plan.insert(NewRecord {
+        plan.insert(RecordDraft {
             digest: digest(name),
             inputs: vec![[(None, base)].into()],
             output: Some((&chain, String::new())),

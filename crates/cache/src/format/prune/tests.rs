@@ -1,14 +1,14 @@
-use store::{Chain, Layer};
+use layer::{Chain, Layer};
 
 use super::*;
-use crate::format::plan::{NewRecord, PlannedRecord};
-use crate::format::{Documents, Form, order};
+use crate::format::plan::{PlannedRecord, RecordDraft};
+use crate::format::{CacheDocuments, Form, order};
 
 /// A base, and `count` steps that stand on it, each used on a day of its own from 1000 on.
 fn plan(count: u32) -> (CachePlan, HashMap<Digest, Descriptor>) {
     let mut plan = CachePlan::default();
     let mut blobs = HashMap::new();
-    let base = plan.insert(NewRecord {
+    let base = plan.insert(RecordDraft {
         digest: Digest::of("base"),
         inputs: Vec::new(),
         output: None,
@@ -20,7 +20,7 @@ fn plan(count: u32) -> (CachePlan, HashMap<Digest, Descriptor>) {
             Layer { diff_id: Digest::of(&name), blob: None, created: None, places: Vec::new() };
         let chain = Chain::new().with(layer);
         blobs.extend(chain.id().map(|id| (id, Descriptor::new("layer", Digest::of(&name), 10))));
-        plan.insert(NewRecord {
+        plan.insert(RecordDraft {
             digest: Digest::of(&name),
             inputs: vec![[(None, base)].into()],
             output: Some((&chain, "1972-09-27T00:00:00Z".into())),
@@ -32,7 +32,7 @@ fn plan(count: u32) -> (CachePlan, HashMap<Digest, Descriptor>) {
 
 fn size(plan: &CachePlan, blobs: &HashMap<Digest, Descriptor>) -> usize {
     let contents = order::contents(plan, blobs);
-    Documents::with_manifest(&contents, Form::ImageManifest).unwrap().largest()
+    CacheDocuments::with_manifest(&contents, Form::ImageManifest).unwrap().largest()
 }
 
 fn days(plan: &CachePlan) -> Vec<Day> {

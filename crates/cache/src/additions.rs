@@ -7,9 +7,8 @@ use futures_util::future::BoxFuture;
 use oci::Digest;
 use store::Store;
 
-use super::indexes::LeftIndexes;
-use super::{Additions, Catalogue, CatalogueChange, ReadyMount, Sidecar};
 use crate::explain::{self, Fact};
+use crate::sidecar::{Additions, Catalogue, CatalogueChange, LeftIndexes, ReadyMount, Sidecar};
 
 /// Indexes, facts and cache mounts of a build.
 pub struct BuildAdditions {
