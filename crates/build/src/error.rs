@@ -47,7 +47,7 @@ pub enum Error {
         /// The message.
         message: String,
         /// The lines.
-        place: Option<Place>,
+        place: Option<SourceLocation>,
         /// A way to mend it.
         hint: Option<String>,
     },
@@ -96,7 +96,7 @@ pub enum Error {
 
 /// Lines of a Dockerfile, for an excerpt.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SourceLocation {
     /// The text.
     pub file: SourceFile,
     /// The lines.
@@ -142,7 +142,7 @@ impl Error {
     /// An error of the Dockerfile's text.
     pub(crate) fn in_dockerfile(error: dockerfile::Error, file: &SourceFile) -> Self {
         let span = error.span;
-        let place = error.lines.map(|lines| Place { file: file.clone(), lines, span });
+        let place = error.lines.map(|lines| SourceLocation { file: file.clone(), lines, span });
         Self::Dockerfile { message: error.message, place, hint: error.hint }
     }
 }
@@ -162,7 +162,7 @@ pub(crate) const ARCHIVE_LIMIT: &str = "KILN_ARCHIVE_LIMIT=entries=…,bytes=…
 pub(crate) fn is_archive_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if matches!(error.downcast_ref(), Some(store::Error::ArchiveLimit { .. })) {
+        if error.downcast_ref::<store::Error>().is_some_and(store::Error::is_archive_limit) {
             return true;
         }
         cause = error.source();

@@ -2,13 +2,12 @@
 //! and those of the build itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use execute::{Credentials, Executor, Images, Modes, Sources};
+use execute::{BuildCredentials, ContextFolder, Executor, Images, Modes, Sources};
 use graph::{Graph, Operation, StepId, TaskId};
+use layer::{Compression, Time};
 use solve::Tasks;
-use store::{Compression, Time};
 
 use crate::Request;
 use crate::caches::read::remotes;
@@ -19,11 +18,11 @@ use crate::session::Build;
 const DOWNLOAD_LIMIT: u64 = 64 << 30;
 
 /// The graph that an executor works on, and what is known around it.
-pub(crate) struct Parts<'a> {
+pub(crate) struct ExecutorInputs<'a> {
     pub graph: &'a Graph,
     pub images: Arc<Images>,
     /// Folders by the names of contexts.
-    pub folders: BTreeMap<String, PathBuf>,
+    pub folders: BTreeMap<String, ContextFolder>,
     /// Seconds since 1970 that all times become.
     pub epoch: Option<i64>,
     /// Downloads and checkouts so far.
@@ -35,7 +34,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Makes an executor, and introduces its steps to progress.
-pub(crate) fn executor(build: &Build<'_>, parts: &Parts<'_>) -> (Executor, Tasks) {
+pub(crate) fn executor(build: &Build<'_>, parts: &ExecutorInputs<'_>) -> (Executor, Tasks) {
     let request = build.request;
     let transfer = build.session.transfer(build.events.clone(), remotes(build));
     let of_step = introduce(build, parts.graph, parts.shown);
@@ -45,10 +44,11 @@ pub(crate) fn executor(build: &Build<'_>, parts: &Parts<'_>) -> (Executor, Tasks
         transfer,
         images: parts.images.clone(),
         runtime: build.session.host().runtime.clone(),
-        credentials: Credentials {
+        credentials: BuildCredentials {
             secrets: secrets.map(|(id, secret)| (id.clone(), secret.value().into())).collect(),
             ssh: request.ssh.clone(),
             known_hosts: request.known_hosts.clone(),
+            client: request.client.clone(),
         },
         folders: parts.folders.clone(),
         tasks: tasks.clone(),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use cache::{Caches, LocalRecords, Sidecar};
 use execute::Executor;
 use graph::{Events, StepId};
+use layer::Chain;
 use solve::{Solver, StepFacts};
-use store::Chain;
 
 use crate::executor::executor;
 use crate::frontend::bases::Bases;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use execute::BaseImage;
 use export::{Document, Documents, ImageDocuments};
 use graph::ImageSource;
+use layer::{Layer, Place};
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository};
 use serde::{Deserialize, Serialize};
-use store::{Layer, Place, Store};
+use store::Store;
 
 /// Under which kind of memo the places of an image's layers are remembered.
 const PLACES: &str = "image places";

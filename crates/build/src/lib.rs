@@ -24,27 +24,29 @@ mod several;
 mod solving;
 pub mod upkeep;
 
-pub use attest::{Mode as ProvenanceMode, Provenance, Version as ProvenanceVersion};
+pub use attest::{Provenance, ProvenanceMode, ProvenanceVersion};
 pub use context::archive::{LONGEST_HEAD, is_archive};
 pub use export::{Annotation, AnnotationLevel, EpochChoice};
 
 pub use cache::{
-    BackendSettings, BucketSettings, Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion,
-    HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD, RegistrySettings, Service,
-    fetch_object,
+    BackendCredentials, BackendSettings, BucketSettings, GITHUB_TOKEN, GithubSettings,
+    GithubVersion, HTTP_HEADER, LayoutSettings, MapSettings, MapStore, REDIS_PASSWORD, RedisScheme,
+    RedisServer, RegistrySettings, Service, fetch_object,
 };
-pub use error::{Error, Place};
+pub use error::{Error, SourceLocation};
 pub use explain::explain;
 pub use frontend::checking::{check, outline, targets};
 pub use outcome::{BuiltImage, Outcome, Traffic};
 pub use pipeline::build;
 pub use reason::{Explained, Reason};
 pub use session::{Host, Session};
-pub use several::{Job, JobError, build_all};
+pub use several::{BuildJob, JobError, build_all};
 
 pub use request::{
-    ArchiveOutput, Attestations, CacheFrom, CacheMode, CacheTarget, CacheTo, Context, Destination,
-    DockerfileSource, FilesOptions, FolderOutput, GitContext, ImageFormat, ImageOptions,
-    ImageOutput, Layers, NamedContext, NoCache, OciLayout, Output, Policy, ProvenanceRequest,
-    Request, Required, Secret, SshAgent, SshKeys, TarOutput, Upload,
+    AgentStream, ArchiveOutput, Attestations, BroughtFolder, CacheFrom, CacheMode, CacheTarget,
+    CacheTo, ClientCredentials, ClientError, ClientFolder, ClientPolicy, Context, ContextStream,
+    CredentialSource, Destination, DockerfileSource, FilesOptions, FolderOutput, FolderQuery,
+    FolderSource, GitContext, GitContextError, ImageFormat, ImageOptions, ImageOutput, Layers,
+    NamedContext, NoCache, OciLayout, Output, Policy, PolicySource, ProvenanceRequest, Request,
+    Required, SecretValue, SourcePolicy, SshAgent, SshKeys, TarOutput,
 };

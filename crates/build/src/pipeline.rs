@@ -13,7 +13,7 @@ use crate::caches::{proven, read, write};
 use crate::frontend::bases::{self, Bases};
 use crate::session::Build;
 use crate::solving::trust::Distrusted;
-use crate::solving::{Solved, Solving, Unsolved};
+use crate::solving::{SolvedGraph, Solving, Unsolved};
 use crate::{BuiltImage, Error, Outcome, Request, Session, context, exporting};
 
 /// Builds what a request asks for. Several builds can run on a session at the same time.
@@ -123,7 +123,7 @@ async fn attempt(
 async fn export(
     build: &Build<'_>,
     bases: &Bases,
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
 ) -> Result<(Option<BuiltImage>, Option<Descriptor>), Error> {
     let product = exporting::product(build, bases, solved).await?;
     let built = exporting::write(build, &product, &solved.transfer).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use graph::Events;
 use runtime::Runtime;
+use runtime::ladder::Unavailable;
 use store::Store;
 use transfer::{Remote, Transfer};
 
@@ -17,7 +18,7 @@ pub struct Host {
     /// The client for all registries.
     pub client: registry::Client,
     /// Runs containers; else the reason why that is not possible here.
-    pub runtime: Result<Arc<Runtime>, String>,
+    pub runtime: Result<Arc<Runtime>, Unavailable>,
     /// The address of a Docker engine (`DOCKER_HOST`); empty is the usual socket.
     pub engine: String,
     /// True if no build believes what caches say of layers (`KILN_VERIFY_INDEXES`).
@@ -91,7 +92,7 @@ impl<'a> Build<'a> {
 
 /// Steps that several builds make once.
 #[derive(Clone, Default)]
-pub(crate) struct Work(pub solve::Shared<execute::Output>);
+pub(crate) struct Work(pub solve::SharedOutputs<execute::StepOutput>);
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use oci::{Reference, Repository};
 use tokio::sync::SetOnce;
 
 use crate::pipeline;
-use crate::request::{ImageFormat, ImageOutput, NamedContext, Output};
+use crate::request::{ImageOutput, NamedContext, Output};
 use crate::session::{Build, Work};
 use crate::{BuiltImage, Error, Outcome, Request, Session};
 
@@ -17,7 +17,7 @@ const HOST: &str = "made.kiln.invalid";
 
 /// One of several builds.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct BuildJob {
     /// Its name, which progress puts before its steps.
     pub name: String,
     /// The request.
@@ -41,7 +41,7 @@ pub struct JobError {
 /// The first that fails; the others are given up. Jobs that wait for each other fail.
 pub async fn build_all(
     session: &Session,
-    jobs: &[Job],
+    jobs: &[BuildJob],
     events: &Events,
 ) -> Result<Vec<Outcome>, JobError> {
     for job in jobs {
@@ -77,8 +77,8 @@ pub async fn build_all(
 
 /// The steps that each job shares: with jobs that read the same caches, because a step can rest
 /// on what a cache says.
-fn works(jobs: &[Job]) -> Vec<Work> {
-    let trusts = |job: &Job| (job.request.cache_from.clone(), job.request.verify_indexes);
+fn works(jobs: &[BuildJob]) -> Vec<Work> {
+    let trusts = |job: &BuildJob| (job.request.cache_from.clone(), job.request.verify_indexes);
     let mut works: Vec<Work> = Vec::with_capacity(jobs.len());
     for (place, job) in jobs.iter().enumerate() {
         let same = jobs[..place].iter().position(|other| trusts(other) == trusts(job));
@@ -94,28 +94,20 @@ fn made(place: usize) -> Reference {
 }
 
 /// A job's request, with what it takes from others and leaves for them.
-fn request(jobs: &[Job], place: usize) -> Request {
+fn request(jobs: &[BuildJob], place: usize) -> Request {
     let mut request = jobs[place].request.clone();
     for (name, other) in &jobs[place].contexts {
         request.named_contexts.insert(name.clone(), NamedContext::Kept(made(*other)));
     }
     let is_needed = jobs.iter().any(|job| job.contexts.iter().any(|(_, other)| *other == place));
     if is_needed {
-        request.outputs.push(Output::Image(ImageOutput {
-            names: vec![made(place)],
-            push: false,
-            push_by_digest: false,
-            insecure: false,
-            store: true,
-            format: ImageFormat::default(),
-            options: Default::default(),
-        }));
+        request.outputs.push(Output::Image(ImageOutput::kept(vec![made(place)])));
     }
     request
 }
 
 /// The image that a job was asked for; none where it made one for others alone.
-fn asked_for(mut image: BuiltImage, job: &Job, place: usize) -> Option<BuiltImage> {
+fn asked_for(mut image: BuiltImage, job: &BuildJob, place: usize) -> Option<BuiltImage> {
     let made = made(place).to_string();
     image.names.retain(|name| *name != made);
     let outputs = &job.request.outputs;
@@ -125,8 +117,8 @@ fn asked_for(mut image: BuiltImage, job: &Job, place: usize) -> Option<BuiltImag
 }
 
 /// The names of jobs that wait for each other, if this one is among them.
-fn circle(jobs: &[Job], job: &Job) -> Option<String> {
-    fn walk<'j>(jobs: &'j [Job], job: &'j Job, path: &mut Vec<&'j str>) -> bool {
+fn circle(jobs: &[BuildJob], job: &BuildJob) -> Option<String> {
+    fn walk<'j>(jobs: &'j [BuildJob], job: &'j BuildJob, path: &mut Vec<&'j str>) -> bool {
         if path.contains(&job.name.as_str()) {
             path.push(&job.name);
             return true;

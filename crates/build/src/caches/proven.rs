@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use layer::{Assumption, Assumptions, Chain, Layer};
 use oci::Digest;
 use solve::StepFacts;
-use store::{Assumption, Assumptions, Chain, Layer, Store};
+use store::Store;
 
 use crate::session::Build;
-use crate::solving::{Solved, trust};
+use crate::solving::{SolvedGraph, trust};
 
 /// Reads the layers whose index a cache lent, if another cache is to hold what was made with it, or
 /// if no cache is trusted.
-pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &Solved<'_>) {
+pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &SolvedGraph<'_>) {
     if trust::reads_all(build) {
         let layers: Vec<Layer> = solved.chains.iter().flat_map(Chain::layers).collect();
         let read = layers.iter().filter(|layer| layer.blob.is_some());
@@ -36,7 +37,7 @@ pub(crate) async fn read_for_exports(build: &Build<'_>, solved: &Solved<'_>) {
 }
 
 /// Layers, each on top of those below it, as far as the build knows where they are.
-fn chains_of(solved: &Solved<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer>> {
+fn chains_of(solved: &SolvedGraph<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer>> {
     let lent = solved.transfer.store().lent_chains().into_iter().map(|chain| chain.to_vec());
     let outputs = solved.steps.iter().filter_map(|step| Some(step.output.as_ref()?.layers()));
     let mut found = Vec::new();
@@ -51,7 +52,7 @@ fn chains_of(solved: &Solved<'_>, mut wanted: BTreeSet<Digest>) -> Vec<Vec<Layer
 }
 
 /// All that the steps of a build stand on and nothing proves by now.
-fn all_assumptions(solved: &Solved<'_>) -> Assumptions {
+fn all_assumptions(solved: &SolvedGraph<'_>) -> Assumptions {
     let store = solved.transfer.store();
     let none = Assumptions::default();
     let all = solved.steps.iter().fold(none, |all, step| all.and(&assumptions(store, step)));
@@ -68,7 +69,7 @@ fn assumptions(store: &Store, step: &StepFacts<Chain>) -> Assumptions {
 
 /// The steps that a cache is to hold: those that rest on nothing but what was read here, and on
 /// that cache's own claims. Also returns the number of steps of which something is left out.
-pub(crate) fn steps_for(solved: &Solved<'_>, cache: &str) -> (Vec<StepFacts<Chain>>, usize) {
+pub(crate) fn steps_for(solved: &SolvedGraph<'_>, cache: &str) -> (Vec<StepFacts<Chain>>, usize) {
     let store = solved.transfer.store();
     let stands = |assumptions: &Assumptions| {
         let unproved = store.unproved(assumptions);

@@ -22,8 +22,8 @@ async fn import_one(build: &Build<'_>, settings: &BackendSettings) -> Option<Arc
     let name = settings.name();
     let task = build.events.task(format!("importing cache manifest from {name}"), Vec::new());
     build.events.send(task, TaskEvent::Started);
-    let import = async { settings.open(build.session.client())?.import().await };
-    match import.instrument(tracing::debug_span!("import", cache = %name)).await {
+    let span = tracing::debug_span!("import", cache = %name);
+    match settings.import(build.session.client()).instrument(span).await {
         Ok(imported) => {
             build.events.send(task, TaskEvent::Done);
             Some(Arc::new(imported))

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use cache::sidecar::BuildAdditions;
-use cache::{Backend, BackendSettings, Export, Form, Mode, SidecarUpdate, WriteRequest};
+use cache::{Backend, BackendSettings, BuildAdditions, Export, Form, SidecarUpdate, WriteRequest};
 use futures_util::future::join_all;
 use graph::{Graph, TaskEvent, TaskId};
+use layer::Chain;
 use oci::Descriptor;
 use solve::StepFacts;
-use store::Chain;
 use tracing::Instrument as _;
 
 use super::mounts;
@@ -17,7 +16,7 @@ use crate::error::failure;
 use crate::request::{CacheMode, CacheTarget, CacheTo, Layers, Output};
 use crate::session::Build;
 use crate::solving::uploads::on_results;
-use crate::solving::{Solved, Unsolved};
+use crate::solving::{SolvedGraph, Unsolved};
 use crate::{Error, Request};
 
 /// Leaves the records of a build wherever they were asked for.
@@ -26,7 +25,7 @@ use crate::{Error, Request};
 /// The first export that failed and may not.
 pub(crate) async fn export(
     build: &Build<'_>,
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
 ) -> Result<Option<Descriptor>, Error> {
     let targets = build.request.cache_to.iter().filter_map(|to| Some((to, to.target.backend()?)));
     let exports = targets.map(|(to, settings)| export_one(build, to, settings, solved));
@@ -60,7 +59,7 @@ async fn export_one(
     build: &Build<'_>,
     to: &CacheTo,
     settings: &BackendSettings,
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
 ) -> Result<Option<Descriptor>, Error> {
     let (target, backend) = (settings.name(), settings.open(build.session.client()));
     let name = backend.as_ref().map_or("exporting cache", |backend| backend.export_name());
@@ -101,15 +100,11 @@ async fn export_one(
 async fn write(
     build: &Build<'_>,
     (to, backend): (&CacheTo, &dyn Backend),
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
     task: TaskId,
 ) -> Result<Option<cache::Exported>, cache::Error> {
-    let mode = match to.mode {
-        CacheMode::Min => Mode::Min,
-        CacheMode::Max => Mode::Max,
-    };
     let (steps, left_out) = steps_for(solved, &backend.identity());
-    let export = Export::new(&steps, &solved.chains, mode).used_on(today());
+    let export = Export::new(&steps, &solved.chains, to.mode).used_on(today());
     if export.is_empty() {
         return Ok(None);
     }
@@ -153,7 +148,7 @@ const INLINE: &str = "";
 pub(crate) fn inline(
     build: &Build<'_>,
     graph: &Graph,
-    (solved, chain): (&Solved<'_>, &Chain),
+    (solved, chain): (&SolvedGraph<'_>, &Chain),
 ) -> Option<String> {
     if !build.request.cache_to.iter().any(|to| to.target == CacheTarget::Inline) {
         return None;
@@ -185,7 +180,11 @@ pub(crate) fn inline(
 
 /// A warning about an inline cache if steps ran that it does not hold: those of stages that
 /// the image does not stand on.
-pub(crate) fn inline_note(request: &Request, graph: &Graph, solved: &Solved<'_>) -> Option<String> {
+pub(crate) fn inline_note(
+    request: &Request,
+    graph: &Graph,
+    solved: &SolvedGraph<'_>,
+) -> Option<String> {
     let is_inline = |to: &CacheTo| to.target == CacheTarget::Inline;
     let holds_all = |to: &CacheTo| !is_inline(to) && to.mode == CacheMode::Max;
     if !request.cache_to.iter().any(is_inline) || request.cache_to.iter().any(holds_all) {

@@ -5,28 +5,34 @@
 //! fetch, they fetch once.
 
 pub(crate) mod archive;
+mod client;
+mod files;
 mod marks;
 mod remote;
-mod text;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::Dockerfile;
-use execute::Sources;
-use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId};
+use execute::{BroughtFolder, ContextFolder, Sources};
+use graph::{HttpSource, Operation, SourceFile, TaskEvent, TaskId, TransferProgress};
 
 use crate::Error;
 use crate::request::{Context, DockerfileSource, Layers, Policy, Request};
 use crate::session::Build;
+pub(crate) use files::folder_excludes;
+use files::{default_dockerfile, excludes, no_policy_beside};
 use marks::take_marks;
-use remote::{Loaded, Loader};
-pub(crate) use text::folder_excludes;
-use text::{default_dockerfile, excludes, no_policy_beside, read_text};
+use remote::{Loader, RemoteContext};
+
+/// The largest text of a context, in bytes; larger files are no Dockerfiles.
+const TEXT_LIMIT: u64 = 16 << 20;
 
 /// A context that was opened, with its Dockerfile.
-pub(crate) struct Opened {
+pub(crate) struct OpenContext {
     /// The Dockerfile.
     pub dockerfile: SourceFile,
     /// Its lines after which a layer of the image ends, where it says so.
@@ -38,7 +44,9 @@ pub(crate) struct Opened {
     /// The context of COPY and ADD.
     pub context: dockerfile::Context,
     /// The context's folder, if it is one.
-    pub folder: Option<PathBuf>,
+    pub folder: Option<ContextFolder>,
+    /// Patterns of the ignore files of clients' folders that are named contexts, by name.
+    pub named_excludes: BTreeMap<String, Vec<String>>,
     /// Downloads and checkouts so far.
     pub sources: Arc<Sources>,
     /// Operations that progress has shown already.
@@ -46,13 +54,13 @@ pub(crate) struct Opened {
 }
 
 /// A context that is open, with its Dockerfile parsed.
-pub(crate) struct Prepared {
-    pub opened: Opened,
+pub(crate) struct ParsedContext {
+    pub opened: OpenContext,
     /// The parsed Dockerfile, or the error in its text.
     pub parsed: Result<Dockerfile, dockerfile::Error>,
 }
 
-impl Prepared {
+impl ParsedContext {
     /// The parsed Dockerfile.
     ///
     /// # Errors
@@ -66,43 +74,53 @@ impl Prepared {
 }
 
 /// A Dockerfile that was read.
-struct Read {
+struct DockerfileText {
     /// The file beside which an ignore file can be; none for what came from elsewhere.
     path: Option<PathBuf>,
     file: SourceFile,
     task: TaskId,
+    /// The folder of a client that has it, and its name there.
+    brought: Option<(BroughtFolder, String)>,
 }
 
 /// Opens the context, and parses the Dockerfile: the start of builds, explanations and checks.
 ///
 /// # Errors
 /// If the context or the Dockerfile cannot be read.
-pub(crate) async fn prepare(build: &Build<'_>) -> Result<Prepared, Error> {
+pub(crate) async fn prepare(build: &Build<'_>) -> Result<ParsedContext, Error> {
     let opened = open(build).await?;
     let parsed = Dockerfile::parse(opened.dockerfile.clone());
-    Ok(Prepared { opened, parsed })
+    Ok(ParsedContext { opened, parsed })
 }
 
 /// Opens the context and reads the Dockerfile and the ignore file.
 ///
 /// # Errors
 /// If the context or the Dockerfile is not there, or is too large to be one.
-async fn open(build: &Build<'_>) -> Result<Opened, Error> {
+async fn open(build: &Build<'_>) -> Result<OpenContext, Error> {
     let request = build.request;
     let mut loader = Loader::new(build);
     let folder = match &request.context {
         Context::Folder(folder) if !folder.is_dir() => {
             return Err(Error::NoContext { path: folder.clone() });
         }
-        Context::Folder(folder) => Some(folder.clone()),
+        Context::Folder(folder) => Some(ContextFolder::Path(folder.clone())),
+        Context::Client(client) => Some(ContextFolder::Client(client.clone())),
+        _ => None,
+    };
+    let path = match &folder {
+        Some(ContextFolder::Path(path)) => Some(path.as_path()),
         _ => None,
     };
     let loaded = loader.context(wants_context(request)).await?;
-    let read = dockerfile(build, folder.as_deref(), loaded.as_ref(), &mut loader).await?;
+    let read = dockerfile(build, path, loaded.as_ref(), &mut loader).await?;
+    let dockerfile = read.path.as_deref();
     let excludes = match &folder {
-        Some(folder) => excludes(read.path.as_deref(), folder, build.events)?,
+        Some(ContextFolder::Path(folder)) => excludes(dockerfile, folder, build.events)?,
+        Some(ContextFolder::Client(client)) => client::excludes(build, client, &read).await?,
         None => Vec::new(),
     };
+    let named_excludes = client::named_excludes(request).await?;
     let context = match loaded {
         Some(loaded) => loaded.context,
         None => dockerfile::Context::Local { name: "context".into(), excludes: Vec::new() },
@@ -111,13 +129,14 @@ async fn open(build: &Build<'_>) -> Result<Opened, Error> {
         Layers::Marked | Layers::Unmarked => take_marks(&read.file),
         Layers::Each | Layers::One => (read.file, Vec::new()),
     };
-    Ok(Opened {
+    Ok(OpenContext {
         dockerfile,
         marked,
         definition: read.task,
         excludes,
         context,
         folder,
+        named_excludes,
         sources: loader.sources,
         shown: loader.shown,
     })
@@ -128,18 +147,19 @@ async fn open(build: &Build<'_>) -> Result<Opened, Error> {
 fn wants_context(request: &Request) -> bool {
     match request.dockerfile {
         DockerfileSource::Path(None) | DockerfileSource::InContext(_) => true,
-        DockerfileSource::Path(Some(_)) | DockerfileSource::Text(_) | DockerfileSource::Http(_) => {
-            false
-        }
+        DockerfileSource::Path(Some(_))
+        | DockerfileSource::Text(_)
+        | DockerfileSource::Http(_)
+        | DockerfileSource::InClient(..) => false,
     }
 }
 
 async fn dockerfile(
     build: &Build<'_>,
     folder: Option<&Path>,
-    loaded: Option<&Loaded>,
+    loaded: Option<&RemoteContext>,
     loader: &mut Loader<'_>,
-) -> Result<Read, Error> {
+) -> Result<DockerfileText, Error> {
     let missing = |path: &str| Error::NoDockerfile {
         path: path.into(),
         source: io::ErrorKind::NotFound.into(),
@@ -152,6 +172,9 @@ async fn dockerfile(
         (DockerfileSource::Http(url), ..) => {
             let text = loader.download(url).await?;
             return Ok(elsewhere(build, "Dockerfile", text.into()));
+        }
+        (DockerfileSource::InClient(client, name), ..) => {
+            return client::dockerfile(build, client, name).await;
         }
         (DockerfileSource::Path(Some(path)), ..) => path.clone(),
         (DockerfileSource::InContext(name), Some(folder), _) => folder.join(name),
@@ -167,26 +190,51 @@ async fn dockerfile(
         (DockerfileSource::InContext(name), None, None) => return Err(missing(name)),
         (DockerfileSource::Path(None), None, None) => return Err(missing("Dockerfile")),
     };
+    read(build, path)
+}
+
+/// Reads a Dockerfile from a folder.
+fn read(build: &Build<'_>, path: PathBuf) -> Result<DockerfileText, Error> {
     let text =
         read_text(&path).map_err(|source| Error::NoDockerfile { path: path.clone(), source })?;
-    if request.policy == Policy::Enforced {
+    if build.request.policy == Policy::Enforced {
         no_policy_beside(&path)?;
     }
     let name = path
         .file_name()
         .map_or_else(|| "Dockerfile".into(), |name| name.to_string_lossy().into_owned());
-    Ok(Read { path: Some(path), ..elsewhere(build, &name, text.into()) })
+    Ok(DockerfileText { path: Some(path), ..elsewhere(build, &name, text.into()) })
+}
+
+/// Reads a text file: a Dockerfile, or an ignore file.
+fn read_text(path: &Path) -> io::Result<String> {
+    // A descriptor, as in `-f <(make-dockerfile)`, is a pipe on purpose.
+    let is_descriptor =
+        ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|named| path.starts_with(named));
+    let file = if is_descriptor { File::open(path)? } else { store::open_regular(path)? };
+    let mut bytes = Vec::new();
+    file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes)?;
+    text_of(bytes)
+}
+
+/// Bytes as a text. Bytes that are not UTF-8 are replaced, as Go prints them.
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    if bytes.len() as u64 > TEXT_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {} MiB", TEXT_LIMIT >> 20)));
+    }
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// A Dockerfile beside which there is no ignore file.
-fn elsewhere(build: &Build<'_>, name: &str, text: Arc<str>) -> Read {
+fn elsewhere(build: &Build<'_>, name: &str, text: Arc<str>) -> DockerfileText {
     let task = show(
         build.events,
         &format!("[internal] load build definition from {name}"),
         "transferring dockerfile:",
         text.len() as u64,
     );
-    Read { path: None, file: SourceFile { name: name.into(), text }, task }
+    DockerfileText { path: None, file: SourceFile { name: name.into(), text }, task, brought: None }
 }
 
 /// A download that becomes the file `context`, as BuildKit names it.
@@ -197,17 +245,7 @@ pub(crate) fn download_of(url: &str) -> HttpSource {
 fn show(events: &graph::Events, task: &str, what: &str, bytes: u64) -> TaskId {
     let task = events.task(task, Vec::new());
     events.send(task, TaskEvent::Started);
-    let now = std::time::SystemTime::now();
-    events.send(
-        task,
-        TaskEvent::Transfer(graph::Transfer {
-            name: what.into(),
-            current: bytes,
-            total: 0,
-            started: now,
-            completed: Some(now),
-        }),
-    );
+    events.send(task, TaskEvent::Transfer(TransferProgress::at_once(what, bytes)));
     events.send(task, TaskEvent::Done);
     task
 }

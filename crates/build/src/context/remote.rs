@@ -4,17 +4,17 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
 use cache::{Caches, LocalRecords};
-use execute::{Executor, Images, Output, Sources};
+use execute::{Executor, Images, Sources, StepOutput};
 use graph::{GitMtime, Graph, HttpSource, Operation, StepId};
 use oci::{Digest, Platform, shown_text};
 use solve::Solver;
 
-use super::text::{TEXT_LIMIT, policy_of, text_of};
-use super::{download_of, show};
+use super::files::policy_of;
+use super::{TEXT_LIMIT, download_of, show, text_of};
 use crate::Error;
 use crate::context::archive::{LONGEST_HEAD, is_archive};
-use crate::executor::{Parts, executor};
-use crate::request::{Context, GitContext, Policy, Upload};
+use crate::executor::{ExecutorInputs, executor};
+use crate::request::{Context, ContextStream, GitContext, Policy};
 use crate::session::Build;
 
 /// The largest archive that is taken, in bytes: what is larger is a mistake, not a context.
@@ -31,22 +31,22 @@ pub(super) struct Loader<'a> {
 }
 
 /// A context that is no folder.
-pub(super) struct Loaded {
+pub(super) struct RemoteContext {
     /// The context of COPY and ADD.
     pub(super) context: dockerfile::Context,
     /// Its files, where they were wanted.
-    files: Option<Files>,
+    files: Option<ContextFiles>,
     /// Its only file, where it is a Dockerfile and no more.
     only: Option<String>,
 }
 
 /// The files that the steps of a context made.
-struct Files {
-    output: Output,
+struct ContextFiles {
+    output: StepOutput,
     executor: Executor,
 }
 
-impl Files {
+impl ContextFiles {
     /// The first `limit` bytes of a file; none where there is no such file.
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         self.executor.read_file(&self.output, path, limit).await.map_err(Error::Context)
@@ -59,14 +59,14 @@ impl<'a> Loader<'a> {
     }
 
     /// The main context, if it is no folder; with its files, if they are wanted.
-    pub(super) async fn context(&mut self, wanted: bool) -> Result<Option<Loaded>, Error> {
+    pub(super) async fn context(&mut self, wanted: bool) -> Result<Option<RemoteContext>, Error> {
         let request = self.build.request;
         let source = match &request.context {
-            Context::Folder(_) | Context::Empty => return Ok(None),
+            Context::Folder(_) | Context::Client(_) | Context::Empty => return Ok(None),
             Context::Git(git) => {
                 let context = dockerfile::Context::Git(repository(git, &request.build_args));
                 let files = if wanted { Some(self.load(&context).await?) } else { None };
-                return Ok(Some(Loaded { context, files, only: None }));
+                return Ok(Some(RemoteContext { context, files, only: None }));
             }
             Context::Http(url) => download_of(url),
             Context::Archive(upload) => self.upload(upload).await?,
@@ -77,7 +77,7 @@ impl<'a> Loader<'a> {
         if is_archive(&head.unwrap_or_default()) {
             let context = dockerfile::Context::Archive(source);
             let files = if wanted { Some(self.load(&context).await?) } else { None };
-            return Ok(Some(Loaded { context, files, only: None }));
+            return Ok(Some(RemoteContext { context, files, only: None }));
         }
         if matches!(request.context, Context::Archive(_)) {
             return Err(Error::Request(
@@ -86,13 +86,13 @@ impl<'a> Loader<'a> {
                     .into(),
             ));
         }
-        Ok(Some(Loaded { context: file, files: Some(files), only: Some(source.filename) }))
+        Ok(Some(RemoteContext { context: file, files: Some(files), only: Some(source.filename) }))
     }
 
     /// The Dockerfile of a context, and its name: `name`, else `Dockerfile` or `dockerfile`.
     pub(super) async fn text(
         &mut self,
-        loaded: &Loaded,
+        loaded: &RemoteContext,
         name: Option<&str>,
     ) -> Result<(String, String), Error> {
         let files = loaded.files.as_ref();
@@ -122,8 +122,8 @@ impl<'a> Loader<'a> {
     /// repositories and in archives that a server has, not in those that come with the request.
     async fn no_policy_beside(
         &self,
-        loaded: &Loaded,
-        files: &Files,
+        loaded: &RemoteContext,
+        files: &ContextFiles,
         dockerfile: &str,
     ) -> Result<(), Error> {
         let is_upload = matches!(self.build.request.context, Context::Archive(_));
@@ -147,7 +147,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Brings an archive that comes once into the store.
-    async fn upload(&mut self, upload: &Upload) -> Result<HttpSource, Error> {
+    async fn upload(&mut self, upload: &ContextStream) -> Result<HttpSource, Error> {
         let reader = upload.take();
         let mut reader = reader
             .ok_or_else(|| Error::Request("the context was read before; it comes once".into()))?;
@@ -179,7 +179,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Runs the steps of a context, as far as no record of this machine knows what they make.
-    async fn load(&mut self, context: &dockerfile::Context) -> Result<Files, Error> {
+    async fn load(&mut self, context: &dockerfile::Context) -> Result<ContextFiles, Error> {
         let platform = Platform::host();
         let Some((graph, last)) = context.graph(&platform) else {
             return Err(Error::Request("the context has no files".into()));
@@ -189,18 +189,18 @@ impl<'a> Loader<'a> {
         Ok(files)
     }
 
-    async fn solve(&self, graph: &Graph, last: StepId) -> Result<Files, Error> {
+    async fn solve(&self, graph: &Graph, last: StepId) -> Result<ContextFiles, Error> {
         let (executor, tasks) = executor(self.build, &self.parts(graph));
         let caches = Caches::new(LocalRecords::open(self.build.session.store())?, Vec::new());
         let solver = Solver::new(graph, &executor, &caches, &tasks, Executor::parallelism());
         let solved = solver.solve(last).await;
         let solved = solved.map_err(|error| Error::Context(error.source))?;
         drop(solver);
-        Ok(Files { output: solved.output, executor })
+        Ok(ContextFiles { output: solved.output, executor })
     }
 
-    fn parts<'g>(&'g self, graph: &'g Graph) -> Parts<'g> {
-        Parts {
+    fn parts<'g>(&'g self, graph: &'g Graph) -> ExecutorInputs<'g> {
+        ExecutorInputs {
             graph,
             images: Arc::new(Images::new(self.build.session.client().clone())),
             folders: Default::default(),
@@ -220,7 +220,7 @@ fn repository(git: &GitContext, build_args: &[(String, String)]) -> graph::GitSo
     };
     let mut source = git.source.clone();
     source.keep_git_dir |= argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
-        .is_some_and(|text| dockerfile::parse_bool(text) == Some(true));
+        .is_some_and(|text| oci::parse_bool(text) == Some(true));
     if !git.has_mtime && argument("SOURCE_DATE_EPOCH").is_some_and(|value| !value.is_empty()) {
         source.mtime = GitMtime::Commit;
     }

@@ -6,24 +6,26 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 
-use attest::{Facts, File, Files, Material};
+use attest::{Facts, File, ImageFiles, Material};
 use export::Attestation;
 use graph::{Network, Operation, StepId, TaskEvent};
+use layer::Layer;
 use oci::{Digest, Platform, Reference};
-use store::tree::{Content, NodeKind};
-use store::{Layer, Store, Tree};
+use store::Store;
+use tree::Tree;
+use tree::{Content, NodeKind};
 
 use crate::Error;
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::{Context, DockerfileSource, NoCache, ProvenanceRequest};
 use crate::session::Build;
-use crate::solving::Solved;
+use crate::solving::SolvedGraph;
 
 /// An image that things are said of.
 pub(crate) struct Attested<'a> {
     pub build: &'a Build<'a>,
     pub bases: &'a Bases,
-    pub solved: &'a Solved<'a>,
+    pub solved: &'a SolvedGraph<'a>,
     pub target: &'a PlatformTarget,
 }
 
@@ -86,7 +88,7 @@ impl Attested<'_> {
         let now = jiff::Timestamp::now().as_second();
         let seconds = self.target.lowered.source_date_epoch.unwrap_or(now);
         let created = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
-        let about = attest::Document {
+        let about = attest::SpdxSubject {
             name: &name,
             identity: &Digest::of(diff_ids.join("\n")),
             created: &created,
@@ -122,7 +124,10 @@ impl Attested<'_> {
         let steps = self.steps();
         let mut locals: BTreeSet<String> =
             lowered.contexts.iter().map(|used| used.name.clone()).collect();
-        let is_folder = matches!(self.build.request.context, Context::Folder(_) | Context::Empty);
+        let is_folder = matches!(
+            self.build.request.context,
+            Context::Folder(_) | Context::Client(_) | Context::Empty
+        );
         if is_folder || !matches!(self.build.request.dockerfile, DockerfileSource::Path(None)) {
             locals.insert("dockerfile".into());
         }
@@ -212,7 +217,7 @@ impl Attested<'_> {
             Context::Http(url) => {
                 Some(Material { uri: oci::shown_text(url), digests: attest::Digests::new() })
             }
-            Context::Folder(_) | Context::Empty | Context::Archive(_) => None,
+            Context::Folder(_) | Context::Client(_) | Context::Empty | Context::Archive(_) => None,
         }
     }
 
@@ -274,7 +279,7 @@ struct TreeFiles {
     store: Store,
 }
 
-impl Files for TreeFiles {
+impl ImageFiles for TreeFiles {
     fn list(&self) -> Vec<File> {
         let mut files = Vec::new();
         self.tree.walk(|path, node| {

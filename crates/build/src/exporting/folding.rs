@@ -3,11 +3,11 @@
 
 use export::Image;
 use graph::{LineRange, StepId};
-use store::Chain;
+use layer::Chain;
 
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::request::Layers;
-use crate::solving::Solved;
+use crate::solving::SolvedGraph;
 use crate::{Error, Request};
 
 /// Puts the layers of an image together as it was asked for.
@@ -17,7 +17,7 @@ use crate::{Error, Request};
 pub(crate) async fn fold(
     request: &Request,
     bases: &Bases,
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
     (target, chain): (&PlatformTarget, &Chain),
     image: &mut Image,
 ) -> Result<(), Error> {

@@ -12,8 +12,8 @@ use export::{
     PlatformImage, Product, PushRequest, Writing,
 };
 use graph::{TaskEvent, TaskId};
+use layer::Chain;
 use oci::Reference;
-use store::Chain;
 use tracing::Instrument as _;
 use transfer::{LayerFormat, Meter, Transfer};
 
@@ -25,7 +25,7 @@ use crate::request::{
     ArchiveOutput, Destination, FilesOptions, ImageFormat, ImageOptions, ImageOutput, Output,
 };
 use crate::session::Build;
-use crate::solving::Solved;
+use crate::solving::SolvedGraph;
 use crate::{BuiltImage, Error, image_store};
 
 /// The images of a build: the configs that the Dockerfile asks for, the layers that steps made,
@@ -36,7 +36,7 @@ use crate::{BuiltImage, Error, image_store};
 pub(crate) async fn product(
     build: &Build<'_>,
     bases: &Bases,
-    solved: &Solved<'_>,
+    solved: &SolvedGraph<'_>,
 ) -> Result<Product, Error> {
     let mut images = Vec::with_capacity(bases.targets.len());
     for (target, chain) in bases.targets.iter().zip(&solved.chains) {
@@ -88,7 +88,7 @@ pub(crate) async fn write(
         };
         let task = build.events.task(name, Vec::new());
         build.events.send(task, TaskEvent::Started);
-        let job = Job { build, product, transfer, task };
+        let job = ExportJob { build, product, transfer, task };
         let span = tracing::debug_span!("export", output = name);
         match job.write(output).instrument(span).await {
             Ok(made) => {
@@ -106,14 +106,14 @@ pub(crate) async fn write(
 }
 
 /// One output.
-struct Job<'a> {
+struct ExportJob<'a> {
     build: &'a Build<'a>,
     product: &'a Product,
     transfer: &'a Transfer,
     task: TaskId,
 }
 
-impl Job<'_> {
+impl ExportJob<'_> {
     async fn write(&self, output: &Output) -> Result<Option<BuiltImage>, Error> {
         match output {
             Output::Image(image) => self.image(image).await.map(Some),
@@ -130,9 +130,9 @@ impl Job<'_> {
                 Ok(None)
             }
             Output::Tar(output) => {
-                let Target { stream, pending } = open(&output.destination).await?;
+                let ArchiveSink { stream, pending } = open(&output.destination).await?;
                 export::write_tar(self.transfer, &self.files(&output.files), stream).await?;
-                Target::finish(pending)?;
+                ArchiveSink::finish(pending)?;
                 self.say("sending tarball");
                 Ok(None)
             }
@@ -217,7 +217,7 @@ impl Job<'_> {
     /// Fetches the layers that only a cache has: later users of the image know registries and
     /// folders, and not the cache's credentials.
     async fn bring_remote_layers(&self) -> Result<(), Error> {
-        let is_remote = |place: &store::Place| matches!(place, store::Place::Remote(_));
+        let is_remote = |place: &layer::Place| matches!(place, layer::Place::Remote(_));
         let mut brought = Vec::new();
         for layer in self.product.images.iter().flat_map(|image| &image.image.layers) {
             if !layer.places.is_empty() && layer.places.iter().all(is_remote) {
@@ -244,9 +244,9 @@ impl Job<'_> {
             (Some(Destination::Path(path)), false) => export::write_layout(self.transfer, &request, path).await?,
             (Some(Destination::Stdout), false) => return Err(Error::Request("a folder cannot be written to standard output: give `dest=`, or leave `tar=false` out".into())),
             (Some(destination), true) => {
-                let Target { stream, pending } = open(destination).await?;
+                let ArchiveSink { stream, pending } = open(destination).await?;
                 let documents = export::write_archive(self.transfer, &request, stream).await?;
-                Target::finish(pending)?;
+                ArchiveSink::finish(pending)?;
                 documents
             }
         };
@@ -294,14 +294,14 @@ fn format(format: &ImageFormat) -> Format {
 }
 
 /// The stream that an archive is written to.
-struct Target {
+struct ArchiveSink {
     stream: Box<dyn Write + Send>,
     /// A file that gets its name when it is complete. It is dropped, and so removed, with the
     /// future that waits for the writing.
     pending: Option<(tempfile::TempPath, PathBuf)>,
 }
 
-impl Target {
+impl ArchiveSink {
     fn finish(pending: Option<(tempfile::TempPath, PathBuf)>) -> Result<(), Error> {
         let Some((file, path)) = pending else { return Ok(()) };
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -312,11 +312,11 @@ impl Target {
 }
 
 /// Opens a destination. It can block: a pipe opens when it has a reader.
-async fn open(destination: &Destination) -> Result<Target, Error> {
+async fn open(destination: &Destination) -> Result<ArchiveSink, Error> {
     let path = match destination {
         Destination::Stdout => {
             let stream = Box::new(Named { out: io::stdout(), name: "standard output".into() });
-            return Ok(Target { stream, pending: None });
+            return Ok(ArchiveSink { stream, pending: None });
         }
         Destination::Path(path) => path.clone(),
     };
@@ -327,7 +327,7 @@ async fn open(destination: &Destination) -> Result<Target, Error> {
     }
 }
 
-fn open_file(path: PathBuf) -> Result<Target, Error> {
+fn open_file(path: PathBuf) -> Result<ArchiveSink, Error> {
     let failed = |source| Error::Export(export::Error::Write { path: path.clone(), source });
     let name = format!("`{}`", path.display());
     if path.is_dir() {
@@ -336,14 +336,14 @@ fn open_file(path: PathBuf) -> Result<Target, Error> {
     if path.exists() && !path.is_file() {
         // A pipe or a device is written as it is.
         let out = File::options().write(true).open(&path).map_err(failed)?;
-        return Ok(Target { stream: Box::new(Named { out, name }), pending: None });
+        return Ok(ArchiveSink { stream: Box::new(Named { out, name }), pending: None });
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     // The error of a temporary file would name that file.
     folder.metadata().map_err(failed)?;
     let (out, file) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
-    Ok(Target { stream: Box::new(Named { out, name }), pending: Some((file, path)) })
+    Ok(ArchiveSink { stream: Box::new(Named { out, name }), pending: Some((file, path)) })
 }
 
 /// A stream whose errors say what it is.

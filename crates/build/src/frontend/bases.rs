@@ -1,18 +1,17 @@
 //! From a Dockerfile to a graph, with the images that it stands on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use dockerfile::{Dockerfile, ImageRequest, Lowered, Lowering, ResolvedImage, parse_bool};
-use execute::{BaseImage, ImageError, Images, Sources};
+use dockerfile::{Dockerfile, ImageLookupError, ImageRequest, Lowered, Lowering, ResolvedImage};
+use execute::{BaseImage, ContextFolder, ImageError, Images, Sources};
 use futures_util::future::join_all;
 use graph::{Failure, Graph, Operation, SourceFile, StepId, TaskEvent};
-use oci::Platform;
+use oci::{Platform, parse_bool};
 
-use crate::context::{Opened, download_of};
-use crate::executor::Parts;
-use crate::frontend::oci_layouts;
+use crate::context::{OpenContext, download_of};
+use crate::executor::ExecutorInputs;
+use crate::frontend::{client_policy, oci_layouts};
 use crate::request::{NamedContext, NoCache};
 use crate::session::Build;
 use crate::{Error, Request, image_store};
@@ -27,7 +26,7 @@ pub(crate) struct Bases {
     pub is_index: bool,
     pub images: Arc<Images>,
     /// Folders by the names of contexts.
-    pub folders: BTreeMap<String, PathBuf>,
+    pub folders: BTreeMap<String, ContextFolder>,
     pub file: SourceFile,
     /// Its lines after which a layer of the image ends.
     pub marked: Vec<u32>,
@@ -63,8 +62,8 @@ impl Bases {
     }
 
     /// The parts of an executor for this graph.
-    pub(crate) fn parts(&self, required: BTreeSet<StepId>) -> Parts<'_> {
-        Parts {
+    pub(crate) fn parts(&self, required: BTreeSet<StepId>) -> ExecutorInputs<'_> {
+        ExecutorInputs {
             graph: &self.graph,
             images: self.images.clone(),
             folders: self.folders.clone(),
@@ -80,7 +79,7 @@ impl Bases {
 /// more.
 pub(crate) async fn lower(
     build: &Build<'_>,
-    opened: &Opened,
+    opened: &OpenContext,
     dockerfile: &Dockerfile,
 ) -> Result<Bases, Error> {
     let started = jiff::Timestamp::now();
@@ -124,6 +123,7 @@ pub(crate) async fn lower(
     }
     let warnings = warnings(build, opened, &lowered);
     let (graph, numbers) = Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
+    client_policy::check(request, &graph).await?;
     let target = |(lowered, numbers): (Lowered, Vec<StepId>)| PlatformTarget {
         platform: lowered.config.platform(),
         result: lowered.result.map(|result| numbers[result.0 as usize]),
@@ -189,12 +189,12 @@ pub(crate) struct Asking<'a> {
     pub asked: dockerfile::LowerRequest,
     pub resolved: dockerfile::Images,
     images: Arc<Images>,
-    folders: BTreeMap<String, PathBuf>,
+    folders: BTreeMap<String, ContextFolder>,
 }
 
 impl<'a> Asking<'a> {
     /// Asks for the first platform of the request, or this machine's.
-    pub(crate) fn new(build: &'a Build<'a>, opened: &Opened) -> Result<Self, Error> {
+    pub(crate) fn new(build: &'a Build<'a>, opened: &OpenContext) -> Result<Self, Error> {
         let mut folders = BTreeMap::new();
         folders.extend(opened.folder.clone().map(|folder| ("context".to_owned(), folder)));
         let asked = dockerfile_request(build.request, opened, &mut folders)?;
@@ -207,13 +207,13 @@ impl<'a> Asking<'a> {
         let find = |need| resolve(self.build, &self.images, need);
         let found = join_all(needs.iter().map(find)).await;
         for (need, found) in needs.iter().zip(found) {
-            self.resolved.insert(need, found.map_err(|error| transfer::chain_text(&error)));
+            self.resolved.insert(need, found.map_err(ImageLookupError::new));
         }
     }
 }
 
 /// Says once what the user should know, however many platforms say it.
-fn warnings(build: &Build<'_>, opened: &Opened, lowered: &[Lowered]) -> Vec<String> {
+fn warnings(build: &Build<'_>, opened: &OpenContext, lowered: &[Lowered]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     for finding in lowered.iter().flat_map(|lowered| &lowered.findings) {
         let text = finding.to_string();
@@ -284,8 +284,8 @@ async fn find(
 
 fn dockerfile_request(
     request: &Request,
-    opened: &Opened,
-    folders: &mut BTreeMap<String, PathBuf>,
+    opened: &OpenContext,
+    folders: &mut BTreeMap<String, ContextFolder>,
 ) -> Result<dockerfile::LowerRequest, Error> {
     let host = Platform::host();
     let platform = request.platforms.first().map_or_else(|| host.clone(), Platform::normalize);
@@ -321,12 +321,18 @@ fn dockerfile_request(
             NamedContext::OciLayout(layout) => {
                 dockerfile::Context::OciLayout(oci_layouts::reference(name, layout)?)
             }
+            NamedContext::Client(client) => {
+                let local = format!("context:{name}");
+                folders.insert(local.clone(), ContextFolder::Client(client.clone()));
+                let excludes = opened.named_excludes.get(name).cloned().unwrap_or_default();
+                dockerfile::Context::Local { name: local, excludes }
+            }
             NamedContext::Folder(folder) => {
                 if !folder.is_dir() {
                     return Err(Error::NoContext { path: folder.clone() });
                 }
                 let local = format!("context:{name}");
-                folders.insert(local.clone(), folder.clone());
+                folders.insert(local.clone(), ContextFolder::Path(folder.clone()));
                 dockerfile::Context::Local {
                     name: local,
                     excludes: crate::context::folder_excludes(folder)?,

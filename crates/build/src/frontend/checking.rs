@@ -1,10 +1,10 @@
 //! Questions about a Dockerfile that need no build: broken rules, the outline of a target, the
 //! targets. Images that it stands on are looked up, nothing is fetched of them.
 
-use dockerfile::{Checked, Checking, Outline, Outlining, Target};
+use dockerfile::{Checked, Checking, Outline, Outlining, TargetStage};
 use graph::{Events, SourceFile};
 
-use crate::context::{Prepared, prepare};
+use crate::context::{ParsedContext, prepare};
 use crate::frontend::bases::Asking;
 use crate::session::Build;
 use crate::{Error, Request, Session};
@@ -20,7 +20,7 @@ pub async fn check(
     events: &Events,
 ) -> Result<(Checked, SourceFile), Error> {
     let build = &Build::new(session, request, events);
-    let Prepared { opened, parsed } = prepare(build).await?;
+    let ParsedContext { opened, parsed } = prepare(build).await?;
     let file = opened.dockerfile.clone();
     let dockerfile = match parsed {
         Ok(dockerfile) => dockerfile,
@@ -65,7 +65,7 @@ pub async fn targets(
     session: &Session,
     request: &Request,
     events: &Events,
-) -> Result<(Vec<Target>, SourceFile), Error> {
+) -> Result<(Vec<TargetStage>, SourceFile), Error> {
     let build = &Build::new(session, request, events);
     let prepared = prepare(build).await?;
     let targets = prepared.dockerfile()?.targets();

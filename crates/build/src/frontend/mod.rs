@@ -3,4 +3,5 @@
 
 pub(crate) mod bases;
 pub(crate) mod checking;
+mod client_policy;
 mod oci_layouts;

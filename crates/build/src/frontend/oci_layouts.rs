@@ -21,7 +21,8 @@ pub(crate) fn reference(name: &str, layout: &OciLayout) -> Result<Reference, Err
     let reference: Reference = name.parse().map_err(|error| failed(format!("{error}")))?;
     let digest = match layout.digest {
         Some(digest) => digest,
-        None => execute::tagged_in_layout(&layout.folder, &layout.tag).map_err(failed)?,
+        None => execute::tagged_in_layout(&layout.folder, &layout.tag)
+            .map_err(|error| failed(error.to_string()))?,
     };
     Ok(reference.with_digest(digest))
 }

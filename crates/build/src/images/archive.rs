@@ -6,12 +6,13 @@ use std::io::{Read, Write};
 
 use export::{Documents, Manifested};
 use futures_util::future;
+use layer::EntryKind;
+use layer::tar::{Limits, Mode, TarReader};
 use oci::{
     Descriptor, Digest, Hasher, ImageConfig, Index, Manifest, Platform, Reference, media_type,
 };
 use serde::Deserialize;
-use store::tar::{Limits, Mode, TarReader};
-use store::{EntryKind, Store};
+use store::Store;
 use transfer::Transfer;
 
 use super::{ImageError, Kept, Porter};
@@ -33,7 +34,7 @@ pub struct Saved {
 
 /// An image that came out of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedImage {
     /// Its names.
     pub names: Vec<Reference>,
     /// Digest of its config.
@@ -74,7 +75,7 @@ impl Porter {
 ///
 /// # Errors
 /// If it is none, lacks something, or its parts do not agree.
-pub fn load(store: &Store, archive: impl Read + Send) -> Result<Vec<Loaded>, ImageError> {
+pub fn load(store: &Store, archive: impl Read + Send) -> Result<Vec<LoadedImage>, ImageError> {
     let contents = Contents::read(store, archive)?;
     let images = match (&contents.docker, &contents.index) {
         (Some(entries), _) => entries.iter().map(|entry| contents.of_docker(entry)).collect(),
@@ -83,13 +84,13 @@ pub fn load(store: &Store, archive: impl Read + Send) -> Result<Vec<Loaded>, Ima
             Err(wrong("it has neither `manifest.json` nor `index.json`: it is no image's archive"))
         }
     };
-    let images: Vec<Described> = images?;
-    let mut loaded: Vec<Loaded> = Vec::new();
+    let images: Vec<TaggedManifest> = images?;
+    let mut loaded: Vec<LoadedImage> = Vec::new();
     for (names, manifest, kind) in images {
         let id = contents.keep(&names, manifest, kind)?;
         match loaded.iter_mut().find(|known| known.id == id) {
             Some(known) => known.names.extend(names),
-            None => loaded.push(Loaded { names, id }),
+            None => loaded.push(LoadedImage { names, id }),
         }
     }
     Ok(loaded)
@@ -100,7 +101,7 @@ fn wrong(what: impl Into<String>) -> ImageError {
 }
 
 /// An image's names, its manifest, and the manifest's type.
-type Described = (Vec<Reference>, Vec<u8>, String);
+type TaggedManifest = (Vec<Reference>, Vec<u8>, String);
 
 /// An entry of `manifest.json`.
 #[derive(Deserialize)]
@@ -127,7 +128,7 @@ impl<'a> Contents<'a> {
         };
         let mut contents =
             Self { store, blobs: HashMap::new(), links: HashMap::new(), docker: None, index: None };
-        let decoded = store::open_decoder(archive).map_err(|error| unreadable(&error))?;
+        let decoded = layer::open_decoder(archive).map_err(|error| unreadable(&error))?;
         let mut reader = TarReader::new(decoded, Mode::Archive, Limits::default());
         while let Some((entry, mut content)) =
             reader.next_entry().map_err(|error| unreadable(&error))?
@@ -198,7 +199,7 @@ impl<'a> Contents<'a> {
     }
 
     /// An image of `manifest.json`: with the manifest that the layout has for it, or a new one.
-    fn of_docker(&self, entry: &DockerEntry) -> Result<Described, ImageError> {
+    fn of_docker(&self, entry: &DockerEntry) -> Result<TaggedManifest, ImageError> {
         let names =
             entry.repo_tags.iter().flatten().map(|name| {
                 name.parse().map_err(|error| wrong(format!("the name `{name}`: {error}")))
@@ -244,7 +245,7 @@ impl<'a> Contents<'a> {
     }
 
     /// The images of `index.json`.
-    fn of_index(&self, index: &Index) -> Result<Vec<Described>, ImageError> {
+    fn of_index(&self, index: &Index) -> Result<Vec<TaggedManifest>, ImageError> {
         let mut images = Vec::new();
         for descriptor in &index.manifests {
             let full = descriptor.annotations.get("io.containerd.image.name");
@@ -317,7 +318,8 @@ impl<'a> Contents<'a> {
                 return Err(wrong(format!("the layer `{}` is missing", layer.digest)));
             }
         }
-        let layers = execute::layers(&manifest, &config, None).map_err(wrong)?;
+        let layers =
+            execute::layers(&manifest, &config, None).map_err(|error| wrong(error.to_string()))?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             self.check_layer(&layer.digest, diff_id)?;
         }
@@ -339,7 +341,7 @@ impl<'a> Contents<'a> {
 /// The digest of a layer's content, which is decompressed for it.
 fn content_digest(blob: File) -> std::io::Result<Digest> {
     let most = Limits::default().max_total_bytes;
-    let mut content = store::open_decoder(blob)?.take(most);
+    let mut content = layer::open_decoder(blob)?.take(most);
     let (mut hasher, mut piece) = (Hasher::new(), vec![0; 256 << 10]);
     loop {
         match content.read(&mut piece)? {

@@ -37,6 +37,14 @@ pub enum ImageError {
     /// A registry did not give it.
     #[error(transparent)]
     Pull(Box<execute::ImageError>),
+    /// A registry did not serve a document of it.
+    #[error("{name}")]
+    Registry {
+        /// Its name.
+        name: Reference,
+        /// The reason.
+        source: Box<registry::Error>,
+    },
     /// It is for another platform than was asked for.
     #[error(
         "`{name}` was found but does not match the specified platform: wanted `{wanted}`, actual `{actual}`"

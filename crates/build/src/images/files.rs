@@ -4,9 +4,10 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use export::{EpochChoice, FilesRequest, FolderTarget, Image, PlatformImage, Product};
-use store::tree::{Content, Node, NodeKind};
-use store::{Entry, EntryKind, Tree};
+use layer::{Entry, EntryKind};
 use transfer::{Transfer, blocking};
+use tree::Tree;
+use tree::{Content, Node, NodeKind};
 
 use super::{ImageError, Kept, Porter};
 
@@ -132,7 +133,7 @@ impl Comparison {
                 differences.push(PathDifference { path: path.into(), change: PathChange::Added });
             }
         });
-        differences.sort_by(|a, b| store::compare_paths(&a.path, &b.path));
+        differences.sort_by(|a, b| layer::compare_paths(&a.path, &b.path));
         Ok(differences)
     }
 

@@ -130,13 +130,22 @@ impl Porter {
         for name in names {
             self.shown(format!("pushing {name}"), async |_| {
                 self.bring(member, name.repository(), 0).await?;
-                let kind = &descriptor.media_type;
-                let put = self.client.put_manifest(name, kind, bytes.clone().into()).await;
-                put.map(drop).map_err(failed(name))
+                self.put(name, &descriptor, &bytes).await
             })
             .await?;
         }
         Ok(())
+    }
+
+    async fn put(
+        &self,
+        name: &Reference,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<(), ImageError> {
+        let kind = &descriptor.media_type;
+        let put = self.client.put_manifest(name, kind, bytes.to_vec().into()).await;
+        put.map(drop).map_err(failed(name))
     }
 
     /// The manifest or index of a name, as its registry has it.
@@ -194,9 +203,7 @@ impl Porter {
                 for member in &index.members {
                     self.bring(member, name.repository(), 0).await?;
                 }
-                let kind = &descriptor.media_type;
-                let put = self.client.put_manifest(name, kind, bytes.clone().into()).await;
-                put.map(drop).map_err(failed(name))
+                self.put(name, &descriptor, &bytes).await
             })
             .await?;
         }
@@ -308,7 +315,7 @@ fn dockers_text(index: &Index) -> Vec<u8> {
 
 fn failed(name: &Reference) -> impl Fn(registry::Error) -> ImageError + use<> {
     let name = name.clone();
-    move |error| ImageError::Archive(format!("{name}: {}", transfer::chain_text(&error)))
+    move |source| ImageError::Registry { name: name.clone(), source: Box::new(source) }
 }
 
 fn unread(name: &Reference) -> impl Fn(serde_json::Error) -> ImageError + use<> {

@@ -15,13 +15,13 @@ use graph::{Events, Failure, TaskEvent, TaskId};
 use store::Store;
 
 pub use crate::image_store::{Kept, KeptImage, find, list};
-pub use archive::{Loaded, Saved, load};
+pub use archive::{LoadedImage, Saved, load};
 pub use collect::{CollectPolicy, Space, collect};
 pub use disk::{DiskEntry, DiskFilter, DiskKind, Limits, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use files::{PathChange, PathDifference};
 pub use lists::{Described, IndexContent, Member, Style};
-pub use names::{Found, Removed, look_up, remove, tag};
+pub use names::{FoundImage, Removed, look_up, remove, tag};
 pub use pull::{PullRequest, Pulled};
 
 /// Moves images between this machine and registries.

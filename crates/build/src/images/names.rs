@@ -10,7 +10,7 @@ use crate::image_store::{self, Kept};
 
 /// An image as it was asked for.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundImage {
     /// The image, with all of its names.
     pub image: Kept,
     /// The name, where it was not asked for by its ID.
@@ -30,7 +30,7 @@ pub struct Removed {
 ///
 /// # Errors
 /// [`ImageError::NotHere`], [`ImageError::Ambiguous`].
-pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
+pub fn look_up(store: &Store, text: &str) -> Result<FoundImage, ImageError> {
     let images = image_store::list(store)?;
     let reference: Option<Reference> = text.parse().ok();
     if let Some(reference) = &reference
@@ -52,7 +52,7 @@ pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
     let found: Vec<&Kept> = images.iter().filter(means).collect();
     let ids: BTreeSet<Digest> = found.iter().map(|image| image.id).collect();
     match (found.first(), ids.len()) {
-        (Some(image), 1) => Ok(Found { image: (*image).clone(), name: None }),
+        (Some(image), 1) => Ok(FoundImage { image: (*image).clone(), name: None }),
         (None, _) => Err(not_here()),
         _ => {
             let some: Vec<String> = ids.iter().take(4).map(short).collect();
@@ -61,7 +61,7 @@ pub fn look_up(store: &Store, text: &str) -> Result<Found, ImageError> {
     }
 }
 
-fn by_name(image: &Kept, wanted: &Reference) -> Option<Found> {
+fn by_name(image: &Kept, wanted: &Reference) -> Option<FoundImage> {
     let is_wanted = |name: &&Reference| match wanted.digest() {
         // The form that `inspect` shows: the repository, and the digest of the manifest.
         Some(digest) => {
@@ -71,7 +71,7 @@ fn by_name(image: &Kept, wanted: &Reference) -> Option<Found> {
         None => *name == wanted,
     };
     let name = image.names.iter().find(is_wanted)?.clone();
-    Some(Found { image: image.clone(), name: Some(name) })
+    Some(FoundImage { image: image.clone(), name: Some(name) })
 }
 
 fn short(id: &Digest) -> String {

@@ -1,8 +1,8 @@
 //! Images into registries.
 
 use export::PushRequest;
+use layer::Compression;
 use oci::{Descriptor, Reference};
-use store::Compression;
 use transfer::{LayerFormat, Transfer};
 
 use super::{ImageError, Porter};

@@ -1,6 +1,6 @@
 //! The caches of a build, and the steps that do or must not use them.
 
-use ::cache::BackendSettings;
+use ::cache::{BackendSettings, CacheMode};
 
 use super::output::ImageFormat;
 
@@ -86,14 +86,4 @@ impl CacheTarget {
             Self::Inline => None,
         }
     }
-}
-
-/// The extent of a cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheMode {
-    /// The layers of the result.
-    #[default]
-    Min,
-    /// The layers of every step.
-    Max,
 }

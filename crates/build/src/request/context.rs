@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::GitAddress;
+use execute::ClientFolder;
 use graph::GitSource;
 use oci::Reference;
 
@@ -24,6 +25,8 @@ pub enum Policy {
 pub enum Context {
     /// A folder.
     Folder(PathBuf),
+    /// A folder of a client, which sends what is read of it.
+    Client(ClientFolder),
     /// No files: the Dockerfile came alone (`kiln build - < Dockerfile`).
     Empty,
     /// A checkout of a repository. `BUILDKIT_CONTEXT_KEEP_GIT_DIR` among the build arguments keeps
@@ -33,7 +36,7 @@ pub enum Context {
     Http(String),
     /// An archive (tar, plain or under gzip, bzip2, xz or zstd), read once: standard input, or a
     /// file of this machine.
-    Archive(Upload),
+    Archive(ContextStream),
 }
 
 /// A repository as a context.
@@ -51,12 +54,10 @@ impl GitContext {
     /// where a text is something else.
     ///
     /// # Errors
-    /// In words, if it is a repository's address and something in it makes no sense.
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
-        let address = GitAddress::of_context(text).map_err(|error| match error.hint {
-            Some(hint) => format!("{}; {hint}", error.message),
-            None => error.message,
-        })?;
+    /// If it is a repository's address and something in it makes no sense.
+    pub fn parse(text: &str) -> Result<Option<Self>, GitContextError> {
+        let address = GitAddress::of_context(text)
+            .map_err(|dockerfile::Error { message, hint, .. }| GitContextError { message, hint })?;
         Ok(address.map(|address| {
             let has_mtime = address.mtime.is_some();
             Self { source: address.into_context(), has_mtime }
@@ -70,11 +71,21 @@ impl GitContext {
     }
 }
 
+/// An address of a repository in which something makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+pub struct GitContextError {
+    /// The fault.
+    pub message: String,
+    /// A hint, as for a mistyped parameter.
+    pub hint: Option<String>,
+}
+
 /// Bytes that come once, as from standard input.
 #[derive(Clone)]
-pub struct Upload(Arc<Mutex<Option<Box<dyn Read + Send>>>>);
+pub struct ContextStream(Arc<Mutex<Option<Box<dyn Read + Send>>>>);
 
-impl Upload {
+impl ContextStream {
     /// The bytes of `reader`, up to its end.
     pub fn new(reader: impl Read + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(reader)))))
@@ -86,20 +97,20 @@ impl Upload {
     }
 }
 
-impl std::fmt::Debug for Upload {
+impl std::fmt::Debug for ContextStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Upload(…)")
+        f.write_str("ContextStream(…)")
     }
 }
 
 /// Only what is the same stream is equal.
-impl PartialEq for Upload {
+impl PartialEq for ContextStream {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Upload {}
+impl Eq for ContextStream {}
 
 /// The Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +120,8 @@ pub enum DockerfileSource {
     Path(Option<PathBuf>),
     /// A file in a context that is no folder.
     InContext(String),
+    /// A file in a folder of a client.
+    InClient(ClientFolder, String),
     /// A download.
     Http(String),
     /// The text itself, from standard input.
@@ -120,6 +133,8 @@ pub enum DockerfileSource {
 pub enum NamedContext {
     /// A folder.
     Folder(PathBuf),
+    /// A folder of a client.
+    Client(ClientFolder),
     /// An image (`docker-image://`).
     Image(Reference),
     /// An image of this machine, whether bases are asked for again or not.

@@ -11,15 +11,20 @@ use std::sync::Arc;
 use graph::{Network, Ulimit};
 use oci::{Platform, Reference};
 
-pub use self::cache::{CacheFrom, CacheMode, CacheTarget, CacheTo, NoCache, Required};
+pub use self::cache::{CacheFrom, CacheTarget, CacheTo, NoCache, Required};
 pub use self::context::{
-    Context, DockerfileSource, GitContext, NamedContext, OciLayout, Policy, Upload,
+    Context, ContextStream, DockerfileSource, GitContext, GitContextError, NamedContext, OciLayout,
+    Policy,
 };
 pub use self::output::{
     ArchiveOutput, Attestations, Destination, FilesOptions, FolderOutput, ImageFormat,
     ImageOptions, ImageOutput, Layers, Output, ProvenanceRequest, TarOutput,
 };
-pub use execute::{SshAgent, SshKeys};
+pub use ::cache::CacheMode;
+pub use execute::{
+    AgentStream, BroughtFolder, ClientCredentials, ClientError, ClientFolder, ClientPolicy,
+    CredentialSource, FolderQuery, FolderSource, PolicySource, SourcePolicy, SshAgent, SshKeys,
+};
 
 /// One build.
 #[derive(Clone, Debug)]
@@ -51,9 +56,13 @@ pub struct Request {
     /// True if bases are resolved again even if they are in the store.
     pub pull: bool,
     /// `--secret`, by id.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, SecretValue>,
     /// `--ssh`, by id.
     pub ssh: BTreeMap<String, SshAgent>,
+    /// The client that has the secrets and agents that are not here.
+    pub client: Option<ClientCredentials>,
+    /// The client's policy on sources.
+    pub client_policy: Option<ClientPolicy>,
     /// Host keys that the caller knows (`known_hosts`), for git over ssh.
     pub known_hosts: Option<PathBuf>,
     /// Network of RUN steps that do not choose one.
@@ -95,9 +104,9 @@ pub struct Request {
 
 /// A secret's value; never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<[u8]>);
+pub struct SecretValue(Arc<[u8]>);
 
-impl Secret {
+impl SecretValue {
     /// A secret of at most 500 KiB (BuildKit's limit, checked where it is read).
     pub fn new(value: impl Into<Arc<[u8]>>) -> Self {
         Self(value.into())
@@ -109,8 +118,8 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
+        f.write_str("SecretValue(…)")
     }
 }

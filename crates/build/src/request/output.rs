@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use attest::Provenance;
 use export::{Annotation, EpochChoice};
+use layer::Compression;
 use oci::Reference;
-use store::Compression;
 
 /// The layers that an image gets. Whatever they are, each step is cached on its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +77,21 @@ pub struct ImageOutput {
     pub format: ImageFormat,
     /// Annotations, attestations and times.
     pub options: ImageOptions,
+}
+
+impl ImageOutput {
+    /// An image that is kept in the store and not pushed.
+    pub fn kept(names: Vec<Reference>) -> Self {
+        Self {
+            names,
+            push: false,
+            push_by_digest: false,
+            insecure: false,
+            store: true,
+            format: ImageFormat::default(),
+            options: ImageOptions::default(),
+        }
+    }
 }
 
 /// Annotations, attestations and times of an image.

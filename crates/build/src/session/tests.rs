@@ -1,9 +1,10 @@
 use std::fs;
 use std::path::Path;
 
+use layer::tar::TarWriter;
+use layer::{Entry, EntryKind, Time};
 use oci::{Descriptor, Reference, media_type};
-use store::tar::TarWriter;
-use store::{Entry, EntryKind, OpenOptions, Privileges, Time};
+use store::{OpenOptions, Privileges};
 use testing::FakeRegistry;
 
 use super::*;
@@ -50,7 +51,7 @@ fn session(root: &Path) -> Session {
     Session::new(Host {
         store: Store::open(root, OpenOptions::new(Privileges::None)).unwrap(),
         client: registry::Client::new(registry::Settings::default()).unwrap(),
-        runtime: Err("no step of this test needs one".into()),
+        runtime: Err(Unavailable::new("no step of this test needs one")),
         engine: String::new(),
         verify_indexes: false,
     })
@@ -78,6 +79,8 @@ fn request(context: &Path, dockerfile: String, folder: &Path) -> Request {
         pull: false,
         secrets: Default::default(),
         ssh: Default::default(),
+        client: None,
+        client_policy: None,
         known_hosts: None,
         network: graph::Network::Default,
         extra_hosts: Vec::new(),

@@ -3,110 +3,112 @@
 
 use std::path::Path;
 
-use execute::Error;
 use execute::files::FilesError;
+use execute::{ContextFolder, Error};
 use graph::{LineRange, LocalSource, Operation, PatternMatcher, Span, Step};
-use store::{DigestError, WalkError};
+use tree::{DigestError, WalkError};
 
 use crate::error::{ARCHIVE_LIMIT, is_archive_limit};
 use crate::frontend::bases::Bases;
 
 /// The words to blame, and what to do.
 #[derive(Debug, Default)]
-pub(crate) struct Blame {
+pub(crate) struct Diagnosis {
     pub span: Option<Span>,
     pub hint: Option<String>,
 }
 
 /// Looks at a failed step.
-pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Blame {
+pub(crate) fn blame(bases: &Bases, step: &Step, error: &Error) -> Diagnosis {
     let word = |word: &str| step.lines.and_then(|lines| bases.file.find(lines, word, false));
     let hint = |text: &str| Some(text.to_owned());
     match error {
         Error::Content(DigestError::NotFound(path)) | Error::Files(FilesError::NotFound(path)) => {
             let span = step.lines.and_then(|lines| source_word(bases, lines, path));
-            Blame { span, hint: missing(bases, step, path) }
+            Diagnosis { span, hint: missing(bases, step, path) }
         }
         Error::Files(FilesError::NotDirectory(path) | FilesError::DirectoryOverFile(path)) => {
             let hint = format!("`{path}` is a file there: remove it first, or choose another path");
-            Blame { span: None, hint: Some(hint) }
+            Diagnosis { span: None, hint: Some(hint) }
         }
         Error::Files(FilesError::FileOverDirectory(path)) => {
             let hint =
                 format!("`{path}` is a folder there: remove it first, or choose another path");
-            Blame { span: None, hint: Some(hint) }
+            Diagnosis { span: None, hint: Some(hint) }
         }
-        Error::Files(FilesError::NameTooLong(_)) => Blame {
+        Error::Files(FilesError::NameTooLong(_)) => Diagnosis {
             span: None,
             hint: hint("a name has at most 255 bytes, a path or what a link says 4095"),
         },
-        Error::Files(FilesError::OwnerWithoutBase(name)) => Blame {
+        Error::Files(FilesError::OwnerWithoutBase(name)) => Diagnosis {
             span: word(name),
             hint: hint("write the owner as numbers, or leave --link out"),
         },
-        Error::Files(FilesError::Unpack { path, source: store::Error::ArchiveLimit { .. } }) => {
+        Error::Files(FilesError::Unpack { path, source }) if source.is_archive_limit() => {
             let span = step.lines.and_then(|lines| source_word(bases, lines, path));
-            Blame { span, hint: hint(ARCHIVE_LIMIT) }
+            Diagnosis { span, hint: hint(ARCHIVE_LIMIT) }
         }
-        Error::Files(FilesError::Unpack { path, .. }) => Blame {
+        Error::Files(FilesError::Unpack { path, .. }) => Diagnosis {
             span: step.lines.and_then(|lines| source_word(bases, lines, path)),
             hint: hint("the archive is damaged; COPY or ADD --unpack=false takes it as it is"),
         },
         Error::Layer(_) | Error::Store(_) if is_archive_limit(error) => {
-            Blame { span: None, hint: hint(ARCHIVE_LIMIT) }
+            Diagnosis { span: None, hint: hint(ARCHIVE_LIMIT) }
         }
-        Error::Context(WalkError::Pattern(_)) => Blame { span: None, hint: wrong_pattern(step) },
-        Error::NoSecret { id } => Blame {
+        Error::Context(WalkError::Pattern(_)) => {
+            Diagnosis { span: None, hint: wrong_pattern(step) }
+        }
+        Error::NoSecret { id } => Diagnosis {
             span: word(id),
             hint: Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
         },
-        Error::NoAgent { id } => Blame {
+        Error::NoAgent { id } => Diagnosis {
             span: word(&format!("id={id}")).or_else(|| word("type=ssh")),
             hint: Some(format!("lend an agent with --ssh {id}")),
         },
-        Error::Container { source: runtime::Error::ProgramNotFound { program }, .. } => Blame {
+        Error::Container { source: runtime::Error::ProgramNotFound { program }, .. } => Diagnosis {
             span: word(program),
             hint: hint("the stage has no such file: FROM scratch, for one, has no shell"),
         },
-        Error::Container { source: runtime::Error::NoSuchUser { user }, .. } => Blame {
+        Error::Container { source: runtime::Error::NoSuchUser { user }, .. } => Diagnosis {
             span: None,
             hint: Some(format!("make the user (RUN useradd {user}), or give its number to USER")),
         },
-        Error::Container { source: runtime::Error::NoSuchGroup { group }, .. } => Blame {
+        Error::Container { source: runtime::Error::NoSuchGroup { group }, .. } => Diagnosis {
             span: None,
             hint: Some(format!(
                 "make the group (RUN groupadd {group}), or give its number to USER"
             )),
         },
-        Error::ExitCode { refused_root: true, .. } => Blame {
+        Error::ExitCode { refused_root: true, .. } => Diagnosis {
             span: word("chroot").or_else(|| word("installroot")),
             hint: hint(
                 "it asked for another root (chroot), which no RUN has with --isolation=chroot: see \
                  docs/environments.md for where it can",
             ),
         },
-        Error::ExitCode { code: 127, .. } => Blame {
+        Error::ExitCode { code: 127, .. } => Diagnosis {
             span: None,
             hint: hint("127 says that a command was not found: is it installed in this stage?"),
         },
-        Error::ExitCode { code: 126, .. } => Blame {
+        Error::ExitCode { code: 126, .. } => Diagnosis {
             span: None,
             hint: hint("126 says that a file is not executable: COPY --chmod=755 makes it so"),
         },
-        Error::ExitCode { code: 137, .. } => Blame {
+        Error::ExitCode { code: 137, .. } => Diagnosis {
             span: None,
             hint: hint("137 says that it was killed, most often for want of memory"),
         },
-        Error::NoIsolation { .. } => Blame {
+        Error::NoIsolation { .. } => Diagnosis {
             span: None,
             hint: hint(
                 "stages without RUN build anywhere, and so do RUN steps that a cache has; \
                  docs/environments.md says what RUN needs",
             ),
         },
-        Error::Download { url, .. } => Blame { span: word(url), hint: None },
-        Error::Git { remote, .. } => Blame { span: word(remote), hint: None },
-        _ => Blame::default(),
+        Error::Download { url, .. } => Diagnosis { span: word(url), hint: None },
+        Error::Git { remote, .. } => Diagnosis { span: word(remote), hint: None },
+        _ => Diagnosis::default(),
     }
 }
 
@@ -139,10 +141,14 @@ fn missing(bases: &Bases, step: &Step, path: &str) -> Option<String> {
     if let Some(pattern) = excluded_by(excludes, path) {
         return Some(format!("`{pattern}` in the .dockerignore leaves it out"));
     }
-    let folder = bases.folders.get(name)?;
     let place = match name.as_str() {
         "context" => "the build context",
         _ => "the named context",
+    };
+    let folder = match bases.folders.get(name)? {
+        ContextFolder::Path(folder) => folder,
+        // Only what the steps read was sent of it.
+        ContextFolder::Client(_) => return Some(format!("{place} has no such file")),
     };
     Some(match nearest(folder, path) {
         Some(near) if near == path => match folder.join(path).is_symlink() {

@@ -10,8 +10,8 @@ use cache::explain::{
 use execute::Executor;
 use futures_util::future::join_all;
 use graph::{Graph, StepId};
+use layer::Chain;
 use solve::{InputFacts, StepFacts};
-use store::Chain;
 
 use crate::Error;
 use crate::reason::{Explained, Reason};

@@ -12,29 +12,29 @@ use std::sync::Arc;
 use cache::explain::Fact;
 use cache::sidecar::SidecarIndexes;
 use cache::{Caches, ImportedCache, LocalRecords, Sidecar};
-use execute::{Executor, Output};
+use execute::{Executor, StepOutput};
 use graph::{Graph, Operation, StepId, TaskEvent};
+use layer::{Chain, Layer};
 use oci::Digest;
 use solve::{SolveError, Solver, StepFacts, Tasks};
-use store::{Chain, Layer};
 use tracing::Instrument as _;
 use transfer::Transfer;
 
-use self::blame::{Blame, blame};
+use self::blame::{Diagnosis, blame};
 use self::explaining::Explaining;
 use self::permission::Permission;
 use self::trust::Distrusted;
 use self::uploads::Uploads;
 use crate::Error;
 use crate::caches::mounts;
-use crate::error::Place;
+use crate::error::SourceLocation;
 use crate::executor::executor;
 use crate::frontend::bases::{Bases, PlatformTarget};
 use crate::reason::Explained;
 use crate::session::Build;
 
 /// A graph that was solved.
-pub(crate) struct Solved<'a> {
+pub(crate) struct SolvedGraph<'a> {
     /// The layers of the result for each platform, in the order of the targets.
     pub chains: Vec<Chain>,
     /// The steps of the results.
@@ -56,7 +56,7 @@ pub(crate) struct Solved<'a> {
     executor: &'a Executor,
 }
 
-impl Solved<'_> {
+impl SolvedGraph<'_> {
     /// The diffIDs of all layers of all steps, each once.
     pub(crate) fn layers(&self) -> Vec<Digest> {
         let mut seen = BTreeSet::new();
@@ -93,7 +93,7 @@ impl Solved<'_> {
 /// A graph that could not be solved, and what was found and made until then.
 pub(crate) struct Unsolved<'a> {
     pub error: Error,
-    pub solved: Option<Solved<'a>>,
+    pub solved: Option<SolvedGraph<'a>>,
 }
 
 impl From<Error> for Unsolved<'_> {
@@ -178,7 +178,7 @@ impl<'a> Solving<'a> {
     pub(crate) async fn solve(
         &self,
         solver: &Solver<'_, Executor, Caches>,
-    ) -> Result<Solved<'_>, Box<Unsolved<'_>>> {
+    ) -> Result<SolvedGraph<'_>, Box<Unsolved<'_>>> {
         let (build, bases, graph) = (self.build, self.bases, &self.bases.graph);
         let results = bases.results();
         let span = tracing::debug_span!("solve", steps = graph.steps().count());
@@ -194,10 +194,10 @@ impl<'a> Solving<'a> {
         let mut made = outputs.into_iter();
         let chain = |target: &PlatformTarget| {
             match target.result.map(|result| (result, made.next())) {
-                Some((_, Some(Output::Chain(chain)))) => chain,
+                Some((_, Some(StepOutput::Chain(chain)))) => chain,
                 Some((result, None)) => highest(graph, result, &steps),
                 // An image without layers.
-                Some((_, Some(Output::Context(_)))) | None => Chain::new(),
+                Some((_, Some(StepOutput::Context(_)))) | None => Chain::new(),
             }
         };
         let chains = bases.targets.iter().map(chain).collect();
@@ -220,7 +220,7 @@ impl<'a> Solving<'a> {
             }
             error => error.map(|error| failed(bases, error)),
         };
-        let solved = Solved {
+        let solved = SolvedGraph {
             chains,
             results,
             steps,
@@ -281,10 +281,10 @@ fn highest(graph: &Graph, result: StepId, steps: &[StepFacts<Chain>]) -> Chain {
 /// A failed step, with the lines that asked for it.
 pub(crate) fn failed(bases: &Bases, error: SolveError<execute::Error>) -> Error {
     let step = bases.graph.step(error.step);
-    let Blame { span, hint } = blame(bases, step, &error.source);
+    let Diagnosis { span, hint } = blame(bases, step, &error.source);
     Error::Dockerfile {
         message: transfer::chain_text(&error.source),
-        place: step.lines.map(|lines| Place { file: bases.file.clone(), lines, span }),
+        place: step.lines.map(|lines| SourceLocation { file: bases.file.clone(), lines, span }),
         hint,
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use cache::{BackendSettings, ImportedCache};
 use execute::Images;
 use graph::TaskEvent;
+use layer::Layer;
 use oci::Digest;
-use store::{Layer, Store};
+use store::Store;
 use transfer::Transfer;
 
 use crate::request::CacheTarget;

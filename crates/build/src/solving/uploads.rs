@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use cache::BackendSettings;
 use graph::{Graph, StepId};
-use store::Chain;
-use transfer::{Destination, LayerFormat, Target, Transfer, Upload};
+use layer::Chain;
+use transfer::{Destination, LayerFormat, PushTarget, RegistryUpload, Transfer};
 
 use crate::Request;
 use crate::request::{CacheMode, CacheTarget, Output};
@@ -14,9 +14,9 @@ use crate::request::{CacheMode, CacheTarget, Output};
 pub(crate) struct Uploads {
     transfer: Transfer,
     /// Every layer.
-    all: Vec<(Target, LayerFormat)>,
+    all: Vec<(PushTarget, LayerFormat)>,
     /// Layers of the result.
-    result: Vec<(Target, LayerFormat)>,
+    result: Vec<(PushTarget, LayerFormat)>,
     /// The steps that make the result's layers.
     on_result: BTreeSet<StepId>,
 }
@@ -41,7 +41,7 @@ impl Uploads {
         for cache in &request.cache_to {
             if let CacheTarget::Backend(BackendSettings::Registry(to)) = &cache.target {
                 let repository = to.reference.repository().clone();
-                let target = Target { repository, insecure: to.insecure };
+                let target = PushTarget { repository, insecure: to.insecure };
                 let format = LayerFormat {
                     compression: cache.format.compression,
                     force: cache.format.force_compression,
@@ -67,11 +67,9 @@ impl Uploads {
                     compression: image.format.compression,
                     force: image.format.force_compression,
                 };
-                uploads.result.extend(
-                    repositories.into_iter().map(|repository| {
-                        (Target { repository, insecure: image.insecure }, format)
-                    }),
-                );
+                uploads.result.extend(repositories.into_iter().map(|repository| {
+                    (PushTarget { repository, insecure: image.insecure }, format)
+                }));
             }
         }
         uploads
@@ -87,7 +85,7 @@ impl Uploads {
                 let layers = chain.layers();
                 let Some(top) = layers.len().checked_sub(1) else { return };
                 let _ = transfer
-                    .upload(&layers, top, format, Upload { target: &target, task: None })
+                    .upload(&layers, top, format, RegistryUpload { target: &target, task: None })
                     .await;
             });
         }

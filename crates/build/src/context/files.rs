@@ -1,16 +1,12 @@
-//! Texts of folders: the Dockerfile and `.dockerignore`.
+//! Files of a context by their names: the usual Dockerfile, ignore files, a policy.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use graph::Events;
 
-use super::show;
+use super::{read_text, show};
 use crate::Error;
-
-/// Larger texts are no Dockerfiles.
-pub(super) const TEXT_LIMIT: u64 = 16 << 20;
 
 /// `Dockerfile`, or `dockerfile` where only that is there.
 pub(super) fn default_dockerfile(folder: &Path) -> PathBuf {
@@ -30,7 +26,15 @@ pub(super) fn excludes(
         name.push(".dockerignore");
         PathBuf::from(name)
     });
-    for path in beside.into_iter().chain([folder.join(".dockerignore")]) {
+    first_excludes(beside.into_iter().chain([folder.join(".dockerignore")]), events)
+}
+
+/// The patterns of the first ignore file that there is.
+pub(super) fn first_excludes(
+    paths: impl IntoIterator<Item = PathBuf>,
+    events: &Events,
+) -> Result<Vec<String>, Error> {
+    for path in paths {
         match read_text(&path) {
             Ok(text) => {
                 show(
@@ -64,26 +68,6 @@ pub(super) fn no_policy_beside(dockerfile: &Path) -> Result<(), Error> {
         // One that cannot be looked at is one, too.
         _ => Err(Error::Policy { file: path.display().to_string() }),
     }
-}
-
-/// A text file.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    // A descriptor, as in `-f <(make-dockerfile)`, is a pipe on purpose.
-    let is_descriptor =
-        ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|named| path.starts_with(named));
-    let file = if is_descriptor { File::open(path)? } else { store::open_regular(path)? };
-    let mut bytes = Vec::new();
-    file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes)?;
-    text_of(bytes)
-}
-
-/// Bytes as a text; what is not UTF-8 is kept out by replacement, as Go prints it.
-pub(super) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    if bytes.len() as u64 > TEXT_LIMIT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", TEXT_LIMIT >> 20)));
-    }
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Patterns of a named context's own ignore file.
