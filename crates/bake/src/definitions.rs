@@ -11,7 +11,7 @@ use crate::error::{Location, Within as _, invalid};
 use crate::matrix::combinations;
 use crate::target::Target;
 use crate::value::text;
-use crate::{BakeError, Files, Inputs, MAX_FILE_SIZE, SourceFile};
+use crate::{BakeError, DefinitionFile, Inputs, MAX_FILE_SIZE, ProjectFiles};
 
 /// The groups and targets of all files.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub enum FileFormat {
 
 impl FileFormat {
     /// The format by the file's extension, or else by its text.
-    pub fn detect(file: &SourceFile) -> Self {
+    pub fn detect(file: &DefinitionFile) -> Self {
         let extension = Path::new(&file.name).extension().and_then(|extension| extension.to_str());
         match extension.map(str::to_lowercase).as_deref() {
             Some("yaml" | "yml") => Self::Compose,
@@ -59,7 +59,7 @@ impl FileFormat {
 
 /// A row of `--list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListRow {
     /// The name.
     pub name: String,
     /// A variable's default.
@@ -73,7 +73,7 @@ impl Definitions {
     ///
     /// # Errors
     /// If a file cannot be read or evaluated.
-    pub fn load(inputs: Inputs, files: &dyn Files) -> Result<Self, BakeError> {
+    pub fn load(inputs: Inputs, files: &dyn ProjectFiles) -> Result<Self, BakeError> {
         let Inputs { files: sources, variables, environment } = inputs;
         let definition = Definition::new(variables, environment);
         let mut all = Self { definition, ..Self::default() };
@@ -113,7 +113,7 @@ impl Definitions {
         Ok(all)
     }
 
-    fn project<'f>(&self, files: &'f dyn Files) -> Result<Project<'f>, BakeError> {
+    fn project<'f>(&self, files: &'f dyn ProjectFiles) -> Result<Project<'f>, BakeError> {
         Project::new(&self.definition.environment, &self.definition.given, files)
     }
 
@@ -128,9 +128,9 @@ impl Definitions {
     }
 
     /// Groups and targets for `--list`.
-    pub fn list_targets(&self) -> Vec<Listed> {
+    pub fn list_targets(&self) -> Vec<ListRow> {
         let row =
-            |name: &String, description| Listed { name: name.clone(), value: None, description };
+            |name: &String, description| ListRow { name: name.clone(), value: None, description };
         let groups = self.groups.iter().map(|(name, members)| row(name, members.join(", ")));
         let targets = self.order.iter().map(|name| {
             let description = self.targets[name].target.description().unwrap_or_default();
@@ -143,7 +143,7 @@ impl Definitions {
     ///
     /// # Errors
     /// If a default cannot be evaluated.
-    pub fn list_variables(&self) -> Result<Vec<Listed>, BakeError> {
+    pub fn list_variables(&self) -> Result<Vec<ListRow>, BakeError> {
         let variables = self.definition.variables.iter();
         let rows = variables.filter(|(_, variable)| variable.is_block).map(|(name, variable)| {
             let value = match &variable.default {
@@ -154,7 +154,7 @@ impl Definitions {
                 None => "<null>".into(),
             };
             let description = variable.description.clone().unwrap_or_default();
-            Ok(Listed { name: name.clone(), value: Some(value), description })
+            Ok(ListRow { name: name.clone(), value: Some(value), description })
         });
         rows.collect()
     }

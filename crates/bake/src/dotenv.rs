@@ -51,7 +51,7 @@ pub fn read(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Many services can name one file.
     tally.charge(text.len()).map_err(|source| DotenvError::Variable { line: 1, source })?;
-    let mut lines = Lines { text, counted: 0, line: 1 };
+    let mut lines = DotenvLines { text, counted: 0, line: 1 };
     let mut rest = text;
     loop {
         rest = start_of_statement(rest);
@@ -86,13 +86,13 @@ pub fn read(
 }
 
 /// Counts the lines of a text while it is read.
-struct Lines<'t> {
+struct DotenvLines<'t> {
     text: &'t str,
     counted: usize,
     line: usize,
 }
 
-impl Lines<'_> {
+impl DotenvLines<'_> {
     /// The line at which a rest of the text begins.
     fn at(&mut self, rest: &str) -> usize {
         let at = self.text.len() - rest.len();
@@ -121,14 +121,14 @@ fn start_of_statement(mut text: &str) -> &str {
     }
 }
 
-struct Name<'t> {
+struct DotenvName<'t> {
     key: &'t str,
     rest: &'t str,
     is_inherited: bool,
 }
 
 /// The name at the start of a statement: up to `=`, `:` or the end of the line.
-fn name(text: &str, line: usize) -> Result<Name<'_>, DotenvError> {
+fn name(text: &str, line: usize) -> Result<DotenvName<'_>, DotenvError> {
     let text = match text.strip_prefix("export") {
         Some(after) if after.starts_with(char::is_whitespace) => after.trim_start_matches(is_blank),
         _ => text,
@@ -136,7 +136,7 @@ fn name(text: &str, line: usize) -> Result<Name<'_>, DotenvError> {
     for (at, c) in text.char_indices().filter(|(_, c)| !is_blank(*c)) {
         match c {
             '=' | ':' | '\n' => {
-                return Ok(Name {
+                return Ok(DotenvName {
                     key: text[..at].trim_end(),
                     rest: text[at + 1..].trim_start_matches(is_blank),
                     is_inherited: c == '\n',
@@ -147,7 +147,7 @@ fn name(text: &str, line: usize) -> Result<Name<'_>, DotenvError> {
             found => return Err(DotenvError::Name { line, found }),
         }
     }
-    Ok(Name { key: text.trim_end(), rest: "", is_inherited: true })
+    Ok(DotenvName { key: text.trim_end(), rest: "", is_inherited: true })
 }
 
 enum Quotes {
@@ -156,28 +156,32 @@ enum Quotes {
     Double,
 }
 
-struct Content<'t> {
+struct DotenvValue<'t> {
     text: String,
     quotes: Quotes,
     rest: &'t str,
 }
 
 /// The value behind a name; `None` if its quote does not end.
-fn value(text: &str) -> Option<Content<'_>> {
+fn value(text: &str) -> Option<DotenvValue<'_>> {
     let (quote, quotes) = match text.chars().next() {
         Some('"') => ('"', Quotes::Double),
         Some('\'') => ('\'', Quotes::Single),
         _ => {
             let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
             let line = line.split_once(" #").map_or(line, |(before, _)| before);
-            return Some(Content { text: line.trim_end().to_owned(), quotes: Quotes::None, rest });
+            return Some(DotenvValue {
+                text: line.trim_end().to_owned(),
+                quotes: Quotes::None,
+                rest,
+            });
         }
     };
     let (mut content, mut is_escaped) = (String::new(), false);
     for (at, c) in text.char_indices().skip(1) {
         match c {
             c if c == quote && !is_escaped => {
-                return Some(Content { text: content, quotes, rest: &text[at + 1..] });
+                return Some(DotenvValue { text: content, quotes, rest: &text[at + 1..] });
             }
             '\\' if !is_escaped => {
                 is_escaped = true;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use oci::parse_bool;
 use serde_json::{Value, json};
 
 use crate::BakeError;
@@ -103,15 +104,6 @@ fn add(all: &mut Vec<Override>, change: Override) {
 fn shown(text: &str) -> String {
     let path = text.split_once('=').map_or(text, |(path, _)| path);
     format!("--set {}", path.strip_suffix('+').unwrap_or(path))
-}
-
-/// A truth value as Go's `strconv.ParseBool` reads it.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 const MAPS: [&str; 4] = ["args", "contexts", "labels", "extra-hosts"];

@@ -87,12 +87,12 @@ struct Substitution<'a> {
 
 /// The end of a line, and the last `}` in it, beyond which no default goes.
 #[derive(Clone, Copy, Default)]
-struct Line {
+struct LineEnd {
     end: usize,
     last: Option<usize>,
 }
 
-impl Line {
+impl LineEnd {
     fn at(text: &str, start: usize) -> Self {
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         Self { end, last: text[start..end].rfind('}').map(|at| start + at) }
@@ -104,11 +104,11 @@ impl Substitution<'_> {
         if depth > MAX_DEPTH {
             return Err(SubstituteError::TooDeep);
         }
-        let (mut out, mut at, mut line) = (String::new(), 0, Line::default());
+        let (mut out, mut at, mut line) = (String::new(), 0, LineEnd::default());
         while let Some(dollar) = text[at..].find('$').map(|found| at + found) {
             out.push_str(&text[at..dollar]);
             if dollar >= line.end {
-                line = Line::at(text, dollar);
+                line = LineEnd::at(text, dollar);
             }
             let after = &text[dollar + 1..];
             at = dollar + 1;
@@ -143,7 +143,7 @@ impl Substitution<'_> {
         &self,
         text: &str,
         dollar: usize,
-        line: Line,
+        line: LineEnd,
         depth: usize,
     ) -> Result<(String, usize), SubstituteError> {
         let inside = dollar + 2;

@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{Definitions, FileFormat, Inputs, NoFiles, OverrideFlags, SourceFile};
+use crate::{DefinitionFile, Definitions, FileFormat, Inputs, NoFiles, OverrideFlags};
 
 fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Definitions, String> {
     let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.hcl" };
-    let files = vec![SourceFile { name: name.into(), text: text.into() }];
+    let files = vec![DefinitionFile { name: name.into(), text: text.into() }];
     let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let inputs = Inputs { files, variables: BTreeMap::new(), environment };
     Definitions::load(inputs, &NoFiles).map_err(|error| error.to_string())
@@ -276,7 +276,7 @@ fn formats_are_detected() {
         ("file", "target \"a\" {}", FileFormat::Hcl),
         ("file", "services = 1", FileFormat::Hcl),
     ] {
-        let file = SourceFile { name: file.into(), text: text.into() };
+        let file = DefinitionFile { name: file.into(), text: text.into() };
         assert_eq!(FileFormat::detect(&file), kind, "{file:?}");
     }
 }

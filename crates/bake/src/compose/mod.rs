@@ -16,9 +16,10 @@ use self::merge::{clear, merge, trim};
 use self::variables::{PROJECT_NAME, Variables};
 use crate::budget::Budget;
 use crate::error::{Location, Within as _, invalid};
+use crate::inputs::is_on;
 use crate::substitute::{Lookup as _, SubstituteError, substitute};
 use crate::target::Target;
-use crate::{BakeError, Files, is_on};
+use crate::{BakeError, ProjectFiles};
 
 /// The most files that include and extend each other.
 const MAX_FILES: usize = 256;
@@ -29,7 +30,7 @@ const MAX_DEPTH: usize = 16;
 
 /// Compose files that are merged, later ones on top.
 pub struct Project<'f> {
-    others: &'f dyn Files,
+    others: &'f dyn ProjectFiles,
     variables: Variables,
     files: Vec<Source>,
     /// Files that others name and that were read.
@@ -71,7 +72,7 @@ impl<'f> Project<'f> {
     pub fn new(
         environment: &BTreeMap<String, String>,
         given: &BTreeMap<String, String>,
-        others: &'f dyn Files,
+        others: &'f dyn ProjectFiles,
     ) -> Result<Self, BakeError> {
         let variables = Variables::new(environment, given);
         let (files, read, budget) = (Vec::new(), BTreeMap::new(), Budget::default());

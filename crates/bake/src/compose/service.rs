@@ -11,7 +11,7 @@ use super::{list, placed};
 use crate::error::{Location, Within as _, invalid, shown};
 use crate::substitute::Lookup as _;
 use crate::target::Target;
-use crate::{BakeError, Files, dotenv, quantity};
+use crate::{BakeError, ProjectFiles, dotenv, quantity};
 
 /// Brings attributes with several forms into one, so that files can be merged.
 ///
@@ -93,7 +93,7 @@ fn host_lines(value: &Value) -> Result<Value, BakeError> {
 pub fn targets(
     root: &Value,
     variables: &Variables,
-    files: &dyn Files,
+    files: &dyn ProjectFiles,
 ) -> Result<Vec<(String, Target)>, BakeError> {
     if root.get("services").is_none() && root.get("secrets").is_none() {
         return Err(invalid!("there are no `services` in the compose file"));
@@ -138,7 +138,7 @@ struct Siblings<'a> {
     services: &'a Map<String, Value>,
     secrets: &'a Map<String, Value>,
     variables: &'a Variables,
-    files: &'a dyn Files,
+    files: &'a dyn ProjectFiles,
 }
 
 impl Siblings<'_> {

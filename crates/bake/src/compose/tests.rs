@@ -5,7 +5,7 @@ use super::*;
 /// Files in memory, by their paths.
 type Memory = BTreeMap<PathBuf, String>;
 
-impl Files for Memory {
+impl ProjectFiles for Memory {
     fn read(&self, path: &Path) -> io::Result<Option<String>> {
         Ok(self.get(path).cloned())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::dotenv::{self, DotenvError};
-use crate::is_on;
+use crate::inputs::is_on;
 use crate::substitute::{Lookup, Tally};
 
 /// The variable that has the project's name.

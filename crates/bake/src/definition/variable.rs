@@ -4,10 +4,11 @@ use ::hcl::expr::Expression;
 use serde_json::Value;
 
 use super::{Attributes, Definition, get, literal, word};
+use crate::BakeError;
 use crate::error::{Location, Within as _, invalid};
 use crate::expression::Scope;
+use crate::inputs::is_on;
 use crate::value::{boolean, from_f64};
-use crate::{BakeError, is_on};
 
 /// A variable.
 #[derive(Clone, Debug, Default)]
@@ -52,24 +53,24 @@ impl Variable {
 }
 
 /// A value that the caller gives.
-enum Given {
+enum VariableOverride {
     Text(String),
     Json(String),
 }
 
 impl Definition {
     /// The value that `--var` or the environment gives a variable.
-    fn given(&self, name: &str, variable: &Variable) -> Option<Given> {
+    fn given(&self, name: &str, variable: &Variable) -> Option<VariableOverride> {
         if let Some(text) = self.given.get(name) {
-            return Some(Given::Text(text.clone()));
+            return Some(VariableOverride::Text(text.clone()));
         }
         if !variable.is_block || is_on(&self.environment, "BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP") {
             return None;
         }
         if let Some(text) = self.environment.get(name) {
-            return Some(Given::Text(text.clone()));
+            return Some(VariableOverride::Text(text.clone()));
         }
-        self.environment.get(&format!("{name}_JSON")).cloned().map(Given::Json)
+        self.environment.get(&format!("{name}_JSON")).cloned().map(VariableOverride::Json)
     }
 
     pub(super) fn value_of(&self, name: &str, variable: &Variable) -> Result<Value, BakeError> {
@@ -80,9 +81,9 @@ impl Definition {
                 Some(_) => Value::Null,
                 None => Value::String(String::new()),
             }),
-            Some(Given::Json(text)) => serde_json::from_str(&text)
+            Some(VariableOverride::Json(text)) => serde_json::from_str(&text)
                 .map_err(|error| invalid!("`{name}_JSON` is not JSON: {error}"))?,
-            Some(Given::Text(text)) => {
+            Some(VariableOverride::Text(text)) => {
                 typed(name, &text, variable.type_name.as_deref(), default.as_ref())?
             }
         };

@@ -20,7 +20,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, BakeError>>
         "jsondecode" => text_at(arguments, 0).and_then(|text| {
             serde_json::from_str(&text).map_err(|error| invalid!("it is not JSON: {error}"))
         }),
-        "urlencode" => text_at(arguments, 0).map(|text| url_encoded(&text).into()),
+        "urlencode" => text_at(arguments, 0).map(|text| oci::percent::query_escape(&text).into()),
         "csvdecode" => text_at(arguments, 0).and_then(|text| csv(&text)),
         _ => return None,
     })
@@ -40,18 +40,4 @@ fn csv(text: &str) -> Result<Value, BakeError> {
         Ok(Value::Object(pairs.collect()))
     };
     lines.map(row).collect::<Result<_, _>>().map(Value::Array)
-}
-
-fn url_encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b' ' => out.push('+'),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }

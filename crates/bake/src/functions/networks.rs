@@ -34,7 +34,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, BakeError>>
 
 /// An address range: `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
+struct Cidr {
     /// Its first address.
     first: u128,
     /// The length of its prefix.
@@ -43,7 +43,7 @@ struct Network {
     bits: u32,
 }
 
-fn network(value: &Value) -> Result<Network, BakeError> {
+fn network(value: &Value) -> Result<Cidr, BakeError> {
     let written = text(value)?;
     let wrong = || BakeError::wrong_text(&written, "network as 10.0.0.0/8");
     let (address, length) = written.split_once('/').ok_or_else(wrong)?;
@@ -52,11 +52,11 @@ fn network(value: &Value) -> Result<Network, BakeError> {
         IpAddr::V6(address) => (u128::from(address), 128),
     };
     let length = length.parse().ok().filter(|length| *length <= bits).ok_or_else(wrong)?;
-    let network = Network { first: 0, length, bits };
-    Ok(Network { first: address & network.mask(), ..network })
+    let network = Cidr { first: 0, length, bits };
+    Ok(Cidr { first: address & network.mask(), ..network })
 }
 
-impl Network {
+impl Cidr {
     /// All bits that an address of its kind can have.
     fn all(self) -> u128 {
         u128::MAX >> (128 - self.bits)

@@ -14,13 +14,13 @@ pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, BakeError>>
 }
 
 /// A version by the rules of SemVer; build metadata does not count.
-struct Version {
+struct Semver {
     numbers: Vec<u64>,
     /// The identifiers of a candidate: `rc.1`.
     candidate: Vec<String>,
 }
 
-fn version(text: &str) -> Result<Version, BakeError> {
+fn version(text: &str) -> Result<Semver, BakeError> {
     let plain = text.strip_prefix('v').unwrap_or(text);
     let plain = plain.split('+').next().unwrap_or_default();
     let (numbers, words) = plain.split_once('-').unwrap_or((plain, ""));
@@ -29,7 +29,7 @@ fn version(text: &str) -> Result<Version, BakeError> {
         .map(|number| number.parse().map_err(|_| BakeError::wrong_text(text, "version as 1.2.3")))
         .collect::<Result<_, _>>()?;
     let candidate = words.split('.').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    Ok(Version { numbers, candidate })
+    Ok(Semver { numbers, candidate })
 }
 
 /// Compares a version with a constraint: `>= 1.2, < 2`, parts joined by commas or blanks.
@@ -60,8 +60,8 @@ fn semver(arguments: &[Value]) -> Result<Value, BakeError> {
     Ok(Value::Bool(fits))
 }
 
-fn compare(one: &Version, other: &Version) -> Ordering {
-    let number = |of: &Version, at: usize| of.numbers.get(at).copied().unwrap_or(0);
+fn compare(one: &Semver, other: &Semver) -> Ordering {
+    let number = |of: &Semver, at: usize| of.numbers.get(at).copied().unwrap_or(0);
     let longest = one.numbers.len().max(other.numbers.len());
     let numbers = (0..longest).map(|at| number(one, at).cmp(&number(other, at)));
     let words = || match (one.candidate.is_empty(), other.candidate.is_empty()) {
