@@ -1,0 +1,3 @@
+//! Doors for the fuzzer to readers that are private otherwise.
+
+pub use crate::filesync::fuzzing::file_sync;
