@@ -14,7 +14,7 @@ use crate::settings::Environment;
 
 /// The facts that buildx's variables ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted {
+struct GitInfoOptions {
     /// `BUILDX_GIT_INFO`: facts for the provenance; on by default.
     info: bool,
     /// `BUILDX_GIT_LABELS`.
@@ -23,7 +23,7 @@ struct Wanted {
     dirty: bool,
 }
 
-impl Wanted {
+impl GitInfoOptions {
     fn of(environment: &Environment, has_provenance: bool) -> Self {
         let is_on =
             |name: &str, usual: bool| environment.get(name).and_then(boolean).unwrap_or(usual);
@@ -36,6 +36,25 @@ impl Wanted {
             dirty: is_on("BUILDX_GIT_CHECK_DIRTY", false),
         }
     }
+}
+
+/// A repository that git cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("the commit of the context is not known: {0}")]
+pub struct CheckoutError(#[from] GitError);
+
+/// A failed call of git.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// There is no git.
+    #[error("git is not installed")]
+    NotInstalled,
+    /// git cannot be started.
+    #[error("{0}")]
+    Start(#[source] io::Error),
+    /// git failed; the first line of its error output.
+    #[error("{0}")]
+    Said(String),
 }
 
 /// A work tree.
@@ -52,15 +71,13 @@ struct Checkout {
 ///
 /// # Errors
 /// If there is a repository that git cannot read. The build goes on without the facts.
-pub fn describe(request: &mut Request, environment: &Environment) -> Result<(), String> {
-    let wanted = Wanted::of(environment, request.attestations.provenance.is_some());
+pub fn describe(request: &mut Request, environment: &Environment) -> Result<(), CheckoutError> {
+    let wanted = GitInfoOptions::of(environment, request.attestations.provenance.is_some());
     let Context::Folder(folder) = &request.context else { return Ok(()) };
     if !wanted.info && !wanted.labels {
         return Ok(());
     }
-    let read = Git { folder }.checkout(wanted.dirty);
-    let read = read.map_err(|error| format!("the commit of the context is not known: {error}"));
-    let Some(checkout) = read? else { return Ok(()) };
+    let Some(checkout) = Git { folder }.checkout(wanted.dirty)? else { return Ok(()) };
     if wanted.labels {
         for (name, value) in labels(&checkout, request) {
             request.labels.retain(|(known, _)| known != name);
@@ -146,11 +163,10 @@ const SETTINGS: [&str; 3] =
 
 impl Git<'_> {
     /// The work tree that contains the folder, if any.
-    fn checkout(&self, dirty: bool) -> Result<Option<Checkout>, String> {
+    fn checkout(&self, dirty: bool) -> Result<Option<Checkout>, GitError> {
         let is_root = self.folder.join(".git").exists();
         let found = match self.says(&["rev-parse", "--is-inside-work-tree", "--show-toplevel"]) {
-            Err(Failure::NotInstalled) if is_root => return Err("git is not installed".into()),
-            Err(Failure::Said(text)) if is_root => return Err(text),
+            Err(error) if is_root => return Err(error),
             Err(_) => return Ok(None),
             Ok(text) => text,
         };
@@ -182,7 +198,7 @@ impl Git<'_> {
         text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
     }
 
-    fn says(&self, words: &[&str]) -> Result<String, Failure> {
+    fn says(&self, words: &[&str]) -> Result<String, GitError> {
         let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
         let output = Command::new("git")
             .args(settings)
@@ -194,24 +210,15 @@ impl Git<'_> {
             .stdin(Stdio::null())
             .output();
         let output = output.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Failure::NotInstalled,
-            _ => Failure::Said(error.to_string()),
+            io::ErrorKind::NotFound => GitError::NotInstalled,
+            _ => GitError::Start(error),
         })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(Failure::Said(
-                text(&output.stderr).lines().next().unwrap_or("it failed").to_owned(),
-            )),
+        if output.status.success() {
+            return Ok(text(&output.stdout));
         }
+        Err(GitError::Said(text(&output.stderr).lines().next().unwrap_or("it failed").to_owned()))
     }
-}
-
-/// A failed call of git.
-enum Failure {
-    NotInstalled,
-    /// The first line of its error output, or the system's error.
-    Said(String),
 }
 
 #[cfg(test)]
@@ -220,9 +227,10 @@ mod tests {
 
     #[test]
     fn buildx_variables_choose() {
-        let of =
-            |pairs: &[(&str, &str)], provenance| Wanted::of(&Environment::of(pairs), provenance);
-        let usual = Wanted { info: true, labels: false, dirty: false };
+        let of = |pairs: &[(&str, &str)], provenance| {
+            GitInfoOptions::of(&Environment::of(pairs), provenance)
+        };
+        let usual = GitInfoOptions { info: true, labels: false, dirty: false };
         assert_eq!(of(&[], true), usual);
         assert!(!of(&[], false).info);
         assert!(!of(&[("BUILDX_GIT_INFO", "false")], true).info);

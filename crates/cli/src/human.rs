@@ -1,4 +1,4 @@
-//! Sizes and durations for people, in the forms that docker and BuildKit print.
+//! Sizes and durations for people, in the forms that docker and BuildKit print and read.
 
 use std::time::Duration;
 
@@ -34,11 +34,23 @@ pub fn size(bytes: u64) -> String {
         1
     };
     let text = format!("{value:.*}", 4 - whole_digits);
-    let text = match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => &text,
-    };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{}", DECIMAL[unit])
+}
+
+/// A text that is not a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a size, as 10gb")]
+pub struct NotASize;
+
+/// Reads a size with binary units, as docker, buildx and BuildKit read those of disks too: `10gb`.
+///
+/// # Errors
+/// If it is not a size.
+pub fn disk_size(text: &str) -> Result<u64, NotASize> {
+    let size = bake::quantity::size(text).ok();
+    size.and_then(|size| u64::try_from(size).ok()).ok_or(NotASize)
 }
 
 /// A duration as docker's tables print it: `About a minute`, `3 days`.
@@ -77,6 +89,16 @@ mod tests {
         ] {
             assert_eq!(transfer_size(bytes), transfer);
             assert_eq!(size(bytes), table);
+        }
+    }
+
+    #[test]
+    fn sizes_of_disks_are_binary() {
+        for (text, bytes) in [("10gb", 10 << 30), ("1.5K", 1536), ("1MiB", 1 << 20), ("7", 7)] {
+            assert_eq!(disk_size(text), Ok(bytes));
+        }
+        for text in ["much", "1x", ""] {
+            assert_eq!(disk_size(text), Err(NotASize), "{text}");
         }
     }
 

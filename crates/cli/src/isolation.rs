@@ -1,13 +1,15 @@
 //! The runtime for RUN, with the isolation that the flag asks for and this machine allows.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use build::Session;
 use runtime::ladder::Probe;
-use runtime::{LadderError, Privilege, Runtime, RuntimeOptions, Wanted};
+use runtime::{LadderError, Privilege, Runtime, RuntimeOptions, WantedIsolation};
 use store::Privileges;
 
-use crate::args::Isolation;
+use crate::render::CommandError;
 use crate::settings::Settings;
 
 /// The settings of common platforms that allow a RUN to run.
@@ -23,34 +25,47 @@ one of these allows it:
               [runners.kubernetes.build_container_security_context] with run_as_user = 0 and SYS_CHROOT added
   anywhere    --isolation=in-place, as root in a container that is for this build alone";
 
-/// The flag's value in the runtime's terms.
-pub fn wanted(flag: Isolation) -> Wanted {
-    match flag {
-        Isolation::Auto => Wanted::Auto,
-        Isolation::Namespaces => Wanted::Namespaces,
-        Isolation::Chroot => Wanted::Chroot,
-        Isolation::InPlace => Wanted::InPlace,
-        Isolation::None => Wanted::None,
-    }
+/// The reason for which there is no isolation of a RUN.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolationError {
+    /// kiln's binary or root is not found.
+    #[error("finding kiln's own files: {0}")]
+    OwnFiles(#[source] io::Error),
+    /// No isolation works here that the flag allows.
+    #[error("{}", explained(.0))]
+    Ladder(#[source] LadderError),
+    /// The runtime cannot be prepared.
+    #[error("{}", oci::chain_text(.0))]
+    Runtime(#[source] runtime::Error),
+    /// The isolation that was asked for does not work here.
+    #[error("`--isolation={flag}` is not possible here: {reason}")]
+    Impossible {
+        /// The flag's value.
+        flag: &'static str,
+        /// The error of the runtime's start.
+        reason: String,
+    },
 }
+
+impl CommandError for IsolationError {}
 
 /// Starts the runtime.
 ///
 /// # Errors
-/// If there is none for this machine and flag. The text is the reason: a build without a RUN
-/// succeeds all the same, and a RUN fails with it.
+/// If there is none for this machine and flag. A build without a RUN succeeds all the same, and a
+/// RUN fails with it.
 pub fn start(
     settings: &Settings,
     kind: Privileges,
     privilege: &Privilege,
-    flag: Isolation,
-) -> Result<Arc<Runtime>, String> {
+    flag: WantedIsolation,
+) -> Result<Arc<Runtime>, IsolationError> {
     let own: Result<_, _> =
         [std::env::current_exe(), std::fs::canonicalize(&settings.root)].into_iter().collect();
     let options = RuntimeOptions {
         init_exe: "/proc/self/exe".into(),
         state_dir: settings.root.join("v1/runtime"),
-        kept: own.map_err(|error| format!("finding kiln's own files: {error}"))?,
+        kept: own.map_err(IsolationError::OwnFiles)?,
     };
     let marks = ["/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"];
     let probe = Probe {
@@ -59,10 +74,27 @@ pub fn start(
         store_without_overlays: kind == Privileges::Chroot,
         ..Probe::default()
     };
-    match Runtime::start(options, privilege, probe, wanted(flag)) {
+    match Runtime::start(options, privilege, probe, flag) {
         Ok((runtime, _)) => Ok(Arc::new(runtime)),
-        Err(runtime::Error::Ladder(error)) => Err(explained(&error)),
-        Err(error) => Err(oci::chain_text(&error)),
+        Err(runtime::Error::Ladder(error)) => Err(IsolationError::Ladder(error)),
+        Err(error) => Err(IsolationError::Runtime(error)),
+    }
+}
+
+/// Checks that the isolation that a flag asks for is possible.
+///
+/// # Errors
+/// If the session has no runtime with it.
+pub fn require(session: &Session, flag: WantedIsolation) -> Result<(), IsolationError> {
+    let flag = match flag {
+        WantedIsolation::Auto | WantedIsolation::None => return Ok(()),
+        WantedIsolation::Namespaces => "namespaces",
+        WantedIsolation::Chroot => "chroot",
+        WantedIsolation::InPlace => "in-place",
+    };
+    match &session.host().runtime {
+        Err(reason) => Err(IsolationError::Impossible { flag, reason: reason.to_string() }),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -78,7 +110,7 @@ fn explained(error: &LadderError) -> String {
 }
 
 /// The line that names the isolation, unless it is the usual one.
-pub fn line(runtime: &Runtime, flag: Isolation) -> Option<String> {
-    let usual = runtime.has_overlays() && flag == Isolation::Auto;
+pub fn line(runtime: &Runtime, flag: WantedIsolation) -> Option<String> {
+    let usual = runtime.has_overlays() && flag == WantedIsolation::Auto;
     (!usual).then(|| format!("#0 RUN in: {}\n", runtime.isolation()))
 }

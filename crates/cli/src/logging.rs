@@ -6,7 +6,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
@@ -17,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::progress::sanitize;
+use crate::render::CommandError;
 use crate::settings::Environment;
 use crate::terminal;
 
@@ -26,18 +26,23 @@ const CRATES: &[&str] = &[
     "bake",
     "build",
     "cache",
+    "containers",
     "dockerfile",
+    "engine",
     "execute",
     "export",
     "gotemplate",
     "graph",
     "kiln",
+    "layer",
     "oci",
     "registry",
     "runtime",
+    "service",
     "solve",
     "store",
     "transfer",
+    "tree",
     "yaml",
 ];
 
@@ -65,6 +70,8 @@ pub enum LogError {
     },
 }
 
+impl CommandError for LogError {}
+
 /// Starts to write diagnostics, if the environment or `--debug` asks for them. A second call has no
 /// effect.
 ///
@@ -73,11 +80,11 @@ pub enum LogError {
 pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> {
     let levels = environment.get("KILN_LOG");
     let output = match environment.get("KILN_LOG_FILE") {
-        Some(path) => Output::File(open(path)?),
-        None if is_debug || levels.is_some() => Output::Stderr,
+        Some(path) => LogSink::File(open(path)?),
+        None if is_debug || levels.is_some() => LogSink::Stderr,
         None => return Ok(()),
     };
-    let is_on_stderr = matches!(output, Output::Stderr);
+    let is_on_stderr = matches!(output, LogSink::Stderr);
     // A log file without a level gets `debug`, the level that maintainers ask for.
     let targets = targets(levels.unwrap_or("debug"))?;
     let layer = tracing_subscriber::fmt::layer()
@@ -86,16 +93,9 @@ pub fn start(environment: &Environment, is_debug: bool) -> Result<(), LogError> 
         .with_writer(output);
     let is_first = tracing_subscriber::registry().with(targets).with(layer).try_init().is_ok();
     if is_first && is_on_stderr {
-        ON_STDERR.store(true, Ordering::Relaxed);
+        terminal::share_with_diagnostics();
     }
     Ok(())
-}
-
-static ON_STDERR: AtomicBool = AtomicBool::new(false);
-
-/// True if diagnostics go to standard error, where a live display would overwrite them.
-pub fn is_on_stderr() -> bool {
-    ON_STDERR.load(Ordering::Relaxed)
 }
 
 fn open(path: &str) -> Result<Arc<Mutex<File>>, LogError> {
@@ -125,27 +125,27 @@ fn targets(text: &str) -> Result<Targets, LogError> {
 
 /// The destination of diagnostics.
 #[derive(Clone)]
-enum Output {
+enum LogSink {
     Stderr,
     File(Arc<Mutex<File>>),
 }
 
-impl<'a> MakeWriter<'a> for Output {
-    type Writer = Line;
+impl<'a> MakeWriter<'a> for LogSink {
+    type Writer = LogLine;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { output: self.clone(), bytes: Vec::new() }
+        LogLine { output: self.clone(), bytes: Vec::new() }
     }
 }
 
 /// One line, written whole when it is dropped: without control characters, which registries and
 /// Dockerfiles can send, and without the secrets of addresses.
-struct Line {
-    output: Output,
+struct LogLine {
+    output: LogSink,
     bytes: Vec<u8>,
 }
 
-impl Write for Line {
+impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -156,13 +156,13 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for LogLine {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
         let text = format!("{}\n", sanitize(&oci::shown_text(text.trim_end())));
         match &self.output {
-            Output::Stderr => terminal::say(&text),
-            Output::File(file) => {
+            LogSink::Stderr => terminal::say(&text),
+            LogSink::File(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 // A full disk must not fail a build.
                 let _ = file.write_all(text.as_bytes());
@@ -189,8 +189,8 @@ mod tests {
         let is_on =
             |text: &str, target: &str, level| targets(text).unwrap().would_enable(target, &level);
         use tracing::Level;
-        assert!(is_on("debug", "registry::exchange", Level::DEBUG));
-        assert!(!is_on("debug", "registry::exchange", Level::TRACE));
+        assert!(is_on("debug", "registry::transport", Level::DEBUG));
+        assert!(!is_on("debug", "registry::transport", Level::TRACE));
         assert!(!is_on("trace", "h2::client", Level::ERROR));
         assert!(is_on("registry=trace", "registry", Level::TRACE));
         assert!(!is_on("registry=trace", "solve", Level::ERROR));
@@ -204,7 +204,7 @@ mod tests {
     fn lines_hide_what_addresses_hide() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let output = Output::File(open(path.to_str().unwrap()).unwrap());
+        let output = LogSink::File(open(path.to_str().unwrap()).unwrap());
         writeln!(output.make_writer(), "at https://u:hush@h/x?token=hush \x1b[31m").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("at https://h/x") && !text.contains("hush"), "{text}");

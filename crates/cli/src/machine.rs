@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use build::{Host, Session};
 use registry::{Client, ClientCertificate, Credentials, DockerConfig, HostsConfig, TrustRoots};
-use runtime::Privilege;
-use runtime::ladder::{self, Decision, Probe};
+use runtime::ladder::{self, Decision, Probe, Unavailable};
+use runtime::{Privilege, WantedIsolation};
 use store::{OpenOptions, Privileges, Store, UnmappedOwners};
 
-use crate::args::Isolation;
 use crate::isolation;
+use crate::render::CommandError;
 use crate::settings::{Environment, Hidden, Settings};
 
 /// Executes kiln again as root of a user namespace, if this process is not root and can have a
@@ -18,14 +18,14 @@ use crate::settings::{Environment, Hidden, Settings};
 /// returns. For commands that use the store, because layers have files of several users. Must be
 /// called before there are threads, and before standard input is read.
 pub fn rise(settings: &Settings) -> Privilege {
-    rise_for(settings, Isolation::Auto)
+    rise_for(settings, WantedIsolation::Auto)
 }
 
 /// [`rise`] for a build with this `--isolation`: the root user of a container who asks for a plain
 /// folder stays in this process.
-pub fn rise_for(settings: &Settings, flag: Isolation) -> Privilege {
+pub fn rise_for(settings: &Settings, flag: WantedIsolation) -> Privilege {
     let privilege = Privilege::of_process();
-    let first = ladder::decide(&privilege, &Probe::default(), isolation::wanted(flag));
+    let first = ladder::decide(&privilege, &Probe::default(), flag);
     if !matches!(first, Ok(Decision::ReexecInUserns)) {
         return privilege;
     }
@@ -49,18 +49,53 @@ fn store_privileges(privilege: &Privilege) -> Privileges {
     }
 }
 
+/// A resource of this process that it cannot have.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The root cannot be used.
+    #[error("{}", oci::chain_text(.0))]
+    Store(#[from] Box<store::Error>),
+    /// The registry client cannot be made, or a file of logins cannot be read.
+    #[error("{}", oci::chain_text(.0))]
+    Client(#[from] Box<registry::Error>),
+    /// The logins of `DOCKER_AUTH_CONFIG` cannot be read.
+    #[error("DOCKER_AUTH_CONFIG: {}", oci::chain_text(.0))]
+    AuthVariable(#[source] Box<registry::Error>),
+}
+
+impl CommandError for MachineError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) if is_about_folder(error) => {
+                Some("KILN_ROOT names another folder for kiln's state".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// True if an error is that of a folder which is missing or cannot be written.
+fn is_about_folder(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let kinds = [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem];
+        kind.is_some_and(|kind| kinds.contains(&kind))
+    })
+}
+
 /// Opens the store.
 ///
 /// # Errors
-/// If the root cannot be used; the text says why.
-pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, String> {
+/// If the root cannot be used.
+pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, MachineError> {
     let most = store_privileges(privilege);
-    let privileged = match Store::made_for(&settings.root) {
+    let privileged = match Privileges::of_root(&settings.root) {
         // A process that can mount can also work without mounts.
         Some(Privileges::Chroot) if most != Privileges::None => Privileges::Chroot,
         None if matches!(most, Privileges::Root | Privileges::UserNamespace) => {
-            let can_mark =
-                Store::can_mark(&settings.root, most).map_err(|error| unusable(&error))?;
+            let can_mark = most.can_mark(&settings.root).map_err(Box::new)?;
             if can_mark { most } else { Privileges::Chroot }
         }
         _ => most,
@@ -68,24 +103,8 @@ pub fn open_store(settings: &Settings, privilege: &Privilege) -> Result<Store, S
     let single = matches!(privilege, Privilege::NamespaceRoot { ids } if ids.is_single());
     let unmapped_owners = if single { UnmappedOwners::Ignore } else { UnmappedOwners::Refuse };
     let limits = settings.archive_limits;
-    Store::open(&settings.root, OpenOptions { privileged, unmapped_owners, limits })
-        .map_err(|error| unusable(&error))
-}
-
-/// The error of a root that cannot be used, with a hint if its folder cannot be written.
-fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
-    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    let is_place = causes.any(|cause| {
-        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        let kinds = [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem];
-        kind.is_some_and(|kind| kinds.contains(&kind))
-    });
-    let text = oci::chain_text(error);
-    match is_place {
-        true => format!("{text}; kiln keeps its state there: KILN_ROOT names another folder"),
-        false => text,
-    }
+    let options = OpenOptions { privileged, unmapped_owners, limits };
+    Ok(Store::open(&settings.root, options).map_err(Box::new)?)
 }
 
 /// The session of this process: store, registry client, runtime.
@@ -96,11 +115,12 @@ pub fn session(
     settings: &Settings,
     environment: &Environment,
     privilege: &Privilege,
-    wanted: Isolation,
-) -> Result<Session, String> {
+    wanted: WantedIsolation,
+) -> Result<Session, MachineError> {
     let store = open_store(settings, privilege)?;
+    let runtime = isolation::start(settings, store.privileges(), privilege, wanted);
     Ok(Session::new(Host {
-        runtime: isolation::start(settings, store.privileges(), privilege, wanted),
+        runtime: runtime.map_err(|error| Unavailable::new(error.to_string())),
         store,
         client: client(settings, environment)?,
         engine: settings.docker_host.clone().unwrap_or_default(),
@@ -111,8 +131,8 @@ pub fn session(
 /// The client for all registries, with the logins of docker's files.
 ///
 /// # Errors
-/// If a file or variable is wrong; the text names it.
-pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, String> {
+/// If a file or variable is wrong.
+pub fn client(settings: &Settings, environment: &Environment) -> Result<Client, MachineError> {
     client_as(settings, environment, None)
 }
 
@@ -124,11 +144,23 @@ pub fn client_as(
     settings: &Settings,
     environment: &Environment,
     login: Option<(&str, Credentials)>,
-) -> Result<Client, String> {
+) -> Result<Client, MachineError> {
     let mut docker_config = logins(settings, environment)?;
     if let Some((host, credentials)) = login {
         docker_config = docker_config.with_credentials(host, credentials);
     }
+    client_with(settings, docker_config)
+}
+
+/// A client with these credentials, and none of docker's files.
+///
+/// # Errors
+/// If a setting is wrong.
+pub fn client_with(
+    settings: &Settings,
+    docker_config: DockerConfig,
+) -> Result<Client, MachineError> {
+    let mut docker_config = docker_config;
     let mut hosts = HostsConfig::default();
     for folder in certificate_folders(settings) {
         hosts = hosts.with_certs_dir(folder);
@@ -177,7 +209,7 @@ pub fn client_as(
         timeouts,
         ..registry::Settings::default()
     });
-    made.map_err(|error| oci::chain_text(&error))
+    Ok(made.map_err(Box::new)?)
 }
 
 /// The folders with certificates of registries, docker's and podman's.
@@ -187,10 +219,10 @@ fn certificate_folders(settings: &Settings) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The logins of `DOCKER_AUTH_CONFIG` first, then of docker's file, then of podman's.
-fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, String> {
+fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig, MachineError> {
     let mut logins = match &settings.docker_auth_config {
         Some(text) => DockerConfig::parse(text.expose())
-            .map_err(|error| format!("DOCKER_AUTH_CONFIG: {}", oci::chain_text(&error)))?,
+            .map_err(|error| MachineError::AuthVariable(Box::new(error)))?,
         None => DockerConfig::default(),
     };
     let files = settings
@@ -200,7 +232,7 @@ fn logins(settings: &Settings, environment: &Environment) -> Result<DockerConfig
         .into_iter()
         .chain(settings.registry_auth_file.clone());
     for file in files {
-        logins = logins.merge(DockerConfig::load(&file).map_err(|error| oci::chain_text(&error))?);
+        logins = logins.merge(DockerConfig::load(&file).map_err(Box::new)?);
     }
     logins.helper_path = environment.get("PATH").map(Into::into);
     Ok(logins)

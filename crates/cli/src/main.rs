@@ -8,6 +8,7 @@
 mod args;
 mod checkout;
 mod commands;
+mod facts;
 mod human;
 mod isolation;
 mod logging;
@@ -15,6 +16,7 @@ mod machine;
 mod personalities;
 mod progress;
 mod render;
+mod serve;
 mod settings;
 mod terminal;
 mod threads;
@@ -26,6 +28,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Cli, Command};
+use commands::{
+    build, cache, check, completion, du, history, images, inspect, login, prune, rmi, tag,
+    transfer, version,
+};
 use render::{Look, Report};
 use settings::{Environment, Settings};
 
@@ -34,14 +40,11 @@ fn main() -> ExitCode {
     runtime::init_if_asked();
     runtime::share_heaps();
     let words = with_help(std::env::args_os().collect());
-    let log = |is_debug| {
-        logging::start(&Environment::of_process(), is_debug)
-            .map_err(|error| Report::from(error.to_string()))
-    };
+    let log = |is_debug| logging::start(&Environment::of_process(), is_debug).map_err(Report::from);
     let (result, is_debug) = match personalities::choose(&words) {
         Some(invocation) => {
             let is_debug = invocation.is_debug;
-            (log(is_debug).and_then(|()| personalities::run(invocation)), is_debug)
+            (log(is_debug).and_then(|()| personalities::run(invocation, dispatch)), is_debug)
         }
         None => match Cli::try_parse_from(words) {
             Ok(cli) => {
@@ -84,17 +87,45 @@ fn with_help(mut words: Vec<OsString>) -> Vec<OsString> {
 
 fn run(cli: Cli) -> Result<(), Report> {
     let environment = Environment::of_process();
-    let settings = || {
-        let is_superuser = rustix::process::geteuid().is_root();
-        Settings::read(&environment, cli.global.root.as_deref(), is_superuser)
-    };
     match &cli.command {
         // These need no settings, which require a home.
-        Command::Version | Command::Completion(_) => (),
-        command => return commands::dispatch(command, &environment, &settings()?),
+        Command::Version => terminal::print(&version::text()),
+        Command::Completion(args) => terminal::print(&completion::text(args)),
+        command => {
+            let is_superuser = rustix::process::geteuid().is_root();
+            let settings = Settings::read(&environment, cli.global.root.as_deref(), is_superuser)?;
+            dispatch(command, &environment, &settings)
+        }
     }
-    match &cli.command {
-        Command::Completion(args) => terminal::print(&commands::completion::text(args)),
-        _ => terminal::print(&commands::version::text()),
+}
+
+/// Runs a command. Other tools' command lines have some of them too.
+///
+/// # Errors
+/// If the command fails.
+fn dispatch(
+    command: &Command,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
+    let store = || machine::open_store(settings, &machine::rise(settings));
+    match command {
+        Command::Build(args) => build::run(args, environment, settings),
+        Command::Check(args) => check::run(args, environment, settings),
+        Command::Login(args) => login::run(args, environment, settings),
+        Command::Logout(args) => login::run_logout(args, environment, settings),
+        Command::Push(args) => transfer::push(args, environment, settings),
+        Command::Pull(args) => transfer::pull(args, environment, settings),
+        Command::Tag(args) => tag::run(args, &store()?),
+        Command::Images(args) => images::run(args, &store()?),
+        Command::Rmi(args) => rmi::run(args, &store()?),
+        Command::Inspect(args) => inspect::run(args, &store()?),
+        Command::History(args) => history::run(args, &store()?),
+        Command::Cache(command) => cache::run(command, environment, settings),
+        Command::Du(args) => du::run(args, &store()?),
+        Command::Prune(args) => prune::run(args, &store()?),
+        Command::Serve(args) => commands::serve::run(args, environment, settings),
+        Command::Completion(args) => terminal::print(&completion::text(args)),
+        Command::Version => terminal::print(&version::text()),
     }
 }

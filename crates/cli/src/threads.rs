@@ -1,14 +1,14 @@
 //! Work that waits for the network and for programs, and can be interrupted.
 
 use std::future::Future;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::render::{INTERRUPTED, Report};
+use crate::render::{CommandError, INTERRUPTED, Report};
 use crate::terminal;
 
 /// The time that interrupted work has to stop. After it, work that waits for a disk, a pipe or a
@@ -65,6 +65,13 @@ fn interruption() -> impl Future<Output = ()> {
     }
 }
 
+/// Signals cannot be watched.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("watching for signals: {0}")]
+struct SignalError(#[source] Arc<std::io::Error>);
+
+impl CommandError for SignalError {}
+
 /// Starts to watch for SIGINT and SIGTERM, once. The current work is told of a signal and has a
 /// moment to stop; the process ends after that, at a second signal, or at once if there is no work.
 /// A thread of its own watches, since reading and cleaning up can block. Also needed as process 1
@@ -73,10 +80,9 @@ fn interruption() -> impl Future<Output = ()> {
 /// # Errors
 /// If the thread cannot be started, or signals cannot be caught.
 pub fn watch_signals() -> Result<(), Report> {
-    static WATCH: OnceLock<Result<(), String>> = OnceLock::new();
-    let watch = WATCH
-        .get_or_init(|| start_watch().map_err(|error| format!("watching for signals: {error}")));
-    watch.clone().map_err(Report::from)
+    static WATCH: OnceLock<Result<(), SignalError>> = OnceLock::new();
+    let watch = WATCH.get_or_init(|| start_watch().map_err(|error| SignalError(Arc::new(error))));
+    Ok(watch.clone()?)
 }
 
 fn start_watch() -> std::io::Result<()> {

@@ -7,17 +7,18 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::build_flags::{BuildFlags, ContextFlag, FlagContext};
+use super::build_flags::{BuildFlags, FlagContext};
 use super::compound::attest::AskedAttestations;
-use super::compound::boolean;
-use super::error::FlagError;
-use super::isolation::Isolation;
+use super::compound::context::ContextFlag;
+use super::compound::{boolean, cache};
+use super::error::{FlagError, ValueError};
+use super::isolation::isolation_of_flag;
 use super::other::OtherFlags;
-use crate::progress::Mode;
+use crate::progress::ProgressMode;
 
 /// A truth value as pflag takes it: `--push`, `--push=true`, `--push=0`.
-fn truth(text: &str) -> Result<bool, String> {
-    boolean(text).ok_or_else(|| "it is neither true nor false".into())
+fn truth(text: &str) -> Result<bool, ValueError> {
+    boolean(text).ok_or(ValueError::NotABoolean)
 }
 
 /// A path, possibly empty. clap's own parser refuses an empty one.
@@ -225,7 +226,7 @@ pub struct BuildArgs {
         hide_possible_values = true,
         help_heading = "Progress"
     )]
-    pub progress: Option<Mode>,
+    pub progress: Option<ProgressMode>,
 
     /// Show no progress; print the image's ID at the end
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth, value_name = "BOOL", help_heading = "Progress")]
@@ -276,7 +277,7 @@ impl BuildArgs {
             no_cache: self.no_cache.unwrap_or(false),
             explain: self.explain.unwrap_or(false),
             verify_indexes: self.verify_indexes.unwrap_or(false),
-            isolation: Isolation::of_flag(self.isolation.as_deref())?,
+            isolation: isolation_of_flag(self.isolation.as_deref())?,
             progress: self.progress,
             quiet: self.quiet.unwrap_or(false),
             call: self.other.call()?,
@@ -341,10 +342,10 @@ impl BuildArgs {
         context: FlagContext<'_>,
     ) -> Result<(), FlagError> {
         for text in &self.cache_from {
-            flags.add_cache_from("--cache-from", text, context.around())?;
+            flags.add_cache_from("--cache-from", cache::imports(text, context.around()))?;
         }
         for text in &self.cache_to {
-            flags.add_cache_to("--cache-to", text, context.around())?;
+            flags.add_cache_to("--cache-to", cache::exports(text, context.around()))?;
         }
         for text in &self.no_cache_filter {
             flags.add_no_cache_stages(text);

@@ -1,5 +1,5 @@
 //! The flags of a build, typed. `kiln build` and the command lines of other tools fill the same
-//! struct, and [`plan`](super::plan()) makes a request of it: nothing in between is text.
+//! struct, of which `commands::build` makes a request: nothing in between is text.
 //!
 //! Each method reads one flag's value and applies the flag's rule for repeated values. `flag` is the
 //! flag as the tool writes it, for errors.
@@ -9,23 +9,21 @@ use std::path::{Path, PathBuf};
 
 use build::{
     Annotation, CacheFrom, CacheMode, CacheTarget, CacheTo, ImageFormat, Layers, NamedContext,
-    Output, Policy, Required, Secret, SshAgent,
+    NoCache, Output, Policy, Required, SecretValue, SshAgent,
 };
 use graph::{Network, Ulimit};
 use oci::{Platform, Reference};
+use runtime::WantedIsolation;
 
 use super::build_arguments::BuildArguments;
 use super::call::Call;
 use super::compound::attest::AskedAttestations;
-use super::compound::bucket::Surroundings;
-use super::compound::output::OutputContext;
-use super::compound::{
-    Fields, OptionError, annotation, cache, context, fields, limits, output, pairs, policy, secret,
-    ssh,
-};
+use super::compound::bucket::OptionContext;
+use super::compound::cache::FlagCaches;
+use super::compound::context::ContextFlag;
+use super::compound::{Fields, OptionError, context, limits, pairs, policy, secret, ssh};
 use super::error::{FlagError, InFlag as _};
-use super::isolation::Isolation;
-use crate::progress::Mode;
+use crate::progress::ProgressMode;
 use crate::settings::Environment;
 
 /// The context in which flag values are read.
@@ -41,28 +39,8 @@ pub struct FlagContext<'a> {
 
 impl<'a> FlagContext<'a> {
     /// The context of cache options.
-    pub fn around(self) -> Surroundings<'a> {
-        Surroundings { directory: self.directory, environment: self.environment }
-    }
-
-    /// The context of output options.
-    pub fn output(self) -> OutputContext<'a> {
-        OutputContext { directory: self.directory, stdout_is_terminal: self.stdout_is_terminal }
-    }
-}
-
-/// The source of the files that COPY and ADD read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ContextFlag {
-    /// A folder, a repository, a URL, or `-` for standard input.
-    Named(String),
-    /// An archive on this machine.
-    Archive(PathBuf),
-}
-
-impl Default for ContextFlag {
-    fn default() -> Self {
-        Self::Named(".".into())
+    pub fn around(self) -> OptionContext<'a> {
+        OptionContext { directory: self.directory, environment: self.environment }
     }
 }
 
@@ -148,7 +126,7 @@ pub struct BuildFlags {
     /// `--cache-normalize=modes`.
     pub normalize_modes: bool,
     /// `--secret`, by id.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, SecretValue>,
     /// `--ssh`, by id.
     pub ssh: BTreeMap<String, SshAgent>,
     /// `--network`.
@@ -164,9 +142,9 @@ pub struct BuildFlags {
     /// `--cgroup-parent`; empty if unset.
     pub cgroup_parent: String,
     /// `--isolation`; the settings' value if unset.
-    pub isolation: Option<Isolation>,
+    pub isolation: Option<WantedIsolation>,
     /// `--progress`; the settings' value if unset.
-    pub progress: Option<Mode>,
+    pub progress: Option<ProgressMode>,
     /// `--quiet`.
     pub quiet: bool,
     /// `--call`: a question instead of a build.
@@ -181,18 +159,6 @@ fn listed(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl BuildFlags {
-    /// Adds a name of the image.
-    ///
-    /// # Errors
-    /// If it is not a reference, or has a digest.
-    pub fn add_tag(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
-        let reference = output::tag(text).in_flag(flag)?;
-        if !self.tags.iter().any(|tag| tag.text == text) {
-            self.tags.push(TagFlag { text: text.to_owned(), reference });
-        }
-        Ok(())
-    }
-
     /// Adds platforms.
     ///
     /// # Errors
@@ -298,6 +264,21 @@ impl BuildFlags {
         Ok(())
     }
 
+    /// Adds a named context that is known already.
+    ///
+    /// # Errors
+    /// If the name is that of no stage or image.
+    pub fn add_opened_context(
+        &mut self,
+        flag: &str,
+        name: &str,
+        context: NamedContext,
+    ) -> Result<(), FlagError> {
+        let name = context::context_name(name).in_flag(flag)?;
+        self.build_contexts.insert(name, context);
+        Ok(())
+    }
+
     /// Sets the policy, of which the values are read together.
     ///
     /// # Errors
@@ -320,58 +301,6 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Adds an output.
-    ///
-    /// # Errors
-    /// If it is not an output.
-    pub fn add_output(
-        &mut self,
-        flag: &str,
-        text: &str,
-        context: FlagContext<'_>,
-    ) -> Result<(), FlagError> {
-        self.outputs.push(output::output(text, context.output()).in_flag(flag)?);
-        Ok(())
-    }
-
-    /// Adds an output for a tool without an engine: `type=docker` without a destination keeps the
-    /// image in kiln's root, where an engine would load it.
-    ///
-    /// # Errors
-    /// If it is not an output.
-    pub fn add_kept_output(
-        &mut self,
-        flag: &str,
-        text: &str,
-        context: FlagContext<'_>,
-    ) -> Result<(), FlagError> {
-        self.outputs.push(output::kept_output(text, context.output()).in_flag(flag)?);
-        Ok(())
-    }
-
-    /// Adds an output of a tool without an engine by its fields.
-    ///
-    /// # Errors
-    /// The errors of [`Self::add_kept_output`].
-    pub fn add_kept_output_fields(
-        &mut self,
-        flag: &str,
-        fields: Fields,
-        context: FlagContext<'_>,
-    ) -> Result<(), FlagError> {
-        self.outputs.push(output::kept_output_of(fields, context.output()).in_flag(flag)?);
-        Ok(())
-    }
-
-    /// Adds annotations.
-    ///
-    /// # Errors
-    /// If one is not `[LEVEL:]KEY=VALUE`.
-    pub fn add_annotations(&mut self, flag: &str, text: &str) -> Result<(), FlagError> {
-        self.annotations.extend(annotation::annotations(text).in_flag(flag)?);
-        Ok(())
-    }
-
     /// Sets a version control fact: `source`, `revision`, `localdir:NAME`. The address in `source`
     /// is kept without its credentials.
     pub fn set_vcs(&mut self, name: &str, value: &str) {
@@ -379,85 +308,33 @@ impl BuildFlags {
         self.vcs.insert(name.to_owned(), value);
     }
 
-    /// Adds caches to import. Outside of GitHub, GitHub's cache is left out with a note.
+    /// Adds caches to import, as [`imports`](super::compound::cache::imports) has read them.
     ///
     /// # Errors
-    /// If a value is not a cache.
+    /// If they could not be read.
     pub fn add_cache_from(
         &mut self,
         flag: &str,
-        text: &str,
-        around: Surroundings<'_>,
+        read: Result<FlagCaches<CacheFrom>, OptionError>,
     ) -> Result<(), FlagError> {
-        if !self.is_out_of_place(flag, text, around) {
-            self.cache_from.extend(cache::cache_from(text, around).in_flag(flag)?);
-        }
+        let read = read.in_flag(flag)?;
+        self.notes.extend(read.notes(flag));
+        self.cache_from.extend(read.caches);
         Ok(())
     }
 
-    /// Adds caches to export, with the rule of [`Self::add_cache_from`] for GitHub's cache.
+    /// Adds caches to export, as [`exports`](super::compound::cache::exports) has read them.
     ///
     /// # Errors
-    /// If a value is not a cache.
+    /// If they could not be read.
     pub fn add_cache_to(
         &mut self,
         flag: &str,
-        text: &str,
-        around: Surroundings<'_>,
+        read: Result<FlagCaches<CacheTo>, OptionError>,
     ) -> Result<(), FlagError> {
-        self.notes.extend(cache::inline_note(&fields(text).unwrap_or_default()));
-        if !self.is_out_of_place(flag, text, around) {
-            self.cache_to.extend(cache::cache_to(text, around).in_flag(flag)?);
-        }
-        Ok(())
-    }
-
-    /// Adds a cache to read by its type and its other fields.
-    ///
-    /// # Errors
-    /// If it is not a cache.
-    pub fn add_typed_cache_from(
-        &mut self,
-        flag: &str,
-        kind: &str,
-        fields: Fields,
-        around: Surroundings<'_>,
-    ) -> Result<(), FlagError> {
-        if !self.is_outside_github(flag, kind, &fields, around) {
-            self.cache_from.push(cache::typed_cache_from(kind, fields, around).in_flag(flag)?);
-        }
-        Ok(())
-    }
-
-    /// Adds a cache to read by its fields.
-    ///
-    /// # Errors
-    /// If it is not a cache.
-    pub fn add_cache_from_fields(
-        &mut self,
-        flag: &str,
-        mut fields: Fields,
-        around: Surroundings<'_>,
-    ) -> Result<(), FlagError> {
-        let kind = cache::take_type(&mut fields).in_flag(flag)?;
-        self.add_typed_cache_from(flag, &kind, fields, around)
-    }
-
-    /// Adds a cache to write by its fields.
-    ///
-    /// # Errors
-    /// If it is not a cache.
-    pub fn add_cache_to_fields(
-        &mut self,
-        flag: &str,
-        mut fields: Fields,
-        around: Surroundings<'_>,
-    ) -> Result<(), FlagError> {
-        self.notes.extend(cache::inline_note(&fields.parts()));
-        let kind = cache::take_type(&mut fields).in_flag(flag)?;
-        if !self.is_outside_github(flag, &kind, &fields, around) {
-            self.cache_to.push(cache::typed_cache_to(&kind, fields, around).in_flag(flag)?);
-        }
+        let read = read.in_flag(flag)?;
+        self.notes.extend(read.notes(flag));
+        self.cache_to.extend(read.caches);
         Ok(())
     }
 
@@ -487,26 +364,17 @@ impl BuildFlags {
         }
     }
 
-    fn is_out_of_place(&mut self, flag: &str, text: &str, around: Surroundings<'_>) -> bool {
-        let reason = cache::out_of_place(text, around);
-        self.leave_out(flag, reason)
-    }
-
-    fn is_outside_github(
-        &mut self,
-        flag: &str,
-        kind: &str,
-        fields: &Fields,
-        around: Surroundings<'_>,
-    ) -> bool {
-        let reason = cache::outside_github(kind, fields.clone(), around);
-        self.leave_out(flag, reason)
-    }
-
-    /// Notes the reason to leave a cache out; true if there is one.
-    fn leave_out(&mut self, flag: &str, reason: Option<OptionError>) -> bool {
-        self.notes.extend(reason.iter().map(|why| format!("`{flag}` is left out: {why}")));
-        reason.is_some()
+    /// The steps that are run again.
+    ///
+    /// # Errors
+    /// If both flags that say it are given.
+    pub fn uncached(&self) -> Result<NoCache, FlagError> {
+        match (self.no_cache, self.no_cache_stages.as_slice()) {
+            (false, []) => Ok(NoCache::Nothing),
+            (false, stages) => Ok(NoCache::Stages(stages.to_vec())),
+            (true, []) => Ok(NoCache::Everything),
+            (true, _) => Err(FlagError::Together("--no-cache".into(), "--no-cache-filter")),
+        }
     }
 
     /// Adds stages whose steps are run again.

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::BuildArgs;
+use super::error::ValueError;
 
 /// Caches in registries and folders.
 #[derive(Clone, Debug, Subcommand)]
@@ -71,8 +72,8 @@ pub struct CopyArgs {
 }
 
 /// An age in days. Parts of a day count as a whole one, since uses are recorded by the day.
-fn days(text: &str) -> Result<u32, String> {
-    let wrong = || "it is not an age, as 30d, 12h or 2w".to_owned();
+fn days(text: &str) -> Result<u32, ValueError> {
+    let wrong = || ValueError::NotAnAge;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u32 = number.parse().map_err(|_| wrong())?;

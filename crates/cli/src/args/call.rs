@@ -24,6 +24,20 @@ pub enum CallKind {
     Targets,
 }
 
+/// An error in the value of `--call`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// A question that kiln cannot answer.
+    #[error("`{0}` is none of build, check, outline, targets")]
+    Kind(String),
+    /// A truth value that is none.
+    #[error("`{0}` is neither true nor false")]
+    NotABoolean(String),
+    /// An unknown option.
+    #[error("`{0}` is none of format=json|text, ignorestatus=")]
+    Option(String),
+}
+
 impl Call {
     /// `--check` and `kiln check`.
     pub const CHECK: Self = Self { kind: CallKind::Check, is_json: false, ignores_status: false };
@@ -32,7 +46,7 @@ impl Call {
     ///
     /// # Errors
     /// If the question or an option is unknown.
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+    pub fn parse(text: &str) -> Result<Option<Self>, CallError> {
         let mut fields = text.split(',').map(str::trim);
         let name = fields.next().unwrap_or_default();
         let kind = match name.strip_prefix("frontend.").unwrap_or(name) {
@@ -40,7 +54,7 @@ impl Call {
             "check" | "lint" => Some(CallKind::Check),
             "outline" => Some(CallKind::Outline),
             "targets" => Some(CallKind::Targets),
-            _ => return Err(format!("`{name}` is none of build, check, outline, targets")),
+            _ => return Err(CallError::Kind(name.to_owned())),
         };
         let (mut is_json, mut ignores_status) = (false, false);
         for field in fields {
@@ -48,10 +62,10 @@ impl Call {
                 Some(("format", "json")) => is_json = true,
                 Some(("format", "text")) => is_json = false,
                 Some(("ignorestatus", value)) => {
-                    ignores_status = boolean(value)
-                        .ok_or_else(|| format!("`{value}` is neither true nor false"))?;
+                    ignores_status =
+                        boolean(value).ok_or_else(|| CallError::NotABoolean(value.to_owned()))?;
                 }
-                _ => return Err(format!("`{field}` is none of format=json|text, ignorestatus=")),
+                _ => return Err(CallError::Option(field.to_owned())),
             }
         }
         Ok(kind.map(|kind| Self { kind, is_json, ignores_status }))

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::render::Report;
+use crate::render::CommandError;
 
 /// An error in a command line. Its text names the flag and holds no value that is secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,16 +71,28 @@ impl FlagError {
         Self::Refused { flag: flag.into(), reason: reason.into() }
     }
 
+    /// An error whose text names the flags already.
+    pub fn whole(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
     /// True if the tool has no such flag, which has its own exit code in some tools.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
 }
 
-impl From<FlagError> for Report {
-    fn from(error: FlagError) -> Self {
-        Self::from(error.to_string())
-    }
+impl CommandError for FlagError {}
+
+/// A value that is refused while clap reads it. clap names the flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// A text that is not a truth value.
+    #[error("it is neither true nor false")]
+    NotABoolean,
+    /// A text that is not an age.
+    #[error("it is not an age, as 30d, 12h or 2w")]
+    NotAnAge,
 }
 
 /// Adds the name of a flag to an error in its value.

@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+use super::compound::image_name::has_tag;
+use super::error::FlagError;
+
 /// `kiln tag`.
 #[derive(Args, Clone, Debug)]
 pub struct TagArgs {
@@ -58,8 +61,7 @@ impl std::str::FromStr for NameFilter {
     type Err = oci::ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let has_tag = text.rsplit('/').next().is_some_and(|last| last.contains(':'));
-        Ok(Self { reference: text.parse()?, has_tag })
+        Ok(Self { reference: text.parse()?, has_tag: has_tag(text) })
     }
 }
 
@@ -159,12 +161,13 @@ pub enum ListFormat {
 ///
 /// # Errors
 /// If it is neither a table nor JSON: Go templates are not supported yet.
-pub fn list_format(text: Option<&str>) -> Result<ListFormat, String> {
+pub fn list_format(text: Option<&str>) -> Result<ListFormat, FlagError> {
     match text {
         None | Some("" | "table") => Ok(ListFormat::Table),
         Some("json" | "{{json .}}") => Ok(ListFormat::Json),
-        Some(text) => {
-            Err(format!("`--format {text}`: templates are not there yet; there are table and json"))
-        }
+        Some(text) => Err(FlagError::refused(
+            format!("--format {text}"),
+            "templates are not supported yet; there are table and json",
+        )),
     }
 }

@@ -8,11 +8,13 @@ mod call;
 pub mod compound;
 mod error;
 pub mod flag;
+mod frontend;
 mod images;
 mod isolation;
 mod other;
-mod plan;
+mod outputs;
 mod registry;
+mod serve;
 mod state;
 
 use std::path::PathBuf;
@@ -21,20 +23,23 @@ use clap::{Args, Parser, Subcommand};
 
 pub use bake::quantity::duration;
 pub use build::{BuildArgs, Engine};
-pub use build_flags::{BuildFlags, ContextFlag, FlagContext};
+pub use build_flags::{BuildFlags, FlagContext};
 pub use cache::{CacheCommand, CacheRef, CopyArgs, PruneCacheArgs};
 pub use call::{Call, CallKind};
+pub use compound::context::ContextFlag;
 pub use error::{FlagError, InFlag};
+pub use frontend::{ClientLocals, FrontendOptions, Locals};
 pub use images::{
     HistoryArgs, ImagesArgs, InspectArgs, ListFormat, NameFilter, RmiArgs, TagArgs, list_format,
 };
-pub use isolation::Isolation;
-pub use other::NO_LIMIT;
+pub use isolation::{isolation_of_flag, isolation_or_setting};
 #[cfg(test)]
 pub use other::described;
-pub use plan::{BuildPlan, BuildPresentation, Inputs, plan};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, judge_content_trust};
-pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter, disk_size};
+pub use serve::ServeArgs;
+pub use state::{CompletionArgs, DuArgs, PruneArgs, disk_filter};
+
+pub use crate::human::disk_size;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -75,8 +80,11 @@ Caches and disk:
   du          Show what takes how much disk
   prune       Remove what is not needed
 
+Service:
+  serve       Answer docker's and BuildKit's clients on sockets
+
 Other tools' command lines (docs/personalities.md):
-  docker, buildx, buildctl, kaniko, warmer, makisu
+  docker, buildx, buildctl, kaniko, warmer, makisu, dockerd, buildkitd
 
 About kiln:
   version     Show kiln's version
@@ -144,6 +152,8 @@ pub enum Command {
     Du(DuArgs),
     /// Remove what is not needed
     Prune(PruneArgs),
+    /// Answer docker's and BuildKit's clients on sockets
+    Serve(ServeArgs),
     /// Show kiln's version
     Version,
     /// Print a shell's completions of kiln
@@ -153,7 +163,7 @@ pub enum Command {
 #[cfg(test)]
 impl Command {
     /// The arguments of `kiln build`, if that is the command.
-    fn as_build(&self) -> Option<&BuildArgs> {
+    pub fn as_build(&self) -> Option<&BuildArgs> {
         match self {
             Self::Build(args) => Some(args),
             _ => None,

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::error::FlagError;
+
 /// `kiln login`.
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -24,7 +26,7 @@ pub struct LoginArgs {
 
     /// The password; others can see it in the process list: better use --password-stdin
     #[arg(short, long, value_name = "PASSWORD", allow_hyphen_values = true)]
-    pub password: Option<Secret>,
+    pub password: Option<PasswordArg>,
 
     /// Read the password from standard input
     #[arg(long)]
@@ -33,9 +35,9 @@ pub struct LoginArgs {
 
 /// A password on the command line, hidden from debug output.
 #[derive(Clone)]
-pub struct Secret(pub crate::settings::Hidden);
+pub struct PasswordArg(pub crate::settings::Hidden);
 
-impl std::str::FromStr for Secret {
+impl std::str::FromStr for PasswordArg {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -43,9 +45,9 @@ impl std::str::FromStr for Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for PasswordArg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
+        f.write_str("PasswordArg(…)")
     }
 }
 
@@ -77,7 +79,7 @@ pub struct PushArgs {
     #[arg(long)]
     pub insecure: bool,
 
-    /// Docker's; content trust is not there yet.
+    /// Docker's; content trust is not supported yet.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub disable_content_trust: Option<String>,
 }
@@ -106,7 +108,7 @@ pub struct PullArgs {
     #[arg(long)]
     pub insecure: bool,
 
-    /// Docker's; content trust is not there yet.
+    /// Docker's; content trust is not supported yet.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub disable_content_trust: Option<String>,
 }
@@ -115,11 +117,12 @@ pub struct PullArgs {
 ///
 /// # Errors
 /// If content trust is asked for, which is not supported yet.
-pub fn judge_content_trust(flag: Option<&str>) -> Result<(), String> {
+pub fn judge_content_trust(flag: Option<&str>) -> Result<(), FlagError> {
     match flag.and_then(super::compound::boolean) {
-        Some(false) => {
-            Err("`--disable-content-trust=false`: content trust is not there yet".into())
-        }
+        Some(false) => Err(FlagError::refused(
+            "--disable-content-trust=false",
+            "content trust is not supported yet",
+        )),
         _ => Ok(()),
     }
 }

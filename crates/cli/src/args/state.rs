@@ -7,7 +7,24 @@ use clap::Args;
 
 use bake::quantity::duration;
 
-use super::compound::limits::size;
+use super::error::{FlagError, InFlag as _};
+use crate::human::disk_size;
+
+/// The entries that a command is about.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DiskEntryArgs {
+    /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+
+    /// buildx'; builds run in this process, whichever builder.
+    #[arg(long, hide = true)]
+    pub builder: Option<String>,
+
+    /// buildx'; there is nothing to wait for.
+    #[arg(long, hide = true)]
+    pub timeout: Option<String>,
+}
 
 /// `kiln du`.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,17 +38,9 @@ pub struct DuArgs {
     #[arg(long, value_name = "FORMAT", allow_hyphen_values = true)]
     pub format: Option<String>,
 
-    /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub filter: Vec<String>,
-
-    /// buildx'; builds run in this process, whichever builder.
-    #[arg(long, hide = true)]
-    pub builder: Option<String>,
-
-    /// buildx'; there is nothing to wait for.
-    #[arg(long, hide = true)]
-    pub timeout: Option<String>,
+    /// The entries.
+    #[command(flatten)]
+    pub entries: DiskEntryArgs,
 }
 
 /// `kiln prune`.
@@ -66,44 +75,25 @@ pub struct PruneArgs {
     #[arg(long)]
     pub verbose: bool,
 
-    /// Only what fits, as until=24h or type=layer (blob, layer, index, cachemount)
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub filter: Vec<String>,
-
-    /// buildx'; builds run in this process, whichever builder.
-    #[arg(long, hide = true)]
-    pub builder: Option<String>,
-
-    /// buildx'; there is nothing to wait for.
-    #[arg(long, hide = true)]
-    pub timeout: Option<String>,
-}
-
-/// A size with binary units, as docker, buildx and BuildKit read those of disks too: `10gb`.
-///
-/// # Errors
-/// If it is not a size.
-pub fn disk_size(text: &str) -> Result<u64, String> {
-    let size = size(text).ok().and_then(|size| u64::try_from(size).ok());
-    size.ok_or_else(|| "it is not a size, as 10gb".to_owned())
+    /// The entries.
+    #[command(flatten)]
+    pub entries: DiskEntryArgs,
 }
 
 /// Reads `--filter`.
 ///
 /// # Errors
-/// If a filter is unknown or wrong; the text names it.
-pub fn disk_filter(filters: &[String]) -> Result<DiskFilter, String> {
+/// If a filter is unknown or wrong.
+pub fn disk_filter(filters: &[String]) -> Result<DiskFilter, FlagError> {
     let mut filter = DiskFilter::default();
     for text in filters {
-        let wrong = |what: &str| format!("`--filter {text}`: {what}");
+        let flag = format!("--filter {text}");
+        let wrong = |reason| FlagError::bad(&flag, reason);
         // buildx accepts `==` too.
         let (key, value) = text.split_once('=').ok_or_else(|| wrong("write KEY=VALUE"))?;
         let value = value.trim_start_matches('=');
         match key {
-            "until" | "unused-for" => {
-                filter.unused_for =
-                    Some(duration(value).map_err(|error| wrong(&error.to_string()))?);
-            }
+            "until" | "unused-for" => filter.unused_for = Some(duration(value).in_flag(&flag)?),
             "type" => {
                 filter.kind = Some(match value {
                     "blob" => DiskKind::Blob,
@@ -137,14 +127,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_of_disks_are_binary() {
-        for (text, bytes) in [("10gb", 10 << 30), ("1.5K", 1536), ("1MiB", 1 << 20), ("7", 7)] {
-            assert_eq!(disk_size(text), Ok(bytes));
-        }
-        assert!(disk_size("much").is_err() && disk_size("1x").is_err() && disk_size("").is_err());
-    }
-
-    #[test]
     fn filters_are_read_or_refused_by_name() {
         let read = |text: &str| disk_filter(&[text.to_owned()]);
         let hours = |hours: u64| Some(Duration::from_secs(3600 * hours));
@@ -153,7 +135,7 @@ mod tests {
         assert_eq!(read("type==exec.cachemount").unwrap().kind, Some(DiskKind::CacheMount));
         for wrong in ["until=24", "until=", "until=h", "type=frontend", "shared=true", "id~=x", "x"]
         {
-            assert!(read(wrong).unwrap_err().contains(wrong), "{wrong}");
+            assert!(read(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
         }
     }
 }

@@ -1,21 +1,27 @@
-//! `kiln build`: flags, progress and files around a build.
+//! `kiln build`: from flags to a request, and to its build.
 
 use std::io::IsTerminal as _;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use build::images::{CollectPolicy, collect};
-use build::{Outcome, Session};
-use graph::Events;
+use build::{Outcome, Request, Session};
+use graph::Network;
+use runtime::WantedIsolation;
 
+use super::call;
+use super::failure::report;
+use super::presentation::{BuildPlan, BuildPresentation, DisplayedBuild};
+use crate::args::compound::{cache, context, pairs, ssh};
 use crate::args::{
-    BuildArgs, BuildFlags, BuildPlan, BuildPresentation, Engine, FlagContext, Inputs, Isolation,
-    plan,
+    BuildArgs, BuildFlags, Engine, FlagContext, FlagError, isolation_of_flag, isolation_or_setting,
 };
 use crate::checkout;
-use crate::progress::{Display, Mode, Style, renderer};
-use crate::render::{self, Excerpt, Report};
+use crate::isolation;
+use crate::progress::ProgressMode;
+use crate::render::Report;
 use crate::settings::{Environment, Proxies, Settings, collect_policy, keep, read_proxies};
-use crate::terminal::{self, say};
+use crate::terminal::say;
 use crate::threads;
 use crate::{human, machine};
 
@@ -35,10 +41,10 @@ pub fn run(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
 /// # Errors
 /// If the environment names an unknown isolation, or signals cannot be caught.
 pub fn begin(
-    flag: Option<Isolation>,
+    flag: Option<WantedIsolation>,
     settings: &Settings,
-) -> Result<(runtime::Privilege, Isolation), Report> {
-    let wanted = Isolation::or_setting(flag, settings)?;
+) -> Result<(runtime::Privilege, WantedIsolation), Report> {
+    let wanted = isolation_or_setting(flag, settings)?;
     let standing = machine::rise_for(settings, wanted);
     // Reading a secret or standard input can block forever.
     threads::watch_signals()?;
@@ -57,14 +63,14 @@ pub fn read(
 ) -> Result<BuildFlags, Report> {
     // The answer to a question (`--call`) runs no RUN.
     let is_call = args.other.call()?.is_some();
-    let isolation = Isolation::of_flag(args.isolation.as_deref())?.filter(|_| !is_call);
+    let isolation = isolation_of_flag(args.isolation.as_deref())?.filter(|_| !is_call);
     begin(isolation, settings)?;
     let directory = directory()?;
-    Ok(args.read(context(environment, &directory), engine)?)
+    Ok(args.read(flag_context(environment, &directory), engine)?)
 }
 
 /// The context in which flag values are read.
-pub fn context<'a>(environment: &'a Environment, directory: &'a Path) -> FlagContext<'a> {
+pub fn flag_context<'a>(environment: &'a Environment, directory: &'a Path) -> FlagContext<'a> {
     let stdout_is_terminal = std::io::stdout().is_terminal();
     FlagContext { environment, directory, stdout_is_terminal }
 }
@@ -91,22 +97,22 @@ pub fn execute(
     if let Some(call) = flags.call {
         machine::rise(settings);
         let plan = prepare(flags, environment, settings)?;
-        return super::check::ask(plan, call, environment, settings).map(|()| None);
+        return call::ask(plan, call, environment, settings).map(|()| None);
     }
     let (standing, wanted) = begin(flags.isolation, settings)?;
     let plan = prepare(flags, environment, settings)?;
     for warning in &settings.warnings {
         say(&format!("WARNING: {warning}\n"));
     }
-    let plain = !matches!(plan.presentation.progress, Mode::Auto | Mode::Tty);
+    let plain = !matches!(plan.presentation.progress, ProgressMode::Auto | ProgressMode::Tty);
     let policy = collect_policy(environment)?;
     let collect = keep_storage.map(|bytes| keep(bytes, policy)).or(policy);
-    let shown = Shown::begin(plan.presentation, &settings.style)?;
+    let shown = DisplayedBuild::begin(plan.presentation, &settings.style)?;
     let session = match session(environment, settings, (&standing, wanted), &shown) {
         Ok(session) => session,
-        Err(message) => {
+        Err(report) => {
             shown.fail();
-            return Err(message.into());
+            return Err(report);
         }
     };
     let events = shown.events();
@@ -150,61 +156,17 @@ fn tidy(session: &Session, policy: Option<CollectPolicy>) -> String {
 pub fn session(
     environment: &Environment,
     settings: &Settings,
-    (standing, wanted): (&runtime::Privilege, Isolation),
-    shown: &Shown,
-) -> Result<Session, String> {
+    (standing, wanted): (&runtime::Privilege, WantedIsolation),
+    shown: &DisplayedBuild,
+) -> Result<Session, Report> {
     let session = machine::session(settings, environment, standing, wanted)?;
-    is_isolated(&session, wanted)?;
+    isolation::require(&session, wanted)?;
     if let Ok(runtime) = &session.host().runtime
-        && let Some(line) = crate::isolation::line(runtime, wanted)
+        && let Some(line) = isolation::line(runtime, wanted)
     {
         shown.note(&line);
     }
     Ok(session)
-}
-
-/// Checks that the requested isolation is possible.
-fn is_isolated(session: &Session, wanted: Isolation) -> Result<(), String> {
-    let name = match wanted {
-        Isolation::Auto | Isolation::None => return Ok(()),
-        Isolation::Namespaces => "namespaces",
-        Isolation::Chroot => "chroot",
-        Isolation::InPlace => "in-place",
-    };
-    match &session.host().runtime {
-        Err(reason) => Err(format!("`--isolation={name}` is not possible here: {reason}")),
-        Ok(_) => Ok(()),
-    }
-}
-
-/// The report of a failed build.
-pub fn report(error: build::Error) -> Report {
-    if let build::Error::Explained { error, steps } = error {
-        say(&render::explained(&steps, false));
-        return report(*error);
-    }
-    let message = oci::chain_text(&error);
-    let login = machine::login_hint(&error);
-    let hint = login.clone().or_else(|| error.hint().map(str::to_owned));
-    match error {
-        build::Error::Canceled => threads::canceled(),
-        build::Error::Dockerfile { message, place, hint } => Report {
-            doing: Report::SOLVING,
-            excerpt: place.map(|place| Excerpt {
-                source: place.file,
-                lines: place.lines,
-                span: place.span,
-            }),
-            hint,
-            ..Report::from(message)
-        },
-        build::Error::NoPush { .. } => Report { hint: login, ..Report::from(message) },
-        build::Error::Policy { .. } => {
-            let hint = "build without it by `--policy disabled=true`, or with buildx".to_owned();
-            Report { doing: Report::SOLVING, hint: Some(hint), ..Report::from(message) }
-        }
-        _ => Report { doing: Report::SOLVING, hint, ..Report::from(message) },
-    }
 }
 
 /// Makes a request from flags, this process's working directory and standard input.
@@ -221,7 +183,7 @@ pub fn prepare(
         Some(folder) => read_proxies(folder, settings.docker_host.as_deref())?,
         None => Proxies::default(),
     };
-    let inputs = Inputs {
+    let inputs = PlanInputs {
         environment,
         settings,
         proxies: &proxies,
@@ -230,127 +192,88 @@ pub fn prepare(
     };
     let mut plan = plan(flags, inputs)?;
     if let Err(error) = checkout::describe(&mut plan.request, environment) {
-        plan.presentation.warnings.push(error);
+        plan.presentation.warnings.push(error.to_string());
     }
     Ok(plan)
 }
 
-/// A build that is being shown.
-pub struct Shown {
-    display: Display,
-    presentation: BuildPresentation,
+/// The inputs of a request besides its flags.
+pub struct PlanInputs<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The settings read from it.
+    pub settings: &'a Settings,
+    /// Proxies of docker's configuration.
+    pub proxies: &'a Proxies,
+    /// The folder that relative paths are resolved against.
+    pub directory: &'a Path,
+    /// Opens standard input.
+    pub stdin: context::Stdin<'a>,
 }
 
-impl Shown {
-    /// Prints warnings, removes the old `--iidfile`, and starts the display.
-    ///
-    /// # Errors
-    /// If the old file cannot be removed, the display cannot start, or `--progress=tty` has no
-    /// terminal.
-    pub fn begin(presentation: BuildPresentation, style: &Style) -> Result<Self, Report> {
-        let is_terminal = terminal::stderr_is_terminal();
-        if presentation.progress == Mode::Tty && !is_terminal {
-            return Err("`--progress=tty` needs a terminal, which standard error is not"
-                .to_owned()
-                .into());
-        }
-        for warning in &presentation.warnings {
-            say(&format!("WARNING: {warning}\n"));
-        }
-        if let Some(path) = &presentation.iidfile {
-            remove(path)?;
-        }
-        let renderer = renderer(presentation.progress, style, terminal::has_live_display());
-        let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
-            .map_err(|error| Report::from(format!("starting the thread for progress: {error}")))?;
-        Ok(Self { display, presentation })
-    }
-
-    /// The sink for the build's events.
-    pub fn events(&self) -> Events {
-        self.display.events()
-    }
-
-    /// Prints a line before the progress, in the modes that are text.
-    pub fn note(&self, line: &str) {
-        if matches!(self.presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
-            say(line);
-        }
-    }
-
-    /// Ends a successful build: warnings, summary, files, the image's ID.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn succeed(self, outcome: &Outcome) -> Result<(), Report> {
-        let shown = self.display.finish();
-        let presentation = self.presentation;
-        if matches!(presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
-            say(&render::warnings(&shown.warnings));
-            for warning in &outcome.warnings {
-                say(&format!("{warning}\n"));
-            }
-            say(&render::summary(outcome));
-        }
-        if let Some(explained) = &outcome.explained {
-            say(&render::explained(explained, false));
-        }
-        if let Some(path) = &presentation.metadata_file {
-            render::write_file(path, &render::metadata(outcome))?;
-        }
-        if let Some(id) = render::image_id(outcome) {
-            if let Some(path) = &presentation.iidfile {
-                render::write_file(path, &id)?;
-            }
-            if presentation.prints_id {
-                terminal::print(&format!("{id}\n"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends several successful builds: a file with the metadata of each.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn succeed_all(
-        self,
-        outcomes: &[(&str, &Outcome)],
-        metadata_file: Option<&Path>,
-    ) -> Result<(), Report> {
-        let shown = self.display.finish();
-        if matches!(self.presentation.progress, Mode::Auto | Mode::Plain | Mode::Tty) {
-            say(&render::warnings(&shown.warnings));
-            for (name, outcome) in outcomes {
-                for warning in &outcome.warnings {
-                    say(&format!("{name}: {warning}\n"));
-                }
-                say(&format!("{name}: {}", render::summary(outcome)));
-            }
-        }
-        if let Some(path) = metadata_file {
-            let all = outcomes.iter().map(|(name, outcome)| {
-                let metadata = serde_json::from_str(&render::metadata(outcome));
-                ((*name).to_owned(), metadata.unwrap_or_default())
-            });
-            let all: serde_json::Map<String, serde_json::Value> = all.collect();
-            let text = serde_json::to_string_pretty(&all).unwrap_or_default();
-            render::write_file(path, &text)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a failed build: the progress so far. The caller prints the report.
-    pub fn fail(self) {
-        self.display.abort();
-    }
+/// Makes a request from flags. Reads only the context and standard input.
+///
+/// # Errors
+/// If flags contradict each other, or the context cannot be read.
+pub fn plan(flags: BuildFlags, inputs: PlanInputs<'_>) -> Result<BuildPlan, FlagError> {
+    let presentation = BuildPresentation::of(&flags, inputs.settings, inputs.directory)?;
+    let no_cache = flags.uncached()?;
+    let home = inputs.environment.get("HOME").map(Path::new);
+    let protected: Vec<&Path> = iter::once(inputs.directory).chain(home).collect();
+    let (outputs, tags) = (flags.completed_outputs(&protected)?, flags.references());
+    let build_args = flags.build_arguments.resolve(inputs.environment, inputs.proxies);
+    let source_date_epoch = pairs::source_date_epoch(&build_args).map_err(FlagError::whole)?;
+    let attestations = flags.attestations.with_build_args(&build_args).map_err(FlagError::whole)?;
+    // Standard input comes last, so that a wrong flag is reported before the user types.
+    let file = flags.file.as_deref();
+    let (context, dockerfile) = context::read(&flags.context, file, inputs.directory, inputs.stdin)
+        .map_err(FlagError::whole)?;
+    let platforms = if flags.platforms.is_empty() {
+        inputs.settings.default_platforms.clone()
+    } else {
+        flags.platforms
+    };
+    let request = Request {
+        ssh: ssh::for_context(flags.ssh, &context, inputs.environment),
+        context,
+        dockerfile,
+        target: flags.target,
+        cache_to: cache::with_inline(flags.cache_to, &build_args),
+        build_args,
+        labels: flags.labels,
+        platforms,
+        named_contexts: flags.build_contexts,
+        tags,
+        outputs,
+        cache_from: flags.cache_from,
+        no_cache,
+        pull: flags.pull,
+        secrets: flags.secrets,
+        client: None,
+        client_policy: None,
+        known_hosts: ssh::known_hosts(inputs.environment),
+        network: flags.network,
+        extra_hosts: flags.extra_hosts,
+        ulimits: flags.ulimits,
+        shm_size: flags.shm_size,
+        cgroup_parent: flags.cgroup_parent,
+        // Asking for the host's network allows it too, as with buildx.
+        allow_network_host: flags.entitlements.network_host || flags.network == Network::Host,
+        allow_security_insecure: flags.entitlements.security_insecure,
+        source_date_epoch,
+        explain: flags.explain,
+        require_cached: flags.require_cached,
+        normalize_modes: flags.normalize_modes,
+        verify_indexes: flags.verify_indexes,
+        attestations,
+        push_check: !flags.skip_push_check,
+        vcs: flags.vcs,
+        layers: flags.layers,
+        policy: flags.policy,
+    };
+    Ok(BuildPlan { request, presentation })
 }
 
-fn remove(path: &Path) -> Result<(), Report> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("removing `{}`: {error}", path.display()).into())
-        }
-        _ => Ok(()),
-    }
-}
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

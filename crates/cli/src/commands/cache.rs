@@ -2,14 +2,17 @@
 
 use build::upkeep::{self, Copied, Holdings, PruneRule, Pruned, Verified};
 use build::{BackendSettings, CacheTarget, Explained, Session};
+use runtime::WantedIsolation;
 use serde_json::json;
 
-use super::build::{Shown, prepare, read, report};
+use super::build::{prepare, read};
+use super::failure::report;
+use super::presentation::DisplayedBuild;
 use super::{ago, json_lines, now, seconds};
 use crate::args::compound::OptionError;
-use crate::args::compound::bucket::Surroundings;
+use crate::args::compound::bucket::OptionContext;
 use crate::args::compound::cache::{cache_from, cache_to};
-use crate::args::{BuildArgs, CacheCommand, CacheRef, CopyArgs, Engine, Isolation, PruneCacheArgs};
+use crate::args::{BuildArgs, CacheCommand, CacheRef, CopyArgs, Engine, PruneCacheArgs};
 use crate::render::{self, Report, table};
 use crate::settings::{Environment, Settings};
 use crate::{human, machine, terminal, threads};
@@ -25,29 +28,34 @@ pub fn run(
     environment: &Environment,
     settings: &Settings,
 ) -> Result<(), Report> {
-    let machine = (environment, settings);
     match command {
         CacheCommand::Ls(args) => {
             let cache = one(args, environment)?;
-            let held = finish(machine, async |session| upkeep::inspect(&session, &cache).await)?;
+            let held = finish(environment, settings, async |session| {
+                upkeep::inspect(&session, &cache).await
+            })?;
             terminal::print(&listed(&held, args.json, now()))
         }
         CacheCommand::Inspect(args) => {
             let cache = one(args, environment)?;
-            let held = finish(machine, async |session| upkeep::inspect(&session, &cache).await)?;
+            let held = finish(environment, settings, async |session| {
+                upkeep::inspect(&session, &cache).await
+            })?;
             terminal::print(&inspected(&held, args.json, now()))
         }
         CacheCommand::Verify(args) => {
             let cache = one(args, environment)?;
-            let verified = finish(machine, async |session| upkeep::verify(&session, &cache).await)?;
+            let verified = finish(environment, settings, async |session| {
+                upkeep::verify(&session, &cache).await
+            })?;
             terminal::print(&checked(&verified, args.json))?;
             match verified.faults.is_empty() {
                 true => Ok(()),
                 false => Err(Report::default()),
             }
         }
-        CacheCommand::Prune(args) => prune(args, machine),
-        CacheCommand::Copy(args) => copy(args, machine),
+        CacheCommand::Prune(args) => prune(args, environment, settings),
+        CacheCommand::Copy(args) => copy(args, environment, settings),
         CacheCommand::Explain(args) => explain(args, environment, settings),
     }
 }
@@ -55,7 +63,7 @@ pub fn run(
 /// Reads the argument, which names one cache.
 fn one(args: &CacheRef, environment: &Environment) -> Result<BackendSettings, Report> {
     let directory = directory()?;
-    let around = Surroundings { directory: &directory, environment };
+    let around = OptionContext { directory: &directory, environment };
     // The error has the argument's name, since the value can hold keys and tokens.
     let named = |error: OptionError| error.within("CACHE");
     let mut caches = cache_from(&args.cache, around).map_err(named)?;
@@ -70,28 +78,33 @@ fn directory() -> Result<std::path::PathBuf, Report> {
         .map_err(|error| format!("finding the working directory: {error}").into())
 }
 
-fn prune(args: &PruneCacheArgs, machine: (&Environment, &Settings)) -> Result<(), Report> {
+fn prune(
+    args: &PruneCacheArgs,
+    environment: &Environment,
+    settings: &Settings,
+) -> Result<(), Report> {
     let PruneCacheArgs { cache, older_than, max_size, keep } = args;
     if older_than.is_none() && max_size.is_none() && keep.is_none() {
         let message = "nothing was removed: say what may go with `--older-than 30d`, `--max-size 10gb` or `--keep 100`";
         return Err(message.to_owned().into());
     }
-    let from = one(cache, machine.0)?;
+    let from = one(cache, environment)?;
     let today = u32::try_from(now() / DAY).unwrap_or(0);
     let rule = PruneRule {
         before: older_than.map(|days| today.saturating_sub(days)),
         most_bytes: *max_size,
         keep: *keep,
     };
-    let pruned = finish(machine, async |session| upkeep::prune(&session, &from, rule).await)?;
+    let pruned =
+        finish(environment, settings, async |session| upkeep::prune(&session, &from, rule).await)?;
     let in_registry = matches!(from, BackendSettings::Registry(_));
     terminal::print(&removed(pruned.as_ref(), in_registry, cache.json))
 }
 
-fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Report> {
-    let from = one(&args.cache, machine.0)?;
+fn copy(args: &CopyArgs, environment: &Environment, settings: &Settings) -> Result<(), Report> {
+    let from = one(&args.cache, environment)?;
     let directory = directory()?;
-    let around = Surroundings { directory: &directory, environment: machine.0 };
+    let around = OptionContext { directory: &directory, environment };
     let named = |error: OptionError| error.within("TO");
     let mut targets = cache_to(&args.to, around).map_err(named)?;
     let to: CacheTarget = match (targets.pop(), targets.is_empty()) {
@@ -102,7 +115,8 @@ fn copy(args: &CopyArgs, machine: (&Environment, &Settings)) -> Result<(), Repor
             );
         }
     };
-    let copied = finish(machine, async |session| upkeep::copy(&session, &from, &to).await)?;
+    let copied =
+        finish(environment, settings, async |session| upkeep::copy(&session, &from, &to).await)?;
     terminal::print(&copied_text(copied, &args.to, args.cache.json))
 }
 
@@ -110,13 +124,13 @@ fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
     let standing = machine::rise(settings);
     let flags = read(args, Engine::Docker, environment, settings)?;
     let plan = prepare(flags, environment, settings)?;
-    let shown = Shown::begin(plan.presentation, &settings.style)?;
-    let session = machine::session(settings, environment, &standing, Isolation::None);
+    let shown = DisplayedBuild::begin(plan.presentation, &settings.style)?;
+    let session = machine::session(settings, environment, &standing, WantedIsolation::None);
     let events = shown.events();
     let explained: Result<Vec<Explained>, Report> = match session {
         Ok(session) => threads::finish(build::explain(&session, &plan.request, &events))
             .and_then(|done| done.unwrap_or(Err(build::Error::Canceled)).map_err(report)),
-        Err(message) => Err(message.into()),
+        Err(error) => Err(error.into()),
     };
     shown.fail();
     terminal::print(&render::explained(&explained?, true))
@@ -124,11 +138,12 @@ fn explain(args: &BuildArgs, environment: &Environment, settings: &Settings) -> 
 
 /// Runs work on caches. The store is needed for layers that are copied by way of this machine.
 fn finish<T>(
-    (environment, settings): (&Environment, &Settings),
+    environment: &Environment,
+    settings: &Settings,
     work: impl AsyncFnOnce(Session) -> Result<T, build::Error>,
 ) -> Result<T, Report> {
     let standing = machine::rise(settings);
-    let session = machine::session(settings, environment, &standing, Isolation::None)?;
+    let session = machine::session(settings, environment, &standing, WantedIsolation::None)?;
     threads::finish(work(session))?
         .ok_or_else(threads::canceled)?
         .map_err(|error| Report::from(oci::chain_text(&error)))

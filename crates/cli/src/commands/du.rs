@@ -14,7 +14,7 @@ use crate::{human, terminal};
 /// # Errors
 /// If a flag is wrong or the store cannot be read.
 pub fn run(args: &DuArgs, store: &Store) -> Result<(), Report> {
-    let filter = disk_filter(&args.filter)?;
+    let filter = disk_filter(&args.entries.filter)?;
     let format = list_format(args.format.as_deref())?;
     let mut entries = usage(store).map_err(|error| report(&error))?;
     entries.retain(|entry| filter.fits(entry, 1000 * now()));

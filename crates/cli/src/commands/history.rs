@@ -18,8 +18,8 @@ use crate::{human, terminal};
 pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
     let format = RowFormat::read(args.format.as_deref())?;
     let image = look_up(store, &args.image).map_err(|error| report(&error))?.image;
-    let sizes: Vec<u64> = image.layer_sizes().collect();
-    let rows = rows(image.id, &image.config, &sizes, (args, now()));
+    let steps = steps(&image.config, image.layer_sizes());
+    let rows = rows(&Subject { id: image.id, steps }, args, now());
     let times = image.config.history.iter().rev().map(|step| time(step.created.as_deref()));
     let values: Vec<Value> = rows
         .iter()
@@ -38,42 +38,42 @@ pub fn run(args: &HistoryArgs, store: &Store) -> Result<(), Report> {
 /// The longest command that is shown, in characters, as in docker.
 const COMMAND_WIDTH: usize = 45;
 
-/// The steps that made an image, the last one first: ID, time, command, size and comment.
+/// An image, as its history is made of it.
+struct Subject<'a> {
+    id: Digest,
+    /// The steps that made it, the first one first.
+    steps: Vec<(&'a History, u64)>,
+}
+
+/// The steps that made an image, the first one first, each with the size of its layer.
 ///
 /// `layer_sizes` are in bytes, as they are stored or sent, in the config's order; a missing one
 /// counts as 0.
-fn rows(
-    image: Digest,
-    config: &ImageConfig,
-    layer_sizes: &[u64],
-    (args, now): (&HistoryArgs, i64),
-) -> Vec<[String; 5]> {
-    let mut sizes = layer_sizes.iter().copied();
-    let steps: Vec<(&History, u64)> = config
-        .history
-        .iter()
-        .map(|step| (step, if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) }))
-        .collect();
+pub fn steps(config: &ImageConfig, layer_sizes: impl Iterator<Item = u64>) -> Vec<(&History, u64)> {
+    let mut sizes = layer_sizes;
+    let mut size = |step: &History| if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) };
+    config.history.iter().map(|step| (step, size(step))).collect()
+}
+
+/// The steps that made an image, the last one first: ID, time, command, size and comment.
+fn rows(image: &Subject<'_>, args: &HistoryArgs, now: i64) -> Vec<[String; 5]> {
     let name = |index: usize| match index {
-        0 => id(image, args.no_trunc),
+        0 => id(image.id, args.no_trunc),
         _ => "<missing>".to_owned(),
     };
     let is_human = args.human.unwrap_or(true);
-    let row = |(index, (step, size)): (usize, (&History, u64))| {
+    let row = |(index, (step, size)): (usize, &(&History, u64))| {
         let created = step.created.as_deref();
         let command = step.created_by.replace('\t', " ");
         [
             name(index),
-            match is_human {
-                true => ago(created.and_then(seconds), now),
-                false => time(created),
-            },
+            if is_human { ago(created.and_then(seconds), now) } else { time(created) },
             if args.no_trunc { command } else { shortened(&command) },
-            if is_human { human::size(size) } else { size.to_string() },
+            if is_human { human::size(*size) } else { size.to_string() },
             step.comment.clone(),
         ]
     };
-    steps.into_iter().rev().enumerate().map(row).collect()
+    image.steps.iter().rev().enumerate().map(row).collect()
 }
 
 /// A time to the second, as docker shows it.
@@ -84,10 +84,10 @@ fn time(created: Option<&str>) -> String {
 
 /// The table; the IDs with `--quiet`.
 fn text(rows: &[[String; 5]], args: &HistoryArgs) -> String {
-    match args.quiet {
-        true => rows.iter().map(|[id, ..]| format!("{id}\n")).collect(),
-        false => table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows),
+    if args.quiet {
+        return rows.iter().map(|[id, ..]| format!("{id}\n")).collect();
     }
+    table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows)
 }
 
 fn shortened(command: &str) -> String {
@@ -123,7 +123,9 @@ mod tests {
             human: None,
             format: None,
         };
-        let text = text(&rows(Digest::of("a"), &config, &[1500], (&args, 1_704_067_260)), &args);
+        let steps = steps(&config, [1500].into_iter());
+        let image = Subject { id: Digest::of("a"), steps };
+        let text = text(&rows(&image, &args, 1_704_067_260), &args);
         assert_eq!(
             text,
             "IMAGE          CREATED              CREATED BY                                      SIZE    COMMENT\n\

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use build::images::Kept;
+use build::images::{self, ImageError, Kept, Removed};
 use oci::{Digest, Reference};
 use serde_json::{Value, json};
 use store::Store;
 
 use super::listing::RowFormat;
 use super::{ago, id, now, seconds};
-use crate::args::ImagesArgs;
+use crate::args::compound::boolean;
+use crate::args::{FlagError, ImagesArgs};
 use crate::render::{Report, table};
 use crate::{human, terminal};
 
@@ -32,10 +33,8 @@ pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
         (std::cmp::Reverse(created), name.is_none(), name)
     });
     let now = now();
-    let listed = match args.quiet {
-        true => None,
-        false => format.lines(&values(&rows, args.no_trunc, now))?,
-    };
+    let listed =
+        if args.quiet { None } else { format.lines(&values(&rows, args.no_trunc, now))? };
     terminal::print(&listed.unwrap_or_else(|| text(&rows, args, now)))
 }
 
@@ -48,10 +47,10 @@ fn rows(image: &Kept) -> Vec<ImageRow> {
         created: image.config.created.clone(),
         size: image.size(),
     };
-    match image.names.is_empty() {
-        true => vec![row(None)],
-        false => image.names.iter().map(|name| row(Some(name.clone()))).collect(),
+    if image.names.is_empty() {
+        return vec![row(None)];
     }
+    image.names.iter().map(|name| row(Some(name.clone()))).collect()
 }
 
 /// An image of this machine under one of its names.
@@ -152,33 +151,31 @@ impl Filters {
     /// Reads `--filter`.
     ///
     /// # Errors
-    /// If a filter is unknown or wrong; the text names it.
-    pub fn read(texts: &[String]) -> Result<Self, String> {
+    /// If a filter is unknown or wrong.
+    pub fn read(texts: &[String]) -> Result<Self, FlagError> {
         let mut filters = Self::default();
         for text in texts {
-            let (key, value) = text
-                .split_once('=')
-                .ok_or_else(|| format!("`--filter {text}`: it is not NAME=VALUE"))?;
+            let wrong = |reason| FlagError::bad(format!("--filter {text}"), reason);
+            let (key, value) = text.split_once('=').ok_or_else(|| wrong("it is not NAME=VALUE"))?;
             match key {
                 "dangling" => {
-                    let value = crate::args::compound::boolean(value);
-                    filters.dangling = Some(value.ok_or_else(|| {
-                        format!("`--filter {text}`: it is neither true nor false")
-                    })?);
+                    let value = boolean(value);
+                    filters.dangling =
+                        Some(value.ok_or_else(|| wrong("it is neither true nor false"))?);
                 }
                 "reference" => filters.references.push(value.into()),
                 "label" => filters.labels.push(value.into()),
                 "label!" => filters.no_labels.push(value.into()),
                 "until" => {
-                    filters.until = Some(moment(value).ok_or_else(|| {
-                        format!("`--filter {text}`: it is not a time, as 24h or 2026-01-31")
-                    })?);
+                    let moment = moment(value)
+                        .ok_or_else(|| wrong("it is not a time, as 24h or 2026-01-31"))?;
+                    filters.until = Some(moment);
                 }
                 "before" => filters.before = Some(value.into()),
                 "since" => filters.since = Some(value.into()),
                 _ => {
-                    return Err(format!(
-                        "`--filter {text}`: there are dangling, reference, label, before, since and until"
+                    return Err(wrong(
+                        "there are dangling, reference, label, before, since and until",
                     ));
                 }
             }
@@ -222,10 +219,14 @@ impl Filters {
             .collect())
     }
 
-    /// True if a name passes the filter `reference`: `app`, `app:1*`, `*/app`.
     fn wants(&self, row: &ImageRow) -> bool {
+        self.wants_name(row.name.as_ref())
+    }
+
+    /// True if a name passes the filter `reference`: `app`, `app:1*`, `*/app`.
+    pub fn wants_name(&self, name: Option<&Reference>) -> bool {
         let matches = |pattern: &String| {
-            row.name.as_ref().is_some_and(|name| {
+            name.is_some_and(|name| {
                 let familiar = name.familiar();
                 let bare = familiar.rsplit_once(':').map_or(familiar.as_str(), |(bare, _)| bare);
                 is_like(pattern, &familiar) || is_like(pattern, bare)
@@ -233,6 +234,31 @@ impl Filters {
         };
         self.references.is_empty() || self.references.iter().any(matches)
     }
+}
+
+/// Removes the images without names, or all, that pass the filters.
+///
+/// # Errors
+/// If a filter names an image that is not here, or the store cannot be changed.
+pub fn remove_unnamed(store: &Store, all: bool, filters: &Filters) -> Result<Vec<Removed>, Report> {
+    let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
+    let mut gone = Vec::new();
+    let images = images::list(store).map_err(|error| failed(&error))?;
+    // An image with names can have the same config.
+    let named: BTreeSet<Digest> =
+        images.iter().filter(|image| !image.names.is_empty()).map(|image| image.id).collect();
+    for image in filters.apply(&images)? {
+        if !all && named.contains(&image.id) {
+            continue;
+        }
+        match images::remove(store, &image.id.hex(), true) {
+            Ok(removed) => gone.push(removed),
+            // Removed already, with another image of the same ID.
+            Err(ImageError::NotHere(_)) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(gone)
 }
 
 /// A time as docker's `until` takes it: a duration before now, a date, a time, or seconds since
@@ -335,7 +361,8 @@ mod tests {
             ("a=b", "there are"),
             ("until=x", "not a time"),
         ] {
-            assert!(Filters::read(&[filter.to_owned()]).unwrap_err().contains(word), "{filter}");
+            let error = Filters::read(&[filter.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(word), "{filter}: {error}");
         }
     }
 }

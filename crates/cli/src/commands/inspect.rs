@@ -37,6 +37,11 @@ pub fn run(args: &InspectArgs, store: &Store) -> Result<(), Report> {
     reports(&failed)
 }
 
+/// An image in the form of `docker image inspect`.
+pub fn object(image: Kept) -> Value {
+    value(&inspected(image))
+}
+
 fn inspected(image: Kept) -> InspectedImage {
     InspectedImage {
         size: image.size(),
@@ -128,21 +133,29 @@ fn typed(mut image: Value) -> Value {
     image
 }
 
+/// Docker's `RepoTags` of an image.
+pub fn tags(names: &[Reference]) -> Vec<String> {
+    names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect()
+}
+
+/// Docker's `RepoDigests` of an image: its repositories, each with the digest of the manifest.
+pub fn digests(names: &[Reference], manifest: Digest) -> Vec<String> {
+    let digest = |name: &Reference| {
+        Reference::new(name.repository().clone(), None, Some(manifest)).familiar()
+    };
+    let mut digests: Vec<String> = names.iter().map(digest).collect();
+    digests.sort();
+    digests.dedup();
+    digests
+}
+
 fn value(image: &InspectedImage) -> Value {
     let config = &image.config;
     let comment = config.history.last().map(|step| step.comment.clone()).unwrap_or_default();
-    let names = image.names.iter().filter(|name| name.tag().is_some());
-    let digests = image
-        .names
-        .iter()
-        .map(|name| Reference::new(name.repository().clone(), None, Some(image.digest)).familiar());
-    let mut digests: Vec<String> = digests.collect();
-    digests.sort();
-    digests.dedup();
     json!({
         "Id": image.config_digest,
-        "RepoTags": names.map(Reference::familiar).collect::<Vec<_>>(),
-        "RepoDigests": digests,
+        "RepoTags": tags(&image.names),
+        "RepoDigests": digests(&image.names, image.digest),
         "Parent": "",
         "Comment": comment,
         "DockerVersion": "",

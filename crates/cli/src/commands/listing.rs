@@ -1,9 +1,16 @@
 //! `--format` of lists: a table, JSON, or a Go template, each for one row.
 
-use gotemplate::Template;
+use gotemplate::{Template, TemplateError};
 use serde_json::Value;
 
-use crate::render::table;
+use crate::render::{CommandError, table};
+
+/// A template of `--format` that is wrong, or names a missing field.
+#[derive(Debug, thiserror::Error)]
+#[error("`--format`: {0}")]
+pub struct FormatError(#[from] TemplateError);
+
+impl CommandError for FormatError {}
 
 /// The form in which the rows of a list are printed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,21 +30,17 @@ impl RowFormat {
     /// Reads `--format`.
     ///
     /// # Errors
-    /// If a template is wrong; the text says why.
-    pub fn read(text: Option<&str>) -> Result<Self, String> {
-        let failed = |error: gotemplate::TemplateError| format!("`--format`: {error}");
+    /// If a template is wrong.
+    pub fn read(text: Option<&str>) -> Result<Self, FormatError> {
         match text {
             None | Some("" | "table") => Ok(Self::Table),
             Some("json" | "{{json .}}") => Ok(Self::Json),
             Some(text) => match text.strip_prefix("table ") {
-                None => Ok(Self::Template(Template::parse(text).map_err(failed)?)),
+                None => Ok(Self::Template(Template::parse(text)?)),
                 Some(columns) => {
                     let columns = columns.replace("\\t", "\t");
-                    let column = |text: &str| {
-                        let template = Template::parse(text.trim()).map_err(failed)?;
-                        Ok((heading(text), template))
-                    };
-                    let columns: Result<_, String> = columns.split('\t').map(column).collect();
+                    let column = |text: &str| Ok((heading(text), Template::parse(text.trim())?));
+                    let columns: Result<_, FormatError> = columns.split('\t').map(column).collect();
                     Ok(Self::Columns(columns?))
                 }
             },
@@ -48,17 +51,14 @@ impl RowFormat {
     ///
     /// # Errors
     /// If a template names a missing field.
-    pub fn lines(&self, rows: &[Value]) -> Result<Option<String>, String> {
-        let render = |template: &Template, row: &Value| {
-            template.render(row).map_err(|error| format!("`--format`: {error}"))
-        };
+    pub fn lines(&self, rows: &[Value]) -> Result<Option<String>, FormatError> {
         Ok(Some(match self {
             Self::Table => return Ok(None),
             Self::Json => super::json_lines(rows.iter().cloned()),
             Self::Template(template) => {
                 let mut text = String::new();
                 for row in rows {
-                    text.push_str(&render(template, row)?);
+                    text.push_str(&template.render(row)?);
                     text.push('\n');
                 }
                 text
@@ -67,7 +67,7 @@ impl RowFormat {
                 let headings: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
                 let mut lines = vec![headings];
                 for row in rows {
-                    let cells = columns.iter().map(|(_, template)| render(template, row));
+                    let cells = columns.iter().map(|(_, template)| template.render(row));
                     lines.push(cells.collect::<Result<_, _>>()?);
                 }
                 aligned(&lines)
@@ -126,7 +126,7 @@ mod tests {
         );
         assert_eq!(lines("json").unwrap().lines().count(), 2);
         assert!(RowFormat::read(Some("{{.X")).is_err());
-        let wrong = RowFormat::read(Some("{{.X}}")).unwrap().lines(&rows).unwrap_err();
+        let wrong = RowFormat::read(Some("{{.X}}")).unwrap().lines(&rows).unwrap_err().to_string();
         assert!(wrong.starts_with("`--format`: there is no `.X`"), "{wrong}");
     }
 }

@@ -2,15 +2,16 @@
 //! them.
 
 use std::ffi::OsStr;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use registry::{Credentials, DockerConfig, Secret};
 
-use crate::args::{LoginArgs, LogoutArgs};
-use crate::render::Report;
+use crate::args::{FlagError, LoginArgs, LogoutArgs};
+use crate::render::{CommandError, Report};
 use crate::settings::{Environment, Hidden, Settings};
-use crate::{machine, terminal, threads};
+use crate::terminal::{self, AskError};
+use crate::{machine, threads};
 
 /// The warning about an unset variable without quotes.
 const SWALLOWED: &str = "No registry is given, so this logs in to Docker Hub, and the password \
@@ -18,6 +19,48 @@ const SWALLOWED: &str = "No registry is given, so this logs in to Docker Hub, an
     it in quotes, -p \"$PASSWORD\", or use --password-stdin.";
 /// The longest password on standard input, in bytes.
 const LONGEST_PASSWORD: u64 = 64 << 10;
+
+/// Credentials that cannot be had, checked, kept or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// There is no folder for them.
+    #[error("there is no place for credentials: HOME is not set; set DOCKER_CONFIG")]
+    NoFolder,
+    /// A text that is not the name of a registry.
+    #[error("`{0}` is not the host of a registry, as registry.example.com")]
+    NotAHost(String),
+    /// Flags that cannot be used together.
+    #[error(transparent)]
+    Flags(#[from] FlagError),
+    /// The user gave no answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The password on standard input cannot be read.
+    #[error("reading standard input: {0}")]
+    Stdin(#[source] io::Error),
+    /// The password on standard input is not text.
+    #[error("the password on standard input is not UTF-8")]
+    NotUtf8,
+    /// A name without characters.
+    #[error("the user's name is empty")]
+    EmptyUsername,
+    /// A password without characters.
+    #[error("the password is empty")]
+    EmptyPassword,
+    /// The registry refused them, or they cannot be kept.
+    #[error("login attempt to `{host}` failed: {}", oci::chain_text(.source))]
+    Attempt {
+        /// The registry.
+        host: String,
+        /// The reason.
+        source: Box<registry::Error>,
+    },
+    /// They cannot be removed.
+    #[error("{}", oci::chain_text(.0))]
+    Erase(#[source] Box<registry::Error>),
+}
+
+impl CommandError for LoginError {}
 
 /// Logs in: checks the credentials with the registry, and keeps them if it accepts them.
 ///
@@ -47,8 +90,8 @@ pub fn run(args: &LoginArgs, environment: &Environment, settings: &Settings) -> 
         client.ping(&login.host).await?;
         DockerConfig::store(&file, &login.host, &credentials, helpers).await
     };
-    let helper = threads::finish(work)?.ok_or_else(threads::canceled)?.map_err(|error| {
-        format!("login attempt to `{}` failed: {}", login.host, oci::chain_text(&error))
+    let helper = threads::finish(work)?.ok_or_else(threads::canceled)?.map_err(|source| {
+        LoginError::Attempt { host: login.host.clone(), source: Box::new(source) }
     })?;
     if helper.is_none() {
         terminal::say(&format!(
@@ -76,18 +119,16 @@ pub fn run_logout(
     let helpers = environment.get("PATH").map(OsStr::new);
     let erased = threads::finish(DockerConfig::erase(&file, &host, helpers))?
         .ok_or_else(threads::canceled)?
-        .map_err(|error| oci::chain_text(&error))?;
+        .map_err(|error| LoginError::Erase(Box::new(error)))?;
     terminal::print(&logged_out(&host, erased))
 }
 
-fn config_file(settings: &Settings) -> Result<PathBuf, String> {
-    let folder = settings.docker_config.as_ref();
-    folder.map(|folder| folder.join("config.json")).ok_or_else(|| {
-        "there is no place for credentials: HOME is not set; set DOCKER_CONFIG".to_owned()
-    })
+fn config_file(settings: &Settings) -> Result<PathBuf, LoginError> {
+    let folder = settings.docker_config.as_ref().ok_or(LoginError::NoFolder)?;
+    Ok(folder.join("config.json"))
 }
 
-fn read_stdin() -> std::io::Result<Vec<u8>> {
+fn read_stdin() -> io::Result<Vec<u8>> {
     if terminal::stdin_is_terminal() {
         terminal::say(
             "Type or paste the password, then press Enter and Ctrl-D; it shows. Without --password-stdin it does not.\n",
@@ -95,10 +136,10 @@ fn read_stdin() -> std::io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(LONGEST_PASSWORD + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > LONGEST_PASSWORD {
-        true => Err(std::io::Error::other("it is longer than a password can be")),
-        false => Ok(bytes),
+    if bytes.len() as u64 > LONGEST_PASSWORD {
+        return Err(io::Error::other("it is longer than a password can be"));
     }
+    Ok(bytes)
 }
 
 /// A user's credentials for a registry.
@@ -117,23 +158,23 @@ pub struct Login {
 /// The sources of values that flags leave open.
 pub struct Questions<'a> {
     /// Reads standard input to its end.
-    pub stdin: &'a mut dyn FnMut() -> std::io::Result<Vec<u8>>,
+    pub stdin: &'a mut dyn FnMut() -> io::Result<Vec<u8>>,
     /// Asks a question; the answer shows.
-    pub ask: &'a mut dyn FnMut(&str) -> Result<String, String>,
+    pub ask: &'a mut dyn FnMut(&str) -> Result<String, AskError>,
     /// Asks a question; the answer does not show.
-    pub ask_password: &'a mut dyn FnMut(&str) -> Result<Hidden, String>,
+    pub ask_password: &'a mut dyn FnMut(&str) -> Result<Hidden, AskError>,
 }
 
 /// Determines the host and the credentials.
 ///
 /// # Errors
 /// If flags conflict, or there is no answer.
-pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String> {
+pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, LoginError> {
     let mut warnings = Vec::new();
     let host = host(args.server.as_deref())?;
     let given = match (&args.password, args.password_stdin) {
         (Some(_), true) => {
-            return Err("`--password` and `--password-stdin` cannot be used together".into());
+            return Err(FlagError::Together("--password".into(), "--password-stdin").into());
         }
         (Some(password), false) => {
             warnings.push("Using --password via the CLI is insecure. Use --password-stdin.");
@@ -143,13 +184,12 @@ pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String
             Some(password.0.clone())
         }
         (None, true) if args.username.is_none() => {
-            return Err("`--password-stdin` needs `--username`".into());
+            let flag = "--password-stdin".into();
+            return Err(FlagError::Requires { flag, other: "--username", reason: "" }.into());
         }
         (None, true) => {
-            let bytes =
-                (questions.stdin)().map_err(|error| format!("reading standard input: {error}"))?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| "the password on standard input is not UTF-8".to_owned())?;
+            let bytes = (questions.stdin)().map_err(LoginError::Stdin)?;
+            let text = String::from_utf8(bytes).map_err(|_| LoginError::NotUtf8)?;
             Some(Hidden::new(text.trim_end_matches(['\r', '\n'])))
         }
         (None, false) => None,
@@ -159,23 +199,23 @@ pub fn login(args: &LoginArgs, questions: Questions<'_>) -> Result<Login, String
         None => (questions.ask)("Username: ")?,
     };
     if username.trim().is_empty() {
-        return Err("the user's name is empty".into());
+        return Err(LoginError::EmptyUsername);
     }
     let password = match given {
         Some(password) => password,
         None => (questions.ask_password)("Password: ")?,
     };
-    match password.expose().is_empty() {
-        true => Err("the password is empty".into()),
-        false => Ok(Login { host, username, password, warnings }),
+    if password.expose().is_empty() {
+        return Err(LoginError::EmptyPassword);
     }
+    Ok(Login { host, username, password, warnings })
 }
 
 /// The host of a registry, which may be written as a URL.
 ///
 /// # Errors
 /// If it is not a host.
-pub fn host(server: Option<&str>) -> Result<String, String> {
+pub fn host(server: Option<&str>) -> Result<String, LoginError> {
     let text = server.unwrap_or("docker.io");
     let rest =
         text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
@@ -185,10 +225,10 @@ pub fn host(server: Option<&str>) -> Result<String, String> {
     }
     // A reference with the host parses only if references can have it.
     let is_host = format!("{host}/x").parse::<oci::Reference>().is_ok();
-    match is_host && !host.is_empty() {
-        true => Ok(host.to_owned()),
-        false => Err(format!("`{text}` is not the host of a registry, as registry.example.com")),
+    if !is_host || host.is_empty() {
+        return Err(LoginError::NotAHost(text.to_owned()));
     }
+    Ok(host.to_owned())
 }
 
 /// True if a text could be meant for the name of a registry: `registry.example.com:5000`.
@@ -203,9 +243,10 @@ fn looks_like_host(text: &str) -> bool {
 
 /// The output of `logout`.
 pub fn logged_out(host: &str, was_logged_in: bool) -> String {
-    match was_logged_in {
-        true => format!("Removing login credentials for {host}\n"),
-        false => format!("Not logged in to {host}\n"),
+    if was_logged_in {
+        format!("Removing login credentials for {host}\n")
+    } else {
+        format!("Not logged in to {host}\n")
     }
 }
 
@@ -216,7 +257,7 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command};
 
-    fn run(line: &[&str], input: &str) -> Result<Login, String> {
+    fn run(line: &[&str], input: &str) -> Result<Login, LoginError> {
         let words = ["kiln", "login"].iter().chain(line).copied();
         let Command::Login(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
         assert!(!format!("{args:?}").contains("s3cret"));
@@ -272,7 +313,7 @@ mod tests {
             (&["-u", "a", "--password-stdin"], "empty"),
             (&["-u", "a", "-p", "b", "not a host"], "not the host"),
         ] {
-            let error = run(line, "").unwrap_err();
+            let error = run(line, "").unwrap_err().to_string();
             assert!(error.contains(word), "{line:?}: {error}");
         }
     }

@@ -1,60 +1,32 @@
-//! The commands, one file each, with their questions and output.
+//! The commands, one file each, with their questions and output. `main.rs` dispatches to them.
 
+pub mod archives;
 pub mod build;
 pub mod cache;
+pub mod call;
 pub mod check;
 pub mod completion;
 pub mod du;
+pub mod failure;
 pub mod history;
 pub mod images;
 pub mod inspect;
 pub mod listing;
 pub mod login;
+pub mod presentation;
 pub mod prune;
 pub mod rmi;
+pub mod serve;
 pub mod tag;
 pub mod transfer;
 pub mod version;
 
 use ::build::images::ImageError;
 
-use crate::args::Command;
 use crate::render::Report;
-use crate::settings::{Environment, Settings};
-use crate::{machine, terminal};
-
-/// Runs a command.
-///
-/// # Errors
-/// If the command fails.
-pub fn dispatch(
-    command: &Command,
-    environment: &Environment,
-    settings: &Settings,
-) -> Result<(), Report> {
-    let store = || machine::open_store(settings, &machine::rise(settings));
-    match command {
-        Command::Build(args) => build::run(args, environment, settings),
-        Command::Check(args) => check::run(args, environment, settings),
-        Command::Login(args) => login::run(args, environment, settings),
-        Command::Logout(args) => login::run_logout(args, environment, settings),
-        Command::Push(args) => transfer::push(args, environment, settings),
-        Command::Pull(args) => transfer::pull(args, environment, settings),
-        Command::Tag(args) => tag::run(args, &store()?),
-        Command::Images(args) => images::run(args, &store()?),
-        Command::Rmi(args) => rmi::run(args, &store()?),
-        Command::Inspect(args) => inspect::run(args, &store()?),
-        Command::History(args) => history::run(args, &store()?),
-        Command::Cache(command) => cache::run(command, environment, settings),
-        Command::Du(args) => du::run(args, &store()?),
-        Command::Prune(args) => prune::run(args, &store()?),
-        Command::Completion(args) => terminal::print(&completion::text(args)),
-        Command::Version => terminal::print(&version::text()),
-    }
-}
 
 /// The current time, in seconds since 1970.
-fn now() -> i64 {
+pub fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
@@ -79,7 +51,7 @@ fn reports(errors: &[ImageError]) -> Result<(), Report> {
 }
 
 /// Seconds since 1970 of a time in RFC 3339, as image configs have them.
-fn seconds(time: &str) -> Option<i64> {
+pub fn seconds(time: &str) -> Option<i64> {
     time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 

@@ -13,7 +13,7 @@ use crate::{human, terminal};
 /// # Errors
 /// If a flag is wrong, there is no answer, or an entry cannot be removed.
 pub fn run(args: &PruneArgs, store: &Store) -> Result<(), Report> {
-    let mut filter = disk_filter(&args.filter)?;
+    let mut filter = disk_filter(&args.entries.filter)?;
     filter.unused_for = args.until.or(filter.unused_for);
     if let Some(question) = question(args) {
         match terminal::confirm(question)? {

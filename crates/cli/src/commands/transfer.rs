@@ -7,7 +7,7 @@ use store::Store;
 
 use super::report;
 use crate::args::{PullArgs, PushArgs, judge_content_trust};
-use crate::progress::{Display, Mode, renderer};
+use crate::progress::{Display, ProgressMode, renderer};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::{machine, terminal, threads};
@@ -22,9 +22,10 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
         return Err("`--all-tags` cannot be used with a tag".to_owned().into());
     }
     let store = machine::open_store(settings, &machine::rise(settings))?;
-    let names = match args.all_tags {
-        false => vec![args.image.reference().clone()],
-        true => tags(&store, args.image.reference())?,
+    let names = if args.all_tags {
+        tags(&store, args.image.reference()).map_err(|error| report(&error))?
+    } else {
+        vec![args.image.reference().clone()]
     };
     if let Some(name) = names.iter().find(|name| images::find(&store, name).is_none()) {
         return Err(report(&ImageError::NothingToPush(name.familiar())));
@@ -35,30 +36,30 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
     }
     for name in &names {
         let work = async |porter: Porter| porter.push(name, args.insecure).await;
-        let manifest = carry((environment, settings), store.clone(), args.quiet, work)?;
-        terminal::print(&match args.quiet {
-            true => format!("{name}\n"),
-            false => pushed(name, &manifest),
-        })?;
+        let transfer = Transfer { environment, settings, store: store.clone(), quiet: args.quiet };
+        let manifest = transfer.run(work)?;
+        let line = if args.quiet { format!("{name}\n") } else { pushed(name, &manifest) };
+        terminal::print(&line)?;
     }
     Ok(())
 }
 
 /// The names of a repository's images on this machine.
-fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, Report> {
-    let images = images::list(store).map_err(|error| oci::chain_text(&error))?;
+///
+/// # Errors
+/// If there are none.
+pub fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, ImageError> {
+    let images = images::list(store)?;
     let names = images.into_iter().flat_map(|image| image.names);
     let mut names: Vec<Reference> = names
         .filter(|name| name.repository() == wanted.repository() && name.digest().is_none())
         .collect();
     names.sort_by_key(ToString::to_string);
-    match names.is_empty() {
-        true => {
-            let repository = Reference::new(wanted.repository().clone(), None, None);
-            Err(report(&ImageError::NothingToPush(repository.familiar())))
-        }
-        false => Ok(names),
+    if names.is_empty() {
+        let repository = Reference::new(wanted.repository().clone(), None, None);
+        return Err(ImageError::NothingToPush(repository.familiar()));
     }
+    Ok(names)
 }
 
 /// Pulls an image.
@@ -77,31 +78,44 @@ pub fn pull(args: &PullArgs, environment: &Environment, settings: &Settings) -> 
         insecure: args.insecure,
     };
     let work = async |porter: Porter| porter.pull(&request).await;
-    let result = carry((environment, settings), store, args.quiet, work)?;
+    let result = Transfer { environment, settings, store, quiet: args.quiet }.run(work)?;
     terminal::print(&pulled(&args.image, &result.root, result.is_new, args.quiet))
 }
 
-/// Runs a transfer of images and shows its progress.
-///
-/// # Errors
-/// If it cannot start, fails or is canceled.
-pub fn carry<T>(
-    (environment, settings): (&Environment, &Settings),
-    store: Store,
-    quiet: bool,
-    work: impl AsyncFnOnce(Porter) -> Result<T, ImageError>,
-) -> Result<T, Report> {
-    let client = machine::client(settings, environment)?;
-    let mode = if quiet { Mode::Quiet } else { settings.progress.unwrap_or_default() };
-    let renderer = renderer(mode, &settings.style, terminal::has_live_display());
-    let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
-        .map_err(|error| format!("starting the thread for progress: {error}"))?;
-    let events: Events = display.events();
-    let used = store.clone();
-    let result = threads::finish(work(Porter { store, client, events }));
-    used.end();
-    display.finish();
-    result?.ok_or_else(threads::canceled)?.map_err(|error| report(&error))
+/// A transfer of images between registries and this machine.
+pub struct Transfer<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The settings read from it.
+    pub settings: &'a Settings,
+    /// The images of this machine.
+    pub store: Store,
+    /// True if no progress is shown.
+    pub quiet: bool,
+}
+
+impl Transfer<'_> {
+    /// Runs the transfer and shows its progress.
+    ///
+    /// # Errors
+    /// If it cannot start, fails or is canceled.
+    pub fn run<T>(
+        self,
+        work: impl AsyncFnOnce(Porter) -> Result<T, ImageError>,
+    ) -> Result<T, Report> {
+        let Self { environment, settings, store, quiet } = self;
+        let client = machine::client(settings, environment)?;
+        let mode = if quiet { ProgressMode::Quiet } else { settings.progress.unwrap_or_default() };
+        let renderer = renderer(mode, &settings.style, terminal::has_live_display());
+        let display = Display::start(renderer, std::io::stderr(), terminal::stderr_size)
+            .map_err(|error| format!("starting the thread for progress: {error}"))?;
+        let events: Events = display.events();
+        let used = store.clone();
+        let result = threads::finish(work(Porter { store, client, events }));
+        used.end();
+        display.finish();
+        result?.ok_or_else(threads::canceled)?.map_err(|error| report(&error))
+    }
 }
 
 /// The output of `push` for each tag.
@@ -115,11 +129,13 @@ pub fn pulled(name: &Reference, manifest: &Descriptor, is_new: bool, quiet: bool
     if quiet {
         return format!("{name}\n");
     }
-    let status = match is_new {
-        true => "Downloaded newer image for",
-        false => "Image is up to date for",
-    };
-    format!("Digest: {}\nStatus: {status} {}\n{name}\n", manifest.digest, name.familiar())
+    format!("Digest: {}\n{}\n{name}\n", manifest.digest, pull_status(name, is_new))
+}
+
+/// The line of `pull` that tells if the image was here already.
+pub fn pull_status(name: &Reference, is_new: bool) -> String {
+    let status = if is_new { "Downloaded newer image for" } else { "Image is up to date for" };
+    format!("Status: {status} {}", name.familiar())
 }
 
 #[cfg(test)]

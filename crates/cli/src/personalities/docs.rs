@@ -3,9 +3,9 @@
 
 use clap::CommandFactory as _;
 
-use super::docker::commands::{COMMANDS, Does};
+use super::docker::commands::{Does, commands};
 use super::flags::Flag;
-use super::{bake, buildctl, docker, kaniko, makisu};
+use super::{bake, buildctl, daemon, docker, kaniko, makisu};
 use crate::args::Cli;
 
 /// The flags of `docker build` and `docker buildx build`, hidden and deprecated ones included.
@@ -87,8 +87,9 @@ is made of the tables that the flags are read by; a test compares them.
 const DOCKER: &str = "\
 ## docker
 
-There is no engine. Images are kept in kiln's root, so that `docker push`, `tag`, `save` and a `FROM` find what
-`docker build` made in the same job; `--load` and `--output type=docker` keep it there too. `DOCKER_HOST` and the other
+There is no engine. A container runs as long as its `docker run` does; what has to outlive a command takes `kiln serve`.
+Images and containers are kept in kiln's root, so that `docker push`, `tag`, `save`, `cp` and a `FROM` find what
+`docker build` and `docker create` made in the same job; `--load` and `--output type=docker` keep it there too. `DOCKER_HOST` and the other
 settings of Docker-in-Docker change nothing. A build whose `--cache-from` names an image and that has no `--cache-to`
 leaves an inline cache in its image, so that the next machine finds it; a cache that is not there is a warning. With
 `DOCKER_BUILDKIT=0` the last lines are those of the old builder (`Successfully built …`). `--format` takes Go templates:
@@ -115,6 +116,22 @@ disabled=true`, or `policy = [{ disabled = true }]` in the target, builds withou
 
 ";
 
+const DAEMONS: &str = "\
+## dockerd and buildkitd
+
+`dockerd`, `dockerd-entrypoint.sh` (as the image `docker:dind` starts it) and `buildkitd` are `kiln serve` on the addresses
+that clients of the other daemon expect: [engine.md](engine.md) has what is served.
+
+`dockerd-entrypoint.sh` listens on TCP too. With `DOCKER_TLS_CERTDIR` (the image has `/certs`) that is port 2376, for clients
+with a certificate: an authority, the server's and the clients' certificates are made in its folders `ca`, `server` and
+`client` where they are missing, end within a month, or lack one of the service's names: the host's, those and the
+addresses that `/etc/hosts` has for it, `docker`, `localhost`, `127.0.0.1`, `::1`, and those of `DOCKER_TLS_SAN`
+(`DNS:docker.example.com,IP:10.0.0.1`). Keys stay as they are; so does a folder with `server/{ca,cert,key}.pem` and no `ca/key.pem`,
+which is the user's. Without `DOCKER_TLS_CERTDIR`, or with an empty one, it is port 2375 without TLS, and a warning. Flags are
+added to those; `dockerd` before them takes their place, and any other program is started.
+
+";
+
 fn flags_table(out: &mut String, title: &str, rows: &[Flag]) {
     out.push_str(&format!("### {title}\n\n| flag | what becomes of it |\n|---|---|\n"));
     for row in rows {
@@ -133,7 +150,7 @@ fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(DOCKER);
     out.push_str("### Commands\n\n| command | what it does |\n|---|---|\n");
-    for row in COMMANDS {
+    for row in commands() {
         let aliases: String =
             row.aliases.iter().map(|alias| format!(", `docker {alias}`")).collect();
         out.push_str(&format!("| `docker {}`{aliases} | {} |\n", row.path, cell(&row.outcome())));
@@ -141,8 +158,8 @@ fn page() -> String {
     out.push('\n');
     flags_table(&mut out, "Before the command", docker::GLOBAL);
     flags_table(&mut out, "Between `buildx` and its command", docker::BUILDX_GLOBAL);
-    for row in COMMANDS.iter().filter(|row| !row.flags.is_empty()) {
-        debug_assert!(matches!(row.does, Does::Own(..)));
+    for row in commands().filter(|row| !row.flags.is_empty()) {
+        debug_assert!(matches!(row.does, Does::Own(..) | Does::Command(..)));
         flags_table(&mut out, &format!("`docker {}`", row.path), row.flags);
     }
     out.push_str(BAKE);
@@ -174,7 +191,28 @@ fn page() -> String {
     out.push('\n');
     flags_table(&mut out, "`buildctl du`", buildctl::DU);
     flags_table(&mut out, "`buildctl prune`", buildctl::PRUNE);
+    out.push_str(DAEMONS);
+    flags_table(&mut out, "`dockerd`", daemon::rows::DOCKERD);
+    file_table(&mut out);
+    flags_table(&mut out, "`buildkitd`", daemon::rows::BUILDKITD);
     out
+}
+
+/// The keys of `daemon.json`.
+fn file_table(out: &mut String) {
+    out.push_str(
+        "### `daemon.json`\n\nThe file of `--config-file`, `/etc/docker/daemon.json`, or for ordinary users `docker/daemon.json` in\n\
+         `~/.config`. A key has the handling of its flag; a key that dockerd does not have is refused, and so is an option that is\n\
+         given in the file and as a flag.\n\n| key | what becomes of it |\n|---|---|\n",
+    );
+    for row in daemon::DAEMON_JSON.iter().filter(|row| !row.flags().is_empty()) {
+        let flags: Vec<String> = row.flags().iter().map(|flag| format!("`--{flag}`")).collect();
+        out.push_str(&format!("| `{}` | as {} |\n", row.name, flags.join(", ")));
+    }
+    for (name, outcome) in daemon::BUILDER_KEYS {
+        out.push_str(&format!("| `{name}` | {} |\n", cell(outcome)));
+    }
+    out.push('\n');
 }
 
 /// The flags of `docker build`, as kiln's own help has them.

@@ -2,7 +2,7 @@
 //!
 //! A command line is read as Go's pflag reads it: `--name value`, `--name=value`, `-n value`,
 //! `-nvalue`, `-n=value`, several short switches in one word, `--` before operands. A flag that a
-//! table honours has to be read by the code behind it: [`Given::done`] names one that was not, and
+//! table honours has to be read by the code behind it: [`ParsedFlags::done`] names one that was not, and
 //! a test walks every row of every table.
 
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ pub enum Operands {
 
 /// The flags and operands of a command line.
 #[derive(Debug)]
-pub struct Given {
+pub struct ParsedFlags {
     rows: &'static [Flag],
     values: Vec<(&'static str, String)>,
     /// Words that belong to no flag.
@@ -43,8 +43,8 @@ pub fn read(
     rows: &'static [Flag],
     words: &[String],
     operands: Operands,
-) -> Result<Given, FlagError> {
-    let mut given = Given {
+) -> Result<ParsedFlags, FlagError> {
+    let mut given = ParsedFlags {
         rows,
         values: Vec::new(),
         operands: Vec::new(),
@@ -73,7 +73,7 @@ pub fn read(
     Ok(given)
 }
 
-impl Given {
+impl ParsedFlags {
     fn take_long<'w>(
         &mut self,
         flag: &str,
@@ -157,6 +157,23 @@ impl Given {
         }
         self.values.push((row.name, value));
         Ok(())
+    }
+
+    /// Adds a value that a file has for a flag; `shown` names it in notes and errors.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn add(&mut self, name: &str, shown: &str, value: String) -> Result<(), FlagError> {
+        match self.rows.iter().find(|row| row.is(name)) {
+            Some(row) => self.keep(row, shown, Some(value), &mut std::iter::empty()),
+            None => Err(unknown(&format!("--{name}"), self.rows)),
+        }
+    }
+
+    /// True if a flag has a value, which counts as unread all the same.
+    pub fn was_given(&self, name: &str) -> bool {
+        let row = self.rows.iter().find(|row| row.is(name));
+        row.is_some_and(|row| self.values.iter().any(|(given, _)| *given == row.name))
     }
 
     fn note(&mut self, flag: &str, why: &str) {
@@ -282,7 +299,7 @@ mod tests {
         Flag::value("mode", "full", Handling::Noted("all modes are the same")),
     ];
 
-    fn given(line: &str) -> Result<Given, FlagError> {
+    fn given(line: &str) -> Result<ParsedFlags, FlagError> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         read(ROWS, &words, Operands::Anywhere)
     }

@@ -7,6 +7,8 @@
 
 pub mod bake;
 pub mod buildctl;
+mod command_context;
+pub mod daemon;
 pub mod docker;
 #[cfg(test)]
 mod docs;
@@ -23,6 +25,7 @@ use crate::args::{BuildArgs, Cli, Command};
 use crate::render::Report;
 use crate::settings::{Environment, Settings};
 use crate::terminal;
+use command_context::Dispatch;
 
 /// A tool whose command line kiln reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,12 @@ pub enum Tool {
     Buildctl,
     /// Makisu.
     Makisu,
+    /// Docker's daemon.
+    Dockerd,
+    /// Docker's daemon as its image starts it.
+    DockerdEntrypoint,
+    /// BuildKit's daemon.
+    Buildkitd,
 }
 
 /// A call in another tool's command line.
@@ -106,6 +115,9 @@ fn tool(name: &str) -> Option<(Tool, Option<&'static str>)> {
         "buildctl" | "buildctl-daemonless.sh" => (Tool::Buildctl, None),
         "makisu" => (Tool::Makisu, None),
         "warmer" | "kaniko-warmer" => (Tool::Warmer, None),
+        "dockerd" => (Tool::Dockerd, None),
+        "dockerd-entrypoint.sh" => (Tool::DockerdEntrypoint, None),
+        "buildkitd" => (Tool::Buildkitd, None),
         _ => return None,
     })
 }
@@ -140,18 +152,22 @@ fn take_globals(words: &mut Vec<String>, is_named: bool) -> (Option<PathBuf>, bo
     (root, is_debug)
 }
 
-/// Runs another tool's command line.
+/// Runs another tool's command line. `dispatch` runs kiln's own commands, which the tools have under
+/// other names.
 ///
 /// # Errors
 /// If it fails; the report has the tool's exit code.
-pub fn run(invocation: Invocation) -> Result<(), Report> {
+pub fn run(invocation: Invocation, dispatch: Dispatch) -> Result<(), Report> {
     let environment = Environment::of_process();
     let result = match invocation.tool {
-        Tool::Docker => docker::run(&invocation, environment),
+        Tool::Docker => docker::run(&invocation, environment, dispatch),
         Tool::Executor => kaniko::run(&invocation, environment),
-        Tool::Buildctl => buildctl::run(&invocation, environment),
-        Tool::Makisu => makisu::run(&invocation, environment),
+        Tool::Buildctl => buildctl::run(&invocation, environment, dispatch),
+        Tool::Makisu => makisu::run(&invocation, environment, dispatch),
         Tool::Warmer => kaniko::run_warmer(&invocation, environment),
+        Tool::Dockerd | Tool::DockerdEntrypoint | Tool::Buildkitd => {
+            daemon::run(&invocation, environment)
+        }
     };
     result.map_err(|report| Report {
         message: invocation.as_typed(&report.message),
@@ -166,7 +182,12 @@ impl Invocation {
         let has = |command: &str| match self.tool {
             Tool::Docker => docker::has(command),
             Tool::Executor => command == "login",
-            Tool::Warmer | Tool::Buildctl | Tool::Makisu => false,
+            Tool::Warmer
+            | Tool::Buildctl
+            | Tool::Makisu
+            | Tool::Dockerd
+            | Tool::DockerdEntrypoint
+            | Tool::Buildkitd => false,
         };
         let mut out = String::new();
         let mut rest = text;
@@ -206,6 +227,14 @@ pub fn helped(text: &str) -> Result<(), Report> {
 /// The report of a wrong command line, with the tool's exit code.
 pub fn usage(message: impl Into<String>, hint: Option<String>, code: u8) -> Report {
     Report { hint, code: Some(code), ..Report::from(message.into()) }
+}
+
+/// The only operand.
+pub fn one<'g>(given: &'g flags::ParsedFlags, what: &str) -> Result<&'g str, Report> {
+    match given.operands.as_slice() {
+        [only] => Ok(only),
+        others => Err(usage(format!("it takes {what}, and not {}", others.len()), None, 1)),
+    }
 }
 
 /// Reads words as `kiln` reads those after its name: a command. `code` is the exit code for an

@@ -15,6 +15,17 @@ pub struct Colors {
     pub faint: bool,
 }
 
+/// An error in a part of `BUILDKIT_COLORS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ColorError {
+    #[error("it is not `name=colour`")]
+    NotAPair,
+    #[error("the colour is neither a name as `blue` nor `red,green,blue` from 0 to 255")]
+    NotAColor,
+    #[error("the name is none of run, cancel, error, warning")]
+    UnknownName,
+}
+
 impl Default for Colors {
     fn default() -> Self {
         let sgr = |code: &str| Some(code.to_owned());
@@ -51,16 +62,15 @@ impl Colors {
         (result, warnings)
     }
 
-    fn set(&mut self, part: &str) -> Result<(), &'static str> {
-        let (key, value) = part.split_once('=').ok_or("it is not `name=colour`")?;
-        let code = code(&value.trim_matches('"').to_lowercase())
-            .ok_or("the colour is neither a name as `blue` nor `red,green,blue` from 0 to 255")?;
+    fn set(&mut self, part: &str) -> Result<(), ColorError> {
+        let (key, value) = part.split_once('=').ok_or(ColorError::NotAPair)?;
+        let code = code(&value.trim_matches('"').to_lowercase()).ok_or(ColorError::NotAColor)?;
         let field = match key.to_lowercase().as_str() {
             "run" => &mut self.run,
             "cancel" => &mut self.cancel,
             "error" => &mut self.error,
             "warning" => &mut self.warning,
-            _ => return Err("the name is none of run, cancel, error, warning"),
+            _ => return Err(ColorError::UnknownName),
         };
         *field = Some(code);
         Ok(())

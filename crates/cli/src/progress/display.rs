@@ -19,12 +19,12 @@ const LIMIT: Duration = Duration::from_millis(100);
 /// Shows events until it is finished.
 pub struct Display {
     sender: Sender<Message>,
-    thread: JoinHandle<Shown>,
+    thread: JoinHandle<DisplaySummary>,
 }
 
 /// The part of a display's content that is used after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct DisplaySummary {
     /// Warnings, in order.
     pub warnings: Vec<Arc<str>>,
 }
@@ -50,7 +50,7 @@ impl Display {
             renderer,
             stream: Box::new(stream),
             size: Box::new(size),
-            shown: Shown::default(),
+            shown: DisplaySummary::default(),
             open: BTreeSet::new(),
             text: Vec::new(),
         };
@@ -67,16 +67,16 @@ impl Display {
     }
 
     /// Draws the end and waits until it is written.
-    pub fn finish(self) -> Shown {
+    pub fn finish(self) -> DisplaySummary {
         self.end(Message::Finish)
     }
 
     /// [`Display::finish`] for a failed build: running tasks are shown as canceled.
-    pub fn abort(self) -> Shown {
+    pub fn abort(self) -> DisplaySummary {
         self.end(Message::Abort)
     }
 
-    fn end(self, how: Message) -> Shown {
+    fn end(self, how: Message) -> DisplaySummary {
         // If the display's thread has died, its stream is gone too.
         drop(self.sender.send(how));
         self.thread.join().unwrap_or_default()
@@ -87,14 +87,14 @@ struct Show {
     renderer: Box<dyn Renderer>,
     stream: Box<dyn Write + Send>,
     size: Box<dyn Fn() -> Size + Send>,
-    shown: Shown,
+    shown: DisplaySummary,
     /// Tasks that have begun and not ended.
     open: BTreeSet<TaskId>,
     text: Vec<u8>,
 }
 
 impl Show {
-    fn run(mut self, receiver: &Receiver<Message>) -> Shown {
+    fn run(mut self, receiver: &Receiver<Message>) -> DisplaySummary {
         let mut last_draw: Option<Instant> = None;
         loop {
             let message = match receiver.recv_timeout(TICK) {
@@ -160,7 +160,7 @@ impl Show {
 mod tests {
     use std::sync::Mutex;
 
-    use super::super::Plain;
+    use super::super::PlainLog;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -180,7 +180,7 @@ mod tests {
     fn what_goes_on_when_a_build_fails_is_canceled() {
         let stream = Shared::default();
         let display =
-            Display::start(Box::new(Plain::new(None, None)), stream.clone(), Size::default)
+            Display::start(Box::new(PlainLog::new(None, None)), stream.clone(), Size::default)
                 .unwrap();
         let events = display.events();
         for name in ["a", "b"] {
@@ -199,7 +199,7 @@ mod tests {
     fn all_events_are_shown_at_the_end() {
         let stream = Shared::default();
         let display =
-            Display::start(Box::new(Plain::new(None, None)), stream.clone(), Size::default)
+            Display::start(Box::new(PlainLog::new(None, None)), stream.clone(), Size::default)
                 .unwrap();
         let events = display.events();
         let task = events.task("a", Vec::new());

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::sanitize::{Printed, Shown};
+use super::sanitize::{OutputToken, Printed};
 
 /// The longest line that is kept, in bytes; longer ones are printed as they arrive.
 const LONGEST_KEPT: usize = 64 << 10;
 
 /// The unprinted lines of one task, and the last ones that were printed.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(super) struct OutputLines {
     printed: Printed,
     cut: Cut,
 }
@@ -17,7 +17,7 @@ pub(super) struct Lines {
 /// Output cut into lines.
 #[derive(Default)]
 struct Cut {
-    pending: Vec<Line>,
+    pending: Vec<OutputLine>,
     /// True if the last pending line has no end yet.
     open: bool,
     /// True after a carriage return: the next character begins the line again.
@@ -31,7 +31,7 @@ struct Cut {
 }
 
 #[derive(Clone, Default)]
-struct Line {
+struct OutputLine {
     text: Vec<u8>,
     /// The length of the time at the start of the text, in bytes.
     prefix: usize,
@@ -48,7 +48,7 @@ pub(super) const PLAIN: &str = "\x1b[0m";
 /// The longest sequence of colours that is kept; longer ones are cut to the last colour.
 const LONGEST_STYLE: usize = 128;
 
-impl Lines {
+impl OutputLines {
     /// Adds a piece of output that arrived `seconds` after the task began.
     pub(super) fn push(&mut self, data: &[u8], seconds: f64) {
         let Self { printed, cut } = self;
@@ -85,21 +85,21 @@ impl Lines {
 }
 
 impl Cut {
-    fn take(&mut self, shown: Shown, seconds: f64) {
+    fn take(&mut self, shown: OutputToken, seconds: f64) {
         match shown {
-            Shown::Return => self.returned = true,
-            Shown::End => {
+            OutputToken::Return => self.returned = true,
+            OutputToken::End => {
                 self.returned = false;
                 self.line(seconds);
                 self.end(false);
             }
-            Shown::Character(character) => {
+            OutputToken::Character(character) => {
                 self.begin_anew();
                 let mut bytes = [0; 4];
                 let bytes = character.encode_utf8(&mut bytes).as_bytes();
                 self.line(seconds).text.extend_from_slice(bytes);
             }
-            Shown::Style(parameters) => {
+            OutputToken::Style(parameters) => {
                 self.begin_anew();
                 let sequence = format!("\x1b[{parameters}m");
                 self.line(seconds).text.extend_from_slice(sequence.as_bytes());
@@ -125,12 +125,12 @@ impl Cut {
     }
 
     /// The open line, or a new one.
-    fn line(&mut self, seconds: f64) -> &mut Line {
+    fn line(&mut self, seconds: f64) -> &mut OutputLine {
         if !std::mem::replace(&mut self.open, true) {
             let mut text = prefix(seconds).into_bytes();
             let prefix = text.len();
             text.extend_from_slice(self.style.as_bytes());
-            self.pending.push(Line { text, prefix, ..Line::default() });
+            self.pending.push(OutputLine { text, prefix, ..OutputLine::default() });
         }
         self.pending.last_mut().expect("an open line is pending")
     }
@@ -198,7 +198,7 @@ pub(super) fn prefix(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn printed(lines: &mut Lines) -> String {
+    fn printed(lines: &mut OutputLines) -> String {
         let mut out = Vec::new();
         lines.print(3, &mut out);
         String::from_utf8(out).unwrap()
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_split_line_gets_its_prefix_once() {
-        let mut lines = Lines::default();
+        let mut lines = OutputLines::default();
         lines.push(b"one\ntw", 0.5);
         assert_eq!(printed(&mut lines), "#3 0.500 one\n#3 0.500 tw");
         lines.push(b"o\n", 12.0);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_open_line_begins_anew_after_another_task() {
-        let mut lines = Lines::default();
+        let mut lines = OutputLines::default();
         lines.push(b"ab", 1.0);
         printed(&mut lines);
         let mut out = Vec::new();
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_goes_back_in_the_line_stays_behind_its_number() {
-        let mut lines = Lines::default();
+        let mut lines = OutputLines::default();
         lines.push(b"5%\r", 1.0);
         lines.push(b"10%\r\r", 2.0);
         lines.push(b"done\r\nnext\r", 3.0);
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn colours_end_with_the_line_and_go_on_with_the_next() {
-        let mut lines = Lines::default();
+        let mut lines = OutputLines::default();
         lines.push(b"\x1b[31ma\nb\x1b[1m", 1.0);
         assert_eq!(printed(&mut lines), "#3 1.000 \x1b[31ma\x1b[0m\n#3 1.000 \x1b[31mb\x1b[1m");
         let mut out = Vec::new();
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_not_kept() {
-        let mut lines = Lines::default();
+        let mut lines = OutputLines::default();
         for _ in 0..10 {
             lines.push(&[b'x'; LONGEST_KEPT], 1.0);
             printed(&mut lines);

@@ -18,14 +18,14 @@ use graph::Event;
 
 pub use colors::Colors;
 pub use display::Display;
-pub use plain::Plain;
+pub use plain::PlainLog;
 pub use rawjson::RawJson;
 pub use sanitize::{sanitize, sanitized};
 pub use tty::Tty;
 
 /// How progress is shown (`--progress`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
+pub enum ProgressMode {
     /// `tty` on a terminal, else `plain`.
     #[default]
     #[value(alias = "")]
@@ -97,13 +97,13 @@ impl Renderer for Silent {
 }
 
 /// The renderer of a mode; `terminal` is true if progress goes to a terminal.
-pub fn renderer(mode: Mode, style: &Style, terminal: bool) -> Box<dyn Renderer> {
+pub fn renderer(mode: ProgressMode, style: &Style, terminal: bool) -> Box<dyn Renderer> {
     match mode {
-        Mode::Auto if terminal => renderer(Mode::Tty, style, terminal),
-        Mode::Auto | Mode::Plain => Box::new(Plain::new(style.name_limit, None)),
-        Mode::Tty => Box::new(Tty::new(style.clone())),
-        Mode::RawJson => Box::new(RawJson::default()),
-        Mode::Quiet | Mode::None => Box::new(Silent),
+        ProgressMode::Auto if terminal => renderer(ProgressMode::Tty, style, terminal),
+        ProgressMode::Auto | ProgressMode::Plain => Box::new(PlainLog::new(style.name_limit, None)),
+        ProgressMode::Tty => Box::new(Tty::new(style.clone())),
+        ProgressMode::RawJson => Box::new(RawJson::default()),
+        ProgressMode::Quiet | ProgressMode::None => Box::new(Silent),
     }
 }
 
@@ -113,7 +113,7 @@ mod testing {
 
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use graph::{Event, Failure, Stream, Task, TaskEvent, TaskId, Transfer};
+    use graph::{Event, Failure, Stream, Task, TaskEvent, TaskId, TransferProgress};
 
     use super::{Renderer, Size};
 
@@ -186,7 +186,8 @@ mod testing {
         ) {
             let completed = done.then(|| self.time());
             let started = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-            let transfer = Transfer { name: name.into(), current, total, started, completed };
+            let transfer =
+                TransferProgress { name: name.into(), current, total, started, completed };
             self.send(task, TaskEvent::Transfer(transfer));
         }
 

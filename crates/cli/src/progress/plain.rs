@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use graph::{Event, Failure, TaskEvent};
 
-use super::lines::{Lines, PLAIN};
+use super::lines::{OutputLines, PLAIN};
 use super::sanitize::visible;
 use super::trace::{Change, Trace, seconds_between, transferred};
 use super::{Renderer, Size};
@@ -28,10 +28,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 const STATUS_SHARE: f64 = 0.05;
 
 /// BuildKit's plain text.
-pub struct Plain {
+pub struct PlainLog {
     trace: Trace,
     /// The state that the format adds to each task, by index in the trace.
-    shown: Vec<Shown>,
+    shown: Vec<PrintedTask>,
     current: Option<usize>,
     last_number: usize,
     /// Tasks with unprinted news.
@@ -43,10 +43,10 @@ pub struct Plain {
 }
 
 #[derive(Default)]
-struct Shown {
+struct PrintedTask {
     /// The task's number; 0 until it is printed.
     number: usize,
-    lines: Lines,
+    lines: OutputLines,
     warnings: usize,
     /// Updates since it last had the log, and the time of the first of them.
     updates: u32,
@@ -63,7 +63,7 @@ struct Share {
     over_limit: bool,
 }
 
-impl Plain {
+impl PlainLog {
     /// `description` is the text after `#0`, if there is one.
     pub fn new(name_limit: Option<usize>, description: Option<String>) -> Self {
         Self {
@@ -202,10 +202,10 @@ fn noisiest(shares: &[(usize, Share)]) -> Option<usize> {
     best.map(|(task, _)| *task)
 }
 
-impl Renderer for Plain {
+impl Renderer for PlainLog {
     fn take(&mut self, event: &Event, now: SystemTime) {
         let (task, change) = self.trace.take(event);
-        self.shown.resize_with(self.trace.tasks.len(), Shown::default);
+        self.shown.resize_with(self.trace.tasks.len(), PrintedTask::default);
         let state = &self.trace.tasks[task];
         let shown = &mut self.shown[task];
         if let TaskEvent::Log(_, data) = &event.what {
@@ -307,8 +307,8 @@ mod tests {
     use super::*;
     use graph::TaskId;
 
-    fn plain() -> Script<Plain> {
-        Script::new(Plain::new(None, None))
+    fn plain() -> Script<PlainLog> {
+        Script::new(PlainLog::new(None, None))
     }
 
     #[test]
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn warnings_descriptions_and_short_names() {
-        let mut script = Script::new(Plain::new(Some(3), Some("building with kiln".into())));
+        let mut script = Script::new(PlainLog::new(Some(3), Some("building with kiln".into())));
         let a = script.task("long name");
         script.started(a);
         script.warning(a, "cache is damaged");

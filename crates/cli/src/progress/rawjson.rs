@@ -1,12 +1,11 @@
 //! Progress for programs: a line of JSON for each event, in the shape of BuildKit's
 //! `SolveStatus` (`client/graph.go`).
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use graph::{Event, Failure, Stream, TaskEvent, TaskId};
+use graph::{Event, Stream, TaskEvent, Vertex, Vertexes};
 use oci::Digest;
 use serde::Serialize;
 
@@ -15,41 +14,55 @@ use super::{Renderer, Size};
 /// BuildKit's raw JSON.
 #[derive(Default)]
 pub struct RawJson {
-    vertexes: HashMap<TaskId, Vertex>,
+    vertexes: Vertexes,
     pending: Vec<u8>,
 }
 
 #[derive(Default, Serialize)]
 struct Status<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    vertexes: Vec<&'a Vertex>,
+    vertexes: Vec<VertexLine<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    statuses: Vec<Part<'a>>,
+    statuses: Vec<VertexStatus<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<Log>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Warning>,
 }
 
-#[derive(Clone, Serialize)]
-struct Vertex {
+#[derive(Serialize)]
+struct VertexLine<'a> {
     digest: Digest,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    inputs: Vec<Digest>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    name: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    inputs: &'a [Digest],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     started: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     completed: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cached: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    error: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+}
+
+impl<'a> VertexLine<'a> {
+    fn of(vertex: &'a Vertex) -> Self {
+        Self {
+            digest: vertex.digest,
+            inputs: &vertex.inputs,
+            name: &vertex.name,
+            started: vertex.started.map(time),
+            completed: vertex.completed.map(time),
+            cached: vertex.cached,
+            error: &vertex.error,
+        }
+    }
 }
 
 #[derive(Serialize)]
-struct Part<'a> {
+struct VertexStatus<'a> {
     id: &'a str,
     vertex: Digest,
     #[serde(skip_serializing_if = "is_zero")]
@@ -86,68 +99,26 @@ fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// The digest that names a task in all of its lines; tasks themselves have numbers.
-fn vertex_digest(id: TaskId) -> Digest {
-    Digest::of(format!("task {}", id.0))
-}
-
 impl RawJson {
-    fn vertex(&mut self, id: TaskId) -> &mut Vertex {
-        self.vertexes.entry(id).or_insert_with(|| Vertex {
-            digest: vertex_digest(id),
-            inputs: Vec::new(),
-            name: String::new(),
-            started: None,
-            completed: None,
-            cached: false,
-            error: String::new(),
-        })
-    }
-
-    fn write(&mut self, status: &Status<'_>) {
-        if serde_json::to_writer(&mut self.pending, status).is_ok() {
-            self.pending.push(b'\n');
+    fn write(pending: &mut Vec<u8>, status: &Status<'_>) {
+        if serde_json::to_writer(&mut *pending, status).is_ok() {
+            pending.push(b'\n');
         }
-    }
-
-    fn change(&mut self, id: TaskId, change: impl FnOnce(&mut Vertex)) {
-        let vertex = self.vertex(id);
-        change(vertex);
-        let vertex = vertex.clone();
-        self.write(&Status { vertexes: vec![&vertex], ..Status::default() });
     }
 }
 
 impl Renderer for RawJson {
     fn take(&mut self, event: &Event, _now: SystemTime) {
         let at = time(event.at);
-        let vertex = vertex_digest(event.task);
+        let vertex = self.vertexes.digest(event.task);
+        let pending = &mut self.pending;
+        if let Some(changed) = self.vertexes.take(event) {
+            let line = VertexLine::of(changed);
+            Self::write(pending, &Status { vertexes: vec![line], ..Status::default() });
+        }
         match &event.what {
-            TaskEvent::Known(task) => self.change(event.task, |vertex| {
-                vertex.name = task.name.to_string();
-                vertex.inputs = task.inputs.iter().map(|input| vertex_digest(*input)).collect();
-            }),
-            TaskEvent::Started => self.change(event.task, |vertex| {
-                (vertex.started, vertex.completed, vertex.cached) = (Some(at), None, false);
-            }),
-            TaskEvent::Cached(_) => self.change(event.task, |vertex| {
-                vertex.started.get_or_insert_with(|| at.clone());
-                (vertex.completed, vertex.cached) = (Some(at), true);
-            }),
-            TaskEvent::Done => self.change(event.task, |vertex| {
-                vertex.started.get_or_insert_with(|| at.clone());
-                vertex.completed.get_or_insert(at);
-            }),
-            TaskEvent::Failed(failure) => self.change(event.task, |vertex| {
-                vertex.started.get_or_insert_with(|| at.clone());
-                vertex.completed = Some(at);
-                vertex.error = match failure {
-                    Failure::Canceled => "context canceled".into(),
-                    Failure::Error(text) => text.to_string(),
-                };
-            }),
             TaskEvent::Transfer(transfer) => {
-                let part = Part {
+                let part = VertexStatus {
                     id: &transfer.name,
                     vertex,
                     total: transfer.total,
@@ -156,7 +127,7 @@ impl Renderer for RawJson {
                     started: time(transfer.started),
                     completed: transfer.completed.map(time),
                 };
-                self.write(&Status { statuses: vec![part], ..Status::default() });
+                Self::write(pending, &Status { statuses: vec![part], ..Status::default() });
             }
             TaskEvent::Log(stream, data) => {
                 let stream = match stream {
@@ -165,13 +136,18 @@ impl Renderer for RawJson {
                 };
                 let data = BASE64_STANDARD.encode(data);
                 let log = Log { vertex, stream, data, timestamp: at };
-                self.write(&Status { logs: vec![log], ..Status::default() });
+                Self::write(pending, &Status { logs: vec![log], ..Status::default() });
             }
             TaskEvent::Warning(text) => {
                 let short = BASE64_STANDARD.encode(text.as_bytes());
                 let warning = Warning { vertex, level: 1, short };
-                self.write(&Status { warnings: vec![warning], ..Status::default() });
+                Self::write(pending, &Status { warnings: vec![warning], ..Status::default() });
             }
+            TaskEvent::Known(_)
+            | TaskEvent::Started
+            | TaskEvent::Cached(_)
+            | TaskEvent::Done
+            | TaskEvent::Failed(_) => {}
         }
     }
 
@@ -201,7 +177,7 @@ mod tests {
         let text = script.finish();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let vertex = vertex_digest(task).to_string();
+        let vertex = Vertexes::default().digest(task).to_string();
         assert_eq!(
             lines[0],
             serde_json::json!({"vertexes": [{"digest": vertex, "name": "[1/2] RUN x"}]})

@@ -101,7 +101,7 @@ impl Characters {
 
 /// A unit of a command's output, as a log may show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum OutputToken {
     /// A character that is only text.
     Character(char),
     /// Colours and similar styles: the parameters of `ESC [ … m`.
@@ -125,17 +125,17 @@ pub(super) struct Printed {
 }
 
 impl Printed {
-    pub(super) fn read(&mut self, data: &[u8], mut take: impl FnMut(Shown)) {
+    pub(super) fn read(&mut self, data: &[u8], mut take: impl FnMut(OutputToken)) {
         let Self { characters, filter, parameters } = self;
         characters.read(data, |character| {
             let before = *filter;
             let passed = filter.pass(character);
             match (before, character) {
-                (_, '\n') => take(Shown::End),
-                (Filter::Text, '\r') => take(Shown::Return),
-                (Filter::Text, '\t') => take(Shown::Character('\t')),
+                (_, '\n') => take(OutputToken::End),
+                (Filter::Text, '\r') => take(OutputToken::Return),
+                (Filter::Text, '\t') => take(OutputToken::Character('\t')),
                 (Filter::Control, 'm') if is_style(parameters) => {
-                    take(Shown::Style(std::mem::take(parameters)));
+                    take(OutputToken::Style(std::mem::take(parameters)));
                 }
                 (Filter::Control, _) if parameters.len() <= LONGEST_STYLE => {
                     parameters.push(character);
@@ -144,7 +144,7 @@ impl Printed {
                 _ => {
                     parameters.clear();
                     if let Some(character) = passed {
-                        take(Shown::Character(character));
+                        take(OutputToken::Character(character));
                     }
                 }
             }
@@ -274,10 +274,10 @@ mod tests {
             let (mut printed, mut text) = (Printed::default(), String::new());
             for piece in pieces {
                 printed.read(piece, |shown| match shown {
-                    Shown::Character(character) => text.push(character),
-                    Shown::Style(parameters) => text.push_str(&format!("<{parameters}>")),
-                    Shown::Return => text.push_str("<CR>"),
-                    Shown::End => text.push_str("<LF>"),
+                    OutputToken::Character(character) => text.push(character),
+                    OutputToken::Style(parameters) => text.push_str(&format!("<{parameters}>")),
+                    OutputToken::Return => text.push_str("<CR>"),
+                    OutputToken::End => text.push_str("<LF>"),
                 });
             }
             text

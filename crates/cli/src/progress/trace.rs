@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use graph::{Event, Failure, TaskEvent, TaskId, Transfer};
+use graph::{Event, Failure, TaskEvent, TaskId, TransferProgress};
 
 /// All tasks of a build, in the order they became known.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct TaskState {
 
 /// The latest state of a part.
 pub(super) struct TransferState {
-    pub(super) latest: Transfer,
+    pub(super) latest: TransferProgress,
     /// The time of that state.
     pub(super) at: SystemTime,
     /// True if the part changed since this was last cleared.
@@ -127,7 +127,7 @@ impl TaskState {
         }
     }
 
-    fn transfer(&mut self, transfer: &Transfer, at: SystemTime) {
+    fn transfer(&mut self, transfer: &TransferProgress, at: SystemTime) {
         let latest = transfer.clone();
         match self.transfers.iter_mut().find(|known| known.latest.name == transfer.name) {
             Some(known) => *known = TransferState { latest, at, changed: true },
@@ -172,7 +172,7 @@ pub(super) fn seconds_between(from: SystemTime, to: SystemTime) -> f64 {
 }
 
 /// The bytes of a part: ` 12B / 3.40MB`, ` 12B` or nothing.
-pub(super) fn transferred(transfer: &Transfer) -> String {
+pub(super) fn transferred(transfer: &TransferProgress) -> String {
     use crate::human::transfer_size;
     match (transfer.current, transfer.total) {
         (0, 0) => String::new(),

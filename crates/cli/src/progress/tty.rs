@@ -19,13 +19,13 @@ const NARROWEST: usize = 12;
 pub struct Tty {
     style: Style,
     trace: Trace,
-    outputs: Vec<Output>,
+    outputs: Vec<TaskOutput>,
     /// Widths of the lines that are on the screen.
     on_screen: Vec<usize>,
 }
 
 /// The output of a task's command.
-struct Output {
+struct TaskOutput {
     window: Window,
     /// The number of times its window was shown; windows that were shown often are preferred.
     times_shown: usize,
@@ -187,7 +187,7 @@ impl Renderer for Tty {
     fn take(&mut self, event: &Event, _now: SystemTime) {
         let (task, _) = self.trace.take(event);
         let log_lines = self.style.log_lines;
-        self.outputs.resize_with(self.trace.tasks.len(), || Output {
+        self.outputs.resize_with(self.trace.tasks.len(), || TaskOutput {
             window: Window::new(log_lines.max(6)),
             times_shown: 0,
             log: Vec::new(),
@@ -229,7 +229,7 @@ impl Renderer for Tty {
     }
 }
 
-impl Output {
+impl TaskOutput {
     fn write(&mut self, data: &[u8], seconds: f64) {
         self.window.write(data);
         for piece in data.split_inclusive(|byte| *byte == b'\n') {

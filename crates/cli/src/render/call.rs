@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dockerfile::{Checked, Finding, Outline, Target};
+use dockerfile::{Checked, Finding, Outline, TargetStage};
 use graph::{LineRange, SourceFile};
 use serde_json::{Map, Value, json};
 
@@ -134,8 +134,8 @@ pub fn outline_json(outline: &Outline, file: &SourceFile) -> String {
 }
 
 /// The stages that can be built, as a table.
-pub fn targets(targets: &[Target]) -> String {
-    let name = |target: &Target| match (target.is_default, target.name.as_str()) {
+pub fn targets(targets: &[TargetStage]) -> String {
+    let name = |target: &TargetStage| match (target.is_default, target.name.as_str()) {
         (true, "") => "(default)".to_owned(),
         (true, name) => format!("{name} (default)"),
         (false, name) => name.to_owned(),
@@ -151,8 +151,8 @@ pub fn targets(targets: &[Target]) -> String {
 }
 
 /// The same as JSON.
-pub fn targets_json(targets: &[Target], file: &SourceFile) -> String {
-    let target = |target: &Target| {
+pub fn targets_json(targets: &[TargetStage], file: &SourceFile) -> String {
+    let target = |target: &TargetStage| {
         let mut map = Map::new();
         insert(&mut map, "name", &target.name);
         if target.is_default {

@@ -25,6 +25,20 @@ pub struct Report {
 /// The exit code after Ctrl-C: 128 and SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
+/// An error that ends a command. Its text is a whole sentence, which has its causes.
+pub trait CommandError: std::error::Error {
+    /// A hint for the user.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+impl<E: CommandError> From<E> for Report {
+    fn from(error: E) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), ..Self::default() }
+    }
+}
+
 impl From<String> for Report {
     fn from(message: String) -> Self {
         Self { message, ..Self::default() }
@@ -37,10 +51,13 @@ impl Report {
 
     /// 130 if the user ended the command, else its own code, or 1.
     pub fn exit_code(&self) -> u8 {
-        match self.interrupted {
-            true => INTERRUPTED,
-            false => self.code.unwrap_or(1),
-        }
+        if self.interrupted { INTERRUPTED } else { self.code.unwrap_or(1) }
+    }
+
+    /// The sentence, and the hint on a line of its own, for clients of an API.
+    pub fn message_and_hint(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        format!("{}{hint}", self.message)
     }
 
     /// The text for standard error, without control characters (which can come from a registry or a

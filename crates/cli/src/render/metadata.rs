@@ -1,10 +1,12 @@
 //! `--metadata-file` and `--iidfile`.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use build::Outcome;
 use serde_json::{Map, Value, json};
+
+use super::CommandError;
 
 /// The text of `--metadata-file`: buildx' keys in their order, then kiln's own.
 pub fn metadata(outcome: &Outcome) -> String {
@@ -38,12 +40,24 @@ pub fn image_id(outcome: &Outcome) -> Option<String> {
     outcome.image.as_ref().map(|image| image.id().to_string())
 }
 
+/// A file that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("writing `{}`: {source}", .path.display())]
+pub struct WriteFileError {
+    /// The file.
+    path: PathBuf,
+    /// The system's error.
+    source: io::Error,
+}
+
+impl CommandError for WriteFileError {}
+
 /// Writes a file whole or not at all.
 ///
 /// # Errors
-/// If it cannot be written; the text names the file.
-pub fn write_file(path: &Path, text: &str) -> Result<(), String> {
-    let error = |error: std::io::Error| format!("writing `{}`: {error}", path.display());
+/// If it cannot be written.
+pub fn write_file(path: &Path, text: &str) -> Result<(), WriteFileError> {
+    let error = |source| WriteFileError { path: path.to_owned(), source };
     // A device or pipe must not be replaced by a file.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return std::fs::write(path, text).map_err(error);
@@ -93,7 +107,7 @@ mod tests {
         write_file(&path, "two").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write_file(&folder.path().join("no/id"), "x").unwrap_err();
+        let error = write_file(&folder.path().join("no/id"), "x").unwrap_err().to_string();
         assert!(error.contains("no/id"), "{error}");
     }
 }

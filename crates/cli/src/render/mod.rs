@@ -8,7 +8,7 @@ mod summary;
 mod table;
 
 pub use call::{checked, checked_json, outline, outline_json, targets, targets_json};
-pub use error::{INTERRUPTED, Report};
+pub use error::{CommandError, INTERRUPTED, Report};
 pub use excerpt::{Excerpt, Look};
 pub use metadata::{image_id, metadata, write_file};
 pub use summary::{explained, summary, warnings};

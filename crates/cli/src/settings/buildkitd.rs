@@ -1,4 +1,5 @@
-//! The registries of a `buildkitd.toml`: mirrors, plain HTTP, unknown certificates, authorities.
+//! The registries of a `buildkitd.toml`: mirrors, plain HTTP, unknown certificates, authorities; and the entitlements that
+//! its `buildkitd` lets clients have.
 //!
 //! The first of these that exists counts: `$KILN_BUILDKITD_CONFIG`; the file given to
 //! `docker buildx create --buildkitd-config`; buildx's `buildkitd.default.toml`;
@@ -6,14 +7,60 @@
 //! Its other sections are for a daemon.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, RegistrySetting};
+use super::environment::Environment;
+use super::file::{FileFault, read_text};
+use super::registry::RegistrySetting;
+use crate::render::CommandError;
 
-/// The largest configuration file, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// Registries that cannot be read, kept or forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildkitdError {
+    /// A file that is wrong.
+    #[error("`{}`: {source}", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Its fault.
+        source: FileFault,
+    },
+    /// The file of `KILN_BUILDKITD_CONFIG` is wrong.
+    #[error("KILN_BUILDKITD_CONFIG: {0}")]
+    Variable(#[source] Box<Self>),
+    /// The kept file, which kiln wrote for later commands, is wrong.
+    #[error("`{}`: {source}; remove it", .file.display())]
+    Kept {
+        /// The file.
+        file: PathBuf,
+        /// Its fault.
+        source: FileFault,
+    },
+    /// There is no folder for the kept file.
+    #[error("there is no place for it: HOME is not set; set DOCKER_CONFIG")]
+    NoFolder,
+    /// The kept file cannot be written.
+    #[error("writing `{}`: {source}", .file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The kept file cannot be removed.
+    #[error("removing `{}`: {source}", .file.display())]
+    Remove {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl CommandError for BuildkitdError {}
 
 /// The content of a file, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -21,6 +68,9 @@ pub struct BuildkitdConfig {
     /// The registries, by host.
     #[serde(default, rename = "registry")]
     registries: BTreeMap<String, Registry>,
+    /// The entitlements that clients of a service may have.
+    #[serde(default, rename = "insecure-entitlements", skip_serializing)]
+    entitlements: Vec<String>,
     /// The sections for a daemon.
     #[serde(flatten, skip_serializing)]
     others: BTreeMap<String, toml::Value>,
@@ -48,24 +98,50 @@ impl BuildkitdConfig {
     /// Reads a file; relative paths in it are resolved against `directory`, as in buildx.
     ///
     /// # Errors
-    /// If it cannot be read, or is wrong; the text names the file.
-    pub fn read(file: &Path, directory: &Path) -> Result<Self, String> {
-        let failed = |error: String| format!("`{}`: {error}", file.display());
-        let text = read(file).map_err(failed)?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    /// If it cannot be read, or is wrong.
+    pub fn read(file: &Path, directory: &Path) -> Result<Self, BuildkitdError> {
+        Self::parse(file, directory)
+            .map_err(|source| BuildkitdError::File { file: file.to_owned(), source })
+    }
+
+    fn parse(file: &Path, directory: &Path) -> Result<Self, FileFault> {
+        Self::of_text(&read_text(file)?, |path| Ok(directory.join(path)))
+    }
+
+    /// Reads the text of a file. `place` says where each file and folder is that the text names.
+    ///
+    /// # Errors
+    /// If it is wrong, and those of `place`.
+    pub fn of_text<E: From<FileFault>>(
+        text: &str,
+        mut place: impl FnMut(&Path) -> Result<PathBuf, E>,
+    ) -> Result<Self, E> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| FileFault::Toml(Box::new(error)))?;
         for registry in config.registries.values_mut() {
             let pairs =
                 registry.keypair.iter_mut().flat_map(|pair| [&mut pair.key, &mut pair.cert]);
             for path in registry.ca.iter_mut().chain(&mut registry.tlsconfigdir).chain(pairs) {
-                *path = directory.join(&*path);
+                *path = place(path.as_path())?;
             }
         }
         Ok(config)
     }
 
-    /// The names of the sections without effect.
-    pub fn others(&self) -> Vec<&str> {
+    /// The names of the sections that neither have registries nor entitlements.
+    pub fn sections(&self) -> Vec<&str> {
         self.others.keys().map(String::as_str).collect()
+    }
+
+    /// The names of what has no effect on a build without a service.
+    pub fn others(&self) -> Vec<&str> {
+        let entitlements = (!self.entitlements.is_empty()).then_some("insecure-entitlements");
+        entitlements.into_iter().chain(self.sections()).collect()
+    }
+
+    /// The entitlements that clients of a service may have.
+    pub fn insecure_entitlements(&self) -> &[String] {
+        &self.entitlements
     }
 
     /// The settings of single registries.
@@ -84,13 +160,15 @@ impl BuildkitdConfig {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn keep(&self, environment: &Environment) -> Result<(), String> {
-        let file = kept(environment)
-            .ok_or("there is no place for it: HOME is not set; set DOCKER_CONFIG")?;
-        let failed = |error: std::io::Error| format!("writing `{}`: {error}", file.display());
-        let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
-        std::fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        std::fs::write(&file, text).map_err(failed)
+    pub fn keep(&self, environment: &Environment) -> Result<(), BuildkitdError> {
+        let file = kept(environment).ok_or(BuildkitdError::NoFolder)?;
+        self.write(&file).map_err(|source| BuildkitdError::Write { file, source })
+    }
+
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
+        std::fs::write(file, text)
     }
 }
 
@@ -131,31 +209,20 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
-    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
-    match read.map_err(|error| error.to_string())? as u64 > LARGEST {
-        true => Err("it is larger than 1 MiB".into()),
-        false => Ok(text),
-    }
-}
-
 /// The configuration in effect; empty if there is none.
 ///
 /// # Errors
-/// If a file is wrong; the text names it.
-pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, String> {
+/// If a file is wrong.
+pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, BuildkitdError> {
     if let Some(file) = environment.get("KILN_BUILDKITD_CONFIG").map(Path::new) {
         let directory = file.parent().unwrap_or(Path::new(""));
         return BuildkitdConfig::read(file, directory)
-            .map_err(|error| format!("KILN_BUILDKITD_CONFIG: {error}"));
+            .map_err(|error| BuildkitdError::Variable(Box::new(error)));
     }
     if let Some(file) = kept(environment).filter(|file| file.exists()) {
-        let wrong = |error: String| format!("`{}`: {error}; remove it", file.display());
-        let text = read(&file).map_err(wrong)?;
-        return serde_json::from_str(&text).map_err(|error| wrong(error.to_string()));
+        let parsed =
+            read_text(&file).and_then(|text| Ok(serde_json::from_str::<BuildkitdConfig>(&text)?));
+        return parsed.map_err(|source| BuildkitdError::Kept { file, source });
     }
     let buildx = buildx_folder(environment).map(|folder| folder.join("buildkitd.default.toml"));
     let own = configurations(environment).map(|folder| folder.join("buildkit/buildkitd.toml"));
@@ -173,11 +240,11 @@ pub fn buildkitd_config(environment: &Environment) -> Result<BuildkitdConfig, St
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn forget_buildkitd_config(environment: &Environment) -> Result<(), String> {
+pub fn forget_buildkitd_config(environment: &Environment) -> Result<(), BuildkitdError> {
     let Some(file) = kept(environment) else { return Ok(()) };
     match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("removing `{}`: {error}", file.display()))
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(BuildkitdError::Remove { file, source })
         }
         _ => Ok(()),
     }
@@ -212,6 +279,7 @@ mod tests {
 
     const FILE: &str = "
         root = '/var/lib/buildkit'
+        insecure-entitlements = ['network.host']
         [worker.oci]
           gc = true
         [registry.'docker.io']
@@ -256,7 +324,9 @@ mod tests {
             assert_eq!(own[1].client_certificate, Some(pair));
         };
         check(&config);
-        assert_eq!(config.others(), ["root", "worker"]);
+        assert_eq!(config.others(), ["insecure-entitlements", "root", "worker"]);
+        assert_eq!(config.sections(), ["root", "worker"]);
+        assert_eq!(config.insecure_entitlements(), ["network.host"]);
 
         // The kept configuration is the same for later commands in any folder.
         let home = folder.display().to_string();
@@ -279,7 +349,7 @@ mod tests {
         let text = |path: &Path| path.display().to_string();
         let pairs = [("XDG_CONFIG_HOME", text(&at("x"))), ("BUILDX_CONFIG", text(&at("b")))];
         let mut pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        let first = |pairs: &[(&str, &str)]| -> Result<Option<String>, String> {
+        let first = |pairs: &[(&str, &str)]| -> Result<Option<String>, BuildkitdError> {
             let config = buildkitd_config(&Environment::of(pairs))?;
             Ok(config.mirrors().next().map(|(_, mirror)| mirror))
         };
@@ -287,14 +357,14 @@ mod tests {
             [("x/buildkit/buildkitd.toml", "xdg"), ("b/buildkitd.default.toml", "buildx")]
         {
             std::fs::write(at(file), mirror(name)).unwrap();
-            assert_eq!(first(&pairs), Ok(Some(name.into())), "{file}");
+            assert_eq!(first(&pairs).unwrap().as_deref(), Some(name), "{file}");
         }
         let named = at("named.toml");
         let named_text = text(&named);
         pairs.push(("KILN_BUILDKITD_CONFIG", &named_text));
-        assert!(first(&pairs).unwrap_err().contains("KILN_BUILDKITD_CONFIG"));
+        assert!(matches!(first(&pairs), Err(BuildkitdError::Variable(_))));
         std::fs::write(&named, mirror("named")).unwrap();
-        assert_eq!(first(&pairs), Ok(Some("named".into())));
+        assert_eq!(first(&pairs).unwrap().as_deref(), Some("named"));
         for (wrong, word) in [
             ("[registry", "named.toml"),
             ("[registry.'a']\ncolour = 'red'", "colour"),
@@ -302,7 +372,7 @@ mod tests {
             ("[[registry.'a'.keypair]]\nkey = 'k'", "cert"),
         ] {
             std::fs::write(&named, wrong).unwrap();
-            let error = first(&pairs).unwrap_err();
+            let error = first(&pairs).unwrap_err().to_string();
             assert!(error.contains(word), "{wrong}: {error}");
         }
     }

@@ -7,14 +7,49 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bake::quantity::{QuantityError, duration};
 use build::images::{CollectPolicy, Space};
 use serde::Deserialize;
 
 use super::Environment;
-use crate::args::{disk_size, duration};
+use super::file::{FileFault, read_text};
+use crate::human::{NotASize, disk_size};
+use crate::render::CommandError;
 
-/// The largest configuration file, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// An error in kiln's configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration `{}`: {source}", .file.display())]
+pub struct ConfigError {
+    /// The file.
+    file: PathBuf,
+    /// Its fault.
+    source: ConfigFault,
+}
+
+impl CommandError for ConfigError {}
+
+/// The fault of kiln's configuration.
+#[derive(Debug, thiserror::Error)]
+enum ConfigFault {
+    #[error(transparent)]
+    File(#[from] FileFault),
+    #[error("gc.{key} = {text:?}: {source}")]
+    Value { key: &'static str, text: String, source: ValueFault },
+}
+
+/// The fault of a value of `[gc]`.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueFault {
+    /// A part of a disk that is none.
+    #[error("it is not from 0% to 100%")]
+    Percent,
+    /// A text that is no size.
+    #[error(transparent)]
+    Size(#[from] NotASize),
+    /// A text that is no time.
+    #[error(transparent)]
+    Time(#[from] QuantityError),
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,15 +73,11 @@ struct Gc {
 /// The policy of collection after builds; none if the configuration turns it off.
 ///
 /// # Errors
-/// If the file is wrong; the text names it.
-pub fn collect_policy(environment: &Environment) -> Result<Option<CollectPolicy>, String> {
-    match find(environment) {
-        None => Ok(Some(CollectPolicy::default())),
-        Some(path) => {
-            let failed = |error: String| format!("the configuration `{}`: {error}", path.display());
-            read(&path).and_then(|text| policy(&text)).map_err(failed)
-        }
-    }
+/// If the file is wrong.
+pub fn collect_policy(environment: &Environment) -> Result<Option<CollectPolicy>, ConfigError> {
+    let Some(file) = find(environment) else { return Ok(Some(CollectPolicy::default())) };
+    let text = read_text(&file).map_err(ConfigFault::from);
+    text.and_then(|text| policy(&text)).map_err(|source| ConfigError { file, source })
 }
 
 fn find(environment: &Environment) -> Option<PathBuf> {
@@ -62,52 +93,47 @@ fn find(environment: &Environment) -> Option<PathBuf> {
     places.into_iter().find(|path| path.exists())
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let read =
-        file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    match read as u64 > LARGEST {
-        true => Err("it is larger than 1 MiB".into()),
-        false => Ok(text),
-    }
-}
-
-fn policy(text: &str) -> Result<Option<CollectPolicy>, String> {
-    let file: ConfigFile = toml::from_str(text).map_err(|error| error.to_string())?;
+fn policy(text: &str) -> Result<Option<CollectPolicy>, ConfigFault> {
+    let file: ConfigFile =
+        toml::from_str(text).map_err(|error| FileFault::from(Box::new(error)))?;
     let Gc { enabled, max_used_space, min_free_space, reserved_space, unused_for, every } = file.gc;
     let usual = CollectPolicy::default();
-    let spaces = |key: &str, text: Option<String>, usual: Option<Space>| match text {
-        Some(text) => {
-            space(&text).map(Some).map_err(|error| format!("gc.{key} = {text:?}: {error}"))
-        }
-        None => Ok(usual),
-    };
-    let time = |key: &str, text: Option<String>| {
-        let read =
-            |text: String| duration(&text).map_err(|error| format!("gc.{key} = {text:?}: {error}"));
-        text.map(read).transpose()
-    };
     let policy = CollectPolicy {
-        max_used: spaces("max-used-space", max_used_space, usual.max_used)?,
-        min_free: spaces("min-free-space", min_free_space, usual.min_free)?,
-        reserved: spaces("reserved-space", reserved_space, usual.reserved)?,
-        unused_for: time("unused-for", unused_for)?.or(usual.unused_for),
-        every: time("every", every)?.unwrap_or(usual.every),
+        max_used: value("max-used-space", max_used_space, space)?.or(usual.max_used),
+        min_free: value("min-free-space", min_free_space, space)?.or(usual.min_free),
+        reserved: value("reserved-space", reserved_space, space)?.or(usual.reserved),
+        unused_for: value("unused-for", unused_for, time)?.or(usual.unused_for),
+        every: value("every", every, time)?.unwrap_or(usual.every),
     };
     Ok(enabled.unwrap_or(true).then_some(policy))
 }
 
+/// Reads the value of a key, if it is set.
+fn value<T>(
+    key: &'static str,
+    text: Option<String>,
+    read: impl Fn(&str) -> Result<T, ValueFault>,
+) -> Result<Option<T>, ConfigFault> {
+    let Some(text) = text else { return Ok(None) };
+    read(&text).map(Some).map_err(|source| ConfigFault::Value { key, text, source })
+}
+
 /// A size: `10gb`, or `20%` of the disk.
-fn space(text: &str) -> Result<Space, String> {
+///
+/// # Errors
+/// If it is none.
+pub fn space(text: &str) -> Result<Space, ValueFault> {
     match text.trim().strip_suffix('%') {
         Some(percent) => match percent.trim().parse() {
             Ok(percent @ 0..=100) => Ok(Space::Percent(percent, u64::MAX)),
-            _ => Err("it is not from 0% to 100%".into()),
+            _ => Err(ValueFault::Percent),
         },
-        None => disk_size(text).map(Space::Bytes),
+        None => Ok(Space::Bytes(disk_size(text)?)),
     }
+}
+
+fn time(text: &str) -> Result<Duration, ValueFault> {
+    Ok(duration(text)?)
 }
 
 /// The policy of `--keep-storage`: after this build, at once, down to a size.
@@ -126,8 +152,8 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_as_usual() {
-        assert_eq!(policy(""), Ok(Some(CollectPolicy::default())));
-        assert_eq!(policy("[gc]\nenabled = false"), Ok(None));
+        assert_eq!(policy("").unwrap(), Some(CollectPolicy::default()));
+        assert_eq!(policy("[gc]\nenabled = false").unwrap(), None);
         let read =
             policy("[gc]\nmax-used-space = '5gb'\nmin-free-space = \"15%\"\nunused-for = '7d'");
         let expected = CollectPolicy {
@@ -136,7 +162,7 @@ mod tests {
             unused_for: Some(Duration::from_secs(7 * 86_400)),
             ..CollectPolicy::default()
         };
-        assert_eq!(read, Ok(Some(expected)));
+        assert_eq!(read.unwrap(), Some(expected));
         assert_eq!(keep(5, None).every, Duration::ZERO);
     }
 
@@ -151,7 +177,7 @@ mod tests {
             ("[gc]\nunused-for = 'long'", "gc.unused-for"),
             ("[gc]\nenabled = 'no'", "enabled"),
         ] {
-            let error = policy(text).unwrap_err();
+            let error = policy(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
     }
@@ -163,9 +189,10 @@ mod tests {
         let of = |pairs: &[(&str, &str)]| collect_policy(&Environment::of(pairs));
         std::fs::create_dir(folder.path().join("kiln")).unwrap();
         std::fs::write(folder.path().join("kiln/config.toml"), "[gc]\nenabled = false").unwrap();
-        assert_eq!(of(&[("XDG_CONFIG_HOME", &text)]), Ok(None));
+        assert_eq!(of(&[("XDG_CONFIG_HOME", &text)]).unwrap(), None);
         let missing = format!("{text}/none");
         let error = of(&[("XDG_CONFIG_HOME", &text), ("KILN_CONFIG", &missing)]).unwrap_err();
+        let error = error.to_string();
         assert!(error.contains(&missing), "{error}");
     }
 }

@@ -1,9 +1,41 @@
 //! The part of docker's `config.json` that builds use besides credentials: `proxies`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::render::CommandError;
+
+/// A `config.json` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerConfigError {
+    /// It cannot be read.
+    #[error("reading `{}`: {source}", .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It is larger than any configuration.
+    #[error("`{}` is larger than 4 MiB", .0.display())]
+    TooLarge(PathBuf),
+    /// It is not JSON, or its proxies are no table of texts. serde's error is left out: it can
+    /// quote a value, and values here are credentials.
+    #[error("`{}` is not docker's configuration (line {line}, column {column})", .file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// The line at fault.
+        line: usize,
+        /// The column in it.
+        column: usize,
+    },
+}
+
+impl CommandError for DockerConfigError {}
 
 /// The largest `config.json`, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -57,26 +89,28 @@ impl Proxies {
 ///
 /// # Errors
 /// If the file cannot be read or parsed.
-pub fn read_proxies(folder: &Path, docker_host: Option<&str>) -> Result<Proxies, String> {
-    let path = folder.join("config.json");
-    let length = match std::fs::metadata(&path) {
+pub fn read_proxies(
+    folder: &Path,
+    docker_host: Option<&str>,
+) -> Result<Proxies, DockerConfigError> {
+    let file = folder.join("config.json");
+    let length = match std::fs::metadata(&file) {
         Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Proxies::default()),
-        Err(error) => return Err(format!("reading `{}`: {error}", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Proxies::default()),
+        Err(source) => return Err(DockerConfigError::Read { file, source }),
     };
     if length > LARGEST {
-        return Err(format!("`{}` is larger than 4 MiB", path.display()));
+        return Err(DockerConfigError::TooLarge(file));
     }
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("reading `{}`: {error}", path.display()))?;
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(source) => return Err(DockerConfigError::Read { file, source }),
+    };
     if text.trim().is_empty() {
         return Ok(Proxies::default());
     }
-    // serde's message can quote a value, and values here are credentials: line and column are
-    // enough.
     let mut config: Config = serde_json::from_str(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        format!("`{}` is not docker's configuration (line {line}, column {column})", path.display())
+        DockerConfigError::Syntax { file, line: error.line(), column: error.column() }
     })?;
     let own = docker_host.and_then(|host| config.proxies.remove(host));
     Ok(own.or_else(|| config.proxies.remove("default")).unwrap_or_default())
@@ -102,7 +136,7 @@ mod tests {
         let own = read_proxies(folder.path(), Some("tcp://h")).unwrap();
         assert_eq!(own.build_args().count(), 2);
         std::fs::write(&path, r#"{"proxies": "p4ssword"}"#).unwrap();
-        let error = read_proxies(folder.path(), None).unwrap_err();
+        let error = read_proxies(folder.path(), None).unwrap_err().to_string();
         assert!(error.contains("config.json") && !error.contains("p4ssword"), "{error}");
     }
 }

@@ -4,20 +4,28 @@ mod buildkitd;
 mod config_file;
 mod docker_config;
 mod environment;
+mod error;
+mod file;
+mod hidden;
+mod registry;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use layer::tar::Limits;
 use oci::Platform;
-use store::tar::Limits;
 
-pub use buildkitd::{BuildkitdConfig, forget_buildkitd_config};
-pub use config_file::{collect_policy, keep};
+pub use buildkitd::{BuildkitdConfig, buildkitd_config, forget_buildkitd_config};
+pub use config_file::{ConfigError, ValueFault, collect_policy, keep, space};
 pub use docker_config::{Proxies, read_proxies};
 pub use environment::Environment;
+pub use error::SettingsError;
+pub use file::{FileFault, read_text};
+pub use hidden::Hidden;
+pub use registry::RegistrySetting;
 
-use crate::args::compound::limits::size;
-use crate::progress::{Colors, Mode, Style};
+use crate::human::disk_size;
+use crate::progress::{Colors, ProgressMode, Style};
 use crate::render::Look;
 
 /// Settings of the environment and of the global flags.
@@ -56,7 +64,7 @@ pub struct Settings {
     /// `KILN_VERIFY_INDEXES`: claims of caches about layers are not trusted.
     pub verify_indexes: bool,
     /// `BUILDKIT_PROGRESS`.
-    pub progress: Option<Mode>,
+    pub progress: Option<ProgressMode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
     pub style: Style,
     /// `KILN_ISOLATION`: the isolation of a RUN.
@@ -67,23 +75,6 @@ pub struct Settings {
     pub default_platforms: Vec<Platform>,
     /// Warnings about variables whose errors do not stop kiln.
     pub warnings: Vec<String>,
-}
-
-/// The settings of one registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RegistrySetting {
-    /// Its host.
-    pub host: String,
-    /// The authorities that its certificate may come from.
-    pub authorities: Vec<PathBuf>,
-    /// A client certificate and its key, which identify the caller.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// True if plain HTTP or an untrusted certificate is accepted.
-    pub insecure: bool,
-    /// True if plain HTTP is used; none if that is not set.
-    pub plain_http: Option<bool>,
-    /// User and password.
-    pub login: Option<(String, Hidden)>,
 }
 
 /// Proxies that kiln itself uses.
@@ -113,69 +104,39 @@ impl ClientProxies {
     }
 }
 
-/// A text that is hidden from debug output.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(String);
-
-impl Hidden {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hidden(…)")
-    }
-}
-
 impl Settings {
     /// Reads the environment. `root` is `--root`; `is_superuser` is true if kiln runs as root.
     ///
     /// # Errors
-    /// If a variable is wrong, or the root cannot be found; the text names the variable.
+    /// If a variable or file is wrong, or the root cannot be found.
     pub fn read(
         environment: &Environment,
         root: Option<&Path>,
         is_superuser: bool,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, SettingsError> {
         let path = |name: &str| environment.get(name).map(PathBuf::from);
         let home = path("HOME");
-        let progress = environment
-            .get("BUILDKIT_PROGRESS")
-            .map(|text| {
-                <Mode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
-                    format!("BUILDKIT_PROGRESS: `{text}` is none of auto, none, plain, quiet, rawjson, tty")
-                })
-            })
-            .transpose()?;
+        let progress = environment.get("BUILDKIT_PROGRESS").map(progress).transpose()?;
         let default_platforms = environment
             .get("DOCKER_DEFAULT_PLATFORM")
             .into_iter()
             .flat_map(|text| text.split(','))
-            .map(|text| {
-                text.trim().parse().map_err(|error| format!("DOCKER_DEFAULT_PLATFORM: {error}"))
-            })
-            .collect::<Result<_, String>>()?;
+            .map(|text| text.trim().parse().map_err(SettingsError::Platform))
+            .collect::<Result<_, _>>()?;
         let buildkitd = buildkitd::buildkitd_config(environment)?;
         let mut mirrors = mirrors(environment.get("KILN_REGISTRY_MIRRORS").unwrap_or_default())?;
         mirrors.extend(buildkitd.mirrors());
         let (style, warnings) = style(environment);
-        let place = match root {
+        let root_is_given = root.is_some();
+        let root = match root {
             Some(root) => root.to_owned(),
             None => default_root(environment, is_superuser)?,
         };
         Ok(Self {
             // Made absolute, since commands run in other working directories.
-            root: std::path::absolute(&place)
-                .map_err(|error| format!("the root `{}`: {error}", place.display()))?,
-            root_is_given: root.is_some(),
+            root: std::path::absolute(&root)
+                .map_err(|source| SettingsError::Root { root, source })?,
+            root_is_given,
             docker_config: path("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))),
             docker_auth_config: environment.get("DOCKER_AUTH_CONFIG").map(Hidden::new),
             registry_auth_file: path("REGISTRY_AUTH_FILE"),
@@ -208,14 +169,26 @@ impl Settings {
     }
 }
 
+fn wrong(variable: &'static str, value: &str, fault: &'static str) -> SettingsError {
+    SettingsError::Variable { variable, value: value.to_owned(), fault }
+}
+
+fn progress(text: &str) -> Result<ProgressMode, SettingsError> {
+    <ProgressMode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+        wrong("BUILDKIT_PROGRESS", text, "none of auto, none, plain, quiet, rawjson, tty")
+    })
+}
+
 /// Reads `REGISTRY=MIRROR,…`.
-fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
+fn mirrors(text: &str) -> Result<Vec<(String, String)>, SettingsError> {
     let pair = |word: &str| match word.split_once('=') {
         Some((registry, mirror)) if !registry.is_empty() && !mirror.is_empty() => {
             Ok((registry.to_owned(), mirror.to_owned()))
         }
-        _ => Err(format!(
-            "KILN_REGISTRY_MIRRORS: `{word}` is not REGISTRY=MIRROR, as docker.io=mirror.example.com"
+        _ => Err(wrong(
+            "KILN_REGISTRY_MIRRORS",
+            word,
+            "not REGISTRY=MIRROR, as docker.io=mirror.example.com",
         )),
     };
     words(text).map(pair).collect()
@@ -223,22 +196,17 @@ fn mirrors(text: &str) -> Result<Vec<(String, String)>, String> {
 
 /// Reads `entries=NUMBER,bytes=SIZE,ratio=NUMBER`; the rest has its default. Entries and bytes that
 /// are given hold however small an archive is compressed.
-fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
+fn archive_limits(text: Option<&str>) -> Result<Limits, SettingsError> {
     let mut limits = Limits::DEFAULT;
     for word in words(text.unwrap_or_default()) {
-        let wrong = |what: &str| {
-            format!(
-                "KILN_ARCHIVE_LIMIT: `{word}` is {what}: write entries=500000,bytes=20g,ratio=500"
-            )
-        };
-        let size = |value: &str| size(value).ok().and_then(|size| u64::try_from(size).ok());
+        let wrong = |fault| SettingsError::ArchiveLimit { part: word.to_owned(), fault };
         match word.split_once('=') {
             Some(("entries", value)) => {
                 limits.max_entries = value.parse().map_err(|_| wrong("no number"))?;
                 limits.free_entries = limits.max_entries;
             }
             Some(("bytes", value)) => {
-                limits.max_total_bytes = size(value).ok_or_else(|| wrong("no size"))?;
+                limits.max_total_bytes = disk_size(value).map_err(|_| wrong("no size"))?;
                 limits.free_bytes = limits.max_total_bytes;
             }
             Some(("ratio", value)) => {
@@ -251,11 +219,11 @@ fn archive_limits(text: Option<&str>) -> Result<Limits, String> {
 }
 
 /// Reads seconds, as `90` or `2.5`.
-fn registry_timeout(text: &str) -> Result<Duration, String> {
+fn registry_timeout(text: &str) -> Result<Duration, SettingsError> {
     let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0.0);
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("KILN_REGISTRY_TIMEOUT: `{text}` is no number of seconds, as 90"))
+        .ok_or_else(|| wrong("KILN_REGISTRY_TIMEOUT", text, "no number of seconds, as 90"))
 }
 
 /// Words separated by commas or blanks.
@@ -264,16 +232,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Strict, since a user who asks for it in other words must not get the opposite.
-fn verify_indexes(text: Option<&str>) -> Result<bool, String> {
+fn verify_indexes(text: Option<&str>) -> Result<bool, SettingsError> {
     match text.unwrap_or_default() {
         "1" | "true" => Ok(true),
         "" | "0" | "false" => Ok(false),
-        other => Err(format!("KILN_VERIFY_INDEXES: `{other}` is neither 1 nor 0")),
+        other => Err(wrong("KILN_VERIFY_INDEXES", other, "neither 1 nor 0")),
     }
 }
 
 /// `$KILN_ROOT`, else `/var/lib/kiln` for root and `$XDG_DATA_HOME/kiln` for others.
-fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf, String> {
+fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf, SettingsError> {
     if let Some(root) = environment.get("KILN_ROOT") {
         return Ok(root.into());
     }
@@ -283,23 +251,15 @@ fn default_root(environment: &Environment, is_superuser: bool) -> Result<PathBuf
     if let Some(data) = environment.get("XDG_DATA_HOME").filter(|data| data.starts_with('/')) {
         return Ok(Path::new(data).join("kiln"));
     }
-    match environment.get("HOME") {
-        Some(home) => Ok(Path::new(home).join(".local/share/kiln")),
-        None => {
-            Err("there is no place for kiln's state: HOME is not set; give `--root` or KILN_ROOT"
-                .into())
-        }
-    }
+    let home = environment.get("HOME").ok_or(SettingsError::NoRoot)?;
+    Ok(Path::new(home).join(".local/share/kiln"))
 }
 
 /// The look of a text, by its destination (`is_terminal`), `NO_COLOR` and `TERM=dumb`.
 pub fn look(environment: &Environment, is_terminal: bool) -> Look {
     let is_wanted =
         environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");
-    match is_terminal && is_wanted {
-        true => Look::Colored,
-        false => Look::Plain,
-    }
+    if is_terminal && is_wanted { Look::Colored } else { Look::Plain }
 }
 
 fn style(environment: &Environment) -> (Style, Vec<String>) {
@@ -326,20 +286,22 @@ mod tests {
         assert_eq!(limits.of_compressed(1), limits);
         assert_eq!(read("").unwrap(), Limits::DEFAULT);
         for text in ["entries", "entries=-1", "bytes=x", "bytes=-1", "ratio=x", "files=3", "5"] {
-            assert!(read(text).unwrap_err().contains("KILN_ARCHIVE_LIMIT"), "{text}");
+            let error = read(text).unwrap_err();
+            assert!(matches!(error, SettingsError::ArchiveLimit { .. }), "{text}: {error}");
         }
     }
 
     #[test]
     fn a_timeout_is_in_seconds() {
-        assert_eq!(registry_timeout("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(registry_timeout(" 0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(registry_timeout("90").unwrap(), Duration::from_secs(90));
+        assert_eq!(registry_timeout(" 0.5").unwrap(), Duration::from_millis(500));
         for text in ["", "0", "-1", "soon", "nan", "inf", "1e300"] {
-            assert!(registry_timeout(text).unwrap_err().contains("KILN_REGISTRY_TIMEOUT"));
+            let error = registry_timeout(text).unwrap_err().to_string();
+            assert!(error.starts_with("KILN_REGISTRY_TIMEOUT: "), "{error}");
         }
     }
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Settings, String> {
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         Settings::read(&Environment::of(pairs), None, false)
     }
 
@@ -358,14 +320,15 @@ mod tests {
         assert_eq!(read(&[("KILN_ROOT", "k/root")]).unwrap().root, here.join("k/root"));
         let root = Settings::read(&Environment::of(&[]), Some(Path::new("r")), false).unwrap().root;
         assert_eq!(root, here.join("r"));
-        assert!(read(&[]).unwrap_err().contains("HOME"));
+        assert!(matches!(read(&[]), Err(SettingsError::NoRoot)));
     }
 
     #[test]
     fn mirrors_and_insecure_registries_are_lists() {
         let pairs = mirrors("docker.io=m.example.com, docker.io=n.example.com:5000").unwrap();
         assert_eq!(pairs[1], ("docker.io".into(), "n.example.com:5000".into()));
-        assert!(mirrors("docker.io").unwrap_err().contains("KILN_REGISTRY_MIRRORS"));
+        let error = mirrors("docker.io").unwrap_err().to_string();
+        assert!(error.starts_with("KILN_REGISTRY_MIRRORS: "), "{error}");
         assert_eq!(words(" a:1,b ").collect::<Vec<_>>(), ["a:1", "b"]);
     }
 
@@ -374,7 +337,7 @@ mod tests {
         for (name, value) in
             [("BUILDKIT_PROGRESS", "fancy"), ("DOCKER_DEFAULT_PLATFORM", "a/b/c/d")]
         {
-            let error = read(&[("HOME", "/h"), (name, value)]).unwrap_err();
+            let error = read(&[("HOME", "/h"), (name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
     }

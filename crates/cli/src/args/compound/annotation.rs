@@ -4,7 +4,7 @@ use build::{Annotation, AnnotationLevel, Output};
 use oci::Platform;
 
 use super::OptionError;
-use super::options::{Key, OptionSet, Scope};
+use super::options::{KeyScope, OptionKey, OptionSet};
 
 /// The annotations of an output: `annotation.KEY`, `annotation-LEVEL.KEY`,
 /// `annotation-LEVEL[PLATFORM].KEY`.
@@ -12,10 +12,10 @@ use super::options::{Key, OptionSet, Scope};
 pub struct AnnotationOptions(pub Vec<Annotation>);
 
 impl OptionSet for AnnotationOptions {
-    fn keys() -> Vec<Key> {
-        vec![Key {
+    fn keys() -> Vec<OptionKey> {
+        vec![OptionKey {
             names: &["annotation.<key>"],
-            scope: Scope::Export,
+            scope: KeyScope::Export,
             #[cfg(test)]
             example: "b",
             #[cfg(test)]

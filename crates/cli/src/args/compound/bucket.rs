@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use build::{BucketSettings, Credentials, Service};
+use build::{BackendCredentials, BucketSettings, Service};
 
 use super::options::{
     self, Accepted, Direction, accepted_boolean, boolean, given, options, secret, text,
@@ -14,7 +14,7 @@ use crate::settings::{Environment, Hidden};
 
 /// The folder and environment in which options are read.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct OptionContext<'a> {
     /// The folder that relative paths are resolved against.
     pub directory: &'a Path,
     /// Variables, credentials among them.
@@ -175,7 +175,7 @@ fn retry_mode(key: &str, text: &str) -> Result<Option<Accepted>, OptionError> {
 pub fn bucket(
     kind: &str,
     fields: Fields,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<BucketSettings, OptionError> {
     let of = format!("type={kind}");
     match kind {
@@ -191,7 +191,7 @@ pub fn bucket(
 /// If an option is missing or wrong, or there is no such profile.
 pub fn s3(
     (options, touch, common): S3,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<BucketSettings, OptionError> {
     let missing = |key, hint| OptionError::missing("type=s3", key, hint);
     let own = options.credentials()?;
@@ -216,12 +216,12 @@ pub fn s3(
     let credentials = if own.is_empty() {
         let found = around.variables(&AWS_VARIABLES);
         if found.is_empty() || profile.is_some() {
-            Credentials::new(files.credentials().into_iter().chain(found))
+            BackendCredentials::new(files.credentials().into_iter().chain(found))
         } else {
-            Credentials::new(found)
+            BackendCredentials::new(found)
         }
     } else {
-        Credentials::new(own)
+        BackendCredentials::new(own)
     };
     let path_style = options.path_style.unwrap_or(false);
     let service = Service::S3 { region, endpoint, path_style };
@@ -259,7 +259,7 @@ impl S3Options {
 /// If there is no address.
 pub fn azure(
     (options, common): Azure,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<BucketSettings, OptionError> {
     let variable = |name: &str| around.variable(&format!("BUILDKIT_AZURE_STORAGE_{name}"));
     let account_url = match (options.account_url, variable("ACCOUNT_URL")) {
@@ -275,10 +275,11 @@ pub fn azure(
     let account = options.account_name.or_else(|| variable("ACCOUNT_NAME")).unwrap_or(first);
     let container = options.container.or_else(|| variable("CONTAINER"));
     let credentials = match options.secret_access_key {
-        Some(key) => {
-            Credentials::new([("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), key.expose().to_owned())])
-        }
-        None => Credentials::new(around.variables(&AZURE_VARIABLES)),
+        Some(key) => BackendCredentials::new([(
+            "AZURE_STORAGE_ACCOUNT_KEY".to_owned(),
+            key.expose().to_owned(),
+        )]),
+        None => BackendCredentials::new(around.variables(&AZURE_VARIABLES)),
     };
     let container = container.unwrap_or_else(|| "buildkit-cache".into());
     let service = Service::Azure { account_url, account };
@@ -301,7 +302,7 @@ pub fn azure(
 /// If there is no bucket.
 pub fn google(
     (options, touch, common): Google,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<BucketSettings, OptionError> {
     let bucket = options.bucket.ok_or_else(|| OptionError::missing("type=gcs", "bucket", ""))?;
     let credentials = match options.credentials_file {
@@ -312,7 +313,7 @@ pub fn google(
         None => around.variables(&GOOGLE_VARIABLES),
     };
     let service = Service::Google { endpoint: options.endpoint };
-    let settings = common.settings(service, bucket, Credentials::new(credentials));
+    let settings = common.settings(service, bucket, BackendCredentials::new(credentials));
     Ok(BucketSettings { touch_refresh: touch.age(), ..settings })
 }
 
@@ -321,7 +322,7 @@ impl BucketOptions {
         self,
         service: Service,
         bucket: String,
-        credentials: Credentials,
+        credentials: BackendCredentials,
     ) -> BucketSettings {
         BucketSettings {
             service,
@@ -385,7 +386,7 @@ pub fn duration(key: &str, text: &str) -> Result<Duration, OptionError> {
     duration.ok_or_else(wrong)
 }
 
-impl Surroundings<'_> {
+impl OptionContext<'_> {
     /// A variable that is set and not empty.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).map(str::to_owned)
@@ -403,7 +404,7 @@ struct AwsFiles(Vec<(String, String)>);
 impl AwsFiles {
     /// Reads both files. A missing file is empty, but a profile that is asked for must be in one of
     /// them.
-    fn read(profile: Option<&str>, around: Surroundings<'_>) -> Result<Self, OptionError> {
+    fn read(profile: Option<&str>, around: OptionContext<'_>) -> Result<Self, OptionError> {
         let file = |variable: &str, name: &str| {
             let home = || Some(PathBuf::from(around.variable("HOME")?).join(".aws").join(name));
             around.variable(variable).map(PathBuf::from).or_else(home)
@@ -470,7 +471,7 @@ mod tests {
         let mut fields = Fields::of(&fields(text)?)?;
         let kind = fields.take("type").unwrap();
         let environment = Environment::of(pairs);
-        let around = Surroundings { directory: Path::new("/w"), environment: &environment };
+        let around = OptionContext { directory: Path::new("/w"), environment: &environment };
         bucket(&kind, fields, around)
     }
 

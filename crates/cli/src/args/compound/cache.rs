@@ -5,7 +5,7 @@ use build::{
 };
 use oci::{Digest, Reference};
 
-use super::bucket::{self, Surroundings};
+use super::bucket::{self, OptionContext};
 use super::options::{self, Direction, OptionSet, boolean, given, options, text};
 use super::{Fields, FormatOptions, OptionError, fields, service};
 use crate::args::disk_size;
@@ -180,12 +180,13 @@ impl TypedValue {
         self
     }
 
-    fn outside_github(self, around: Surroundings<'_>) -> Option<OptionError> {
+    /// The missing option of GitHub's cache, outside of GitHub.
+    fn outside_github(&self, around: OptionContext<'_>) -> Option<OptionError> {
         if self.kind != CacheKind::Service(ServiceKind::Github) {
             return None;
         }
         // A cache that is left out is not read any further, so its other options may be wrong.
-        service::outside_github(&options::readable(self.fields), around)
+        service::outside_github(&options::readable(self.fields.clone()), around)
     }
 }
 
@@ -198,51 +199,125 @@ fn value(text: &str) -> Result<Value, OptionError> {
         });
         return Ok(Value::References(references.collect::<Result<_, _>>()?));
     }
-    let mut fields = Fields::of(&parts)?;
-    let name = take_type(&mut fields)?;
-    TypedValue::of(&name, fields).map(Value::Typed)
+    typed(Fields::of(&parts)?)
 }
 
-/// Takes the type of a cache out of its fields.
+/// A value given by its fields, one of which is its type.
 ///
 /// # Errors
-/// If there is none.
-pub fn take_type(fields: &mut Fields) -> Result<String, OptionError> {
+/// If there is no type, or an unknown one.
+fn typed(mut fields: Fields) -> Result<Value, OptionError> {
     let hint = ", as in `type=registry,ref=host/app:cache`";
-    fields.take("type").ok_or_else(|| OptionError::missing("a cache", "type", hint))
+    let missing = || OptionError::missing("a cache", "type", hint);
+    let name = fields.take("type").ok_or_else(missing)?;
+    TypedValue::of(&name, fields).map(Value::Typed)
 }
 
 fn registry(reference: Reference, insecure: bool) -> BackendSettings {
     BackendSettings::Registry(RegistrySettings { reference, insecure })
 }
 
+/// The caches that a value of a flag names.
+pub struct FlagCaches<C> {
+    /// The caches.
+    pub caches: Vec<C>,
+    /// The option for which GitHub's cache is left out, outside of GitHub. buildx drops such a value
+    /// silently, since the job's author cannot change it.
+    pub left_out: Option<OptionError>,
+    /// A note on an option without effect.
+    pub note: Option<String>,
+}
+
+impl<C> FlagCaches<C> {
+    fn read(
+        value: Value,
+        around: OptionContext<'_>,
+        read: impl FnOnce(Value, OptionContext<'_>) -> Result<Vec<C>, OptionError>,
+    ) -> Result<Self, OptionError> {
+        let left_out = match &value {
+            Value::Typed(value) => value.outside_github(around),
+            Value::References(_) => None,
+        };
+        let caches = if left_out.is_none() { read(value, around)? } else { Vec::new() };
+        Ok(Self { caches, left_out, note: None })
+    }
+
+    /// The notes for the user of a flag.
+    pub fn notes(&self, flag: &str) -> impl Iterator<Item = String> {
+        let left_out = self.left_out.iter();
+        let left_out = left_out.map(move |reason| format!("`{flag}` is left out: {reason}"));
+        self.note.iter().cloned().chain(left_out)
+    }
+}
+
 /// Reads a value of `--cache-from`; several references in one value are several caches.
 ///
 /// # Errors
 /// If an option is unknown, missing, wrong or not supported.
-pub fn cache_from(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheFrom>, OptionError> {
-    match value(text)? {
-        Value::References(references) => {
-            let cache = |reference| CacheFrom::new(registry(reference, false));
-            Ok(references.into_iter().map(cache).collect())
+pub fn imports(
+    text: &str,
+    around: OptionContext<'_>,
+) -> Result<FlagCaches<CacheFrom>, OptionError> {
+    FlagCaches::read(value(text)?, around, Value::imports)
+}
+
+/// Reads a cache by its fields, one of which is its type.
+///
+/// # Errors
+/// The errors of [`imports`].
+pub fn import_of(
+    fields: Fields,
+    around: OptionContext<'_>,
+) -> Result<FlagCaches<CacheFrom>, OptionError> {
+    FlagCaches::read(typed(fields)?, around, Value::imports)
+}
+
+/// Reads a cache by its type and its other fields.
+///
+/// # Errors
+/// The errors of [`imports`].
+pub fn import_of_type(
+    kind: &str,
+    fields: Fields,
+    around: OptionContext<'_>,
+) -> Result<FlagCaches<CacheFrom>, OptionError> {
+    FlagCaches::read(Value::Typed(TypedValue::of(kind, fields)?), around, Value::imports)
+}
+
+/// Reads a value of `--cache-from`. GitHub's cache is an error outside of GitHub.
+///
+/// # Errors
+/// The errors of [`imports`].
+pub fn cache_from(text: &str, around: OptionContext<'_>) -> Result<Vec<CacheFrom>, OptionError> {
+    value(text)?.imports(around)
+}
+
+impl Value {
+    fn imports(self, around: OptionContext<'_>) -> Result<Vec<CacheFrom>, OptionError> {
+        match self {
+            Self::References(references) => {
+                let cache = |reference| CacheFrom::new(registry(reference, false));
+                Ok(references.into_iter().map(cache).collect())
+            }
+            Self::Typed(value) => Ok(vec![import(value, around)?]),
         }
-        Value::Typed(value) => Ok(vec![import(value, around)?]),
+    }
+
+    fn exports(self, around: OptionContext<'_>) -> Result<Vec<CacheTo>, OptionError> {
+        match self {
+            Self::References(references) => {
+                let cache = |reference| {
+                    let target = CacheTarget::Backend(registry(reference, false));
+                    in_layout(target, LayoutExport::default(), MountOptions::default())
+                };
+                references.into_iter().map(cache).collect()
+            }
+            Self::Typed(value) => Ok(vec![export(value, around)?]),
+        }
     }
 }
 
-/// Reads a cache of a type.
-///
-/// # Errors
-/// If an option is wrong, or the type is unknown.
-pub fn typed_cache_from(
-    kind: &str,
-    fields: Fields,
-    around: Surroundings<'_>,
-) -> Result<CacheFrom, OptionError> {
-    import(TypedValue::of(kind, fields)?, around)
-}
-
-fn import(value: TypedValue, around: Surroundings<'_>) -> Result<CacheFrom, OptionError> {
+fn import(value: TypedValue, around: OptionContext<'_>) -> Result<CacheFrom, OptionError> {
     let value = value.without_export_settings();
     match value.kind {
         CacheKind::Registry => {
@@ -278,7 +353,7 @@ impl ServiceKind {
     fn read(
         self,
         value: TypedValue,
-        around: Surroundings<'_>,
+        around: OptionContext<'_>,
         direction: Direction,
     ) -> Result<(BackendSettings, ServiceExport), OptionError> {
         fn with<O: OptionSet>(
@@ -315,20 +390,6 @@ impl ServiceKind {
     }
 }
 
-/// Returns the missing option of a `--cache-from` or `--cache-to` value that names GitHub's cache
-/// outside of GitHub. buildx silently drops such a value, since the job's author cannot change it.
-pub fn out_of_place(text: &str, around: Surroundings<'_>) -> Option<OptionError> {
-    match value(text) {
-        Ok(Value::Typed(value)) => value.outside_github(around),
-        _ => None,
-    }
-}
-
-/// Returns the missing option of a typed cache that is GitHub's, outside of GitHub.
-pub fn outside_github(kind: &str, fields: Fields, around: Surroundings<'_>) -> Option<OptionError> {
-    TypedValue::of(kind, fields).ok()?.outside_github(around)
-}
-
 /// The default size, in bytes, above which a cache mount does not travel.
 const MOUNTS_MAX_SIZE: u64 = 1_000_000_000;
 
@@ -346,36 +407,36 @@ impl MountOptions {
     }
 }
 
-/// Reads a value of `--cache-to`.
+/// Reads a value of `--cache-to`; several references in one value are several caches.
 ///
 /// # Errors
 /// If an option is unknown, missing, wrong or not supported.
-pub fn cache_to(text: &str, around: Surroundings<'_>) -> Result<Vec<CacheTo>, OptionError> {
-    match value(text)? {
-        Value::References(references) => {
-            let cache = |reference| {
-                let target = CacheTarget::Backend(registry(reference, false));
-                in_layout(target, LayoutExport::default(), MountOptions::default())
-            };
-            references.into_iter().map(cache).collect()
-        }
-        Value::Typed(value) => Ok(vec![export(value, around)?]),
-    }
+pub fn exports(text: &str, around: OptionContext<'_>) -> Result<FlagCaches<CacheTo>, OptionError> {
+    let note = inline_note(&fields(text)?);
+    Ok(FlagCaches { note, ..FlagCaches::read(value(text)?, around, Value::exports)? })
 }
 
-/// Reads a cache of a type to write.
+/// Reads a cache to write by its fields, one of which is its type.
 ///
 /// # Errors
-/// If an option is wrong, or the type is unknown.
-pub fn typed_cache_to(
-    kind: &str,
+/// The errors of [`exports`].
+pub fn export_of(
     fields: Fields,
-    around: Surroundings<'_>,
-) -> Result<CacheTo, OptionError> {
-    export(TypedValue::of(kind, fields)?, around)
+    around: OptionContext<'_>,
+) -> Result<FlagCaches<CacheTo>, OptionError> {
+    let note = inline_note(&fields.parts());
+    Ok(FlagCaches { note, ..FlagCaches::read(typed(fields)?, around, Value::exports)? })
 }
 
-fn export(value: TypedValue, around: Surroundings<'_>) -> Result<CacheTo, OptionError> {
+/// Reads a value of `--cache-to`. GitHub's cache is an error outside of GitHub.
+///
+/// # Errors
+/// The errors of [`exports`].
+pub fn cache_to(text: &str, around: OptionContext<'_>) -> Result<Vec<CacheTo>, OptionError> {
+    value(text)?.exports(around)
+}
+
+fn export(value: TypedValue, around: OptionContext<'_>) -> Result<CacheTo, OptionError> {
     match value.kind {
         CacheKind::Registry => {
             let (own, export, mounts): (RegistryOptions, LayoutExport, MountOptions) =
@@ -455,8 +516,18 @@ pub fn inline_cache() -> CacheTo {
     inline(ExportOptions::default()).expect("no option is wrong where there is none")
 }
 
+/// Adds the inline cache that the build argument `BUILDKIT_INLINE_CACHE` asks for, as buildx does.
+pub fn with_inline(mut caches: Vec<CacheTo>, arguments: &[(String, String)]) -> Vec<CacheTo> {
+    let asked = arguments.iter().rev().find(|(name, _)| name == "BUILDKIT_INLINE_CACHE");
+    let asked = asked.is_some_and(|(_, value)| super::boolean(value) == Some(true));
+    if asked && !caches.iter().any(|cache| cache.target == CacheTarget::Inline) {
+        caches.push(inline_cache());
+    }
+    caches
+}
+
 /// The note on an inline cache of which more is asked than there is in one. `parts` are the fields.
-pub fn inline_note(parts: &[String]) -> Option<String> {
+fn inline_note(parts: &[String]) -> Option<String> {
     let asks = |wanted: &str| parts.iter().any(|part| part == wanted);
     (asks("type=inline") && asks("mode=max")).then(|| {
         format!(
@@ -468,151 +539,5 @@ pub fn inline_note(parts: &[String]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::settings::Environment;
-
-    fn with<T>(read: impl FnOnce(Surroundings<'_>) -> T) -> T {
-        let environment = Environment::of(&[]);
-        read(Surroundings { directory: Path::new("/w"), environment: &environment })
-    }
-
-    fn from(text: &str) -> Result<Vec<CacheFrom>, OptionError> {
-        with(|around| cache_from(text, around))
-    }
-
-    fn to(text: &str) -> Result<Vec<CacheTo>, OptionError> {
-        with(|around| cache_to(text, around))
-    }
-
-    #[test]
-    fn a_bare_reference_is_a_registry() {
-        let caches = from("host/a:cache,host/b").unwrap();
-        assert_eq!(caches.len(), 2);
-        assert!(matches!(&caches[0], CacheFrom {
-                backend: BackendSettings::Registry(RegistrySettings { reference, insecure: false }),
-                mounts: None,
-            } if reference.to_string() == "host/a:cache" || reference.to_string() == "docker.io/host/a:cache"));
-        assert!(
-            matches!(&to("localhost/a").unwrap()[..], [cache] if cache.image_manifest && cache.mode == CacheMode::Min)
-        );
-    }
-
-    #[test]
-    fn all_options_are_read() {
-        let caches = to("type=registry,ref=localhost:5000/a:c,mode=max,image-manifest=false,oci-mediatypes=true,\
-            compression=zstd,compression-level=22,force-compression=1,registry.insecure=true,ignore-error=true")
-        .unwrap();
-        let [cache] = &caches[..] else { panic!("one") };
-        assert!(matches!(
-            &cache.target,
-            CacheTarget::Backend(BackendSettings::Registry(settings)) if settings.insecure
-        ));
-        assert!(cache.mode == CacheMode::Max && cache.ignore_error && !cache.image_manifest);
-        assert!(cache.on_failure && !to("localhost/a").unwrap().is_empty());
-        assert!(!to("type=local,dest=c,on-failure=false").unwrap()[0].on_failure);
-        let reset = to("type=local,dest=c,reset=true").unwrap();
-        assert!(reset[0].reset);
-        assert!(!to("type=local,dest=c,oci-mediatypes=false").unwrap()[0].image_manifest);
-        let caches = from("type=local,src=c,tag=x").unwrap();
-        assert_eq!(
-            caches,
-            [CacheFrom::new(BackendSettings::Layout(LayoutSettings {
-                folder: "/w/c".into(),
-                tag: "x".into(),
-                digest: None,
-            }))]
-        );
-    }
-
-    #[test]
-    fn cache_mounts_travel_where_it_is_asked_for() {
-        let left = |text: &str| to(text).map(|caches| caches[0].mounts);
-        assert_eq!(left("type=local,dest=a").unwrap(), None);
-        assert_eq!(left("type=local,dest=a,mounts=true").unwrap(), Some(1_000_000_000));
-        assert_eq!(
-            left("type=registry,ref=a,mounts=1,mounts-max-size=5mb").unwrap(),
-            Some(5 << 20)
-        );
-        let error = left("type=local,dest=a,mounts-max-size=5mb").unwrap_err().to_string();
-        assert!(error.contains("needs `mounts=true`"), "{error}");
-        assert!(left("type=local,dest=a,mounts=true,mounts-max-size=much").is_err());
-        assert!(to("type=inline,mounts=true").is_err());
-        assert!(to("type=inline,mode=max").is_ok());
-        let note = |text: &str| inline_note(&fields(text).unwrap());
-        let more = note("type=inline,mode=max").unwrap();
-        assert!(more.starts_with("`--cache-to type=inline,mode=max`: "), "{more}");
-        assert!(note("type=inline").is_none() && note("type=local,dest=a,mode=max").is_none());
-        let brought = |text: &str| from(text).unwrap()[0].mounts;
-        for text in
-            ["type=registry,ref=a", "type=local,src=a", "a", "type=registry,ref=a,mounts=false"]
-        {
-            assert_eq!(brought(text), None, "{text}");
-        }
-        assert_eq!(brought("type=local,src=a,mounts=true"), Some(1_000_000_000));
-        assert_eq!(brought("type=registry,ref=a,mounts=true,mounts-max-size=5mb"), Some(5 << 20));
-    }
-
-    #[test]
-    fn one_text_serves_both_directions() {
-        let read =
-            from("type=registry,ref=a,mode=max,compression=zstd,image-manifest=true").unwrap();
-        assert_eq!(read, from("type=registry,ref=a").unwrap());
-        assert!(from("type=local,src=a,mode=max,ignore-error=true").is_ok());
-    }
-
-    #[test]
-    fn githubs_cache_is_left_out_elsewhere() {
-        let with = |pairs: &[(&str, &str)], text: &str| {
-            let environment = Environment::of(pairs);
-            let directory = std::path::Path::new("/w");
-            out_of_place(text, Surroundings { directory, environment: &environment })
-        };
-        let runner =
-            [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "https://cache.example.com/")];
-        let error = with(&[], "type=gha,scope=main").unwrap().to_string();
-        assert!(error.contains("ACTIONS_RESULTS_URL"), "{error}");
-        let error = with(&runner[1..], "type=gha").unwrap().to_string();
-        assert!(error.contains("ACTIONS_RUNTIME_TOKEN"), "{error}");
-        assert!(with(&runner, "type=gha").is_none());
-        assert!(with(&[], "type=gha,token=t,url=https://cache.example.com/").is_none());
-        assert!(with(&[], "type=gha,colour=red,version=3").is_some());
-        assert!(with(&[], "type=s3,bucket=b").is_none());
-    }
-
-    #[test]
-    fn wrong_options_are_named() {
-        for (text, word) in [
-            ("type=gha", "needs `url`"),
-            ("type=inline", "`type=inline`: a cache inside an image"),
-            ("type=tape", "one of registry, local, inline"),
-            ("type=registry", "`ref`"),
-            ("ref=x", "needs `type`"),
-            ("type=local", "needs `src`"),
-            ("type=local,src=a,digest=x", "digest"),
-            ("type=registry,ref=a,dest=b", "`dest` is not an option"),
-            ("", "empty"),
-        ] {
-            let error = from(text).unwrap_err().to_string();
-            assert!(error.contains(word), "{text}: {error}");
-        }
-        for (text, word) in [
-            ("type=inline,mode=most", "expected min or max"),
-            ("type=inline,ref=x", "`ref` is not an option of type=inline"),
-            ("type=registry,ref=a,mode=some", "expected min or max"),
-            (
-                "type=registry,ref=a,image-manifest=true,oci-mediatypes=false",
-                "needs `oci-mediatypes",
-            ),
-            (
-                "type=local,dest=a,registry.insecure=true",
-                "`registry.insecure` is not an option of type=local",
-            ),
-        ] {
-            let error = to(text).unwrap_err().to_string();
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-}
+#[path = "cache_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use build::{
-    Context, DockerfileSource, GitContext, LONGEST_HEAD, NamedContext, OciLayout, Upload,
+    Context, ContextStream, DockerfileSource, GitContext, LONGEST_HEAD, NamedContext, OciLayout,
     is_archive,
 };
 use oci::{Digest, Reference};
@@ -18,28 +18,60 @@ const LARGEST_DOCKERFILE: u64 = 16 << 20;
 /// A function that opens standard input.
 pub type Stdin<'a> = &'a mut dyn FnMut() -> Box<dyn Read + Send>;
 
+/// The source of the files that COPY and ADD read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextFlag {
+    /// A folder, a repository, a URL, or `-` for standard input.
+    Named(String),
+    /// An archive on this machine.
+    Archive(PathBuf),
+    /// A context that came with a request, with its Dockerfile.
+    Opened(Context, DockerfileSource),
+}
+
+impl Default for ContextFlag {
+    fn default() -> Self {
+        Self::Named(".".into())
+    }
+}
+
 /// A context that is not on this machine.
 enum Remote {
     Git(GitContext),
     Http(String),
 }
 
-/// Reads the positional argument and `--file` together, as `docker buildx build` does: an existing
-/// folder takes precedence over an address.
-///
-/// `stdin` is called only if one of them is `-`.
+/// Reads the context and `--file` together. `stdin` is called only if one of them is `-`.
 ///
 /// # Errors
 /// If it cannot be read, or the Dockerfile is given twice or not at all.
-pub fn context(
+pub fn read(
+    context: &ContextFlag,
+    file: Option<&str>,
+    directory: &Path,
+    stdin: Stdin<'_>,
+) -> Result<(Context, DockerfileSource), OptionError> {
+    match context {
+        ContextFlag::Named(name) => named_context(name, file, directory, stdin),
+        ContextFlag::Archive(path) => {
+            let archive = std::fs::File::open(path).map_err(|source| {
+                let doing = format!("reading `{}`", path.display());
+                OptionError::Io { doing, source }
+            })?;
+            from_stdin(file, Box::new(archive))
+        }
+        ContextFlag::Opened(context, dockerfile) => Ok((context.clone(), dockerfile.clone())),
+    }
+}
+
+/// Reads the positional argument and `--file` together, as `docker buildx build` does: an existing
+/// folder takes precedence over an address.
+fn named_context(
     path: &str,
     file: Option<&str>,
     directory: &Path,
     stdin: Stdin<'_>,
 ) -> Result<(Context, DockerfileSource), OptionError> {
-    if path == "-" && file == Some("-") {
-        return unusable("the context and `--file` cannot both be standard input (`-`)");
-    }
     if path == "-" {
         return from_stdin(file, stdin());
     }
@@ -73,11 +105,37 @@ pub fn context(
     Ok((context, dockerfile))
 }
 
-/// A context that is standard input: an archive, or a Dockerfile alone.
-fn from_stdin(
+/// Reads a context that is elsewhere: never a path of this machine.
+///
+/// # Errors
+/// If it is neither a repository nor a download.
+pub fn remote_only(
+    address: &str,
+    file: Option<&str>,
+) -> Result<(Context, DockerfileSource), OptionError> {
+    let context = match remote(address)? {
+        Some(Remote::Git(git)) => Context::Git(git),
+        Some(Remote::Http(url)) => Context::Http(url),
+        None => return Err(OptionError::malformed(address, "a repository or a download")),
+    };
+    let dockerfile = match file {
+        None => DockerfileSource::Path(None),
+        Some(file) => DockerfileSource::InContext(file.into()),
+    };
+    Ok((context, dockerfile))
+}
+
+/// A context that is a stream: an archive, or a Dockerfile alone.
+///
+/// # Errors
+/// If it cannot be read, or the Dockerfile is given twice.
+pub fn from_stdin(
     file: Option<&str>,
     stdin: Box<dyn Read + Send>,
 ) -> Result<(Context, DockerfileSource), OptionError> {
+    if file == Some("-") {
+        return unusable("the context and `--file` cannot both be standard input (`-`)");
+    }
     let mut stdin = stdin;
     let mut head = Vec::new();
     (&mut stdin).take(LONGEST_HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
@@ -87,7 +145,7 @@ fn from_stdin(
             Some(file) if is_web(file) => DockerfileSource::Http(file.into()),
             Some(file) => DockerfileSource::InContext(file.into()),
         };
-        let upload = Upload::new(std::io::Cursor::new(head).chain(stdin));
+        let upload = ContextStream::new(std::io::Cursor::new(head).chain(stdin));
         return Ok((Context::Archive(upload), dockerfile));
     }
     if file.is_some() {
@@ -151,6 +209,23 @@ pub fn named_of(
     named_as(name, value, &format!("{name}={value}"), directory)
 }
 
+/// Reads a named context that is elsewhere: an image, a repository or a download, and never a path
+/// of this machine.
+///
+/// # Errors
+/// If it is something else.
+pub fn named_elsewhere(name: &str, value: &str) -> Result<NamedContext, OptionError> {
+    let refused = || {
+        let reason = "a context of a client is an image, a repository, a download, or a folder \
+            that the client sends";
+        OptionError::refused(format!("{name}={value}"), reason)
+    };
+    if value.starts_with("docker-image://") || remote(value)?.is_some() {
+        return named_as(name, value, value, Path::new("/")).map(|(_, context)| context);
+    }
+    Err(refused())
+}
+
 /// Reads a named context; errors name it by `text`.
 fn named_as(
     name: &str,
@@ -191,7 +266,7 @@ fn named_as(
 }
 
 /// A context's name as references are compared, its platform (`name::linux/arm64`) kept.
-fn context_name(text: &str) -> Result<String, OptionError> {
+pub fn context_name(text: &str) -> Result<String, OptionError> {
     let (name, platform) = match text.split_once("::") {
         Some((name, platform)) => (name, Some(platform)),
         None => (text, None),
@@ -243,7 +318,7 @@ mod tests {
     ) -> Result<(Context, DockerfileSource), OptionError> {
         let input = input.to_vec();
         let mut stdin = || Box::new(std::io::Cursor::new(input.clone())) as Box<dyn Read + Send>;
-        context(path, file, Path::new("/"), &mut stdin)
+        named_context(path, file, Path::new("/"), &mut stdin)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The `key=value` fields of a compound value, whose commas are read as in bake's definitions.
 
-pub use bake::csv::{CsvError, fields};
+pub use bake::csv::fields;
 
 use super::OptionError;
 

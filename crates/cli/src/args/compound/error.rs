@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::io;
 
+use bake::csv::CsvError;
 use oci::{DigestError, PlatformError, ReferenceError};
 
-use super::csv::CsvError;
-use crate::render::Report;
+use crate::render::CommandError;
 
 /// An error in the value of a compound flag. Its text does not name the flag, which the caller
 /// puts before it, and holds no value that is secret.
@@ -172,15 +172,4 @@ impl OptionError {
     }
 }
 
-impl From<OptionError> for Report {
-    fn from(error: OptionError) -> Self {
-        error.to_string().into()
-    }
-}
-
-/// For callers without a typed error of their own yet.
-impl From<OptionError> for String {
-    fn from(error: OptionError) -> Self {
-        error.to_string()
-    }
-}
+impl CommandError for OptionError {}

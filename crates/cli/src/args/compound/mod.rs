@@ -8,10 +8,13 @@ pub mod bucket;
 pub mod cache;
 pub mod context;
 mod csv;
+pub mod destination;
 mod error;
+pub mod image_name;
 pub mod limits;
 mod options;
 pub mod output;
+pub mod output_options;
 pub mod pairs;
 pub mod policy;
 pub mod secret;
@@ -22,11 +25,11 @@ pub mod ssh;
 mod options_tests;
 
 pub use csv::{Fields, fields};
-pub use dockerfile::parse_bool as boolean;
 pub use error::OptionError;
+pub use oci::parse_bool as boolean;
 
 use build::ImageFormat;
-use store::Compression;
+use layer::Compression;
 
 use options::{OptionSet as _, boolean as on_or_off, options, text};
 

@@ -7,7 +7,10 @@
 
 use std::str::FromStr;
 
-use super::{Fields, OptionError, boolean as truth};
+use oci::parse_bool as truth;
+
+use super::csv::Fields;
+use super::error::OptionError;
 use crate::settings::Hidden;
 
 /// The direction that a value is read for. Outputs are exports.
@@ -21,7 +24,7 @@ pub enum Direction {
 
 /// The directions that take a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum KeyScope {
     /// Imports and exports.
     Both,
     /// Imports alone.
@@ -32,7 +35,7 @@ pub enum Scope {
     Off,
 }
 
-impl Scope {
+impl KeyScope {
     /// True if the key is read in a direction.
     pub fn includes(self, direction: Direction) -> bool {
         match self {
@@ -45,11 +48,11 @@ impl Scope {
 
 /// A declared key.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct OptionKey {
     /// The key, then its aliases.
     pub names: &'static [&'static str],
     /// The directions that take it.
-    pub scope: Scope,
+    pub scope: KeyScope,
     /// An example value.
     #[cfg(test)]
     pub example: &'static str,
@@ -64,7 +67,7 @@ pub struct Key {
 /// Declared options.
 pub trait OptionSet: Default {
     /// The keys, in the order of messages.
-    fn keys() -> Vec<Key>;
+    fn keys() -> Vec<OptionKey>;
 
     /// Sets the option of a key. Returns false if there is none.
     ///
@@ -96,9 +99,9 @@ macro_rules! options {
         }
 
         impl $crate::args::compound::options::OptionSet for $name {
-            fn keys() -> Vec<$crate::args::compound::options::Key> {
-                use $crate::args::compound::options::Key;
-                vec![$( Key {
+            fn keys() -> Vec<$crate::args::compound::options::OptionKey> {
+                use $crate::args::compound::options::OptionKey;
+                vec![$( OptionKey {
                     names: &[$($key),+],
                     scope: $crate::args::compound::options::scope!($($scope)?),
                     #[cfg(test)]
@@ -132,10 +135,10 @@ macro_rules! options {
 /// The scope of a declaration; both directions where it names none.
 macro_rules! scope {
     () => {
-        $crate::args::compound::options::Scope::Both
+        $crate::args::compound::options::KeyScope::Both
     };
     ($scope:ident) => {
-        $crate::args::compound::options::Scope::$scope
+        $crate::args::compound::options::KeyScope::$scope
     };
 }
 
@@ -144,7 +147,7 @@ pub(super) use scope;
 
 /// The empty option set.
 impl OptionSet for () {
-    fn keys() -> Vec<Key> {
+    fn keys() -> Vec<OptionKey> {
         Vec::new()
     }
 
@@ -156,7 +159,7 @@ impl OptionSet for () {
 macro_rules! joined {
     ($($set:ident $at:tt),+) => {
         impl<$($set: OptionSet),+> OptionSet for ($($set,)+) {
-            fn keys() -> Vec<Key> {
+            fn keys() -> Vec<OptionKey> {
                 [$($set::keys()),+].concat()
             }
 
@@ -188,7 +191,7 @@ pub fn read<O: OptionSet>(
         if !is_taken || !options.set(&key, &text)? {
             let known = keys
                 .iter()
-                .filter(|known| known.scope.includes(direction) && known.scope != Scope::Off);
+                .filter(|known| known.scope.includes(direction) && known.scope != KeyScope::Off);
             let known = known.filter_map(|known| known.names.first().copied()).collect();
             return Err(OptionError::Unknown { key, of: of.to_owned(), known });
         }

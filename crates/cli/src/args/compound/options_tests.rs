@@ -6,15 +6,16 @@ use std::path::Path;
 
 use super::OptionError;
 use super::attest::{AskedAttestations, ProvenanceOptions, SbomOptions, SwitchOptions};
-use super::bucket::{Azure, Google, S3, Surroundings};
+use super::bucket::{Azure, Google, OptionContext, S3};
 use super::cache::{
     ExportOptions, LayoutExport, LocalOptions, MountOptions, RegistryOptions, ServiceExport,
     cache_from, cache_to,
 };
-use super::options::{Direction, Key, OptionSet, Scope};
-use super::output::{
+use super::destination::OutputContext;
+use super::options::{Direction, KeyScope, OptionKey, OptionSet};
+use super::output::output;
+use super::output_options::{
     ArchiveOptions, DestinationOptions, FileSet, FolderOptions, ImageOutputOptions, ImageSet,
-    OutputContext, output,
 };
 use super::secret::{SecretOptions, secret};
 use super::service::{Folder, GithubOptions, Http, Redis};
@@ -33,7 +34,7 @@ const REFUSED: [&str; 2] = ["profile", "unpack"];
 /// Compares values of a base with and without each key.
 fn walk<T: PartialEq + Debug>(
     base: &str,
-    keys: &[Key],
+    keys: &[OptionKey],
     direction: Direction,
     read: impl Fn(&str) -> Result<T, OptionError>,
 ) {
@@ -53,7 +54,7 @@ fn walk<T: PartialEq + Debug>(
                 Err(error) => panic!("{text}: {error}"),
                 Ok(with) => {
                     let is_ignored = !key.scope.includes(direction);
-                    let is_silent = is_ignored || key.is_accepted || key.scope == Scope::Off;
+                    let is_silent = is_ignored || key.is_accepted || key.scope == KeyScope::Off;
                     assert_eq!(with == without, is_silent, "{text}: {with:?}");
                 }
             }
@@ -68,7 +69,7 @@ fn environment() -> Environment {
 #[test]
 fn options_of_caches_are_honoured() {
     let environment = environment();
-    let around = Surroundings { directory: Path::new("/w"), environment: &environment };
+    let around = OptionContext { directory: Path::new("/w"), environment: &environment };
     let kinds = [
         (
             "type=registry,ref=localhost:5000/app",
@@ -94,7 +95,7 @@ fn options_of_caches_are_honoured() {
     walk("type=local,dest=a", &local, Direction::Export, |text| cache_to(text, around));
     // An inline cache is as large as its image, whatever the mode.
     let inline = ExportOptions::keys().into_iter().filter(|key| key.names != ["mode"]);
-    let inline: Vec<Key> = inline.collect();
+    let inline: Vec<OptionKey> = inline.collect();
     walk("type=inline", &inline, Direction::Export, |text| cache_to(text, around));
 }
 

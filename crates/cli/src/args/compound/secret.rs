@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use build::Secret;
+use build::SecretValue;
 
 use super::options::{self, Direction, given, options};
 use super::{Fields, OptionError, fields};
@@ -36,7 +36,7 @@ pub fn secret(
     text: &str,
     directory: &Path,
     environment: &Environment,
-) -> Result<(String, Secret), OptionError> {
+) -> Result<(String, SecretValue), OptionError> {
     secret_of(Fields::of(&fields(text)?)?, directory, environment)
 }
 
@@ -48,7 +48,7 @@ pub fn secret_of(
     fields: Fields,
     directory: &Path,
     environment: &Environment,
-) -> Result<(String, Secret), OptionError> {
+) -> Result<(String, SecretValue), OptionError> {
     let SecretOptions { id, mut file, mut variable, kind } =
         options::read("--secret", fields, Direction::Export)?;
     let kind = kind.unwrap_or_default();
@@ -87,7 +87,7 @@ pub fn secret_of(
     if value.len() as u64 > LARGEST {
         return Err(OptionError::refused(format!("id={id}"), "it is larger than 500 KiB"));
     }
-    Ok((id, Secret::new(value)))
+    Ok((id, SecretValue::new(value)))
 }
 
 /// The content of a file, up to one byte more than the limit.

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use build::{
-    Credentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER, MapSettings, MapStore,
-    REDIS_PASSWORD,
+    BackendCredentials, GITHUB_TOKEN, GithubSettings, GithubVersion, HTTP_HEADER, MapSettings,
+    MapStore, REDIS_PASSWORD, RedisScheme, RedisServer,
 };
 use oci::Reference;
 
-use super::bucket::{Surroundings, address, age, web_address};
+use super::bucket::{OptionContext, address, age, web_address};
 use super::options::{
-    Accepted, Key, OptionSet, Scope, accepted, boolean as on_or_off, given, number, options, secret,
+    Accepted, KeyScope, OptionKey, OptionSet, accepted, boolean as on_or_off, given, number,
+    options, secret,
 };
 use super::{OptionError, boolean};
 use crate::settings::Hidden;
@@ -64,8 +65,8 @@ options! {
 options! {
     /// `type=redis`.
     pub struct RedisOptions {
-        /// Host and port.
-        address: String = server("addr"), "other:6380";
+        /// Host and port; with `rediss://` before them over TLS.
+        address: RedisAddress = server("addr"), "rediss://other:6380";
         /// Number of the database.
         database: u32 = number("db"), "7";
         /// User.
@@ -95,10 +96,10 @@ options! {
 
 /// Headers of requests: `header-NAME=VALUE`, or `header-NAME-env=VARIABLE`.
 #[derive(Default)]
-pub struct HeaderOptions(Vec<Header>);
+pub struct HeaderOptions(Vec<HttpHeader>);
 
 /// A header as it was given.
-struct Header {
+struct HttpHeader {
     name: String,
     value: HeaderValue,
 }
@@ -110,11 +111,11 @@ enum HeaderValue {
 }
 
 impl OptionSet for HeaderOptions {
-    fn keys() -> Vec<Key> {
+    fn keys() -> Vec<OptionKey> {
         vec![
-            Key {
+            OptionKey {
                 names: &["header-NAME"],
-                scope: Scope::Both,
+                scope: KeyScope::Both,
                 #[cfg(test)]
                 example: "value",
                 #[cfg(test)]
@@ -122,9 +123,9 @@ impl OptionSet for HeaderOptions {
                 #[cfg(test)]
                 doc: " A header of every request.",
             },
-            Key {
+            OptionKey {
                 names: &["header-NAME-env"],
-                scope: Scope::Both,
+                scope: KeyScope::Both,
                 #[cfg(test)]
                 example: "PASSWORD",
                 #[cfg(test)]
@@ -141,7 +142,7 @@ impl OptionSet for HeaderOptions {
             Some(name) => (name, HeaderValue::Variable(text.to_owned())),
             None => (name, HeaderValue::Given(Hidden::new(text))),
         };
-        self.0.push(Header { name: name.to_owned(), value });
+        self.0.push(HttpHeader { name: name.to_owned(), value });
         Ok(true)
     }
 }
@@ -177,22 +178,73 @@ fn map_name(key: &str, text: &str) -> Result<Option<String>, OptionError> {
     given(key, text)
 }
 
-fn server(key: &str, text: &str) -> Result<Option<String>, OptionError> {
-    if text.is_empty() { Ok(None) } else { redis_address(key, text).map(Some) }
+fn server(key: &str, text: &str) -> Result<Option<RedisAddress>, OptionError> {
+    if text.is_empty() { Ok(None) } else { RedisAddress::parse(key, text).map(Some) }
 }
 
-/// The address of a redis server with its port.
-///
-/// # Errors
-/// If it has a scheme or a password.
-pub fn redis_address(key: &str, text: &str) -> Result<String, OptionError> {
-    if text.contains("://") || text.contains('@') {
-        return Err(OptionError::refused(
-            key,
-            "expected `host:port`: TLS (rediss://) is not supported yet, and a password is given by `password-env` or `password-file`",
-        ));
+/// The address of a redis server: `host[:port]`, or `redis[s]://host[:port][/database]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisAddress {
+    scheme: RedisScheme,
+    /// Host and port.
+    authority: String,
+    database: Option<u32>,
+}
+
+impl RedisAddress {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// If it is not one, or has a user or a password. The text is not in the error.
+    pub fn parse(key: &str, text: &str) -> Result<Self, OptionError> {
+        if text.contains('@') {
+            return Err(OptionError::refused(
+                key,
+                "a user is given by `username`, and a password by `password-env` or `password-file`",
+            ));
+        }
+        let malformed = || {
+            OptionError::refused(
+                key,
+                "expected `host:port`, `redis://host:port/database` or, for TLS, `rediss://host:port/database`",
+            )
+        };
+        let (scheme, rest) = match text.split_once("://") {
+            None => (RedisScheme::Tcp, text),
+            Some(("redis", rest)) => (RedisScheme::Tcp, rest),
+            Some(("rediss", rest)) => (RedisScheme::Tls, rest),
+            Some(_) => return Err(malformed()),
+        };
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let database = match database {
+            "" => None,
+            number => Some(number.parse().map_err(|_| malformed())?),
+        };
+        if authority.is_empty() || authority.contains(['?', '#']) {
+            return Err(malformed());
+        }
+        // The colons of an IPv6 address are in brackets.
+        let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+        let port = if has_port { "" } else { ":6379" };
+        Ok(Self { scheme, authority: format!("{authority}{port}"), database })
     }
-    Ok(if text.contains(':') { text.to_owned() } else { format!("{text}:6379") })
+
+    /// The server at the address. A database in the address and another one cannot be joined.
+    ///
+    /// # Errors
+    /// If there are two databases.
+    pub fn server(
+        self,
+        database: Option<u32>,
+        user: Option<String>,
+    ) -> Result<RedisServer, OptionError> {
+        let Self { scheme, authority: address, database: own } = self;
+        if own.is_some() && database.is_some() {
+            return Err(OptionError::together("db", "addr=redis://HOST/DATABASE"));
+        }
+        let database = own.or(database).unwrap_or(0);
+        Ok(RedisServer { scheme, address, database, user })
+    }
 }
 
 /// The credential with a redis server's password.
@@ -223,7 +275,7 @@ fn no_token() -> OptionError {
 }
 
 /// The required option of GitHub's cache service that neither the value nor the environment has.
-pub fn outside_github(options: &GithubOptions, around: Surroundings<'_>) -> Option<OptionError> {
+pub fn outside_github(options: &GithubOptions, around: OptionContext<'_>) -> Option<OptionError> {
     let is_set = |name: &str| around.variable(name).is_some();
     let has_url = options.url.is_some()
         || options.url_v2.is_some()
@@ -242,7 +294,7 @@ pub fn outside_github(options: &GithubOptions, around: Surroundings<'_>) -> Opti
 /// If there is no address or token.
 pub fn github(
     options: GithubOptions,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<GithubSettings, OptionError> {
     let wants_two = around.variable("ACTIONS_CACHE_SERVICE_V2");
     let wants_two = wants_two.is_some_and(|text| boolean(&text) == Some(true));
@@ -270,7 +322,7 @@ pub fn github(
         version,
         scope: options.scope.unwrap_or_else(|| "buildkit".into()),
         timeout: options.timeout.unwrap_or(GITHUB_TIMEOUT),
-        credentials: Credentials::new([(GITHUB_TOKEN.to_owned(), token)]),
+        credentials: BackendCredentials::new([(GITHUB_TOKEN.to_owned(), token)]),
     })
 }
 
@@ -278,7 +330,7 @@ pub fn github(
 ///
 /// # Errors
 /// If the address or repository is missing, or the password cannot be read.
-pub fn redis((options, map): Redis, around: Surroundings<'_>) -> Result<MapSettings, OptionError> {
+pub fn redis((options, map): Redis, around: OptionContext<'_>) -> Result<MapSettings, OptionError> {
     let of = "type=redis";
     let hint = ", as in `addr=host:6379`";
     let address = options.address.ok_or_else(|| OptionError::missing(of, "addr", hint))?;
@@ -298,8 +350,7 @@ pub fn redis((options, map): Redis, around: Surroundings<'_>) -> Result<MapSetti
             return Err(OptionError::together("password-env", "password-file"));
         }
     };
-    let database = options.database.unwrap_or(0);
-    let store = MapStore::Redis { address, database, user: options.user };
+    let store = MapStore::Redis(address.server(options.database, options.user)?);
     let credentials = password.as_deref().map(redis_password);
     map.settings(of, store, credentials.into_iter().collect())
 }
@@ -310,7 +361,7 @@ pub fn redis((options, map): Redis, around: Surroundings<'_>) -> Result<MapSetti
 /// If the address or repository is missing, or a header is wrong.
 pub fn http(
     (options, headers, map): Http,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<MapSettings, OptionError> {
     let of = "type=http";
     let url = options.url.ok_or_else(|| OptionError::missing(of, "url", ""))?;
@@ -324,16 +375,16 @@ pub fn http(
 /// If the folder or repository is missing.
 pub fn folder(
     (options, map): Folder,
-    around: Surroundings<'_>,
+    around: OptionContext<'_>,
 ) -> Result<MapSettings, OptionError> {
     let of = "type=kv-folder";
     let folder = options.folder.ok_or_else(|| OptionError::missing(of, "folder", ""))?;
     map.settings(of, MapStore::Folder(around.directory.join(folder)), Vec::new())
 }
 
-impl Header {
+impl HttpHeader {
     /// The credential that makes requests send the header.
-    fn pair(self, around: Surroundings<'_>) -> Result<(String, String), OptionError> {
+    fn pair(self, around: OptionContext<'_>) -> Result<(String, String), OptionError> {
         let Self { name, value } = self;
         let value = match value {
             HeaderValue::Given(value) => value.expose().to_owned(),
@@ -361,7 +412,7 @@ impl MapOptions {
             ttl: self.ttl.unwrap_or(TTL),
             repository: reference.repository().clone(),
             insecure: self.insecure.unwrap_or(false),
-            credentials: Credentials::new(credentials),
+            credentials: BackendCredentials::new(credentials),
         })
     }
 }
@@ -382,7 +433,7 @@ mod tests {
 
     fn read(text: &str, pairs: &[(&str, &str)]) -> Result<BackendSettings, OptionError> {
         let environment = Environment::of(pairs);
-        let around = Surroundings { directory: Path::new("/w"), environment: &environment };
+        let around = OptionContext { directory: Path::new("/w"), environment: &environment };
         Ok(cache_from(text, around)?.remove(0).backend)
     }
 
@@ -421,6 +472,20 @@ mod tests {
     }
 
     #[test]
+    fn redis_has_addresses_of_three_forms() {
+        for (text, scheme, address, database) in [
+            ("h", RedisScheme::Tcp, "h:6379", 0),
+            ("h:1", RedisScheme::Tcp, "h:1", 0),
+            ("redis://[::1]/4", RedisScheme::Tcp, "[::1]:6379", 4),
+            ("rediss://h:1/", RedisScheme::Tls, "h:1", 0),
+        ] {
+            let server = RedisAddress::parse("addr", text).unwrap().server(None, None).unwrap();
+            let expected = RedisServer { scheme, address: address.into(), database, user: None };
+            assert_eq!(server, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn maps_have_their_options() {
         let pairs = [("PASSWORD", "hush"), ("BEARER", "Bearer hush")];
         let redis = read(
@@ -428,8 +493,12 @@ mod tests {
             &pairs,
         );
         let BackendSettings::Map(redis) = redis.unwrap() else { panic!("a map") };
-        let store =
-            MapStore::Redis { address: "cache:6379".into(), database: 2, user: Some("u".into()) };
+        let store = MapStore::Redis(RedisServer {
+            scheme: RedisScheme::Tcp,
+            address: "cache:6379".into(),
+            database: 2,
+            user: Some("u".into()),
+        });
         assert_eq!((redis.store.clone(), redis.ttl), (store, Duration::from_secs(3600)));
         assert_eq!(redis.credentials.get(REDIS_PASSWORD), Some("hush"));
         assert!(!format!("{redis:?}").contains("hush"));
@@ -445,7 +514,10 @@ mod tests {
         assert!(matches!(folder, BackendSettings::Map(map) if map.insecure && map.ttl == TTL));
         for (text, word) in [
             ("type=redis,ref=h/a", "`addr`"),
-            ("type=redis,addr=rediss://h,ref=h/a", "TLS"),
+            ("type=redis,addr=http://h,ref=h/a", "rediss://"),
+            ("type=redis,addr=rediss://h/one,ref=h/a", "rediss://"),
+            ("type=redis,addr=rediss://u:hush@h,ref=h/a", "password-env"),
+            ("type=redis,addr=redis://h/1,db=2,ref=h/a", "`db`"),
             ("type=redis,addr=u:hush@h,ref=h/a", "password-env"),
             ("type=redis,addr=h", "`ref`"),
             ("type=redis,addr=h,ref=h/a,password-env=NONE", "is not set"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use build::SshAgent;
+use build::{Context, SshAgent};
 
 use super::OptionError;
 use crate::settings::Environment;
@@ -43,9 +43,23 @@ pub fn agents_of<'a>(
     Ok(agents)
 }
 
-/// The agent that git uses for a context over ssh if `--ssh` names none: that of `SSH_AUTH_SOCK`,
-/// if there is one, as with buildx.
-pub fn usual(environment: &Environment) -> Option<SshAgent> {
+/// Adds the agent that git uses for a context over ssh if `--ssh` names none: that of
+/// `SSH_AUTH_SOCK`, if there is one, as with buildx.
+pub fn for_context(
+    mut agents: BTreeMap<String, SshAgent>,
+    context: &Context,
+    environment: &Environment,
+) -> BTreeMap<String, SshAgent> {
+    if matches!(context, Context::Git(git) if git.is_over_ssh())
+        && !agents.contains_key("default")
+        && let Some(agent) = usual(environment)
+    {
+        agents.insert("default".into(), agent);
+    }
+    agents
+}
+
+fn usual(environment: &Environment) -> Option<SshAgent> {
     agent("", Path::new("/"), environment).ok()
 }
 

@@ -8,15 +8,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use bake::{BakeError, Definitions, Inputs, Listed, MAX_FILE_SIZE, OverrideFlags, SourceFile};
+use bake::{BakeError, DefinitionFile, Definitions, Inputs, ListRow, MAX_FILE_SIZE, OverrideFlags};
 use serde_json::{Value, json};
 
-use super::flags::{self, Given, Operands};
+use super::flags::{self, Operands, ParsedFlags};
 use super::{helped, say_notes, usage};
 use crate::args::compound::fields;
 use crate::args::compound::policy::policy;
 use crate::args::{FlagError, InFlag as _};
-use crate::personalities::docker::Context;
+use crate::personalities::command_context::CommandContext;
 use crate::render::{Report, table};
 use crate::settings::Environment;
 use crate::terminal;
@@ -39,7 +39,7 @@ const DEFAULT_FILES: [&str; 8] = [
 ///
 /// # Errors
 /// If a flag or file is wrong, or a build fails.
-pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
+pub fn run(words: &[String], context: &CommandContext) -> Result<(), Report> {
     let given = flags::read(BAKE, words, Operands::Anywhere).map_err(|error| {
         let code = if error.is_unknown() { 125 } else { 1 };
         usage(error.to_string(), None, code)
@@ -84,7 +84,7 @@ pub fn run(words: &[String], context: &Context) -> Result<(), Report> {
 }
 
 /// The files and variables of a command line.
-fn inputs(given: &Given, environment: &Environment) -> Result<Inputs, FlagError> {
+fn inputs(given: &ParsedFlags, environment: &Environment) -> Result<Inputs, FlagError> {
     let mut inputs = Inputs::default();
     for text in given.all("var") {
         let wrong = || FlagError::bad(format!("--var {text}"), "it is not NAME=VALUE");
@@ -95,13 +95,13 @@ fn inputs(given: &Given, environment: &Environment) -> Result<Inputs, FlagError>
     inputs.environment = variables.map(|(name, value)| (name.into(), value.into())).collect();
     for name in file_names(given, environment)? {
         let text = read(&name)?;
-        inputs.files.push(SourceFile { name, text });
+        inputs.files.push(DefinitionFile { name, text });
     }
     Ok(inputs)
 }
 
 /// The files of `--file`, else of the environment, else the default ones that exist.
-fn file_names(given: &Given, environment: &Environment) -> Result<Vec<String>, FlagError> {
+fn file_names(given: &ParsedFlags, environment: &Environment) -> Result<Vec<String>, FlagError> {
     let mut files = given.texts("file");
     if files.is_empty()
         && let Some(list) = environment.get("BUILDX_BAKE_FILE")
@@ -167,7 +167,7 @@ fn limited(reader: impl io::Read) -> io::Result<String> {
 /// The files of this folder, for those that compose files name.
 struct Disk;
 
-impl bake::Files for Disk {
+impl bake::ProjectFiles for Disk {
     fn read(&self, path: &Path) -> io::Result<Option<String>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -178,7 +178,7 @@ impl bake::Files for Disk {
 }
 
 /// The flags that change targets.
-fn overrides(given: &Given) -> Result<OverrideFlags, FlagError> {
+fn overrides(given: &ParsedFlags) -> Result<OverrideFlags, FlagError> {
     let switch = |name: &'static str| given.has(name).then(|| given.is_on(name, false));
     let text = |name: &'static str| given.last(name).map(str::to_owned);
     let (policies, replaces_policies) = policies(given)?;
@@ -201,7 +201,7 @@ fn overrides(given: &Given) -> Result<OverrideFlags, FlagError> {
 }
 
 /// The values of `--policy`, and true if they replace the policies of targets.
-fn policies(given: &Given) -> Result<(Vec<String>, bool), FlagError> {
+fn policies(given: &ParsedFlags) -> Result<(Vec<String>, bool), FlagError> {
     let values = given.texts("policy");
     for value in &values {
         for field in fields(value).in_flag("--policy")? {
@@ -239,7 +239,7 @@ fn listed(list: &str, definitions: &Definitions) -> Result<String, FlagError> {
         }
     };
     if is_json {
-        let json = |row: &Listed| match &row.value {
+        let json = |row: &ListRow| match &row.value {
             None => json!({ "name": row.name, "description": row.description }),
             Some(value) => {
                 json!({ "name": row.name, "value": value, "description": row.description })
@@ -266,7 +266,7 @@ mod tests {
     use crate::personalities::flags::testing::walk;
 
     fn definitions(text: &str) -> Definitions {
-        let files = vec![SourceFile { name: "a.hcl".into(), text: text.into() }];
+        let files = vec![DefinitionFile { name: "a.hcl".into(), text: text.into() }];
         let inputs = Inputs { files, ..Inputs::default() };
         Definitions::load(inputs, &bake::NoFiles).unwrap()
     }

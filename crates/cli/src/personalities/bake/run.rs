@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use bake::{Resolved, Target};
-use build::{DockerfileSource, Job};
-use runtime::Privilege;
+use build::{BuildJob, DockerfileSource};
+use runtime::{Privilege, WantedIsolation};
 
 use super::translate::translate;
-use crate::args::{BuildFlags, FlagContext, FlagError, Isolation};
-use crate::commands::{build as single, check};
-use crate::personalities::docker::Context;
-use crate::progress::Mode;
+use crate::args::{BuildFlags, FlagContext, FlagError, isolation_or_setting};
+use crate::commands::presentation::DisplayedBuild;
+use crate::commands::{build as single, call, failure};
+use crate::personalities::command_context::CommandContext;
+use crate::progress::ProgressMode;
 use crate::render::Report;
 use crate::{machine, threads};
 
@@ -44,8 +45,8 @@ impl BakePlan {
     }
 }
 
-fn progress(text: &str) -> Result<Mode, FlagError> {
-    <Mode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+fn progress(text: &str) -> Result<ProgressMode, FlagError> {
+    <ProgressMode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
         let reason = "there are auto, plain, tty, rawjson, quiet and none";
         FlagError::bad(format!("--progress={text}"), reason)
     })
@@ -72,8 +73,8 @@ fn flags_of(
 ///
 /// # Errors
 /// If the setting of the isolation is wrong.
-pub fn rise(context: &Context) -> Result<(Privilege, Isolation), Report> {
-    let wanted = Isolation::or_setting(None, &context.settings)?;
+pub fn rise(context: &CommandContext) -> Result<(Privilege, WantedIsolation), Report> {
+    let wanted = isolation_or_setting(None, &context.settings)?;
     Ok((machine::rise_for(&context.settings, wanted), wanted))
 }
 
@@ -83,8 +84,8 @@ pub fn rise(context: &Context) -> Result<(Privilege, Isolation), Report> {
 /// If a target fails.
 pub fn build(
     plan: BakePlan,
-    context: &Context,
-    (privilege, wanted): (Privilege, Isolation),
+    context: &CommandContext,
+    (privilege, wanted): (Privilege, WantedIsolation),
 ) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     threads::watch_signals()?;
@@ -92,7 +93,7 @@ pub fn build(
     let places: BTreeMap<&str, usize> =
         names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
     let directory = single::directory()?;
-    let around = single::context(environment, &directory);
+    let around = single::flag_context(environment, &directory);
     let common = plan.flags()?;
     let (mut jobs, mut presentation) = (Vec::new(), None);
     for (name, target) in &plan.resolved.targets {
@@ -108,13 +109,13 @@ pub fn build(
             prepared.request.dockerfile = DockerfileSource::Text(text.into());
         }
         if let Some(call) = call {
-            check::ask(prepared, call, environment, settings).map_err(of_target)?;
+            call::ask(prepared, call, environment, settings).map_err(of_target)?;
             continue;
         }
         let request = prepared.request;
         let contexts = target.links().into_iter();
         let contexts = contexts.map(|(name, other)| (name, places[other.as_str()])).collect();
-        jobs.push(Job { name: name.clone(), request, contexts });
+        jobs.push(BuildJob { name: name.clone(), request, contexts });
         presentation.get_or_insert(prepared.presentation);
     }
     let Some(presentation) = presentation else { return Ok(()) };
@@ -124,12 +125,12 @@ pub fn build(
             .into());
     }
     let metadata_file = plan.metadata_file.as_deref().map(std::path::Path::new);
-    let shown = single::Shown::begin(presentation, &settings.style)?;
+    let shown = DisplayedBuild::begin(presentation, &settings.style)?;
     let session = match single::session(environment, settings, (&privilege, wanted), &shown) {
         Ok(session) => session,
-        Err(message) => {
+        Err(report) => {
             shown.fail();
-            return Err(message.into());
+            return Err(report);
         }
     };
     let events = shown.events();
@@ -142,7 +143,7 @@ pub fn build(
         }
         Some(Err(failed)) => {
             shown.fail();
-            let report = single::report(failed.error);
+            let report = failure::report(failed.error);
             Err(Report { message: format!("target {}: {}", failed.name, report.message), ..report })
         }
         None => {

@@ -2,7 +2,7 @@
 
 use bake::{Options, Target};
 
-use crate::args::compound::Fields;
+use crate::args::compound::{Fields, cache};
 use crate::args::{BuildFlags, Call, ContextFlag, FlagContext, FlagError, InFlag as _};
 
 /// Adds a target to flags.
@@ -82,10 +82,12 @@ fn read_caches(
     context: FlagContext<'_>,
 ) -> Result<(), FlagError> {
     for options in some(target.cache_from()) {
-        flags.add_cache_from_fields("--cache-from", fields(options), context.around())?;
+        let read = cache::import_of(fields(options), context.around());
+        flags.add_cache_from("--cache-from", read)?;
     }
     for options in some(target.cache_to()) {
-        flags.add_cache_to_fields("--cache-to", fields(options), context.around())?;
+        let read = cache::export_of(fields(options), context.around());
+        flags.add_cache_to("--cache-to", read)?;
     }
     for text in target.no_cache_filter() {
         flags.add_no_cache_stages(&text);
@@ -170,7 +172,7 @@ fn dockerfile(target: &Target, context: &str) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use build::{CacheMode, NamedContext, Output, Policy, Secret};
+    use build::{CacheMode, NamedContext, Output, Policy, SecretValue};
     use serde_json::{Value, json};
 
     use super::*;
@@ -241,7 +243,7 @@ mod tests {
         assert_eq!(flags.policy, Policy::Disabled);
         assert!(flags.no_cache && !flags.pull && flags.call.is_none());
         assert_eq!((flags.shm_size, flags.ulimits.len()), (1 << 20, 1));
-        assert_eq!(flags.secrets.get("a").map(Secret::value), Some(&b"hush"[..]));
+        assert_eq!(flags.secrets.get("a").map(SecretValue::value), Some(&b"hush"[..]));
         assert!(!format!("{flags:?}").contains("hush"));
         let attestations = flags.attestations.with_build_args(&[]).unwrap();
         assert!(attestations.sbom && attestations.provenance.is_none());

@@ -3,7 +3,8 @@
 mod rows;
 mod translate;
 
-use super::flags::{self, Flag, Given, Operands};
+use super::command_context::Dispatch;
+use super::flags::{self, Flag, Operands, ParsedFlags};
 use super::{Invocation, helped, own_command, say_notes, usage, word};
 use crate::args::FlagError;
 use crate::commands;
@@ -15,13 +16,17 @@ pub use rows::{BUILD, DU, GLOBAL, OPTIONS, PRUNE};
 use translate::translate;
 
 /// The version of BuildKit whose command line this is.
-const VERSION: &str = concat!("v0.31.0+kiln-", env!("CARGO_PKG_VERSION"));
+pub const VERSION: &str = concat!("v0.31.0+kiln-", env!("CARGO_PKG_VERSION"));
 
 /// Runs a command line of `buildctl`.
 ///
 /// # Errors
 /// If a flag or the Dockerfile is wrong, or a step fails.
-pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
+pub fn run(
+    invocation: &Invocation,
+    mut environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     if let Some(file) = config_of_flags(environment.get("BUILDKITD_FLAGS").unwrap_or_default()) {
         environment.set("KILN_BUILDKITD_CONFIG", &file);
     }
@@ -43,12 +48,12 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
             words.extend(given.is_on("verbose", false).then(|| "--verbose".to_owned()));
             words.extend(given.last("format").map(|format| word("format", format)));
             words.extend(given.all("filter").into_iter().map(|filter| word("filter", filter)));
-            own(&words, invocation, &environment)
+            own(&words, invocation, &environment, dispatch)
         }
         ("prune", rest) => {
             let given = read(PRUNE, rest, Operands::Anywhere)?;
             let words = prune(&given)?;
-            own(&words, invocation, &environment)
+            own(&words, invocation, &environment, dispatch)
         }
         ("debug", [what, ..]) if what == "workers" => {
             let row = ["kiln".to_owned(), oci::Platform::host().to_string()];
@@ -91,7 +96,11 @@ fn config_of_flags(flags: &str) -> Option<String> {
     found
 }
 
-fn read(rows: &'static [Flag], words: &[String], operands: Operands) -> Result<Given, Report> {
+fn read(
+    rows: &'static [Flag],
+    words: &[String],
+    operands: Operands,
+) -> Result<ParsedFlags, Report> {
     let given = flags::read(rows, words, operands)?;
     if given.help {
         terminal::print(&help())?;
@@ -111,12 +120,17 @@ fn help() -> String {
     text
 }
 
-fn own(words: &[String], invocation: &Invocation, environment: &Environment) -> Result<(), Report> {
+fn own(
+    words: &[String],
+    invocation: &Invocation,
+    environment: &Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let command = own_command(words, 1)?;
-    crate::commands::dispatch(&command, environment, &invocation.settings(environment)?)
+    dispatch(&command, environment, &invocation.settings(environment)?)
 }
 
-fn prune(given: &Given) -> Result<Vec<String>, FlagError> {
+fn prune(given: &ParsedFlags) -> Result<Vec<String>, FlagError> {
     // `buildctl prune` never asks.
     let mut words = vec!["prune".to_owned(), "--force".to_owned()];
     for flag in ["all", "verbose"] {
@@ -157,7 +171,7 @@ fn build(
     let settings = invocation.settings(&environment)?;
     commands::build::begin(None, &settings)?;
     let directory = commands::build::directory()?;
-    let flags = translate(&given, commands::build::context(&environment, &directory))?;
+    let flags = translate(&given, commands::build::flag_context(&environment, &directory))?;
     say_notes(&given.notes);
     let built = commands::build::execute(flags, &environment, &settings);
     built.map(drop).map_err(|mut report| {

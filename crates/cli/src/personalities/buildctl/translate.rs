@@ -3,27 +3,17 @@
 use std::collections::BTreeMap;
 
 use build::{Destination, Output, Policy};
-use serde::Deserialize;
 
-use crate::args::compound::{Fields, boolean};
-use crate::args::{BuildFlags, Call, ContextFlag, FlagContext, FlagError, InFlag as _, NO_LIMIT};
-use crate::personalities::flags::Given;
-use crate::progress::Mode;
-
-/// A cache as buildx sends it.
-#[derive(Deserialize)]
-struct CacheImport {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(rename = "Attrs", default)]
-    attributes: BTreeMap<String, String>,
-}
+use crate::args::compound::cache;
+use crate::args::{BuildFlags, FlagContext, FlagError, FrontendOptions, Locals};
+use crate::personalities::flags::ParsedFlags;
+use crate::progress::ProgressMode;
 
 /// Reads the flags of `buildctl build`.
 ///
 /// # Errors
 /// If one is missing, wrong or refused.
-pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<BuildFlags, FlagError> {
+pub fn translate(given: &ParsedFlags, context: FlagContext<'_>) -> Result<BuildFlags, FlagError> {
     if let Some(word) = given.operands.first() {
         let text = format!("`{word}` belongs to no flag; LLB on standard input is not read");
         return Err(FlagError::Usage(text));
@@ -34,10 +24,10 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<BuildFlags, 
             hint: "give `--frontend dockerfile.v0`; LLB on standard input is not read".into(),
         });
     };
-    let frontend = Frontend {
+    let (locals, layouts) = (named(given, "local")?, named(given, "oci-layout")?);
+    let frontend = FrontendOptions {
         options: named(given, "opt")?,
-        locals: named(given, "local")?,
-        layouts: named(given, "oci-layout")?,
+        locals: Locals::Paths { locals: &locals, layouts: &layouts },
         context,
         has_source: frontend == "gateway.v0",
     };
@@ -49,7 +39,7 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<BuildFlags, 
 }
 
 /// The values of a flag that have the form `NAME=VALUE`.
-fn named(given: &Given, flag: &'static str) -> Result<BTreeMap<String, String>, FlagError> {
+fn named(given: &ParsedFlags, flag: &'static str) -> Result<BTreeMap<String, String>, FlagError> {
     let pairs = given.all(flag).into_iter().map(|text| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(FlagError::bad(format!("--{flag} {text}"), "it is not NAME=VALUE")),
@@ -59,7 +49,7 @@ fn named(given: &Given, flag: &'static str) -> Result<BTreeMap<String, String>, 
 
 /// Reads the flags that `kiln build` has under other names.
 fn read_flags(
-    given: &Given,
+    given: &ParsedFlags,
     flags: &mut BuildFlags,
     context: FlagContext<'_>,
 ) -> Result<(), FlagError> {
@@ -79,10 +69,10 @@ fn read_flags(
         to_stdout(output, context)?;
     }
     for text in given.all("import-cache") {
-        flags.add_cache_from("--import-cache", text, context.around())?;
+        flags.add_cache_from("--import-cache", cache::imports(text, context.around()))?;
     }
     for text in given.all("export-cache") {
-        flags.add_cache_to("--export-cache", text, context.around())?;
+        flags.add_cache_to("--export-cache", cache::exports(text, context.around()))?;
     }
     for text in given.all("secret") {
         flags.add_secret("--secret", text, context)?;
@@ -97,12 +87,12 @@ fn read_flags(
     Ok(())
 }
 
-fn progress(text: &str) -> Result<Mode, FlagError> {
+fn progress(text: &str) -> Result<ProgressMode, FlagError> {
     // buildctl's `quiet` prints no ID.
     if text == "quiet" {
-        return Ok(Mode::None);
+        return Ok(ProgressMode::None);
     }
-    <Mode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+    <ProgressMode as clap::ValueEnum>::from_str(text, false).map_err(|_| {
         let reason = "there are auto, plain, tty, rawjson and quiet";
         FlagError::bad(format!("--progress={text}"), reason)
     })
@@ -123,204 +113,14 @@ fn to_stdout(output: &mut Output, context: FlagContext<'_>) -> Result<(), FlagEr
     Ok(())
 }
 
-/// The options of the Dockerfile frontend.
-struct Frontend<'a> {
-    options: BTreeMap<String, String>,
-    locals: BTreeMap<String, String>,
-    layouts: BTreeMap<String, String>,
-    context: FlagContext<'a>,
-    /// True if `source` names the frontend's image.
-    has_source: bool,
-}
-
-impl Frontend<'_> {
-    fn option(&self, name: &str) -> Option<&str> {
-        self.options.get(name).map(String::as_str).filter(|text| !text.is_empty())
-    }
-
-    fn local(&self, key: &str) -> Option<&str> {
-        self.locals.get(key).map(String::as_str)
-    }
-
-    fn read(&self, flags: &mut BuildFlags) -> Result<(), FlagError> {
-        if self.has_source {
-            let source = self.option("source").unwrap_or_default();
-            if !source.trim_start_matches("docker.io/").starts_with("docker/dockerfile") {
-                return Err(FlagError::refused(
-                    format!("--opt source={source}"),
-                    "only docker/dockerfile is built in; other frontends are not run",
-                ));
-            }
-        }
-        for (name, value) in &self.options {
-            match name.split_once(':') {
-                Some((family, key)) => self.read_family(flags, family, key, value)?,
-                None => self.read_option(flags, name, value)?,
-            }
-        }
-        flags.context = ContextFlag::Named(self.context()?);
-        flags.file = self.file();
-        Ok(())
-    }
-
-    fn context(&self) -> Result<String, FlagError> {
-        let key = self.option("contextkey").unwrap_or("context");
-        match (self.option("context"), self.local(key)) {
-            (Some(remote), _) => Ok(remote.to_owned()),
-            (None, Some(folder)) => Ok(match self.option("contextsubdir") {
-                Some(sub) => format!("{}/{sub}", folder.trim_end_matches('/')),
-                None => folder.to_owned(),
-            }),
-            (None, None) => Err(FlagError::Missing {
-                flag: format!("--local {key}=DIR"),
-                hint: "the folder with the files".into(),
-            }),
-        }
-    }
-
-    fn file(&self) -> Option<String> {
-        let filename = self.option("filename");
-        match self.local(self.option("dockerfilekey").unwrap_or("dockerfile")) {
-            Some(folder) => {
-                let name = filename.unwrap_or("Dockerfile");
-                Some(format!("{}/{name}", folder.trim_end_matches('/')))
-            }
-            None => filename.map(str::to_owned),
-        }
-    }
-
-    /// Reads an option whose name has a part of its own: `build-arg:NAME`.
-    fn read_family(
-        &self,
-        flags: &mut BuildFlags,
-        family: &str,
-        key: &str,
-        value: &str,
-    ) -> Result<(), FlagError> {
-        let flag = format!("--opt {family}:{key}={value}");
-        if key.is_empty() {
-            return Err(FlagError::bad(flag, "it has no name"));
-        }
-        match family {
-            "build-arg" => flags.build_arguments.set(key, Some(value)),
-            "label" => flags.set_label(key, value),
-            "context" => {
-                let place = self.place(&flag, value)?;
-                flags.add_named_context(&flag, key, &place, self.context.directory)?;
-            }
-            "vcs" if value.is_empty() => {}
-            "vcs" => flags.set_vcs(key, value),
-            "attest" => flags.attestations.ask(key, value).in_flag(&flag)?,
-            _ => return Err(FlagError::bad(flag, "there is no such option")),
-        }
-        Ok(())
-    }
-
-    /// The value of a named context. `NAME::linux/amd64` is a context for one platform.
-    fn place(&self, flag: &str, value: &str) -> Result<String, FlagError> {
-        match value.split_once(':') {
-            Some(("local", key)) => {
-                let folder = self.local(key).map(str::to_owned);
-                folder
-                    .ok_or_else(|| FlagError::bad(flag, format!("there is no `--local {key}=DIR`")))
-            }
-            Some(("oci-layout", rest)) => {
-                let rest = rest.trim_start_matches("//");
-                let end = rest.find(['@', ':']).unwrap_or(rest.len());
-                let (key, version) = rest.split_at(end);
-                let folder = self.layouts.get(key).ok_or_else(|| {
-                    FlagError::bad(flag, format!("there is no `--oci-layout {key}=DIR`"))
-                })?;
-                Ok(format!("oci-layout://{folder}{version}"))
-            }
-            _ => Ok(value.to_owned()),
-        }
-    }
-
-    fn read_option(
-        &self,
-        flags: &mut BuildFlags,
-        name: &str,
-        value: &str,
-    ) -> Result<(), FlagError> {
-        let flag = format!("--opt {name}={value}");
-        let parts = || value.split(',').filter(|part| !part.is_empty());
-        match name {
-            "target" | "platform" | "shm-size" | "ulimit" | "add-hosts" | "cgroup-parent"
-                if value.is_empty() => {}
-            // Read together elsewhere, once all of them are known.
-            "filename" | "context" | "contextsubdir" | "contextkey" | "dockerfilekey"
-            | "source" => {}
-            "target" => flags.target = Some(value.to_owned()),
-            "platform" => flags.add_platforms(&flag, value)?,
-            "shm-size" => flags.set_shm_size(&flag, value)?,
-            "cgroup-parent" => flags.set_cgroup_parent(&flag, value),
-            "no-cache" if value.is_empty() => flags.no_cache = true,
-            "no-cache" => flags.add_no_cache_stages(value),
-            "add-hosts" => {
-                for host in parts() {
-                    flags.add_hosts(&flag, host)?;
-                }
-            }
-            "ulimit" => {
-                for limit in parts() {
-                    flags.set_ulimit(&flag, limit)?;
-                }
-            }
-            "force-network-mode" if value == "sandbox" => flags.set_network("--opt", "default")?,
-            "force-network-mode" => flags.set_network("--opt force-network-mode", value)?,
-            "image-resolve-mode" => match value {
-                "pull" => flags.pull = true,
-                "" | "default" | "local" => {}
-                _ => return Err(FlagError::bad(flag, "there are default, pull and local")),
-            },
-            "cache-from" => {
-                for reference in parts() {
-                    flags.add_cache_from(&flag, reference, self.context.around())?;
-                }
-            }
-            "cache-imports" => {
-                let imports: Vec<CacheImport> = serde_json::from_str(value).map_err(|error| {
-                    FlagError::bad(&flag, format!("it is no JSON of caches: {error}"))
-                })?;
-                for import in imports {
-                    let fields = Fields::of_pairs(import.attributes);
-                    let around = self.context.around();
-                    flags.add_typed_cache_from(&flag, &import.kind, fields, around)?;
-                }
-            }
-            "requestid" => flags.call = Call::parse(value).in_flag(&flag)?,
-            "multi-platform" if boolean(value) == Some(false) => {}
-            "multi-platform" => {
-                let reason = "several platforms make an index anyway; leave it out";
-                return Err(FlagError::refused(flag, reason));
-            }
-            "memory" | "memswap" | "cpushares" | "cpuperiod" | "cpuquota" | "cpusetcpus"
-            | "cpusetmems" => {
-                if !matches!(value, "" | "0") {
-                    flags.notes.push(format!("`--opt {name}`: {NO_LIMIT}"));
-                }
-            }
-            "hostname" => {
-                let reason = "a step's host name is BuildKit's, and part of its key; leave it out";
-                return Err(FlagError::refused(flag, reason));
-            }
-            _ => {
-                let reason = "there is no such option; `buildctl --help` lists the options";
-                return Err(FlagError::bad(flag, reason));
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use build::{BackendSettings, CacheMode, CacheTarget, NamedContext, Secret};
+    use build::{BackendSettings, CacheMode, CacheTarget, NamedContext, SecretValue};
 
     use super::*;
+    use crate::args::ContextFlag;
     use crate::personalities::buildctl::{BUILD, OPTIONS};
     use crate::personalities::flags::testing::walk;
     use crate::personalities::flags::{self, Operands};
@@ -405,8 +205,8 @@ mod tests {
             flags.cache_to[0].target,
             CacheTarget::Backend(BackendSettings::Registry(_))
         ));
-        assert_eq!((flags.progress, flags.policy), (Some(Mode::Plain), Policy::Disabled));
-        assert_eq!(flags.secrets.get("a").map(Secret::value), Some(&b"/bin"[..]));
+        assert_eq!((flags.progress, flags.policy), (Some(ProgressMode::Plain), Policy::Disabled));
+        assert_eq!(flags.secrets.get("a").map(SecretValue::value), Some(&b"/bin"[..]));
         let line_of = |rest: &str| line(&format!("--local context=. {rest}")).unwrap();
         let docker = "--frontend=gateway.v0 --opt source=docker/dockerfile:1 --output type=docker,name=a --no-cache";
         let flags = line_of(docker);

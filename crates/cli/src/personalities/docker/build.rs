@@ -3,19 +3,22 @@
 
 use build::Outcome;
 
-use super::{Context, WRONG_FLAG};
 use crate::args::compound::cache;
 use crate::args::{BuildArgs, BuildFlags, Engine};
 use crate::commands;
 use crate::personalities::build_args;
+use crate::personalities::command_context::CommandContext;
 use crate::render::Report;
 use crate::terminal;
+
+/// Docker's exit code for a flag that it does not know.
+pub const WRONG_FLAG: u8 = 125;
 
 /// Runs a build.
 ///
 /// # Errors
 /// The errors of `kiln build`.
-pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), Report> {
+pub fn run(words: &[String], is_buildx: bool, context: &CommandContext) -> Result<(), Report> {
     let flags = read(build_args(words.to_vec(), WRONG_FLAG)?, context)?;
     let is_quiet = flags.quiet;
     let outcome = commands::build::execute(flags, &context.environment, &context.settings)?;
@@ -31,7 +34,7 @@ pub fn run(words: &[String], is_buildx: bool, context: &Context) -> Result<(), R
 ///
 /// # Errors
 /// If a value is wrong.
-fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, Report> {
+fn read(mut args: Box<BuildArgs>, context: &CommandContext) -> Result<BuildFlags, Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     args.drop_empty_values();
     let mut flags = commands::build::read(&args, Engine::Root, environment, settings)?;
@@ -44,7 +47,7 @@ fn read(mut args: Box<BuildArgs>, context: &Context) -> Result<BuildFlags, Repor
 
 /// True if this build reads a cache from images, as `docker build --cache-from app:latest` does:
 /// the next build finds a cache only if this image has one too.
-fn wants_inline_cache(args: &BuildArgs, context: &Context) -> bool {
+fn wants_inline_cache(args: &BuildArgs, context: &CommandContext) -> bool {
     let reads_images = args.cache_from.iter().any(|cache| !cache.contains('='));
     let makes_image = args.output.is_empty();
     let is_off = context.environment.get("BUILDKIT_INLINE_CACHE") == Some("0");

@@ -3,10 +3,12 @@
 use gotemplate::Template;
 use serde_json::{Value, json};
 
-use super::{Context, engine, one};
+use super::engine;
+use crate::args::InFlag as _;
 use crate::commands::listing::RowFormat;
-use crate::personalities::flags::Given;
-use crate::personalities::usage;
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::ParsedFlags;
+use crate::personalities::{one, usage};
 use crate::render::{Report, table};
 use crate::settings::{BuildkitdConfig, forget_buildkitd_config};
 use crate::terminal;
@@ -19,15 +21,13 @@ const NAME: &str = "kiln";
 ///
 /// # Errors
 /// If the file is wrong, or it cannot be kept or printed.
-pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn create(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     if let Some(file) = given.last("buildkitd-config") {
         let here = std::env::current_dir()
             .map_err(|error| format!("finding the working directory: {error}"))?;
-        let config = BuildkitdConfig::read(&here.join(file), &here)
-            .map_err(|error| format!("`--buildkitd-config`: {error}"))?;
-        config
-            .keep(&context.environment)
-            .map_err(|error| format!("`--buildkitd-config`: {error}"))?;
+        let config =
+            BuildkitdConfig::read(&here.join(file), &here).in_flag("--buildkitd-config")?;
+        config.keep(&context.environment).in_flag("--buildkitd-config")?;
         if let others @ [_, ..] = config.others().as_slice() {
             let others = others.join(", ");
             terminal::say(&format!(
@@ -43,7 +43,7 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// None.
-pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
+pub fn nothing(_: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If they cannot be removed.
-pub fn remove(_: &Given, context: &Context) -> Result<(), Report> {
+pub fn remove(_: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     Ok(forget_buildkitd_config(&context.environment)?)
 }
 
@@ -62,7 +62,7 @@ const ENDPOINT: &str = "this process";
 ///
 /// # Errors
 /// If the template is wrong.
-pub fn contexts(given: &Given, _: &Context) -> Result<(), Report> {
+pub fn contexts(given: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     let (quiet, format) = (given.is_on("quiet", false), RowFormat::read(given.last("format"))?);
     if quiet {
         return terminal::print("default\n");
@@ -86,7 +86,7 @@ pub fn contexts(given: &Given, _: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn context_name(_: &Given, _: &Context) -> Result<(), Report> {
+pub fn context_name(_: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     terminal::print("default\n")
 }
 
@@ -94,7 +94,7 @@ pub fn context_name(_: &Given, _: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If the template is wrong.
-pub fn inspect_context(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn inspect_context(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let names = match given.operands.as_slice() {
         [] => vec!["default".to_owned()],
         names => names.to_vec(),
@@ -121,7 +121,7 @@ pub fn inspect_context(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If there is no name.
-pub fn name_context(given: &Given, _: &Context) -> Result<(), Report> {
+pub fn name_context(given: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     let Some(name) = given.operands.first() else {
         return Err(usage("it takes the name of a context", None, 1));
     };
@@ -132,11 +132,11 @@ pub fn name_context(given: &Given, _: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn version(_: &Given, _: &Context) -> Result<(), Report> {
+pub fn version(_: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     terminal::print(&engine::buildx_version())
 }
 
-fn name(context: &Context) -> String {
+fn name(context: &CommandContext) -> String {
     context.environment.get("BUILDX_BUILDER").unwrap_or("default").to_owned()
 }
 
@@ -144,7 +144,7 @@ fn name(context: &Context) -> String {
 ///
 /// # Errors
 /// If the template is wrong.
-pub fn list(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn list(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let name = name(context);
     let platform = oci::Platform::host().to_string();
     match given.last("format") {
@@ -153,7 +153,7 @@ pub fn list(given: &Given, context: &Context) -> Result<(), Report> {
                 format!("{name}*"),
                 "kiln".into(),
                 "running".into(),
-                engine::BUILDKIT.into(),
+                crate::facts::BUILDKIT.into(),
                 platform,
             ]];
             terminal::print(&table(
@@ -165,10 +165,10 @@ pub fn list(given: &Given, context: &Context) -> Result<(), Report> {
             let format = if format == "json" { "{{json .}}" } else { format };
             let value = json!({
                 "Name": name, "DriverEndpoint": "kiln", "Driver": "kiln", "Status": "running",
-                "Buildkit": engine::BUILDKIT, "Platforms": platform, "Current": true,
+                "Buildkit": crate::facts::BUILDKIT, "Platforms": platform, "Current": true,
             });
             let text = Template::parse(format).and_then(|template| template.render(&value));
-            let text = text.map_err(|error| format!("`--format`: {error}"))?;
+            let text = text.in_flag("--format")?;
             terminal::print(&format!("{text}\n"))
         }
     }
@@ -178,15 +178,16 @@ pub fn list(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If there are several names.
-pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
-    let name = match given.operands.is_empty() {
-        true => name(context),
-        false => one(given, "one builder")?.to_owned(),
+pub fn inspect(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
+    let name = if given.operands.is_empty() {
+        name(context)
+    } else {
+        one(given, "one builder")?.to_owned()
     };
     if name.starts_with('-') {
         return Err(usage(format!("`{name}` is not the name of a builder"), None, 1));
     }
-    let (buildkit, platform) = (engine::BUILDKIT, oci::Platform::host());
+    let (buildkit, platform) = (crate::facts::BUILDKIT, oci::Platform::host());
     terminal::print(&format!(
         "Name:   {name}\nDriver: kiln\n\nNodes:\nName:             {name}\n\
          Endpoint:         this process\nStatus:           running\n\

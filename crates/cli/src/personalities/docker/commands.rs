@@ -1,7 +1,9 @@
 //! The commands of docker's command line: one row each.
 
-use super::{Context, archives, builders, engine, imagetools, lists, prune};
-use crate::personalities::flags::{self, Given, Handling, Verdict};
+use super::containers::{CONTAINER_COMMANDS, inspect_any};
+use super::{archives, builders, engine, imagetools, lists, prune};
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::{self, Handling, ParsedFlags, Verdict};
 use crate::render::Report;
 
 /// A command.
@@ -18,6 +20,9 @@ pub struct DockerCommand {
     pub flags: &'static [flags::Flag],
 }
 
+/// Does what a command is for.
+pub type Perform = fn(&ParsedFlags, &CommandContext) -> Result<(), Report>;
+
 /// The effect of a command.
 #[derive(Clone, Copy)]
 pub enum Does {
@@ -28,7 +33,9 @@ pub enum Does {
     /// Builds the targets of a definition.
     Bake,
     /// An effect of its own: its description and its function.
-    Own(&'static str, fn(&Given, &Context) -> Result<(), Report>),
+    Own(&'static str, Perform),
+    /// The same, with flags that end at the first operand: the rest is a command with flags of its own.
+    Command(&'static str, Perform),
     /// Nothing: the text is the rest of a sentence that begins with the command.
     Refuse(&'static str),
 }
@@ -45,10 +52,7 @@ const fn refuse(path: &'static str, why: &'static str) -> DockerCommand {
     DockerCommand { path, aliases: &[], does: Does::Refuse(why), operands: "", flags: &[] }
 }
 
-const CONTAINERS: &str = "needs an engine, and kiln starts no containers: put what it does into the \
-    Dockerfile as a RUN, or into a job whose image is the one that was built";
-const NO_ENGINE: &str =
-    "needs an engine, which is not there: kiln only builds images and moves them";
+const NO_ENGINE: &str = "needs an engine, which is not there: kiln builds images, moves them, and runs single containers";
 
 const FORMAT: flags::Flag =
     flags::Flag::value("format", "json", Handling::Honoured("`json`, or a Go template")).short('f');
@@ -94,7 +98,11 @@ fn driver(text: &str) -> Verdict {
 }
 
 /// All commands.
-pub const COMMANDS: &[DockerCommand] = &[
+pub fn commands() -> impl Iterator<Item = &'static DockerCommand> {
+    COMMANDS.iter().chain(CONTAINER_COMMANDS)
+}
+
+const COMMANDS: &[DockerCommand] = &[
     DockerCommand { path: "build", aliases: &["image build", "builder build", "builder b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
     DockerCommand { path: "buildx build", aliases: &["buildx b"], does: Does::Build, operands: "PATH | URL | -", flags: &[] },
     DockerCommand {
@@ -111,7 +119,18 @@ pub const COMMANDS: &[DockerCommand] = &[
     same("tag", &["image tag"], "tag"),
     same("images", &["image ls", "image list"], "images"),
     same("rmi", &["image rm", "image remove"], "rmi"),
-    same("inspect", &["image inspect"], "inspect"),
+    same("image inspect", &[], "inspect"),
+    DockerCommand {
+        path: "inspect",
+        aliases: &[],
+        does: Does::Own("Shows containers, or images where there is no container of the name, as JSON", inspect_any),
+        operands: "NAME...",
+        flags: &[
+            FORMAT,
+            flags::Flag::value("type", "image", Handling::Honoured("`container` or `image`")),
+            flags::Flag::switch("size", Handling::Honoured("sizes of containers")).short('s'),
+        ],
+    },
     same("history", &["image history"], "history"),
     DockerCommand {
         path: "save",
@@ -145,7 +164,6 @@ pub const COMMANDS: &[DockerCommand] = &[
             FILTER,
         ],
     },
-    none_to_prune("container prune", "Does nothing: there are no containers"),
     none_to_prune("volume prune", "Does nothing: there are no volumes"),
     none_to_prune("network prune", "Does nothing: there are no networks"),
     same("builder prune", &["buildx prune"], "prune"),
@@ -399,44 +417,20 @@ pub const COMMANDS: &[DockerCommand] = &[
             flags::Flag::switch("force", Handling::NoEffect("it changes nothing")).short('f'),
         ],
     },
-    refuse("run", CONTAINERS),
-    refuse("exec", CONTAINERS),
-    refuse("create", CONTAINERS),
-    refuse("start", CONTAINERS),
-    refuse("container", CONTAINERS),
-    refuse("ps", "lists containers, of which there are none: kiln starts none. `docker images` lists images"),
-    refuse("cp", "copies out of containers, of which there are none: `docker build --output DIR` writes a stage's files"),
-    refuse("commit", "makes images of containers, of which there are none: put what it does into a Dockerfile"),
     refuse("import", "is not there: in a Dockerfile, `FROM scratch` and `ADD archive.tar /` do the same"),
-    refuse("export", "writes a container's files, and there are none: `docker build --output type=tar,dest=out.tar` writes an image's"),
     refuse("compose", "needs an engine: `docker buildx bake -f compose.yaml` builds the images of a compose file"),
     refuse("search", "is not there: look on the registry's own pages"),
     refuse("trust", "is not there: sign the digest that `docker push` prints, with cosign or notation"),
     refuse("scout", "is not there: it is another program"),
-    refuse("attach", NO_ENGINE),
-    refuse("diff", NO_ENGINE),
     refuse("events", NO_ENGINE),
-    refuse("kill", NO_ENGINE),
-    refuse("logs", NO_ENGINE),
     refuse("network", NO_ENGINE),
     refuse("node", NO_ENGINE),
-    refuse("pause", NO_ENGINE),
     refuse("plugin", NO_ENGINE),
-    refuse("port", NO_ENGINE),
-    refuse("rename", NO_ENGINE),
-    refuse("restart", NO_ENGINE),
-    refuse("rm", NO_ENGINE),
     refuse("secret", NO_ENGINE),
     refuse("service", NO_ENGINE),
     refuse("stack", NO_ENGINE),
-    refuse("stats", NO_ENGINE),
-    refuse("stop", NO_ENGINE),
     refuse("swarm", NO_ENGINE),
-    refuse("top", NO_ENGINE),
-    refuse("unpause", NO_ENGINE),
-    refuse("update", NO_ENGINE),
     refuse("volume", NO_ENGINE),
-    refuse("wait", NO_ENGINE),
     refuse("buildx history", "is not there: kiln keeps no records of builds"),
     refuse("buildx policy", "is not there: kiln does not evaluate policies, and refuses a build that has one unless `--policy disabled=true` is given"),
     refuse("buildx dap", "is not there: there is no debugger"),
@@ -447,7 +441,7 @@ pub const COMMANDS: &[DockerCommand] = &[
 
 /// True if a word begins a command of two words.
 pub fn is_family(word: &str) -> bool {
-    COMMANDS.iter().any(|row| {
+    commands().any(|row| {
         let mut paths = [row.path].into_iter().chain(row.aliases.iter().copied());
         paths.any(|path| path.split_once(' ').is_some_and(|(first, _)| first == word))
     })
@@ -460,7 +454,7 @@ impl DockerCommand {
             Does::Same(own) => format!("as `kiln {own}`, with its flags"),
             Does::Build => "as `kiln build`, with its flags".into(),
             Does::Bake => "builds the targets of bake and compose files, side by side".into(),
-            Does::Own(about, _) => about.into(),
+            Does::Own(about, _) | Does::Command(about, _) => about.into(),
             Does::Refuse(why) => format!("refused: {why}"),
         }
     }
@@ -469,8 +463,7 @@ impl DockerCommand {
 /// The list of commands, or of those of a family.
 pub fn help(family: &str) -> String {
     let prefix = if family.is_empty() { String::new() } else { format!("{family} ") };
-    let rows: Vec<&DockerCommand> = COMMANDS
-        .iter()
+    let rows: Vec<&DockerCommand> = commands()
         .filter(|row| row.path.starts_with(&prefix) && !matches!(row.does, Does::Refuse(_)))
         .collect();
     let width = rows.iter().map(|row| row.path.len()).max().unwrap_or(0);

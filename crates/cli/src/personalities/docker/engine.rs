@@ -4,22 +4,16 @@ use build::images::{self, DiskKind};
 use gotemplate::Template;
 use serde_json::{Value, json};
 
-use super::{Context, VERSION};
-use crate::commands::version::COMMIT;
-use crate::personalities::flags::Given;
+use crate::facts::{self, VERSION, commit};
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::ParsedFlags;
 use crate::render::{Report, table};
 use crate::{human, machine, terminal};
 
-/// The version of BuildKit whose results these builds have.
-pub const BUILDKIT: &str = "v0.31.0";
 /// The version of buildx whose command line this is.
 const BUILDX: &str = "v0.30.0";
-/// The engine API of [`VERSION`], which kiln does not serve.
+/// The engine API of [`VERSION`].
 const API: &str = "1.50";
-
-fn commit() -> &'static str {
-    COMMIT.unwrap_or("kiln")
-}
 
 /// `docker --version`.
 pub fn version_line() -> String {
@@ -43,7 +37,7 @@ pub fn plugin_metadata() -> String {
 }
 
 /// Prints a value by a template, or as text without one.
-fn print(given: &Given, value: &Value, text: impl FnOnce() -> String) -> Result<(), Report> {
+fn print(given: &ParsedFlags, value: &Value, text: impl FnOnce() -> String) -> Result<(), Report> {
     match given.last("format") {
         None => terminal::print(&text()),
         Some("json") => terminal::print(&format!("{value}\n")),
@@ -59,15 +53,14 @@ fn print(given: &Given, value: &Value, text: impl FnOnce() -> String) -> Result<
 ///
 /// # Errors
 /// If the template is wrong.
-pub fn version(given: &Given, _: &Context) -> Result<(), Report> {
+pub fn version(given: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     let platform = oci::Platform::host();
     let (os, arch) = (&platform.os, &platform.architecture);
-    let own = json!({
-        "Version": VERSION, "ApiVersion": API, "DefaultAPIVersion": API, "MinAPIVersion": API,
-        "GitCommit": commit(), "Os": os, "Arch": arch, "Context": "default", "Experimental": false,
-        "BuildTime": "", "GoVersion": "", "KernelVersion": kernel(),
-        "Platform": { "Name": concat!("kiln ", env!("CARGO_PKG_VERSION")) },
-    });
+    let mut own = facts::version();
+    for name in ["ApiVersion", "DefaultAPIVersion", "MinAPIVersion"] {
+        own[name] = API.into();
+    }
+    own["Context"] = "default".into();
     let value = json!({ "Client": own, "Server": own });
     print(given, &value, || {
         format!(
@@ -79,43 +72,24 @@ pub fn version(given: &Given, _: &Context) -> Result<(), Report> {
     })
 }
 
-fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
-}
-
 /// `docker info`, which pipelines repeat until it succeeds: it always does.
 ///
 /// # Errors
 /// If the template is wrong.
-pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn info(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let settings = &context.settings;
     // A root that cannot be opened counts as empty; the build reports the error.
     let store = machine::open_store(settings, &machine::rise(settings));
     let count = store.ok().and_then(|store| images::list(&store).ok()).map_or(0, |list| list.len());
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let system = rustix::system::sysinfo();
-    let memory = system.totalram.saturating_mul(u64::from(system.mem_unit));
-    let uname = rustix::system::uname();
-    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
-    let (machine, host) = (text(uname.machine()), text(uname.nodename()));
-    let insecure: Vec<&String> = settings.insecure_registries.iter().collect();
-    let client = json!({
+    let mut value = facts::info(settings, count);
+    value["ClientInfo"] = json!({
         "Version": VERSION, "Context": "default", "Debug": false,
         "Plugins": [{ "Name": "buildx", "Version": BUILDX, "Vendor": "kiln" }],
     });
-    let value = json!({
-        "ID": "kiln", "Name": host, "ServerVersion": VERSION, "Driver": "kiln", "DriverStatus": [],
-        "LoggingDriver": "none",
-        "Containers": 0, "ContainersRunning": 0, "ContainersPaused": 0, "ContainersStopped": 0,
-        "Images": count, "OSType": "linux", "OperatingSystem": "kiln", "Architecture": machine,
-        "KernelVersion": kernel(), "NCPU": processors, "MemTotal": memory,
-        "DockerRootDir": settings.root, "IndexServerAddress": "https://index.docker.io/v1/",
-        "Debug": false, "ExperimentalBuild": false, "LiveRestoreEnabled": false, "Labels": [],
-        "SecurityOptions": [], "Warnings": [], "CgroupDriver": "none", "CgroupVersion": "2",
-        "DefaultRuntime": "kiln", "Plugins": {}, "Swarm": { "LocalNodeState": "inactive" },
-        "RegistryConfig": { "InsecureRegistryCIDRs": insecure, "Mirrors": [] },
-        "ClientInfo": client,
-    });
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let (machine, host) = (text("Architecture"), text("Name"));
+    let memory = value["MemTotal"].as_u64().unwrap_or(0);
+    let processors = value["NCPU"].clone();
     print(given, &value, || {
         format!(
             "Client: kiln {}\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n \
@@ -135,7 +109,7 @@ pub fn info(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If the store cannot be read, or the template is wrong.
-pub fn disk(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn disk(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let settings = &context.settings;
     let store = machine::open_store(settings, &machine::rise(settings))?;
     let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));

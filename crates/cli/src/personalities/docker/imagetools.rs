@@ -7,10 +7,10 @@ use oci::{Descriptor, Index, Platform, Reference, media_type};
 use serde_json::{Map, Value, json};
 
 use super::lists::{carry, reference};
-use super::{Context, one};
 use crate::args::compound::annotation::annotations;
-use crate::personalities::flags::Given;
-use crate::personalities::usage;
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::ParsedFlags;
+use crate::personalities::{one, usage};
 use crate::render::{Report, write_file};
 use crate::terminal;
 
@@ -28,7 +28,7 @@ struct Plan {
 ///
 /// # Errors
 /// If there is no name, or a registry refuses.
-pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn create(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let plan = Plan::read(given)?;
     let is_dry = given.is_on("dry-run", false);
     let metadata = given.last("metadata-file");
@@ -96,7 +96,7 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
 }
 
 impl Plan {
-    fn read(given: &Given) -> Result<Self, Report> {
+    fn read(given: &ParsedFlags) -> Result<Self, Report> {
         let names: Vec<Reference> =
             given.all("tag").into_iter().map(reference).collect::<Result<_, _>>()?;
         let appends = given.is_on("append", false);
@@ -198,11 +198,11 @@ fn source(text: &str, names: &[Reference]) -> Result<Reference, Report> {
 ///
 /// # Errors
 /// If the registry does not have the image.
-pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn inspect(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let name = reference(one(given, "one name")?)?;
     let is_raw = given.is_on("raw", false);
     let format = given.last("format").filter(|_| !is_raw);
-    let parts = Parts::of(format.unwrap_or("{{.Name}}"));
+    let parts = TemplateNeeds::of(format.unwrap_or("{{.Name}}"));
     let (descriptor, bytes, images) = carry(context, false, async |porter| {
         let (descriptor, bytes) = porter.look(&name).await?;
         let images = match parts.images {
@@ -230,12 +230,12 @@ pub fn inspect(given: &Given, context: &Context) -> Result<(), Report> {
 }
 
 /// The parts that a template names, each of which costs requests.
-struct Parts {
+struct TemplateNeeds {
     images: bool,
     attestations: bool,
 }
 
-impl Parts {
+impl TemplateNeeds {
     fn of(format: &str) -> Self {
         let format = format.to_lowercase();
         let has = |name: &str| format.contains(&format!(".{name}"));
@@ -359,11 +359,14 @@ mod tests {
         );
         assert_eq!(render("{{json .Provenance.SLSA}}{{json .SBOM}}", &one), "{\"runDetails\":1}{}");
         assert_eq!(render("{{(index .Image \"linux/arm64\").Config.Labels}}", &two), "map[a:b]");
-        let whole = Parts::of("{{json .}}");
+        let whole = TemplateNeeds::of("{{json .}}");
         assert!(whole.images && whole.attestations);
-        let cheap = Parts::of("{{json .Manifest}}");
+        let cheap = TemplateNeeds::of("{{json .Manifest}}");
         assert!(!cheap.images && !cheap.attestations);
-        assert!(Parts::of("{{ .SBOM }}").attestations && !Parts::of("{{.Image}}").attestations);
+        assert!(
+            TemplateNeeds::of("{{ .SBOM }}").attestations
+                && !TemplateNeeds::of("{{.Image}}").attestations
+        );
     }
 
     #[test]

@@ -9,18 +9,27 @@ use oci::{Descriptor, Platform, Reference, media_type};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Context, one};
-use crate::personalities::flags::Given;
-use crate::personalities::usage;
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::ParsedFlags;
+use crate::personalities::{one, usage};
 use crate::render::{Report, write_file};
 use crate::{commands, machine, terminal, threads};
 
 /// Runs work that sends requests to registries.
 pub(super) fn carry<T>(
-    context: &Context,
+    context: &CommandContext,
     insecure: bool,
     work: impl AsyncFnOnce(&Porter) -> Result<T, ImageError>,
 ) -> Result<T, Report> {
+    attempt(context, insecure, work)?.map_err(|error| commands::report(&error))
+}
+
+/// Runs work like [`carry`], and leaves its error to the caller.
+fn attempt<T>(
+    context: &CommandContext,
+    insecure: bool,
+    work: impl AsyncFnOnce(&Porter) -> Result<T, ImageError>,
+) -> Result<Result<T, ImageError>, Report> {
     let mut settings = context.settings.clone();
     settings.insecure |= insecure;
     let store = machine::open_store(&settings, &machine::rise(&settings))?;
@@ -28,7 +37,7 @@ pub(super) fn carry<T>(
     let porter = Porter { store, client, events: Events::none() };
     let result = threads::finish(work(&porter));
     porter.store.end();
-    result?.ok_or_else(threads::canceled)?.map_err(|error| commands::report(&error))
+    result?.ok_or_else(threads::canceled)
 }
 
 pub(super) fn reference(text: &str) -> Result<Reference, Report> {
@@ -39,28 +48,30 @@ pub(super) fn reference(text: &str) -> Result<Reference, Report> {
 ///
 /// # Errors
 /// If the registry does not have the image.
-pub fn inspect_manifest(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn inspect_manifest(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let (insecure, is_verbose) = (given.is_on("insecure", false), given.is_on("verbose", false));
     let Some(text) = given.operands.last().filter(|_| given.operands.len() <= 2) else {
         return Err(usage("it takes the name of an image, or a list and an image", None, 1));
     };
     let name = reference(text)?;
     if given.operands.len() == 1
-        && let Ok(list) = List::read(&name, context)
+        && let Ok(list) = ManifestList::read(&name, context)
     {
         let bytes = list.content().bytes();
         return terminal::print(&(String::from_utf8_lossy(&bytes).into_owned() + "\n"));
     }
-    let value = carry(context, insecure, async |porter| match is_verbose {
-        false => Ok(json_of(&porter.look(&name).await?.1)),
-        true => verbose(porter, &name).await,
-    });
-    let value = value.map_err(|mut report| {
-        // Scripts look for this text, to tell a missing image from a failing registry.
-        if report.message.contains("MANIFEST_UNKNOWN") || report.message.contains("NAME_UNKNOWN") {
-            report.message = format!("no such manifest: {name}");
+    let value = attempt(context, insecure, async |porter| {
+        if is_verbose {
+            return verbose(porter, &name).await;
         }
-        report
+        Ok(json_of(&porter.look(&name).await?.1))
+    })?;
+    let value = value.map_err(|error| match error {
+        // Scripts look for this text, to tell a missing image from a failing registry.
+        ImageError::Registry { source, .. } if source.is_not_found() => {
+            Report::from(format!("no such manifest: {name}"))
+        }
+        error => commands::report(&error),
     })?;
     terminal::print(&(serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"))
 }
@@ -92,18 +103,18 @@ async fn verbose(porter: &Porter, name: &Reference) -> Result<Value, ImageError>
 
 /// A list that is being made, kept beside docker's configuration.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct List {
-    images: Vec<Listed>,
+struct ManifestList {
+    images: Vec<ManifestEntry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Listed {
+struct ManifestEntry {
     source: String,
     descriptor: Descriptor,
 }
 
-impl List {
-    fn file(name: &Reference, context: &Context) -> Result<PathBuf, Report> {
+impl ManifestList {
+    fn file(name: &Reference, context: &CommandContext) -> Result<PathBuf, Report> {
         let folder = context.settings.docker_config.clone().ok_or_else(|| {
             "there is no place for lists: HOME is not set; set DOCKER_CONFIG".to_owned()
         })?;
@@ -111,7 +122,7 @@ impl List {
         Ok(folder.join("kiln-manifests").join(format!("{}.json", digest.hex())))
     }
 
-    fn read(name: &Reference, context: &Context) -> Result<Self, Report> {
+    fn read(name: &Reference, context: &CommandContext) -> Result<Self, Report> {
         let file = Self::file(name, context)?;
         let text = std::fs::read(&file).map_err(|_| {
             format!(
@@ -123,7 +134,7 @@ impl List {
             .map_err(|error| format!("reading `{}`: {error}", file.display()))?)
     }
 
-    fn write(&self, name: &Reference, context: &Context) -> Result<(), Report> {
+    fn write(&self, name: &Reference, context: &CommandContext) -> Result<(), Report> {
         let file = Self::file(name, context)?;
         let folder = file.parent().unwrap_or(&file);
         std::fs::create_dir_all(folder)
@@ -132,7 +143,7 @@ impl List {
     }
 
     fn content(&self) -> IndexContent {
-        let member = |listed: &Listed| {
+        let member = |listed: &ManifestEntry| {
             let source: Reference = listed.source.parse().ok()?;
             let repository = source.repository().clone();
             Some(Member { repository, descriptor: listed.descriptor.clone() })
@@ -146,7 +157,7 @@ impl List {
 ///
 /// # Errors
 /// If the list exists and is not to be amended, or an image is missing.
-pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn create(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let insecure = given.is_on("insecure", false);
     let amends = given.is_on("amend", false);
     let [name, images @ ..] = given.operands.as_slice() else {
@@ -156,13 +167,13 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
     if images.is_empty() {
         return Err(usage("it takes the name of a list, and images", None, 1));
     }
-    let mut list = match (List::read(&name, context), amends) {
+    let mut list = match (ManifestList::read(&name, context), amends) {
         (Ok(list), true) => list,
         (Ok(_), false) => {
             let name = name.familiar();
             return Err(format!("the list `{name}` is there already: go on with it by `--amend`, or `docker manifest rm {name}`").into());
         }
-        (Err(_), _) => List::default(),
+        (Err(_), _) => ManifestList::default(),
     };
     let sources: Vec<Reference> =
         images.iter().map(|image| reference(image)).collect::<Result<_, _>>()?;
@@ -170,7 +181,10 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
         let mut found = Vec::new();
         for source in &sources {
             for member in porter.members(source).await? {
-                found.push(Listed { source: source.to_string(), descriptor: member.descriptor });
+                found.push(ManifestEntry {
+                    source: source.to_string(),
+                    descriptor: member.descriptor,
+                });
             }
         }
         Ok(found)
@@ -187,12 +201,12 @@ pub fn create(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If there is no such list, or no such image in it.
-pub fn annotate(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn annotate(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let [name, image] = given.operands.as_slice() else {
         return Err(usage("it takes a list, and an image of it", None, 1));
     };
     let (name, image) = (reference(name)?, reference(image)?);
-    let mut list = List::read(&name, context)?;
+    let mut list = ManifestList::read(&name, context)?;
     let mut changed = false;
     for listed in &mut list.images {
         if listed.source != image.to_string() && image.digest() != Some(listed.descriptor.digest) {
@@ -224,16 +238,16 @@ pub fn annotate(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If there is no such list, or a registry refuses.
-pub fn push(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn push(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let insecure = given.is_on("insecure", false);
     let purges = given.is_on("purge", false);
     let name = reference(one(given, "one list")?)?;
-    let content = List::read(&name, context)?.content();
+    let content = ManifestList::read(&name, context)?.content();
     let index = carry(context, insecure, async |porter| {
         porter.publish(&content, std::slice::from_ref(&name)).await
     })?;
     if purges {
-        drop(std::fs::remove_file(List::file(&name, context)?));
+        drop(std::fs::remove_file(ManifestList::file(&name, context)?));
     }
     terminal::print(&format!("{}\n", index.digest))
 }
@@ -242,14 +256,14 @@ pub fn push(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If there is no such list.
-pub fn forget(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn forget(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     if given.operands.is_empty() {
         return Err(usage("it takes the names of lists", None, 1));
     }
     for text in &given.operands {
         let name = reference(text)?;
-        List::read(&name, context)?;
-        let file = List::file(&name, context)?;
+        ManifestList::read(&name, context)?;
+        let file = ManifestList::file(&name, context)?;
         std::fs::remove_file(&file)
             .map_err(|error| format!("removing `{}`: {error}", file.display()))?;
     }

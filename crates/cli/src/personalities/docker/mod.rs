@@ -7,24 +7,21 @@ mod archives;
 mod build;
 mod builders;
 pub mod commands;
+pub mod containers;
 mod engine;
 mod imagetools;
 mod lists;
 mod prune;
 
 use super::bake;
-use super::flags::{self, Flag, Given, Handling, Operands};
+use super::command_context::{CommandContext, Dispatch};
+use super::flags::{self, Flag, Handling, Operands, ParsedFlags};
 use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::render::Report;
-use crate::settings::{Environment, Settings};
+use crate::settings::Environment;
 use crate::terminal;
-use commands::{COMMANDS, Does};
-
-/// The version of docker whose command line this is, followed by kiln's own.
-pub const VERSION: &str = concat!("28.2.2+kiln-", env!("CARGO_PKG_VERSION"));
-
-/// Docker's exit code for a flag that it does not know.
-const WRONG_FLAG: u8 = 125;
+use build::WRONG_FLAG;
+use commands::{Does, commands as all};
 
 /// Flags before a command.
 pub const GLOBAL: &[Flag] = &[
@@ -63,19 +60,15 @@ pub const BUILDX_GLOBAL: &[Flag] = &[
     Flag::switch("version", Handling::Honoured("prints the version")),
 ];
 
-/// The environment and settings of a command.
-pub struct Context {
-    /// The environment, with the changes that flags make.
-    pub environment: Environment,
-    /// The settings read from it.
-    pub settings: Settings,
-}
-
 /// Runs a command line of `docker`.
 ///
 /// # Errors
 /// If it fails; the report has docker's exit code.
-pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), Report> {
+pub fn run(
+    invocation: &Invocation,
+    mut environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let given = read(GLOBAL, &invocation.words, Operands::End, "docker")?;
     if let Some(folder) = given.last("config") {
         environment.set("DOCKER_CONFIG", folder);
@@ -86,9 +79,8 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     if given.is_on("version", false) {
         return terminal::print(&engine::version_line());
     }
-    crate::logging::start(&environment, given.is_on("debug", false))
-        .map_err(|error| error.to_string())?;
-    let mut result = command(&given, invocation, environment);
+    crate::logging::start(&environment, given.is_on("debug", false))?;
+    let mut result = command(&given, invocation, environment, dispatch);
     if let Err(report) = &mut result
         && given.is_on("debug", false)
         && !report.message.is_empty()
@@ -98,7 +90,12 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     result
 }
 
-fn command(given: &Given, invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+fn command(
+    given: &ParsedFlags,
+    invocation: &Invocation,
+    environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let mut words = given.operands.clone();
     if words.is_empty() {
         return helped(&commands::help(""));
@@ -129,17 +126,19 @@ fn command(given: &Given, invocation: &Invocation, environment: Environment) -> 
         None => return Err(unknown(&words[0])),
     };
     if let Does::Refuse(why) = row.does {
-        let why = if row.path == "run" && registers_handlers(rest) { HANDLERS } else { why };
         return Err(usage(format!("`docker {}` {why}", row.path), None, 1));
     }
+    if row.path == "run" && registers_handlers(rest) {
+        return Err(usage(format!("`docker run` {HANDLERS}"), None, 1));
+    }
     let settings = invocation.settings(&environment)?;
-    let context = Context { environment, settings };
+    let context = CommandContext { environment, settings, dispatch };
     perform(row, rest, &context)
 }
 
 /// The refusal of `docker run` for an image that pipelines run before they build for other
 /// processors.
-const HANDLERS: &str = "needs an engine, and kiln starts no containers. Handlers for other \
+const HANDLERS: &str = "of this image changes the host's kernel, which no container of kiln's may. Handlers for other \
     processors are the host's: register them there once (binfmt_misc). Leave the line out where \
     the host has them, and where only stages with `FROM --platform=$BUILDPLATFORM` have a RUN";
 
@@ -157,14 +156,14 @@ fn registers_handlers(words: &[String]) -> bool {
 fn find(words: &[String]) -> Option<(&'static commands::DockerCommand, &[String])> {
     (1..=3.min(words.len())).rev().find_map(|length| {
         let path = words[..length].join(" ");
-        let row = COMMANDS.iter().find(|row| row.path == path || row.aliases.contains(&&*path))?;
+        let row = all().find(|row| row.path == path || row.aliases.contains(&&*path))?;
         Some((row, &words[length..]))
     })
 }
 
 /// True if docker has such a command, and it works here.
 pub fn has(command: &str) -> bool {
-    COMMANDS.iter().any(|row| row.path == command && !matches!(row.does, Does::Refuse(_)))
+    all().any(|row| row.path == command && !matches!(row.does, Does::Refuse(_)))
 }
 
 fn unknown(command: &str) -> Report {
@@ -175,7 +174,7 @@ fn unknown(command: &str) -> Report {
 fn perform(
     row: &'static commands::DockerCommand,
     words: &[String],
-    context: &Context,
+    context: &CommandContext,
 ) -> Result<(), Report> {
     let (environment, settings) = (&context.environment, &context.settings);
     match row.does {
@@ -183,13 +182,17 @@ fn perform(
             let mut all = vec![own.to_owned()];
             all.extend(words.iter().cloned());
             let command = own_command(&all, WRONG_FLAG)?;
-            crate::commands::dispatch(&command, environment, settings)
+            (context.dispatch)(&command, environment, settings)
         }
         Does::Bake => bake::run(words, context),
         Does::Build => build::run(words, row.path.starts_with("buildx"), context),
         Does::Refuse(_) => unreachable!("it was refused before"),
-        Does::Own(about, perform) => {
-            let given = read(row.flags, words, Operands::Anywhere, row.path)?;
+        Does::Own(about, perform) | Does::Command(about, perform) => {
+            let operands = match row.does {
+                Does::Command(..) => Operands::End,
+                _ => Operands::Anywhere,
+            };
+            let given = read(row.flags, words, operands, row.path)?;
             if given.help {
                 let usage = format!("docker {} {}", row.path, row.operands);
                 return helped(&flags::help(usage.trim_end(), about, row.flags));
@@ -207,7 +210,7 @@ fn read(
     words: &[String],
     operands: Operands,
     command: &str,
-) -> Result<Given, Report> {
+) -> Result<ParsedFlags, Report> {
     flags::read(rows, words, operands).map_err(|error| {
         let code = if error.is_unknown() { WRONG_FLAG } else { 1 };
         let command = command.strip_prefix("docker").unwrap_or(command).trim_start();
@@ -217,14 +220,6 @@ fn read(
             .then(|| format!("`docker{} --help` lists what is there", command.trim_end()));
         usage(error.to_string(), hint, code)
     })
-}
-
-/// The only operand.
-fn one<'g>(given: &'g Given, what: &str) -> Result<&'g str, Report> {
-    match given.operands.as_slice() {
-        [only] => Ok(only),
-        others => Err(usage(format!("it takes {what}, and not {}", others.len()), None, 1)),
-    }
 }
 
 #[cfg(test)]
@@ -243,7 +238,7 @@ mod tests {
             given.is_on("version", false);
             given.done().map(|()| given.notes)
         });
-        for row in COMMANDS {
+        for row in all() {
             // The command reads the flags that are honoured; its own tests show that.
             walk(row.flags, |words| {
                 flags::read(row.flags, words, Operands::Anywhere).map(|given| given.notes)

@@ -1,20 +1,17 @@
 //! `image prune` and `system prune`.
 
-use std::collections::BTreeSet;
-
 use build::images::{self, PruneRequest};
-use oci::Digest;
 use store::Store;
 
-use super::Context;
 use crate::args::disk_filter;
-use crate::commands::images::Filters;
-use crate::personalities::flags::Given;
+use crate::commands::images::{Filters, remove_unnamed};
+use crate::personalities::command_context::CommandContext;
+use crate::personalities::flags::ParsedFlags;
 use crate::render::Report;
 use crate::{commands, human, machine, terminal};
 
 /// Asks for confirmation, unless it is forced.
-fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
+fn is_wanted(given: &ParsedFlags, what: &str) -> Result<bool, Report> {
     if given.is_on("force", false) {
         return Ok(true);
     }
@@ -33,7 +30,7 @@ fn is_wanted(given: &Given, what: &str) -> Result<bool, Report> {
 ///
 /// # Errors
 /// If the question gets no answer, or the store cannot be changed.
-pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn images(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let filters = Filters::read(&texts(given))?;
     // `dangling=false` is `--all`, as in docker.
     let all = given.is_on("all", false) || filters.dangling() == Some(false);
@@ -51,7 +48,7 @@ pub fn images(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// The errors of [`images()`].
-pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
+pub fn system(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report> {
     let all = given.is_on("all", false);
     let texts = texts(given);
     let filters = Filters::read(&texts)?;
@@ -80,33 +77,18 @@ pub fn system(given: &Given, context: &Context) -> Result<(), Report> {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn nothing(_: &Given, _: &Context) -> Result<(), Report> {
+pub fn nothing(_: &ParsedFlags, _: &CommandContext) -> Result<(), Report> {
     terminal::print("Total reclaimed space: 0B\n")
 }
 
-fn texts(given: &Given) -> Vec<String> {
+fn texts(given: &ParsedFlags) -> Vec<String> {
     given.all("filter").into_iter().map(str::to_owned).collect()
 }
 
 /// Removes images and returns docker's lines.
 fn remove(store: &Store, all: bool, filters: &Filters) -> Result<String, Report> {
-    let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
-    let mut text = String::new();
-    let images = images::list(store).map_err(|error| failed(&error))?;
-    // An image with names can have the same config.
-    let named: BTreeSet<Digest> =
-        images.iter().filter(|image| !image.names.is_empty()).map(|image| image.id).collect();
-    for image in filters.apply(&images)? {
-        if !all && named.contains(&image.id) {
-            continue;
-        }
-        match images::remove(store, &image.id.hex(), true) {
-            Ok(removed) => text.push_str(&commands::rmi::text(&removed)),
-            // Removed already, with another image of the same ID.
-            Err(images::ImageError::NotHere(_)) => {}
-            Err(error) => return Err(failed(&error)),
-        }
-    }
+    let removed = remove_unnamed(store, all, filters)?;
+    let text: String = removed.iter().map(commands::rmi::text).collect();
     Ok(match text.is_empty() {
         true => text,
         false => format!("Deleted Images:\n{text}\n"),

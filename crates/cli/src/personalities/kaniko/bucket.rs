@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use build::BucketSettings;
 
-use crate::args::compound::bucket::{Surroundings, bucket};
+use crate::args::compound::bucket::{OptionContext, bucket};
 use crate::args::compound::{Fields, OptionError};
 use crate::args::{FlagError, InFlag as _};
 use crate::render::Report;
@@ -77,7 +77,7 @@ impl Object {
             options.extend(s3_options(environment));
         }
         let fields = Fields::of(&options).in_flag(&flag)?;
-        let settings = bucket(kind, fields, Surroundings { directory, environment });
+        let settings = bucket(kind, fields, OptionContext { directory, environment });
         let settings = settings.map_err(|error| match error {
             OptionError::Missing { key: "region", .. } => {
                 FlagError::bad(&flag, "set AWS_REGION to the region of the bucket")

@@ -4,6 +4,7 @@
 //! container around it, and the cache is BuildKit's (one tag) instead of an image per step.
 
 mod bucket;
+mod options;
 mod registries;
 mod rows;
 mod translate;
@@ -14,11 +15,10 @@ use std::path::Path;
 use build::Outcome;
 use oci::Reference;
 
-use super::flags::{self, Given, Operands, Verdict};
+use super::flags::{self, Operands};
 use super::{Invocation, helped, say_notes};
-use crate::args::{ContextFlag, FlagError};
+use crate::args::ContextFlag;
 use crate::commands;
-use crate::progress::Mode;
 use crate::render::{Report, write_file};
 use crate::settings::Environment;
 use crate::terminal;
@@ -65,7 +65,7 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
     }
     commands::build::begin(None, &settings)?;
     let directory = commands::build::directory()?;
-    let plan = translate(&given, commands::build::context(&environment, &directory))?;
+    let plan = translate(&given, commands::build::flag_context(&environment, &directory))?;
     say_notes(&given.notes);
     plan.registries.apply(&mut settings);
     let fetched = match &plan.object {
@@ -87,48 +87,6 @@ pub fn run(invocation: &Invocation, mut environment: Environment) -> Result<(), 
         Some(outcome) => plan.finish(&outcome, &environment),
         None => Ok(()),
     }
-}
-
-/// The form of the progress, by `--log-format` and `--verbosity`.
-fn progress(given: &Given) -> Result<Mode, FlagError> {
-    let format = match given.last("log-format") {
-        None | Some("color") => Mode::Auto,
-        Some("text") => Mode::Plain,
-        Some("json") => Mode::RawJson,
-        Some(other) => {
-            let flag = format!("--log-format={other}");
-            return Err(FlagError::bad(flag, "there are text, color and json"));
-        }
-    };
-    match given.last("verbosity") {
-        None | Some("trace" | "debug" | "info" | "warn" | "warning") => Ok(format),
-        Some("error" | "fatal" | "panic") => Ok(Mode::None),
-        Some(other) => Err(FlagError::bad(
-            format!("--verbosity={other}"),
-            "there are trace, debug, info, warn, error, fatal and panic",
-        )),
-    }
-}
-
-/// The handling of `--git`.
-fn git_option(text: &str) -> Verdict {
-    for option in text.split(',') {
-        match option.split('=').next().unwrap_or_default() {
-            "branch" | "single-branch" | "recurse-submodules" | "depth" => {}
-            "insecure-skip-tls" if option.ends_with("=false") => {}
-            "insecure-skip-tls" => {
-                return Verdict::Refuse(
-                    "a repository's certificate is always checked: add its authority to SSL_CERT_FILE",
-                );
-            }
-            _ => {
-                return Verdict::Refuse(
-                    "there are branch, single-branch, recurse-submodules and depth",
-                );
-            }
-        }
-    }
-    Verdict::Take
 }
 
 impl ExecutorPlan {

@@ -1,7 +1,7 @@
 //! kaniko's flags for registries.
 
 use crate::args::FlagError;
-use crate::personalities::flags::Given;
+use crate::personalities::flags::ParsedFlags;
 use crate::settings::{Environment, RegistrySetting, Settings};
 
 /// Registries as flags describe them.
@@ -22,7 +22,7 @@ impl Registries {
     ///
     /// # Errors
     /// If a value does not have the form that it needs.
-    pub fn read(given: &Given, environment: &Environment) -> Result<Self, FlagError> {
+    pub fn read(given: &ParsedFlags, environment: &Environment) -> Result<Self, FlagError> {
         let mut own = Self {
             all_insecure: ["insecure-pull", "skip-tls-verify-pull"]
                 .map(|flag| given.is_on(flag, false))

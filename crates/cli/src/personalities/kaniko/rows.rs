@@ -159,7 +159,7 @@ pub const EXECUTOR: &[Flag] = &[
     Flag::value("context", ".", Handling::Honoured("a folder (`dir://`), `tar://FILE`, `tar://stdin`, `git://`, `https://….tar.gz`, `s3://` (also S3_ENDPOINT and S3_FORCE_PATH_STYLE), `gs://`, Azure's addresses")).short('c'),
     Flag::value("context-sub-path", "sub", Handling::Honoured("a folder of the context")),
     Flag::value("bucket", "b", Handling::Refused("give the whole address: `--context gs://BUCKET/FILE.tar.gz`")).short('b'),
-    Flag::value("git", "branch=main", Handling::Judged("`branch=`: honoured; `single-branch`, `recurse-submodules`, `depth`: accepted; `insecure-skip-tls`: refused", super::git_option)),
+    Flag::value("git", "branch=main", Handling::Judged("`branch=`: honoured; `single-branch`, `recurse-submodules`, `depth`: accepted; `insecure-skip-tls`: refused", super::options::git_option)),
     BUILD_ARG,
     Flag::value("target", "app", Handling::Honoured("the stage to build")),
     Flag::switch("skip-unused-stages", Handling::NoEffect("stages that are not needed are never built")),

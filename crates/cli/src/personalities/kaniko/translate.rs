@@ -6,16 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use build::{
     ArchiveOutput, BackendSettings, CacheFrom, CacheTarget, ImageFormat, ImageOptions, ImageOutput,
-    Layers, LayoutSettings, Output, Policy, RegistrySettings, Secret,
+    Layers, LayoutSettings, Output, Policy, RegistrySettings, SecretValue,
 };
 use oci::{Digest, Reference};
 
 use super::bucket::Object;
-use super::progress;
+use super::options::progress;
 use super::registries::Registries;
-use crate::args::compound::{compression, output};
+use crate::args::compound::{compression, destination};
 use crate::args::{BuildFlags, ContextFlag, FlagContext, FlagError, InFlag as _};
-use crate::personalities::flags::Given;
+use crate::personalities::flags::ParsedFlags;
 use crate::settings::Environment;
 
 /// A build in kaniko's terms.
@@ -48,7 +48,7 @@ pub enum DigestLine {
 ///
 /// # Errors
 /// If one is missing, wrong or refused.
-pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<ExecutorPlan, FlagError> {
+pub fn translate(given: &ParsedFlags, context: FlagContext<'_>) -> Result<ExecutorPlan, FlagError> {
     if let Some(word) = given.operands.first() {
         let text = format!("`{word}` belongs to no flag: values are written as `--name=value`");
         return Err(FlagError::Usage(text));
@@ -78,7 +78,11 @@ pub fn translate(given: &Given, context: FlagContext<'_>) -> Result<ExecutorPlan
 }
 
 impl ExecutorPlan {
-    fn read_inputs(&mut self, given: &Given, context: FlagContext<'_>) -> Result<(), FlagError> {
+    fn read_inputs(
+        &mut self,
+        given: &ParsedFlags,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
         let flags = &mut self.flags;
         for argument in given.all("build-arg") {
             flags.set_build_argument("--build-arg", argument, context.environment)?;
@@ -111,7 +115,11 @@ impl ExecutorPlan {
     }
 
     /// Reads the context and the Dockerfile.
-    fn read_source(&mut self, given: &Given, around: FlagContext<'_>) -> Result<(), FlagError> {
+    fn read_source(
+        &mut self,
+        given: &ParsedFlags,
+        around: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
         let FlagContext { environment, directory, .. } = around;
         let text = given.last("context").unwrap_or("/workspace/");
         let sub = given.last("context-sub-path").map(|sub| sub.trim_matches('/'));
@@ -159,7 +167,11 @@ impl ExecutorPlan {
     }
 
     /// Reads the outputs: the image, an archive, a layout.
-    fn read_outputs(&mut self, given: &Given, context: FlagContext<'_>) -> Result<(), FlagError> {
+    fn read_outputs(
+        &mut self,
+        given: &ParsedFlags,
+        context: FlagContext<'_>,
+    ) -> Result<(), FlagError> {
         let no_push = context.environment.get("KANIKO_NO_PUSH");
         let push = !given.is_on("no-push", no_push.is_some_and(|value| value != "false"));
         if push && self.destinations.is_empty() {
@@ -189,13 +201,11 @@ impl ExecutorPlan {
             ..ImageOptions::default()
         };
         self.flags.outputs.push(Output::Image(ImageOutput {
-            names: Vec::new(),
             push,
-            push_by_digest: false,
-            insecure: false,
             store: !push,
             format: format(true),
             options: options.clone(),
+            ..ImageOutput::kept(Vec::new())
         }));
         let archive = |destination, tar: bool| ArchiveOutput {
             names: Vec::new(),
@@ -212,11 +222,12 @@ impl ExecutorPlan {
                     reason: ", the image's name in the archive",
                 });
             }
-            let file = output::file(path, context.output()).in_flag("--tar-path")?;
+            let file = destination::file(path, context.output()).in_flag("--tar-path")?;
             self.flags.outputs.push(Output::Docker(archive(file, true)));
         }
         if let Some(path) = given.last("oci-layout-path") {
-            let folder = output::folder(path, context.output()).in_flag("--oci-layout-path")?;
+            let folder =
+                destination::folder(path, context.output()).in_flag("--oci-layout-path")?;
             self.flags.outputs.push(Output::Oci(archive(folder, false)));
         }
         // The flags are about the registries of a push.
@@ -228,7 +239,7 @@ impl ExecutorPlan {
     }
 
     /// Reads `--cache` and its related flags.
-    fn read_cache(&mut self, given: &Given, directory: &Path) -> Result<(), FlagError> {
+    fn read_cache(&mut self, given: &ParsedFlags, directory: &Path) -> Result<(), FlagError> {
         let repository = given.last("cache-repo").map(str::to_owned);
         let ttl = given.last("cache-ttl").map(seconds).transpose()?;
         let no_push_cache = given.is_on("no-push-cache", false);
@@ -270,11 +281,11 @@ impl ExecutorPlan {
 
     /// The tag of a cache: the same for a build on every machine, and another for each other build
     /// in the repository.
-    fn cache_tag(&self, given: &Given, ttl: Option<i64>) -> String {
+    fn cache_tag(&self, given: &ParsedFlags, ttl: Option<i64>) -> String {
         let owner = match (self.destinations.first(), &self.flags.context) {
             (Some(name), _) => name.repository().to_string(),
             (None, ContextFlag::Named(context)) => context.clone(),
-            (None, ContextFlag::Archive(_)) => "-".to_owned(),
+            (None, ContextFlag::Archive(_) | ContextFlag::Opened(..)) => "-".to_owned(),
         };
         let parts = [
             owner.as_str(),
@@ -289,7 +300,11 @@ impl ExecutorPlan {
         tag
     }
 
-    fn read_digest_files(&mut self, given: &Given, directory: &Path) -> Result<(), FlagError> {
+    fn read_digest_files(
+        &mut self,
+        given: &ParsedFlags,
+        directory: &Path,
+    ) -> Result<(), FlagError> {
         for (flag, line) in [
             ("digest-file", DigestLine::Digest),
             ("image-name-with-digest-file", DigestLine::Name),
@@ -339,18 +354,18 @@ fn git(text: &str, branch: Option<&str>, sub: Option<&str>) -> String {
 }
 
 /// `GIT_TOKEN`, or `GIT_USERNAME` with `GIT_PASSWORD`, as the secret that git sources look for.
-fn git_secret(environment: &Environment) -> Option<(String, Secret)> {
+fn git_secret(environment: &Environment) -> Option<(String, SecretValue)> {
     if let Some(token) = environment.get("GIT_TOKEN") {
-        return Some(("GIT_AUTH_TOKEN".into(), Secret::new(token.as_bytes())));
+        return Some(("GIT_AUTH_TOKEN".into(), SecretValue::new(token.as_bytes())));
     }
     let (user, password) = (environment.get("GIT_USERNAME")?, environment.get("GIT_PASSWORD")?);
     let login = format!("basic {}", STANDARD.encode(format!("{user}:{password}")));
-    Some(("GIT_AUTH_HEADER".into(), Secret::new(login.into_bytes())))
+    Some(("GIT_AUTH_HEADER".into(), SecretValue::new(login.into_bytes())))
 }
 
 /// True if registries that are pushed to may be insecure, by either flag.
-fn is_insecure(given: &Given) -> bool {
-    // Both are read: `Given::done` refuses a flag that is not.
+fn is_insecure(given: &ParsedFlags) -> bool {
+    // Both are read: `ParsedFlags::done` refuses a flag that is not.
     let flags = ["insecure", "skip-tls-verify"].map(|flag| given.is_on(flag, false));
     flags.contains(&true)
 }
@@ -387,13 +402,13 @@ fn seconds(text: &str) -> Result<i64, FlagError> {
 #[cfg(test)]
 mod tests {
     use build::{CacheMode, Destination};
-    use store::Compression;
+    use layer::Compression;
 
     use super::*;
     use crate::personalities::flags::testing::walk;
     use crate::personalities::flags::{self, Operands};
     use crate::personalities::kaniko::{EXECUTOR, WARMER, warmer};
-    use crate::progress::Mode;
+    use crate::progress::ProgressMode;
 
     fn of(
         words: &[String],
@@ -436,7 +451,10 @@ mod tests {
         assert_eq!(flags.tags[0].text, "r.example.com/app:1");
         assert_eq!(flags.context, ContextFlag::Named("/src".into()));
         assert_eq!(flags.file.as_deref(), Some("/src/app/Dockerfile"));
-        assert_eq!((flags.target.as_deref(), flags.progress), (Some("app"), Some(Mode::Auto)));
+        assert_eq!(
+            (flags.target.as_deref(), flags.progress),
+            (Some("app"), Some(ProgressMode::Auto))
+        );
         assert!(flags.pull && flags.policy == Policy::Disabled);
         assert!(matches!(&flags.outputs[..], [Output::Image(image)] if image.push && !image.store));
         let flags = read(
@@ -444,7 +462,7 @@ mod tests {
         );
         assert_eq!(
             (flags.progress, flags.file.as_deref()),
-            (Some(Mode::None), Some("/workspace/Dockerfile"))
+            (Some(ProgressMode::None), Some("/workspace/Dockerfile"))
         );
         let [Output::Image(image), Output::Docker(tar), Output::Oci(layout)] = &flags.outputs[..]
         else {
@@ -461,7 +479,7 @@ mod tests {
         let flags = planned(line, &environment).unwrap().flags;
         let arguments = flags.build_arguments.resolve(&environment, &Default::default());
         assert_eq!(arguments, [("B".into(), "x".into()), ("C".into(), String::new())]);
-        assert_eq!(flags.progress, Some(Mode::RawJson));
+        assert_eq!(flags.progress, Some(ProgressMode::RawJson));
         assert_eq!(flags.secrets["s"].value(), b"hush");
     }
 

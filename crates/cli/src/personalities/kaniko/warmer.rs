@@ -7,7 +7,7 @@ use super::registries::Registries;
 use crate::args::{Command, FlagError};
 use crate::personalities::flags::{self, Operands};
 use crate::personalities::{Invocation, helped, own_command, say_notes, word};
-use crate::progress::Mode;
+use crate::progress::ProgressMode;
 use crate::render::Report;
 use crate::settings::Environment;
 
@@ -82,7 +82,7 @@ pub fn translate(words: &[String], environment: &Environment) -> Result<WarmerPl
         platform: given.last("custom-platform").map(str::to_owned),
         folder: given.last("cache-dir").unwrap_or("/cache").into(),
         registries,
-        quiet: super::progress(&given)? == Mode::None,
+        quiet: super::options::progress(&given)? == ProgressMode::None,
         notes: given.notes.clone(),
     };
     given.done()?;

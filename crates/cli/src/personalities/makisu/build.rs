@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use ::build::{ArchiveOutput, ImageFormat, ImageOptions, ImageOutput, Layers, Output, Policy};
-use store::Compression;
+use layer::Compression;
 
 use super::{ABOUT, BUILD, names, progress, read, registries, remote_cache};
-use crate::args::compound::output;
+use crate::args::compound::destination;
 use crate::args::{BuildFlags, ContextFlag, FlagContext, FlagError, InFlag as _};
 use crate::commands;
-use crate::personalities::flags::{self, Given, Operands};
+use crate::personalities::flags::{self, Operands, ParsedFlags};
 use crate::personalities::{Invocation, helped, say_notes};
 use crate::render::Report;
 use crate::settings::{Environment, RegistrySetting};
@@ -27,7 +27,7 @@ struct MakisuPlan {
 /// # Errors
 /// If a flag is wrong, or the build fails.
 pub fn run(
-    global: &Given,
+    global: &ParsedFlags,
     words: &[String],
     invocation: &Invocation,
     mut environment: Environment,
@@ -47,7 +47,7 @@ pub fn run(
     }
     commands::build::begin(None, &settings)?;
     let directory = commands::build::directory()?;
-    let context = commands::build::context(&environment, &directory);
+    let context = commands::build::flag_context(&environment, &directory);
     let plan = translate(global, &given, context)?;
     say_notes(&given.notes);
     say_notes(&plan.notes);
@@ -57,8 +57,8 @@ pub fn run(
 
 /// Reads the flags.
 fn translate(
-    global: &Given,
-    given: &Given,
+    global: &ParsedFlags,
+    given: &ParsedFlags,
     context: FlagContext<'_>,
 ) -> Result<MakisuPlan, FlagError> {
     let [folder] = given.operands.as_slice() else {
@@ -102,7 +102,7 @@ fn translate(
     Ok(MakisuPlan { flags, registries, notes })
 }
 
-fn layers(given: &Given) -> Result<Layers, FlagError> {
+fn layers(given: &ParsedFlags) -> Result<Layers, FlagError> {
     match given.last("commit") {
         None | Some("implicit") => Ok(Layers::Unmarked),
         Some("explicit") => Ok(Layers::Marked),
@@ -113,7 +113,11 @@ fn layers(given: &Given) -> Result<Layers, FlagError> {
     }
 }
 
-fn outputs(given: &Given, push: bool, context: FlagContext<'_>) -> Result<Vec<Output>, FlagError> {
+fn outputs(
+    given: &ParsedFlags,
+    push: bool,
+    context: FlagContext<'_>,
+) -> Result<Vec<Output>, FlagError> {
     let compression = match given.last("compression") {
         None | Some("default") => Compression::Gzip(None),
         Some("no") => Compression::None,
@@ -125,16 +129,12 @@ fn outputs(given: &Given, push: bool, context: FlagContext<'_>) -> Result<Vec<Ou
         }
     };
     let mut outputs = vec![Output::Image(ImageOutput {
-        names: Vec::new(),
         push,
-        push_by_digest: false,
-        insecure: false,
-        store: true,
         format: ImageFormat { compression, ..ImageFormat::default() },
-        options: ImageOptions::default(),
+        ..ImageOutput::kept(Vec::new())
     })];
     if let Some(path) = given.last("dest") {
-        let destination = output::file(path, context.output()).in_flag("--dest")?;
+        let destination = destination::file(path, context.output()).in_flag("--dest")?;
         outputs.push(Output::Docker(ArchiveOutput {
             names: Vec::new(),
             destination: Some(destination),
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::personalities::flags::testing::walk;
     use crate::personalities::makisu::{GLOBAL, split};
-    use crate::progress::Mode;
+    use crate::progress::ProgressMode;
 
     fn of(words: &[String]) -> Result<(MakisuPlan, Vec<String>), FlagError> {
         let (global, rest) = split(words);
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(tags, ["r1:5000/team/app:1", "r2/team/app:1", "r3/x:2"]);
         assert_eq!(
             (flags.file.as_deref(), flags.progress),
-            (Some("src/Dockerfile"), Some(Mode::Plain))
+            (Some("src/Dockerfile"), Some(ProgressMode::Plain))
         );
         assert_eq!((flags.layers, flags.policy), (Layers::Unmarked, Policy::Disabled));
         let [Output::Image(image), Output::Docker(archive)] = &flags.outputs[..] else {
@@ -212,7 +212,7 @@ mod tests {
         else {
             panic!("a map")
         };
-        assert!(matches!(&map.store, MapStore::Redis { address, .. } if address == "redis:6379"));
+        assert!(matches!(&map.store, MapStore::Redis(server) if server.address == "redis:6379"));
         assert_eq!((map.ttl.as_secs(), map.credentials.get(REDIS_PASSWORD)), (3600, Some("hush")));
         let to = &redis.flags.cache_to[0];
         assert!(to.mode == CacheMode::Max && to.ignore_error);

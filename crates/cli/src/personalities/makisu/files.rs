@@ -7,7 +7,7 @@ use oci::Reference;
 use serde_json::Value;
 
 use super::{DIFF, read};
-use crate::commands::{self, transfer::carry};
+use crate::commands::{self, transfer::Transfer};
 use crate::personalities::flags::{self, Operands};
 use crate::personalities::{Invocation, helped, usage};
 use crate::render::Report;
@@ -38,7 +38,8 @@ pub fn diff(
     let second = here(second, environment, &settings)?;
     let store = machine::open_store(&settings, &machine::rise(&settings))?;
     let work = async |porter: Porter| porter.compare_files((&first, &second), times).await;
-    let files = carry((environment, &settings), store, true, work)?;
+    let settings = &settings;
+    let files = Transfer { environment, settings, store, quiet: true }.run(work)?;
     let configs = [&first, &second].map(|image| serde_json::to_value(&image.config));
     let [Ok(one), Ok(other)] = configs else {
         return Err("a config cannot be written as JSON".to_owned().into());
@@ -62,7 +63,7 @@ pub fn extract(
     let image = here(name, environment, settings)?;
     let store = machine::open_store(settings, &machine::rise(settings))?;
     let work = async |porter: Porter| porter.extract(&image, folder).await;
-    carry((environment, settings), store, false, work)
+    Transfer { environment, settings, store, quiet: false }.run(work)
 }
 
 /// The image with a name or ID; pulled if it is not here.
@@ -73,7 +74,7 @@ fn here(text: &str, environment: &Environment, settings: &Settings) -> Result<Ke
         let platform = settings.default_platforms.first().cloned();
         let request = PullRequest { name, platform, insecure: false };
         let work = async |porter: Porter| porter.pull(&request).await;
-        carry((environment, settings), open()?, true, work)?;
+        Transfer { environment, settings, store: open()?, quiet: true }.run(work)?;
         found = images::look_up(&open()?, text);
     }
     found.map(|found| found.image).map_err(|error| commands::report(&error))

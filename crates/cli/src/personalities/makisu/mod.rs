@@ -12,12 +12,13 @@ use std::path::Path;
 use ::build::images;
 use oci::Reference;
 
-use super::flags::{self, Flag, Given, Operands};
+use super::command_context::Dispatch;
+use super::flags::{self, Flag, Operands, ParsedFlags};
 use super::{Invocation, helped, own_command, say_notes, usage};
 use crate::args::{Command, FlagError, InFlag as _};
 use crate::commands;
 use crate::machine;
-use crate::progress::Mode;
+use crate::progress::ProgressMode;
 use crate::render::Report;
 use crate::settings::{Environment, RegistrySetting, Settings};
 use crate::terminal;
@@ -30,7 +31,11 @@ const ABOUT: &str = "makisu, spoken by kiln: builds a Dockerfile and pushes the 
 ///
 /// # Errors
 /// If a flag or the Dockerfile is wrong, or a step fails.
-pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+pub fn run(
+    invocation: &Invocation,
+    environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let before = read(GLOBAL, &invocation.words, Operands::End)?;
     let (command, rest) = match before.operands.split_first() {
         Some((command, rest)) if command != "help" && !before.help => (command.as_str(), rest),
@@ -43,8 +48,8 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
     say_notes(&global.notes);
     match command {
         "build" => build::run(&global, &rest, invocation, environment),
-        "push" => push(&rest, invocation, environment),
-        "pull" => pull(&rest, invocation, environment),
+        "push" => push(&rest, invocation, environment, dispatch),
+        "pull" => pull(&rest, invocation, environment, dispatch),
         "version" => terminal::print(&commands::version::text()),
         "diff" => files::diff(&rest, invocation, &environment),
         other => Err(usage(
@@ -55,7 +60,11 @@ pub fn run(invocation: &Invocation, environment: Environment) -> Result<(), Repo
     }
 }
 
-fn read(rows: &'static [Flag], words: &[String], operands: Operands) -> Result<Given, Report> {
+fn read(
+    rows: &'static [Flag],
+    words: &[String],
+    operands: Operands,
+) -> Result<ParsedFlags, Report> {
     Ok(flags::read(rows, words, operands)?)
 }
 
@@ -80,17 +89,17 @@ fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
 }
 
 /// The form of the progress, by `--log-fmt` and `--log-level`.
-fn progress(global: &Given) -> Result<Mode, FlagError> {
+fn progress(global: &ParsedFlags) -> Result<ProgressMode, FlagError> {
     let mode = match global.last("log-fmt") {
-        None => Mode::Auto,
-        Some("console") => Mode::Plain,
-        Some("json") => Mode::RawJson,
+        None => ProgressMode::Auto,
+        Some("console") => ProgressMode::Plain,
+        Some("json") => ProgressMode::RawJson,
         Some(other) => {
             return Err(FlagError::bad(format!("--log-fmt={other}"), "there are console and json"));
         }
     };
     let mode = match global.last("log-level") {
-        Some("error" | "fatal" | "panic") => Mode::None,
+        Some("error" | "fatal" | "panic") => ProgressMode::None,
         None | Some("debug" | "info" | "warn") => mode,
         Some(other) => {
             let reason = "there are debug, info, warn and error";
@@ -103,7 +112,7 @@ fn progress(global: &Given) -> Result<Mode, FlagError> {
 
 /// The tag, and the names that the image is pushed to: the tag's path in each registry, and the
 /// replicas.
-fn names(given: &Given) -> Result<(String, Vec<String>), FlagError> {
+fn names(given: &ParsedFlags) -> Result<(String, Vec<String>), FlagError> {
     let tag = given.last("tag").ok_or_else(|| FlagError::Missing {
         flag: "--tag".into(),
         hint: "give the image's name".into(),
@@ -130,7 +139,7 @@ fn names(given: &Given) -> Result<(String, Vec<String>), FlagError> {
 
 /// The settings that `--registry-config` has for the registries of some names.
 fn registries(
-    given: &Given,
+    given: &ParsedFlags,
     names: &[String],
     environment: &Environment,
 ) -> Result<(Vec<RegistrySetting>, Vec<String>), FlagError> {
@@ -149,7 +158,12 @@ fn registries(
     registry_config::read(&text, environment, &repositories)
 }
 
-fn push(words: &[String], invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+fn push(
+    words: &[String],
+    invocation: &Invocation,
+    environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let given = read(PUSH, words, Operands::Anywhere)?;
     if given.help {
         return helped(&flags::help("makisu push -t NAME --push REGISTRY TAR", ABOUT, PUSH));
@@ -178,12 +192,17 @@ fn push(words: &[String], invocation: &Invocation, environment: Environment) -> 
     }
     drop(store);
     for name in &names {
-        own(&["push".to_owned(), name.clone()], &environment, &settings)?;
+        own(&["push".to_owned(), name.clone()], &environment, &settings, dispatch)?;
     }
     Ok(())
 }
 
-fn pull(words: &[String], invocation: &Invocation, environment: Environment) -> Result<(), Report> {
+fn pull(
+    words: &[String],
+    invocation: &Invocation,
+    environment: Environment,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let given = read(PULL, words, Operands::Anywhere)?;
     if given.help {
         return helped(&flags::help("makisu pull IMAGE", ABOUT, PULL));
@@ -199,13 +218,18 @@ fn pull(words: &[String], invocation: &Invocation, environment: Environment) -> 
     let folder = given.last("extract").map(Path::new);
     given.done()?;
     let settings = invocation.settings(&environment)?;
-    own(&["pull".to_owned(), name.clone()], &environment, &settings)?;
+    own(&["pull".to_owned(), name.clone()], &environment, &settings, dispatch)?;
     folder.map_or(Ok(()), |folder| files::extract(&name, folder, &environment, &settings))
 }
 
-fn own(words: &[String], environment: &Environment, settings: &Settings) -> Result<(), Report> {
+fn own(
+    words: &[String],
+    environment: &Environment,
+    settings: &Settings,
+    dispatch: Dispatch,
+) -> Result<(), Report> {
     let command: Command = own_command(words, 1)?;
-    crate::commands::dispatch(&command, environment, settings)
+    dispatch(&command, environment, settings)
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
 //! The cache that machines share: a map in redis or on an HTTP server, whose layers are in the
 //! repository that the image is pushed to.
 
-use build::{BackendSettings, CacheFrom, CacheTarget, Credentials, MapSettings, MapStore};
+use build::{BackendCredentials, BackendSettings, CacheFrom, CacheTarget, MapSettings, MapStore};
 use oci::Reference;
 
 use crate::args::compound::bucket::{duration, web_address};
 use crate::args::compound::service;
 use crate::args::{BuildFlags, FlagError, InFlag as _};
-use crate::personalities::flags::Given;
+use crate::personalities::flags::ParsedFlags;
 
 /// A store and its credentials.
-type Opened = (MapStore, Credentials);
+type CacheService = (MapStore, BackendCredentials);
 
 /// Reads the flags: redis, else HTTP, as Makisu chooses. Returns notes on flags without effect.
 ///
 /// # Errors
 /// If a flag is wrong. The error has no value that is secret.
 pub fn read(
-    given: &Given,
+    given: &ParsedFlags,
     pushed: &[String],
     flags: &mut BuildFlags,
 ) -> Result<Vec<String>, FlagError> {
@@ -71,13 +71,15 @@ pub fn read(
     Ok(notes)
 }
 
-fn redis_store(address: &str, password: Option<&str>) -> Result<Opened, FlagError> {
-    let address = service::redis_address("addr", address).in_flag("--redis-cache-addr")?;
-    let credentials = Credentials::new(password.map(service::redis_password));
-    Ok((MapStore::Redis { address, database: 0, user: None }, credentials))
+fn redis_store(address: &str, password: Option<&str>) -> Result<CacheService, FlagError> {
+    const ADDRESS: &str = "--redis-cache-addr";
+    let address = service::RedisAddress::parse("addr", address).in_flag(ADDRESS)?;
+    let server = address.server(None, None).in_flag(ADDRESS)?;
+    let credentials = BackendCredentials::new(password.map(service::redis_password));
+    Ok((MapStore::Redis(server), credentials))
 }
 
-fn http_store(address: &str, headers: &[&str]) -> Result<Opened, FlagError> {
+fn http_store(address: &str, headers: &[&str]) -> Result<CacheService, FlagError> {
     const HEADER: &str = "--http-cache-header";
     let address =
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -88,5 +90,5 @@ fn http_store(address: &str, headers: &[&str]) -> Result<Opened, FlagError> {
         service::header(name.trim(), value.trim()).in_flag(HEADER)
     });
     let headers: Vec<(String, String)> = headers.collect::<Result<_, _>>()?;
-    Ok((MapStore::Http { url }, Credentials::new(headers)))
+    Ok((MapStore::Http { url }, BackendCredentials::new(headers)))
 }

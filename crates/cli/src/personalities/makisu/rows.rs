@@ -102,7 +102,7 @@ pub const BUILD: &[Flag] = &[
         "redis-cache-addr",
         "redis:6379",
         Handling::Honoured(
-            "a cache of `type=redis`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
+            "a cache of `type=redis`, with TLS as `rediss://HOST:PORT`, with BuildKit's keys; Makisu's own entries are not read; the layers are in the repository of `--push`",
         ),
     ),
     Flag::value("redis-cache-password", "p", Handling::Honoured("its password")),

@@ -1,11 +1,12 @@
 //! Command lines and the requests they become.
 
-use build::{Context, DockerfileSource};
+use build::{CacheTarget, Context, DockerfileSource, NoCache, Output};
 use clap::Parser as _;
 use oci::Platform;
+use runtime::WantedIsolation;
 
-use super::super::{Cli, Command, Engine, FlagContext};
 use super::*;
+use crate::args::{Cli, Command};
 
 fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<BuildPlan, String> {
     let words = ["kiln"].iter().chain(line).copied();
@@ -17,7 +18,7 @@ fn plan_with(line: &[&str], pairs: &[(&str, &str)], input: &[u8]) -> Result<Buil
     let directory = Path::new("/");
     let context = FlagContext { environment: &environment, directory, stdout_is_terminal: false };
     let flags = args.read(context, Engine::Docker).map_err(|error| error.to_string())?;
-    let inputs = Inputs {
+    let inputs = PlanInputs {
         environment: &environment,
         settings: &settings,
         proxies: &Proxies::default(),
@@ -45,7 +46,7 @@ fn the_job_of_the_readme() {
     assert_eq!(request.tags.len(), 2);
     assert!(matches!(&request.outputs[..], [Output::Image(image)] if image.push));
     assert_eq!((request.cache_from.len(), request.cache_to.len()), (1, 1));
-    assert_eq!(plan.presentation.progress, Mode::Auto);
+    assert_eq!(plan.presentation.progress, ProgressMode::Auto);
 }
 
 #[test]
@@ -97,8 +98,8 @@ fn every_honoured_flag_reaches_the_request() {
     assert_eq!((request.shm_size, request.cgroup_parent.as_str()), (64 << 20, "g"));
     assert!(request.allow_network_host && request.allow_security_insecure);
     assert!(matches!(request.dockerfile, DockerfileSource::Text(text) if &*text == "FROM scratch"));
-    assert_eq!(presentation.isolation, Isolation::Namespaces);
-    assert_eq!(presentation.progress, Mode::Plain);
+    assert_eq!(presentation.isolation, WantedIsolation::Namespaces);
+    assert_eq!(presentation.progress, ProgressMode::Plain);
     assert_eq!(presentation.iidfile.unwrap(), Path::new("/i"));
     assert_eq!(presentation.metadata_file.unwrap(), Path::new("/m"));
 }
@@ -107,12 +108,12 @@ fn every_honoured_flag_reaches_the_request() {
 fn settings_fill_what_flags_leave_open() {
     let pairs = [("BUILDKIT_PROGRESS", "rawjson"), ("DOCKER_DEFAULT_PLATFORM", "linux/arm64")];
     let plan = plan_with(&["build", "/tmp"], &pairs, b"").unwrap();
-    assert_eq!(plan.presentation.progress, Mode::RawJson);
+    assert_eq!(plan.presentation.progress, ProgressMode::RawJson);
     assert_eq!(plan.request.platforms[0].architecture, "arm64");
     let plan =
         plan_with(&["build", "--platform", "local", "--progress", "tty", "/tmp"], &pairs, b"")
             .unwrap();
-    assert_eq!(plan.presentation.progress, Mode::Tty);
+    assert_eq!(plan.presentation.progress, ProgressMode::Tty);
     assert_eq!(plan.request.platforms, [Platform::host()]);
     assert!(plan_of("build --network host /tmp").unwrap().request.allow_network_host);
     let pairs = [("DOCKER_DEFAULT_PLATFORM", "linux/amd64,linux/arm64")];
