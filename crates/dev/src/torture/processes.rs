@@ -11,8 +11,9 @@ pub const MARK: &str = "KILN_TORTURE";
 /// The name of kiln's init processes.
 const INIT: &str = "kiln-init";
 
-/// A snapshot of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A snapshot of a process. Two are equal if they are of the same process: a child that is looked at while it calls
+/// `execve` still has the arguments of its parent.
+#[derive(Clone, Debug)]
 pub struct Process {
     pub pid: i32,
     parent: i32,
@@ -21,6 +22,14 @@ pub struct Process {
     is_zombie: bool,
     pub arguments: String,
 }
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
+
+impl Eq for Process {}
 
 impl Process {
     /// The process that has this id now.
