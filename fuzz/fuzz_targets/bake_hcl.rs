@@ -3,5 +3,5 @@
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.hcl" };
-    kiln_fuzz::bake(vec![bake::SourceFile { name: name.into(), text: text.into() }]);
+    kiln_fuzz::bake(vec![bake::DefinitionFile { name: name.into(), text: text.into() }]);
 });

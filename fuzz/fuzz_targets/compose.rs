@@ -4,6 +4,6 @@
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let files = text.split('\0').enumerate();
     let files =
-        files.map(|(at, text)| bake::SourceFile { name: format!("{at}.yaml"), text: text.into() });
+        files.map(|(at, text)| bake::DefinitionFile { name: format!("{at}.yaml"), text: text.into() });
     kiln_fuzz::bake(files.collect());
 });

@@ -1,7 +1,7 @@
 //! Layer indexes, which can come from elsewhere.
 #![no_main]
 
-use store::LayerIndex;
+use layer::LayerIndex;
 
 /// What a build lends to them at first.
 const MEMORY: u64 = 32 << 20;
@@ -13,6 +13,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert_eq!(again.entries(), index.entries());
         assert_eq!(again.digest(), index.digest());
         let _ = index.check(None);
-        let _ = store::Tree::from_layers([(oci::Digest::of(data), &index)]);
+        let _ = tree::Tree::from_layers([(oci::Digest::of(data), &index)]);
     }
 });

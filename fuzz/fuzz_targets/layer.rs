@@ -9,9 +9,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let blob = Descriptor::new(media_type::OCI_LAYER, digest, data.len() as u64);
     kiln_fuzz::with_store(|store| {
         if let Ok(index) = store.unpack(data, &PackedLayer::new(&blob, digest, &[])) {
-            let again = store::LayerIndex::decode(&index.encode()).expect("it was written so");
+            let again = layer::LayerIndex::decode(&index.encode()).expect("it was written so");
             assert_eq!(again.entries(), index.entries());
-            let _ = store::Tree::from_layers([(digest, &*index)]);
+            let _ = tree::Tree::from_layers([(digest, &*index)]);
         }
     });
 });

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use attest::{File, Files};
+use attest::{File, ImageFiles};
 
 const PLACES: [(&str, bool); 12] = [
     ("bin/program", true),
@@ -22,7 +22,7 @@ const PLACES: [(&str, bool); 12] = [
 
 struct One<'a>(&'static str, bool, &'a [u8]);
 
-impl Files for One<'_> {
+impl ImageFiles for One<'_> {
     fn list(&self) -> Vec<File> {
         let size = self.2.len() as u64;
         vec![File { path: self.0.into(), size, is_executable: self.1 }]

@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 
-use dockerfile::{Checking, Dockerfile, Images, LowerRequest, Lowering, Outlining, ResolvedImage};
+use dockerfile::{
+    Checking, Dockerfile, ImageLookupError, Images, LowerRequest, Lowering, Outlining,
+    ResolvedImage,
+};
 use graph::{ImageSource, SourceFile};
 use oci::{Digest, ImageConfig, Platform};
 use store::{OpenOptions, Privileges, Store};
@@ -30,9 +33,12 @@ pub fn lower(text: &str) {
     let _ = matches!(file.outline(&request, &images), Ok(Outlining::Done(_)));
 }
 
-fn image(need: &dockerfile::ImageRequest, number: usize) -> Result<ResolvedImage, String> {
+fn image(
+    need: &dockerfile::ImageRequest,
+    number: usize,
+) -> Result<ResolvedImage, ImageLookupError> {
     if number % 5 == 4 {
-        return Err("not found".into());
+        return Err(ImageLookupError::new("not found"));
     }
     let mut config =
         ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
@@ -89,14 +95,14 @@ pub fn with_store(run: impl FnOnce(&Store)) {
 /// Files of one text, whatever their name.
 struct Same(String);
 
-impl bake::Files for Same {
+impl bake::ProjectFiles for Same {
     fn read(&self, _: &std::path::Path) -> std::io::Result<Option<String>> {
         Ok(Some(self.0.clone()))
     }
 }
 
 /// Loads bake and compose files, and resolves all of their targets.
-pub fn bake(files: Vec<bake::SourceFile>) {
+pub fn bake(files: Vec<bake::DefinitionFile>) {
     let others = Same(files.first().map(|file| file.text.clone()).unwrap_or_default());
     let inputs = bake::Inputs {
         files,

@@ -108,7 +108,7 @@ fn results_have_the_names_that_were_asked_for() {
     assert!(!all.to_string().contains("made.kiln.invalid"), "{all}");
 }
 
-/// As an ordinary user too, where kiln starts itself again in a user namespace.
+/// Standard input is read once kiln has started itself again, which it does for ordinary users.
 #[test]
 fn a_definition_on_standard_input_is_built() {
     let kiln = kiln();

@@ -24,10 +24,10 @@ fn images_are_as_recorded() {
                 }
             }
             (Verdict::Fail(_), Some(reason)) => {
-                fixtures::leave_out(&outcome.name, &format!("not covered yet: {reason}"));
+                fixtures::leave_out(&outcome.name, format!("not covered yet: {reason}"));
             }
             (Verdict::Skipped(reason), _) => {
-                fixtures::leave_out(&outcome.name, &format!("it needs root: {reason}"));
+                fixtures::leave_out(&outcome.name, format!("it needs root: {reason}"));
             }
             (Verdict::Fail(differences), None) => {
                 failures.push(format!("{}\n  {}", outcome.name, differences.join("\n  ")));

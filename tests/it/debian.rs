@@ -39,7 +39,7 @@ fn apt_get_pip_and_npm() {
     let Some(mmdebstrap) = program("debian", "mmdebstrap") else { return };
     let Some(registry) = registry("debian", Access::Open) else { return };
     if !is_reachable() {
-        return fixtures::skip("debian", &format!("no network: {MIRROR} does not answer"));
+        return fixtures::skip("debian", format!("no network: {MIRROR} does not answer"));
     }
     let place = tempfile::tempdir().unwrap();
     let base = place.path().join("base");
@@ -53,7 +53,7 @@ fn apt_get_pip_and_npm() {
         let error = String::from_utf8_lossy(&made.stderr).into_owned();
         return fixtures::skip(
             "debian",
-            &format!("mmdebstrap failed: {}", error.lines().last().unwrap_or_default()),
+            format!("mmdebstrap failed: {}", error.lines().last().unwrap_or_default()),
         );
     }
     std::fs::write(base.join("authorities"), std::fs::read(AUTHORITIES).unwrap_or_default())

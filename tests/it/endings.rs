@@ -18,13 +18,13 @@ use crate::{context_of, kiln, registry, text};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running build.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Running {
-    fn start(kiln: &Kiln, args: &[&str], stdin: Stdio) -> Running {
+    pub(crate) fn start(kiln: &Kiln, args: &[&str], stdin: Stdio) -> Running {
         let mut command = kiln.command(args);
         command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -38,7 +38,7 @@ impl Running {
         Running { child, lines }
     }
 
-    fn says(&self, word: &str) {
+    pub(crate) fn says(&self, word: &str) {
         let mut seen = String::new();
         while !seen.contains(word) {
             let line = self.lines.recv_timeout(PATIENCE);
@@ -47,8 +47,14 @@ impl Running {
         }
     }
 
+    /// Waits for the end; returns the exit code and what was said since the last look.
+    pub(crate) fn ends(mut self) -> (Option<i32>, String) {
+        let said: Vec<String> = self.lines.iter().collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
+    }
+
     /// Sends a signal, waits for the end and returns the exit code.
-    fn ends_of(mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn ends_of(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
         let (sender, ended) = mpsc::channel();

@@ -104,7 +104,7 @@ fn docker_20_10_and_kiln_share_images_with_caches() {
         Err(reason) => return fixtures::skip("inline_cache", &reason),
     };
     if !daemon.version().starts_with("20.10.") {
-        return fixtures::skip("inline_cache", &format!("docker is {}", daemon.version()));
+        return fixtures::skip("inline_cache", format!("docker is {}", daemon.version()));
     }
     let Some(registry) = registry("inline_cache", Access::Open) else { return };
     let (kiln, context) = (kiln(), context(&registry));

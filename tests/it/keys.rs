@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use anyhow::{Context as _, Result, bail};
 use fixtures::{Access, Kiln, context, digest, image::Layout};
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ fn records_are_those_of_buildkit() {
                     missing.filter(|record| !written.iter().any(|own| covers(own, record)));
                 faults.extend(missing.map(|record| format!("{name}: {record:#?}")));
             }
-            Err(error) => faults.push(format!("{name}: {error}")),
+            Err(error) => faults.push(format!("{name}: {error:#}")),
         }
     }
     assert!(faults.is_empty(), "{} records are missing:\n{}", faults.len(), faults.join("\n"));
@@ -65,7 +66,7 @@ fn roots([manifest, chain]: &[String; 2]) -> [String; 2] {
 }
 
 /// Builds a case and reads the resulting records.
-fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> {
+fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>> {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("ctx");
     context::copy(&case.join("ctx"), &folder)?;
@@ -73,15 +74,13 @@ fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> 
     // Outside the context, because `COPY .` copies the Dockerfile in it, which must keep the
     // recorded host.
     let dockerfile = place.path().join("Dockerfile");
-    let recorded =
-        std::fs::read_to_string(folder.join("Dockerfile")).map_err(|error| error.to_string())?;
-    std::fs::write(&dockerfile, recorded.replace("127.0.0.1:5000", host))
-        .map_err(|error| error.to_string())?;
+    let recorded = std::fs::read_to_string(folder.join("Dockerfile"))?;
+    std::fs::write(&dockerfile, recorded.replace("127.0.0.1:5000", host))?;
     let mut args: Vec<String> =
         ["build", "--progress", "plain", "--output", "type=cacheonly"].map(String::from).into();
     for secret in ["tok", "env1"] {
         let file = place.path().join(secret);
-        std::fs::write(&file, "value").map_err(|error| error.to_string())?;
+        std::fs::write(&file, "value")?;
         args.extend(["--secret".into(), format!("id={secret},src={}", text(&file))]);
     }
     let cache = place.path().join("cache");
@@ -89,7 +88,7 @@ fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> 
     args.extend(["--file".into(), text(&dockerfile), text(&folder)]);
     let run = kiln.run(&args);
     if !run.ok() {
-        return Err(format!("exit code {:?}\n{}", run.code, run.stderr));
+        bail!("exit code {:?}\n{}", run.code, run.stderr);
     }
     let layout = Layout::from_folder(&cache)?;
     let index = layout.index()?;
@@ -97,7 +96,7 @@ fn written(kiln: &Kiln, host: &str, case: &Path) -> Result<Vec<Record>, String> 
         manifest["annotations"]["org.opencontainers.image.ref.name"] == json!("latest")
     };
     let cache = index["manifests"].as_array().into_iter().flatten().find(named);
-    let manifest = layout.json(cache.ok_or("no manifest is named `latest`")?)?;
+    let manifest = layout.json(cache.context("no manifest is named `latest`")?)?;
     assert_eq!(manifest["config"]["mediaType"], json!("application/vnd.buildkit.cacheconfig.v0"));
     Ok(records(&layout.json(&manifest["config"])?))
 }

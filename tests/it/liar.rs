@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use fixtures::image::Layout;
 use fixtures::tar::{self, Kind};
 use fixtures::{Access, DockerRegistry, Kiln, Run};
+use layer::{Entry, EntryKind, LayerIndex};
 use serde_json::{Value, json};
-use store::{Entry, EntryKind, LayerIndex};
 use tempfile::TempDir;
 
 use crate::hostile::image;

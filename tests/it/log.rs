@@ -66,7 +66,7 @@ fn a_build_can_be_followed_and_tells_no_secret() {
     let debug = build(&kiln, registry.host(), &[], &["--debug"]).expect_ok();
     assert!(debug.stderr.contains("DEBUG build{"), "{}", debug.stderr);
     let one = build(&kiln, registry.host(), &[("KILN_LOG", "registry=debug")], &[]).expect_ok();
-    assert!(one.stderr.contains("registry::exchange"), "{}", one.stderr);
+    assert!(one.stderr.contains("registry::transport"), "{}", one.stderr);
     assert!(!one.stderr.contains("looked up"), "{}", one.stderr);
 
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));

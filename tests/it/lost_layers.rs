@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use anyhow::{Context as _, anyhow, bail};
 use fixtures::image::{Layout, Tree, decompress};
 use fixtures::tar::{self, Kind};
 use fixtures::{Access, DockerRegistry, Kiln, Lie, LyingProxy, Run};
@@ -229,7 +230,7 @@ impl Shop {
             Target::Folder | Target::ExportToSameReference => files_of_folder(&files, &expected),
             Target::CacheOnly => return Ok(()),
         };
-        if found.as_ref() != Ok(&expected) {
+        if found.as_ref().ok() != Some(&expected) {
             return Err(said(format!("{found:?} instead of {expected:?}")));
         }
         // The written cache references no lost layer.
@@ -277,29 +278,30 @@ fn files_of_image(
     registry: &DockerRegistry,
     repository: &str,
     wanted: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, String> {
+) -> anyhow::Result<BTreeMap<String, String>> {
     let image = Layout::from_registry(registry.host(), repository, "image")?.image()?;
     let tree = Tree::of(&image.layers)?;
     if !tree.entries.contains_key("/bin/busybox") {
-        return Err("there is no base".into());
+        bail!("there is no base");
     }
-    let text = |path: &String| match &tree.entries.get(path).ok_or(format!("no {path}"))?.kind {
-        Kind::File(data) => Ok((path.clone(), String::from_utf8_lossy(data).into_owned())),
-        other => Err(format!("{path} is {other:?}")),
-    };
+    let text =
+        |path: &String| match &tree.entries.get(path).with_context(|| format!("no {path}"))?.kind {
+            Kind::File(data) => Ok((path.clone(), String::from_utf8_lossy(data).into_owned())),
+            other => Err(anyhow!("{path} is {other:?}")),
+        };
     wanted.keys().map(text).collect()
 }
 
 fn files_of_folder(
     folder: &Path,
     wanted: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, String> {
+) -> anyhow::Result<BTreeMap<String, String>> {
     if !folder.join("bin/busybox").exists() {
-        return Err("there is no base".into());
+        bail!("there is no base");
     }
     let text = |path: &String| {
         let read = std::fs::read_to_string(folder.join(path.trim_start_matches('/')));
-        read.map(|text| (path.clone(), text)).map_err(|error| format!("{path}: {error}"))
+        read.map(|text| (path.clone(), text)).with_context(|| path.clone())
     };
     wanted.keys().map(text).collect()
 }
@@ -391,7 +393,7 @@ fn a_cache_that_lost_all_its_layers_is_mended_by_a_build() {
         assert_eq!(warnings(&run), 1, "{repository}: {}", run.stderr);
         let expected = expected("other\n");
         let pushed = files_of_image(&shop.registry, repository, &expected);
-        assert_eq!(pushed.as_ref(), Ok(&expected), "{repository}");
+        assert_eq!(pushed.as_ref().unwrap(), &expected, "{repository}");
 
         let folder = tempfile::tempdir().unwrap();
         let (files, metadata) = (folder.path().join("files"), folder.path().join("metadata.json"));
@@ -403,7 +405,7 @@ fn a_cache_that_lost_all_its_layers_is_mended_by_a_build() {
         let run = build(&kiln(), &shop, context, &args, None).expect_ok();
         let ran = crate::stat(&metadata, "ran");
         assert_eq!((warnings(&run), ran), (0, 0), "{repository}: {}", run.stderr);
-        assert_eq!(files_of_folder(&files, &expected), Ok(expected), "{repository}");
+        assert_eq!(files_of_folder(&files, &expected).unwrap(), expected, "{repository}");
     }
 }
 
@@ -429,7 +431,7 @@ fn a_push_of_what_is_there_asks_and_one_that_lost_a_layer_gets_it_again() {
         shop.registry.forget_blob("again", lost["digest"].as_str().unwrap()).unwrap();
         build(&kiln, &shop, shop.context.path(), &args, None).expect_ok();
         let expected = expected("middle\n");
-        assert_eq!(files_of_image(&shop.registry, "again", &expected), Ok(expected));
+        assert_eq!(files_of_image(&shop.registry, "again", &expected).unwrap(), expected);
     }
 }
 
@@ -445,5 +447,5 @@ fn a_base_that_is_run_on_and_pushed_is_downloaded_once() {
     // Once for the first build of the shop's cache, and once now.
     assert_eq!(asked.iter().filter(|line| **line == base).count(), 2, "{asked:#?}");
     let expected = expected("middle\n");
-    assert_eq!(files_of_image(&other, "app", &expected), Ok(expected));
+    assert_eq!(files_of_image(&other, "app", &expected).unwrap(), expected);
 }

@@ -4,17 +4,21 @@
 // A panic on `None` or an error is the failure of a test.
 #![allow(clippy::unwrap_used)]
 
+mod at_once;
 mod attacks;
 mod bake_files;
+mod builder_containers;
 mod cache_upkeep;
 mod ci;
 mod commands;
 mod conformance;
+mod containers;
 mod contexts;
 mod debian;
 mod diagnostics;
 mod docker_flags;
 mod endings;
+mod engine_clients;
 mod environments;
 mod garbage;
 mod hostile;
@@ -36,12 +40,14 @@ mod policies;
 mod refusals;
 mod registry_cache;
 mod repository;
+mod serve;
 mod shown_addresses;
 mod sources;
 mod ssh;
 mod static_binary;
 mod travel;
 mod unread_base;
+mod uploaded_contexts;
 
 use std::path::{Path, PathBuf};
 
@@ -61,11 +67,11 @@ fn registry(test: &str, access: Access) -> Option<DockerRegistry> {
     // Installed but not working is a failure; not installed is a reason to skip.
     match registry {
         Ok(registry) => Some(registry),
-        Err(reason) if reason.contains("apt-get install") => {
+        Err(reason) if reason.to_string().contains("apt-get install") => {
             fixtures::skip(test, &reason);
             None
         }
-        Err(reason) => panic!("{reason}"),
+        Err(reason) => panic!("{reason:#}"),
     }
 }
 
@@ -73,7 +79,7 @@ fn registry(test: &str, access: Access) -> Option<DockerRegistry> {
 fn program(test: &str, name: &str) -> Option<PathBuf> {
     let found = fixtures::program(name);
     if found.is_none() {
-        fixtures::skip(test, &format!("no {name}: `apt-get install {name}`"));
+        fixtures::skip(test, format!("no {name}: `apt-get install {name}`"));
     }
     found
 }

@@ -10,18 +10,18 @@ pub fn dockerd_with(test: &str, target: &str) -> Option<Dockerd> {
         return None;
     }
     let started = Dockerd::start(&dockerd::Options::default()).and_then(|dockerd| {
-        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let place = tempfile::tempdir()?;
         let archive = ci_image::archive(&kiln(), target, place.path())?;
         dockerd.docker(&["load", "--input", &text(&archive)]).expect_ok();
         Ok(dockerd)
     });
     match started {
         Ok(dockerd) => Some(dockerd),
-        Err(reason) if reason.contains("apt-get install") => {
+        Err(reason) if reason.to_string().contains("apt-get install") => {
             fixtures::skip(test, &reason);
             None
         }
-        Err(reason) => panic!("{reason}"),
+        Err(reason) => panic!("{reason:#}"),
     }
 }
 

@@ -85,7 +85,8 @@ fn docker_in_a_job() {
 #[test]
 fn docker_says_what_is_not_there() {
     let (docker, _folder) = named("docker");
-    refuses(&docker.run(["run", "--rm", "alpine"]), 1, &["`docker run` needs an engine", "RUN"]);
+    refuses(&docker.run(["run", "-d", "alpine"]), 1, &["nothing runs behind", "`kiln serve`"]);
+    refuses(&docker.run(["exec", "x", "sh"]), 1, &["`docker exec` needs", "`kiln serve`"]);
     refuses(&docker.run(["compose", "up"]), 1, &["`docker buildx bake -f compose.yaml`"]);
     let line = ["run", "--privileged", "--rm", "tonistiigi/binfmt", "--install", "all"];
     refuses(&docker.run(line), 1, &["binfmt_misc", "`FROM --platform=$BUILDPLATFORM`"]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 
 use crate::tools;
@@ -9,22 +10,21 @@ use crate::tools;
 /// Crates for tests and developers only. They may use any crate; others may use them in tests only.
 const DEV_ONLY: &[&str] = &["dev", "fixtures", "testing"];
 
-pub fn run(_: &[String]) -> Result<(), String> {
+pub fn run(_: &[String]) -> Result<()> {
     let text =
         tools::output(&mut tools::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value =
-        serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    let metadata: Value = serde_json::from_str(&text).context("cargo metadata")?;
     let (faults, crates) = check(&metadata)?;
     if faults.is_empty() {
         println!("layers: {crates} crates use what they may");
         return Ok(());
     }
-    Err(format!("the layers are broken:\n  {}", faults.join("\n  ")))
+    Err(anyhow!("the layers are broken:\n  {}", faults.join("\n  ")))
 }
 
-fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
+fn check(metadata: &Value) -> Result<(Vec<String>, usize)> {
     let table =
-        metadata["metadata"]["layers"].as_object().ok_or("Cargo.toml has no table of layers")?;
+        metadata["metadata"]["layers"].as_object().context("Cargo.toml has no table of layers")?;
     let table: BTreeMap<&str, Vec<&str>> = table
         .iter()
         .map(|(name, row)| {
@@ -34,7 +34,7 @@ fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
             )
         })
         .collect();
-    let packages = metadata["packages"].as_array().ok_or("cargo metadata lists no packages")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let mut faults = Vec::new();
     for name in table.keys().filter(|name| !names.contains(name)) {
@@ -62,31 +62,29 @@ fn check(metadata: &Value) -> Result<(Vec<String>, usize), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
 
     use super::*;
     use serde_json::json;
 
-    /// Checks that the walks of ARCHITECTURE.md name existing files and items, and count them correctly.
+    /// Checks that the walks of ARCHITECTURE.md name existing files and items, enter each file once, and
+    /// are counted correctly.
     #[test]
     fn the_walks_lead_through_rooms_that_exist() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
         let (_, walks) = text.split_once("\n## 10. Walks").unwrap();
-        let counts: Vec<usize> = walks
-            .lines()
-            .filter(|line| line.starts_with("| [Follow"))
-            .map(|line| line.split(" | ").nth(3).unwrap().parse().unwrap())
-            .collect();
+        let counts: Vec<(usize, usize)> =
+            walks.lines().filter(|line| line.starts_with("| [Follow")).map(counts).collect();
         let walks: Vec<&str> = walks.split("\n### ").skip(1).collect();
         assert_eq!(counts.len(), walks.len());
-        for (walk, count) in walks.into_iter().zip(counts) {
+        let mut entered = BTreeSet::new();
+        for (walk, counts) in walks.into_iter().zip(counts) {
             let is_room = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
-            let rooms: Vec<&str> = walk.lines().filter(is_room).collect();
-            assert_eq!(rooms.len(), count, "{walk}");
-            for room in rooms {
-                let (path, item) = room.split('`').nth(1).unwrap().split_once("::").unwrap();
+            let rooms: Vec<(&str, &str)> = walk.lines().filter(is_room).map(room).collect();
+            for (path, item) in &rooms {
                 let (of, file) = path.split_once('/').unwrap();
                 let file = root.join("crates").join(of).join("src").join(file);
                 let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("no {path}"));
@@ -95,7 +93,25 @@ mod tests {
                     .any(|kind| source.contains(&format!("{kind} {item}")));
                 assert!(is_there, "no `{item}` in {path}");
             }
+            let files: BTreeSet<&str> = rooms.iter().map(|(path, _)| *path).collect();
+            assert_eq!(files.len(), rooms.len(), "a file stands twice: {walk}");
+            let new = files.difference(&entered).count();
+            assert_eq!((files.len(), new), counts, "{walk}");
+            entered.extend(files);
         }
+    }
+
+    /// The rooms of a walk, and those that are in no earlier one: the last columns of its row.
+    fn counts(row: &str) -> (usize, usize) {
+        let mut columns = row.trim_end_matches(" |").rsplit(" | ");
+        let mut count = || columns.next().unwrap().parse().unwrap();
+        let new = count();
+        (count(), new)
+    }
+
+    /// The path and the item of a room.
+    fn room(line: &str) -> (&str, &str) {
+        line.split('`').nth(1).unwrap().split_once("::").unwrap()
     }
 
     #[test]

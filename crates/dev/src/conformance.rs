@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, anyhow};
 use fixtures::vectors::{self, Verdict};
 use fixtures::{Access, DockerRegistry, Kiln};
 
 use crate::{packages, table::Table, tools};
 
-pub fn run(args: &[String]) -> Result<(), String> {
+pub fn run(args: &[String]) -> Result<()> {
     let mut args = args.to_vec();
     let binary = tools::take_value(&mut args, "--kiln")?.map(PathBuf::from);
     let verbose = tools::take_flag(&mut args, "--verbose");
@@ -54,6 +55,6 @@ pub fn run(args: &[String]) -> Result<(), String> {
     if failed == 0 {
         Ok(())
     } else {
-        Err(format!("{failed} cases came out otherwise than recorded"))
+        Err(anyhow!("{failed} cases came out otherwise than recorded"))
     }
 }

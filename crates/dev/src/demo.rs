@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use fixtures::docker_registry::{PASSWORD, USER};
 use fixtures::{Access, DockerRegistry, Kiln, base_image, context, tar};
 use serde_json::Value;
@@ -11,16 +12,16 @@ use serde_json::Value;
 use crate::table::{Table, bytes};
 use crate::{packages, tools};
 
-pub fn run(_: &[String]) -> Result<(), String> {
+pub fn run(_: &[String]) -> Result<()> {
     packages::need(&[packages::REGISTRY, packages::BUSYBOX])?;
-    println!("building kiln (release)");
-    let kiln = Kiln::new(tools::release_binary()?);
+    println!("building kiln (profile `demo`)");
+    let kiln = Kiln::new(tools::demo_binary()?);
     let registry = DockerRegistry::start(Access::Password)?;
     let host = registry.host();
     println!("a registry with a password: {host}\n");
     println!("$ kiln login -u {USER} --password-stdin {host}");
     kiln.login(host, USER, PASSWORD);
-    let place = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+    let place = tempfile::tempdir().context("a temporary folder")?;
     push_base(&kiln, host, place.path())?;
 
     let shop = place.path().join("shop");
@@ -33,7 +34,13 @@ pub fn run(_: &[String]) -> Result<(), String> {
         if number == 2 {
             sell_a_lamp(&shop)?;
         }
-        let row = job(&kiln, host, &shop, place.path(), number == 0)?;
+        if number == 0 {
+            println!("$ kiln build --build-arg REGISTRY={host} \\");
+            println!("    --cache-from type=registry,ref={host}/shop:cache \\");
+            println!("    --cache-to type=registry,ref={host}/shop:cache,mode=max \\");
+            println!("    -t {host}/shop:latest --push examples/shop");
+        }
+        let row = job(&kiln, host, &shop, place.path())?;
         table.row([vec![name.to_owned()], row].concat());
     }
     println!("\n12 steps in 4 stages, an empty root each time:\n");
@@ -42,14 +49,14 @@ pub fn run(_: &[String]) -> Result<(), String> {
 }
 
 /// The base image, made by kiln itself from Debian's busybox.
-fn push_base(kiln: &Kiln, host: &str, place: &Path) -> Result<(), String> {
+fn push_base(kiln: &Kiln, host: &str, place: &Path) -> Result<()> {
+    const CONTEXT: &str = "the base's context";
     let context = place.join("base");
-    let error = |error: std::io::Error| format!("the base's context: {error}");
-    std::fs::create_dir(&context).map_err(error)?;
+    std::fs::create_dir(&context).context(CONTEXT)?;
     std::fs::write(context.join("rootfs.tar"), tar::write(&base_image::busybox_files()?))
-        .map_err(error)?;
+        .context(CONTEXT)?;
     std::fs::write(context.join("Dockerfile"), "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n")
-        .map_err(error)?;
+        .context(CONTEXT)?;
     let reference = format!("{host}/library/busybox:latest");
     println!("$ kiln build -t {reference} --push base/");
     let run = kiln.run([
@@ -61,17 +68,11 @@ fn push_base(kiln: &Kiln, host: &str, place: &Path) -> Result<(), String> {
         "--push",
         &context.display().to_string(),
     ]);
-    if run.ok() { Ok(()) } else { Err(format!("the base image was not built:\n{}", run.stderr)) }
+    if run.ok() { Ok(()) } else { Err(anyhow!("the base image was not built:\n{}", run.stderr)) }
 }
 
-/// Builds and pushes an image, and prints the cost.
-fn job(
-    kiln: &Kiln,
-    host: &str,
-    shop: &Path,
-    place: &Path,
-    explain: bool,
-) -> Result<Vec<String>, String> {
+/// Builds and pushes an image, and returns the cost.
+fn job(kiln: &Kiln, host: &str, shop: &Path, place: &Path) -> Result<Vec<String>> {
     let metadata = place.join("metadata.json");
     let cache = format!("type=registry,ref={host}/shop:cache");
     let args = [
@@ -85,13 +86,9 @@ fn job(
         format!("--metadata-file={}", metadata.display()),
         shop.display().to_string(),
     ];
-    if explain {
-        println!("$ kiln build --build-arg REGISTRY={host} --cache-from {cache} \\");
-        println!("    --cache-to {cache},mode=max -t {host}/shop:latest --push examples/shop");
-    }
     let run = kiln.run(&args);
     if !run.ok() {
-        return Err(format!("the build failed:\n{}", run.stderr));
+        bail!("the build failed:\n{}", run.stderr);
     }
     let stats = stats(&metadata)?;
     let count = |key: &str| stats[key].as_u64().unwrap_or(0);
@@ -106,22 +103,21 @@ fn job(
 }
 
 /// The build statistics in the file of `--metadata-file`.
-pub fn stats(metadata: &Path) -> Result<Value, String> {
-    let text = std::fs::read(metadata).map_err(|error| format!("the metadata file: {error}"))?;
-    let metadata: Value =
-        serde_json::from_slice(&text).map_err(|error| format!("the metadata file: {error}"))?;
+pub fn stats(metadata: &Path) -> Result<Value> {
+    let text = std::fs::read(metadata).context("the metadata file")?;
+    let metadata: Value = serde_json::from_slice(&text).context("the metadata file")?;
     match &metadata["kiln.stats"] {
         Value::Object(stats) => Ok(Value::Object(stats.clone())),
-        _ => Err("the metadata file has no `kiln.stats`".into()),
+        _ => Err(anyhow!("the metadata file has no `kiln.stats`")),
     }
 }
 
 /// Changes one source file: adds a product to the catalogue.
-fn sell_a_lamp(shop: &Path) -> Result<(), String> {
+fn sell_a_lamp(shop: &Path) -> Result<()> {
     let file = shop.join("catalogue/garden.csv");
-    let error = |error: std::io::Error| format!("`{}`: {error}", file.display());
-    let text = std::fs::read_to_string(&file).map_err(error)?;
-    std::fs::write(&file, format!("{text}lamp,Garden lamp,1999,21\n")).map_err(error)
+    let doing = || format!("`{}`", file.display());
+    let text = std::fs::read_to_string(&file).with_context(doing)?;
+    std::fs::write(&file, format!("{text}lamp,Garden lamp,1999,21\n")).with_context(doing)
 }
 
 /// A duration in seconds, for display.

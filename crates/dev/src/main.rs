@@ -19,8 +19,10 @@ mod torture;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
+
 /// A command: its name, its description and its function.
-type Command = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
+type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const COMMANDS: &[Command] = &[
     (
@@ -64,13 +66,13 @@ fn main() -> ExitCode {
     match command(rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cargo dev {name}: {error}");
+            eprintln!("cargo dev {name}: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn help(_: &[String]) -> Result<(), String> {
+fn help(_: &[String]) -> Result<()> {
     println!("cargo dev <name>\n");
     for (name, about, _) in COMMANDS {
         println!("  {name:14}{about}");

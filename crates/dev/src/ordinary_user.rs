@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::tools;
@@ -22,7 +23,7 @@ pub struct Program {
 ///
 /// # Errors
 /// If they cannot be built.
-pub fn programs() -> Result<Vec<Program>, String> {
+pub fn programs() -> Result<Vec<Program>> {
     let args = ["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
     let messages = tools::output(&mut tools::cargo(args))?;
     let programs = messages.lines().filter_map(|line| {
@@ -48,7 +49,7 @@ pub fn user() -> String {
 ///
 /// # Errors
 /// If the user does not exist.
-pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
+pub fn command(program: &Program, home: &Path) -> Result<Command> {
     let user = user();
     let group = tools::quietly(Command::new("id").args(["-g", &user]))?;
     let drop =
@@ -85,11 +86,14 @@ pub fn command(program: &Program, home: &Path) -> Result<Command, String> {
         .env("HOME", home)
         .env("TMPDIR", home)
         .env("CARGO_MANIFEST_DIR", &program.folder);
-    if let Some(strict) = std::env::var_os(fixtures::skips::STRICT) {
-        command.env(fixtures::skips::STRICT, strict);
+    for name in KEPT {
+        command.envs(std::env::var_os(name).map(|value| (*name, value)));
     }
     Ok(command)
 }
+
+/// Variables that the tests have as this user, too: strictness, and the certificates that npm and pip take.
+const KEPT: &[&str] = &[fixtures::skips::STRICT, "NODE_EXTRA_CA_CERTS", "PIP_CERT"];
 
 /// Binds the needed folders aside, mounts over the closed folder, and binds them back.
 const OPEN_THE_WAY: &str = r#"

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use anyhow::{Context as _, Result, bail};
+
 use crate::tools;
 
 /// A program and its package.
@@ -42,6 +44,9 @@ pub const PYTHON: Needed = ("python3", "python3");
 /// Gives virtual environments their pip. Debian packages it apart from Python.
 pub const VENV: Needed = ("ensurepip", "python3-venv");
 
+/// A client of the Engine API, which tests drive.
+pub const COMPOSE: Needed = ("docker-compose", "docker-compose");
+
 /// Makes file systems for small disks.
 pub const MKE2FS: Needed = ("mkfs.ext4", "e2fsprogs");
 
@@ -49,7 +54,7 @@ pub const MKE2FS: Needed = ("mkfs.ext4", "e2fsprogs");
 ///
 /// # Errors
 /// If packages remain missing: one line that says what to install.
-pub fn need(wanted: &[Needed]) -> Result<(), String> {
+pub fn need(wanted: &[Needed]) -> Result<()> {
     let missing: Vec<&str> =
         wanted.iter().filter(|needed| !is_there(needed)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
@@ -57,7 +62,7 @@ pub fn need(wanted: &[Needed]) -> Result<(), String> {
     }
     let list = missing.join(" ");
     if !fixtures::is_root() || fixtures::program("apt-get").is_none() {
-        return Err(format!("please install: sudo apt-get install {list}"));
+        bail!("please install: sudo apt-get install {list}");
     }
     eprintln!("installing {list}");
     let apt = |args: &[&str]| {
@@ -70,7 +75,7 @@ pub fn need(wanted: &[Needed]) -> Result<(), String> {
     // The package lists may be missing or old, which makes the first attempt fail.
     if apt(&install).is_err() {
         apt(&["update"])?;
-        apt(&install).map_err(|error| format!("apt-get install {list}: {error}"))?;
+        apt(&install).with_context(|| format!("apt-get install {list}"))?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use anyhow::{Context as _, Result, anyhow};
+
 use crate::tally::{self, Tally};
 use crate::{check_layers, ordinary_user, packages, tools, torture};
 
@@ -25,6 +27,7 @@ const WANTED: &[packages::Needed] = &[
     packages::NPM,
     packages::PYTHON,
     packages::VENV,
+    packages::COMPOSE,
     packages::MKE2FS,
 ];
 
@@ -33,13 +36,13 @@ struct Pass {
     user: String,
     tally: Tally,
     /// The first command that failed.
-    result: Result<(), String>,
+    result: Result<()>,
 }
 
-pub fn run(_: &[String]) -> Result<(), String> {
+pub fn run(_: &[String]) -> Result<()> {
     let started = Instant::now();
     if let Err(error) = packages::need(WANTED) {
-        eprintln!("{error}\nwithout them some tests skip");
+        eprintln!("{error:#}\nwithout them some tests skip");
     }
     step("format");
     tools::run(&mut tools::cargo(["fmt", "--all", "--", "--check"]))?;
@@ -72,7 +75,7 @@ pub fn run(_: &[String]) -> Result<(), String> {
 }
 
 /// Runs [`torture`] for about half a minute: each kind of work at least once.
-fn short_torture() -> Result<(), String> {
+fn short_torture() -> Result<()> {
     if !fixtures::is_root() {
         println!("left out: torture: it needs root");
         return Ok(());
@@ -116,12 +119,12 @@ fn as_ordinary_user(user: String) -> Pass {
     Pass { user, tally, result }
 }
 
-fn with_home(program: &ordinary_user::Program, tally: &mut Tally) -> Result<(), String> {
+fn with_home(program: &ordinary_user::Program, tally: &mut Tally) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let error = |error: std::io::Error| format!("a home: {error}");
-    let home = tempfile::tempdir().map_err(error)?;
+    let home = tempfile::tempdir().context("a home")?;
     tools::quietly(Command::new("chown").arg(ordinary_user::user()).arg(home.path()))?;
-    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).map_err(error)?;
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700))
+        .context("a home")?;
     println!("{}", shown(&program.file));
     watch(tally, &mut ordinary_user::command(program, home.path())?)
 }
@@ -131,21 +134,21 @@ fn shown(file: &Path) -> String {
 }
 
 /// Runs test programs, prints their output and counts the results.
-fn watch(tally: &mut Tally, command: &mut Command) -> Result<(), String> {
+fn watch(tally: &mut Tally, command: &mut Command) -> Result<()> {
     let name = tools::describe(command);
-    let error = |error: std::io::Error| format!("`{name}`: {error}");
+    let doing = || format!("`{name}`");
     // Both streams through one pipe, since skips are reported on standard error.
-    let (reader, writer) = std::io::pipe().map_err(error)?;
-    command.stdout(writer.try_clone().map_err(error)?).stderr(writer).stdin(Stdio::null());
-    let mut child = command.spawn().map_err(error)?;
+    let (reader, writer) = std::io::pipe().with_context(doing)?;
+    command.stdout(writer.try_clone().with_context(doing)?).stderr(writer).stdin(Stdio::null());
+    let mut child = command.spawn().with_context(doing)?;
     // The command keeps its ends of the pipe open, so the reader would never see its end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     for line in BufReader::new(reader).split(b'\n') {
-        let line = line.map_err(error)?;
+        let line = line.with_context(doing)?;
         let line = String::from_utf8_lossy(&line);
         drop(writeln!(std::io::stdout(), "{line}"));
         tally.count(&line);
     }
-    let status = child.wait().map_err(error)?;
-    if status.success() { Ok(()) } else { Err(format!("`{name}` ended with {status}")) }
+    let status = child.wait().with_context(doing)?;
+    if status.success() { Ok(()) } else { Err(anyhow!("`{name}` ended with {status}")) }
 }

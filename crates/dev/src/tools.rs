@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 /// The cargo that runs this program, in the source tree.
@@ -14,34 +15,32 @@ pub fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
 }
 
 /// Runs a command with its output shown.
-pub fn run(command: &mut Command) -> Result<(), String> {
+pub fn run(command: &mut Command) -> Result<()> {
     let name = describe(command);
-    let status = command.status().map_err(|error| format!("`{name}`: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`{name}` ended with {status}")) }
+    let status = command.status().with_context(|| format!("`{name}`"))?;
+    if status.success() { Ok(()) } else { Err(anyhow!("`{name}` ended with {status}")) }
 }
 
 /// Runs a command and returns its standard output. Its standard error is shown.
-pub fn output(command: &mut Command) -> Result<String, String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let name = describe(command);
-    let output =
-        command.stderr(Stdio::inherit()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("`{name}`"))?;
     if !output.status.success() {
-        return Err(format!("`{name}` ended with {}", output.status));
+        bail!("`{name}` ended with {}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a command and shows its output only if it fails.
-pub fn quietly(command: &mut Command) -> Result<String, String> {
+pub fn quietly(command: &mut Command) -> Result<String> {
     let name = describe(command);
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}`: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("`{name}`"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`{name}` ended with {}\n{stdout}{stderr}", output.status))
+    Err(anyhow!("`{name}` ended with {}\n{stdout}{stderr}", output.status))
 }
 
 /// A command as text.
@@ -53,16 +52,21 @@ pub fn describe(command: &Command) -> String {
 }
 
 /// Builds kiln in release mode, and returns its path.
-pub fn release_binary() -> Result<PathBuf, String> {
+pub fn release_binary() -> Result<PathBuf> {
     binary(&["--release"])
 }
 
+/// Builds kiln for the demo, and returns its path.
+pub fn demo_binary() -> Result<PathBuf> {
+    binary(&["--profile", "demo"])
+}
+
 /// Builds kiln as tests run it, and returns its path.
-pub fn debug_binary() -> Result<PathBuf, String> {
+pub fn debug_binary() -> Result<PathBuf> {
     binary(&[])
 }
 
-fn binary(profile: &[&str]) -> Result<PathBuf, String> {
+fn binary(profile: &[&str]) -> Result<PathBuf> {
     let args = ["build", "--package", "kiln", "--bin", "kiln"];
     let format = ["--message-format", "json-render-diagnostics"];
     let messages = output(&mut cargo([&args, profile, &format].concat()))?;
@@ -71,14 +75,14 @@ fn binary(profile: &[&str]) -> Result<PathBuf, String> {
         let wanted = message["target"]["name"] == "kiln" && message["target"]["kind"][0] == "bin";
         wanted.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     });
-    found.ok_or_else(|| "cargo built no `kiln`".into())
+    found.context("cargo built no `kiln`")
 }
 
 /// Removes a flag and its value from the arguments, and returns the value.
-pub fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>, String> {
+pub fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>> {
     let Some(at) = args.iter().position(|arg| arg == flag) else { return Ok(None) };
     if at + 1 == args.len() {
-        return Err(format!("`{flag}` needs a value"));
+        bail!("`{flag}` needs a value");
     }
     args.remove(at);
     Ok(Some(args.remove(at)))

@@ -15,7 +15,7 @@ const VERSION: &str = "4.70.0";
 fn gitlab_ci_local(test: &str, folder: &Path) -> Option<PathBuf> {
     for name in ["npm", "node", "rsync", "git"] {
         if fixtures::program(name).is_none() {
-            fixtures::skip(test, &format!("no {name}: `apt-get install npm nodejs rsync git`"));
+            fixtures::skip(test, format!("no {name}: `apt-get install npm nodejs rsync git`"));
             return None;
         }
     }

@@ -11,6 +11,15 @@ use crate::text;
 const ELSEWHERE: &[(&str, &str)] = &[
     ("gitlab.md", ".gitlab-ci.yml"),
     ("gitlab.md", ".gitlab-ci.yml (cache refs)"),
+    ("gitlab.md", ".gitlab-ci.yml (service)"),
+    ("gitlab.md", ".gitlab-ci.yml (service with TLS)"),
+    ("github-actions.md", ".github/workflows/build.yml (docker clients)"),
+    ("jenkins.md", "Jenkinsfile (service)"),
+    ("kubernetes.md", "job-with-service.yaml"),
+    ("kubernetes.md", "kiln-serve.yaml"),
+    ("systemd.md", "kiln.service"),
+    ("systemd.md", "kiln.socket"),
+    ("tekton.md", "task-with-sidecar.yaml"),
     ("from-kaniko.md", ".gitlab-ci.yml"),
 ];
 
@@ -93,23 +102,23 @@ impl Job {
     }
 }
 
-fn yaml(text: &str) -> Yaml<'_> {
+pub(super) fn yaml(text: &str) -> Yaml<'_> {
     Yaml::load_from_str(text).unwrap().remove(0)
 }
 
-fn string(node: &Yaml<'_>) -> String {
+pub(super) fn string(node: &Yaml<'_>) -> String {
     node.as_str()
         .map(str::to_owned)
         .or_else(|| node.as_integer().map(|number| number.to_string()))
         .unwrap_or_else(|| panic!("{node:?} is no text"))
 }
 
-fn strings(node: Option<&Yaml<'_>>) -> Vec<String> {
+pub(super) fn strings(node: Option<&Yaml<'_>>) -> Vec<String> {
     node.and_then(Yaml::as_sequence).into_iter().flatten().map(string).collect()
 }
 
 /// The `name` and `value` entries of a list.
-fn environment(node: Option<&Yaml<'_>>) -> Vec<(String, String)> {
+pub(super) fn environment(node: Option<&Yaml<'_>>) -> Vec<(String, String)> {
     let entries = node.and_then(Yaml::as_sequence).into_iter().flatten();
     entries.map(|entry| (string(&entry["name"]), string(&entry["value"]))).collect()
 }

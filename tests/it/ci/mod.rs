@@ -3,6 +3,8 @@
 
 mod gitlab;
 mod guides;
+mod service;
+mod systemd;
 
 use std::path::Path;
 

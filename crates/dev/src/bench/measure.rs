@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, anyhow};
 use fixtures::DockerRegistry;
 
 use super::peers::Tool;
@@ -25,11 +26,7 @@ pub struct Measurement {
 }
 
 /// Runs a tool's commands on a context.
-pub fn measure(
-    tool: &dyn Tool,
-    registry: &DockerRegistry,
-    context: &Path,
-) -> Result<Measurement, String> {
+pub fn measure(tool: &dyn Tool, registry: &DockerRegistry, context: &Path) -> Result<Measurement> {
     let (asked, stored) = (registry.log().len(), registry.stored_bytes());
     let daemons = tool.daemons();
     let started = Instant::now();
@@ -49,16 +46,16 @@ pub fn measure(
 }
 
 /// Runs a command and returns the peak of its memory, its daemons' included.
-fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64, String> {
+fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64> {
     let name = crate::tools::describe(command);
-    let error = |error: std::io::Error| format!("`{name}`: {error}");
+    let doing = || format!("`{name}`");
     // To a file: a pipe without a reader would block the command.
-    let log = tempfile::tempfile().map_err(error)?;
+    let log = tempfile::tempfile().with_context(doing)?;
     command
         .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(error)?)
-        .stderr(log.try_clone().map_err(error)?);
-    let mut child = command.spawn().map_err(error)?;
+        .stdout(log.try_clone().with_context(doing)?)
+        .stderr(log.try_clone().with_context(doing)?);
+    let mut child = command.spawn().with_context(doing)?;
     let roots = [&[child.id()], daemons].concat();
     let done = AtomicBool::new(false);
     let (status, peak) = std::thread::scope(|scope| {
@@ -74,7 +71,7 @@ fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64, String> {
         done.store(true, Ordering::Relaxed);
         (status, sampler.join().unwrap_or(0))
     });
-    let status = status.map_err(error)?;
+    let status = status.with_context(doing)?;
     if status.success() {
         return Ok(peak);
     }
@@ -83,7 +80,7 @@ fn watch(command: &mut Command, daemons: &[u32]) -> Result<u64, String> {
     drop(log.rewind().and_then(|()| log.read_to_string(&mut text)));
     let end: Vec<&str> = text.lines().rev().take(15).collect();
     let end = end.into_iter().rev().collect::<Vec<_>>().join("\n  ");
-    Err(format!("`{name}` ended with {status}\n  {end}"))
+    Err(anyhow!("`{name}` ended with {status}\n  {end}"))
 }
 
 /// The peak resident memory of a process and its descendants. A container's processes count too:

@@ -8,6 +8,7 @@ mod projects;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use fixtures::{Access, DockerRegistry};
 
 use crate::table::{Table, bytes};
@@ -19,22 +20,24 @@ use projects::Project;
 /// The name of the system call benchmark in `--only`.
 const CALLS: &str = "calls";
 
-pub fn run(args: &[String]) -> Result<(), String> {
+pub fn run(args: &[String]) -> Result<()> {
     let mut args = args.to_vec();
     let only = tools::take_value(&mut args, "--only")?.unwrap_or_default();
     let only: Vec<&str> = only.split(',').filter(|word| !word.is_empty()).collect();
     let runs = match tools::take_value(&mut args, "--runs")? {
-        Some(text) => {
-            text.parse::<usize>().ok().filter(|runs| *runs > 0).ok_or("`--runs` needs a number")?
-        }
+        Some(text) => text
+            .parse::<usize>()
+            .ok()
+            .filter(|runs| *runs > 0)
+            .context("`--runs` needs a number")?,
         None => 3,
     };
     if let Some(unknown) = args.first() {
-        return Err(format!("`{unknown}` is no option of bench"));
+        bail!("`{unknown}` is no option of bench");
     }
     packages::need(&[packages::REGISTRY, packages::BUSYBOX])?;
     let mut tools = peers::installed(tools::release_binary()?)?;
-    let place = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+    let place = tempfile::tempdir().context("a temporary folder")?;
     let wanted = |name: &str, known: &[&str]| {
         let chosen: Vec<_> = only.iter().filter(|word| known.contains(word)).collect();
         chosen.is_empty() || chosen.iter().any(|word| **word == name)
@@ -45,11 +48,11 @@ pub fn run(args: &[String]) -> Result<(), String> {
         .iter()
         .find(|word| !names.contains(word) && !projects.contains(word) && **word != CALLS)
     {
-        return Err(format!(
+        bail!(
             "`{unknown}` is neither of {}, {CALLS} nor of {}",
             projects.join(", "),
             names.join(", ")
-        ));
+        );
     }
     println!("works: {}; tools: {}; median of {runs}\n", projects.join(", "), names.join(", "));
     let known = names.clone();
@@ -61,7 +64,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         for tool in &mut tools {
             for number in 0..runs {
                 if let Err(error) = results.try_tool(tool.as_mut(), &project, number) {
-                    println!("{} on {name}: {error}", tool.name());
+                    println!("{} on {name}: {error:#}", tool.name());
                     break;
                 }
             }
@@ -80,12 +83,7 @@ struct Results(BTreeMap<(usize, String), BTreeMap<String, Vec<Measurement>>>);
 impl Results {
     /// Measures a cold build, one without changes and, if the project has one, one with a changed
     /// file, each on empty state.
-    fn try_tool(
-        &mut self,
-        tool: &mut dyn Tool,
-        project: &Project,
-        number: usize,
-    ) -> Result<(), String> {
+    fn try_tool(&mut self, tool: &mut dyn Tool, project: &Project, number: usize) -> Result<()> {
         // A new registry for each round, without blobs of an earlier one.
         let registry = DockerRegistry::start(Access::Open)?;
         registry.put_busybox()?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use fixtures::Kiln;
 use tempfile::TempDir;
 
@@ -14,7 +15,7 @@ pub trait Tool {
     /// Its name.
     fn name(&self) -> &'static str;
     /// Empties its state, and starts its daemon if it has one.
-    fn start(&mut self) -> Result<(), String>;
+    fn start(&mut self) -> Result<()>;
     /// Commands that build a context, push it as `HOST/app:latest`, and use a cache in the registry.
     fn commands(&self, host: &str, context: &Path) -> Vec<Command>;
     /// Its daemon's processes.
@@ -24,7 +25,7 @@ pub trait Tool {
 }
 
 /// kiln and the installed peers, which need root.
-pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>, String> {
+pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>> {
     let mut tools: Vec<Box<dyn Tool>> = vec![Box::new(KilnTool(Kiln::new(kiln)))];
     if !fixtures::is_root() {
         println!("only root can start the others");
@@ -33,10 +34,7 @@ pub fn installed(kiln: PathBuf) -> Result<Vec<Box<dyn Tool>>, String> {
     if let Some(folder) = std::env::var_os("KILN_BENCH_BUILDKITD").map(PathBuf::from) {
         for name in ["buildkitd", "buildctl"] {
             if !folder.join(name).is_file() {
-                return Err(format!(
-                    "KILN_BENCH_BUILDKITD: there is no `{name}` in `{}`",
-                    folder.display()
-                ));
+                bail!("KILN_BENCH_BUILDKITD: there is no `{name}` in `{}`", folder.display());
             }
         }
         tools.push(Box::new(Buildkit { programs: folder, daemon: None }));
@@ -75,7 +73,7 @@ impl Tool for KilnTool {
         "kiln"
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<()> {
         self.0.empty_root();
         Ok(())
     }
@@ -106,13 +104,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut command: Command, folder: TempDir, mut ready: Command) -> Result<Self, String> {
+    fn start(mut command: Command, folder: TempDir, mut ready: Command) -> Result<Self> {
         let name = tools::describe(&command);
-        let error = |error: std::io::Error| format!("`{name}`: {error}");
-        let log = std::fs::File::create(folder.path().join("log")).map_err(error)?;
-        let second = log.try_clone().map_err(error)?;
+        let doing = || format!("`{name}`");
+        let log = std::fs::File::create(folder.path().join("log")).with_context(doing)?;
+        let second = log.try_clone().with_context(doing)?;
         let mut child =
-            command.stdin(Stdio::null()).stdout(log).stderr(second).spawn().map_err(error)?;
+            command.stdin(Stdio::null()).stdout(log).stderr(second).spawn().with_context(doing)?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if ready
@@ -123,7 +121,7 @@ impl Daemon {
             {
                 return Ok(Self { child, folder });
             }
-            if child.try_wait().map_err(error)?.is_some() {
+            if child.try_wait().with_context(doing)?.is_some() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -132,7 +130,7 @@ impl Daemon {
         drop(child.wait());
         let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         let end: Vec<&str> = log.lines().rev().take(5).collect();
-        Err(format!("`{name}` does not answer\n  {}", end.join("\n  ")))
+        Err(anyhow!("`{name}` does not answer\n  {}", end.join("\n  ")))
     }
 }
 
@@ -165,9 +163,9 @@ fn unmount_below(folder: &Path) {
     }
 }
 
-fn folder(name: &str) -> Result<TempDir, String> {
+fn folder(name: &str) -> Result<TempDir> {
     let made = tempfile::Builder::new().prefix(&format!("bench-{name}-")).tempdir();
-    made.map_err(|error| format!("a folder for {name}: {error}"))
+    made.with_context(|| format!("a folder for {name}"))
 }
 
 struct Buildkit {
@@ -188,7 +186,7 @@ impl Tool for Buildkit {
         "buildkit"
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<()> {
         let folder = folder("buildkit")?;
         let mut daemon = Command::new(self.programs.join("buildkitd"));
         daemon.arg("--addr").arg(format!("unix://{}/socket", folder.path().display()));
@@ -248,11 +246,10 @@ impl Tool for Docker {
         "dockerd"
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<()> {
         let folder = folder("dockerd")?;
         let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("daemon.json"), "{}")
-            .map_err(|error| format!("a settings file: {error}"))?;
+        std::fs::write(at("daemon.json"), "{}").context("a settings file")?;
         let mut daemon = Command::new("dockerd");
         daemon.arg("--host").arg(format!("unix://{}", at("socket").display()));
         daemon
@@ -310,7 +307,7 @@ impl Tool for Buildah {
         "buildah"
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<()> {
         self.stop();
         self.state = Some(folder("buildah")?);
         Ok(())

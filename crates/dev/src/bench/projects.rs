@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
+
 /// A context, and its benchmarks in order: cold, nothing changed, and for some projects one changed
 /// file.
 #[derive(Debug)]
@@ -39,8 +41,8 @@ impl Project {
     pub const NAMES: &'static [&'static str] = &["chain", "runs", "files"];
 
     /// Creates a project.
-    pub fn make(name: &str, place: &Path) -> Result<Self, String> {
-        let name = Self::NAMES.iter().find(|known| **known == name).ok_or("no such project")?;
+    pub fn make(name: &str, place: &Path) -> Result<Self> {
+        let name = Self::NAMES.iter().find(|known| **known == name).context("no such project")?;
         let project = Self { name, folder: place.join(name) };
         project.write("Dockerfile", project.dockerfile().as_bytes())?;
         if *name == "files" {
@@ -70,7 +72,7 @@ impl Project {
     }
 
     /// Restores its original files.
-    pub fn reset(&self) -> Result<(), String> {
+    pub fn reset(&self) -> Result<()> {
         if self.name != "chain" {
             return Ok(());
         }
@@ -86,7 +88,7 @@ impl Project {
     }
 
     /// Changes a source file.
-    pub fn change(&self, number: usize) -> Result<(), String> {
+    pub fn change(&self, number: usize) -> Result<()> {
         self.write("src/main", format!("main {number}\n").as_bytes())
     }
 
@@ -106,7 +108,7 @@ impl Project {
     }
 
     /// Writes incompressible files, the same on every machine.
-    fn make_files(&self) -> Result<(), String> {
+    fn make_files(&self) -> Result<()> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut bytes = vec![0; FILE_SIZE];
         for number in 0..FILES {
@@ -122,12 +124,12 @@ impl Project {
         Ok(())
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(name);
-        let error = |error: std::io::Error| format!("`{}`: {error}", path.display());
+        let doing = || format!("`{}`", path.display());
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(error)?;
+            std::fs::create_dir_all(parent).with_context(doing)?;
         }
-        std::fs::write(&path, bytes).map_err(error)
+        std::fs::write(&path, bytes).with_context(doing)
     }
 }

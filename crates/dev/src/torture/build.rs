@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use fixtures::Kiln;
 use tempfile::TempDir;
 
+use super::Fault;
 use super::processes::wait_for;
 use super::project::{self, Listing};
-use super::{Fault, trouble};
 
 /// Maximum duration of a build on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -55,7 +56,7 @@ impl World {
     /// Builds each version once, undisturbed.
     pub fn new(binary: &Path, host: &str) -> Result<Self, Fault> {
         let place = tempfile::Builder::new().prefix("kiln-torture-").tempdir();
-        let place = place.map_err(trouble("a temporary folder"))?;
+        let place = place.context("a temporary folder")?;
         let mut world =
             Self { place, binary: binary.to_owned(), host: host.to_owned(), expected: Vec::new() };
         let kiln = Kiln::new(binary);
@@ -125,10 +126,10 @@ pub fn output(archive: &Path) -> String {
 
 impl Running {
     pub fn start(command: &mut Command, log: &Path) -> Result<Self, Fault> {
-        let file = File::create(log).map_err(trouble("a log"))?;
-        let other = file.try_clone().map_err(trouble("a log"))?;
+        let file = File::create(log).context("a log")?;
+        let other = file.try_clone().context("a log")?;
         command.stdin(Stdio::null()).stdout(file).stderr(other);
-        let child = command.spawn().map_err(trouble("starting a build"))?;
+        let child = command.spawn().context("starting a build")?;
         Ok(Self { child, log: log.to_owned(), started: Instant::now() })
     }
 
@@ -152,7 +153,7 @@ impl Running {
             drop(self.child.wait());
             return Err(Fault::Lie(format!("it did not end in {PATIENCE:?}\n{}", log())));
         };
-        let status = status.map_err(trouble("waiting for a build"))?;
+        let status = status.context("waiting for a build")?;
         Ok(Ended { code: status.code(), log: log(), time: self.started.elapsed() })
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use anyhow::anyhow;
 use fixtures::Kiln;
 
 use super::build::{Build, Running, World};
@@ -73,10 +74,10 @@ impl Work for Clock<'_> {
         );
         match moved {
             Ok(tables) if tables.is_empty() => {
-                return Err(Fault::Trouble("no database has times to be moved".into()));
+                return Err(Fault::Trouble(anyhow!("no database has times to be moved")));
             }
             Ok(_) => {}
-            Err(reason) => report.leave_out("records of another time", &reason),
+            Err(error) => report.leave_out("records of another time", &format!("{error:#}")),
         }
         self.build(random.below(VERSIONS))?;
         let mut prune = self.kiln.command(["prune", "--force", "--until=24h"]);

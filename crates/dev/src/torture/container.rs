@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, anyhow};
 use fixtures::{Dockerd, Kiln, ci_image, dockerd};
 
 use super::build::{Build, Running, World};
 use super::kill::{Ground as Killing, Victims};
 use super::processes::{self, MARK, Process, wait_for};
 use super::project::VERSIONS;
-use super::{Fault, Report, trouble};
+use super::{Fault, Report};
 
 /// kiln's own image with many more files, as Debian has them: on an overlay each of them is moved on its own.
 const IMAGE: &str = "registry.example.com/kiln:many";
@@ -46,10 +47,10 @@ impl Daemon {
 
     fn docker(&self, args: &[&str]) -> Result<String, Fault> {
         let run = self.0.docker(args);
-        match run.ok() {
-            true => Ok(run.stdout.trim().to_owned()),
-            false => Err(Fault::Trouble(format!("docker {args:?}: {}", run.stderr))),
+        if !run.ok() {
+            return Err(Fault::Trouble(anyhow!("docker {args:?}: {}", run.stderr)));
         }
+        Ok(run.stdout.trim().to_owned())
     }
 }
 
@@ -72,7 +73,7 @@ impl<'a> Ground<'a> {
             world.context(name, version)?;
         }
         let out = world.place.path().join(format!("out-{name}"));
-        std::fs::create_dir(&out).map_err(trouble("a folder"))?;
+        std::fs::create_dir(&out).context("a folder")?;
         let volumes = [
             format!("--volume={}:{0}:ro", world.place.path().display()),
             format!("--volume={}:/out", out.display()),
@@ -83,7 +84,7 @@ impl<'a> Ground<'a> {
         args.extend([IMAGE, "sh", "-c", "while :; do sleep 1000; done"]);
         daemon.docker(&args)?;
         let first = daemon.docker(&["inspect", "--format={{.State.Pid}}", name])?;
-        let first = first.parse().map_err(|_| format!("`{first}` is no process"))?;
+        let first = first.parse().with_context(|| format!("`{first}` is no process"))?;
         let mark = world.mark(name);
         let mut ground = Self { world, daemon, name, first, mark, out, own: BTreeMap::new() };
         ground.own = files(&ground.top());

@@ -1,5 +1,6 @@
 //! Eight concurrent builds with one root and one cache, some of which are killed.
 
+use anyhow::Context as _;
 use fixtures::Kiln;
 
 use super::build::{Build, Running, World};
@@ -7,7 +8,7 @@ use super::kill::expect_clean;
 use super::processes::{self, MARK, wait_for};
 use super::project::VERSIONS;
 use super::random::Random;
-use super::{Fault, Report, Work, trouble};
+use super::{Fault, Report, Work};
 
 const SIZE: usize = 8;
 
@@ -39,8 +40,8 @@ impl Work for Crowd<'_> {
     fn round(&mut self, random: &mut Random, report: &Report) -> Result<(), Fault> {
         self.salt += 1;
         if random.below(3) == 0 {
-            std::fs::remove_dir_all(self.kiln.root()).map_err(trouble("the root"))?;
-            std::fs::create_dir(self.kiln.root()).map_err(trouble("the root"))?;
+            std::fs::remove_dir_all(self.kiln.root()).context("the root")?;
+            std::fs::create_dir(self.kiln.root()).context("the root")?;
         }
         for version in 0..VERSIONS {
             self.world.context("crowd", version)?;

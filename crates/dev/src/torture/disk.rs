@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context as _;
 use fixtures::Kiln;
 
 use super::build::{Build, Ended, Running, World};
 use super::kill::expect_clean;
 use super::project::VERSIONS;
 use super::random::Random;
-use super::{Fault, Report, Work, trouble};
+use super::{Fault, Report, Work};
 use crate::tools;
 
 /// Size of a disk in bytes: little more than the project needs.
@@ -29,12 +30,12 @@ struct Disk<'a> {
 impl<'a> Disk<'a> {
     fn mount(world: &'a World, name: &'static str) -> Result<Self, Fault> {
         let folder = world.place.path().join(format!("disk-{name}"));
-        std::fs::create_dir(&folder).map_err(trouble("a mount point"))?;
+        std::fs::create_dir(&folder).context("a mount point")?;
         let mut mount = Command::new("mount");
         if name == "ext4" {
             let image = world.place.path().join("ext4.image");
-            let file = std::fs::File::create(&image).map_err(trouble("a disk"))?;
-            file.set_len(SIZE).map_err(trouble("a disk"))?;
+            let file = std::fs::File::create(&image).context("a disk")?;
+            file.set_len(SIZE).context("a disk")?;
             tools::quietly(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))?;
             mount.args(["-o", "loop"]).arg(&image);
         } else {
@@ -114,10 +115,7 @@ impl Work for Disks<'_> {
             fill(&filler, &disk.folder, left)?;
             let ended = disk.build()?;
             let what = format!("{}: {left} bytes were left", disk.name);
-            let tell = |fault| match fault {
-                Fault::Lie(text) => Fault::Lie(format!("{what}: {text}")),
-                trouble => trouble,
-            };
+            let tell = |fault: Fault| fault.during(&what);
             if ended.code == Some(0) {
                 disk.world.compare(&disk.archive(), disk.build.version).map_err(tell)?;
                 report.count(&format!("full disk ({}): enough, compared", disk.name));
@@ -125,7 +123,7 @@ impl Work for Disks<'_> {
                 ended.expect_refused(&["no space left", "is full", "nearly full"]).map_err(tell)?;
                 report.count(&format!("full disk ({}): refused", disk.name));
             }
-            std::fs::remove_file(&filler).map_err(trouble("the filler"))?;
+            std::fs::remove_file(&filler).context("the filler")?;
             disk.passes().map_err(tell)?;
             report.count(&format!("full disk ({}): the same with space, compared", disk.name));
         }
@@ -135,13 +133,12 @@ impl Work for Disks<'_> {
 
 /// Fills a disk up to `left` bytes.
 fn fill(filler: &Path, disk: &Path, left: u64) -> Result<(), Fault> {
-    let found = rustix::fs::statvfs(disk).map_err(|errno| format!("the disk: {errno}"))?;
+    let found = rustix::fs::statvfs(disk).context("the disk")?;
     let free = found.f_bavail * found.f_frsize;
-    let file = std::fs::File::create(filler).map_err(trouble("the filler"))?;
+    let file = std::fs::File::create(filler).context("the filler")?;
     if free > left {
         let flags = rustix::fs::FallocateFlags::empty();
-        rustix::fs::fallocate(&file, flags, 0, free - left)
-            .map_err(|errno| format!("filling the disk: {errno}"))?;
+        rustix::fs::fallocate(&file, flags, 0, free - left).context("filling the disk")?;
     }
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use fixtures::Kiln;
 
+use super::Fault;
 use super::build::{Build, Running, World};
 use super::kill::Ground;
 use super::processes::{self, MARK, Process};
 use super::project::VERSIONS;
-use super::{Fault, trouble};
 
 /// A kiln with its own home, in one isolation.
 pub struct Host<'a> {
@@ -49,7 +50,7 @@ impl Ground for Host<'_> {
         std::fs::remove_dir_all(&root)
             .or_else(|error| if root.exists() { Err(error) } else { Ok(()) })
             .map_err(|error| Fault::Lie(format!("the root cannot be removed: {error}")))?;
-        std::fs::create_dir(&root).map_err(trouble("kiln's root"))
+        Ok(std::fs::create_dir(&root).context("kiln's root")?)
     }
 
     fn root(&self) -> PathBuf {
@@ -66,13 +67,13 @@ impl Ground for Host<'_> {
 
     fn check(&self) -> Result<(), Fault> {
         let left: Vec<_> = std::fs::read_dir(self.kiln.home().join("tmp"))
-            .map_err(trouble("the folder for temporary files"))?
+            .context("the folder for temporary files")?
             .flatten()
             .map(|entry| entry.file_name())
             .collect();
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(Fault::Lie(format!("temporary files are left: {left:?}"))),
+        if !left.is_empty() {
+            return Err(Fault::Lie(format!("temporary files are left: {left:?}")));
         }
+        Ok(())
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use super::build::{Build, Ended, Running, World};
 use super::processes::{self, Process, wait_for};
 use super::project::VERSIONS;
@@ -203,10 +205,7 @@ impl<G: Ground> Work for Kill<'_, G> {
         let usual = self.times.get(&start).copied().unwrap_or(Duration::from_secs(1));
         let delay = random.part_of(usual);
         let story = format!("{start:?} build, {victims:?} killed after {} ms", delay.as_millis());
-        let tell = |fault| match fault {
-            Fault::Lie(text) => Fault::Lie(format!("{story}: {text}")),
-            trouble => trouble,
-        };
+        let tell = |fault: Fault| fault.during(&story);
         self.prepare(start, random)?;
         let mut running = self.ground.start(&self.build)?;
         let Some(kiln) = wait_for(PATIENCE, || match running.has_ended() {
@@ -215,7 +214,7 @@ impl<G: Ground> Work for Kill<'_, G> {
         })
         .flatten() else {
             let log = running.finish()?.log;
-            return Err(Fault::Trouble(format!("kiln was not seen\n{log}")));
+            return Err(Fault::Trouble(anyhow!("kiln was not seen\n{log}")));
         };
         let killed = self.strike(&mut running, &kiln, Blow { victims, delay }, random);
         let ended = running.finish().map_err(tell)?;

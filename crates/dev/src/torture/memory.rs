@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use fixtures::Kiln;
 
 use super::build::{Build, Running, World};
 use super::project::VERSIONS;
 use super::random::Random;
-use super::{Fault, Report, Work, trouble};
+use super::{Fault, Report, Work};
 
 const LIMIT: u64 = 128 << 20;
 /// Size in bytes of a file that is larger than the available memory.
@@ -37,10 +38,10 @@ impl Group {
         let name = world.mark("memory");
         let folder = Path::new(top).join(path.trim_start_matches('/')).join(name);
         std::fs::create_dir(&folder)
-            .map_err(|error| format!("no control group `{}`: {error}", folder.display()))?;
+            .with_context(|| format!("no control group `{}`", folder.display()))?;
         let group = Self(folder);
         std::fs::write(group.0.join(file), LIMIT.to_string())
-            .map_err(|error| format!("no limit of memory can be set: {error}"))?;
+            .context("no limit of memory can be set")?;
         Ok(group)
     }
 }
@@ -64,14 +65,14 @@ impl<'a> Memory<'a> {
     /// Prepares the large file. It is a [`Fault::Trouble`] if memory cannot be limited.
     pub fn new(world: &'a World) -> Result<Self, Fault> {
         let large = world.place.path().join("large");
-        std::fs::create_dir(&large).map_err(trouble("a context"))?;
+        std::fs::create_dir(&large).context("a context")?;
         let dockerfile = format!(
             "FROM {}/library/busybox\nARG SALT\nCOPY file /\nRUN cp /file /copy && echo $SALT\nRUN rm /file\n",
             world.host
         );
         std::fs::write(large.join("Dockerfile"), dockerfile)
             .and_then(|()| write_large(&large.join("file")))
-            .map_err(trouble("a context"))?;
+            .context("a context")?;
         let build = Build { version: 0, salt: 0, cache: "memory".into() };
         Ok(Self { world, group: Group::new(world)?, kiln: Kiln::new(&world.binary), large, build })
     }
@@ -122,7 +123,7 @@ impl Work for Memory<'_> {
         self.start(&arguments)?.expect_ok("160 MiB in 128 MiB")?;
         report.count(&format!("128 MiB: a file of 160 MiB as {compression}"));
         // Removed because of its size; the next round writes it again.
-        std::fs::remove_file(&archive).map_err(trouble("an archive"))?;
+        std::fs::remove_file(&archive).context("an archive")?;
         let prune = ["prune", "--all", "--force"].map(str::to_owned);
         self.start(&prune)?.expect_ok("prune")?;
         Ok(())

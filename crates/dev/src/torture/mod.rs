@@ -24,6 +24,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use fixtures::{Access, DockerRegistry};
 
 use self::build::World;
@@ -38,32 +39,30 @@ const HERE: &[&str] = &["namespaces", "chroot", "disk", "read-only", "memory", "
 const IN_CONTAINERS: &[&str] = &["container-chroot", "in-place"];
 
 /// The reason why a torture ends early.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// kiln misbehaved.
+    #[error("a lie: {0}")]
     Lie(String),
     /// The torture itself failed.
-    Trouble(String),
+    #[error("cannot go on: {0:#}")]
+    Trouble(anyhow::Error),
 }
 
-impl From<String> for Fault {
-    fn from(text: String) -> Self {
-        Self::Trouble(text)
+impl From<anyhow::Error> for Fault {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Trouble(error)
     }
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Fault {
+    /// The same, of a part of the torture.
+    fn during(self, part: &str) -> Self {
         match self {
-            Self::Lie(text) => write!(formatter, "a lie: {text}"),
-            Self::Trouble(text) => write!(formatter, "cannot go on: {text}"),
+            Self::Lie(text) => Self::Lie(format!("{part}: {text}")),
+            Self::Trouble(error) => Self::Trouble(error.context(part.to_owned())),
         }
     }
-}
-
-/// Turns an I/O error into a [`Fault::Trouble`].
-fn trouble(what: &str) -> impl Fn(std::io::Error) -> Fault + '_ {
-    move |error| Fault::Trouble(format!("{what}: {error}"))
 }
 
 /// A kind of work in a lane.
@@ -125,12 +124,12 @@ struct Options {
 }
 
 impl Options {
-    fn read(args: &[String]) -> Result<Self, String> {
+    fn read(args: &[String]) -> Result<Self> {
         let mut args = args.to_vec();
         let minutes = tools::take_value(&mut args, "--minutes")?;
-        let minutes: f64 = minutes.as_deref().unwrap_or("10").parse().map_err(|_| "--minutes N")?;
+        let minutes: f64 = minutes.as_deref().unwrap_or("10").parse().context("--minutes N")?;
         let seed = match tools::take_value(&mut args, "--seed")? {
-            Some(seed) => seed.parse().map_err(|_| "--seed N: a whole number")?,
+            Some(seed) => seed.parse().context("--seed N: a whole number")?,
             None => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(1, |since| since.as_secs()),
@@ -141,17 +140,17 @@ impl Options {
         let known = || HERE.iter().chain(IN_CONTAINERS);
         if let Some(name) = only.iter().find(|name| !known().any(|known| known == name)) {
             let known: Vec<&str> = known().copied().collect();
-            return Err(format!("--only {name}: there are {}", known.join(", ")));
+            bail!("--only {name}: there are {}", known.join(", "));
         }
         let kiln = tools::take_value(&mut args, "--kiln")?.map(PathBuf::from);
         if let Some(other) = args.first() {
-            return Err(format!("`{other}`: there are --minutes, --seed, --only and --kiln"));
+            bail!("`{other}`: there are --minutes, --seed, --only and --kiln");
         }
         let kiln = match kiln {
             Some(kiln) => kiln,
             None => tools::debug_binary()?,
         };
-        let kiln = kiln.canonicalize().map_err(|error| format!("`{}`: {error}", kiln.display()))?;
+        let kiln = kiln.canonicalize().with_context(|| format!("`{}`", kiln.display()))?;
         Ok(Self {
             time: Duration::from_secs_f64(minutes.clamp(0.01, 1e6) * 60.0),
             seed,
@@ -165,10 +164,10 @@ impl Options {
     }
 }
 
-pub fn run(args: &[String]) -> Result<(), String> {
+pub fn run(args: &[String]) -> Result<()> {
     let options = Options::read(args)?;
     if !fixtures::is_root() {
-        return Err("it kills, mounts and starts containers: run it as root".into());
+        bail!("it kills, mounts and starts containers: run it as root");
     }
     packages::need(&[packages::REGISTRY, packages::BUSYBOX, packages::DOCKERD, packages::MKE2FS])?;
     if std::env::var_os(INSIDE).is_none() {
@@ -178,8 +177,10 @@ pub fn run(args: &[String]) -> Result<(), String> {
 }
 
 /// Runs this program again in a private mount namespace, which takes its mounts along when it ends.
-fn again_in_a_namespace(options: &Options) -> Result<(), String> {
-    let own = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+fn again_in_a_namespace(options: &Options) -> Result<()> {
+    // Not by name: `cargo test --workspace` links this program anew, for the tests beside it, and the
+    // one that runs has no name from then on.
+    let own = format!("/proc/{}/exe", std::process::id());
     let mut command = std::process::Command::new("unshare");
     command.args(["--mount", "--propagation=private"]).arg(own).arg("torture");
     command.args(["--minutes", &(options.time.as_secs_f64() / 60.0).to_string()]);
@@ -188,17 +189,17 @@ fn again_in_a_namespace(options: &Options) -> Result<(), String> {
         command.args(["--only", &options.only.join(",")]);
     }
     command.env(INSIDE, "1").env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"));
-    let status = command.status().map_err(|error| format!("unshare: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("seed {}: see above", options.seed)) }
+    let status = command.status().context("unshare")?;
+    if status.success() { Ok(()) } else { Err(anyhow!("seed {}: see above", options.seed)) }
 }
 
-fn torture(options: &Options) -> Result<(), String> {
+fn torture(options: &Options) -> Result<()> {
     println!("kiln: {}", options.kiln.display());
     println!("seed: {} (--seed {0} draws the same again)", options.seed);
     let started = Instant::now();
     let registry = DockerRegistry::start(Access::Open)?;
     registry.put_busybox()?;
-    let world = World::new(&options.kiln, registry.host()).map_err(|fault| fault.to_string())?;
+    let world = World::new(&options.kiln, registry.host())?;
     let report = Report::default();
     // The undisturbed builds do not count as torture time.
     let deadline = Instant::now() + options.time;
@@ -212,14 +213,14 @@ fn torture(options: &Options) -> Result<(), String> {
     };
     let results = std::thread::scope(|scope| {
         let lanes = [HERE, IN_CONTAINERS].map(|works| scope.spawn(move || lane(works)));
-        lanes.map(|lane| lane.join().unwrap_or_else(|_| Err("a lane panicked".to_owned().into())))
+        lanes.map(|lane| lane.join().unwrap_or_else(|_| Err(anyhow!("a lane panicked").into())))
     });
     print!("{}", report.text());
     println!("{:.0} s", started.elapsed().as_secs_f64());
     let faults: Vec<String> =
         results.into_iter().filter_map(Result::err).map(|fault| fault.to_string()).collect();
     println!("{} faults", faults.len());
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+    if faults.is_empty() { Ok(()) } else { Err(anyhow!(faults.join("\n"))) }
 }
 
 /// Does the works of a lane in turn until the time is over, each at least once.
@@ -248,10 +249,8 @@ fn run_lane(
             if !is_kill && turn % 6 != 0 && options.only.is_empty() {
                 continue;
             }
-            work.round(random, report).map_err(|fault| match fault {
-                Fault::Lie(text) => Fault::Lie(format!("{name}, turn {turn}: {text}")),
-                Fault::Trouble(text) => Fault::Trouble(format!("{name}, turn {turn}: {text}")),
-            })?;
+            let done = work.round(random, report);
+            done.map_err(|fault| fault.during(&format!("{name}, turn {turn}")))?;
         }
         if works.is_empty() {
             break;

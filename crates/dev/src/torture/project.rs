@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use anyhow::Context as _;
 use fixtures::tar::{self, Kind};
 
+use super::Fault;
 use super::processes::MARK;
-use super::{Fault, trouble};
 
 /// The number of contexts.
 pub const VERSIONS: u64 = 3;
@@ -42,7 +43,7 @@ pub fn write(folder: &Path, host: &str, mark: &str, version: u64) -> Result<(), 
         .replace("REGISTRY", host);
     let lines: String =
         (0..200 * (version + 1)).map(|line| format!("{version}: {line}\n")).collect();
-    std::fs::create_dir_all(folder.join("more")).map_err(trouble("a context"))?;
+    std::fs::create_dir_all(folder.join("more")).context("a context")?;
     for (name, text) in [
         ("Dockerfile", &*dockerfile),
         (".dockerignore", "Dockerfile\n"),
@@ -50,13 +51,11 @@ pub fn write(folder: &Path, host: &str, mark: &str, version: u64) -> Result<(), 
         ("more/b", "b\n"),
     ] {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(trouble("a context"))?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))
-            .map_err(trouble("a context"))?;
+        std::fs::write(&path, text).context("a context")?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).context("a context")?;
     }
     for folder in [folder, &folder.join("more")] {
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))
-            .map_err(trouble("a context"))?;
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).context("a context")?;
     }
     Ok(())
 }
@@ -65,7 +64,7 @@ pub fn write(folder: &Path, host: &str, mark: &str, version: u64) -> Result<(), 
 pub fn listing(archive: &Path) -> Result<Listing, Fault> {
     let bytes = std::fs::read(archive)
         .map_err(|error| Fault::Lie(format!("`{}`: {error}", archive.display())))?;
-    let entries = tar::read(&bytes).map_err(Fault::Lie)?;
+    let entries = tar::read(&bytes).map_err(|error| Fault::Lie(format!("{error:#}")))?;
     let mut files = BTreeMap::new();
     for entry in &entries {
         if let Kind::File(bytes) = &entry.kind {

@@ -85,7 +85,7 @@ pub(super) fn answer(state: &mut State, request: &Incoming, base: &str) -> Optio
     match (kind, name.strip_prefix("uploads/")) {
         ("manifests", _) => Some(manifest(state, request, repository, name)),
         (_, None) => Some(blob(state, request, repository, name)),
-        (_, Some(id)) => upload(state, request, base, (repository, id)),
+        (_, Some(id)) => upload(state, request, base, &UploadPath { repository, id }),
     }
 }
 
@@ -177,11 +177,17 @@ fn send_blob(state: &mut State, request: &Incoming, bytes: Bytes) -> Reply {
     reply
 }
 
+/// The address of an upload.
+struct UploadPath<'a> {
+    repository: &'a str,
+    id: &'a str,
+}
+
 fn upload(
     state: &mut State,
     request: &Incoming,
     base: &str,
-    (repository, id): (&str, &str),
+    &UploadPath { repository, id }: &UploadPath<'_>,
 ) -> Option<Reply> {
     let fields = query(&request.query);
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
