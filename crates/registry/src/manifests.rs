@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::exchange::{ApiRequest, Target};
 use crate::payload::Payload;
 use crate::response::Response;
+use crate::retry::{Retry, RetryPolicy};
 use crate::{Error, Result};
 
 /// The largest manifest that is read, in bytes; registries take no larger ones
@@ -28,6 +29,13 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
 const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1";
 
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// Refusals of a manifest because of a blob after which it is sent again. `registry` does not find a blob while
+/// another client sends the same one, and a registry of several machines one that it took a moment ago.
+const MOST_OVERLOOKED: u32 = 3;
+
+/// The code of such a refusal (distribution-spec, error codes).
+const BLOB_UNKNOWN: &str = "MANIFEST_BLOB_UNKNOWN";
 
 impl Client {
     /// The descriptor behind a reference, without its content: a single HEAD, because Docker Hub
@@ -75,8 +83,19 @@ impl Client {
             reason: "it has characters that HTTP does not allow".into(),
         })?;
         ask.headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
-        self.call_well(&ask, &Payload::Bytes(bytes)).await?.drain().await;
-        Ok(digest)
+        let policy = self.settings().retry;
+        let attempts = policy.attempts.min(MOST_OVERLOOKED + 1);
+        let mut retry = Retry::new(RetryPolicy { attempts, ..policy });
+        loop {
+            match self.call_well(&ask, &Payload::Bytes(bytes.clone())).await {
+                Ok(answer) => {
+                    answer.drain().await;
+                    return Ok(digest);
+                }
+                Err(error) if overlooks_blob(&error) && retry.pause(None).await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn resolve_at(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
@@ -125,6 +144,11 @@ impl Client {
         })
         .await
     }
+}
+
+/// True if a manifest is refused because the registry does not find a blob.
+fn overlooks_blob(error: &Error) -> bool {
+    matches!(error, Error::Refused { message, .. } | Error::NotFound { message, .. } if message.contains(BLOB_UNKNOWN))
 }
 
 fn ask<'a>(

@@ -243,6 +243,12 @@ async fn manifests_are_put_under_their_names() {
         let held = registry.manifest(&name[..1], &stored).unwrap();
         assert_eq!(held, (media_type::OCI_MANIFEST.into(), bytes.clone()));
     }
+    let late = reference(&registry, "a:late");
+    for (overlooked, is_put) in [(3, true), (4, false)] {
+        registry.overlook_blobs(overlooked);
+        let put = client.put_manifest(&late, media_type::OCI_MANIFEST, bytes.clone()).await;
+        assert_eq!(put.is_ok(), is_put, "{put:?}");
+    }
     let wrong = reference(&registry, &format!("a:v2@{}", Digest::of("x")));
     let error = client.put_manifest(&wrong, media_type::OCI_MANIFEST, bytes).await.unwrap_err();
     assert!(matches!(error, Error::OtherManifest { .. }), "{error}");

@@ -44,6 +44,8 @@ pub(super) struct Faults {
     pub lie: bool,
     pub hide_digests: bool,
     pub no_head: bool,
+    /// The number of manifests that are refused because a blob is not found.
+    pub overlook_blobs: usize,
     pub ignore_ranges: bool,
     pub refuse_mounts: bool,
     pub refuse_whole_blobs: bool,
@@ -101,6 +103,11 @@ impl FakeRegistry {
     /// Refuses HEAD for manifests with 405.
     pub fn refuse_head(&self) {
         self.shared.lock().faults.no_head = true;
+    }
+
+    /// Refuses the next `count` manifests that are put with `MANIFEST_BLOB_UNKNOWN`.
+    pub fn overlook_blobs(&self, count: usize) {
+        self.shared.lock().faults.overlook_blobs = count;
     }
 
     /// Sends whole blobs in response to range requests.

@@ -114,6 +114,11 @@ pub(super) fn failure(status: u16, headers: &[(String, String)]) -> Reply {
 fn manifest(state: &mut State, request: &Incoming, repository: &str, name: &str) -> Reply {
     let key = (repository.to_owned(), name.to_owned());
     if request.method == "PUT" {
+        if let Some(left) = state.faults.overlook_blobs.checked_sub(1) {
+            state.faults.overlook_blobs = left;
+            let body = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+            return json(StatusCode::BAD_REQUEST, body.into());
+        }
         let digest = Digest::of(&request.body);
         let kind = request.content_type.clone().unwrap_or_default();
         let by_digest = (repository.to_owned(), digest.to_string());
