@@ -113,6 +113,25 @@ fn dockerode() {
     stage.tell(client.env("NODE_PATH", modules).arg(source("dockerode.js")));
 }
 
+/// bollard, also with its client of BuildKit.
+#[test]
+fn bollard() {
+    let test = "bollard";
+    if !fixtures::is_root() {
+        return fixtures::skip(test, "it needs root to read cargo's files");
+    }
+    let Some(stage) = Stage::new(test) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["install", "--quiet", "--locked", "--debug", "--no-track", "--path"]);
+    cargo.arg(source("bollard")).arg("--root").arg(place.path());
+    cargo.arg("--target-dir").arg(place.path().join("target"));
+    if !installs(&mut cargo) {
+        return fixtures::skip(test, "cargo cannot build bollard: no network?");
+    }
+    stage.tell(&mut stage.client(&place.path().join("bin/bollard-client")));
+}
+
 #[test]
 fn compose() {
     let test = "compose";

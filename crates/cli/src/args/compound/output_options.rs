@@ -3,7 +3,9 @@
 use build::EpochChoice;
 
 use super::annotation::AnnotationOptions;
-use super::options::{Accepted, accepted_boolean, boolean, given, optional_boolean, options, text};
+use super::options::{
+    Accepted, accepted, accepted_boolean, boolean, given, optional_boolean, options, text,
+};
 use super::{FormatOptions, OptionError};
 
 options! {
@@ -30,6 +32,9 @@ options! {
         unpack: bool = boolean("unpack"), "true";
         /// Accepted: an image is always found by its digest.
         _name_canonical: Accepted = accepted_boolean("name-canonical"), "true";
+        // bollard sends both with each image.
+        /// Accepted: BuildKit does not know these spellings, and takes them for other metadata.
+        _other_spellings: Accepted = accepted("name_canonical" | "dangling_name_prefix"), "false";
     }
 }
 
