@@ -64,5 +64,5 @@ pub use reports::{Exit, Finished};
 pub use root_access::RootAccess;
 pub use runtime::{Runtime, RuntimeOptions};
 pub use streams::{ContainerInput, ContainerOutput};
-pub use sys::share_heaps;
+pub use sys::{return_free_memory, share_heaps};
 pub use userns::reexec_in_userns;

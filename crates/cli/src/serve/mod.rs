@@ -225,6 +225,7 @@ async fn serve(
     tokio::select! {
         () = signals.next() => {}
         () = activity.is_idle_for(options.idle_timeout) => {}
+        () = activity.keep_memory_small() => {}
     }
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     for socket in sockets {

@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+/// The time between two returns of memory: builds that follow each other use the same pages.
+const MEMORY_PAUSE: Duration = Duration::from_secs(10);
+
 /// SIGINT and SIGTERM.
 pub(super) struct Signals {
     interrupt: Signal,
@@ -80,6 +83,18 @@ impl Activity {
     /// Completes when there is no connection.
     pub(super) async fn ended(&self) {
         drop(self.count.subscribe().wait_for(|count| *count == 0).await);
+    }
+
+    /// Returns memory that connections no longer use to the kernel, some time after one begins or ends. Never
+    /// completes.
+    pub(super) async fn keep_memory_small(&self) {
+        let mut count = self.count.subscribe();
+        while count.changed().await.is_ok() {
+            tokio::time::sleep(MEMORY_PAUSE).await;
+            count.mark_unchanged();
+            // It ends with the process.
+            let _ = tokio::task::spawn_blocking(runtime::return_free_memory).await;
+        }
     }
 
     /// Completes when there was no connection for so long; never without a time.
