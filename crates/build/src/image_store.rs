@@ -1,6 +1,6 @@
 //! Images that are kept on this machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use execute::BaseImage;
@@ -212,16 +212,28 @@ fn on_registry(place: &Place) -> Option<(String, String, bool)> {
 /// # Errors
 /// If the store cannot be read.
 pub fn list(store: &Store) -> Result<Vec<Kept>, store::Error> {
-    let mut images = named(store)?;
-    let has_name: BTreeSet<Digest> = images.iter().map(|image| image.manifest.digest).collect();
-    for key in store.db().memo_keys(PLACES)? {
-        let Ok(key) = key.try_into() else { continue };
-        let digest = Digest::from_bytes(key);
-        if !has_name.contains(&digest) {
-            images.extend(read(store, digest, Vec::new()));
-        }
-    }
-    Ok(images)
+    Ok(each(store)?.collect())
+}
+
+/// All images, those without names at the end, each read when its turn comes: thousands of them take much memory. One
+/// whose documents were lost is none.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn each(store: &Store) -> Result<impl Iterator<Item = Kept>, store::Error> {
+    let named = names(store)?;
+    let unnamed = unnamed(store, &named)?;
+    let all = named.into_iter().chain(unnamed.into_iter().map(|digest| (digest, Vec::new())));
+    Ok(all.filter_map(|(digest, names)| read(store, digest, names)))
+}
+
+/// The number of images. None of them is read.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn count(store: &Store) -> Result<usize, store::Error> {
+    let named = names(store)?;
+    Ok(named.len() + unnamed(store, &named)?.len())
 }
 
 /// The images that have names. One whose documents were lost is none.
@@ -229,13 +241,40 @@ pub fn list(store: &Store) -> Result<Vec<Kept>, store::Error> {
 /// # Errors
 /// If the store cannot be read.
 pub fn named(store: &Store) -> Result<Vec<Kept>, store::Error> {
+    Ok(names(store)?.into_iter().filter_map(|(digest, names)| read(store, digest, names)).collect())
+}
+
+/// The image that has the first wanted name, with all of its names.
+pub(crate) fn by_name(
+    store: &Store,
+    is_wanted: impl Fn(&Digest, &Reference) -> bool,
+) -> Result<Option<(Kept, Reference)>, store::Error> {
+    let mut found = names(store)?.into_iter().filter_map(|(digest, names)| {
+        let name = names.iter().find(|name| is_wanted(&digest, name))?.clone();
+        Some((read(store, digest, names)?, name))
+    });
+    Ok(found.next())
+}
+
+/// The names of images, by the digests of their manifests.
+fn names(store: &Store) -> Result<BTreeMap<Digest, Vec<Reference>>, store::Error> {
     let mut names: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
     for image in store.db().images()? {
         if let Ok(name) = image.name.parse() {
             names.entry(image.digest).or_default().push(name);
         }
     }
-    Ok(names.into_iter().filter_map(|(digest, names)| read(store, digest, names)).collect())
+    Ok(names)
+}
+
+/// The manifests of images without names.
+fn unnamed(
+    store: &Store,
+    named: &BTreeMap<Digest, Vec<Reference>>,
+) -> Result<Vec<Digest>, store::Error> {
+    let keys = store.db().memo_keys(PLACES)?.into_iter();
+    let digests = keys.filter_map(|key| Some(Digest::from_bytes(key.try_into().ok()?)));
+    Ok(digests.filter(|digest| !named.contains_key(digest)).collect())
 }
 
 /// The image of a name.

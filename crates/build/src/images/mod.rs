@@ -14,14 +14,14 @@ mod push;
 use graph::{Events, Failure, TaskEvent, TaskId};
 use store::Store;
 
-pub use crate::image_store::{Kept, KeptImage, find, list};
+pub use crate::image_store::{Kept, KeptImage, count, each, find, list};
 pub use archive::{LoadedImage, Saved, load};
 pub use collect::{CollectPolicy, Space, collect};
 pub use disk::{DiskEntry, DiskFilter, DiskKind, Limits, PruneRequest, prune, usage};
 pub use error::ImageError;
 pub use files::{PathChange, PathDifference};
 pub use lists::{Described, IndexContent, Member, Style};
-pub use names::{FoundImage, Removed, look_up, remove, tag};
+pub use names::{FoundImage, Removed, look_up, remove, remove_all, tag};
 pub use pull::{PullRequest, Pulled};
 
 /// Moves images between this machine and registries.

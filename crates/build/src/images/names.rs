@@ -1,6 +1,6 @@
 //! Names of images: finding, giving and taking them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oci::{Digest, Reference};
 use store::Store;
@@ -31,12 +31,12 @@ pub struct Removed {
 /// # Errors
 /// [`ImageError::NotHere`], [`ImageError::Ambiguous`].
 pub fn look_up(store: &Store, text: &str) -> Result<FoundImage, ImageError> {
-    let images = image_store::list(store)?;
     let reference: Option<Reference> = text.parse().ok();
-    if let Some(reference) = &reference
-        && let Some(found) = images.iter().find_map(|image| by_name(image, reference))
+    if let Some(wanted) = &reference
+        && let Some((image, name)) =
+            image_store::by_name(store, |manifest, name| means(wanted, manifest, name))?
     {
-        return Ok(found);
+        return Ok(FoundImage { image, name: Some(name) });
     }
     let not_here = || {
         let name = reference.as_ref().map_or_else(|| text.to_owned(), Reference::familiar);
@@ -47,12 +47,16 @@ pub fn look_up(store: &Store, text: &str) -> Result<FoundImage, ImageError> {
         return Err(not_here());
     }
     let means =
-        |image: &&Kept| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex;
-    // The first has names, if any has.
-    let found: Vec<&Kept> = images.iter().filter(means).collect();
-    let ids: BTreeSet<Digest> = found.iter().map(|image| image.id).collect();
-    match (found.first(), ids.len()) {
-        (Some(image), 1) => Ok(FoundImage { image: (*image).clone(), name: None }),
+        |image: &Kept| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex;
+    let mut found: Option<Kept> = None;
+    let mut ids = BTreeSet::new();
+    for image in image_store::each(store)?.filter(means) {
+        ids.insert(image.id);
+        // The first has names, if any has.
+        found.get_or_insert(image);
+    }
+    match (found, ids.len()) {
+        (Some(image), 1) => Ok(FoundImage { image, name: None }),
         (None, _) => Err(not_here()),
         _ => {
             let some: Vec<String> = ids.iter().take(4).map(short).collect();
@@ -61,17 +65,10 @@ pub fn look_up(store: &Store, text: &str) -> Result<FoundImage, ImageError> {
     }
 }
 
-fn by_name(image: &Kept, wanted: &Reference) -> Option<FoundImage> {
-    let is_wanted = |name: &&Reference| match wanted.digest() {
-        // The form that `inspect` shows: the repository, and the digest of the manifest.
-        Some(digest) => {
-            *name == wanted
-                || (name.repository() == wanted.repository() && image.manifest.digest == digest)
-        }
-        None => *name == wanted,
-    };
-    let name = image.names.iter().find(is_wanted)?.clone();
-    Some(FoundImage { image: image.clone(), name: Some(name) })
+/// True if a name, or the form that `inspect` shows of it, is meant: the repository, and the digest of the manifest.
+fn means(wanted: &Reference, manifest: &Digest, name: &Reference) -> bool {
+    name == wanted
+        || (wanted.digest() == Some(*manifest) && name.repository() == wanted.repository())
 }
 
 fn short(id: &Digest) -> String {
@@ -99,8 +96,7 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageEr
     let found = look_up(store, text)?;
     let id = found.image.id;
     // The same config can be in several manifests: layers that are compressed otherwise.
-    let same: Vec<Kept> =
-        image_store::list(store)?.into_iter().filter(|image| image.id == id).collect();
+    let same: Vec<Kept> = image_store::each(store)?.filter(|image| image.id == id).collect();
     let names: Vec<Reference> = same.iter().flat_map(|image| image.names.clone()).collect();
     let repositories: BTreeSet<_> = names.iter().map(Reference::repository).collect();
     let untagged = match found.name {
@@ -111,9 +107,7 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageEr
         }
         None => names.clone(),
     };
-    for name in &untagged {
-        store.db().remove_image(&name.to_string())?;
-    }
+    take_names(store, &untagged)?;
     for image in &same {
         if image.names.iter().all(|name| untagged.contains(name)) {
             image_store::forget(store, &image.manifest.digest)?;
@@ -121,4 +115,26 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImageEr
     }
     let is_deleted = names.len() == untagged.len();
     Ok(Removed { untagged, deleted: is_deleted.then_some(id).into_iter().collect() })
+}
+
+/// Removes images by their IDs, with all of their names. Those that are gone already are left out.
+///
+/// # Errors
+/// If the store cannot be read or changed.
+pub fn remove_all(store: &Store, ids: &BTreeSet<Digest>) -> Result<Vec<Removed>, ImageError> {
+    let mut going: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+    for image in image_store::each(store)?.filter(|image| ids.contains(&image.id)) {
+        take_names(store, &image.names)?;
+        image_store::forget(store, &image.manifest.digest)?;
+        going.entry(image.id).or_default().extend(image.names);
+    }
+    let removed = |(id, untagged)| Removed { untagged, deleted: vec![id] };
+    Ok(going.into_iter().map(removed).collect())
+}
+
+fn take_names(store: &Store, names: &[Reference]) -> Result<(), ImageError> {
+    for name in names {
+        store.db().remove_image(&name.to_string())?;
+    }
+    Ok(())
 }

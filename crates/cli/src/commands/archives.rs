@@ -1,7 +1,7 @@
 //! Images that are written to archives and read from them, for `docker save` and `docker load` and for the
 //! Engine API.
 
-use build::images::{self, ImageError, Kept, LoadedImage, Saved};
+use build::images::{self, ImageError, LoadedImage, Saved};
 use oci::Reference;
 use store::Store;
 
@@ -29,9 +29,7 @@ fn find(store: &Store, text: &str) -> Result<Vec<Saved>, ImageError> {
     if let Ok(filter) = text.parse::<NameFilter>()
         && !filter.has_tag()
     {
-        let all: Vec<Kept> = images::list(store)?;
-        let of_repository: Vec<Saved> = all
-            .into_iter()
+        let of_repository: Vec<Saved> = images::each(store)?
             .filter_map(|image| {
                 let names: Vec<Reference> =
                     image.names.iter().filter(|name| filter.means(name)).cloned().collect();

@@ -21,9 +21,10 @@ use crate::{human, terminal};
 pub fn run(args: &ImagesArgs, store: &Store) -> Result<(), Report> {
     let filters = Filters::read(&args.filter)?;
     let format = RowFormat::read(args.format.as_deref())?;
-    let images = build::images::list(store).map_err(|error| oci::chain_text(&error))?;
-    let kept = filters.apply(&images)?;
-    let mut rows: Vec<ImageRow> = kept.into_iter().flat_map(rows).collect();
+    let passing = filters.resolve(store)?;
+    let images = images::each(store).map_err(|error| oci::chain_text(&error))?;
+    let mut rows: Vec<ImageRow> =
+        images.filter(|image| passing.passes(image)).flat_map(|image| rows(&image)).collect();
     rows.retain(|row| filters.wants(row));
     rows.retain(|row| is_asked_for(row, args));
     // The newest first, as in docker.
@@ -188,35 +189,23 @@ impl Filters {
         self.dangling
     }
 
-    /// The images that pass all filters but `reference`.
+    /// Looks up the images that filters name.
     ///
     /// # Errors
-    /// If an image that a filter names is not here.
-    pub fn apply<'i>(&self, images: &'i [Kept]) -> Result<Vec<&'i Kept>, Report> {
+    /// If one is not here, or the store cannot be read.
+    pub fn resolve(&self, store: &Store) -> Result<ResolvedFilters<'_>, Report> {
         let made = |text: &Option<String>| -> Result<Option<i64>, Report> {
             let Some(text) = text else { return Ok(None) };
-            let named = |image: &&Kept| {
-                let names =
-                    |name: &Reference| text.parse().is_ok_and(|wanted: Reference| *name == wanted);
-                image.names.iter().any(names)
-                    || image.id.hex().starts_with(text.trim_start_matches("sha256:"))
-            };
-            match images.iter().find(named) {
-                Some(image) => Ok(image.config.created.as_deref().and_then(seconds)),
-                None => Err(format!("`--filter`: No such image: {text}").into()),
+            match images::look_up(store, text) {
+                Ok(found) => Ok(created(&found.image)),
+                Err(ImageError::NotHere(_)) => {
+                    Err(format!("`--filter`: No such image: {text}").into())
+                }
+                Err(error) => Err(format!("`--filter`: {}", oci::chain_text(&error)).into()),
             }
         };
         let (before, since) = (made(&self.before)?, made(&self.since)?);
-        let created = |image: &Kept| image.config.created.as_deref().and_then(seconds);
-        Ok(images
-            .iter()
-            .filter(|image| self.dangling.is_none_or(|wanted| wanted == image.names.is_empty()))
-            .filter(|image| before.is_none_or(|limit| created(image) < Some(limit)))
-            .filter(|image| since.is_none_or(|limit| created(image) > Some(limit)))
-            .filter(|image| self.until.is_none_or(|limit| created(image) < Some(limit)))
-            .filter(|image| self.labels.iter().all(|label| has_label(image, label)))
-            .filter(|image| !self.no_labels.iter().any(|label| has_label(image, label)))
-            .collect())
+        Ok(ResolvedFilters { filters: self, before, since })
     }
 
     fn wants(&self, row: &ImageRow) -> bool {
@@ -236,29 +225,54 @@ impl Filters {
     }
 }
 
+/// Filters whose images were looked up.
+pub struct ResolvedFilters<'f> {
+    filters: &'f Filters,
+    /// The creation times of the images of `before` and `since`, in seconds since 1970.
+    before: Option<i64>,
+    since: Option<i64>,
+}
+
+impl ResolvedFilters<'_> {
+    /// True if an image passes all filters but `reference`.
+    pub fn passes(&self, image: &Kept) -> bool {
+        let (filters, created) = (self.filters, created(image));
+        filters.dangling.is_none_or(|wanted| wanted == image.names.is_empty())
+            && self.before.is_none_or(|limit| created < Some(limit))
+            && self.since.is_none_or(|limit| created > Some(limit))
+            && filters.until.is_none_or(|limit| created < Some(limit))
+            && filters.labels.iter().all(|label| has_label(image, label))
+            && !filters.no_labels.iter().any(|label| has_label(image, label))
+    }
+}
+
+/// The creation time of an image, in seconds since 1970.
+fn created(image: &Kept) -> Option<i64> {
+    image.config.created.as_deref().and_then(seconds)
+}
+
 /// Removes the images without names, or all, that pass the filters.
 ///
 /// # Errors
 /// If a filter names an image that is not here, or the store cannot be changed.
 pub fn remove_unnamed(store: &Store, all: bool, filters: &Filters) -> Result<Vec<Removed>, Report> {
     let failed = |error: &dyn std::error::Error| Report::from(oci::chain_text(error));
-    let mut gone = Vec::new();
-    let images = images::list(store).map_err(|error| failed(&error))?;
+    let passing = filters.resolve(store)?;
     // An image with names can have the same config.
-    let named: BTreeSet<Digest> =
-        images.iter().filter(|image| !image.names.is_empty()).map(|image| image.id).collect();
-    for image in filters.apply(&images)? {
-        if !all && named.contains(&image.id) {
-            continue;
+    let mut named = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for image in images::each(store).map_err(|error| failed(&error))? {
+        if !image.names.is_empty() {
+            named.insert(image.id);
         }
-        match images::remove(store, &image.id.hex(), true) {
-            Ok(removed) => gone.push(removed),
-            // Removed already, with another image of the same ID.
-            Err(ImageError::NotHere(_)) => {}
-            Err(error) => return Err(failed(&error)),
+        if passing.passes(&image) {
+            found.insert(image.id);
         }
     }
-    Ok(gone)
+    if !all {
+        found.retain(|id| !named.contains(id));
+    }
+    images::remove_all(store, &found).map_err(|error| failed(&error))
 }
 
 /// A time as docker's `until` takes it: a duration before now, a date, a time, or seconds since

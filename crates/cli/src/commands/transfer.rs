@@ -49,8 +49,7 @@ pub fn push(args: &PushArgs, environment: &Environment, settings: &Settings) -> 
 /// # Errors
 /// If there are none.
 pub fn tags(store: &Store, wanted: &Reference) -> Result<Vec<Reference>, ImageError> {
-    let images = images::list(store)?;
-    let names = images.into_iter().flat_map(|image| image.names);
+    let names = images::each(store)?.flat_map(|image| image.names);
     let mut names: Vec<Reference> = names
         .filter(|name| name.repository() == wanted.repository() && name.digest().is_none())
         .collect();

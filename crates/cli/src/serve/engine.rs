@@ -83,7 +83,7 @@ impl DockerEngine for LocalEngine {
         let resources = self.resources.clone();
         let settings = self.resources.settings.clone();
         blocking(move || {
-            let count = images::list(&resources.store()?).map_err(failed)?.len();
+            let count = images::count(&resources.store()?).map_err(failed)?;
             let mut info = facts::info(&settings, count);
             info["SystemTime"] = jiff::Timestamp::now().to_string().into();
             info["RegistryConfig"] = registry_config(&settings);
@@ -115,7 +115,8 @@ impl DockerEngine for LocalEngine {
 
     async fn disk_usage(&self) -> Result<DiskUsage, ApiError> {
         self.on_store(|store| {
-            let kept = images::list(store).map_err(failed)?;
+            let images =
+                images::each(store).map_err(failed)?.map(|image| summary(&image)).collect();
             let entries = images::usage(store).map_err(image_error)?;
             let of_image = |entry: &&DiskEntry| {
                 entry.kind != DiskKind::CacheMount && !entry.description.is_empty()
@@ -125,7 +126,7 @@ impl DockerEngine for LocalEngine {
             let build_cache: Vec<_> = cache.map(cache_item).collect();
             Ok(DiskUsage {
                 layers_size,
-                images: kept.iter().map(summary).collect(),
+                images,
                 builder_size: build_cache.iter().map(|item| item.size).sum(),
                 build_cache,
                 ..DiskUsage::default()
@@ -137,10 +138,10 @@ impl DockerEngine for LocalEngine {
     async fn list_images(&self, filters: Filters) -> Result<Vec<ImageSummary>, ApiError> {
         let filters = ImageFilters::read(&filters.texts()).map_err(bad)?;
         self.on_store(move |store| {
-            let images = images::list(store).map_err(failed)?;
+            let passing = filters.resolve(store).map_err(refused)?;
             let mut found = Vec::new();
-            for image in filters.apply(&images).map_err(refused)? {
-                let mut image = image.clone();
+            let images = images::each(store).map_err(failed)?;
+            for mut image in images.filter(|image| passing.passes(image)) {
                 let had_names = !image.names.is_empty();
                 image.names.retain(|name| filters.wants_name(Some(name)));
                 let is_wanted = !image.names.is_empty() || (!had_names && filters.wants_name(None));

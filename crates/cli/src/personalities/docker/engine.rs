@@ -80,7 +80,7 @@ pub fn info(given: &ParsedFlags, context: &CommandContext) -> Result<(), Report>
     let settings = &context.settings;
     // A root that cannot be opened counts as empty; the build reports the error.
     let store = machine::open_store(settings, &machine::rise(settings));
-    let count = store.ok().and_then(|store| images::list(&store).ok()).map_or(0, |list| list.len());
+    let count = store.ok().and_then(|store| images::count(&store).ok()).unwrap_or(0);
     let mut value = facts::info(settings, count);
     value["ClientInfo"] = json!({
         "Version": VERSION, "Context": "default", "Debug": false,
