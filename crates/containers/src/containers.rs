@@ -209,7 +209,7 @@ impl Containers {
         let _gate = live.gate.lock().await;
         let _lock = match live.run() {
             Some(_) => None,
-            None => Some(self.lock(id)?),
+            None => Some(self.lock(id).await?),
         };
         let _all = self.inner.folder.gate()?;
         check_name(&self.list()?, &name)?;
@@ -236,7 +236,7 @@ impl Containers {
         if live.phase.borrow().is_removed {
             return Ok(());
         }
-        let lock = self.lock(id)?;
+        let lock = self.lock(id).await?;
         self.remove_ended(&live, record, lock).await?;
         drop(gate);
         Ok(())
@@ -290,8 +290,8 @@ impl Containers {
         self.lives().iter().map(|(id, live)| (id.clone(), live.clone())).collect()
     }
 
-    pub(crate) fn lock(&self, id: &ContainerId) -> Result<ContainerLock, Error> {
-        self.inner.folder.lock(id)?.ok_or_else(|| Error::Elsewhere(id.clone()))
+    pub(crate) async fn lock(&self, id: &ContainerId) -> Result<ContainerLock, Error> {
+        self.inner.folder.lock_soon(id).await?.ok_or_else(|| Error::Elsewhere(id.clone()))
     }
 
     fn lives(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Live>>> {

@@ -80,7 +80,7 @@ impl Containers {
             let files = files.ignoring_owners(transfer.store().ignores_owners());
             return blocking(move || files.copy_in(&options, &user, archive, limits)).await;
         }
-        let _lock = self.lock(id)?;
+        let _lock = self.lock(id).await?;
         let (store, layers) = (transfer.store().clone(), record.layers.clone());
         let of = id.clone();
         let layer = blocking(move || {

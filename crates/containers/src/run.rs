@@ -54,7 +54,7 @@ impl Containers {
         if record.is_running() {
             return Ok(false);
         }
-        let lock = self.lock(id)?;
+        let lock = self.lock(id).await?;
         let launched = self.launch(&live, &mut record, size.unwrap_or(USUAL_SIZE)).await;
         match launched {
             Ok(launched) => {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use store::Store;
@@ -19,6 +19,9 @@ use crate::{ContainerId, Error};
 const LARGEST: u64 = 8 << 20;
 const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
+/// The time for which a lock is waited for, and that between two looks at it.
+const MOMENT: Duration = Duration::from_millis(500);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// The folder with all containers.
 #[derive(Clone, Debug)]
@@ -144,6 +147,20 @@ impl StateFolder {
         }
     }
 
+    /// Takes a container's lock, for which it waits a moment: [`StateFolder::read`] holds it while it looks at the record
+    /// of one that has just ended.
+    pub(crate) async fn lock_soon(&self, id: &ContainerId) -> Result<Option<ContainerLock>, Error> {
+        let deadline = tokio::time::Instant::now() + MOMENT;
+        loop {
+            match self.lock(id)? {
+                None if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
     /// Removes a container with its log. Its lock is held by the caller.
     pub(crate) fn remove(&self, id: &ContainerId, store: &Store) -> Result<(), Error> {
         Ok(store.discard(&self.of(id))?)
@@ -189,6 +206,22 @@ mod tests {
         fs::write(state.of(&web.id).join(RECORD), "{").unwrap();
         assert!(matches!(state.read(&web.id), Err(Error::Record { .. })));
         assert_eq!(state.list().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_waited_for_while_others_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(folder.path().to_owned()).unwrap();
+        let web = record("web");
+        state.add(&web).unwrap();
+        let held = state.lock(&web.id).unwrap().unwrap();
+        assert!(state.lock_soon(&web.id).await.unwrap().is_none(), "it is not given up");
+        let waiting = state.lock_soon(&web.id);
+        let letting_go = async {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            drop(held);
+        };
+        assert!(tokio::join!(waiting, letting_go).0.unwrap().is_some());
     }
 
     #[test]
