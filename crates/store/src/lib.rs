@@ -16,6 +16,7 @@ mod folder_snapshot;
 mod found;
 mod gc;
 mod held;
+mod layer_roots;
 mod loans;
 mod mount_points;
 mod options;

@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
+use crate::layer_roots::LayerRoot;
 use crate::upper::is_below;
 use crate::{Error, Result};
 
@@ -56,7 +58,7 @@ impl MountPoints {
     }
 
     /// Makes the lasting ones that neither the upper directory nor the layers below have.
-    pub(crate) fn make_lasting(&self, upper: &Path, lowers: &[PathBuf]) -> Result<()> {
+    pub(crate) fn make_lasting(&self, upper: &Path, lowers: &[Arc<LayerRoot>]) -> Result<()> {
         for name in &self.lasting {
             let path = upper.join(name);
             if fs::symlink_metadata(&path).is_err() && !is_below(name.as_bytes(), lowers)? {

@@ -1,6 +1,7 @@
 //! Folders that make up a container's root: the layers to mount, and an upper directory to write
 //! into; or one plain folder if nothing can be mounted.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -8,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use layer::tar::TarWriter;
 use layer::{Entry, EntryKind, Layer, LayerIndex, Time, shown};
@@ -18,11 +20,15 @@ use tree::split_last;
 
 use crate::disk::{TemporaryFolder, make_folder};
 use crate::folder::{FolderWriter, open_regular, open_root};
+use crate::layer_roots::LayerRoot;
 use crate::upper::Changes;
 use crate::{Error, MountPoints, Result, ScratchFolder, Store};
 
-/// overlayfs takes 500 lower directories; mount options and merged layers need some room.
-const MAX_LOWERS: usize = 450;
+/// The most lower directories of an overlay. overlayfs takes 500, but a mount, and each name that is not found, costs
+/// time for all of them; images of registries have at most 127 layers.
+const MOST_LOWERS: usize = 256;
+/// Layers beyond that are merged by this number, so that the next steps have the same merged folder.
+const MERGED_AT_ONCE: usize = 128;
 
 /// The directories of an overlay mount, with one to write into. Dropped without
 /// [`commit`](Self::commit), it leaves nothing; by then it must not be mounted any more.
@@ -36,6 +42,8 @@ pub struct WritableSnapshot {
     layers: Vec<Digest>,
     store: Store,
     _folder: TemporaryFolder,
+    /// The folder of the lowest layers of a long chain.
+    _merged: Option<Arc<TemporaryFolder>>,
 }
 
 impl WritableSnapshot {
@@ -51,13 +59,8 @@ impl WritableSnapshot {
     /// unpacked.
     pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
         let Self { store, upper, .. } = &self;
-        let mut lowers = Vec::with_capacity(self.layers.len());
-        for parent in self.layers.iter().rev() {
-            if !store.is_unpacked(parent)? {
-                return Err(Error::NoLayer(*parent));
-            }
-            lowers.push(store.layer_folder(parent));
-        }
+        let lowers = self.layers.iter().rev().map(|parent| store.look_at_root(parent));
+        let lowers = lowers.collect::<Result<Vec<_>>>()?;
         points.remove_passing(upper)?;
         points.make_lasting(upper, &lowers)?;
         let changes = Changes::find(upper, &lowers)?;
@@ -116,31 +119,43 @@ impl Store {
         };
         let (upper, work) = (make("upper")?, make("work")?);
         let mut seen = Vec::with_capacity(layers.len());
+        let mut places = HashSet::with_capacity(layers.len());
         for diff_id in layers {
-            if !self.is_unpacked(diff_id)? {
-                return Err(Error::NoLayer(*diff_id));
-            }
-            if self.hides_all(&self.layer_folder(diff_id)) {
+            if self.look_at_root(diff_id)?.hides_all() {
                 seen.clear();
+                places.clear();
             }
             // overlayfs takes no folder twice (ELOOP). The layer's content at the higher place
             // covers all that it could show at the lower one.
-            seen.retain(|below| below != diff_id);
+            if !places.insert(diff_id) {
+                seen.retain(|below| below != diff_id);
+            }
             seen.push(*diff_id);
         }
-        let mut lowers = Vec::with_capacity(seen.len().min(MAX_LOWERS));
-        if seen.len() > MAX_LOWERS {
-            let merged = make("merged")?;
-            let bottom: Vec<_> = seen.drain(..=seen.len() - MAX_LOWERS).collect();
-            self.merge(&bottom, &merged, How::Link, b"")?;
-            lowers.push(merged);
+        let mut lowers = Vec::with_capacity(seen.len().min(MOST_LOWERS));
+        let mut merged = None;
+        if seen.len() > MOST_LOWERS {
+            let count = (seen.len() - MOST_LOWERS).next_multiple_of(MERGED_AT_ONCE);
+            let bottom: Vec<_> = seen.drain(..count).collect();
+            let folder = self.inner.merged_folders.get(&bottom, || self.merged(&bottom))?;
+            lowers.push(folder.path().to_owned());
+            merged = Some(folder);
         } else if seen.is_empty() {
             lowers.push(make("empty")?);
         }
         lowers.extend(seen.iter().map(|diff_id| self.layer_folder(diff_id)));
         lowers.reverse();
         let layers = layers.to_vec();
-        Ok(WritableSnapshot { lowers, upper, work, layers, store: self.clone(), _folder: folder })
+        let store = self.clone();
+        Ok(WritableSnapshot {
+            lowers,
+            upper,
+            work,
+            layers,
+            store,
+            _folder: folder,
+            _merged: merged,
+        })
     }
 
     /// Writes the tree of a chain of layers into a folder, as copies, for systems on which nothing
@@ -167,12 +182,30 @@ impl Store {
         Ok((folder, root))
     }
 
-    /// True if a layer's root is marked as opaque.
-    fn hides_all(&self, folder: &Path) -> bool {
-        let Some(prefix) = self.privileges().overlay_prefix() else { return false };
-        let mut value = [0; 1];
-        rustix::fs::lgetxattr(folder, format!("{prefix}opaque"), &mut value[..]) == Ok(1)
-            && value == *b"y"
+    /// The files of layers in one folder, which is empty before.
+    fn merged(&self, layers: &[Digest]) -> Result<TemporaryFolder> {
+        let folder = self.temporary_folder("merged")?;
+        // The mode is that of a root, and must not depend on the umask.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+            .map_err(Error::file("set mode of", folder.path()))?;
+        self.merge(layers, folder.path(), How::Link, b"")?;
+        Ok(folder)
+    }
+
+    /// The root of an unpacked layer.
+    ///
+    /// # Errors
+    /// [`Error::NoLayer`].
+    fn look_at_root(&self, diff_id: &Digest) -> Result<Arc<LayerRoot>> {
+        if let Some(root) = self.inner.layer_roots.get(diff_id) {
+            return Ok(root);
+        }
+        if !self.is_unpacked(diff_id)? {
+            return Err(Error::NoLayer(*diff_id));
+        }
+        let prefix = self.privileges().overlay_prefix();
+        let root = LayerRoot::read(self.layer_folder(diff_id), prefix)?;
+        Ok(self.inner.layer_roots.insert(*diff_id, root))
     }
 
     fn merge(&self, layers: &[Digest], target: &Path, how: How, only: &[u8]) -> Result<()> {

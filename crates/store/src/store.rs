@@ -23,6 +23,7 @@ use crate::db::{Db, Table};
 use crate::disk::{TemporaryFolder, lock, make_folder, remove_tree};
 use crate::folder::{matches_index, open_regular, open_root};
 use crate::folder_snapshot::idle::IdleFolders;
+use crate::layer_roots::{LayerRoots, MergedFolders};
 use crate::loans::Loans;
 use crate::options::{OpenOptions, Privileges, UnmappedOwners};
 use crate::parts::Parts;
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     seen: Mutex<HashSet<(Table, Digest)>>,
     roots: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
+    pub(crate) layer_roots: LayerRoots,
+    pub(crate) merged_folders: MergedFolders,
     /// Chains that are unpacked into plain folders which no step uses now.
     pub(crate) idle_folders: IdleFolders,
 }
@@ -80,6 +83,8 @@ impl Store {
             seen: Mutex::default(),
             roots: Mutex::default(),
             indexes: Mutex::default(),
+            layer_roots: LayerRoots::default(),
+            merged_folders: MergedFolders::default(),
             idle_folders: IdleFolders::default(),
         };
         Ok(Self {
@@ -112,6 +117,10 @@ impl Store {
 
     /// True if a layer's folder is in the store and complete.
     pub fn is_unpacked(&self, diff_id: &Digest) -> Result<bool> {
+        // A layer that this process has used stays.
+        if self.inner.layer_roots.get(diff_id).is_some() {
+            return Ok(true);
+        }
         if !self.layer_folder(diff_id).is_dir() {
             return Ok(false);
         }
@@ -330,6 +339,7 @@ impl Store {
         lock(&self.inner.seen).clear();
         lock(&self.inner.roots).clear();
         lock(&self.inner.indexes).clear();
+        self.inner.layer_roots.clear();
     }
 
     /// Notes a use of an index. It has no row of its own unless its layer has one: a row means that

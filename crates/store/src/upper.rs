@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use layer::{Entry, EntryKind, Time, shown};
 use rustix::fs::{
@@ -23,6 +24,7 @@ use tree::{same_bytes, split_last};
 use crate::attributes::Attributes;
 use crate::folder::{FolderWriter, is_whiteout, open_beneath, open_root};
 use crate::found::{FoundFile, Settled, settle};
+use crate::layer_roots::LayerRoot;
 use crate::options::OpenOptions;
 use crate::{Error, Result};
 
@@ -43,16 +45,18 @@ impl Changes {
     ///
     /// # Errors
     /// If the upper directory has redirects or metadata-only copies.
-    pub(crate) fn find(upper: &Path, lowers: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn find(upper: &Path, lowers: &[Arc<LayerRoot>]) -> Result<Self> {
         let mut walk = UpperWalk {
             upper,
+            roots: lowers,
             found: Vec::new(),
             dead: Vec::new(),
             opaque: Vec::new(),
             hidden: Vec::new(),
             path: Vec::new(),
         };
-        walk.directory(Below { folders: lowers, is_remade: false })?;
+        // The root was not made again: its own names are all that is looked for.
+        walk.directory(Below { folders: &[], is_remade: false })?;
         let Settled { entries, mut left_out } = settle(walk.found);
         left_out.extend(walk.dead);
         Ok(Self { entries, left_out, opaque: walk.opaque, hidden: walk.hidden })
@@ -103,6 +107,8 @@ fn keeping_times(
 
 struct UpperWalk<'a> {
     upper: &'a Path,
+    /// The layers below, the uppermost first.
+    roots: &'a [Arc<LayerRoot>],
     found: Vec<FoundFile>,
     /// Files that change nothing, and whiteouts of names that do not exist below.
     dead: Vec<Box<[u8]>>,
@@ -159,7 +165,11 @@ impl UpperWalk<'_> {
     fn visit(&mut self, name: &[u8], below: Below<'_>) -> Result<()> {
         let path = self.upper.join(OsStr::from_bytes(&self.path));
         let stat = lstat(&path).map_err(Error::file("look at", &path))?;
-        let lower = Lower::find(name, below.folders)?;
+        let is_in_root = self.path.len() == name.len();
+        let lower = match is_in_root {
+            true => Lower::in_roots(name, self.roots)?,
+            false => Lower::find(name, below.folders)?,
+        };
         if is_whiteout(&stat) {
             // There is nothing to delete below.
             match &lower.stat {
@@ -266,14 +276,23 @@ fn visible(folders: &[PathBuf]) -> Result<BTreeSet<Vec<u8>>> {
 }
 
 /// True if lower layers have a visible file of this name in their root.
-pub(crate) fn is_below(name: &[u8], lowers: &[PathBuf]) -> Result<bool> {
-    Ok(Lower::find(name, lowers)?.stat.is_some())
+pub(crate) fn is_below(name: &[u8], lowers: &[Arc<LayerRoot>]) -> Result<bool> {
+    Ok(Lower::in_roots(name, lowers)?.stat.is_some())
 }
 
 impl Lower {
+    fn in_roots(name: &[u8], roots: &[Arc<LayerRoot>]) -> Result<Self> {
+        let roots = roots.iter().filter(|root| root.may_have(name));
+        Self::among(name, roots.map(|root| root.path()))
+    }
+
     fn find(name: &[u8], lowers: &[PathBuf]) -> Result<Self> {
+        Self::among(name, lowers.iter().map(PathBuf::as_path))
+    }
+
+    fn among<'f>(name: &[u8], folders: impl Iterator<Item = &'f Path>) -> Result<Self> {
         let mut found = Self::default();
-        for folder in lowers {
+        for folder in folders {
             let path = folder.join(OsStr::from_bytes(name));
             let stat = match lstat(&path) {
                 Ok(stat) => stat,

@@ -646,7 +646,7 @@ fn many_layers_are_merged_at_the_bottom() {
         layers.push(fixture.unpack(&[file(&format!("n{number}"), "")], &[]).unwrap());
     }
     let snapshot = fixture.store.snapshot(&layers).unwrap();
-    assert_eq!(snapshot.lowers.len(), 450);
+    assert_eq!(snapshot.lowers.len(), 208);
     let merged = snapshot.lowers.last().unwrap();
     let names = |path: &str| {
         let mut names: Vec<_> = fs::read_dir(merged.join(path))
@@ -659,6 +659,16 @@ fn many_layers_are_merged_at_the_bottom() {
     assert_eq!((names("d"), names("o")), (vec!["a".to_owned()], vec!["y".to_owned()]));
     assert_eq!(fs::read_to_string(merged.join("0")).unwrap(), "new");
     assert!(!merged.join("gone").exists() && merged.join("n10").exists());
+
+    // The steps above have the same folder, until there are enough layers for the next one.
+    layers.push(fixture.unpack(&[file("more", "")], &[]).unwrap());
+    let above = fixture.store.snapshot(&layers).unwrap();
+    assert_eq!((above.lowers.len(), above.lowers.last()), (209, snapshot.lowers.last()));
+    for number in 460..510 {
+        layers.push(fixture.unpack(&[file(&format!("n{number}"), "")], &[]).unwrap());
+    }
+    let higher = fixture.store.snapshot(&layers).unwrap();
+    assert!(higher.lowers.len() == 131 && higher.lowers.last() != Some(merged));
 }
 
 #[test]
