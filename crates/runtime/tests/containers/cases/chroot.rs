@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use runtime::{
     Container, Error, FileContent, Isolation, Mount, MountKind, RootSource, Runtime,
@@ -49,8 +50,12 @@ impl Plain {
     }
 
     pub fn command(&self, args: &[&str]) -> Container {
-        // Removes files that an earlier command left.
-        fs::remove_dir_all(&self.aside).unwrap();
+        // Removes files that an earlier command left; one whose handles were dropped may still be at its end.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = fs::remove_dir_all(&self.aside) {
+            assert!(Instant::now() < deadline, "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         fs::create_dir(&self.aside).unwrap();
         let root = RootSource::Directory(self.root.clone());
         let mut container =

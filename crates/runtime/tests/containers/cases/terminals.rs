@@ -48,6 +48,7 @@ async fn a_terminal_has_a_size(ground: &Ground<'_>) -> Outcome {
         container.user = Some("ann".into());
         let mut running = ground.runtime().start_container(container, TERMINAL).await.unwrap();
         assert_eq!(printed(&mut running).await, TOLD);
+        running.process.wait().await.unwrap();
     }
     let running = ground.start("true", SILENT).await;
     assert!(matches!(running.process.resize(SIZE), Err(Error::Refused(_))));
