@@ -58,6 +58,18 @@ impl LayerIndex {
         self
     }
 
+    /// Adds the blocks that another index of the same entries knows of other blobs.
+    #[must_use]
+    pub fn with_seek_tables_of(self, other: &Self) -> Self {
+        if self.entries != other.entries {
+            return self;
+        }
+        let is_new =
+            |table: &&SeekTable| !self.seek_tables.iter().any(|known| known.has_blob_of(table));
+        let more: Vec<SeekTable> = other.seek_tables.iter().filter(is_new).cloned().collect();
+        more.into_iter().fold(self, Self::with_seek_table)
+    }
+
     /// Returns the blocks of a blob of the layer, if they are known. The archive of such a blob is
     /// laid out as by [`TarWriter`].
     ///
@@ -304,7 +316,11 @@ mod tests {
     }
 
     fn with_blocks(index: LayerIndex) -> LayerIndex {
-        let blob = Descriptor::new("", Digest::of("blob"), 8 << 20);
+        with_blocks_of(index, "blob")
+    }
+
+    fn with_blocks_of(index: LayerIndex, blob: &str) -> LayerIndex {
+        let blob = Descriptor::new("", Digest::of(blob), 8 << 20);
         let block = Block { size: 4 << 20, digest: Digest::of("block") };
         let written = WrittenBlocks { block_size: 4 << 20, start: 10, blocks: vec![block; 2] };
         index.with_seek_table(SeekTable::of(&blob, written).unwrap())
@@ -320,6 +336,16 @@ mod tests {
         assert_eq!(LayerIndex::decode(&index.encode()).unwrap(), index);
         let empty = LayerIndex::default();
         assert_eq!(LayerIndex::decode(&empty.encode()).unwrap(), empty);
+    }
+
+    #[test]
+    fn blocks_of_other_blobs_are_kept() {
+        let (one, other) = (with_blocks(sample()), with_blocks_of(sample(), "other"));
+        let both = one.clone().with_seek_tables_of(&other);
+        assert_eq!(both.seek_tables.len(), 2);
+        assert_eq!(both.clone().with_seek_tables_of(&one), both);
+        let elsewhere = with_blocks(LayerIndex::default());
+        assert_eq!(one.clone().with_seek_tables_of(&elsewhere), one);
     }
 
     #[test]

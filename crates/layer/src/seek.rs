@@ -56,6 +56,11 @@ impl SeekTable {
         blob.digest == self.blob && self.start + size <= blob.size
     }
 
+    /// True if another table is that of the same blob.
+    pub(crate) fn has_blob_of(&self, other: &Self) -> bool {
+        self.blob == other.blob
+    }
+
     /// Returns the end of the last block in the blob; and of the content, the size of all blocks
     /// but the last, and of all if the last one is full.
     pub(crate) fn extent(&self) -> (u64, u64, u64) {

@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     seen: Mutex<HashSet<(Table, Digest)>>,
     roots: Mutex<HashMap<Digest, Arc<OwnedFd>>>,
     indexes: Mutex<HashMap<Digest, Arc<LayerIndex>>>,
+    /// Held while a seek table is added to an index.
+    seek_tables: Mutex<()>,
     pub(crate) layer_roots: LayerRoots,
     pub(crate) merged_folders: MergedFolders,
     /// Chains that are unpacked into plain folders which no step uses now.
@@ -83,6 +85,7 @@ impl Store {
             seen: Mutex::default(),
             roots: Mutex::default(),
             indexes: Mutex::default(),
+            seek_tables: Mutex::default(),
             layer_roots: LayerRoots::default(),
             merged_folders: MergedFolders::default(),
             idle_folders: IdleFolders::default(),
@@ -169,8 +172,16 @@ impl Store {
     }
 
     /// Stores a layer's index, which must be made of the layer's own bytes. An index with seek
-    /// tables replaces an earlier one; one without does not.
+    /// tables replaces an earlier one, whose other tables it keeps; one without does not.
     pub fn put_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<()> {
+        // A layer may be compressed in two ways at once, and each adds its table to what it has read before.
+        let _adding = index.has_seek_tables().then(|| lock(&self.inner.seek_tables));
+        let known = index.has_seek_tables().then(|| self.own_index(diff_id));
+        let merged = match known {
+            Some(Ok(known)) => index.clone().with_seek_tables_of(&known),
+            _ => index.clone(),
+        };
+        let index = &merged;
         let folder = self.layer_path(diff_id);
         let path = folder.join("index");
         let is_known = !index.has_seek_tables() && path.exists();
@@ -191,7 +202,7 @@ impl Store {
             result.map_err(Error::file("write", &path))?;
         }
         self.note_index(diff_id)?;
-        let index = known.unwrap_or_else(|| Arc::new(index.clone()));
+        let index = known.unwrap_or_else(|| Arc::new(merged));
         lock(&self.inner.indexes).insert(*diff_id, index);
         Ok(())
     }

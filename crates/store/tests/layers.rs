@@ -622,6 +622,24 @@ fn a_commit_has_what_was_changed() {
 }
 
 #[test]
+fn two_compressions_at_once_keep_both_seek_tables() {
+    let fixture = Fixture::plain();
+    // Numbers, which cannot be made so small that the blob has a single block.
+    let numbers =
+        (0..1_500_000_u64).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761) as u32));
+    let diff_id = fixture.unpack(&[file("a", &numbers.collect::<String>())], &[]).unwrap();
+    let store = &fixture.store;
+    let gzip = store.compress(&diff_id, Compression::Gzip(None)).unwrap();
+    let read_before = store.own_index(&diff_id).unwrap();
+    let zstd = store.compress(&diff_id, Compression::Zstd(None)).unwrap();
+    // The other compression ends now, and knows only what it read when it began.
+    store.put_index(&diff_id, &read_before).unwrap();
+    assert!(read_before.seek_table(&gzip).is_some() && read_before.seek_table(&zstd).is_none());
+    let index = store.own_index(&diff_id).unwrap();
+    assert!(index.seek_table(&gzip).is_some() && index.seek_table(&zstd).is_some());
+}
+
+#[test]
 fn many_layers_are_merged_at_the_bottom() {
     let Some(fixture) = Fixture::root() else { return };
     let mut layers = vec![
