@@ -93,7 +93,7 @@ impl AskedAttestations {
     /// # Errors
     /// If an option is wrong, or the kind was asked for before.
     pub fn ask(&mut self, kind: &str, options: &str) -> Result<(), OptionError> {
-        self.add(kind.to_owned(), fields_of(options)?, Repeat::IfOff)
+        self.add(kind.to_owned(), fields_of(kind, options)?, Repeat::IfOff)
     }
 
     /// Asks for the kind that the field `type` names.
@@ -115,7 +115,7 @@ impl AskedAttestations {
     ) -> Result<Attestations, OptionError> {
         for (name, value) in build_args {
             let Some(kind) = name.strip_prefix(ARGUMENT).map(str::to_lowercase) else { continue };
-            fields_of(value)
+            fields_of(&kind, value)
                 .and_then(|fields| self.add(kind, fields, Repeat::Never))
                 .map_err(|error| error.within(format!("--build-arg {name}")))?;
         }
@@ -162,9 +162,10 @@ impl SwitchOptions {
     }
 }
 
-/// The fields of a text; none if it is empty.
-fn fields_of(text: &str) -> Result<Fields, OptionError> {
-    let parts = if text.is_empty() { Vec::new() } else { fields(text)? };
+/// The fields of a kind of attestation; none if the text is empty. buildx says the kind again, as `type`.
+fn fields_of(kind: &str, text: &str) -> Result<Fields, OptionError> {
+    let mut parts = if text.is_empty() { Vec::new() } else { fields(text)? };
+    parts.retain(|part| part.strip_prefix("type=") != Some(kind));
     Fields::of(&parts)
 }
 
@@ -264,6 +265,16 @@ mod tests {
             assert_eq!(read(&off, provenance, sbom).unwrap(), Attestations::default());
         }
         assert!(read(&off, "", "true").is_err() && read(&off, "min", "").is_err());
+    }
+
+    #[test]
+    fn clients_may_say_the_kind_again() {
+        let mut asked = AskedAttestations::default();
+        asked.ask("provenance", "type=provenance,mode=max").unwrap();
+        asked.ask("sbom", "type=sbom").unwrap();
+        assert!(asked.ask("sbom", "type=provenance").is_err(), "another kind");
+        let wanted = asked.with_build_args(&[]).unwrap();
+        assert!(wanted.sbom && wanted.provenance.unwrap().wanted.mode == ProvenanceMode::Max);
     }
 
     #[test]

@@ -354,12 +354,11 @@ async fn bring_cache(
 ) -> Result<Option<String>, SolveError> {
     let client = solve.session.as_ref().ok_or_else(no_session)?;
     let attribute = |name: &str| cache.attributes.get(name);
-    let (Some(source), Some(digest)) = (attribute("src"), attribute("digest")) else {
-        return Err(SolveError::refused(format!(
-            "cache of type={}: `src` and `digest` are needed",
-            cache.kind
-        )));
+    let Some(source) = attribute("src") else {
+        return Err(SolveError::refused(format!("cache of type={}: `src` is needed", cache.kind)));
     };
+    // buildctl names a folder that it has no cache in, and only warns of it.
+    let Some(digest) = attribute("digest") else { return Ok(None) };
     let wrong = |_| SolveError::refused(format!("cache of type=local: `{digest}` is no digest"));
     let digest = digest.parse().map_err(wrong)?;
     let scratch = session.store().scratch_folder().map_err(failed)?;
