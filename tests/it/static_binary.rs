@@ -5,7 +5,12 @@ use std::process::Command;
 #[test]
 fn it_runs_in_an_empty_root() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_kiln"), folder.path().join("kiln")).unwrap();
+    // By a process of its own: one that another test starts during a copy here would have the file open for writing, and
+    // nobody may execute it (ETXTBSY).
+    let cp = fixtures::program("cp").expect("coreutils has cp");
+    let mut copy = Command::new(cp);
+    copy.arg(env!("CARGO_BIN_EXE_kiln")).arg(folder.path().join("kiln"));
+    assert!(copy.status().unwrap().success());
     let chroot = fixtures::program("chroot").expect("coreutils has chroot");
     let mut command = if fixtures::is_root() {
         Command::new(chroot)
