@@ -152,6 +152,18 @@ fn builds_at_once_on_an_empty_root_do_everything_once() {
 }
 
 #[test]
+fn a_new_root_is_opened_by_many_at_once() {
+    let kiln = kiln();
+    for _ in 0..40 {
+        kiln.empty_root();
+        let running = [(); 8].map(|()| Running::start(&kiln, &["du"], Stdio::null()));
+        for command in running {
+            assert_eq!(command.ends(), (Some(0), String::new()));
+        }
+    }
+}
+
+#[test]
 fn whoever_waits_goes_on_when_the_other_is_killed_and_can_leave() {
     let Some(world) = World::new("whoever_waits_goes_on_when_the_other_is_killed_and_can_leave")
     else {

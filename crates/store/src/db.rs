@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use oci::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -38,6 +38,9 @@ const TABLES: &str = "
         kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY(kind, key)
     ) WITHOUT ROWID;
     PRAGMA user_version = 1;";
+
+/// Maximum time to wait for another process's statement.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The database of a store. Statements are prepared when they are first used.
 pub struct Db {
@@ -76,14 +79,14 @@ impl Db {
         let path = folder.join(FILE);
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
-            connection.busy_timeout(Duration::from_secs(30))?;
+            connection.busy_timeout(PATIENCE)?;
             // In WAL mode a crash of the machine loses the last transactions, never the file.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.set_prepared_statement_cache_capacity(64);
             let version: i64 =
                 connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             if version != VERSION {
-                connection.pragma_update(None, "journal_mode", "WAL")?;
+                use_wal(&connection)?;
                 connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT;"))?;
             }
             Ok(connection)
@@ -326,6 +329,25 @@ impl DigestMemo for Db {
             values.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
         // A lost value is computed again.
         let _ = self.memo_put(MEMO_KIND, &borrowed);
+    }
+}
+
+/// Changes a new database to a write-ahead log.
+///
+/// The change needs the file alone, and SQLite does not wait for that itself: of several processes
+/// that find a new file, each may keep the others from it.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(rusqlite::Error::SqliteFailure(error, _))
+                if error.code == rusqlite::ErrorCode::DatabaseBusy
+                    && started.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 
