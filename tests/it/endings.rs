@@ -69,7 +69,7 @@ impl Running {
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
 
 /// The processes whose command line contains a word.
-fn processes(word: &str) -> Vec<String> {
+pub(crate) fn processes(word: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines

@@ -26,6 +26,7 @@ mod imagetools;
 mod in_place;
 mod inline_cache;
 mod keys;
+mod lazy_roots;
 mod liar;
 mod log;
 mod lost_layers;

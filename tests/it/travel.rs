@@ -3,28 +3,40 @@
 use std::path::Path;
 
 use fixtures::docker_registry::LogLine;
-use fixtures::{Access, DockerRegistry, Kiln, Run};
+use fixtures::{Access, DockerRegistry, FaultyProxy, Kiln, Run};
 
 use crate::{context_of, kiln, registry, root_or_skip, text};
 
 /// A machine without state between builds, and a registry with a log.
-struct Job {
-    kiln: Kiln,
-    registry: DockerRegistry,
+pub(crate) struct Job {
+    pub(crate) kiln: Kiln,
+    pub(crate) registry: DockerRegistry,
     /// Further options of `--cache-from` and `--cache-to`.
     mounts: &'static str,
+    /// What is between them, if anything is.
+    pub(crate) proxy: Option<FaultyProxy>,
 }
 
 impl Job {
-    fn new(test: &str) -> Option<Self> {
-        Some(Self { registry: registry(test, Access::Open)?, kiln: kiln(), mounts: "" })
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        Some(Self {
+            registry: registry(test, Access::Open)?,
+            kiln: kiln(),
+            mounts: "",
+            proxy: None,
+        })
     }
 
     /// Builds on an empty root, with a cache in the registry. Returns the run and the requests.
-    fn build(&self, context: &Path, more: &[&str]) -> (Run, Vec<LogLine>) {
+    pub(crate) fn build(&self, context: &Path, more: &[&str]) -> (Run, Vec<LogLine>) {
         self.kiln.empty_root();
         let asked = self.registry.log().len();
-        let host = self.registry.host();
+        (self.kiln.run(self.arguments(context, more)), self.registry.log().split_off(asked))
+    }
+
+    /// The words of a build, with a cache in the registry.
+    pub(crate) fn arguments(&self, context: &Path, more: &[&str]) -> Vec<String> {
+        let host = self.proxy.as_ref().map_or(self.registry.host(), FaultyProxy::host);
         let cache = format!("type=registry,ref={host}/app:cache");
         let mut args = vec![
             "build".to_owned(),
@@ -37,7 +49,7 @@ impl Job {
             text(context),
         ];
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
-        (self.kiln.run(args), self.registry.log().split_off(asked))
+        args
     }
 }
 
@@ -72,7 +84,7 @@ impl Job {
 }
 
 /// Bytes of fetched layers: blobs too large to be documents.
-fn layer_bytes(asked: &[LogLine]) -> u64 {
+pub(crate) fn layer_bytes(asked: &[LogLine]) -> u64 {
     let is_blob = |line: &&LogLine| line.method == "GET" && line.path.contains("/blobs/");
     asked.iter().filter(is_blob).map(|line| line.bytes).filter(|bytes| *bytes > 64 << 10).sum()
 }
@@ -125,7 +137,7 @@ const LARGE: &str = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/busybox:la
     FROM ${REGISTRY}/library/busybox:latest\nCOPY a.txt /\nCOPY --from=build /out/program /srv/\n";
 
 /// Incompressible bytes.
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;

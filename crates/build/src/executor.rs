@@ -55,6 +55,7 @@ pub(crate) fn executor(build: &Build<'_>, parts: &ExecutorInputs<'_>) -> (Execut
         compression: compression(request),
         now: now(parts.epoch),
         download_limit: DOWNLOAD_LIMIT,
+        lazy: request.lazy,
         sources: parts.sources.clone(),
         modes: match request.normalize_modes {
             true => Modes::Normalized,

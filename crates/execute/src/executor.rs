@@ -12,7 +12,7 @@ use runtime::ladder::Unavailable;
 use solve::{Blame, Fetch, StepTurn, Tasks};
 use store::Store;
 use tokio::sync::OnceCell;
-use transfer::{Transfer, blocking};
+use transfer::{Lazy, Transfer, blocking};
 use tree::{ContextMemo, DigestError, ListedFile, Tree};
 
 use crate::cache_mount::{CacheMounts, MountSource, UsedMount};
@@ -46,6 +46,8 @@ pub struct ExecutorSettings {
     pub now: Time,
     /// The largest file that is downloaded, in bytes.
     pub download_limit: u64,
+    /// Whether the root of a command is filled when its files are opened.
+    pub lazy: Lazy,
     /// The permission bits of a context's files.
     pub modes: Modes,
     /// Steps that must be found, and are not run.
@@ -68,6 +70,8 @@ pub struct Executor {
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
     /// Contexts that were walked.
     contexts: Mutex<HashMap<StepId, Arc<Tree>>>,
+    /// Whether roots can be filled when their files are opened, once it was tried.
+    opens: OnceCell<bool>,
 }
 
 /// The times of a layer that is made of files.
@@ -95,6 +99,7 @@ impl Executor {
             context_chains: Mutex::default(),
             memos: Mutex::default(),
             contexts: Mutex::default(),
+            opens: OnceCell::new(),
             settings,
         }
     }
@@ -105,6 +110,16 @@ impl Executor {
         for (tree, memo) in memos.drain(..) {
             memo.save(&tree, self.settings.transfer.store().db());
         }
+    }
+
+    /// Whether the root of a command is to be filled when its files are opened.
+    pub(crate) fn lazy(&self) -> Lazy {
+        self.settings.lazy
+    }
+
+    /// Whether it was found that it can be.
+    pub(crate) fn opens(&self) -> &OnceCell<bool> {
+        &self.opens
     }
 
     /// Moves its layers.
@@ -347,7 +362,7 @@ impl solve::Executor for Executor {
         let StepOutput::Chain(chain) = fetch.output else { return Ok(()) };
         let task = self.task(fetch.shown_by);
         match &fetch.step.operation {
-            Operation::Run(_) => Ok(self.settings.transfer.unpack(&chain.layers(), task).await?),
+            Operation::Run(_) => self.fetch_root(chain, task).await,
             Operation::Files(op) => {
                 let mut fetched = self.fetch_copied(&fetch, op, chain).await;
                 if fetched.is_err() && self.read_lent(std::slice::from_ref(fetch.output)).await {

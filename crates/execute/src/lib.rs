@@ -20,6 +20,7 @@ mod git;
 mod http;
 mod image;
 mod layout;
+mod lazy;
 mod local;
 mod mounts;
 mod output;

@@ -17,7 +17,9 @@ use crate::mounts::Mounts;
 use crate::{Error, StepOutput};
 
 impl Executor {
-    /// Runs a command on its inputs, which are unpacked, and commits what it changed.
+    /// Runs a command on its inputs, which can be mounted, and commits what it changed.
+    ///
+    /// If contents of a hollow layer cannot be had, it is ended and run again on whole layers.
     pub(crate) async fn run_command(
         &self,
         id: StepId,
@@ -25,6 +27,26 @@ impl Executor {
         platform: &Platform,
         inputs: &[StepOutput],
     ) -> Result<StepOutput, Error> {
+        let step = CommandStep { id, run, platform, inputs };
+        if self.store().has_hollow_layers() {
+            let layers = Self::layers_of(inputs);
+            if self.transfer().lost_contents(&layers).is_none() {
+                let ended = self.run_step(&step, self.transfer().loses_contents(&layers)).await;
+                self.show_brought(id, &layers);
+                let Some(reason) = self.transfer().lost_contents(&layers) else { return ended };
+                self.warn_of_rerun(id, &reason);
+            }
+            self.unpack_inputs(inputs, self.task(id)).await?;
+        }
+        self.run_step(&step, std::future::pending()).await
+    }
+
+    async fn run_step(
+        &self,
+        step: &CommandStep<'_>,
+        cancel: impl Future<Output = ()>,
+    ) -> Result<StepOutput, Error> {
+        let CommandStep { run, platform, inputs, .. } = *step;
         let root = run.mounts.iter().find(|mount| mount.target == "/");
         let base = match root.and_then(|mount| mount.input) {
             Some(input) => self.chain(&inputs[input]).await?,
@@ -73,7 +95,7 @@ impl Executor {
         }
 
         let finished = self
-            .run_container(&runtime, id, run, &container)
+            .run_container(&runtime, step, &container, cancel)
             .await
             .map_err(|error| explained(error, platform))?;
         drop(mounts);
@@ -106,10 +128,11 @@ impl Executor {
     async fn run_container(
         &self,
         runtime: &Runtime,
-        id: StepId,
-        run: &RunOp,
+        step: &CommandStep<'_>,
         container: &Container,
+        cancel: impl Future<Output = ()>,
     ) -> Result<Vec<Box<[u8]>>, Error> {
+        let CommandStep { id, run, .. } = *step;
         let task = self.task(id);
         let events = self.events().clone();
         let output = move |stream: runtime::Stream, bytes: &[u8]| {
@@ -124,7 +147,7 @@ impl Executor {
         let command = command_text(&run.args);
         let span = tracing::debug_span!("run", command, user = container.user, cwd = container.cwd);
         let finished = runtime
-            .run(container, output, std::future::pending())
+            .run(container, output, cancel)
             .instrument(span)
             .await
             .map_err(|source| Error::Container { command: command.clone(), source })?;
@@ -173,6 +196,15 @@ impl Executor {
             StepOutput::Context(tree) => self.context_chain(tree).await,
         }
     }
+}
+
+/// A command, and what it runs on.
+#[derive(Clone, Copy)]
+struct CommandStep<'a> {
+    id: StepId,
+    run: &'a RunOp,
+    platform: &'a Platform,
+    inputs: &'a [StepOutput],
 }
 
 /// A command's writable root.

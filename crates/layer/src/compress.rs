@@ -24,8 +24,9 @@ const ZSTD_LEVEL: u32 = 3;
 /// Bytes that one worker compresses at a time. Larger blocks lose less at the seams; smaller ones
 /// keep all cores busy sooner, and leave less to read for one file. Deflate looks back 32 KiB.
 const GZIP_BLOCK: usize = 1 << 20;
-/// Bytes of a zstd block; zstd looks back 2 MiB at its default level.
-const ZSTD_BLOCK: usize = 4 << 20;
+/// Bytes of a zstd block. zstd looks back 2 MiB at its default level: of /usr, blocks of 4 MiB take
+/// 1.5 % less room, and four times as much is read for one file.
+const ZSTD_BLOCK: usize = 1 << 20;
 /// Bytes of a block of content that is not compressed, which has a digest of its own.
 const PLAIN_BLOCK: usize = 1 << 20;
 

@@ -36,7 +36,7 @@ pub struct SeekTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRange {
     /// Their numbers.
-    blocks: Range<usize>,
+    pub blocks: Range<usize>,
     /// The place of the blocks in the blob.
     pub bytes: Range<u64>,
 }
@@ -73,6 +73,17 @@ impl SeekTable {
     /// is not that long. Blocks with at most `gap` bytes between them are one range, of at most
     /// `most` bytes unless a single block is larger.
     pub fn locate(&self, wanted: &[Range<u64>], gap: u64, most: u64) -> Option<Vec<BlockRange>> {
+        Some(self.ranges(&self.blocks_of(wanted)?, gap, most))
+    }
+
+    /// The number of blocks.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Returns the numbers of the blocks that contain some ranges of the content; `None` if the
+    /// content is not that long.
+    pub fn blocks_of(&self, wanted: &[Range<u64>]) -> Option<BTreeSet<usize>> {
         let mut numbers = BTreeSet::new();
         for range in wanted.iter().filter(|range| !range.is_empty()) {
             let last = usize::try_from((range.end - 1) / self.block_size).ok()?;
@@ -81,6 +92,11 @@ impl SeekTable {
             }
             numbers.extend((range.start / self.block_size) as usize..=last);
         }
+        Some(numbers)
+    }
+
+    /// Returns the places of some blocks in the blob, joined as by [`locate`](Self::locate).
+    pub fn ranges(&self, numbers: &BTreeSet<usize>, gap: u64, most: u64) -> Vec<BlockRange> {
         let mut found: Vec<BlockRange> = Vec::new();
         let mut at = self.start;
         for (number, block) in self.blocks.iter().enumerate() {
@@ -100,7 +116,7 @@ impl SeekTable {
                 _ => found.push(BlockRange { blocks: number..number + 1, bytes }),
             }
         }
-        Some(found)
+        found
     }
 
     /// Decompresses the bytes of some blocks, and returns them with their place in the content.

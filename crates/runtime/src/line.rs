@@ -1,6 +1,6 @@
 //! Short messages from kiln to a container's init process, with descriptors beside them.
 //!
-//! A command has a line, a socket. Down the line comes [`LineMessage::Begin`] with the command's streams, then its orders
+//! A command has a line, a socket. Down the line comes, perhaps after [`LineMessage::Keep`], [`LineMessage::Begin`] with the command's streams, then its orders
 //! (`wire`), and from then on signals. The line of the container's own command also brings the lines of further
 //! commands. The end of a line is a message too: its command is to be killed.
 //!
@@ -18,6 +18,8 @@ const LENGTH: usize = 8;
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineMessage {
+    /// The init process is to keep a descriptor until it ends.
+    Keep,
     /// Orders follow. The descriptors are the command's streams.
     Begin,
     /// A signal for the command's first process.
@@ -33,6 +35,7 @@ impl LineMessage {
             LineMessage::Begin => (0_u32, 0),
             LineMessage::Signal(signal) => (1, signal),
             LineMessage::Join => (2, 0),
+            LineMessage::Keep => (3, 0),
         };
         let mut bytes = [0; LENGTH];
         bytes[..4].copy_from_slice(&kind.to_le_bytes());
@@ -46,6 +49,7 @@ impl LineMessage {
             0 => Some(LineMessage::Begin),
             1 => Some(LineMessage::Signal((word >> 32) as i32)),
             2 => Some(LineMessage::Join),
+            3 => Some(LineMessage::Keep),
             _ => None,
         }
     }
@@ -78,7 +82,8 @@ mod tests {
     #[test]
     fn messages_arrive_as_they_were_sent_and_nothing_else_does() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let sent = [LineMessage::Begin, LineMessage::Signal(-1), LineMessage::Join];
+        let sent =
+            [LineMessage::Begin, LineMessage::Signal(-1), LineMessage::Join, LineMessage::Keep];
         for message in sent {
             send(&ours, message, &[]).unwrap();
         }

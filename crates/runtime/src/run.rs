@@ -141,6 +141,10 @@ impl Runtime {
         let second = line.try_clone().map_err(failed)?;
         let child = self.spawn(init_end.into())?;
         let guard = self.guard(child, second, &container.root);
+        if let Some(kept) = self.kept_open.get() {
+            line::send(&line, LineMessage::Keep, &[kept.as_fd()])
+                .map_err(|errno| Error::Talk { source: errno.into() })?;
+        }
         begin(&line, &given)?;
         let line = Arc::new(UnixStream::from_std(line).map_err(failed)?);
         Ok(Launched { line, guard, orders, streams })
@@ -213,7 +217,11 @@ impl Runtime {
         while let Some(report) = take_frame(&mut inbox).map_err(|source| Error::Talk { source })? {
             match report {
                 InitReport::Failed(failure) => return Ok(Err(failure)),
-                InitReport::Probed(_) | InitReport::ProbedChroot(_) => return Ok(Ok(report)),
+                InitReport::Probed(_)
+                | InitReport::ProbedChroot(_)
+                | InitReport::ProbedOpens(_) => {
+                    return Ok(Ok(report));
+                }
                 InitReport::Stubs(_)
                 | InitReport::RefusedRoot
                 | InitReport::Started(_)

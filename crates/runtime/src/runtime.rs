@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
@@ -44,6 +45,10 @@ pub struct Runtime {
     pub(crate) kept: Vec<PathBuf>,
     /// The folder in which a container in place puts this one's files.
     pub(crate) in_place: PathBuf,
+    /// A descriptor that init processes keep.
+    pub(crate) kept_open: OnceLock<OwnedFd>,
+    /// The result of the probe of opens.
+    opens: OnceLock<Result<(), Unavailable>>,
     /// Held by a container in place: this container has one root.
     pub(crate) place: tokio::sync::Mutex<()>,
 }
@@ -72,6 +77,8 @@ impl Runtime {
             isolation: Isolation::Namespaces { overlays: Ok(()) },
             kept: options.kept,
             in_place,
+            kept_open: OnceLock::new(),
+            opens: OnceLock::new(),
             place: tokio::sync::Mutex::new(()),
         })
     }
@@ -140,6 +147,37 @@ impl Runtime {
             Ok(_) => Err(Error::InitDied),
             Err(failure) => Ok(Err(failure.reason())),
         }
+    }
+
+    /// Tries, once, whether each open of a file of an overlay is reported to who watches the folder in which the file is:
+    /// when it is read, executed, or copied because its mode changes (Linux 6.7). Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// The reason why files cannot be filled when they are opened.
+    pub fn reports_opens(&self) -> Result<(), Unavailable> {
+        if !self.has_overlays() {
+            return Err(Unavailable::new("its root is a plain folder"));
+        }
+        let probe = || {
+            let folders = &["lower/watched", "upper", "work"];
+            let report = self.ask_probe(folders, |directory| Orders::ProbeOpens {
+                directory,
+                scratch: self.scratch.clone(),
+            });
+            match report {
+                Ok(Ok(InitReport::ProbedOpens(found))) => found,
+                Ok(Ok(_)) => Err(Unavailable::new("the probe ended without a result")),
+                Ok(Err(failure)) => Err(failure.reason()),
+                Err(error) => Err(Unavailable::new(error.to_string())),
+            }
+        };
+        self.opens.get_or_init(probe).clone()
+    }
+
+    /// Has the init processes of all containers from now on keep a descriptor until they end. Only the first call has an
+    /// effect.
+    pub fn keep_open(&self, file: OwnedFd) {
+        let _ = self.kept_open.set(file);
     }
 
     /// Tries what a container in a plain folder needs. As [`Runtime::probe_namespaces`].

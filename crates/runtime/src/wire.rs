@@ -32,6 +32,13 @@ pub enum Orders {
         /// The folder to mount over, see [`RunOrders::scratch`].
         scratch: PathBuf,
     },
+    /// Try whether opens of an overlay's files are reported where the files are.
+    ProbeOpens {
+        /// As for [`Orders::Probe`].
+        directory: PathBuf,
+        /// As for [`Orders::Probe`].
+        scratch: PathBuf,
+    },
     /// Try whether a plain folder can be a root, in this one, which is empty.
     ProbeChroot(PathBuf),
 }
@@ -101,6 +108,8 @@ pub enum InitReport {
     Probed(NamespaceCapabilities),
     /// The result of a probe of plain folders.
     ProbedChroot(ChrootCapabilities),
+    /// The result of a probe of opens: why files of an overlay cannot be filled when they are opened.
+    ProbedOpens(Result<(), Unavailable>),
 }
 
 /// A failure in the container's process before it became the command: text and errno.

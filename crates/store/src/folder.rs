@@ -9,9 +9,10 @@ use std::path::Path;
 use layer::tar::content_failed;
 use layer::{Entry, EntryKind, LayerIndex, Time, shown};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-    XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat,
-    lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec,
+    Timestamps, Uid, XattrFlags, chmodat, chownat, fallocate, fchmod, fchown, fsetxattr, ftruncate,
+    futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
@@ -213,6 +214,19 @@ impl<'a> FolderWriter<'a> {
         let mut file = self.new_file(entry)?;
         self.write_content(&mut file, entry, content, sparse)?;
         self.file_metadata(&file, entry)
+    }
+
+    /// Makes a regular file of a size without its content; returns its inode. Its space is allocated,
+    /// because programs take a file without any for one that has nothing but zeros (`tar --sparse`).
+    pub(crate) fn hollow_file(&mut self, entry: &Entry, size: u64) -> Result<u64> {
+        let file = self.new_file(entry)?;
+        if size > 0 {
+            self.room.take(&file, size)?;
+            fallocate(&file, FallocateFlags::empty(), 0, size)
+                .map_err(failed("allocate", &entry.path))?;
+        }
+        self.file_metadata(&file, entry)?;
+        Ok(rustix::fs::fstat(&file).map_err(failed("look at", &entry.path))?.st_ino)
     }
 
     /// Writes a regular file with another one's content: shared with it where the file system can

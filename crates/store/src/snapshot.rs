@@ -1,7 +1,7 @@
 //! Folders that make up a container's root: the layers to mount, and an upper directory to write
 //! into; or one plain folder if nothing can be mounted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -20,13 +20,14 @@ use tree::split_last;
 
 use crate::disk::{TemporaryFolder, make_folder};
 use crate::folder::{FolderWriter, open_regular, open_root};
+use crate::hollow::PrivateLayer;
 use crate::layer_roots::LayerRoot;
 use crate::upper::Changes;
 use crate::{Error, MountPoints, Result, ScratchFolder, Store};
 
 /// The most lower directories of an overlay. overlayfs takes 500, but a mount, and each name that is not found, costs
 /// time for all of them; images of registries have at most 127 layers.
-const MOST_LOWERS: usize = 256;
+pub const MOST_LOWERS: usize = 256;
 /// Layers beyond that are merged by this number, so that the next steps have the same merged folder.
 const MERGED_AT_ONCE: usize = 128;
 
@@ -40,6 +41,9 @@ pub struct WritableSnapshot {
     /// overlayfs's own working directory.
     pub work: PathBuf,
     layers: Vec<Digest>,
+    /// The layers' folders, from the bottom up.
+    roots: Vec<Arc<LayerRoot>>,
+    _private: Vec<Arc<PrivateLayer>>,
     store: Store,
     _folder: TemporaryFolder,
     /// The folder of the lowest layers of a long chain.
@@ -59,8 +63,7 @@ impl WritableSnapshot {
     /// unpacked.
     pub fn commit(self, points: &MountPoints, created: Option<String>) -> Result<Layer> {
         let Self { store, upper, .. } = &self;
-        let lowers = self.layers.iter().rev().map(|parent| store.look_at_root(parent));
-        let lowers = lowers.collect::<Result<Vec<_>>>()?;
+        let lowers: Vec<_> = self.roots.iter().rev().cloned().collect();
         points.remove_passing(upper)?;
         points.make_lasting(upper, &lowers)?;
         let changes = Changes::find(upper, &lowers)?;
@@ -120,8 +123,14 @@ impl Store {
         let (upper, work) = (make("upper")?, make("work")?);
         let mut seen = Vec::with_capacity(layers.len());
         let mut places = HashSet::with_capacity(layers.len());
+        let mut roots = Vec::with_capacity(layers.len());
+        let mut private = Vec::new();
         for diff_id in layers {
-            if self.look_at_root(diff_id)?.hides_all() {
+            let root = self.look_at_root(diff_id)?;
+            let hides_all = root.hides_all();
+            roots.push(root);
+            private.extend(self.private.get(diff_id));
+            if hides_all {
                 seen.clear();
                 places.clear();
             }
@@ -132,6 +141,7 @@ impl Store {
             }
             seen.push(*diff_id);
         }
+        let by_layer: HashMap<&Digest, &Arc<LayerRoot>> = layers.iter().zip(&roots).collect();
         let mut lowers = Vec::with_capacity(seen.len().min(MOST_LOWERS));
         let mut merged = None;
         if seen.len() > MOST_LOWERS {
@@ -143,7 +153,9 @@ impl Store {
         } else if seen.is_empty() {
             lowers.push(make("empty")?);
         }
-        lowers.extend(seen.iter().map(|diff_id| self.layer_folder(diff_id)));
+        lowers.extend(
+            seen.iter().filter_map(|layer| by_layer.get(layer)).map(|root| root.path().to_owned()),
+        );
         lowers.reverse();
         let layers = layers.to_vec();
         let store = self.clone();
@@ -152,6 +164,8 @@ impl Store {
             upper,
             work,
             layers,
+            roots,
+            _private: private,
             store,
             _folder: folder,
             _merged: merged,
@@ -192,7 +206,7 @@ impl Store {
         Ok(folder)
     }
 
-    /// The root of an unpacked layer.
+    /// The root of a layer that is unpacked, or a folder of this build.
     ///
     /// # Errors
     /// [`Error::NoLayer`].
@@ -200,8 +214,12 @@ impl Store {
         if let Some(root) = self.inner.layer_roots.get(diff_id) {
             return Ok(root);
         }
-        if !self.is_unpacked(diff_id)? {
-            return Err(Error::NoLayer(*diff_id));
+        let private = match self.is_unpacked(diff_id)? {
+            true => self.private.whole(diff_id),
+            false => Some(self.private.get(diff_id).ok_or(Error::NoLayer(*diff_id))?),
+        };
+        if let Some(private) = private {
+            return Ok(private.root.clone());
         }
         let prefix = self.privileges().overlay_prefix();
         let root = LayerRoot::read(self.layer_folder(diff_id), prefix)?;
@@ -213,7 +231,14 @@ impl Store {
         let mut writer = FolderWriter::new(root.as_fd(), self.inner.options);
         let mut directories = std::collections::BTreeMap::new();
         for diff_id in layers {
-            let source = self.layer_root(diff_id)?;
+            // Links would be outside of the folders that are watched.
+            let hollow = self.private.get(diff_id).filter(|_| how == How::Copy);
+            let source = match self.layer_root(diff_id) {
+                Err(Error::NoLayer(_)) if hollow.is_some() => {
+                    hollow.map(|layer| layer.folder.clone()).ok_or(Error::NoLayer(*diff_id))?
+                }
+                found => found?,
+            };
             let index = self.index(diff_id)?;
             let mut merge = Merge {
                 source: source.as_fd(),

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use layer::LayerIndex;
 use layer::tar::Limits;
@@ -23,6 +23,7 @@ use crate::db::{Db, Table};
 use crate::disk::{TemporaryFolder, lock, make_folder, remove_tree};
 use crate::folder::{matches_index, open_regular, open_root};
 use crate::folder_snapshot::idle::IdleFolders;
+use crate::hollow::{OpenWatch, PrivateLayers};
 use crate::layer_roots::{LayerRoots, MergedFolders};
 use crate::loans::Loans;
 use crate::options::{OpenOptions, Privileges, UnmappedOwners};
@@ -38,6 +39,8 @@ pub struct Store {
     pub(crate) loans: Arc<Loans>,
     /// Files of layers that are not unpacked. As the loans, they are of one build.
     pub(crate) parts: Arc<Parts>,
+    /// Folders of layers that this build alone uses.
+    pub(crate) private: Arc<PrivateLayers>,
     /// A limit on the bytes of an archive below the root's own, if there is one.
     pub(crate) most: Option<u64>,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) merged_folders: MergedFolders,
     /// Chains that are unpacked into plain folders which no step uses now.
     pub(crate) idle_folders: IdleFolders,
+    /// What watches opens of files of hollow layers, once it is needed; else why nothing does.
+    pub(crate) watch: OnceLock<std::result::Result<Arc<OpenWatch>, String>>,
 }
 
 impl Store {
@@ -89,11 +94,13 @@ impl Store {
             layer_roots: LayerRoots::default(),
             merged_folders: MergedFolders::default(),
             idle_folders: IdleFolders::default(),
+            watch: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
             loans: Arc::default(),
             parts: Arc::default(),
+            private: Arc::default(),
             most: None,
         })
     }
@@ -122,6 +129,9 @@ impl Store {
     pub fn is_unpacked(&self, diff_id: &Digest) -> Result<bool> {
         // A layer that this process has used stays.
         if self.inner.layer_roots.get(diff_id).is_some() {
+            return Ok(true);
+        }
+        if self.private.whole(diff_id).is_some() {
             return Ok(true);
         }
         if !self.layer_folder(diff_id).is_dir() {
@@ -224,7 +234,12 @@ impl Store {
     /// Returns the same root for a build of its own, to which nothing was lent.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { loans: Arc::default(), parts: Arc::default(), ..self.clone() }
+        Self {
+            loans: Arc::default(),
+            parts: Arc::default(),
+            private: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Returns the same root for archives of at most this many bytes.
@@ -240,6 +255,9 @@ impl Store {
         }
         if !self.is_unpacked(diff_id)? {
             return Err(Error::NoLayer(*diff_id));
+        }
+        if let Some(private) = self.private.whole(diff_id) {
+            return Ok(private.folder.clone());
         }
         let root = Arc::new(open_root(&self.layer_folder(diff_id))?);
         lock(&self.inner.roots).insert(*diff_id, Arc::clone(&root));

@@ -6,6 +6,9 @@ mod lower;
 mod parents;
 mod unpacker;
 
+pub(crate) use lower::lower_entry;
+pub(crate) use parents::prefixes;
+
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,14 +16,15 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use layer::tar::{Mode, TarReader};
-use layer::{Codec, Entry, HashingReader, LayerIndex};
+use layer::{Codec, HashingReader, LayerIndex};
 use oci::{Descriptor, Digest};
 
 use crate::disk::make_folder;
 use crate::folder::open_root;
+use crate::hollow::PrivateLayer;
 use crate::pieces::{Pieces, feed};
 use crate::{Error, Result, Store};
-use unpacker::Unpacker;
+use unpacker::{Unpacked, Unpacker};
 
 /// Size of a blob, in bytes, below which it is decompressed on the same thread.
 const SMALL: u64 = 128 << 10;
@@ -99,14 +103,20 @@ impl Store {
                 return Err(Error::BlobMismatch { expected, size, actual, actual_size });
             }
         }
-        let (entries, size) = unpacked?;
+        let Unpacked { entries, size, rests_on_loan } = unpacked?;
         rest.map_err(Error::read_archive)?;
         let index = LayerIndex::from_entries(entries);
         self.put_index(&layer.diff_id, &index)?;
         if let Some((blob, _)) = layer.blob {
             self.note_seen(&blob, &layer.diff_id)?;
         }
-        self.install(&root_path, &layer.diff_id, size)?;
+        if rests_on_loan {
+            let prefix = self.privileges().overlay_prefix();
+            let private = PrivateLayer::new(folder, root_path, None, prefix)?;
+            self.private.insert(layer.diff_id, private);
+        } else {
+            self.install(&root_path, &layer.diff_id, size)?;
+        }
         self.index(&layer.diff_id)
     }
 
@@ -130,7 +140,7 @@ impl Store {
         codec: Codec,
         layer: &PackedLayer<'_>,
         root: BorrowedFd<'_>,
-    ) -> Result<(Vec<Entry>, u64)> {
+    ) -> Result<Unpacked> {
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(8);
             let (give_back, empty) = sync_channel(8);
@@ -142,14 +152,13 @@ impl Store {
         })
     }
 
-    /// Unpacks a tar stream and checks its digest. Returns the entries and the sum of the files'
-    /// sizes.
+    /// Unpacks a tar stream and checks its digest.
     fn unpack_archive(
         &self,
         archive: impl Read,
         layer: &PackedLayer<'_>,
         root: BorrowedFd<'_>,
-    ) -> Result<(Vec<Entry>, u64)> {
+    ) -> Result<Unpacked> {
         let mut hashed = HashingReader::new(archive, None);
         let mut limits = self.limits();
         if let Some((_, size)) = layer.blob {

@@ -53,18 +53,22 @@ impl Transfer {
         if self.without_index(chain).is_empty() {
             return Ok(());
         }
-        if let Some(source) = self.shared.indexes.get() {
-            let _gate = self.shared.index_gate.lock().await;
-            let missing = self.without_index(chain);
-            let wanted: Vec<Layer> = missing.iter().map(|index| chain[*index].clone()).collect();
-            if !wanted.is_empty() {
-                let lent = source.indexes(&wanted).await;
-                self.take(chain, lent);
-            }
-        }
+        self.lend_indexes(chain).await;
         let missing = self.without_index(chain);
         let unpacked = missing.into_iter().map(|index| self.unpack_at(chain, index, task));
         all(future::join_all(unpacked).await).map(drop)
+    }
+
+    /// Has the source of indexes lend those of a chain's layers that are not here.
+    pub(crate) async fn lend_indexes(&self, chain: &[Layer]) {
+        let Some(source) = self.shared.indexes.get() else { return };
+        let _gate = self.shared.index_gate.lock().await;
+        let missing = self.without_index(chain);
+        let wanted: Vec<Layer> = missing.iter().map(|index| chain[*index].clone()).collect();
+        if !wanted.is_empty() {
+            let lent = source.indexes(&wanted).await;
+            self.take(chain, lent);
+        }
     }
 
     fn take(&self, chain: &[Layer], lent: Lent) {

@@ -9,6 +9,7 @@
 
 mod error;
 mod fetch;
+mod hollow;
 mod indexes;
 mod layout;
 mod memo;
@@ -21,6 +22,7 @@ mod upload;
 
 pub use error::{Error, all, lost_layers};
 pub use graph::chain_text;
+pub use hollow::{Brought, Lazy};
 pub use indexes::{IndexSource, Lent, LentIndex};
 pub use layout::{
     LayoutContent, LayoutError, LayoutFile, REF_NAME, write_layout, write_layout_files,
@@ -38,6 +40,7 @@ use oci::{Descriptor, Digest};
 use store::Store;
 use tokio::sync::Semaphore;
 
+use hollow::HollowLayers;
 use memo::Memo;
 use upload::SentTo;
 
@@ -64,6 +67,10 @@ struct TransferInner {
     wanted_by: std::sync::Mutex<Vec<Destination>>,
     /// Blobs that were sent or are being sent.
     sent: Memo<(Digest, SentTo), ()>,
+    /// Layers whose files come when they are opened.
+    hollow: HollowLayers,
+    /// Those that were looked at, hollow now if they can be.
+    made_hollow: Memo<Digest, ()>,
     /// Limits the number of concurrent downloads.
     lanes: Arc<Semaphore>,
     /// Limits the number of concurrent uploads. An upload may have to download first: with one
@@ -103,6 +110,8 @@ impl Transfer {
                 made: Memo::default(),
                 wanted_by: std::sync::Mutex::default(),
                 sent: Memo::default(),
+                hollow: HollowLayers::default(),
+                made_hollow: Memo::default(),
                 lanes: Arc::new(Semaphore::new(LANES)),
                 send_lanes: Semaphore::new(LANES),
                 indexes: OnceLock::new(),

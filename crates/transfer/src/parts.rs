@@ -112,7 +112,7 @@ impl Transfer {
         result
     }
 
-    async fn read_range(
+    pub(crate) async fn read_range(
         &self,
         place: &Place,
         blob: &Descriptor,

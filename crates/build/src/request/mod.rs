@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use graph::{Network, Ulimit};
 use oci::{Platform, Reference};
+use transfer::Lazy;
 
 pub use self::cache::{CacheFrom, CacheTarget, CacheTo, NoCache, Required};
 pub use self::context::{
@@ -89,6 +90,8 @@ pub struct Request {
     pub normalize_modes: bool,
     /// True if claims of caches about layers are not believed: layers are read whole.
     pub verify_indexes: bool,
+    /// Whether the root of a RUN is filled when its files are opened.
+    pub lazy: Lazy,
     /// Attestations of the images.
     pub attestations: Attestations,
     /// True if permission to push is checked before the first command runs.

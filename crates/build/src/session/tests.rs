@@ -93,6 +93,7 @@ fn request(context: &Path, dockerfile: String, folder: &Path) -> Request {
         explain: false,
         require_cached: Vec::new(),
         normalize_modes: false,
+        lazy: transfer::Lazy::Auto,
         verify_indexes: false,
         attestations: Default::default(),
         push_check: false,

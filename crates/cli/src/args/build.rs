@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use transfer::Lazy;
 
 use super::build_flags::{BuildFlags, FlagContext};
 use super::compound::attest::AskedAttestations;
@@ -15,6 +16,7 @@ use super::error::{FlagError, ValueError};
 use super::isolation::isolation_of_flag;
 use super::other::OtherFlags;
 use crate::progress::ProgressMode;
+use crate::settings::lazy_of;
 
 /// A truth value as pflag takes it: `--push`, `--push=true`, `--push=0`.
 fn truth(text: &str) -> Result<bool, ValueError> {
@@ -217,6 +219,11 @@ pub struct BuildArgs {
     #[arg(long, value_name = "WAY", help_heading = "What RUN sees")]
     pub isolation: Option<String>,
 
+    /// Whether a RUN starts before its root is here, whose files come when they are opened: auto (where
+    /// layers are large), always or never. It takes namespaces, root, and Linux 6.7
+    #[arg(long, value_name = "WHEN", help_heading = "What RUN sees")]
+    pub lazy: Option<String>,
+
     /// How progress is shown: auto (tty on a terminal, else plain), plain (text for logs), tty
     /// (live), rawjson (for programs), quiet (the image's ID at the end) or none
     #[arg(
@@ -278,6 +285,7 @@ impl BuildArgs {
             explain: self.explain.unwrap_or(false),
             verify_indexes: self.verify_indexes.unwrap_or(false),
             isolation: isolation_of_flag(self.isolation.as_deref())?,
+            lazy: self.lazy.as_deref().map(lazy_of_flag).transpose()?,
             progress: self.progress,
             quiet: self.quiet.unwrap_or(false),
             call: self.other.call()?,
@@ -407,4 +415,9 @@ impl BuildArgs {
             path.take_if(|path| path.as_os_str().is_empty());
         }
     }
+}
+
+fn lazy_of_flag(text: &str) -> Result<Lazy, FlagError> {
+    lazy_of(text)
+        .ok_or_else(|| FlagError::Usage(format!("`--lazy {text}` is none of auto, always, never")))
 }

@@ -14,6 +14,7 @@ use build::{
 use graph::{Network, Ulimit};
 use oci::{Platform, Reference};
 use runtime::WantedIsolation;
+use transfer::Lazy;
 
 use super::build_arguments::BuildArguments;
 use super::call::Call;
@@ -143,6 +144,8 @@ pub struct BuildFlags {
     pub cgroup_parent: String,
     /// `--isolation`; the settings' value if unset.
     pub isolation: Option<WantedIsolation>,
+    /// `--lazy`; the settings' value if unset.
+    pub lazy: Option<Lazy>,
     /// `--progress`; the settings' value if unset.
     pub progress: Option<ProgressMode>,
     /// `--quiet`.

@@ -265,6 +265,7 @@ pub fn plan(flags: BuildFlags, inputs: PlanInputs<'_>) -> Result<BuildPlan, Flag
         require_cached: flags.require_cached,
         normalize_modes: flags.normalize_modes,
         verify_indexes: flags.verify_indexes,
+        lazy: flags.lazy.unwrap_or(inputs.settings.lazy),
         attestations,
         push_check: !flags.skip_push_check,
         vcs: flags.vcs,

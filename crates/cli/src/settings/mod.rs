@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use layer::tar::Limits;
 use oci::Platform;
+use transfer::Lazy;
 
 pub use buildkitd::{BuildkitdConfig, buildkitd_config, forget_buildkitd_config};
 pub use config_file::{ConfigError, ValueFault, collect_policy, keep, space};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub archive_limits: Limits,
     /// `KILN_VERIFY_INDEXES`: claims of caches about layers are not trusted.
     pub verify_indexes: bool,
+    /// `KILN_LAZY`: whether the root of a RUN is filled when its files are opened.
+    pub lazy: Lazy,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<ProgressMode>,
     /// `NO_COLOR`, `BUILDKIT_COLORS`, `BUILDKIT_TTY_LOG_LINES`, `PROGRESS_NO_TRUNC`.
@@ -157,6 +160,7 @@ impl Settings {
             insecure: false,
             archive_limits: archive_limits(environment.get("KILN_ARCHIVE_LIMIT"))?,
             verify_indexes: verify_indexes(environment.get("KILN_VERIFY_INDEXES"))?,
+            lazy: lazy(environment.get("KILN_LAZY"))?,
             progress,
             style,
             isolation: environment.get("KILN_ISOLATION").map(str::to_owned),
@@ -237,6 +241,21 @@ fn verify_indexes(text: Option<&str>) -> Result<bool, SettingsError> {
         "1" | "true" => Ok(true),
         "" | "0" | "false" => Ok(false),
         other => Err(wrong("KILN_VERIFY_INDEXES", other, "neither 1 nor 0")),
+    }
+}
+
+fn lazy(text: Option<&str>) -> Result<Lazy, SettingsError> {
+    let text = text.unwrap_or_default();
+    lazy_of(text).ok_or_else(|| wrong("KILN_LAZY", text, "none of auto, always, never"))
+}
+
+/// Reads the values that `--lazy` and `KILN_LAZY` have in common.
+pub fn lazy_of(text: &str) -> Option<Lazy> {
+    match text {
+        "" | "auto" => Some(Lazy::Auto),
+        "always" => Some(Lazy::Always),
+        "never" => Some(Lazy::Never),
+        _ => None,
     }
 }
 

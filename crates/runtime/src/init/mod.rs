@@ -89,7 +89,7 @@ fn follow_orders(control: &mut UnixStream) -> Result<InitReport, SetupFailure> {
             signals.restore();
             chroot::probe(directory).map(InitReport::ProbedChroot)
         }
-        Orders::Probe { .. } => namespaces::run(orders, outside),
+        Orders::Probe { .. } | Orders::ProbeOpens { .. } => namespaces::run(orders, outside),
         Orders::Exec(_) | Orders::OpenRoot => {
             Err(SetupFailure::plain(FailureKind::Refused, "no container runs here"))
         }

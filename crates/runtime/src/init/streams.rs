@@ -27,9 +27,13 @@ pub enum CommandStreams {
 impl CommandStreams {
     /// Waits for the first message of a line.
     pub fn receive(line: &UnixStream) -> Result<CommandStreams, SetupFailure> {
-        let received = match line::receive(line) {
-            Some((LineMessage::Begin, files)) => CommandStreams::of(files),
-            _ => None,
+        let received = loop {
+            match line::receive(line) {
+                // Closed with this process, and on exec in those that it starts.
+                Some((LineMessage::Keep, files)) => std::mem::forget(files),
+                Some((LineMessage::Begin, files)) => break CommandStreams::of(files),
+                _ => break None,
+            }
         };
         received
             .ok_or_else(|| SetupFailure::new(FailureKind::Step, "receive the streams", Errno::IO))

@@ -90,7 +90,10 @@ impl Rung for Namespaces {
                 passing::send(&*line, b"+", &[top.as_fd()]).step(|| "hand the root over".into())?;
                 std::process::exit(0)
             }
-            Orders::Run(_) | Orders::Probe { .. } | Orders::ProbeChroot(_) => {
+            Orders::Run(_)
+            | Orders::Probe { .. }
+            | Orders::ProbeOpens { .. }
+            | Orders::ProbeChroot(_) => {
                 Err(SetupFailure::plain(FailureKind::Refused, "a container runs here already"))
             }
         }

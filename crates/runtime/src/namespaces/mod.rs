@@ -5,6 +5,7 @@ mod first;
 mod join;
 mod mount_facts;
 mod mounts;
+mod opens;
 mod overlay;
 mod probe;
 
@@ -71,6 +72,10 @@ fn be_first(orders: &Orders, control: &mut UnixStream, birth: Birth<'_>) {
         },
         Orders::Probe { directory, scratch } => match probe::probe(directory, scratch) {
             Ok(capabilities) => InitReport::Probed(capabilities),
+            Err(failure) => InitReport::Failed(failure),
+        },
+        Orders::ProbeOpens { directory, scratch } => match opens::probe(directory, scratch) {
+            Ok(found) => InitReport::ProbedOpens(found),
             Err(failure) => InitReport::Failed(failure),
         },
         // They need no child.

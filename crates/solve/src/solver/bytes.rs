@@ -55,6 +55,22 @@ where
         helps
     }
 
+    /// Takes note of the layers that an error of a step's run blames. Whether another run can help.
+    pub(super) fn loses_with(&self, error: &E::Error) -> bool {
+        let Some(Blame::Layers(layers)) = self.executor.blame(error) else { return false };
+        let lose = |layer: &Digest| {
+            let is_found = self.losses.is_found(*layer) == Some(true);
+            let loss = Loss { layer: *layer, is_found, is_own: false };
+            self.losses.lose(&loss, || self.executor.at_hand(*layer))
+        };
+        let helps = !layers.is_empty() && layers.iter().all(lose);
+        if helps && let Some((id, source)) = layers.iter().find_map(|layer| self.promise_of(*layer))
+        {
+            self.warn_of_loss(id, &source, &chain_text(error));
+        }
+        helps
+    }
+
     /// The output of a step, of which no layer is known to be lost.
     pub(super) async fn current(&self, id: StepId) -> Current<E::Output> {
         loop {

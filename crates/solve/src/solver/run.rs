@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::{Result, SolveError, Solver};
 use crate::report::Running;
-use crate::{Cache, Executor};
+use crate::{Blame, Cache, Executor};
 
 impl<E, C> Solver<'_, E, C>
 where
@@ -18,11 +18,31 @@ where
     C: Cache<Chain = E::Chain>,
 {
     pub(super) async fn run_now(&self, id: StepId) -> Result<E::Output, E> {
-        let step = self.graph.step(id);
         if let Some((step, source)) = self.refused(id) {
             self.tasks.start(step).failed(&chain_text(&source));
             return Err(SolveError { step, source });
         }
+        loop {
+            let error = match self.run_on_inputs(id).await {
+                Ok(output) => return Ok(output),
+                Err(error) => error,
+            };
+            // A command can need bytes of its inputs that nobody missed before it ran.
+            if !self.loses_with(&error.source) {
+                if self.blames_layers(&error.source) && error.step == id {
+                    self.tasks.start(id).failed(&chain_text(&error.source));
+                }
+                return Err(error);
+            }
+        }
+    }
+
+    fn blames_layers(&self, error: &E::Error) -> bool {
+        matches!(self.executor.blame(error), Some(Blame::Layers(_)))
+    }
+
+    async fn run_on_inputs(&self, id: StepId) -> Result<E::Output, E> {
+        let step = self.graph.step(id);
         let inputs = self.inputs(id).await?;
         self.cells(id).runs_with();
         if step.inputs.is_empty() {
@@ -160,8 +180,13 @@ where
                 Ok(output)
             }
             Err(source) => {
-                let running = running.unwrap_or_else(|| self.tasks.start(id));
-                running.failed(&chain_text(&source));
+                match running {
+                    // It may run again.
+                    Some(running) if self.blames_layers(&source) => running.done(),
+                    running => {
+                        running.unwrap_or_else(|| self.tasks.start(id)).failed(&chain_text(&source))
+                    }
+                }
                 Err(SolveError { step: id, source })
             }
         }

@@ -1,8 +1,9 @@
 //! Files of the layers below that an archive refers to.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use layer::{Entry, EntryKind, compare_paths, shown};
+use layer::{Entry, EntryKind, LayerIndex, compare_paths, shown};
 use oci::Digest;
 
 use super::parents::prefixes;
@@ -36,32 +37,19 @@ impl Unpacker<'_> {
 
     /// Returns the entry that lower layers have for a path, by their indexes.
     fn find_lower(&self, path: &[u8]) -> Result<Option<(Digest, Entry)>> {
-        for diff_id in self.layer.parents.iter().rev() {
+        lower_entry(self.layer.parents, path, |diff_id| {
+            let has_own = self.store.has_own_index(diff_id);
+            if !has_own && self.store.hollow_layer(diff_id).is_some() {
+                self.rests_on_loan.set(true);
+                return self.store.index(diff_id);
+            }
             if let Some(wait_for) = self.layer.wait_for
-                && !self.store.has_own_index(diff_id)
+                && !has_own
             {
                 wait_for(diff_id)?;
             }
-            let index = self.store.own_index(diff_id)?;
-            if let Some(entry) = index.get(path) {
-                match entry.kind {
-                    EntryKind::Whiteout => return Ok(None),
-                    EntryKind::Opaque => {}
-                    _ => return Ok(Some((*diff_id, entry.clone()))),
-                }
-            }
-            let ends = prefixes(path).any(|prefix| {
-                let entries = index.entries();
-                let first = entries
-                    .partition_point(|entry| compare_paths(&entry.path, prefix) == Ordering::Less);
-                let mut same = entries[first..].iter().take_while(|entry| &*entry.path == prefix);
-                same.any(|entry| entry.kind != EntryKind::Directory)
-            });
-            if ends {
-                return Ok(None);
-            }
-        }
-        Ok(None)
+            self.store.own_index(diff_id)
+        })
     }
 
     /// Returns the metadata of a directory that the archive does not describe: that of the layers
@@ -75,4 +63,33 @@ impl Unpacker<'_> {
         let lower = lower.filter(|entry| entry.kind == EntryKind::Directory);
         Ok(lower.unwrap_or_else(|| Entry::new(path, EntryKind::Directory, 0o755)))
     }
+}
+
+/// Returns the entry that layers have for a path, and the layer; `layers` are from the bottom up.
+pub(crate) fn lower_entry(
+    layers: &[Digest],
+    path: &[u8],
+    index_of: impl Fn(&Digest) -> Result<Arc<LayerIndex>>,
+) -> Result<Option<(Digest, Entry)>> {
+    for diff_id in layers.iter().rev() {
+        let index = index_of(diff_id)?;
+        if let Some(entry) = index.get(path) {
+            match entry.kind {
+                EntryKind::Whiteout => return Ok(None),
+                EntryKind::Opaque => {}
+                _ => return Ok(Some((*diff_id, entry.clone()))),
+            }
+        }
+        let ends = prefixes(path).any(|prefix| {
+            let entries = index.entries();
+            let first = entries
+                .partition_point(|entry| compare_paths(&entry.path, prefix) == Ordering::Less);
+            let mut same = entries[first..].iter().take_while(|entry| &*entry.path == prefix);
+            same.any(|entry| entry.kind != EntryKind::Directory)
+        });
+        if ends {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }

@@ -69,6 +69,6 @@ impl Unpacker<'_> {
 }
 
 /// The directories on the way to a path, from the top, without the root.
-pub(super) fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }

@@ -1,5 +1,6 @@
 //! The state of an archive that is unpacked: later entries replace, hide and link earlier ones.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::ops::Bound;
@@ -28,6 +29,15 @@ impl Node {
     }
 }
 
+/// What was unpacked.
+pub(super) struct Unpacked {
+    pub(super) entries: Vec<Entry>,
+    /// The sum of the files' sizes.
+    pub(super) size: u64,
+    /// True if headers of folders are those of a lent index.
+    pub(super) rests_on_loan: bool,
+}
+
 /// Unpacks the entries of one archive.
 pub(super) struct Unpacker<'a> {
     pub(super) store: &'a Store,
@@ -44,6 +54,8 @@ pub(super) struct Unpacker<'a> {
     /// removed.
     pub(super) last_parent: Option<ResolvedParent>,
     pub(super) has_symlinks: bool,
+    /// True once a lent index was looked at.
+    pub(super) rests_on_loan: Cell<bool>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -63,6 +75,7 @@ impl<'a> Unpacker<'a> {
             links: HashMap::new(),
             last_parent: None,
             has_symlinks: false,
+            rests_on_loan: Cell::new(false),
         }
     }
 
@@ -323,8 +336,8 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Sets the metadata of directories. Returns the entries and the sum of the files' sizes.
-    pub(super) fn finish(mut self) -> Result<(Vec<Entry>, u64)> {
+    /// Sets the metadata of directories.
+    pub(super) fn finish(mut self) -> Result<Unpacked> {
         let nodes = std::mem::take(&mut self.nodes);
         let mut size = 0;
         let mut entries = Vec::with_capacity(nodes.len());
@@ -346,6 +359,6 @@ impl<'a> Unpacker<'a> {
             }
             entries.extend(node.opaque);
         }
-        Ok((entries, size))
+        Ok(Unpacked { entries, size, rests_on_loan: self.rests_on_loan.get() })
     }
 }

@@ -1,0 +1,95 @@
+//! Roots of commands that are filled when their files are opened.
+
+use std::time::SystemTime;
+
+use graph::{StepId, TaskEvent, TaskId, TransferProgress};
+use layer::{Chain, Layer};
+use transfer::{Lazy, blocking};
+
+use crate::executor::Executor;
+use crate::{Error, StepOutput};
+
+impl Executor {
+    /// Makes an input of a command ready to be mounted.
+    pub(crate) async fn fetch_root(
+        &self,
+        chain: &Chain,
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        let layers = chain.layers();
+        let lazy = match self.transfer().may_be_hollow(&layers, self.lazy()) {
+            true if self.fills_opened().await => self.lazy(),
+            _ => Lazy::Never,
+        };
+        Ok(self.transfer().make_mountable(&layers, lazy, task).await?)
+    }
+
+    /// True if files can be filled when they are opened. Tried once.
+    async fn fills_opened(&self) -> bool {
+        let Ok(runtime) = self.runtime().clone() else { return false };
+        let store = self.store().clone();
+        let attempt = || async {
+            blocking(move || {
+                let found = runtime.reports_opens().map_err(|reason| reason.to_string());
+                let found = found.and_then(|()| store.watch_opens());
+                if let (Ok(()), Some(opens)) = (&found, store.opens()) {
+                    runtime.keep_open(opens);
+                }
+                if let Err(reason) = &found {
+                    tracing::debug!(reason, "roots are not filled when files are opened");
+                }
+                found.is_ok()
+            })
+            .await
+        };
+        *self.opens().get_or_init(attempt).await
+    }
+
+    /// The layers of all inputs.
+    pub(crate) fn layers_of(inputs: &[StepOutput]) -> Vec<Layer> {
+        let chains = inputs.iter().filter_map(|input| match input {
+            StepOutput::Chain(chain) => Some(chain.layers()),
+            StepOutput::Context(_) => None,
+        });
+        chains.flatten().collect()
+    }
+
+    /// Unpacks all layers of some inputs.
+    pub(crate) async fn unpack_inputs(
+        &self,
+        inputs: &[StepOutput],
+        task: Option<TaskId>,
+    ) -> Result<(), Error> {
+        for input in inputs {
+            if let StepOutput::Chain(chain) = input {
+                self.transfer().unpack(&chain.layers(), task).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns that a command runs a second time.
+    pub(crate) fn warn_of_rerun(&self, id: StepId, reason: &transfer::Error) {
+        let Some(task) = self.task(id) else { return };
+        let reason = transfer::chain_text(reason);
+        let text =
+            format!("it runs again, on the whole root: a part of it could not be read: {reason}");
+        self.events().send(task, TaskEvent::Warning(text.into()));
+    }
+
+    /// Shows how much of the hollow layers came.
+    pub(crate) fn show_brought(&self, id: StepId, layers: &[Layer]) {
+        let (Some(task), Some(brought)) = (self.task(id), self.transfer().brought(layers)) else {
+            return;
+        };
+        let now = SystemTime::now();
+        let progress = TransferProgress {
+            name: "files of its root".into(),
+            current: brought.bytes,
+            total: brought.total,
+            started: now,
+            completed: Some(now),
+        };
+        self.events().send(task, TaskEvent::Transfer(progress));
+    }
+}
