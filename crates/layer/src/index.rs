@@ -323,7 +323,7 @@ mod tests {
         let blob = Descriptor::new("", Digest::of(blob), 8 << 20);
         let block = Block { size: 4 << 20, digest: Digest::of("block") };
         let written = WrittenBlocks { block_size: 4 << 20, start: 10, blocks: vec![block; 2] };
-        index.with_seek_table(SeekTable::of(&blob, written).unwrap())
+        index.with_seek_table(SeekTable::of(&blob, written))
     }
 
     #[test]

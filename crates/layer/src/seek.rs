@@ -11,8 +11,6 @@ use crate::decompress::Codec;
 use crate::encoding::{Reader, put_number};
 use crate::{Error, IndexError, Result};
 
-/// Bytes below which a blob is not worth several requests.
-const WORTH_A_TABLE: u64 = 4 << 20;
 /// Limits for tables from other machines.
 const MAX_BLOCKS: u64 = 1 << 18;
 const MAX_BLOCK: u64 = 16 << 20;
@@ -42,11 +40,10 @@ pub struct BlockRange {
 }
 
 impl SeekTable {
-    /// Returns the table of a blob that was just written; `None` if it would be of no use.
-    pub fn of(blob: &Descriptor, written: WrittenBlocks) -> Option<Self> {
+    /// Returns the table of a blob that was just written.
+    pub fn of(blob: &Descriptor, written: WrittenBlocks) -> Self {
         let WrittenBlocks { block_size, start, blocks } = written;
-        let is_worth_it = blob.size >= WORTH_A_TABLE && blocks.len() > 1;
-        is_worth_it.then_some(Self { blob: blob.digest, block_size, start, blocks })
+        Self { blob: blob.digest, block_size, start, blocks }
     }
 
     /// True if the table is that of this blob.
@@ -208,7 +205,7 @@ mod tests {
         let (bytes, written) = encoder.finish_blocks().unwrap();
         let digest = Digest::of(&bytes);
         let blob = Descriptor::new(compression.media_type(), digest, bytes.len() as u64);
-        let table = SeekTable::of(&blob, written).unwrap();
+        let table = SeekTable::of(&blob, written);
         (bytes, blob, table)
     }
 

@@ -110,9 +110,8 @@ impl Store {
         &self,
         diff_id: &Digest,
         index: &LayerIndex,
-        seek_table: Option<SeekTable>,
+        seek_table: SeekTable,
     ) -> Result<()> {
-        let Some(seek_table) = seek_table else { return Ok(()) };
         self.put_index(diff_id, &index.clone().with_seek_table(seek_table))
     }
 
@@ -180,10 +179,7 @@ impl LayerWriter {
         let (diff_id, out) = archive.finish()?.finish();
         let (blob, seek_table) = finish_blob(out, compression)?;
         store.note_plain_names(&diff_id, &entries)?;
-        let mut index = LayerIndex::from_entries(entries);
-        if let Some(seek_table) = seek_table {
-            index = index.with_seek_table(seek_table);
-        }
+        let index = LayerIndex::from_entries(entries).with_seek_table(seek_table);
         store.put_index(&diff_id, &index)?;
         store.db().put_blob_of(&diff_id, &compression.kind(), &blob)?;
         store.note_seen(&blob.digest, &diff_id)?;
@@ -194,7 +190,7 @@ impl LayerWriter {
 fn finish_blob(
     out: Encoder<BlobWriter>,
     compression: Compression,
-) -> Result<(Descriptor, Option<SeekTable>)> {
+) -> Result<(Descriptor, SeekTable)> {
     let (blob, written) = out.finish_blocks().map_err(Error::write_archive)?;
     let (digest, size) = blob.commit(None)?;
     let blob = Descriptor::new(compression.media_type(), digest, size);

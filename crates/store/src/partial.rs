@@ -14,6 +14,8 @@ use tree::{FileSlice, LayerFiles};
 
 use crate::{Error, Result, Store};
 
+/// Bytes below which a blob is not worth several requests.
+const WORTH_A_PART: u64 = 4 << 20;
 /// The whole blob is read if more than its size divided by this is needed: a half.
 const MOST: u64 = 2;
 /// The same if the files are in more ranges than these.
@@ -68,6 +70,9 @@ impl Store {
         blob: &Descriptor,
         paths: &BTreeSet<Arc<[u8]>>,
     ) -> Result<Option<Part>> {
+        if blob.size < WORTH_A_PART {
+            return Ok(None);
+        }
         let index = match self.index(diff_id) {
             Ok(index) => index,
             Err(Error::NoIndex(_)) => return Ok(None),

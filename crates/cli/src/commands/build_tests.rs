@@ -219,7 +219,15 @@ fn empty_values_are_taken_and_refused_as_buildx_does() {
         assert!(error.contains(&format!("`--{flag}`")), "{flag}: {error}");
     }
     // kiln's own flags are strict, or an empty value is the default.
-    let own = ["cache-normalize", "disk-size", "keep-storage", "layers", "lazy", "require-cached", "root"];
+    let own = [
+        "cache-normalize",
+        "disk-size",
+        "keep-storage",
+        "layers",
+        "lazy",
+        "require-cached",
+        "root",
+    ];
     let mut command = <Cli as clap::CommandFactory>::command();
     command.build();
     let build = command.find_subcommand("build").unwrap();

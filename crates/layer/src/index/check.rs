@@ -201,7 +201,7 @@ mod tests {
             let mut blocks = vec![block(700 << 10); 6];
             blocks.push(block((5 << 20) - 6 * (700 << 10) - 10 - last));
             let written = WrittenBlocks { block_size: 1 << 20, start: 10, blocks };
-            let table = SeekTable::of(&blob, written).unwrap();
+            let table = SeekTable::of(&blob, written);
             LayerIndex::from_entries(vec![entry("a", EntryKind::File { size })])
                 .with_seek_table(table)
         };
