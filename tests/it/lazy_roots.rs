@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fixtures::docker_registry::LogLine;
-use fixtures::{FaultyProxy, PartAnswer, Run};
+use fixtures::{FaultyProxy, PartAnswer, Run, tar};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -197,4 +197,65 @@ fn a_disk_that_is_full_is_said_in_a_sentence() {
     let sentence = run.stderr.lines().last().unwrap_or_default();
     let is_said = sentence.contains("No space left on device") || sentence.contains("nearly full");
     assert!(is_said && sentence.starts_with("ERROR: "), "{}", run.stderr);
+}
+
+/// A layer that others compressed, in one stream of gzip and with its files in an order of their own: it is read whole once,
+/// and in parts by every machine after that.
+#[test]
+fn a_base_of_others_is_read_in_parts_from_the_second_build_on() {
+    let test = "a_base_of_others_is_read_in_parts_from_the_second_build_on";
+    if !root_or_skip(test) {
+        return;
+    }
+    let Some(job) = Job::new(test) else { return };
+    let file =
+        |name: &str, content: Vec<u8>| tar::Entry::new(name, tar::Kind::File(content), 0o644);
+    let mut files = vec![tar::Entry::new("z/", tar::Kind::Folder, 0o755)];
+    files
+        .extend((0..24).rev().map(|number| file(&format!("z/{number}"), text_of(1 << 20, number))));
+    files.push(file("a", text_of(300_000, 77)));
+    files.push(tar::Entry::new("b", tar::Kind::HardLink("a".into()), 0o644));
+    // The last one counts, and its place.
+    files.push(file("z/3", text_of(1 << 20, 78)));
+    let image = fixtures::base_image::busybox_with(&files, flate2::Compression::default()).unwrap();
+    job.registry.put("library/large", "latest", &image).unwrap();
+    let size = image.layers[0].len() as u64;
+    assert!(size > 8 << 20, "{size}");
+    let dockerfile = "ARG REGISTRY=docker.io\nFROM ${REGISTRY}/library/large\nCOPY a.txt /\n\
+        RUN cat /a.txt >/dev/null; md5sum /a /b /z/3 /z/17\n";
+    let context = context_of(&[("Dockerfile", dockerfile), ("a.txt", "0")]);
+    let digests = |run: &Run| -> Vec<String> {
+        run.stderr
+            .lines()
+            .filter_map(|line| Some(line.split_once("  /")?.0.rsplit(' ').next()?.to_owned()))
+            .collect()
+    };
+    let (whole, asked) = job.build(context.path(), &[]);
+    let whole = whole.expect_ok();
+    assert!(layer_bytes(&asked) >= size, "{asked:#?}");
+    assert_eq!(digests(&whole).len(), 4, "{}", whole.stderr);
+    let (lazy, asked) = changed(&job, context.path(), &[]);
+    let lazy = lazy.expect_ok();
+    assert_eq!(digests(&lazy), digests(&whole), "{}", lazy.stderr);
+    let read = layer_bytes(&asked);
+    assert!(read < size * 2 / 3, "{read} of {size}: {asked:#?}\n{}", lazy.stderr);
+    // The table is a small part of what it is about.
+    let beside: u64 = job
+        .blobs_beside("indexes/")
+        .iter()
+        .map(|digest| job.registry.blob_file(digest).metadata().unwrap().len())
+        .sum();
+    assert!(beside * 50 < size, "{beside} of {size}");
+}
+
+/// Text that compresses.
+fn text_of(size: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let mut text = String::with_capacity(size + 16);
+    while text.len() < size {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.push_str(&format!("{:x} {} ", state >> 12, state % 91));
+    }
+    text.truncate(size);
+    text.into_bytes()
 }

@@ -70,7 +70,7 @@ impl Job {
     }
 
     /// Digests of the entries beside the cache whose names begin with `kind`.
-    fn blobs_beside(&self, kind: &str) -> Vec<String> {
+    pub(crate) fn blobs_beside(&self, kind: &str) -> Vec<String> {
         let manifest: serde_json::Value = serde_json::from_slice(&self.manifest_beside()).unwrap();
         let entries = manifest["layers"].as_array().unwrap().iter();
         let of_kind = entries.filter(|entry| {

@@ -37,6 +37,9 @@ pub(crate) struct ExecutorInputs<'a> {
 pub(crate) fn executor(build: &Build<'_>, parts: &ExecutorInputs<'_>) -> (Executor, Tasks) {
     let request = build.request;
     let transfer = build.session.transfer(build.events.clone(), remotes(build));
+    if !request.cache_to.is_empty() {
+        transfer.store().note_spans();
+    }
     let of_step = introduce(build, parts.graph, parts.shown);
     let tasks = Tasks { events: build.events.clone(), of_step };
     let secrets = request.secrets.iter();

@@ -323,7 +323,7 @@ fn seconds_of(text: &str) -> Option<i64> {
 
 /// The destination of a download.
 enum Sink {
-    Plain(Limited),
+    Plain(Box<Limited>),
     Gzip(Box<MultiGzDecoder<Limited>>),
 }
 
@@ -349,7 +349,7 @@ impl Sink {
         let out = Limited { out: store.blob_writer()?, left: limit, limit };
         Ok(match gzip {
             true => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
-            false => Self::Plain(out),
+            false => Self::Plain(Box::new(out)),
         })
     }
 
@@ -362,7 +362,7 @@ impl Sink {
 
     fn finish(self) -> Result<(Digest, u64), SinkError> {
         let out = match self {
-            Self::Plain(out) => out,
+            Self::Plain(out) => *out,
             Self::Gzip(out) => out.finish()?,
         };
         out.out.commit(None).map_err(SinkError::Store)

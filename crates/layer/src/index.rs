@@ -7,16 +7,18 @@ mod read;
 
 use std::cmp::Ordering;
 use std::io::Read as _;
+use std::ops::Range;
 
 use oci::{Descriptor, Digest};
 
 use self::format::{Last, put_entry};
 use crate::encoding::{Reader, put_number};
 use crate::entry::compare_paths;
+use crate::tar::{header_size, padding};
 use crate::{Entry, EntryKind, IndexError, SeekTable};
 
 /// First bytes of an encoded index; the last one is the version of the encoding.
-const MAGIC: &[u8; 5] = b"KLIX\x02";
+const MAGIC: &[u8; 5] = b"KLIX\x03";
 /// Limits for indexes from other machines. A layer of the largest images in use has some hundred
 /// thousand entries.
 const MAX_ENTRIES: u64 = 2_000_000;
@@ -29,6 +31,20 @@ const MAX_SEEK_TABLES: usize = 4;
 pub struct LayerIndex {
     entries: Vec<Entry>,
     seek_tables: Vec<SeekTable>,
+    /// The places of the files' contents in the archive, in the order of the files; empty if the
+    /// archive is laid out as by [`TarWriter`](crate::tar::TarWriter).
+    places: Vec<u64>,
+}
+
+/// The place of a regular file in a layer's archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The number of its entry.
+    pub entry: usize,
+    /// Bytes of its header right before the content, if they are those that kiln writes; else 0.
+    pub header: u64,
+    /// The place of its content.
+    pub content: Range<u64>,
 }
 
 impl LayerIndex {
@@ -46,7 +62,7 @@ impl LayerIndex {
             entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
             entries = merge_same_paths(entries);
         }
-        Self { entries, seek_tables: Vec::new() }
+        Self { entries, seek_tables: Vec::new(), places: Vec::new() }
     }
 
     /// Adds the blocks of one more blob that kiln made of these entries.
@@ -67,15 +83,54 @@ impl LayerIndex {
         let is_new =
             |table: &&SeekTable| !self.seek_tables.iter().any(|known| known.has_blob_of(table));
         let more: Vec<SeekTable> = other.seek_tables.iter().filter(is_new).cloned().collect();
-        more.into_iter().fold(self, Self::with_seek_table)
+        let mut all = more.into_iter().fold(self, Self::with_seek_table);
+        if all.places.is_empty() {
+            all.places.clone_from(&other.places);
+        }
+        all
     }
 
-    /// Returns the blocks of a blob of the layer, if they are known. The archive of such a blob is
-    /// laid out as by [`TarWriter`].
+    /// Adds where the contents of the files are in the archive; `None` for one of them leaves all out.
+    #[must_use]
+    pub fn with_places(mut self, place_of: impl Fn(&[u8]) -> Option<u64>) -> Self {
+        let files =
+            self.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
+        self.places =
+            files.map(|entry| place_of(&entry.path)).collect::<Option<_>>().unwrap_or_default();
+        self
+    }
+
+    /// Returns the places of all regular files in the archive, in the order of their entries.
     ///
-    /// [`TarWriter`]: crate::tar::TarWriter
+    /// # Errors
+    /// If an entry cannot be in an archive, or the places are not those of the files.
+    pub fn file_places(&self) -> crate::Result<Vec<FilePlace>> {
+        let mut found = Vec::new();
+        let mut places = self.places.iter();
+        let mut at = 0_u64;
+        let too_large = || crate::Error::ArchiveLimit { unit: "bytes", limit: u64::MAX };
+        for (number, entry) in self.entries.iter().enumerate() {
+            let is_laid_out = self.places.is_empty();
+            let header = if is_laid_out { header_size(entry)? } else { 0 };
+            at = at.checked_add(header).ok_or_else(too_large)?;
+            let EntryKind::File { size } = entry.kind else { continue };
+            let start = if is_laid_out { at } else { *places.next().ok_or_else(too_large)? };
+            let end = start.checked_add(size).ok_or_else(too_large)?;
+            found.push(FilePlace { entry: number, header, content: start..end });
+            at = end.checked_add(padding(size)).ok_or_else(too_large)?;
+        }
+        Ok(found)
+    }
+
+    /// Returns the blocks of a blob of the layer, if they are known.
     pub fn seek_table(&self, blob: &Descriptor) -> Option<&SeekTable> {
         self.seek_tables.iter().find(|table| table.is_of(blob))
+    }
+
+    /// True if the places of the files are noted.
+    #[inline]
+    pub fn has_places(&self) -> bool {
+        !self.places.is_empty()
     }
 
     /// True if the blocks of any blob are known.
@@ -109,6 +164,14 @@ impl LayerIndex {
         put_number(&mut payload, self.seek_tables.len() as u64);
         for seek_table in &self.seek_tables {
             seek_table.encode(&mut payload);
+        }
+        put_number(&mut payload, self.places.len() as u64);
+        let mut last = 0;
+        for place in &self.places {
+            // Zigzag: most files are a little after the one before.
+            let step = place.wrapping_sub(last) as i64;
+            put_number(&mut payload, ((step << 1) ^ (step >> 63)) as u64);
+            last = *place;
         }
         let mut bytes = MAGIC.to_vec();
         bytes.extend(
@@ -162,16 +225,31 @@ impl LayerIndex {
         }
         let seek_tables =
             (0..count).map(|_| SeekTable::read(&mut reader)).collect::<Result<_, _>>()?;
+        let count = reader.number()?;
+        let files = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
+        if count != 0 && count != files.count() as u64 {
+            return Err(IndexError::Damaged("its places are not those of its files"));
+        }
+        let memory = count * size_of::<u64>() as u64;
+        left.checked_sub(memory).ok_or(IndexError::TooLarge)?;
+        let mut places: Vec<u64> = Vec::new();
+        let mut last = 0_u64;
+        for _ in 0..count {
+            let zigzag = reader.number()?;
+            last = last.wrapping_add(((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)) as u64);
+            places.push(last);
+        }
         if !reader.is_at_end() {
             return Err(IndexError::Damaged("something follows its end"));
         }
-        Ok(Self { entries, seek_tables })
+        Ok(Self { entries, seek_tables, places })
     }
 
     /// The bytes of memory that the index takes, without seek tables: those are not larger than
     /// their encoding.
     pub fn memory(&self) -> u64 {
-        self.entries.iter().map(|entry| PLACE + contents_of(entry)).sum()
+        let places = (self.places.len() * size_of::<u64>()) as u64;
+        places + self.entries.iter().map(|entry| PLACE + contents_of(entry)).sum::<u64>()
     }
 
     /// The digest of the entries, whichever seek tables there are.

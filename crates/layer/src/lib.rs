@@ -14,6 +14,7 @@ mod error;
 mod hash;
 mod index;
 mod layer;
+mod points;
 mod seek;
 pub mod tar;
 
@@ -25,6 +26,7 @@ pub use encoding::IndexError;
 pub use entry::{CAPABILITY, Entry, EntryKind, Time, Xattr, compare_paths, is_entry_path};
 pub use error::{Error, Result, shown};
 pub use hash::{HashingReader, HashingWriter, digest_of};
-pub use index::LayerIndex;
+pub use index::{FilePlace, LayerIndex};
 pub use layer::{Compression, Layer, Place};
+pub use points::{PointReader, Spans};
 pub use seek::{BlockRange, SeekTable};

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use layer::tar::{header_bytes, padding};
-use layer::{BlockRange, EntryKind, LayerIndex, digest_of};
+use layer::tar::header_bytes;
+use layer::{BlockRange, LayerIndex, digest_of};
 use oci::{Descriptor, Digest};
 use tree::{FileSlice, LayerFiles};
 
@@ -43,7 +43,7 @@ type Places = Vec<FilePlace>;
 #[derive(Debug)]
 struct FilePlace {
     path: Arc<[u8]>,
-    /// The bytes of its header, right before the content.
+    /// The bytes of its header, right before the content, if they are those that kiln writes.
     header: Vec<u8>,
     content: Range<u64>,
 }
@@ -81,7 +81,7 @@ impl Store {
         let Some(table) = index.seek_table(blob) else { return Ok(None) };
         let Some(files) = places(&index, paths) else { return Ok(None) };
         let wanted: Vec<Range<u64>> = files.iter().map(FilePlace::whole).collect();
-        let Some(ranges) = table.locate(&wanted, GAP, AT_ONCE) else { return Ok(None) };
+        let Some(ranges) = table.locate(&wanted, GAP, AT_ONCE, blob) else { return Ok(None) };
         let before = self.parts.bytes_read(diff_id);
         let bytes: u64 = ranges.iter().map(|range| range.bytes.end - range.bytes.start).sum();
         let most_ranges = MOST_PLACES + (bytes / AT_ONCE) as usize;
@@ -151,20 +151,15 @@ impl LayerFiles for Store {
     }
 }
 
-/// The places of files in the archive that [`TarWriter`](layer::tar::TarWriter) makes of an index;
-/// `None` if one of them is not in it.
+/// The places of files in the archive of an index; `None` if one of them is not in it.
 fn places(index: &LayerIndex, paths: &BTreeSet<Arc<[u8]>>) -> Option<Places> {
     let mut found = Vec::with_capacity(paths.len());
-    let mut at = 0_u64;
-    for entry in index.entries() {
-        let header = header_bytes(entry).ok()?;
-        at = at.checked_add(header.len() as u64)?;
-        let EntryKind::File { size } = entry.kind else { continue };
-        let end = at.checked_add(size)?;
+    for place in index.file_places().ok()? {
+        let entry = &index.entries()[place.entry];
         if let Some(path) = paths.get(&*entry.path) {
-            found.push(FilePlace { path: path.clone(), header, content: at..end });
+            let header = if place.header == 0 { Vec::new() } else { header_bytes(entry).ok()? };
+            found.push(FilePlace { path: path.clone(), header, content: place.content });
         }
-        at = end.checked_add(padding(size))?;
     }
     (found.len() == paths.len()).then_some(found)
 }

@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use layer::LayerIndex;
@@ -41,6 +41,8 @@ pub struct Store {
     pub(crate) parts: Arc<Parts>,
     /// Folders of layers that this build alone uses.
     pub(crate) private: Arc<PrivateLayers>,
+    /// True if seek tables are made of layers that are unpacked.
+    pub(crate) notes_spans: Arc<AtomicBool>,
     /// A limit on the bytes of an archive below the root's own, if there is one.
     pub(crate) most: Option<u64>,
 }
@@ -101,6 +103,7 @@ impl Store {
             loans: Arc::default(),
             parts: Arc::default(),
             private: Arc::default(),
+            notes_spans: Arc::default(),
             most: None,
         })
     }
@@ -238,6 +241,7 @@ impl Store {
             loans: Arc::default(),
             parts: Arc::default(),
             private: Arc::default(),
+            notes_spans: Arc::default(),
             ..self.clone()
         }
     }

@@ -13,10 +13,11 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
 use layer::tar::{Mode, TarReader};
-use layer::{Codec, HashingReader, LayerIndex};
+use layer::{Codec, HashingReader, LayerIndex, PointReader, SeekTable, Spans};
 use oci::{Descriptor, Digest};
 
 use crate::disk::make_folder;
@@ -28,6 +29,9 @@ use unpacker::{Unpacked, Unpacker};
 
 /// Size of a blob, in bytes, below which it is decompressed on the same thread.
 const SMALL: u64 = 128 << 10;
+
+/// Size of a blob, in bytes, from which parts of it are worth requests of their own.
+const WORTH_SPANS: u64 = 4 << 20;
 
 /// Waits until a layer is unpacked, or returns the reason why it never will be.
 pub type WaitFor<'a> = dyn Fn(&Digest) -> Result<()> + Sync + 'a;
@@ -62,7 +66,26 @@ impl<'a> PackedLayer<'a> {
     }
 }
 
+/// The way in which a blob is decompressed.
+enum Decoding<'a> {
+    Plain(Codec),
+    /// As gzip; notes from where it could be read in parts.
+    NotingSpans(&'a mut Option<Spans>),
+}
+
 impl Store {
+    /// Has the layers of gzip that are unpacked from now on leave seek tables, for caches to keep. It
+    /// takes somewhat longer.
+    pub fn note_spans(&self) {
+        self.notes_spans.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a layer is worth a seek table that nobody has made.
+    fn wants_spans(&self, codec: Codec, layer: &PackedLayer<'_>) -> bool {
+        let is_large = layer.blob.is_some_and(|(_, size)| size >= WORTH_SPANS);
+        codec == Codec::Gzip && is_large && self.notes_spans.load(Ordering::Relaxed)
+    }
+
     /// Unpacks a layer from a stream, and stores its index. A layer that is unpacked already is not
     /// read; two processes may unpack the same one at once.
     ///
@@ -87,12 +110,17 @@ impl Store {
         let root = open_root(&root_path)?;
 
         let mut blob = HashingReader::new(reader, layer.blob.map(|(_, size)| size));
+        let mut spans = None;
         let unpacked = if layer.blob.is_some_and(|(_, size)| size < SMALL) {
             let archive = codec.decode(BufReader::with_capacity(SMALL as usize, &mut blob));
             let archive = archive.map_err(Error::read_archive)?;
             self.unpack_archive(archive, layer, root.as_fd())
         } else {
-            self.unpack_pipelined(&mut blob, codec, layer, root.as_fd())
+            let decoding = match self.wants_spans(codec, layer) {
+                true => Decoding::NotingSpans(&mut spans),
+                false => Decoding::Plain(codec),
+            };
+            self.unpack_pipelined(&mut blob, decoding, layer, root.as_fd())
         };
         // An error of the blob explains an error of the archive, so the whole blob is read.
         let mut rest = Ok(0);
@@ -103,9 +131,16 @@ impl Store {
                 return Err(Error::BlobMismatch { expected, size, actual, actual_size });
             }
         }
-        let Unpacked { entries, size, rests_on_loan } = unpacked?;
+        let Unpacked { entries, places, size, rests_on_loan } = unpacked?;
         rest.map_err(Error::read_archive)?;
-        let index = LayerIndex::from_entries(entries);
+        let mut index = LayerIndex::from_entries(entries);
+        if let (Some(spans), Some((blob, _))) = (spans, layer.blob) {
+            let table = SeekTable::of_spans(blob, spans);
+            let with_places = index.clone().with_places(|path| places.get(path).copied());
+            if with_places.has_places() {
+                index = with_places.with_seek_table(table);
+            }
+        }
         self.put_index(&layer.diff_id, &index)?;
         if let Some((blob, _)) = layer.blob {
             self.note_seen(&blob, &layer.diff_id)?;
@@ -137,16 +172,24 @@ impl Store {
     fn unpack_pipelined(
         &self,
         blob: &mut HashingReader<impl Read + Send>,
-        codec: Codec,
+        decoding: Decoding<'_>,
         layer: &PackedLayer<'_>,
         root: BorrowedFd<'_>,
     ) -> Result<Unpacked> {
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(8);
             let (give_back, empty) = sync_channel(8);
-            scope.spawn(move || match codec.decode(BufReader::with_capacity(256 << 10, blob)) {
-                Ok(mut archive) => feed(&mut *archive, &send, &empty),
-                Err(error) => drop(send.send(Err(error))),
+            let blob = BufReader::with_capacity(256 << 10, blob);
+            scope.spawn(move || match decoding {
+                Decoding::NotingSpans(spans) => {
+                    let mut archive = PointReader::new(blob);
+                    feed(&mut archive, &send, &empty);
+                    *spans = archive.finish();
+                }
+                Decoding::Plain(codec) => match codec.decode(blob) {
+                    Ok(mut archive) => feed(&mut *archive, &send, &empty),
+                    Err(error) => drop(send.send(Err(error))),
+                },
             });
             self.unpack_archive(Pieces::new(receive, give_back), layer, root)
         })
@@ -168,7 +211,7 @@ impl Store {
             .with_plain_names(self.plain_names(&layer.diff_id)?);
         let mut unpacker = Unpacker::new(self, layer, root, limits);
         while let Some((entry, mut content)) = reader.next_entry()? {
-            unpacker.take(entry, &mut content)?;
+            unpacker.take(entry, content.place(), &mut content)?;
         }
         drop(reader);
         // Writers pad archives to whole records; the limit applies to the padding too.

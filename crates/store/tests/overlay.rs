@@ -61,7 +61,7 @@ fn what_is_done_in_a_mounted_snapshot_is_what_its_layer_says() {
             let options = OpenOptions::new(Privileges::None);
             let other = Store::open(&folder.path().join("other"), options).unwrap();
             let again = other.unpack(store.open_blob(&blob.digest).unwrap(), &packed).unwrap();
-            assert_eq!(*again, *store.index(&layer.diff_id).unwrap());
+            assert_eq!(again.entries(), store.index(&layer.diff_id).unwrap().entries());
         }
     }
 }

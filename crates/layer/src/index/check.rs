@@ -76,9 +76,17 @@ impl LayerIndex {
     /// Checks that a blob's blocks fill it, and that they hold the archive that kiln makes of the
     /// entries.
     fn check_blocks(&self, blob: &Descriptor, table: &SeekTable) -> Result<(), IndexError> {
-        let (end, least, most) = table.extent();
+        let misplaced = Impossible("its files are not where its blocks are");
+        let places = self.file_places().map_err(|_| Impossible("its files are too large"))?;
+        let end_of_files = places.iter().map(|place| place.content.end).max().unwrap_or(0);
+        let Some((end, least, most)) = table.blocks_extent() else {
+            return if Some(end_of_files) <= table.spans_size() { Ok(()) } else { Err(misplaced) };
+        };
         if end > blob.size || blob.size - end > TRAILER {
             return Err(Impossible("its blocks are not those of the blob"));
+        }
+        if self.has_places() {
+            return if end_of_files <= most { Ok(()) } else { Err(misplaced) };
         }
         let archive = self.entries.iter().try_fold(END, |sum: u64, entry| {
             let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };

@@ -69,6 +69,14 @@ struct Extensions {
     bytes: u64,
 }
 
+impl<R> Content<'_, R> {
+    /// The place of the content in the archive, before anything of it was read; `None` if it is not
+    /// in one piece.
+    pub fn place(&self) -> Option<u64> {
+        self.archive.sparse.is_none().then_some(self.archive.total)
+    }
+}
+
 impl<R: Read> TarReader<R> {
     /// Starts reading.
     pub fn new(reader: R, mode: Mode, limits: Limits) -> Self {

@@ -5,7 +5,6 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use layer::tar::{header_bytes, padding};
 use layer::{Entry, EntryKind, LayerIndex};
 use oci::{Descriptor, Digest};
 use rustix::fs::fstat;
@@ -134,24 +133,21 @@ impl Maker<'_> {
     fn take_all(&mut self, index: &LayerIndex) -> Result<HashMap<u64, u32>> {
         self.folders.insert(Box::default(), None);
         let mut by_inode = HashMap::new();
-        let mut at = 0;
-        for (number, entry) in index.entries().iter().enumerate() {
-            let header = header_bytes(entry)?.len() as u64;
-            at += header;
-            if let EntryKind::File { size } = entry.kind {
-                self.parents(&entry.path)?;
-                let inode = self.writer.hollow_file(entry, size)?;
-                if size > 0 {
-                    by_inode.insert(inode, self.files.len() as u32);
-                    self.files.push(HollowFile {
-                        entry: number as u32,
-                        header: header as u32,
-                        content: at..at + size,
-                    });
-                }
-                at += size + padding(size);
-            } else {
+        let mut places = index.file_places()?.into_iter();
+        for entry in index.entries() {
+            let EntryKind::File { size } = entry.kind else {
                 self.take(entry)?;
+                continue;
+            };
+            self.parents(&entry.path)?;
+            let inode = self.writer.hollow_file(entry, size)?;
+            if let Some(place) = places.next().filter(|_| size > 0) {
+                by_inode.insert(inode, self.files.len() as u32);
+                self.files.push(HollowFile {
+                    entry: place.entry as u32,
+                    header: place.header as u32,
+                    content: place.content,
+                });
             }
         }
         // Their files can come after them.

@@ -66,7 +66,7 @@ pub struct HollowLayer {
 struct HollowFile {
     /// The number of its entry in the index.
     entry: u32,
-    /// Bytes of the header in the archive, right before the contents.
+    /// Bytes of the header in the archive, right before the contents; 0 if it is not known.
     header: u32,
     /// The place of the contents.
     content: Range<u64>,
@@ -136,7 +136,7 @@ impl HollowLayer {
         let mut blocks = table.blocks_of(&wanted).ok_or_else(wrong)?;
         let state = lock(&self.state);
         blocks.retain(|block| !state.blocks[*block]);
-        Ok(table.ranges(&blocks, GAP, AT_ONCE))
+        Ok(table.ranges(&blocks, GAP, AT_ONCE, &self.blob))
     }
 
     /// Stores the bytes of a range of the blob; `sent` of them came over the network.
@@ -220,7 +220,7 @@ impl HollowLayer {
         let failed = || Error::file::<io::Error>("fill", shown(&entry.path));
         let mut header = vec![0; file.header as usize];
         self.archive.read_exact_at(&mut header, file.whole().start).map_err(Error::read_archive)?;
-        if header != header_bytes(entry)? {
+        if file.header > 0 && header != header_bytes(entry)? {
             return Err(wrong());
         }
         let target = open_beneath(self.root.as_fd(), &entry.path, OFlags::WRONLY)

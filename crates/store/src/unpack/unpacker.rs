@@ -21,6 +21,8 @@ use crate::{Error, Result, Store};
 pub(super) struct Node {
     pub(super) entry: Option<Entry>,
     pub(super) opaque: Option<Entry>,
+    /// The place of a regular file's content in the archive.
+    place: Option<u64>,
 }
 
 impl Node {
@@ -32,6 +34,8 @@ impl Node {
 /// What was unpacked.
 pub(super) struct Unpacked {
     pub(super) entries: Vec<Entry>,
+    /// The places of the contents of regular files in the archive, as far as they are in one piece.
+    pub(super) places: HashMap<Box<[u8]>, u64>,
     /// The sum of the files' sizes.
     pub(super) size: u64,
     /// True if headers of folders are those of a lent index.
@@ -83,6 +87,7 @@ impl<'a> Unpacker<'a> {
     pub(super) fn take<R: Read>(
         &mut self,
         mut entry: Entry,
+        place: Option<u64>,
         content: &mut Content<'_, R>,
     ) -> Result<()> {
         if entry.path.is_empty() {
@@ -116,7 +121,8 @@ impl<'a> Unpacker<'a> {
             EntryKind::HardLink { target } => self.link(&entry, target)?,
             _ => self.folder.special(&entry)?,
         }
-        self.insert(path, Node { entry: Some(entry), opaque: None })
+        let place = place.filter(|_| matches!(entry.kind, EntryKind::File { .. }));
+        self.insert(path, Node { entry: Some(entry), opaque: None, place })
     }
 
     /// Records the node of a path. Directories without an entry count too.
@@ -168,7 +174,7 @@ impl<'a> Unpacker<'a> {
         if opaque.is_some() {
             self.folder.opaque(&path)?;
         }
-        self.insert(path, Node { entry: Some(entry), opaque })
+        self.insert(path, Node { entry: Some(entry), opaque, place: None })
     }
 
     fn take_whiteout(&mut self, entry: Entry) -> Result<()> {
@@ -176,7 +182,7 @@ impl<'a> Unpacker<'a> {
             None => {
                 self.folder.whiteout(&entry.path)?;
                 let path = entry.path.clone();
-                self.insert(path, Node { entry: Some(entry), opaque: None })?;
+                self.insert(path, Node { entry: Some(entry), opaque: None, place: None })?;
             }
             Some(node) if node.is_directory() => {
                 let path = entry.path.clone();
@@ -292,7 +298,7 @@ impl<'a> Unpacker<'a> {
         if let Some(entry) = node.entry
             && entry.kind != EntryKind::Directory
         {
-            self.hand_over(entry);
+            self.hand_over(entry, node.place);
             return Ok(());
         }
         let start = [path, b"/"].concat();
@@ -304,19 +310,20 @@ impl<'a> Unpacker<'a> {
             .cloned()
             .collect();
         for path in below {
-            if let Some(Node { entry: Some(entry), .. }) = self.nodes.remove(&path) {
-                self.hand_over(entry);
+            if let Some(Node { entry: Some(entry), place, .. }) = self.nodes.remove(&path) {
+                self.hand_over(entry, place);
             }
         }
         Ok(())
     }
 
     /// Handles the removal of a file that has other names: the first of them becomes the file.
-    fn hand_over(&mut self, gone: Entry) {
+    fn hand_over(&mut self, gone: Entry, place: Option<u64>) {
         let Some(links) = self.links.remove(&gone.path) else { return };
         let mut heir: Option<Box<[u8]>> = None;
         for link in links {
-            let Some(entry) = self.nodes.get_mut(&link).and_then(|node| node.entry.as_mut()) else {
+            let Some(Node { entry: Some(entry), place: own, .. }) = self.nodes.get_mut(&link)
+            else {
                 continue;
             };
             let EntryKind::HardLink { target } = &mut entry.kind else { continue };
@@ -326,6 +333,7 @@ impl<'a> Unpacker<'a> {
             match &heir {
                 None => {
                     *entry = Entry { path: link.clone(), ..gone.clone() };
+                    *own = place;
                     heir = Some(link);
                 }
                 Some(heir) => {
@@ -341,7 +349,9 @@ impl<'a> Unpacker<'a> {
         let nodes = std::mem::take(&mut self.nodes);
         let mut size = 0;
         let mut entries = Vec::with_capacity(nodes.len());
+        let mut places = HashMap::new();
         for (path, node) in nodes {
+            places.extend(node.place.map(|place| (path.clone(), place)));
             match node.entry {
                 Some(entry) => {
                     match entry.kind {
@@ -359,6 +369,6 @@ impl<'a> Unpacker<'a> {
             }
             entries.extend(node.opaque);
         }
-        Ok(Unpacked { entries, size, rests_on_loan: self.rests_on_loan.get() })
+        Ok(Unpacked { entries, places, size, rests_on_loan: self.rests_on_loan.get() })
     }
 }
