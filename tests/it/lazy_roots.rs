@@ -88,6 +88,16 @@ fn what_is_not_read_is_not_downloaded() {
     let read = layer_bytes(&asked);
     assert!(read < 4 << 20, "{read} {asked:#?}\n{}", lazy.stderr);
     assert!(lazy.stderr.contains("files of its root"), "{}", lazy.stderr);
+    assert!(!job.blobs_beside("reads/").is_empty());
+
+    // The next run of the step begins with what it opened, and opens nothing that is not here.
+    let (again, asked) = changed(&job, context.path(), &["--debug", "--output=type=cacheonly"]);
+    let again = again.expect_ok();
+    let first = again.stderr.find("files fetched first").expect(&again.stderr);
+    assert!(first < again.stderr.find("command ended").unwrap(), "{}", again.stderr);
+    assert!(layer_bytes(&asked) <= read, "{asked:#?}");
+    let opened = again.stderr.lines().filter(|line| line.contains("files filled")).count();
+    assert_eq!(opened, 0, "{}", again.stderr);
 }
 
 /// What goes wrong with parts of a layer costs the whole layer, or a run of the step that made it.
@@ -217,7 +227,7 @@ fn a_base_of_others_is_read_in_parts_from_the_second_build_on() {
     files.push(tar::Entry::new("b", tar::Kind::HardLink("a".into()), 0o644));
     // The last one counts, and its place.
     files.push(file("z/3", text_of(1 << 20, 78)));
-    let image = fixtures::base_image::busybox_with(&files, flate2::Compression::default()).unwrap();
+    let image = fixtures::base_image::busybox_with(&files, 6).unwrap();
     job.registry.put("library/large", "latest", &image).unwrap();
     let size = image.layers[0].len() as u64;
     assert!(size > 8 << 20, "{size}");

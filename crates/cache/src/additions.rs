@@ -8,13 +8,16 @@ use oci::Digest;
 use store::Store;
 
 use crate::explain::{self, Fact};
-use crate::sidecar::{Additions, Catalogue, CatalogueChange, LeftIndexes, ReadyMount, Sidecar};
+use crate::sidecar::{
+    Additions, Catalogue, CatalogueChange, LeftIndexes, ReadSet, ReadyMount, Sidecar, reads,
+};
 
-/// Indexes, facts and cache mounts of a build.
+/// Indexes, facts, cache mounts and read sets of a build.
 pub struct BuildAdditions {
     indexes: LeftIndexes,
     facts: Vec<Fact>,
     mounts: Vec<ReadyMount>,
+    reads: Vec<(Digest, ReadSet)>,
 }
 
 impl BuildAdditions {
@@ -27,7 +30,7 @@ impl BuildAdditions {
             encoded: Mutex::default(),
             written: Mutex::default(),
         };
-        Self { indexes, facts: Vec::new(), mounts: Vec::new() }
+        Self { indexes, facts: Vec::new(), mounts: Vec::new(), reads: Vec::new() }
     }
 
     /// Adds facts, which explain later builds, and cache mounts.
@@ -35,11 +38,18 @@ impl BuildAdditions {
     pub fn with(self, facts: Vec<Fact>, mounts: Vec<ReadyMount>) -> Self {
         Self { facts, mounts, ..self }
     }
+
+    /// Adds what steps opened of their roots, which their next runs fetch before they start.
+    #[must_use]
+    pub fn with_reads(self, reads: Vec<(Digest, ReadSet)>) -> Self {
+        Self { reads, ..self }
+    }
 }
 
 impl Additions for BuildAdditions {
     fn is_news(&self) -> bool {
-        !self.facts.is_empty() || !self.mounts.is_empty() || !self.indexes.missed.is_empty()
+        let is_empty = self.facts.is_empty() && self.mounts.is_empty() && self.reads.is_empty();
+        !is_empty || !self.indexes.missed.is_empty()
     }
 
     fn change<'a>(
@@ -55,6 +65,7 @@ impl Additions for BuildAdditions {
             for mount in &self.mounts {
                 change.extend(mount.change(there));
             }
+            change.extend(reads::change(&self.reads, there));
             change
         })
     }

@@ -20,6 +20,7 @@ use crate::client::ContextFolder;
 use crate::credentials::BuildCredentials;
 use crate::files::{self, FilesError, Times, Unread};
 use crate::image::Images;
+use crate::lazy::Reads;
 use crate::local::{self, Folders, Modes};
 use crate::source_fetcher::SourceFetcher;
 use crate::sources::Sources;
@@ -72,6 +73,7 @@ pub struct Executor {
     contexts: Mutex<HashMap<StepId, Arc<Tree>>>,
     /// Whether roots can be filled when their files are opened, once it was tried.
     opens: OnceCell<bool>,
+    reads: Reads,
 }
 
 /// The times of a layer that is made of files.
@@ -100,6 +102,7 @@ impl Executor {
             memos: Mutex::default(),
             contexts: Mutex::default(),
             opens: OnceCell::new(),
+            reads: Reads::default(),
             settings,
         }
     }
@@ -115,6 +118,11 @@ impl Executor {
     /// Whether the root of a command is to be filled when its files are opened.
     pub(crate) fn lazy(&self) -> Lazy {
         self.settings.lazy
+    }
+
+    /// What steps opened of their roots.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Whether it was found that it can be.
@@ -319,7 +327,7 @@ impl solve::Executor for Executor {
             }
             Operation::Local(source) => self.walk(id, source).await,
             Operation::Run(run) => {
-                let output = self.run_command(id, run, &step.platform, &inputs).await?;
+                let output = self.run_command(id, step, run, &inputs).await?;
                 Ok(match output {
                     StepOutput::Chain(chain) => {
                         StepOutput::Chain(chain.assuming(&self.assumptions(&inputs)))

@@ -1,15 +1,62 @@
 //! Roots of commands that are filled when their files are opened.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use graph::{StepId, TaskEvent, TaskId, TransferProgress};
 use layer::{Chain, Layer};
+use oci::Digest;
 use transfer::{Lazy, blocking};
 
 use crate::executor::Executor;
 use crate::{Error, StepOutput};
 
+/// Files of layers that a command opened.
+pub type OpenedFiles = Vec<(Digest, Vec<Box<[u8]>>)>;
+
+/// Knows what steps opened of their roots when they last ran.
+pub trait ReadSource: Send + Sync {
+    /// The files that a step opened; none if this source does not know the step.
+    fn find(&self, step: Digest) -> BoxFuture<'_, Option<OpenedFiles>>;
+}
+
+/// What steps opened of their roots, in this build and before.
+#[derive(Default)]
+pub(crate) struct Reads {
+    source: OnceLock<Arc<dyn ReadSource>>,
+    opened: Mutex<BTreeMap<Digest, OpenedFiles>>,
+}
+
 impl Executor {
+    /// Sets what knows what steps opened of their roots. Only the first call has an effect.
+    pub fn fetch_first_by(&self, source: Arc<dyn ReadSource>) {
+        let _ = self.reads().source.set(source);
+    }
+
+    /// What steps of this build opened of roots that are filled when their files are opened.
+    pub fn opened_files(&self) -> Vec<(Digest, OpenedFiles)> {
+        let opened = self.reads().opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().map(|(step, files)| (*step, files.clone())).collect()
+    }
+
+    /// Brings what a step opened when it last ran.
+    pub(crate) async fn fetch_read_set(&self, step: Digest, layers: &[Layer]) {
+        self.transfer().list_opened_from_now(layers);
+        let Some(source) = self.reads().source.get() else { return };
+        if let Some(files) = source.find(step).await {
+            self.transfer().fill_first(layers, &files).await;
+        }
+    }
+
+    /// Keeps what a step opened.
+    pub(crate) fn note_read_set(&self, step: Digest, layers: &[Layer]) {
+        let opened = self.transfer().opened(layers);
+        let mut all = self.reads().opened.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(step, opened);
+    }
+
     /// Makes an input of a command ready to be mounted.
     pub(crate) async fn fetch_root(
         &self,

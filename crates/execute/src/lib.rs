@@ -44,6 +44,7 @@ pub use error::Error;
 pub use executor::{Executor, ExecutorSettings};
 pub use image::{BaseImage, FetchedImage, ImageError, Images, LayerCountError, layers};
 pub use layout::{LayoutError, tagged_in_layout};
+pub use lazy::{OpenedFiles, ReadSource};
 pub use local::Modes;
 pub use output::StepOutput;
 pub use sources::Sources;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graph::{Network, ProxyEnv, RunOp, Security, StepId, TaskEvent};
+use graph::{Network, ProxyEnv, RunOp, Security, Step, StepId, TaskEvent};
 use layer::{Chain, Layer};
 use oci::Platform;
 use runtime::{Container, Exit, Overlay, RootSource, Runtime, Writable};
@@ -23,17 +23,26 @@ impl Executor {
     pub(crate) async fn run_command(
         &self,
         id: StepId,
+        step: &Step,
         run: &RunOp,
-        platform: &Platform,
         inputs: &[StepOutput],
     ) -> Result<StepOutput, Error> {
-        let step = CommandStep { id, run, platform, inputs };
+        let key = solve::step_key(step).digests.first().copied();
+        let step = CommandStep { id, run, platform: &step.platform, inputs };
         if self.store().has_hollow_layers() {
             let layers = Self::layers_of(inputs);
             if self.transfer().lost_contents(&layers).is_none() {
+                if let Some(key) = key {
+                    self.fetch_read_set(key, &layers).await;
+                }
                 let ended = self.run_step(&step, self.transfer().loses_contents(&layers)).await;
                 self.show_brought(id, &layers);
-                let Some(reason) = self.transfer().lost_contents(&layers) else { return ended };
+                let Some(reason) = self.transfer().lost_contents(&layers) else {
+                    if let (Some(key), Ok(_)) = (key, &ended) {
+                        self.note_read_set(key, &layers);
+                    }
+                    return ended;
+                };
                 self.warn_of_rerun(id, &reason);
             }
             self.unpack_inputs(inputs, self.task(id)).await?;

@@ -1,6 +1,6 @@
 //! Layers whose files come when they are opened: which ones, and the requests for their blocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -96,11 +96,55 @@ impl Transfer {
 
     /// The hollow layers of a chain, and how much of them came; `None` if there are none.
     pub fn brought(&self, chain: &[Layer]) -> Option<Brought> {
-        let hollow = chain.iter().filter_map(|layer| self.store().hollow_layer(&layer.diff_id));
-        hollow.map(|layer| layer.progress()).fold(None, |sum, (bytes, total)| {
-            let Brought { bytes: before, total: size } = sum.unwrap_or_default();
-            Some(Brought { bytes: before + bytes, total: size + total })
-        })
+        self.hollow_of(chain).map(|(_, layer)| layer.progress()).fold(
+            None,
+            |sum, (bytes, total)| {
+                let Brought { bytes: before, total: size } = sum.unwrap_or_default();
+                Some(Brought { bytes: before + bytes, total: size + total })
+            },
+        )
+    }
+
+    /// Begins new lists of the files that are opened in hollow layers of a chain.
+    pub fn list_opened_from_now(&self, chain: &[Layer]) {
+        self.hollow_of(chain).for_each(|(_, hollow)| hollow.list_opened_from_now());
+    }
+
+    /// The files that were opened since then, by layer.
+    pub fn opened(&self, chain: &[Layer]) -> Vec<(Digest, Vec<Box<[u8]>>)> {
+        let opened = self.hollow_of(chain);
+        let opened = opened.map(|(layer, hollow)| (layer.diff_id, hollow.opened_paths()));
+        opened.filter(|(_, paths)| !paths.is_empty()).collect()
+    }
+
+    /// Fills some files of hollow layers of a chain. What fails is tried again when it is opened.
+    pub async fn fill_first(&self, chain: &[Layer], files: &[(Digest, Vec<Box<[u8]>>)]) {
+        let filled = self.hollow_of(chain).filter_map(|(layer, hollow)| {
+            let (_, paths) = files.iter().find(|(diff_id, _)| *diff_id == layer.diff_id)?;
+            let files = hollow.empty_files(paths);
+            Some(async move {
+                if files.is_empty() {
+                    return;
+                }
+                let brought = self.bring(&hollow, layer, &files).await;
+                let reason = brought.err().map(|error| crate::chain_text(&error));
+                let failed = reason.as_deref().map(oci::shown_text);
+                tracing::debug!(files = files.len(), failed, "files fetched first");
+            })
+        });
+        future::join_all(filled).await;
+    }
+
+    /// The hollow layers of a chain, each once.
+    fn hollow_of<'a>(
+        &'a self,
+        chain: &'a [Layer],
+    ) -> impl Iterator<Item = (&'a Layer, Arc<HollowLayer>)> {
+        let distinct: BTreeMap<Digest, &Layer> =
+            chain.iter().map(|layer| (layer.diff_id, layer)).collect();
+        distinct
+            .into_values()
+            .filter_map(|layer| Some((layer, self.store().hollow_layer(&layer.diff_id)?)))
     }
 
     /// True if a layer of a chain is not here and large enough to be hollow.
@@ -158,7 +202,7 @@ impl Transfer {
             hollow.fill_by(Box::new(move |file| {
                 let _ = sender.send(file);
             }));
-            let first = hollow.first_files(&std::collections::BTreeSet::new());
+            let first = hollow.first_files();
             if !first.is_empty() {
                 self.bring(&hollow, layer, &first).await?;
             }
@@ -256,6 +300,7 @@ async fn fill(
         }
         let (Some(shared), Some(hollow)) = (shared.upgrade(), hollow.upgrade()) else { return };
         let transfer = Transfer { shared };
+        tracing::debug!(files = files.len(), "files filled");
         if let Err(error) = transfer.bring(&hollow, &layer, &files).await {
             tracing::debug!(
                 diff_id = %layer.diff_id,

@@ -3,4 +3,5 @@
 pub(crate) mod mounts;
 pub(crate) mod proven;
 pub(crate) mod read;
+pub(crate) mod reads;
 pub(crate) mod write;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cache::sidecar::ReadSet;
 use cache::{Backend, BackendSettings, BuildAdditions, Export, Form, SidecarUpdate, WriteRequest};
 use futures_util::future::join_all;
 use graph::{Graph, TaskEvent, TaskId};
@@ -121,7 +122,9 @@ async fn write(
     }
     let leaving =
         BuildAdditions::indexes(build.session.store(), solved.layers(), solved.indexes.missed());
-    let additions = Arc::new(leaving.with(solved.facts.clone(), mounts));
+    let reads = solved.opened_files().into_iter();
+    let reads = reads.map(|(step, layers)| (step, ReadSet { layers })).collect();
+    let additions = Arc::new(leaving.with(solved.facts.clone(), mounts).with_reads(reads));
     let request = WriteRequest {
         format: transfer::LayerFormat {
             compression: to.format.compression,

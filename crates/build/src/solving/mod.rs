@@ -26,7 +26,7 @@ use self::permission::Permission;
 use self::trust::Distrusted;
 use self::uploads::Uploads;
 use crate::Error;
-use crate::caches::mounts;
+use crate::caches::{mounts, reads};
 use crate::error::SourceLocation;
 use crate::executor::executor;
 use crate::frontend::bases::{Bases, PlatformTarget};
@@ -77,6 +77,11 @@ impl SolvedGraph<'_> {
     /// One layer of those that a chain has above another.
     pub(crate) async fn fold(&self, below: &Chain, chain: &Chain) -> Result<Layer, Error> {
         self.executor.fold(below, chain, None).await.map_err(Error::Fold)
+    }
+
+    /// What steps opened of roots that fill.
+    pub(crate) fn opened_files(&self) -> Vec<(Digest, execute::OpenedFiles)> {
+        self.executor.opened_files()
     }
 
     /// The cache mounts that commands have used.
@@ -139,7 +144,9 @@ impl<'a> Solving<'a> {
         let records = imported.iter().map(|cache| cache.records.clone()).collect();
         let local = LocalRecords::open(transfer.store())?;
         let caches = Caches::new(local.naming(trust::named(build, distrusted)), records);
-        let sidecars = imported.iter().filter_map(|cache| cache.sidecar.clone()).collect();
+        let sidecars: Vec<Sidecar> =
+            imported.iter().filter_map(|cache| cache.sidecar.clone()).collect();
+        executor.fetch_first_by(Arc::new(reads::SidecarReads(sidecars.clone())));
         let permission = Permission::new(build);
         Ok(Self {
             build,

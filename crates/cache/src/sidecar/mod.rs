@@ -9,6 +9,7 @@ mod catalogue;
 mod indexes;
 mod layout;
 mod mounts;
+pub(crate) mod reads;
 mod registry;
 mod storage;
 
@@ -27,6 +28,7 @@ pub(crate) use indexes::LeftIndexes;
 pub use indexes::SidecarIndexes;
 pub use layout::LayoutSidecar;
 pub use mounts::{MountFolder, MountLeft, ReadyMount, mount_layers, ready_mount};
+pub use reads::{ReadSet, read_set};
 pub use registry::RegistrySidecar;
 pub use storage::{BlobContent, SidecarStore};
 
@@ -55,6 +57,7 @@ pub fn read_hostile_catalogue(bytes: &[u8]) {
 #[doc(hidden)]
 pub fn read_hostile_pack(bytes: &[u8]) {
     indexes::read_hostile(bytes);
+    reads::read_hostile(bytes);
 }
 
 /// The reason why a sidecar is not used.

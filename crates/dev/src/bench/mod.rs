@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fixtures::{Access, DockerRegistry};
+use serde_json::{Value, json};
 
 use crate::table::{Table, bytes};
 use crate::{packages, tools};
@@ -32,6 +33,8 @@ pub fn run(args: &[String]) -> Result<()> {
             .context("`--runs` needs a number")?,
         None => 3,
     };
+    let json = tools::take_value(&mut args, "--json")?;
+    let mut rows = Vec::new();
     if let Some(unknown) = args.first() {
         bail!("`{unknown}` is no option of bench");
     }
@@ -70,7 +73,12 @@ pub fn run(args: &[String]) -> Result<()> {
             }
         }
         results.print();
+        rows.extend(results.rows());
         project.remove();
+    }
+    if let Some(file) = json {
+        let text = serde_json::to_string_pretty(&rows)?;
+        std::fs::write(&file, text + "\n").with_context(|| format!("`{file}`"))?;
     }
     let is_wanted = only.is_empty() || only.contains(&CALLS);
     if is_wanted { calls::run(runs) } else { Ok(()) }
@@ -87,6 +95,9 @@ impl Results {
         // A new registry for each round, without blobs of an earlier one.
         let registry = DockerRegistry::start(Access::Open)?;
         registry.put_busybox()?;
+        if let Some(base) = project.base() {
+            registry.put("library/large", "latest", base)?;
+        }
         project.reset()?;
         for (order, work) in project.works().iter().enumerate() {
             if order == 2 {
@@ -100,6 +111,27 @@ impl Results {
             works.entry(tool.name().to_owned()).or_default().push(measured);
         }
         Ok(())
+    }
+
+    /// The results for programs: a row for each work and tool.
+    fn rows(&self) -> Vec<Value> {
+        let works = self.0.iter().flat_map(|((_, work), tools)| {
+            tools.iter().map(move |(tool, measured)| (work, tool, measured))
+        });
+        let row = |(work, tool, measured): (&String, &String, &Vec<Measurement>)| {
+            let last = &measured[measured.len() - 1];
+            json!({
+                "work": work,
+                "tool": tool,
+                "seconds": measured.iter().map(|one| one.time.as_secs_f64()).collect::<Vec<_>>(),
+                "median": median(measured).as_secs_f64(),
+                "requests": last.requests,
+                "down": last.down,
+                "up": last.up,
+                "peak_memory": measured.iter().map(|one| one.peak_memory).max(),
+            })
+        };
+        works.map(row).collect()
     }
 
     fn print(&self) {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use fixtures::base_image::{RawImage, busybox_with};
+use fixtures::tar::{Entry, Kind};
 
 /// A context, and its benchmarks in order: cold, nothing changed, and for some projects one changed
 /// file.
@@ -10,6 +12,8 @@ use anyhow::{Context as _, Result};
 pub struct Project {
     name: &'static str,
     folder: PathBuf,
+    /// A base image of its own, `library/large`.
+    base: Option<RawImage>,
 }
 
 /// Four stages, twelve steps. A RUN makes 160 MB, on which later steps depend.
@@ -33,17 +37,31 @@ COPY --from=test /w/ok /srv/
 RUN ls /srv >/srv/list
 ";
 
+/// A RUN that reads a hundredth of its base.
+const LARGE: &str = "\
+ARG REGISTRY
+FROM ${REGISTRY}/library/large:latest
+COPY src/ /src/
+RUN cat /src/* /packages/42/* | sha256sum >/out
+";
+
+/// The packages of the large base, their files, and the size of a file: 1 GB in all.
+const PACKAGES: usize = 100;
+const FILES_OF_PACKAGE: usize = 100;
+const SIZE_OF_PACKAGED: usize = 100_000;
+
 const FILES: usize = 50_000;
 const FILE_SIZE: usize = 3_100;
 
 impl Project {
     /// The names of all projects.
-    pub const NAMES: &'static [&'static str] = &["chain", "runs", "files"];
+    pub const NAMES: &'static [&'static str] = &["chain", "runs", "files", "base"];
 
     /// Creates a project.
     pub fn make(name: &str, place: &Path) -> Result<Self> {
         let name = Self::NAMES.iter().find(|known| **known == name).context("no such project")?;
-        let project = Self { name, folder: place.join(name) };
+        let base = if *name == "base" { Some(large_base()?) } else { None };
+        let project = Self { name, folder: place.join(name), base };
         project.write("Dockerfile", project.dockerfile().as_bytes())?;
         if *name == "files" {
             project.make_files()?;
@@ -57,6 +75,11 @@ impl Project {
         self.name
     }
 
+    /// Its own base image, in `library/large`.
+    pub fn base(&self) -> Option<&RawImage> {
+        self.base.as_ref()
+    }
+
     /// Its context.
     pub fn context(&self) -> &Path {
         &self.folder
@@ -67,13 +90,16 @@ impl Project {
         match self.name {
             "chain" => &["12 steps, 160 MB, cold", "nothing changed", "one source file changed"],
             "runs" => &["60 trivial RUN, cold", "nothing changed"],
+            "base" => {
+                &["RUN on a base of 1 GB, cold", "nothing changed", "one source file changed"]
+            }
             _ => &["COPY of 50,000 files, cold", "nothing changed"],
         }
     }
 
     /// Restores its original files.
     pub fn reset(&self) -> Result<()> {
-        if self.name != "chain" {
+        if !["chain", "base"].contains(&self.name) {
             return Ok(());
         }
         for (file, text) in [
@@ -101,6 +127,7 @@ impl Project {
         let base = "ARG REGISTRY\nFROM ${REGISTRY}/library/busybox:latest\n";
         match self.name {
             "chain" => CHAIN.to_owned(),
+            "base" => LARGE.to_owned(),
             "runs" => (0..60)
                 .fold(base.to_owned(), |text, step| format!("{text}RUN echo {step} >/f{step}\n")),
             _ => format!("{base}COPY files/ /files/\n"),
@@ -132,4 +159,27 @@ impl Project {
         }
         std::fs::write(&path, bytes).with_context(doing)
     }
+}
+
+/// A base as public registries have them: one layer of gzip. Its bytes shrink to two fifths.
+fn large_base() -> Result<RawImage> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state
+    };
+    let mut files = vec![Entry::new("packages/", Kind::Folder, 0o755)];
+    for package in 0..PACKAGES {
+        files.push(Entry::new(&format!("packages/{package}/"), Kind::Folder, 0o755));
+        for file in 0..FILES_OF_PACKAGE {
+            let mut text = Vec::with_capacity(SIZE_OF_PACKAGED + 16);
+            while text.len() < SIZE_OF_PACKAGED {
+                let number = next();
+                text.extend_from_slice(format!("{:x} {} ", number >> 12, number % 91).as_bytes());
+            }
+            text.truncate(SIZE_OF_PACKAGED);
+            files.push(Entry::new(&format!("packages/{package}/{file}"), Kind::File(text), 0o644));
+        }
+    }
+    busybox_with(&files, 6)
 }

@@ -1,6 +1,6 @@
 //! The folder of a hollow layer, made of its index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -92,7 +92,7 @@ impl Store {
             blocks: vec![false; blocks],
             filled: vec![false; hollow_files.len()],
             waiting: HashMap::new(),
-            opened: Vec::new(),
+            opened: HashSet::new(),
             is_lost: false,
             read: 0,
         };

@@ -9,7 +9,7 @@ mod make;
 mod private;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -78,8 +78,8 @@ struct State {
     filled: Vec<bool>,
     /// Opens that wait for a file.
     waiting: HashMap<FileNumber, Vec<HeldOpen>>,
-    /// Files in the order in which they were first opened.
-    opened: Vec<FileNumber>,
+    /// Files that were opened since the listing began.
+    opened: HashSet<FileNumber>,
     /// True once contents cannot be had any more.
     is_lost: bool,
     /// Bytes of the blob that were read.
@@ -103,19 +103,33 @@ impl HollowLayer {
         (lock(&self.state).read, self.blob.size)
     }
 
-    /// Returns the paths of the files that were opened, in the order of their first open.
+    /// Begins a new list of the files that are opened.
+    pub fn list_opened_from_now(&self) {
+        let mut state = lock(&self.state);
+        state.opened.clear();
+    }
+
+    /// Returns the paths of the files that were opened, in the order of the index.
     pub fn opened_paths(&self) -> Vec<Box<[u8]>> {
-        let opened = lock(&self.state).opened.clone();
+        let mut opened: Vec<FileNumber> = lock(&self.state).opened.iter().copied().collect();
+        opened.sort_unstable();
         opened.into_iter().map(|file| self.entry(file).path.clone()).collect()
     }
 
-    /// Returns the files at some paths, and those that must be filled before anything sees the layer:
-    /// writing takes away a program's capabilities, which others could miss meanwhile.
-    pub fn first_files(&self, paths: &BTreeSet<Box<[u8]>>) -> Vec<FileNumber> {
+    /// Returns the files at some paths that are still empty.
+    pub fn empty_files(&self, paths: &[Box<[u8]>]) -> Vec<FileNumber> {
+        let paths: HashSet<&[u8]> = paths.iter().map(|path| &**path).collect();
+        let is_wanted = |file: &FileNumber| paths.contains(&*self.entry(*file).path);
+        let state = lock(&self.state);
+        let all = 0..self.files.len() as FileNumber;
+        all.filter(|file| !state.filled[*file as usize]).filter(is_wanted).collect()
+    }
+
+    /// Returns the files that must be filled before anything sees the layer: writing takes away a
+    /// program's capabilities, which others could miss meanwhile.
+    pub fn first_files(&self) -> Vec<FileNumber> {
         let is_first = |file: &FileNumber| {
-            let entry = self.entry(*file);
-            paths.contains(&entry.path)
-                || entry.xattrs.iter().any(|(name, _)| **name == *CAPABILITY)
+            self.entry(*file).xattrs.iter().any(|(name, _)| **name == *CAPABILITY)
         };
         (0..self.files.len() as FileNumber).filter(is_first).collect()
     }
@@ -188,6 +202,7 @@ impl HollowLayer {
     /// Answers an open, or has the file filled first.
     fn opened(&self, file: FileNumber, held: HeldOpen) {
         let mut state = lock(&self.state);
+        state.opened.insert(file);
         if state.filled[file as usize] {
             drop(state);
             return held.allow();
@@ -196,7 +211,6 @@ impl HollowLayer {
         let waiting = state.waiting.entry(file).or_default();
         waiting.push(held);
         if waiting.len() == 1 {
-            state.opened.push(file);
             drop(state);
             filler(file);
         }
