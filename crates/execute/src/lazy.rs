@@ -77,15 +77,18 @@ impl Executor {
         let store = self.store().clone();
         let attempt = || async {
             blocking(move || {
-                let found = runtime.reports_opens().map_err(|reason| reason.to_string());
-                let found = found.and_then(|()| store.watch_opens());
-                if let (Ok(()), Some(opens)) = (&found, store.opens()) {
+                if let Err(reason) = runtime.reports_opens() {
+                    tracing::debug!(%reason, "roots are not filled when files are opened");
+                    return false;
+                }
+                if let Err(error) = store.watch_opens() {
+                    tracing::debug!(%error, "opens cannot be held");
+                    return false;
+                }
+                if let Some(opens) = store.opens() {
                     runtime.keep_open(opens);
                 }
-                if let Err(reason) = &found {
-                    tracing::debug!(reason, "roots are not filled when files are opened");
-                }
-                found.is_ok()
+                true
             })
             .await
         };

@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     /// Chains that are unpacked into plain folders which no step uses now.
     pub(crate) idle_folders: IdleFolders,
     /// What watches opens of files of hollow layers, once it is needed; else why nothing does.
-    pub(crate) watch: OnceLock<std::result::Result<Arc<OpenWatch>, String>>,
+    pub(crate) watch: OnceLock<std::result::Result<Arc<OpenWatch>, Arc<io::Error>>>,
 }
 
 impl Store {

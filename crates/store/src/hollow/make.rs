@@ -1,6 +1,7 @@
 //! The folder of a hollow layer, made of its index.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,11 +18,11 @@ use crate::unpack::{lower_entry, prefixes};
 use crate::{Error, Result, Store};
 
 impl Store {
-    /// Starts to watch opens of files, once; the reason if that is not possible here.
+    /// Starts to watch opens of files, once.
     ///
     /// # Errors
-    /// Returns the system's error as text.
-    pub fn watch_opens(&self) -> std::result::Result<(), String> {
+    /// If this process may not, or the kernel cannot.
+    pub fn watch_opens(&self) -> std::result::Result<(), Arc<io::Error>> {
         self.watch().map(drop)
     }
 
@@ -32,8 +33,8 @@ impl Store {
         self.inner.watch.get()?.as_ref().ok()?.descriptor().ok()
     }
 
-    fn watch(&self) -> std::result::Result<Arc<OpenWatch>, String> {
-        let start = || OpenWatch::start().map(Arc::new).map_err(|error| error.to_string());
+    fn watch(&self) -> std::result::Result<Arc<OpenWatch>, Arc<io::Error>> {
+        let start = || OpenWatch::start().map(Arc::new).map_err(Arc::new);
         self.inner.watch.get_or_init(start).clone()
     }
 
