@@ -251,6 +251,8 @@ impl Shop {
 fn build(kiln: &Kiln, shop: &Shop, context: &Path, args: &[String], timeout: Option<&str>) -> Run {
     let registry = format!("--build-arg=REGISTRY={}", shop.host());
     let mut command = kiln.command(["build", "--progress=plain", &registry, &text(context)]);
+    // As root, roots fill; for other users they come whole.
+    command.arg("--lazy=always");
     command.args(args);
     command.envs(timeout.map(|seconds| ("KILN_REGISTRY_TIMEOUT", seconds)));
     fixtures::kiln::finish(command, b"")
