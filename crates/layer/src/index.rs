@@ -74,6 +74,12 @@ impl LayerIndex {
         self
     }
 
+    /// The headers alone.
+    #[must_use]
+    pub fn without_seek_tables(&self) -> Self {
+        Self { entries: self.entries.clone(), seek_tables: Vec::new(), places: Vec::new() }
+    }
+
     /// Adds the blocks that another index of the same entries knows of other blobs.
     #[must_use]
     pub fn with_seek_tables_of(self, other: &Self) -> Self {

@@ -24,7 +24,8 @@ const KIND: &str = "indexes/";
 const LAYERS: &str = "vnd.kiln.layers";
 const DIGITS: usize = 16;
 
-/// The largest index that is sent, in bytes. The layer of a larger one has millions of files.
+/// The largest index that is sent, in bytes. The layer of a larger one has millions of files, or is
+/// gzip of others and of about a gigabyte: then its seek table is left out.
 const LARGEST_INDEX: usize = 8 << 20;
 /// Size from which a pack takes no further index, in bytes.
 const FULL_PACK: usize = 4 << 20;
@@ -173,7 +174,10 @@ impl LeftIndexes {
         for diff_id in &missing {
             encoded.entry(*diff_id).or_insert_with(|| {
                 let index = self.store.own_index(diff_id).ok()?;
-                Some(index.encode()).filter(|bytes| bytes.len() <= LARGEST_INDEX)
+                // Of a layer of a gigabyte the headers alone, which are of more use than nothing.
+                let fits = |bytes: &Vec<u8>| bytes.len() <= LARGEST_INDEX;
+                let whole = Some(index.encode()).filter(fits);
+                whole.or_else(|| Some(index.without_seek_tables().encode()).filter(fits))
             });
         }
         let mut put = packs(missing.iter().filter_map(|diff_id| {
