@@ -88,6 +88,7 @@ fn what_is_not_read_is_not_downloaded() {
     let read = layer_bytes(&asked);
     assert!(read < 4 << 20, "{read} {asked:#?}\n{}", lazy.stderr);
     assert!(lazy.stderr.contains("files of its root"), "{}", lazy.stderr);
+    assert!(lazy.stderr.contains("MB of layers not needed"), "{}", lazy.stderr);
     assert!(!job.blobs_beside("reads/").is_empty());
 
     // The next run of the step begins with what it opened, and opens nothing that is not here.

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub ran: usize,
     /// Bytes and requests.
     pub traffic: Traffic,
+    /// Bytes of layers that commands ran on and that did not have to come.
+    pub not_needed: u64,
     /// The cache's manifest, where one was left in a registry or folder; the last one of several.
     pub cache_manifest: Option<Descriptor>,
     /// Why steps ran, where that was asked.

@@ -111,6 +111,7 @@ async fn attempt(
         ran: solved.ran,
         explained: solved.explained.clone(),
         cache_manifest: cache,
+        not_needed: solved.transfer.store().unread_bytes(),
         ..Outcome::default()
     };
     outcome.warnings = bases.warnings.clone();

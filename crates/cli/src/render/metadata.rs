@@ -30,6 +30,7 @@ pub fn metadata(outcome: &Outcome) -> String {
         json!({
             "cached": outcome.cached, "ran": outcome.ran,
             "requests": traffic.requests, "bytes_down": traffic.down, "bytes_up": traffic.up,
+            "bytes_not_needed": outcome.not_needed,
         }),
     );
     serde_json::to_string_pretty(&Value::Object(map)).unwrap_or_default()

@@ -23,7 +23,11 @@ pub fn summary(outcome: &Outcome) -> String {
             if requests == 1 { "" } else { "s" },
         ),
     };
-    format!("{steps}; {moved}\n")
+    let not_needed = match outcome.not_needed {
+        0 => String::new(),
+        bytes => format!("; {} of layers not needed", human::size(bytes)),
+    };
+    format!("{steps}; {moved}{not_needed}\n")
 }
 
 /// The reasons why steps ran, or with `would` the reasons why they would: a line for each step,
@@ -93,6 +97,11 @@ mod tests {
         assert_eq!(
             summary(&outcome),
             "12 steps cached, 2 ran; 4.1MB down, 12kB up in 14 requests\n"
+        );
+        outcome.not_needed = 160_000_000;
+        assert_eq!(
+            summary(&outcome),
+            "12 steps cached, 2 ran; 4.1MB down, 12kB up in 14 requests; 160MB of layers not needed\n"
         );
         assert_eq!(warnings(&["a".into()]), "\n 1 warning found:\n - a\n");
         assert_eq!(warnings(&["a".into(), "b".into()]), "\n 2 warnings found:\n - a\n - b\n");

@@ -98,6 +98,11 @@ impl HollowLayer {
         self.diff_id
     }
 
+    /// The layer's blob.
+    pub(crate) fn blob_digest(&self) -> Digest {
+        self.blob.digest
+    }
+
     /// The number of bytes of the blob that were read, and the blob's size.
     pub fn progress(&self) -> (u64, u64) {
         (lock(&self.state).read, self.blob.size)

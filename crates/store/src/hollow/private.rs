@@ -47,6 +47,10 @@ impl PrivateLayers {
         lock(&self.0).insert(diff_id, Arc::new(layer));
     }
 
+    fn hollow_layers(&self) -> Vec<Arc<HollowLayer>> {
+        lock(&self.0).values().filter_map(|layer| layer.hollow.clone()).collect()
+    }
+
     fn has_hollow(&self) -> bool {
         lock(&self.0).values().any(|layer| layer.hollow.is_some())
     }
@@ -61,6 +65,17 @@ impl Store {
     /// True if this build has hollow layers.
     pub fn has_hollow_layers(&self) -> bool {
         self.private.has_hollow()
+    }
+
+    /// Bytes of the blobs of hollow layers that this build never read.
+    pub fn unread_bytes(&self) -> u64 {
+        let unread = |hollow: &HollowLayer| {
+            let (read, size) = hollow.progress();
+            let is_whole = self.is_unpacked(&hollow.diff_id()).unwrap_or(true)
+                || self.has_blob(&hollow.blob_digest()).unwrap_or(true);
+            if is_whole { 0 } else { size.saturating_sub(read) }
+        };
+        self.private.hollow_layers().iter().map(|hollow| unread(hollow)).sum()
     }
 
     /// Returns a layer of this build that is hollow.
