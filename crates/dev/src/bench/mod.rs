@@ -43,7 +43,8 @@ pub fn run(args: &[String]) -> Result<()> {
     let place = tempfile::tempdir().context("a temporary folder")?;
     let wanted = |name: &str, known: &[&str]| {
         let chosen: Vec<_> = only.iter().filter(|word| known.contains(word)).collect();
-        chosen.is_empty() || chosen.iter().any(|word| **word == name)
+        let is_short = !Project::LONG.contains(&name);
+        chosen.is_empty() && is_short || chosen.iter().any(|word| **word == name)
     };
     let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
     let projects = Project::NAMES;

@@ -52,10 +52,16 @@ const SIZE_OF_PACKAGED: usize = 100_000;
 
 const FILES: usize = 50_000;
 const FILE_SIZE: usize = 3_100;
+const MANY_FILES: usize = 200_000;
+const SIZE_OF_MANY: usize = 300;
 
 impl Project {
     /// The names of all projects.
-    pub const NAMES: &'static [&'static str] = &["chain", "runs", "files", "base"];
+    pub const NAMES: &'static [&'static str] =
+        &["chain", "runs", "files", "base", "100-steps", "1000-steps", "many-files"];
+
+    /// The names of those that take minutes, and are benchmarked when they are named.
+    pub const LONG: &'static [&'static str] = &["100-steps", "1000-steps", "many-files"];
 
     /// Creates a project.
     pub fn make(name: &str, place: &Path) -> Result<Self> {
@@ -63,8 +69,10 @@ impl Project {
         let base = if *name == "base" { Some(large_base()?) } else { None };
         let project = Self { name, folder: place.join(name), base };
         project.write("Dockerfile", project.dockerfile().as_bytes())?;
-        if *name == "files" {
-            project.make_files()?;
+        match *name {
+            "files" => project.make_files(FILES, FILE_SIZE)?,
+            "many-files" => project.make_files(MANY_FILES, SIZE_OF_MANY)?,
+            _ => {}
         }
         project.reset()?;
         Ok(project)
@@ -93,6 +101,9 @@ impl Project {
             "base" => {
                 &["RUN on a base of 1 GB, cold", "nothing changed", "one source file changed"]
             }
+            "100-steps" => &["100 RUN, cold", "nothing changed"],
+            "1000-steps" => &["1,000 RUN, cold", "nothing changed"],
+            "many-files" => &["COPY of 200,000 files, cold", "nothing changed"],
             _ => &["COPY of 50,000 files, cold", "nothing changed"],
         }
     }
@@ -125,20 +136,25 @@ impl Project {
 
     fn dockerfile(&self) -> String {
         let base = "ARG REGISTRY\nFROM ${REGISTRY}/library/busybox:latest\n";
+        let steps = |count: usize| {
+            (0..count)
+                .fold(base.to_owned(), |text, step| format!("{text}RUN echo {step} >/f{step}\n"))
+        };
         match self.name {
             "chain" => CHAIN.to_owned(),
             "base" => LARGE.to_owned(),
-            "runs" => (0..60)
-                .fold(base.to_owned(), |text, step| format!("{text}RUN echo {step} >/f{step}\n")),
+            "runs" => steps(60),
+            "100-steps" => steps(100),
+            "1000-steps" => steps(1_000),
             _ => format!("{base}COPY files/ /files/\n"),
         }
     }
 
     /// Writes incompressible files, the same on every machine.
-    fn make_files(&self) -> Result<()> {
+    fn make_files(&self, count: usize, size: usize) -> Result<()> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut bytes = vec![0; FILE_SIZE];
-        for number in 0..FILES {
+        let mut bytes = vec![0; size];
+        for number in 0..count {
             for chunk in bytes.chunks_mut(8) {
                 // xorshift64
                 state ^= state << 13;
