@@ -1,8 +1,9 @@
 //! Roots of commands that are filled when their files are opened.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use graph::{StepId, TaskEvent, TaskId, TransferProgress};
@@ -12,6 +13,9 @@ use transfer::{Lazy, blocking};
 
 use crate::executor::Executor;
 use crate::{Error, StepOutput};
+
+/// The time between two looks at how much of a root came.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// Files of layers that a command opened.
 pub type OpenedFiles = Vec<(Digest, Vec<Box<[u8]>>)>;
@@ -127,19 +131,42 @@ impl Executor {
         self.events().send(task, TaskEvent::Warning(text.into()));
     }
 
-    /// Shows how much of the hollow layers came.
-    pub(crate) fn show_brought(&self, id: StepId, layers: &[Layer]) {
-        let (Some(task), Some(brought)) = (self.task(id), self.transfer().brought(layers)) else {
-            return;
+    /// Shows how much of the hollow layers came, until some work ends.
+    pub(crate) async fn showing_brought<T>(
+        &self,
+        id: StepId,
+        layers: &[Layer],
+        work: impl Future<Output = T>,
+    ) -> T {
+        let started = SystemTime::now();
+        let mut shown = None;
+        let mut show = |completed: Option<SystemTime>| {
+            let (Some(task), Some(brought)) = (self.task(id), self.transfer().brought(layers))
+            else {
+                return;
+            };
+            if shown == Some(brought) && completed.is_none() {
+                return;
+            }
+            shown = Some(brought);
+            let progress = TransferProgress {
+                name: "files of its root".into(),
+                current: brought.bytes,
+                total: brought.total,
+                started,
+                completed,
+            };
+            self.events().send(task, TaskEvent::Transfer(progress));
         };
-        let now = SystemTime::now();
-        let progress = TransferProgress {
-            name: "files of its root".into(),
-            current: brought.bytes,
-            total: brought.total,
-            started: now,
-            completed: Some(now),
-        };
-        self.events().send(task, TaskEvent::Transfer(progress));
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => {
+                    show(Some(SystemTime::now()));
+                    return done;
+                }
+                () = tokio::time::sleep(SHOWN_EVERY) => show(None),
+            }
+        }
     }
 }

@@ -32,11 +32,13 @@ impl Executor {
         if self.store().has_hollow_layers() {
             let layers = Self::layers_of(inputs);
             if self.transfer().lost_contents(&layers).is_none() {
-                if let Some(key) = key {
-                    self.fetch_read_set(key, &layers).await;
-                }
-                let ended = self.run_step(&step, self.transfer().loses_contents(&layers)).await;
-                self.show_brought(id, &layers);
+                let work = async {
+                    if let Some(key) = key {
+                        self.fetch_read_set(key, &layers).await;
+                    }
+                    self.run_step(&step, self.transfer().loses_contents(&layers)).await
+                };
+                let ended = self.showing_brought(id, &layers, work).await;
                 let Some(reason) = self.transfer().lost_contents(&layers) else {
                     if let (Some(key), Ok(_)) = (key, &ended) {
                         self.note_read_set(key, &layers);
