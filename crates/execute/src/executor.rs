@@ -20,7 +20,7 @@ use crate::client::ContextFolder;
 use crate::credentials::BuildCredentials;
 use crate::files::{self, FilesError, Times, Unread};
 use crate::image::Images;
-use crate::lazy::Reads;
+use crate::lazy::Filling;
 use crate::local::{self, Folders, Modes};
 use crate::source_fetcher::SourceFetcher;
 use crate::sources::Sources;
@@ -47,7 +47,7 @@ pub struct ExecutorSettings {
     pub now: Time,
     /// The largest file that is downloaded, in bytes.
     pub download_limit: u64,
-    /// Whether the root of a command is filled when its files are opened.
+    /// The roots that are filled when their files are opened.
     pub lazy: Lazy,
     /// The permission bits of a context's files.
     pub modes: Modes,
@@ -71,9 +71,7 @@ pub struct Executor {
     memos: Mutex<Vec<(Arc<Tree>, ContextMemo)>>,
     /// Contexts that were walked.
     contexts: Mutex<HashMap<StepId, Arc<Tree>>>,
-    /// Whether roots can be filled when their files are opened, once it was tried.
-    opens: OnceCell<bool>,
-    reads: Reads,
+    filling: Filling,
 }
 
 /// The times of a layer that is made of files.
@@ -101,8 +99,7 @@ impl Executor {
             context_chains: Mutex::default(),
             memos: Mutex::default(),
             contexts: Mutex::default(),
-            opens: OnceCell::new(),
-            reads: Reads::default(),
+            filling: Filling::default(),
             settings,
         }
     }
@@ -115,19 +112,9 @@ impl Executor {
         }
     }
 
-    /// Whether the root of a command is to be filled when its files are opened.
-    pub(crate) fn lazy(&self) -> Lazy {
-        self.settings.lazy
-    }
-
-    /// What steps opened of their roots.
-    pub(crate) fn reads(&self) -> &Reads {
-        &self.reads
-    }
-
-    /// Whether it was found that it can be.
-    pub(crate) fn opens(&self) -> &OnceCell<bool> {
-        &self.opens
+    /// The setting for roots that fill, and what is known of them.
+    pub(crate) fn filling(&self) -> (Lazy, &Filling) {
+        (self.settings.lazy, &self.filling)
     }
 
     /// Moves its layers.

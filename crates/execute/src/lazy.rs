@@ -1,4 +1,5 @@
-//! Roots of commands that are filled when their files are opened.
+//! Roots of commands that are filled when their files are opened: the choice of that, read sets, and how
+//! much of a root came.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -9,6 +10,8 @@ use futures_util::future::BoxFuture;
 use graph::{StepId, TaskEvent, TaskId, TransferProgress};
 use layer::{Chain, Layer};
 use oci::Digest;
+use runtime::OpenHold;
+use tokio::sync::OnceCell;
 use transfer::{Lazy, blocking};
 
 use crate::executor::Executor;
@@ -26,29 +29,33 @@ pub trait ReadSource: Send + Sync {
     fn find(&self, step: Digest) -> BoxFuture<'_, Option<OpenedFiles>>;
 }
 
-/// What steps opened of their roots, in this build and before.
+/// The knowledge of an executor about roots that fill.
 #[derive(Default)]
-pub(crate) struct Reads {
+pub(crate) struct Filling {
+    /// True if files can be filled when they are opened, once that was tried.
+    is_possible: OnceCell<bool>,
+    /// The read sets of earlier builds.
     source: OnceLock<Arc<dyn ReadSource>>,
+    /// The read sets of this build, by step.
     opened: Mutex<BTreeMap<Digest, OpenedFiles>>,
 }
 
 impl Executor {
-    /// Sets what knows what steps opened of their roots. Only the first call has an effect.
+    /// Sets the source of read sets. Only the first call has an effect.
     pub fn fetch_first_by(&self, source: Arc<dyn ReadSource>) {
-        let _ = self.reads().source.set(source);
+        let _ = self.filling().1.source.set(source);
     }
 
-    /// What steps of this build opened of roots that are filled when their files are opened.
+    /// The read sets of this build's steps.
     pub fn opened_files(&self) -> Vec<(Digest, OpenedFiles)> {
-        let opened = self.reads().opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.filling().1.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.iter().map(|(step, files)| (*step, files.clone())).collect()
     }
 
     /// Brings what a step opened when it last ran.
     pub(crate) async fn fetch_read_set(&self, step: Digest, layers: &[Layer]) {
         self.transfer().list_opened_from_now(layers);
-        let Some(source) = self.reads().source.get() else { return };
+        let Some(source) = self.filling().1.source.get() else { return };
         if let Some(files) = source.find(step).await {
             self.transfer().fill_first(layers, &files).await;
         }
@@ -57,7 +64,7 @@ impl Executor {
     /// Keeps what a step opened.
     pub(crate) fn note_read_set(&self, step: Digest, layers: &[Layer]) {
         let opened = self.transfer().opened(layers);
-        let mut all = self.reads().opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.filling().1.opened.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(step, opened);
     }
 
@@ -67,9 +74,9 @@ impl Executor {
         chain: &Chain,
         task: Option<TaskId>,
     ) -> Result<(), Error> {
-        let layers = chain.layers();
-        let lazy = match self.transfer().may_be_hollow(&layers, self.lazy()) {
-            true if self.fills_opened().await => self.lazy(),
+        let (layers, (wanted, _)) = (chain.layers(), self.filling());
+        let lazy = match self.transfer().may_be_hollow(&layers, wanted) {
+            true if self.fills_opened().await => wanted,
             _ => Lazy::Never,
         };
         Ok(self.transfer().make_mountable(&layers, lazy, task).await?)
@@ -85,18 +92,23 @@ impl Executor {
                     tracing::debug!(%reason, "roots are not filled when files are opened");
                     return false;
                 }
-                if let Err(error) = store.watch_opens() {
-                    tracing::debug!(%error, "opens cannot be held");
-                    return false;
+                match store.watch_opens() {
+                    Ok(share) => {
+                        runtime.hold_opens(OpenHold {
+                            kept: share.descriptor,
+                            writing: share.writing,
+                        });
+                        true
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "opens cannot be held");
+                        false
+                    }
                 }
-                if let Some(opens) = store.opens() {
-                    runtime.keep_open(opens);
-                }
-                true
             })
             .await
         };
-        *self.opens().get_or_init(attempt).await
+        *self.filling().1.is_possible.get_or_init(attempt).await
     }
 
     /// The layers of all inputs.

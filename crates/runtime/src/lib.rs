@@ -62,7 +62,7 @@ pub use ladder::{Isolation, LadderError, WantedIsolation};
 pub use privilege::{Privilege, UsernsError};
 pub use reports::{Exit, Finished};
 pub use root_access::RootAccess;
-pub use runtime::{Runtime, RuntimeOptions};
+pub use runtime::{OpenHold, Runtime, RuntimeOptions};
 pub use streams::{ContainerInput, ContainerOutput};
 pub use sys::{return_free_memory, share_heaps};
 pub use userns::reexec_in_userns;

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::UnixStream;
@@ -141,8 +141,8 @@ impl Runtime {
         let second = line.try_clone().map_err(failed)?;
         let child = self.spawn(init_end.into())?;
         let guard = self.guard(child, second, &container.root);
-        if let Some(kept) = self.kept_open.get() {
-            line::send(&line, LineMessage::Keep, &[kept.as_fd()])
+        if let Some(hold) = self.opens_held.get() {
+            line::send(&line, LineMessage::Keep, &[hold.kept.as_fd()])
                 .map_err(|errno| Error::Talk { source: errno.into() })?;
         }
         begin(&line, &given)?;
@@ -191,6 +191,9 @@ impl Runtime {
     /// Starts the init process. Without `pre_exec` the standard library uses posix_spawn, which does not copy kiln's
     /// page tables; hence the socket as standard input.
     fn spawn(&self, line: OwnedFd) -> Result<Child, Error> {
+        let writing = self.opens_held.get().map(|hold| &hold.writing);
+        // posix_spawn returns when the child has executed its program.
+        let _alone = writing.map(|lock| lock.write().unwrap_or_else(PoisonError::into_inner));
         Command::new(format!("/proc/self/fd/{}", self.init.as_raw_fd()))
             .arg0(INIT_NAME)
             .env_clear()

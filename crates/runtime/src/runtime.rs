@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, RwLock};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
@@ -30,6 +30,16 @@ pub struct RuntimeOptions {
     pub kept: Vec<PathBuf>,
 }
 
+/// A hold on opens of files of containers' roots, by which their contents are written when they are opened.
+#[derive(Debug)]
+pub struct OpenHold {
+    /// A descriptor that init processes keep until they end: without one, opens that wait are let go.
+    pub kept: OwnedFd,
+    /// Locked for reading while a file is open for writing; a process is started with the lock for writing, because the
+    /// child has all descriptors until it executes its program, and a file that is open for writing cannot be executed.
+    pub writing: Arc<RwLock<()>>,
+}
+
 /// Runs containers.
 #[derive(Debug)]
 pub struct Runtime {
@@ -45,8 +55,8 @@ pub struct Runtime {
     pub(crate) kept: Vec<PathBuf>,
     /// The folder in which a container in place puts this one's files.
     pub(crate) in_place: PathBuf,
-    /// A descriptor that init processes keep.
-    pub(crate) kept_open: OnceLock<OwnedFd>,
+    /// The caller's hold on opens of files.
+    pub(crate) opens_held: OnceLock<OpenHold>,
     /// The result of the probe of opens.
     opens: OnceLock<Result<(), Unavailable>>,
     /// Held by a container in place: this container has one root.
@@ -77,7 +87,7 @@ impl Runtime {
             isolation: Isolation::Namespaces { overlays: Ok(()) },
             kept: options.kept,
             in_place,
-            kept_open: OnceLock::new(),
+            opens_held: OnceLock::new(),
             opens: OnceLock::new(),
             place: tokio::sync::Mutex::new(()),
         })
@@ -174,10 +184,10 @@ impl Runtime {
         self.opens.get_or_init(probe).clone()
     }
 
-    /// Has the init processes of all containers from now on keep a descriptor until they end. Only the first call has an
-    /// effect.
-    pub fn keep_open(&self, file: OwnedFd) {
-        let _ = self.kept_open.set(file);
+    /// Has all containers from now on started so that the caller can fill files when they are opened. Only the first call
+    /// has an effect.
+    pub fn hold_opens(&self, hold: OpenHold) {
+        let _ = self.opens_held.set(hold);
     }
 
     /// Tries what a container in a plain folder needs. As [`Runtime::probe_namespaces`].

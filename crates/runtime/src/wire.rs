@@ -34,9 +34,9 @@ pub enum Orders {
     },
     /// Try whether opens of an overlay's files are reported where the files are.
     ProbeOpens {
-        /// As for [`Orders::Probe`].
+        /// The same directories as for [`Orders::Probe`].
         directory: PathBuf,
-        /// As for [`Orders::Probe`].
+        /// The folder to mount over, see [`RunOrders::scratch`].
         scratch: PathBuf,
     },
     /// Try whether a plain folder can be a root, in this one, which is empty.

@@ -45,7 +45,7 @@ pub use error::{Error, Result};
 pub use folder_layer::FolderLayer;
 pub use folder_snapshot::FolderSnapshot;
 pub use gc::{ItemKind, PruneFilter, Pruned, Usage, UsedItem};
-pub use hollow::{FileNumber, Filler, HollowLayer};
+pub use hollow::{FileNumber, Filler, HollowLayer, OpenShare};
 pub use mount_points::MountPoints;
 pub use options::{OpenOptions, Privileges, UnmappedOwners};
 pub use pack::LayerWriter;

@@ -86,12 +86,8 @@ pub fn probe(directory: &Path, scratch: &Path) -> Result<Result<(), Unavailable>
 }
 
 fn watch(folder: &Path) -> nix::Result<Fanotify> {
-    let flags = InitFlags::FAN_CLASS_PRE_CONTENT
-        | InitFlags::FAN_CLOEXEC
-        | InitFlags::FAN_NONBLOCK
-        | InitFlags::FAN_REPORT_TID
-        | InitFlags::FAN_UNLIMITED_QUEUE
-        | InitFlags::FAN_UNLIMITED_MARKS;
+    let class = InitFlags::FAN_CLASS_PRE_CONTENT;
+    let flags = class | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
     let group = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)?;
     let mask = MaskFlags::FAN_OPEN_PERM | MaskFlags::FAN_EVENT_ON_CHILD;
     group.mark(MarkFlags::FAN_MARK_ADD, mask, rustix::fs::CWD, Some(folder))?;

@@ -10,7 +10,7 @@ use layer::{Entry, EntryKind, LayerIndex};
 use oci::{Descriptor, Digest};
 use rustix::fs::fstat;
 
-use super::{HollowFile, HollowLayer, OpenWatch, PrivateLayer, State};
+use super::{HollowFile, HollowLayer, OpenShare, OpenWatch, PrivateLayer, State};
 use crate::disk::make_folder;
 use crate::folder::{FolderWriter, open_root};
 use crate::options::Privileges;
@@ -18,19 +18,12 @@ use crate::unpack::{lower_entry, prefixes};
 use crate::{Error, Result, Store};
 
 impl Store {
-    /// Starts to watch opens of files, once.
+    /// Starts to watch opens of files, unless it has begun.
     ///
     /// # Errors
     /// If this process may not, or the kernel cannot.
-    pub fn watch_opens(&self) -> std::result::Result<(), Arc<io::Error>> {
-        self.watch().map(drop)
-    }
-
-    /// A descriptor of what watches opens, if something does. As long as any process has it, an open
-    /// that waits goes on waiting, even when this process is gone: so the init process of a
-    /// container keeps it until the container is gone too.
-    pub fn opens(&self) -> Option<std::os::fd::OwnedFd> {
-        self.inner.watch.get()?.as_ref().ok()?.descriptor().ok()
+    pub fn watch_opens(&self) -> std::result::Result<OpenShare, Arc<io::Error>> {
+        self.watch()?.share().map_err(Arc::new)
     }
 
     fn watch(&self) -> std::result::Result<Arc<OpenWatch>, Arc<io::Error>> {
@@ -111,6 +104,7 @@ impl Store {
             by_inode,
             archive: self.spool_file().map_err(Error::read_archive)?,
             state: Mutex::new(state),
+            writing: Mutex::default(),
             filler: OnceLock::new(),
         });
         watch.add(&hollow);

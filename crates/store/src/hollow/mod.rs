@@ -24,6 +24,7 @@ use rustix::fs::{OFlags, Timespec, Timestamps, XattrFlags, fsetxattr, fstat, fut
 
 pub(crate) use self::private::{PrivateLayer, PrivateLayers};
 use self::watch::HeldOpen;
+pub use self::watch::OpenShare;
 pub(crate) use self::watch::OpenWatch;
 use crate::disk::lock;
 use crate::folder::open_beneath;
@@ -59,6 +60,9 @@ pub struct HollowLayer {
     /// The layer's archive, with holes for the blocks that were not read.
     archive: File,
     state: Mutex<State>,
+    /// Held while a file is written: one that is open for writing twice could be let go, and executed
+    /// (ETXTBSY), before the second writer is done.
+    writing: Mutex<()>,
     filler: OnceLock<Filler>,
 }
 
@@ -177,15 +181,19 @@ impl HollowLayer {
     /// Fills a file whose blocks are all here, and lets its opens go on.
     ///
     /// # Errors
-    /// If the archive has something else there, or the disk refuses.
+    /// If a block is missing, the archive has something else there, or the disk refuses.
     pub fn fill(&self, file: FileNumber) -> Result<()> {
+        let writing = lock(&self.writing);
         if !lock(&self.state).filled[file as usize] {
+            if !self.missing(&[file])?.is_empty() {
+                return Err(layer::Error::WrongBlock(self.blob.digest).into());
+            }
             self.watch.writing(|| self.write(file))?;
         }
         let mut state = lock(&self.state);
         state.filled[file as usize] = true;
         let waiting = state.waiting.remove(&file).unwrap_or_default();
-        drop(state);
+        drop((state, writing));
         waiting.into_iter().for_each(HeldOpen::allow);
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use nix::sys::fanotify::{
@@ -26,8 +26,21 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The hollow layers of a process, and the opens of their files.
 pub(crate) struct OpenWatch {
     shared: Arc<Shared>,
+    writing: Arc<RwLock<()>>,
     /// Its end is that of the thread.
     _end: OwnedFd,
+}
+
+/// A share in the watch, for whoever starts processes that open files of hollow layers.
+pub struct OpenShare {
+    /// The group's descriptor. As long as any process has it, an open that waits goes on waiting, even
+    /// when this process is gone: so the init process of a container keeps it until the container is
+    /// gone too.
+    pub descriptor: OwnedFd,
+    /// Locked for reading while contents are written. Whoever starts a process locks it for writing: the
+    /// child has this process's descriptors until it executes its program, and a file that anybody has
+    /// open for writing cannot be executed (ETXTBSY).
+    pub writing: Arc<RwLock<()>>,
 }
 
 struct Shared {
@@ -66,7 +79,7 @@ impl OpenWatch {
         std::thread::Builder::new()
             .name("opens".into())
             .spawn(move || watching.answer_until(&ended))?;
-        Ok(Self { shared, _end: end })
+        Ok(Self { shared, writing: Arc::default(), _end: end })
     }
 
     /// Has opens of the files in a folder held; `path` is relative to `root`, without links.
@@ -85,14 +98,14 @@ impl OpenWatch {
         layers.push(Arc::downgrade(layer));
     }
 
-    /// The group's descriptor. As long as a process has it, nobody else answers: see
-    /// [`Store::opens`](crate::Store::opens).
-    pub(crate) fn descriptor(&self) -> std::io::Result<OwnedFd> {
-        self.shared.group.as_fd().try_clone_to_owned()
+    pub(crate) fn share(&self) -> std::io::Result<OpenShare> {
+        let descriptor = self.shared.group.as_fd().try_clone_to_owned()?;
+        Ok(OpenShare { descriptor, writing: self.writing.clone() })
     }
 
     /// Does some work on a thread whose own opens are not held.
     pub(crate) fn writing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         lock(&self.shared.writers).insert(thread);
         let done = work();
