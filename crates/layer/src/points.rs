@@ -258,7 +258,7 @@ impl Notes {
         if length > LONGEST_SPAN {
             return None;
         }
-        // What a window takes is known once it is compressed; the last one is a guess.
+        // The size of a window is known once it is compressed; the last one's is a guess.
         let guess = self.spans.last().map_or(0, |span| span.window.len() as u64);
         if length < LEAST_SPAN || (self.kept + guess) * SHARE > bit / 8 {
             return Some(self);

@@ -15,6 +15,8 @@ use crate::{Error, IndexError, Result};
 /// Limits for tables from other machines.
 const MAX_BLOCKS: u64 = 1 << 18;
 const MAX_BLOCK: u64 = 16 << 20;
+/// Content of a range of blocks, at most, unless a single block has more: it is held in memory.
+const MOST_CONTENT: u64 = 32 << 20;
 
 /// The blocks of a blob, each of which can be read on its own: those of a blob that kiln wrote, or
 /// the spans between two places of somebody else's gzip.
@@ -151,7 +153,8 @@ impl SeekTable {
         let mut add = |number: usize, bytes: Range<u64>| match found.last_mut() {
             Some(before)
                 if bytes.start <= before.bytes.end + gap
-                    && bytes.end - before.bytes.start <= most =>
+                    && bytes.end - before.bytes.start <= most
+                    && self.content_of(before.blocks.start..number + 1) <= MOST_CONTENT =>
             {
                 before.blocks.end = number + 1;
                 before.bytes.end = bytes.end;
@@ -179,6 +182,18 @@ impl SeekTable {
             }
         }
         found
+    }
+
+    /// Bytes of content of neighbouring blocks.
+    fn content_of(&self, blocks: Range<usize>) -> u64 {
+        match &self.layout {
+            Layout::Blocks { block_size, .. } => blocks.len() as u64 * block_size,
+            Layout::Spans(spans) => {
+                let place =
+                    |number: usize| spans.spans.get(number).map_or(spans.size, |span| span.content);
+                place(blocks.end) - place(blocks.start)
+            }
+        }
     }
 
     /// Decompresses the bytes of some blocks, and returns them with their place in the content.
@@ -398,6 +413,18 @@ mod tests {
         let joined = table.locate(&wanted, 3 << 20, u64::MAX, &blob).unwrap();
         assert_eq!(joined.len(), 2);
         assert_eq!((joined[0].blocks.clone(), joined[1].blocks.clone()), (0..3, 9..10));
+    }
+
+    #[test]
+    fn a_range_has_little_content_however_well_it_shrinks() {
+        let (_, blob, table) = written(Compression::Zstd(None), &vec![0; 100 << 20]);
+        let all = 0..100 << 20;
+        let wanted = std::slice::from_ref(&all);
+        let ranges = table.locate(wanted, 1 << 20, u64::MAX, &blob).unwrap();
+        assert_eq!(ranges.len(), 4);
+        for range in ranges {
+            assert!(table.content_of(range.blocks) <= MOST_CONTENT);
+        }
     }
 
     #[test]
