@@ -101,7 +101,7 @@ fn what_is_not_read_is_not_downloaded() {
     assert_eq!(opened, 0, "{}", again.stderr);
 }
 
-/// What goes wrong with parts of a layer costs the whole layer, or a run of the step that made it.
+/// A fault in the parts of a layer costs the whole layer, or a run of the step that made it.
 #[test]
 fn a_layer_that_cannot_be_read_in_parts_is_read_whole() {
     let test = "a_layer_that_cannot_be_read_in_parts_is_read_whole";

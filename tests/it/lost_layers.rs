@@ -251,7 +251,7 @@ impl Shop {
 fn build(kiln: &Kiln, shop: &Shop, context: &Path, args: &[String], timeout: Option<&str>) -> Run {
     let registry = format!("--build-arg=REGISTRY={}", shop.host());
     let mut command = kiln.command(["build", "--progress=plain", &registry, &text(context)]);
-    // As root, roots fill; for other users they come whole.
+    // Roots fill for root, and come whole for other users.
     command.arg("--lazy=always");
     command.args(args);
     command.envs(timeout.map(|seconds| ("KILN_REGISTRY_TIMEOUT", seconds)));

@@ -13,7 +13,7 @@ pub(crate) struct Job {
     pub(crate) registry: DockerRegistry,
     /// Further options of `--cache-from` and `--cache-to`.
     mounts: &'static str,
-    /// What is between them, if anything is.
+    /// A proxy between them.
     pub(crate) proxy: Option<FaultyProxy>,
 }
 

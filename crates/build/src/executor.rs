@@ -11,7 +11,7 @@ use solve::Tasks;
 
 use crate::Request;
 use crate::caches::read::remotes;
-use crate::request::Output;
+use crate::request::{CacheTarget, Output};
 use crate::session::Build;
 
 /// The largest file that ADD downloads: what is larger is a mistake, not a file.
@@ -37,7 +37,8 @@ pub(crate) struct ExecutorInputs<'a> {
 pub(crate) fn executor(build: &Build<'_>, parts: &ExecutorInputs<'_>) -> (Executor, Tasks) {
     let request = build.request;
     let transfer = build.session.transfer(build.events.clone(), remotes(build));
-    if !request.cache_to.is_empty() {
+    // An image with its cache inside has no place for indexes.
+    if request.cache_to.iter().any(|to| to.target != CacheTarget::Inline) {
         transfer.store().note_spans();
     }
     let of_step = introduce(build, parts.graph, parts.shown);

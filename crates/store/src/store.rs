@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     pub(crate) merged_folders: MergedFolders,
     /// Chains that are unpacked into plain folders which no step uses now.
     pub(crate) idle_folders: IdleFolders,
-    /// What watches opens of files of hollow layers, once it is needed; else why nothing does.
+    /// The watch on opens of files of hollow layers, once it is needed, or the reason that there is none.
     pub(crate) watch: OnceLock<std::result::Result<Arc<OpenWatch>, Arc<io::Error>>>,
 }
 

@@ -69,7 +69,7 @@ impl<'a> PackedLayer<'a> {
 /// The way in which a blob is decompressed.
 enum Decoding<'a> {
     Plain(Codec),
-    /// As gzip; notes from where it could be read in parts.
+    /// The same for gzip, with notes on the places from which it could be read in parts.
     NotingSpans(&'a mut Option<Spans>),
 }
 

@@ -23,15 +23,15 @@ const WORTH_IT: u64 = 4 << 20;
 /// Number of concurrent requests for ranges of a blob.
 const AT_ONCE: usize = 4;
 
-/// Whether the root of a command is filled when its files are opened.
+/// The roots of commands that are filled when their files are opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lazy {
-    /// Where that is worth it.
+    /// Those with large layers that are not here.
     #[default]
     Auto,
-    /// Wherever it is possible.
+    /// All, as far as it is possible.
     Always,
-    /// Nowhere.
+    /// None.
     Never,
 }
 
@@ -56,7 +56,7 @@ impl Transfer {
     /// layer can come when they are opened.
     ///
     /// # Errors
-    /// As [`Transfer::unpack`].
+    /// The errors of [`Transfer::unpack`].
     pub async fn make_mountable(
         &self,
         chain: &[Layer],

@@ -1,4 +1,4 @@
-//! What steps opened of their roots, in sidecars of caches.
+//! Read sets of steps, from the sidecars of caches.
 
 use cache::Sidecar;
 use cache::sidecar::read_set;

@@ -90,7 +90,7 @@ pub struct Request {
     pub normalize_modes: bool,
     /// True if claims of caches about layers are not believed: layers are read whole.
     pub verify_indexes: bool,
-    /// Whether the root of a RUN is filled when its files are opened.
+    /// `--lazy`: the RUNs whose roots are filled when their files are opened.
     pub lazy: Lazy,
     /// Attestations of the images.
     pub attestations: Attestations,

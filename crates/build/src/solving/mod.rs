@@ -79,7 +79,7 @@ impl SolvedGraph<'_> {
         self.executor.fold(below, chain, None).await.map_err(Error::Fold)
     }
 
-    /// What steps opened of roots that fill.
+    /// The read sets of steps that ran on roots that fill.
     pub(crate) fn opened_files(&self) -> Vec<(Digest, execute::OpenedFiles)> {
         self.executor.opened_files()
     }

@@ -75,7 +75,7 @@ impl ReadSet {
     }
 }
 
-/// What a step opened when it last ran, if a sidecar knows it.
+/// Returns the read set of a step, if a sidecar has one.
 pub async fn read_set(sidecar: &Sidecar, step: &Digest) -> Option<ReadSet> {
     let catalogue = sidecar.catalogue().await;
     let entry = catalogue.get(&name(step))?;
@@ -83,7 +83,7 @@ pub async fn read_set(sidecar: &Sidecar, step: &Digest) -> Option<ReadSet> {
     ReadSet::decode(&bytes)
 }
 
-/// The change that adds what steps opened.
+/// The change that adds read sets.
 pub(crate) fn change(sets: &[(Digest, ReadSet)], there: &Catalogue) -> CatalogueChange {
     let mut change = CatalogueChange::default();
     for (step, set) in sets {

@@ -219,8 +219,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "WAY", help_heading = "What RUN sees")]
     pub isolation: Option<String>,
 
-    /// Whether a RUN starts before its root is here, whose files come when they are opened: auto (where
-    /// layers are large), always or never. It takes namespaces, root, and Linux 6.7
+    /// Starts a RUN before its root is here, whose files come when they are opened: auto (where layers
+    /// are large), always or never. It takes namespaces, root, and Linux 6.7
     #[arg(long, value_name = "WHEN", help_heading = "What RUN sees")]
     pub lazy: Option<String>,
 

@@ -64,7 +64,7 @@ pub struct Settings {
     pub archive_limits: Limits,
     /// `KILN_VERIFY_INDEXES`: claims of caches about layers are not trusted.
     pub verify_indexes: bool,
-    /// `KILN_LAZY`: whether the root of a RUN is filled when its files are opened.
+    /// `KILN_LAZY`: the RUNs whose roots are filled when their files are opened.
     pub lazy: Lazy,
     /// `BUILDKIT_PROGRESS`.
     pub progress: Option<ProgressMode>,

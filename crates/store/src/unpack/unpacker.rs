@@ -31,7 +31,7 @@ impl Node {
     }
 }
 
-/// What was unpacked.
+/// The result of unpacking an archive.
 pub(super) struct Unpacked {
     pub(super) entries: Vec<Entry>,
     /// The places of the contents of regular files in the archive, as far as they are in one piece.
