@@ -23,7 +23,7 @@ fn a_program_can_be_executed_as_soon_as_it_is_filled() {
     };
     let share = match store.watch_opens() {
         Ok(share) => share,
-        Err(error) => return fixtures::skip("hollow", &format!("no opens are held here: {error}")),
+        Err(error) => return fixtures::skip("hollow", format!("no opens are held here: {error}")),
     };
     let mut writer = store.layer_writer(Compression::Zstd(None)).unwrap();
     for number in 0..PROGRAMS {
